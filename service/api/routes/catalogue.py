@@ -1,0 +1,114 @@
+"""What may stand in a spec: methods, architectures, built-in datasets."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+
+from service.api.bodies import StrictRoute
+from service.api.dependencies import Viewer
+from service.api.views.jobs import View
+from service.spec.architectures import ARCHITECTURES
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.data import DatasetInfo
+from service.spec.methods import METHODS
+
+router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
+
+
+class MethodView(View):
+    """A distillation method."""
+
+    name: str
+    summary: str
+    formula: str
+    paper: str
+    parameters: dict[str, Any]
+    """JSON Schema, with defaults and bounds."""
+
+
+class ArchitectureView(View):
+    """A network that can be built."""
+
+    name: str
+    summary: str
+    paper: str | None
+    parameters: dict[str, Any]
+    """JSON Schema, with defaults and bounds."""
+
+
+class BuiltinView(View):
+    """A dataset that needs no upload: ``source: builtin:NAME``."""
+
+    name: str
+    source: str
+    summary: str
+    origin: str
+    licence: str
+    info: DatasetInfo
+
+
+class MethodList(View):
+    """All methods."""
+
+    object: Literal["list"] = "list"
+    data: list[MethodView]
+
+
+class ArchitectureList(View):
+    """All architectures."""
+
+    object: Literal["list"] = "list"
+    data: list[ArchitectureView]
+
+
+class BuiltinList(View):
+    """All built-in datasets."""
+
+    object: Literal["list"] = "list"
+    data: list[BuiltinView]
+
+
+@router.get("/methods")
+async def list_methods(_caller: Viewer) -> MethodList:
+    """The distillation methods."""
+    return MethodList(
+        data=[
+            MethodView(
+                name=name,
+                summary=page.summary,
+                formula=page.formula,
+                paper=page.paper,
+                parameters=page.spec.model_json_schema(),
+            )
+            for name, page in METHODS.items()
+        ]
+    )
+
+
+@router.get("/architectures")
+async def list_architectures(_caller: Viewer) -> ArchitectureList:
+    """The networks that a teacher or a student may be."""
+    return ArchitectureList(
+        data=[
+            ArchitectureView(name=name, summary=page.summary, paper=page.paper, parameters=page.spec.model_json_schema())
+            for name, page in ARCHITECTURES.items()
+        ]
+    )
+
+
+@router.get("/builtin-datasets")
+async def list_builtin_datasets(_caller: Viewer) -> BuiltinList:
+    """The datasets that need no upload."""
+    return BuiltinList(
+        data=[
+            BuiltinView(
+                name=name,
+                source=f"builtin:{name}",
+                summary=dataset.summary,
+                origin=dataset.origin,
+                licence=dataset.licence,
+                info=dataset.info,
+            )
+            for name, dataset in BUILTIN_DATASETS.items()
+        ]
+    )

@@ -1,0 +1,112 @@
+"""Datasets: upload, list, look at, delete."""
+
+from typing import Annotated, get_args
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service import datasets
+from service.api.bodies import StrictRoute
+from service.api.dependencies import Member, ServicesOf, Viewer
+from service.api.problems import described
+from service.api.uploads import Upload, receive, staging
+from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
+from service.datasets import NewDataset
+from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidRequest, InvalidSpec, NotFound, TooLarge
+from service.spec.data import Task
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
+
+_FIELDS = frozenset({"name", "task", "input_column", "target_column"})
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "name", "task"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "An npz or a Parquet file."},
+                        "name": {"type": "string", "minLength": 1, "maxLength": 200},
+                        "task": {"enum": list(get_args(Task))},
+                        "input_column": {"type": "string", "maxLength": 200, "description": "By default `image`."},
+                        "target_column": {"type": "string", "maxLength": 200, "description": "By default `label`."},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=DatasetView,
+    openapi_extra=_FORM,
+    responses={
+        200: {"description": "These bytes are stored already: that dataset.", "model": DatasetView},
+        **described(InvalidRequest, Forbidden, TooLarge, InvalidFile, InvalidSpec),
+    },
+)
+async def upload_dataset(request: Request, caller: Member, services: ServicesOf, response: Response) -> DatasetView:
+    """Stores a dataset, once it was read through and found fit to train on."""
+
+    def ingest(upload: Upload) -> tuple[DatasetView, bool]:
+        dataset, is_new = datasets.ingest(services.database, services.store, _described(upload), owner_id=caller.user_id)
+        with services.database.transaction() as session:
+            return dataset_view(*datasets.find(session, dataset.id)), is_new
+
+    with staging(services) as folder:
+        view, is_new = await run_in_threadpool(ingest, await receive(request, folder, known_fields=_FIELDS))
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/v1/datasets/{view.id}"
+    return view
+
+
+@router.get("")
+def list_datasets(
+    _caller: Viewer,
+    services: ServicesOf,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{26}$", description="The last id seen.")] = None,
+) -> DatasetPage:
+    """Datasets, newest first."""
+    with services.database.transaction() as session:
+        rows, has_more = datasets.page(session, after=after, limit=limit)
+    return DatasetPage(data=[dataset_view(dataset, owner) for dataset, owner in rows], has_more=has_more)
+
+
+@router.get("/{dataset_id}", responses=described(NotFound))
+def get_dataset(dataset_id: str, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
+    """One dataset, with its first rows."""
+    with services.database.transaction() as session:
+        dataset, owner = datasets.find(session, dataset_id)
+    return dataset_detail(dataset, owner, datasets.samples(services.store, dataset))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
+def delete_dataset(dataset_id: str, caller: Member, services: ServicesOf) -> None:
+    """Deletes a dataset that no live job uses."""
+    with services.database.transaction() as session:
+        dataset, _ = datasets.find(session, dataset_id)
+        caller.require_owner(dataset.owner_id, f"dataset {dataset_id}")
+        prefix = datasets.remove(session, dataset_id)
+    services.store.remove_prefix(prefix)
+
+
+def _described(upload: Upload) -> NewDataset:
+    faults = [
+        Fault(pointer=f"/{name}", message="this part is needed") for name in ("name", "task") if not upload.fields.get(name)
+    ]
+    task = upload.fields.get("task")
+    if task and task not in get_args(Task):
+        faults.append(Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {', '.join(get_args(Task))}"))
+    faults += [
+        Fault(pointer=f"/{name}", message="at most 200 characters") for name, text in upload.fields.items() if len(text) > 200
+    ]
+    if faults:
+        raise InvalidSpec(faults)
+    return NewDataset(path=upload.path, filename=upload.filename, sha256=upload.sha256, size=upload.size, **upload.fields)

@@ -1,0 +1,244 @@
+"""Jobs: submit, read, change, stop, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from service import jobs, queries, submission
+from service.api.bodies import StrictRoute, read_document
+from service.api.conditions import is_unchanged, require_match, wait_seconds
+from service.api.dependencies import Member, Services, ServicesOf, Viewer
+from service.api.problems import described
+from service.api.views.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
+from service.api.waiting import until_changed
+from service.errors import (
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    InvalidRequest,
+    InvalidSpec,
+    InvalidTransition,
+    NotFound,
+    PreconditionFailed,
+    RequestInFlight,
+    TooLarge,
+)
+from service.lifecycle import Outcome, Status
+from service.queries import JobFilter, JobRow
+from service.security import Caller
+from service.tables import Job
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")]
+Etag = Annotated[str | None, Header()]
+_SPEC_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            media_type: {"schema": {"$ref": "#/components/schemas/JobSpec"}}
+            for media_type in ("application/json", "application/yaml")
+        },
+    }
+}
+_ETAG_HEADER = {"headers": {"ETag": {"schema": {"type": "string"}, "description": "The version, quoted."}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=JobView,
+    openapi_extra=_SPEC_BODY,
+    responses={
+        200: {
+            "description": "A repeat of an earlier request: the first job. Of a dry run: the normalised spec.",
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("JobView", "JobSpec")]}
+                }
+            },
+        },
+        201: {"description": "The job.", "headers": {"Location": {"schema": {"type": "string"}}}},
+        **described(InvalidRequest, Forbidden, RequestInFlight, TooLarge, InvalidSpec, IdempotencyMismatch),
+    },
+)
+def submit(
+    caller: Member,
+    services: ServicesOf,
+    document: Annotated[Any, Depends(read_document)],
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    dry_run: bool = False,
+) -> Any:
+    """Submits a job spec. With an `Idempotency-Key` a repeat returns the first job; with `dry_run` nothing is stored."""
+    if dry_run:
+        spec = submission.check(services.database, services.settings, caller, document)
+        return Response(spec.model_dump_json(), media_type="application/json")
+    job, is_new = submission.submit(services.database, services.settings, caller, document, idempotency_key=idempotency_key)
+    if is_new and job.status == Status.QUEUED:
+        services.broker.wake(job.pool)
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return _answer(response, _read(services, job.id))
+
+
+@router.get("", responses=described(Forbidden))
+def list_jobs(
+    _caller: Viewer,
+    services: ServicesOf,
+    status: Annotated[list[str] | None, Query(description="One or more states, repeated or separated by commas.")] = None,
+    owner: Annotated[str | None, Query(max_length=200, description="A user's name.")] = None,
+    label: Annotated[list[str] | None, Query(description="`key:value` or `key=value`; several must all hold.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="The last id seen.")] = None,
+) -> JobPage:
+    """Jobs, newest first."""
+    wanted = JobFilter(statuses=_statuses(status or []), owner=owner, labels=[_label(text) for text in label or []])
+    with services.database.transaction() as session:
+        rows, has_more = queries.job_page(
+            session, wanted, after=after, limit=limit, lease_seconds=services.settings.lease_seconds
+        )
+    return JobPage(data=[job_view(row) for row in rows], has_more=has_more)
+
+
+@router.get(
+    "/{job_id}",
+    response_model=JobView,
+    responses={200: _ETAG_HEADER, 304: {"description": "It is still as `If-None-Match` says."}, **described(NotFound)},
+)
+async def get_job(
+    job_id: str,
+    _caller: Viewer,
+    services: ServicesOf,
+    response: Response,
+    if_none_match: Etag = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: answer when the job changes, within N seconds, 60 at most.")
+    ] = None,
+) -> Any:
+    """One job. With `If-None-Match` and `Prefer: wait=N` it answers as soon as the job is another than that."""
+    wait = wait_seconds(prefer) if if_none_match is not None else None
+    row = await until_changed(
+        services,
+        job_id,
+        lambda: _read(services, job_id),
+        is_new=lambda row: not is_unchanged(_etag(row.job), if_none_match),
+        wait_seconds=wait or 0,
+    )
+    headers = {"ETag": _etag(row.job)} | ({} if wait is None else {"Preference-Applied": f"wait={wait}"})
+    if is_unchanged(_etag(row.job), if_none_match):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return job_view(row)
+
+
+@router.patch("/{job_id}", responses={200: _ETAG_HEADER, **described(Forbidden, NotFound, PreconditionFailed)})
+def edit_job(
+    job_id: str, edit: JobEdit, caller: Member, services: ServicesOf, response: Response, if_match: Etag = None
+) -> JobView:
+    """Changes a job's name, labels or priority; `If-Match` guards against changing what somebody else just changed."""
+    with services.database.transaction() as session:
+        job = _own(jobs.get(session, job_id, lock=True), caller)
+        require_match(_etag(job), if_match)
+        changes = edit.model_dump(exclude_unset=True)
+        if changes.get("priority") == "high" and jobs.PRIORITY_RANK["high"] < job.priority and caller.role != "admin":
+            raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
+        jobs.edit(session, job_id, **changes)
+    return _answer(response, _read(services, job_id))
+
+
+@router.post("/{job_id}/cancel", responses=described(Forbidden, NotFound, InvalidTransition))
+def cancel_job(
+    job_id: str, caller: Member, services: ServicesOf, response: Response, request: CancelRequest | None = None
+) -> JobView:
+    """Cancels a job: 200 when that is done, 202 while a running one is being stopped."""
+    with services.database.transaction() as session:
+        _own(jobs.get(session, job_id, lock=True), caller)
+        job, outcome = jobs.request_cancel(session, job_id, keep=(request or CancelRequest()).keep)
+        _require(outcome, job, "cancelled")
+    return _stopped(response, services, job)
+
+
+@router.post("/{job_id}/pause", responses=described(Forbidden, NotFound, InvalidTransition))
+def pause_job(job_id: str, caller: Member, services: ServicesOf, response: Response) -> JobView:
+    """Takes a job out of the queue, or stops it at a checkpoint: 200 when that is done, 202 while it is being stopped."""
+    with services.database.transaction() as session:
+        _own(jobs.get(session, job_id, lock=True), caller)
+        job, outcome = jobs.request_pause(session, job_id)
+        _require(outcome, job, "paused")
+    return _stopped(response, services, job)
+
+
+@router.post("/{job_id}/resume", responses=described(Forbidden, NotFound, InvalidTransition))
+def resume_job(job_id: str, caller: Member, services: ServicesOf, response: Response) -> JobView:
+    """Puts a paused job back into the queue; it goes on from its checkpoint."""
+    with services.database.transaction() as session:
+        _own(jobs.get(session, job_id, lock=True), caller)
+        job, outcome = jobs.resume(session, job_id)
+        _require(outcome, job, "resumed")
+    if outcome is Outcome.APPLIED:
+        services.broker.wake(job.pool)
+    return _stopped(response, services, job)
+
+
+@router.get("/{job_id}/explain", responses=described(NotFound))
+def explain_job(job_id: str, _caller: Viewer, services: ServicesOf) -> Explanation:
+    """Why a job is where it is: its place in the queue and what blocks it."""
+    with services.database.transaction() as session:
+        row = queries.job_row(session, job_id, lease_seconds=services.settings.lease_seconds)
+        return explanation(session, row, lease_seconds=services.settings.lease_seconds)
+
+
+@router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
+def delete_job(job_id: str, caller: Member, services: ServicesOf) -> None:
+    """Deletes a finished job, its student and its files."""
+    with services.database.transaction() as session:
+        _own(jobs.get(session, job_id, lock=True), caller)
+        paths = jobs.remove(session, job_id)
+    services.store.remove(paths)
+
+
+def _read(services: Services, job_id: str) -> JobRow:
+    with services.database.transaction() as session:
+        return queries.job_row(session, job_id, lease_seconds=services.settings.lease_seconds)
+
+
+def _etag(job: Job) -> str:
+    return f'"{job.version}"'
+
+
+def _answer(response: Response, row: JobRow) -> JobView:
+    response.headers["ETag"] = _etag(row.job)
+    return job_view(row)
+
+
+def _stopped(response: Response, services: Services, job: Job) -> JobView:
+    response.status_code = 202 if job.stop_requested is not None else 200
+    return _answer(response, _read(services, job.id))
+
+
+def _own(job: Job, caller: Caller) -> Job:
+    caller.require_owner(job.owner_id, f"job {job.id}")
+    return job
+
+
+def _require(outcome: Outcome, job: Job, verb: str) -> None:
+    if outcome is Outcome.NOT_ALLOWED:
+        being = f" and asked to {job.stop_requested}" if job.stop_requested else ""
+        raise InvalidTransition(f"job {job.id} is {job.status}{being}: it cannot be {verb}")
+
+
+def _statuses(texts: list[str]) -> list[str]:
+    words = [word.strip() for text in texts for word in text.split(",") if word.strip()]
+    unknown = sorted(set(words) - set(Status))
+    if unknown:
+        raise InvalidRequest(f"{', '.join(unknown)}: no such state; use some of {', '.join(Status)}", param="status")
+    return words
+
+
+def _label(text: str) -> tuple[str, str]:
+    separator = min((sign for sign in ":=" if sign in text), key=text.index, default=None)
+    if separator is None:
+        raise InvalidRequest(f"{text!r:.80} is no label; write key:value", param="label")
+    key, _, value = text.partition(separator)
+    return key, value

@@ -1,0 +1,115 @@
+"""Models: upload a teacher, list what may teach, fetch files, delete."""
+
+from typing import Annotated, get_args
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service import models
+from service.api.bodies import StrictRoute
+from service.api.dependencies import Member, ServicesOf, Viewer
+from service.api.files import file_response
+from service.api.problems import described
+from service.api.uploads import Upload, receive, staging
+from service.api.views.data import ModelPage, ModelView, model_view
+from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidRequest, InvalidSpec, NotFound, TooLarge
+from service.models import NewModel
+from service.spec.data import Task
+
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
+
+_FIELDS = frozenset({"name", "task"})
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A zip or tar of a `from_pretrained` folder with safetensors weights.",
+                        },
+                        "name": {"type": "string", "maxLength": 200, "description": "By default the file's name."},
+                        "task": {"enum": list(get_args(Task))},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_FORM,
+    responses=described(InvalidRequest, Forbidden, TooLarge, InvalidFile, InvalidSpec),
+)
+async def upload_model(request: Request, caller: Member, services: ServicesOf, response: Response) -> ModelView:
+    """Stores a network that can teach. Weights are safetensors: nothing is ever unpickled."""
+
+    def ingest(upload: Upload) -> ModelView:
+        max_bytes = services.settings.max_upload_bytes
+        model = models.ingest(services.database, services.store, _described(upload), owner_id=caller.user_id, max_bytes=max_bytes)
+        with services.database.transaction() as session:
+            return model_view(*models.find(session, model.id))
+
+    with staging(services) as folder:
+        view = await run_in_threadpool(ingest, await receive(request, folder, known_fields=_FIELDS))
+    response.headers["Location"] = f"/v1/models/{view.id}"
+    return view
+
+
+@router.get("")
+def list_models(
+    _caller: Viewer,
+    services: ServicesOf,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: Annotated[str | None, Query(pattern=r"^model_[0-9a-z]{26}$", description="The last id seen.")] = None,
+) -> ModelPage:
+    """Models, newest first: uploads and finished jobs' students."""
+    with services.database.transaction() as session:
+        rows, has_more = models.page(session, after=after, limit=limit)
+    return ModelPage(data=[model_view(model, owner) for model, owner in rows], has_more=has_more)
+
+
+@router.get("/{model_id}", responses=described(NotFound))
+def get_model(model_id: str, _caller: Viewer, services: ServicesOf) -> ModelView:
+    """One model."""
+    with services.database.transaction() as session:
+        return model_view(*models.find(session, model_id))
+
+
+@router.head("/{model_id}/files/{name:path}", include_in_schema=False)
+@router.get("/{model_id}/files/{name:path}", response_class=Response, responses=described(NotFound))
+def get_model_file(model_id: str, name: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
+    """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256."""
+    with services.database.transaction() as session:
+        file = models.find_file(session, model_id, name)
+    return file_response(request, services.store, file)
+
+
+@router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
+def delete_model(model_id: str, caller: Member, services: ServicesOf) -> None:
+    """Deletes an uploaded model that no live job learns from."""
+    with services.database.transaction() as session:
+        model, _ = models.find(session, model_id)
+        caller.require_owner(model.owner_id, f"model {model_id}")
+        prefix = models.remove(session, model_id)
+    services.store.remove_prefix(prefix)
+
+
+def _described(upload: Upload) -> NewModel:
+    name = upload.fields.get("name") or upload.filename
+    task = upload.fields.get("task") or get_args(Task)[0]
+    if task not in get_args(Task):
+        allowed = ", ".join(get_args(Task))
+        raise InvalidSpec([Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
+    if len(name) > 200:
+        raise InvalidSpec([Fault(pointer="/name", message="at most 200 characters")])
+    return NewModel(path=upload.path, filename=upload.filename, name=name, task=task)

@@ -1,0 +1,157 @@
+"""What a job leaves: events, metrics, log, artifacts, report."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service import queries
+from service.api.bodies import StrictRoute
+from service.api.conditions import event_id
+from service.api.dependencies import Services, ServicesOf, Viewer
+from service.api.files import file_response, ranged_response
+from service.api.problems import described
+from service.api.views.jobs import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
+from service.api.waiting import event_stream, log_stream
+from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
+from service.jobs import StoredFile
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=StrictRoute)
+
+LastEventId = Annotated[str | None, Header(description="Resumes a stream after this id.")]
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The bytes.", "content": _BYTES},
+    206: {"description": "The part that `Range` names.", "content": _BYTES},
+    302: {"description": "The bytes are at `Location`, for an hour."},
+    304: {"description": "The client has them: its `If-None-Match` is their SHA-256."},
+    **described(NotFound, RangeNotSatisfiable),
+}
+
+
+@router.get(
+    "/events",
+    response_model=EventPage,
+    responses={200: {"content": _STREAM}, **described(InvalidRequest, NotFound)},
+)
+async def list_events(
+    job_id: str,
+    request: Request,
+    _caller: Viewer,
+    services: ServicesOf,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="The last `seq` seen.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    last_event_id: LastEventId = None,
+) -> Any:
+    """What happened to the job. With `Accept: text/event-stream` live, until the final state has been told."""
+
+    def read() -> EventPage:
+        with services.database.transaction() as session:
+            found, has_more = queries.events(session, job_id, after=after, limit=limit)
+        return EventPage(data=[event_view(event) for event in found], has_more=has_more)
+
+    if _wants(request, "text/event-stream"):
+        start = event_id(last_event_id) if last_event_id else after
+        await run_in_threadpool(_require_job, services, job_id)
+        return event_stream(services, job_id, after=start)
+    return await run_in_threadpool(read)
+
+
+@router.get("/metrics", responses=described(NotFound))
+def list_metrics(
+    job_id: str,
+    _caller: Viewer,
+    services: ServicesOf,
+    names: Annotated[list[str] | None, Query(description="Which metrics, repeated or separated by commas.")] = None,
+    max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thins each metric; first and last stay.")] = None,
+) -> MetricList:
+    """The points of each metric: step, value."""
+    wanted = [name.strip() for text in names or [] for name in text.split(",") if name.strip()]
+    with services.database.transaction() as session:
+        series = queries.metrics(session, job_id, names=wanted, max_points=max_points)
+    return MetricList(data=[MetricView(name=name, points=points) for name, points in series.items()])
+
+
+@router.get(
+    "/logs",
+    response_class=Response,
+    responses={
+        200: {"description": "The log.", "content": {"text/plain": {"schema": {"type": "string"}}, **_STREAM}},
+        206: {"description": "The part that `Range` names.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **described(InvalidRequest, NotFound, RangeNotSatisfiable),
+    },
+)
+async def get_log(
+    job_id: str,
+    request: Request,
+    _caller: Viewer,
+    services: ServicesOf,
+    tail: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last so many lines.")] = None,
+    last_event_id: LastEventId = None,
+) -> Any:
+    """What the job printed, as text. With `Accept: text/event-stream` live; the ids are byte offsets."""
+
+    def measure() -> tuple[int, int]:
+        with services.database.transaction() as session:
+            size = queries.log_size(session, job_id)
+            return size, 0 if tail is None else min(size, queries.log_tail_start(session, job_id, lines=tail))
+
+    def read(start: int, length: int) -> Any:
+        with services.database.transaction() as session:
+            yield queries.log_bytes(session, job_id, start=first + start, end=first + start + length)
+
+    size, first = await run_in_threadpool(measure)
+    if _wants(request, "text/event-stream"):
+        return log_stream(services, job_id, start=event_id(last_event_id) if last_event_id else first)
+    wanted = request.headers.get("range")
+    return ranged_response(
+        request, size=size - first, wanted=wanted, media_type="text/plain; charset=utf-8", headers={}, read=read
+    )
+
+
+@router.get("/artifacts", responses=described(NotFound))
+def list_artifacts(job_id: str, _caller: Viewer, services: ServicesOf) -> ArtifactList:
+    """The files that the job left."""
+    with services.database.transaction() as session:
+        return ArtifactList(data=[artifact_view(file) for file in queries.artifacts(session, job_id)])
+
+
+@router.head("/artifacts/{name:path}", include_in_schema=False)
+@router.get("/artifacts/{name:path}", response_class=Response, responses=_FILE_RESPONSES)
+def get_artifact(job_id: str, name: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
+    """One file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed address."""
+    return file_response(request, services.store, _artifact(services, job_id, name))
+
+
+@router.get(
+    "/report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The report card.",
+            "content": {"application/json": {"schema": {"type": "object"}}, "text/html": {"schema": {"type": "string"}}},
+        },
+        304: {"description": "The client has it."},
+        **described(NotFound),
+    },
+)
+def get_report(job_id: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
+    """The report card of a job that has one, as JSON; with `Accept: text/html` as a page."""
+    name = "report.html" if _wants(request, "text/html") else "report.json"
+    return file_response(request, services.store, _artifact(services, job_id, name), as_page=True)
+
+
+def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
+    with services.database.transaction() as session:
+        found = queries.artifact(session, job_id, name)
+    return StoredFile(name=found.name, path=found.path, size=found.size, sha256=found.sha256, media_type=found.media_type)
+
+
+def _require_job(services: Services, job_id: str) -> None:
+    with services.database.transaction() as session:
+        queries.is_final(session, job_id)
+
+
+def _wants(request: Request, media_type: str) -> bool:
+    return media_type in request.headers.get("accept", "")

@@ -1,0 +1,56 @@
+"""Users and keys, which are the admin's to manage, and who the caller is."""
+
+from fastapi import APIRouter
+
+from service import team
+from service.api.bodies import StrictRoute
+from service.api.dependencies import Admin, ServicesOf, Viewer
+from service.api.problems import described
+from service.api.views.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserList, UserView, key_view, user_view
+from service.errors import Conflict, Forbidden, NotFound
+from service.security import create_key
+
+router = APIRouter(prefix="/v1", tags=["team"], route_class=StrictRoute)
+
+
+@router.get("/me")
+async def me(caller: Viewer) -> Me:
+    """Who this key speaks for."""
+    return Me(id=caller.user_id, name=caller.user_name, role=caller.role, key_id=caller.key_id)
+
+
+@router.post("/users", status_code=201, responses=described(Forbidden, Conflict))
+def add_user(_caller: Admin, user: NewUser, services: ServicesOf) -> UserView:
+    """Adds a user."""
+    with services.database.transaction() as session:
+        return user_view(team.add_user(session, user.name))
+
+
+@router.get("/users", responses=described(Forbidden))
+def list_users(_caller: Admin, services: ServicesOf) -> UserList:
+    """All users."""
+    with services.database.transaction() as session:
+        return UserList(data=[user_view(user) for user in team.users(session)])
+
+
+@router.post("/keys", status_code=201, responses=described(Forbidden))
+def add_key(_caller: Admin, request: KeyRequest, services: ServicesOf) -> NewKey:
+    """Makes a key. The answer is the only place where it can be read."""
+    user_name = request.user or request.name or ""
+    with services.database.transaction() as session:
+        key, secret = create_key(session, user_name=user_name, role=request.role, name=request.name or "")
+    return NewKey(**key_view(key, user_name).model_dump(), key=secret)
+
+
+@router.get("/keys", responses=described(Forbidden))
+def list_keys(_caller: Admin, services: ServicesOf) -> KeyList:
+    """All keys, revoked ones too."""
+    with services.database.transaction() as session:
+        return KeyList(data=[key_view(key, name) for key, name in team.keys(session)])
+
+
+@router.delete("/keys/{key_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
+def revoke_key(key_id: str, _caller: Admin, services: ServicesOf) -> None:
+    """Ends a key at once."""
+    with services.database.transaction() as session:
+        team.revoke(session, key_id)

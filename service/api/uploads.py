@@ -1,0 +1,173 @@
+"""Receiving an upload: a multipart form with one file, streamed to the disk and hashed on the way, never held in memory."""
+
+import errno
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from service.api.dependencies import Services
+from service.errors import Fault, InvalidRequest, InvalidSpec, Unavailable
+
+_BATCH_BYTES = 2**20
+_MAX_FIELD_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received form. The file lives as long as the folder that it was received into."""
+
+    fields: dict[str, str]
+    path: Path
+    filename: str
+    """The user's name of the file, without folders."""
+    sha256: str
+    size: int
+
+
+@contextmanager
+def staging(services: Services) -> Iterator[Path]:
+    """A folder for one upload, gone with whatever is in it when the request ends."""
+    with TemporaryDirectory(prefix="stillhouse-upload-", dir=services.settings.scratch) as folder:
+        yield Path(folder)
+
+
+async def receive(request: Request, folder: Path, *, known_fields: frozenset[str]) -> Upload:
+    """Reads the form into ``folder``: a part ``file``, and text parts of ``known_fields``.
+
+    Raises:
+        InvalidRequest: it is no multipart form, or it breaks off.
+        InvalidSpec: a part is missing, unknown, given twice or no text.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise InvalidRequest("send a multipart/form-data form: curl -F file=@data.npz -F name=… …", param="Content-Type")
+    form = _Form(folder / "upload", known_fields=known_fields)
+    try:
+        with form.path.open("xb") as file:
+            form.file = file
+            parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+            batch = bytearray()
+            async for chunk in request.stream():
+                batch += chunk
+                if len(batch) >= _BATCH_BYTES:
+                    await run_in_threadpool(parser.write, bytes(batch))
+                    batch.clear()
+            await run_in_threadpool(parser.write, bytes(batch))
+    except FormParserError as error:
+        raise InvalidRequest(f"the form is damaged: {error}", param="body") from error
+    except ClientDisconnect as error:
+        raise InvalidRequest("the upload broke off", param="body") from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Unavailable("the service has no room for this upload at this moment", retry_after_seconds=60) from error
+        raise
+    return form.complete()
+
+
+@dataclass
+class _Form:
+    """What the parser's callbacks gather."""
+
+    path: Path
+    known_fields: frozenset[str]
+    file: IO[bytes] | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    filename: str | None = None
+    size: int = 0
+    is_complete: bool = False
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    _header_name: bytes = b""
+    _header_value: bytes = b""
+    _part: str = ""
+    _is_file: bool = False
+    _text: bytearray = field(default_factory=bytearray)
+    _disposition: bytes = b""
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_header_name,
+            "on_header_value": self._add_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def complete(self) -> Upload:
+        if not self.is_complete:
+            raise InvalidRequest("the upload broke off: the form has no end", param="body")
+        if self.filename is None:
+            raise InvalidSpec([Fault(pointer="/file", message="the form needs a part 'file' with a file name")])
+        return Upload(fields=self.fields, path=self.path, filename=self.filename, sha256=self._digest.hexdigest(), size=self.size)
+
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._text.clear()
+
+    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._part = options.get(b"name", b"").decode(errors="replace")
+        filename = options.get(b"filename")
+        self._is_file = self._part == "file" and filename is not None
+        if self._part != "file" and self._part not in self.known_fields:
+            known = ", ".join(["file", *sorted(self.known_fields)])
+            raise InvalidSpec([Fault(pointer=f"/{self._part:.80}", message=f"this part is unknown; a form has {known}")])
+        if self._part in self.fields or (self._is_file and self.filename is not None):
+            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="this part is given twice")])
+        if self._is_file and filename is not None:
+            self.filename = _plain_filename(filename)
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            assert self.file is not None
+            piece = memoryview(data)[start:end]
+            self.file.write(piece)
+            self._digest.update(piece)
+            self.size += end - start
+            return
+        self._text += data[start:end]
+        if len(self._text) > _MAX_FIELD_BYTES:
+            raise InvalidSpec([Fault(pointer=f"/{self._part}", message=f"text parts have at most {_MAX_FIELD_BYTES} bytes")])
+
+    def _end_part(self) -> None:
+        if self._is_file:
+            return
+        try:
+            text = self._text.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="this is no UTF-8 text")]) from error
+        if not text.isprintable():
+            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="text parts have printable characters alone")])
+        self.fields[self._part] = text
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+
+def _plain_filename(raw: bytes) -> str:
+    name = raw.decode(errors="replace").replace("\\", "/").rpartition("/")[2]
+    return "".join(character for character in name if character.isprintable())[:200] or "upload"

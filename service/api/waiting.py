@@ -1,0 +1,110 @@
+"""Requests that wait for a job: long polls and event streams. While one waits it holds no thread and no database connection."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from service import queries
+from service.api.dependencies import Services
+from service.api.views.jobs import event_view
+from service.errors import NotFound
+from service.news import wait_for_news
+
+COMMENT_SECONDS = 15.0
+"""A quiet stream says that it lives so often."""
+_BATCH = 500
+Answer = TypeVar("Answer")
+Message = tuple[str, str, str]
+"""id, event and data of one server-sent event."""
+
+logger = logging.getLogger(__name__)
+
+
+async def until_changed(
+    services: Services, job_id: str, read: Callable[[], Answer], *, is_new: Callable[[Answer], bool], wait_seconds: float
+) -> Answer:
+    """Reads again at each news of the job until the answer is new or the time is up; the last answer."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_seconds
+    with services.hub.subscribed(job_id) as news:
+        while True:
+            answer = await run_in_threadpool(read)
+            remaining = deadline - loop.time()
+            if is_new(answer) or remaining <= 0 or services.hub.closing:
+                return answer
+            await wait_for_news(news, timeout_seconds=remaining)
+
+
+def event_stream(services: Services, job_id: str, *, after: int) -> StreamingResponse:
+    """The job's events from the one after ``after`` on, each once and in order, until its final state has been told."""
+    last = after
+
+    def read() -> tuple[list[Message], bool]:
+        nonlocal last
+        with services.database.transaction() as session:
+            ended = queries.is_final(session, job_id)
+            found, has_more = queries.events(session, job_id, after=last, limit=_BATCH)
+        if found:
+            last = found[-1].seq
+        messages = [(str(event.seq), event.type, event_view(event).model_dump_json()) for event in found]
+        return messages, ended and not has_more
+
+    return _stream(services, job_id, read)
+
+
+def log_stream(services: Services, job_id: str, *, start: int) -> StreamingResponse:
+    """The job's log from byte ``start`` on, in whole lines, until it has ended. Ids are byte offsets."""
+    position = start
+
+    def read() -> tuple[list[Message], bool]:
+        nonlocal position
+        with services.database.transaction() as session:
+            ended = queries.is_final(session, job_id)
+            data = queries.log_bytes(session, job_id, start=position)
+        if not ended:
+            data = data[: data.rfind(b"\n") + 1]
+        position += len(data)
+        return ([(str(position), "log", data.decode(errors="replace").removesuffix("\n"))] if data else []), ended
+
+    return _stream(services, job_id, read)
+
+
+def _stream(services: Services, job_id: str, read: Callable[[], tuple[list[Message], bool]]) -> StreamingResponse:
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_follow(services, job_id, read), media_type="text/event-stream", headers=headers)
+
+
+async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list[Message], bool]]) -> AsyncIterator[bytes]:
+    """Ends early when the process goes down or the database is away: the client comes back with ``Last-Event-ID``."""
+    loop = asyncio.get_running_loop()
+    yield b": the events of this job follow\n\n"
+    quiet_since = loop.time()
+    with services.hub.subscribed(job_id) as news:
+        while not services.hub.closing:
+            try:
+                messages, complete = await run_in_threadpool(read)
+            except (SQLAlchemyError, NotFound) as error:
+                logger.info("a stream of job %s ends: %s", job_id, error)
+                return
+            if messages:
+                yield b"".join(_encoded(messages))
+                quiet_since = loop.time()
+            if complete:
+                return
+            if messages:
+                continue
+            if loop.time() - quiet_since >= COMMENT_SECONDS:
+                yield b": still here\n\n"
+                quiet_since = loop.time()
+            await wait_for_news(news, timeout_seconds=COMMENT_SECONDS - (loop.time() - quiet_since))
+
+
+def _encoded(messages: Iterable[Message]) -> Iterable[bytes]:
+    for id_, event, data in messages:
+        lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        yield f"id: {id_}\nevent: {event}\n{''.join(f'data: {line}' + chr(10) for line in lines)}\n".encode()

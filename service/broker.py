@@ -1,0 +1,89 @@
+"""The Celery app, and the wake-ups that it carries.
+
+A message says "something waits in pool P" and nothing else: the database row is the truth. A lost message costs one sweep, a
+duplicate one empty claim. Acks are early and nothing is prefetched; with an unacked message in flight a Celery worker dies
+when Redis drops its connection.
+"""
+
+import logging
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+WAKE_TASK = "stillhouse.wake"
+MAX_PENDING_WAKES = 64
+"""Wake-ups of one pool that may lie in Redis: any one that is taken after a commit sees what was committed, so more would
+only buy empty claims."""
+
+logger = logging.getLogger(__name__)
+
+
+def make_celery(redis_url: str) -> Celery:
+    """The app, configured alike in the API, which only sends, and in the worker."""
+    app = Celery("stillhouse", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        task_acks_late=False,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 5, "health_check_interval": 10},
+        enable_utc=True,
+    )
+    return app
+
+
+def queue_name(pool: str) -> str:
+    """The Redis list that the pool's workers take wake-ups from."""
+    return f"stillhouse.pool.{pool}"
+
+
+class Broker:
+    """Sends wake-ups. Never raises for a Redis that is away: the sweep sends what was lost."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.celery = make_celery(redis_url)
+        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2)
+
+    def wake(self, pool: str, *, count: int = 1) -> bool:
+        """Tells ``count`` idle workers of a pool that something waits; False when Redis is away."""
+        try:
+            pending = self._redis.llen(queue_name(pool))
+            for _ in range(min(count, MAX_PENDING_WAKES - int(pending))):
+                self.celery.send_task(WAKE_TASK, args=[pool], queue=queue_name(pool))
+        except (RedisError, OperationalError, OSError) as error:
+            logger.warning("no wake-up sent to pool %s, the sweep will: %s", pool, error)
+            return False
+        return True
+
+    def wake_forgotten(self, queued_by_pool: dict[str, int]) -> None:
+        """The sweep's part: a pool with queued jobs and not one pending wake-up gets some."""
+        for pool, queued in queued_by_pool.items():
+            try:
+                idle = self._redis.llen(queue_name(pool)) == 0
+            except RedisError as error:
+                logger.warning("Redis does not answer: %s", error)
+                return
+            if idle:
+                self.wake(pool, count=min(queued, MAX_PENDING_WAKES))
+
+    def ping(self) -> None:
+        """Raises RedisError when Redis does not answer."""
+        self._redis.ping()
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._redis.close()
+        self.celery.close()

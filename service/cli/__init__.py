@@ -1,0 +1,21 @@
+"""The ``stillhouse`` command. Exit codes are told in ``service.cli.failure``."""
+
+import sys
+
+from service.cli import deployment, embedded, jobs, library, training
+from service.cli.application import app
+from service.cli.failure import Expected, explain
+from service.cli.terminal import err
+
+__all__ = ["app", "main"]
+
+for module in (jobs, library, training, embedded, deployment):
+    module.register(app)
+
+
+def main() -> None:
+    """Runs the command line."""
+    try:
+        app()
+    except Expected as error:
+        sys.exit(explain(error, err))

@@ -1,0 +1,134 @@
+"""The commands that bring their own servers: ``stillhouse up`` and ``stillhouse demo``."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.application import SpecFile
+from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra
+from service.cli.following import failure_text, follow
+from service.cli.interrupts import Interrupts
+from service.cli.jobs import download_with_bars
+from service.cli.progress import ProgressView
+from service.cli.report_card import report_card
+from service.cli.specs import read_spec
+from service.cli.terminal import err, out
+from service.cli.training import print_student
+from service.client import Client, ClientError
+from service.connection import CONNECTION_FILE, ClientSettings, Connection
+
+if TYPE_CHECKING:
+    from service.embedded.stack import Stack
+
+Devices = Annotated[str | None, typer.Option(help="What the worker may use, as `stillhouse worker --devices` takes it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(rich_help_panel="On this machine")(up)
+    app.command(rich_help_panel="On this machine")(demo)
+
+
+def up(
+    *,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept; STILLHOUSE_HOME or ~/.stillhouse by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="By default 8321, or a free one.")] = None,
+    devices: Devices = None,
+) -> None:
+    """Run the whole service on this machine, with servers of its own, until Ctrl-C."""
+    folder = data_dir or ClientSettings().home
+    with Interrupts() as interrupts:
+        try:
+            with _stack(folder, port=port, devices=devices, interrupts=interrupts) as running:
+                out.print(f"\nStillhouse is ready at [bold]{running.connection.url}[/bold]", highlight=False)
+                out.print(
+                    f"  key   in {running.folder / CONNECTION_FILE}; the stillhouse command finds it there", highlight=False
+                )
+                out.print(f"  logs  in {running.folder / 'logs'}", highlight=False)
+                if data_dir is not None:
+                    out.print(f"  for other terminals: export STILLHOUSE_HOME={running.folder}", highlight=False)
+                out.print("  Ctrl-C stops it; jobs and results stay\n", highlight=False)
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            out.print("stopped", highlight=False)
+
+
+def demo(
+    spec: SpecFile,
+    *,
+    results: Annotated[Path, typer.Option("--out", "-o", help="Where the student goes, in a folder named as the job.")] = Path(
+        "runs"
+    ),
+    devices: Devices = None,
+) -> None:
+    """Start everything, train one student over HTTP, show what came of it, stop everything."""
+    document = read_spec(spec)
+    results.mkdir(parents=True, exist_ok=True)
+    with Interrupts() as interrupts:
+        try:
+            with _stack(results / ".stack", port=None, devices=devices, interrupts=interrupts) as running:
+                student = _train_one(running.connection, document, results)
+        except KeyboardInterrupt:
+            err.print("stopped", highlight=False)
+            raise typer.Exit(INTERRUPTED) from None
+    print_student(student)
+
+
+def _train_one(connection: Connection, document: dict[str, object], results: Path) -> Path:
+    with Client(connection.url, connection.api_key) as client:
+        for leftover in client.jobs():
+            if not leftover.terminal:  # of a demo that was killed
+                client.cancel(leftover.id, keep="none")
+        job = client.submit(document)
+        err.print(f"· submitted: POST {client.url}/v1/jobs answered {job.id}\n", highlight=False)
+        try:
+            with ProgressView(err) as view:
+                job = follow(client, job.id, view)
+        except KeyboardInterrupt:
+            with suppress(ClientError), Client(connection.url, connection.api_key, timeout_seconds=5.0, max_retries=0) as hasty:
+                hasty.cancel(job.id, keep="none")
+            raise
+        if job.status != "succeeded":
+            raise CommandFailed(failure_text(job), exit_code=JOB_FAILED)
+        download_with_bars(client, job.id, results / job.id, names=None)
+        out.print()
+        out.print(report_card(client.report(job.id)))
+    return results / job.id / "student"
+
+
+@contextmanager
+def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: Interrupts) -> Iterator["Stack"]:
+    """The embedded stack, its troubles in words."""
+    try:
+        from service.embedded.processes import ChildDied
+        from service.embedded.servers import FolderInUse
+        from service.embedded.stack import PortTaken, stack
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "embedded") from error
+    interrupts.arm()
+    try:
+        with (
+            stack(
+                folder,
+                port=port,
+                devices=devices,
+                say=lambda text: err.print(f"· {text}", highlight=False, markup=False),
+                hurried=interrupts.hurried,
+            ) as running,
+            running.interrupting_on_death(),
+        ):
+            try:
+                yield running
+            except KeyboardInterrupt:
+                running.check()
+                raise
+            finally:
+                interrupts.disarm()
+    except (ChildDied, FolderInUse, PortTaken) as error:
+        raise CommandFailed(str(error), exit_code=JOB_FAILED) from error

@@ -1,0 +1,75 @@
+"""What a command says when it cannot go on, and the exit code that it ends with.
+
+0  done
+1  the job failed or was cancelled
+2  the command or the spec is at fault; each fault is named with its place
+3  the service is not reachable, or not able to serve
+"""
+
+import sys
+
+from rich.console import Console
+
+from service.client import ApiError, ClientError, InvalidSpec, Unreachable, WaitTimeout
+from service.connection import NoConnection
+from service.errors import Fault
+from service.errors import InvalidSpec as InvalidSpecFile
+
+JOB_FAILED = 1
+USAGE = 2
+SERVICE_AWAY = 3
+INTERRUPTED = 130
+
+
+class CommandFailed(Exception):
+    """A command's own refusal."""
+
+    def __init__(self, message: str, *, exit_code: int = USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+Expected = (ClientError, NoConnection, InvalidSpecFile, CommandFailed, OSError)
+"""What :func:`explain` can put in words; anything else is a defect and keeps its traceback."""
+
+
+def explain(error: Exception, console: Console) -> int:
+    """Prints the error for a person and returns the exit code."""
+    match error:
+        case InvalidSpec(faults=faults) | InvalidSpecFile(faults=faults) if faults:
+            _print_faults(faults, console)
+            return USAGE
+        case ApiError():
+            request = f" (request {error.request_id})" if error.request_id else ""
+            _print(f"{error.detail}{request}", console)
+            return SERVICE_AWAY if error.status >= 500 or error.temporary else USAGE
+        case Unreachable() | NoConnection():
+            _print(str(error), console)
+            return SERVICE_AWAY
+        case WaitTimeout():
+            _print(str(error), console)
+            return JOB_FAILED
+        case CommandFailed():
+            _print(str(error), console)
+            return error.exit_code
+        case _:
+            _print(str(error), console)
+            return USAGE
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:
+    """A part that was not installed."""
+    return CommandFailed(
+        f"this command needs {error.name}, which is not installed: {sys.executable} -m pip install 'stillhouse[{extra}]'"
+    )
+
+
+def _print_faults(faults: list[Fault], console: Console) -> None:
+    _print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", console)
+    for fault in faults:
+        console.print(f"  {fault.pointer or '/'}: {fault.message}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print(message: str, console: Console) -> None:
+    console.print("error: ", style="bold red", end="")
+    console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,69 @@
+"""Following a job over HTTP until it ends, with its progress on the screen."""
+
+from service.cli.progress import ProgressView
+from service.client import Client, Event, Job, JobProgress
+from service.errors import FAILURE_CODES
+
+_TOLD_OTHERWISE = {"queued", "job.waiting", "job.running", "job.succeeded", "job.failed", "job.cancelled"}
+"""Transitions, and the message of a first queueing, that the status line, the bars or the last words show anyway."""
+
+
+def follow(client: Client, job_id: str, view: ProgressView) -> Job:
+    """Shows the job until it has ended, and returns it as it is then."""
+    last_seq = 0
+    for job in client.watch(job_id):
+        for event in client.events_until_now(job_id, after=last_seq):
+            last_seq = event.seq
+            _show(view, event)
+        _show_snapshot(view, job)
+        if job.terminal:
+            if job.status == "succeeded":
+                view.finish()
+            return job
+    raise AssertionError("watch ends with a terminal job")
+
+
+def failure_text(job: Job) -> str:
+    """Why a job did not succeed, in a few lines."""
+    if job.error is None:
+        return f"{job.id} was {job.status}" + (f": {job.status_reason}" if job.status_reason else "")
+    lines = [f"{job.id} {job.status}: {job.error.code}: {job.error.message}"]
+    if job.error.hint:
+        lines.append(f"  {job.error.hint}")
+    elif job.error.code in FAILURE_CODES:
+        lines.append(f"  {FAILURE_CODES[job.error.code]}")
+    return "\n".join(lines)
+
+
+def _show(view: ProgressView, event: Event) -> None:
+    data = event.data or {}
+    if event.type == "progress":
+        progress = JobProgress.model_validate(data)
+        if progress.total_steps:
+            _advance(view, progress)
+        else:
+            view.begin(progress.phase, event.message or "")
+    elif event.type == "metrics":
+        view.measure(data.get("points", {}))
+    elif event.type.startswith("job.") and event.type not in _TOLD_OTHERWISE and event.message not in _TOLD_OTHERWISE:
+        view.say(event.message or event.type)
+
+
+def _advance(view: ProgressView, progress: JobProgress) -> None:
+    view.advance(
+        progress.phase,
+        step=progress.step or 0,
+        total_steps=progress.total_steps or 0,
+        samples_per_second=progress.samples_per_second,
+        eta_seconds=progress.eta_seconds,
+    )
+
+
+def _show_snapshot(view: ProgressView, job: Job) -> None:
+    if job.status == "running" and job.progress is not None:
+        if job.progress.total_steps:
+            _advance(view, job.progress)
+    elif not job.terminal:
+        place = f", number {job.queue.position} in the queue" if job.queue is not None and job.queue.position else ""
+        reason = (job.queue.waiting_for if job.queue is not None else None) or job.status_reason
+        view.status(f"{job.status}{place}" + (f": {reason}" if reason and reason != job.status else ""))

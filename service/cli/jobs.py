@@ -1,0 +1,310 @@
+"""Commands on jobs: submit, look, stop, fetch."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import BaseModel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from service.cli.application import AsJson, JobId, SpecFile
+from service.cli.failure import INTERRUPTED, JOB_FAILED
+from service.cli.following import failure_text, follow
+from service.cli.progress import ProgressView
+from service.cli.report_card import report_card
+from service.cli.specs import read_spec
+from service.cli.terminal import err, out
+from service.client import Artifact, Client, Job
+from service.spec import parse_spec
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands, in the order of the help page."""
+    for command in (
+        submit,
+        validate,
+        show_all,
+        show,
+        watch,
+        cancel,
+        pause,
+        resume,
+        logs,
+        metrics,
+        events,
+        download,
+        report,
+        delete,
+    ):
+        app.command(name="ls" if command is show_all else None, rich_help_panel="Jobs")(command)
+
+
+def submit(
+    spec: SpecFile,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it has ended.")] = False,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key again returns the first job.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Queue a job."""
+    with Client() as client:
+        job = client.submit(read_spec(spec), idempotency_key=idempotency_key)
+        if watch:
+            err.print(f"{job.id} queued at {client.url}", highlight=False)
+            _watch(client, job.id, as_json=as_json)
+        elif as_json:
+            _print_json(job)
+        else:
+            out.print(f"{job.id}  {job.status}", highlight=False)
+            err.print(f"follow it with: stillhouse watch {job.id}", highlight=False)
+
+
+def validate(
+    spec: SpecFile,
+    *,
+    offline: Annotated[
+        bool, typer.Option(help="Check the form alone, without a service: not the data, nor what the key may do.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a spec without queueing anything; with --json print it complete, with every default."""
+    document = read_spec(spec)
+    if offline:
+        complete = parse_spec(document).model_dump(mode="json")
+    else:
+        with Client() as client:
+            complete = client.validate(document)
+    if as_json:
+        typer.echo(json.dumps(complete, indent=2))
+    else:
+        out.print(f"{spec} is valid" + (" in its form" if offline else ""), highlight=False)
+
+
+def show_all(
+    *,
+    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only this user's jobs.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs with this label, name:value.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        jobs = list(itertools.islice(client.jobs(status=status, owner=owner, label=label), limit))
+    if as_json:
+        _print_json(jobs)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "owner", "status", "progress", "created"):
+        table.add_column(column, overflow="fold" if column == "name" else "ellipsis", no_wrap=column != "name")
+    for job in jobs:
+        table.add_row(job.id, job.name, job.owner, job.status, _how_far(job), _ago(job.created_at))
+    out.print(table)
+
+
+def show(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Show one job; its report card when it is done."""
+    with Client() as client:
+        job = client.job(job_id)
+        if as_json:
+            _print_json(job)
+            return
+        table = Table(box=None, show_header=False, pad_edge=False)
+        rows = {
+            "id": job.id,
+            "name": job.name,
+            "owner": job.owner,
+            "status": job.status + (f" ({job.status_reason})" if job.status_reason else ""),
+            "progress": _how_far(job),
+            "queue": f"number {job.queue.position}" if job.queue is not None and job.queue.position else None,
+            "attempt": f"{job.attempt} of {job.max_attempts}" if job.attempt else None,
+            "worker": job.worker,
+            "labels": ", ".join(f"{name}: {value}" for name, value in job.labels.items()),
+            "created": _ago(job.created_at),
+            "error": failure_text(job) if job.error is not None else None,
+        }
+        for name, value in rows.items():
+            if value:
+                table.add_row(name, str(value))
+        out.print(table, highlight=False, markup=False)
+        if job.status == "succeeded":
+            out.print(report_card(client.report(job_id)))
+
+
+def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Show a job's progress until it has ended; exit code 1 unless it succeeded."""
+    with Client() as client:
+        _watch(client, job_id, as_json=as_json)
+
+
+def cancel(
+    job_id: JobId,
+    *,
+    keep: Annotated[
+        Literal["best", "last", "none"], typer.Option(help="The checkpoint that stays as a usable student.")
+    ] = "last",
+    as_json: AsJson = False,
+) -> None:
+    """Stop a job for good."""
+    with Client() as client:
+        _print_job(client.cancel(job_id, keep=keep), as_json=as_json)
+
+
+def pause(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Stop a job at a checkpoint, to be resumed."""
+    with Client() as client:
+        _print_job(client.pause(job_id), as_json=as_json)
+
+
+def resume(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Queue a paused job again."""
+    with Client() as client:
+        _print_job(client.resume(job_id), as_json=as_json)
+
+
+def logs(
+    job_id: JobId,
+    *,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is yet to come.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.")] = None,
+) -> None:
+    """Print what the training process printed."""
+    with Client() as client:
+        for text in client.logs(job_id, tail=tail, follow=following):
+            typer.echo(text, nl=False)
+
+
+def metrics(
+    job_id: JobId,
+    *,
+    name: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    max_points: Annotated[int, typer.Option(min=2, help="Points of each metric.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Print metric points: a row for each metric, its last value last."""
+    with Client() as client:
+        series = client.metrics(job_id, names=name, max_points=max_points)
+    if as_json:
+        typer.echo(json.dumps(series))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("metric", "first", "last", "at step"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric, points in series.items():
+        if points:
+            table.add_row(metric, f"{points[0][1]:.4g}", f"{points[-1][1]:.4g}", str(points[-1][0]))
+    out.print(table)
+
+
+def events(
+    job_id: JobId,
+    *,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is yet to come.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Print what happened to a job."""
+    with Client() as client:
+        for event in client.events(job_id) if following else client.events_until_now(job_id):
+            at = f"{event.created_at:%H:%M:%S}  " if event.created_at is not None else ""
+            typer.echo(event.model_dump_json() if as_json else f"{at}{event.type:<16}{event.message or ''}")
+
+
+def download(
+    job_id: JobId,
+    names: Annotated[list[str] | None, typer.Argument(help="Artifacts, or folders such as student; all by default.")] = None,
+    *,
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; a folder named as the job by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a job's artifacts, each checked against its SHA-256."""
+    target = folder or Path(job_id)
+    with Client() as client:
+        paths = download_with_bars(client, job_id, target, names=names)
+    if as_json:
+        typer.echo(json.dumps([str(path) for path in paths]))
+    else:
+        out.print(f"{len(paths)} files in {target}", highlight=False)
+
+
+def report(job_id: JobId, *, as_json: AsJson = False) -> None:
+    """Print a finished job's report card."""
+    with Client() as client:
+        card = client.report(job_id)
+    if as_json:
+        typer.echo(json.dumps(card, indent=2))
+    else:
+        out.print(report_card(card))
+
+
+def delete(job_id: JobId) -> None:
+    """Delete a finished job and its artifacts."""
+    with Client() as client:
+        client.delete(job_id)
+
+
+def download_with_bars(client: Client, job_id: str, folder: Path, *, names: Sequence[str] | None) -> list[Path]:
+    """Downloads with a bar for each file that takes a while to come."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_bytes(artifact: Artifact, num_bytes: int) -> None:
+            if artifact.name not in tasks:
+                tasks[artifact.name] = bars.add_task(artifact.name, total=artifact.size)
+            bars.update(tasks[artifact.name], completed=num_bytes)
+
+        return client.download(job_id, folder, names=names, on_bytes=on_bytes)
+
+
+def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
+    try:
+        with ProgressView(err) as view:
+            job = follow(client, job_id, view)
+    except KeyboardInterrupt:
+        err.print(f"{job_id} goes on; follow it again with: stillhouse watch {job_id}", highlight=False)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        _print_json(job)
+    elif job.status == "succeeded":
+        out.print(report_card(client.report(job_id)))
+        err.print(f"fetch the student with: stillhouse download {job_id} student", highlight=False)
+    if job.status != "succeeded":
+        err.print(failure_text(job), highlight=False, markup=False, style="red", soft_wrap=True)
+        raise typer.Exit(JOB_FAILED)
+
+
+def _print_job(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(job)
+    else:
+        asked = f", {job.stop_requested} was asked for" if job.stop_requested and not job.terminal else ""
+        out.print(f"{job.id}  {job.status}{asked}", highlight=False)
+
+
+def _print_json(what: BaseModel | Sequence[BaseModel]) -> None:
+    if isinstance(what, BaseModel):
+        typer.echo(what.model_dump_json(indent=2))
+    else:
+        typer.echo(json.dumps([item.model_dump(mode="json") for item in what], indent=2))
+
+
+def _how_far(job: Job) -> str:
+    if job.progress is None or job.status not in {"running", "paused"}:
+        return ""
+    done = "" if job.progress.fraction is None else f" {job.progress.fraction:.0%}"
+    return f"{job.progress.phase}{done}"
+
+
+def _ago(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,140 @@
+"""Commands on what jobs are made of: datasets, models, what a spec may name; and on keys."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import BaseModel
+from rich.table import Table
+
+from service.cli.application import AsJson
+from service.cli.terminal import err, out
+from service.client import Client
+
+keys = typer.Typer(no_args_is_help=True, help="API keys; an admin's.")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands, in the order of the help page."""
+    for command in (upload, datasets, models, catalogue):
+        app.command(rich_help_panel="Datasets and models")(command)
+    app.add_typer(keys, name="keys", rich_help_panel="Administration")
+
+
+def upload(
+    path: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="npz, Parquet, …; or a zip or tar of a model's folder.")
+    ],
+    *,
+    name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
+    task: Annotated[str, typer.Option(help="What the dataset is for.")] = "image-classification",
+    input_column: Annotated[str | None, typer.Option(help="The column that networks read; image by default.")] = None,
+    target_column: Annotated[str | None, typer.Option(help="The column to predict; label by default.")] = None,
+    model: Annotated[
+        bool, typer.Option("--model", help="It is a teacher (a zip or tar of a from_pretrained folder), no dataset.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Store a dataset, or with --model a teacher."""
+    with Client() as client, err.status(f"uploading {path.name}"):
+        if model:
+            stored: BaseModel = client.upload_model(path, name=name or path.stem)
+            source = f"model:{stored.model_dump()['id']}"
+        else:
+            stored = client.upload_dataset(
+                path, name=name or path.stem, task=task, input_column=input_column, target_column=target_column
+            )
+            source = f"dataset:{stored.model_dump()['id']}"
+    if as_json:
+        typer.echo(stored.model_dump_json(indent=2))
+    else:
+        out.print(source, highlight=False)
+        err.print("name it so in a spec, as the source", highlight=False)
+
+
+def datasets(*, as_json: AsJson = False) -> None:
+    """List datasets, those that need no upload first."""
+    with Client() as client:
+        builtin, uploaded = client.builtin_datasets(), [item.model_dump(mode="json") for item in client.datasets()]
+    if as_json:
+        typer.echo(json.dumps({"builtin": builtin, "uploaded": uploaded}, indent=2))
+        return
+    rows = [{**item, **item.get("info", {})} for item in builtin]
+    rows += [{**item, "source": f"dataset:{item['id']}"} for item in uploaded]
+    _print_table(("source", "name", "task", "splits"), rows)
+
+
+def models(*, as_json: AsJson = False) -> None:
+    """List stored networks, finished students among them."""
+    with Client() as client:
+        stored = [item.model_dump(mode="json") for item in client.models()]
+    if as_json:
+        typer.echo(json.dumps(stored, indent=2))
+    else:
+        _print_table(("id", "name", "job_id", "created_at"), stored)
+
+
+def catalogue(
+    what: Annotated[Literal["methods", "architectures"], typer.Argument(help="What to list.")], *, as_json: AsJson = False
+) -> None:
+    """List the methods or the architectures that a spec may name; --json with their parameters."""
+    with Client() as client:
+        items = client.methods() if what == "methods" else client.architectures()
+    if as_json:
+        typer.echo(json.dumps(items, indent=2))
+    else:
+        _print_table(("name", "summary", "paper"), items)
+
+
+@keys.command("ls")
+def list_keys(*, as_json: AsJson = False) -> None:
+    """List keys; the keys themselves are not stored."""
+    with Client() as client:
+        stored = [key.model_dump(mode="json") for key in client.keys()]  # noqa: SIM118
+    if as_json:
+        typer.echo(json.dumps(stored, indent=2))
+    else:
+        _print_table(("id", "user", "role", "name", "created_at", "revoked_at"), stored)
+
+
+@keys.command("create")
+def create_key(
+    *,
+    user: Annotated[str, typer.Option(help="Whose key; a new name makes a new user.")],
+    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What it may do.")] = "member",
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once."""
+    with Client() as client:
+        made = client.create_key(user=user, role=role, name=name)
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+    else:
+        typer.echo(made.key)
+        err.print(f"{made.id}: it cannot be shown again", highlight=False)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_…")]) -> None:
+    """End a key at once."""
+    with Client() as client:
+        client.revoke_key(key_id)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    shown = [column for column in columns if any(row.get(column) for row in rows)] or list(columns)
+    for column in shown:
+        table.add_column(column, overflow="fold", no_wrap=column in {"id", "source", "name", "job_id"})
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in shown))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {size}" for name, size in value.items())
+    return "" if value is None else str(value)

@@ -1,0 +1,66 @@
+"""The report card as a table: teacher, control and student side by side, and what was gained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+_ROLES = ("teacher", "control", "student")
+
+
+def report_card(report: Mapping[str, Any]) -> Table:
+    """A row for each network of a ``report.json``; figures that are not there stay empty.
+
+    Latency is that of a single sample; agreement is the share of the test split on which student and teacher choose alike.
+    """
+    table = Table(title="Report card", title_style="bold", title_justify="left", caption=_caption(report), caption_justify="left")
+    table.add_column("")
+    for column in ("test accuracy", "parameters", "size", "latency", "agreement"):
+        table.add_column(column, justify="right")
+    for role in _ROLES:
+        card = report.get(role)
+        if isinstance(card, Mapping):
+            latency_ms = card.get("latency_ms") or {}
+            table.add_row(
+                role,
+                _percent(card.get("test_accuracy")),
+                _count(card.get("parameters")),
+                _size(card.get("bytes")),
+                _milliseconds(latency_ms.get("batch_1")),
+                _percent(report.get("agreement")) if role == "student" else "",
+                style="bold" if role == "student" else "",
+            )
+    return table
+
+
+def _caption(report: Mapping[str, Any]) -> Text:
+    parts = []
+    compression = report.get("compression") or {}
+    if compression.get("parameters"):
+        parts.append(f"{compression['parameters']:.1f}× fewer parameters than the teacher")
+    if report.get("gain") is not None:
+        parts.append(f"{report['gain'] * 100:+.2f} points over the control, the same student without a teacher")
+    return Text("; ".join(parts))
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} ms"
+
+
+def _size(num_bytes: float | None) -> str:
+    if num_bytes is None:
+        return ""
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} GiB"

@@ -1,0 +1,24 @@
+"""Reading a spec for a command."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from service.cli.failure import CommandFailed
+from service.spec.parse import read_document
+
+
+def read_spec(source: str) -> dict[str, Any]:
+    """The document of a file, or of standard input for ``-``; what it says is judged elsewhere."""
+    if source == "-":
+        try:
+            document = yaml.safe_load(sys.stdin.read())
+        except yaml.YAMLError as error:
+            raise CommandFailed(f"standard input is not YAML: {error}") from error
+    else:
+        document = read_document(Path(source))
+    if not isinstance(document, dict):
+        raise CommandFailed(f"{source} holds no job spec: a spec is an object, not {type(document).__name__}")
+    return document

@@ -1,0 +1,56 @@
+"""``stillhouse train``: the same spec with no service at all."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.application import SpecFile
+from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra
+from service.cli.progress import ProgressView, show_event
+from service.cli.report_card import report_card
+from service.cli.specs import read_spec
+from service.cli.student import how_to_load
+from service.cli.terminal import err, out
+from service.spec import parse_spec
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(rich_help_panel="On this machine")(train)
+
+
+def train(
+    spec: SpecFile,
+    *,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Where the student, the report and the log go.")],
+) -> None:
+    """Train a student here and now, without a service. Ctrl-C stops it at a checkpoint, the same command goes on from there."""
+    job = parse_spec(read_spec(spec))
+    with ProgressView(err) as view:
+        view.status("loading torch and transformers")
+        try:
+            from worker import alone  # seconds of imports, which the other commands need not pay
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, "worker") from error
+        try:
+            last = alone.train(job, folder, on_event=lambda event: show_event(view, event))
+        except alone.FolderInUse as error:
+            raise CommandFailed(str(error)) from error
+        except alone.TrainingFailed as error:
+            failed = error.failed
+            hint = f"\n  {failed.hint}" if failed.hint else ""
+            raise CommandFailed(f"{failed.code}: {failed.message}{hint}", exit_code=JOB_FAILED) from error
+    if last.type == "stopped":
+        err.print(f"stopped at a checkpoint; go on with: stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}")
+        raise typer.Exit(INTERRUPTED)
+    out.print(report_card(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+    print_student(folder / "student")
+
+
+def print_student(student: Path) -> None:
+    """Where the student is and how to load it, as the last words of a command that made one."""
+    out.print(f"\nThe student is in [bold]{student}[/bold]. Load it with:\n", highlight=False, soft_wrap=True)
+    out.print(how_to_load(student), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,85 @@
+"""The Python client.
+
+    from service.client import Client
+
+    with Client() as client:
+        job = client.submit({"task": "image-classification", ...})
+        for snapshot in client.watch(job.id):
+            print(snapshot.status, snapshot.progress)
+        client.download(job.id, "out", names=["student"])
+
+It needs httpx and pydantic alone: importing it loads neither the service nor torch. Errors:
+
+    ClientError
+     ├── Unreachable          nobody answers at that address
+     ├── WaitTimeout          the job did not end in time (also a TimeoutError)
+     ├── CorruptDownload      the bytes are not those that the service recorded
+     └── ApiError             the service answered with a problem (RFC 9457)
+          ├── InvalidSpec     ``faults`` holds each thing that is wrong
+          ├── Unauthenticated
+          ├── Forbidden
+          ├── NotFound
+          ├── Conflict
+          ├── PreconditionFailed
+          ├── TooLarge
+          ├── TooManyRequests
+          └── ServiceUnavailable
+"""
+
+from service.client.client import Client
+from service.client.errors import (
+    ApiError,
+    ClientError,
+    Conflict,
+    CorruptDownload,
+    Forbidden,
+    InvalidSpec,
+    NotFound,
+    PreconditionFailed,
+    ServiceUnavailable,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unreachable,
+    WaitTimeout,
+)
+from service.client.resources import (
+    Artifact,
+    Dataset,
+    Event,
+    Job,
+    JobProgress,
+    Key,
+    MetricSeries,
+    Model,
+    NewKey,
+    Worker,
+)
+
+__all__ = [
+    "ApiError",
+    "Artifact",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "CorruptDownload",
+    "Dataset",
+    "Event",
+    "Forbidden",
+    "InvalidSpec",
+    "Job",
+    "JobProgress",
+    "Key",
+    "MetricSeries",
+    "Model",
+    "NewKey",
+    "NotFound",
+    "PreconditionFailed",
+    "ServiceUnavailable",
+    "TooLarge",
+    "TooManyRequests",
+    "Unauthenticated",
+    "Unreachable",
+    "WaitTimeout",
+    "Worker",
+]

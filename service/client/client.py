@@ -1,0 +1,342 @@
+"""One method for each call of the service."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from service.client.download import OnBytes, chosen, fetch
+from service.client.errors import ApiError, Unreachable, WaitTimeout
+from service.client.event_stream import Message, read_messages
+from service.client.resources import Artifact, Dataset, Event, Job, Key, MetricSeries, Model, NewKey, Worker
+from service.client.transport import Transport
+from service.connection import find_connection
+from service.spec import JobSpec
+from service.spec.parse import read_document
+
+Spec = JobSpec | Mapping[str, Any] | Path
+ResourceType = TypeVar("ResourceType", bound=BaseModel)
+
+_LONG_POLL_SECONDS = 30
+_STREAM_TIMEOUT_SECONDS = 45.0
+"""Three of the comment lines that the service sends every 15 s are missing: the connection is dead."""
+_PAGE_SIZE = 100
+
+
+class Client:
+    """The service, from Python. Threads may share one.
+
+    Address and key come from the arguments, else from ``STILLHOUSE_URL`` and ``STILLHOUSE_API_KEY``, else from the file that
+    ``stillhouse up`` leaves on this machine.
+    """
+
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, timeout_seconds: float = 30.0, max_retries: int = 6
+    ) -> None:
+        connection = find_connection(url=url, api_key=api_key)
+        self.url = connection.url
+        self._transport = Transport(connection, timeout_seconds=timeout_seconds, max_retries=max_retries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    # ------------------------------------------------------------ jobs
+
+    def submit(self, spec: Spec, *, idempotency_key: str | None = None) -> Job:
+        """Queues a job. Repeated with the same key it returns the first one; without one it makes a key for its own retries."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return Job.model_validate(self._post("/v1/jobs", json=_document(spec), headers=headers))
+
+    def validate(self, spec: Spec) -> dict[str, Any]:
+        """The spec as the service would store it, complete; nothing is queued. Raises InvalidSpec."""
+        answer: dict[str, Any] = self._post("/v1/jobs", json=_document(spec), params={"dry_run": "true"})
+        return answer
+
+    def job(self, job_id: str) -> Job:
+        """One job, as it is now."""
+        return Job.model_validate(self._get(f"/v1/jobs/{job_id}"))
+
+    def jobs(self, *, status: str | None = None, owner: str | None = None, label: str | None = None) -> Iterator[Job]:
+        """Jobs, newest first, fetched page by page as they are asked for. ``label``: ``name:value``."""
+        return self._pages(Job, "/v1/jobs", {"status": status, "owner": owner, "label": label})
+
+    def watch(self, job_id: str) -> Iterator[Job]:
+        """The job now, and again at each change, until it has ended."""
+        return self._snapshots(job_id, deadline=None)
+
+    def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> Job:
+        """The job once it has ended. Raises WaitTimeout; the job itself goes on then."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        job = None
+        for job in self._snapshots(job_id, deadline=deadline):
+            if job.terminal:
+                return job
+        raise WaitTimeout(f"{job_id} is {job.status if job else 'unknown'} after {timeout_seconds} s")
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """What happened to the job after event ``after``, then what happens, live, until it has ended.
+
+        A broken connection is taken up where it broke: no event is lost, none comes twice.
+        """
+        last = after
+        for message in self._messages(f"/v1/jobs/{job_id}/events", job_id, last_id=str(after)):
+            event = Event.model_validate_json(message.data)
+            if event.seq > last:
+                last = event.seq
+                yield event
+
+    def events_until_now(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """What has happened to the job after event ``after``."""
+        while True:
+            page = self._get(f"/v1/jobs/{job_id}/events", {"after": after, "limit": _PAGE_SIZE})
+            for event in map(Event.model_validate, page["data"]):
+                after = event.seq
+                yield event
+            if not page.get("has_more"):
+                return
+
+    def cancel(self, job_id: str, *, keep: str = "last") -> Job:
+        """Stops the job. ``keep``: the checkpoint that stays as a usable student, ``best``, ``last`` or ``none``."""
+        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/cancel", json={"keep": keep}))
+
+    def pause(self, job_id: str) -> Job:
+        """Stops the job at a checkpoint, to be resumed."""
+        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/pause"))
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a paused job again."""
+        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/resume"))
+
+    def patch(
+        self, job_id: str, *, name: str | None = None, labels: Mapping[str, str] | None = None, priority: str | None = None
+    ) -> Job:
+        """Changes what is given."""
+        given = {"name": name, "labels": labels, "priority": priority}
+        body = {field: value for field, value in given.items() if value is not None}
+        answer = self._transport.request("PATCH", f"/v1/jobs/{job_id}", json=body, repeatable=True)
+        return Job.model_validate(answer.json())
+
+    def explain(self, job_id: str) -> dict[str, Any]:
+        """Why the job is where it is: its place in the queue, and the one thing that blocks it."""
+        answer: dict[str, Any] = self._get(f"/v1/jobs/{job_id}/explain")
+        return answer
+
+    def delete(self, job_id: str) -> None:
+        """Deletes a finished job and its artifacts."""
+        self._delete(f"/v1/jobs/{job_id}")
+
+    def metrics(
+        self, job_id: str, *, names: Sequence[str] | None = None, max_points: int | None = None
+    ) -> dict[str, list[tuple[int, float]]]:
+        """Points (step, value) by metric name, thinned to ``max_points`` each."""
+        params = {"names": ",".join(names) if names else None, "max_points": max_points}
+        answer = self._get(f"/v1/jobs/{job_id}/metrics", params)
+        return {series.name: series.points for series in map(MetricSeries.model_validate, answer["data"])}
+
+    def logs(self, job_id: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """The job's log, or its last ``tail`` lines, in pieces; with ``follow`` also what is yet to come, until it has ended."""
+        path = f"/v1/jobs/{job_id}/logs"
+        if not follow:
+            yield self._transport.request("GET", path, params={"tail": tail}, repeatable=True).text
+            return
+        for message in self._messages(path, job_id, params={"tail": tail}):
+            yield message.data + "\n"
+
+    def report(self, job_id: str) -> dict[str, Any]:
+        """The report card."""
+        answer: dict[str, Any] = self._get(f"/v1/jobs/{job_id}/report")
+        return answer
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        """The files that the job left."""
+        return [Artifact.model_validate(item) for item in self._get(f"/v1/jobs/{job_id}/artifacts")["data"]]
+
+    def download(
+        self,
+        job_id: str,
+        folder: Path | str,
+        *,
+        names: Sequence[str] | None = None,
+        on_bytes: OnBytes = lambda artifact, num_bytes: None,
+    ) -> list[Path]:
+        """Fetches artifacts into ``folder``, all or those of ``names`` (``student`` stands for the whole folder).
+
+        Each file is checked against its SHA-256 and appears whole or not at all; a broken download goes on where it stopped.
+        """
+        artifacts = chosen(self.artifacts(job_id), names)
+        return [
+            fetch(self._transport, job_id=job_id, artifact=artifact, folder=Path(folder), on_bytes=on_bytes)
+            for artifact in artifacts
+        ]
+
+    # ------------------------------------------------------------ datasets, models, what a spec may say
+
+    def upload_dataset(
+        self, path: Path | str, *, name: str, task: str, input_column: str | None = None, target_column: str | None = None
+    ) -> Dataset:
+        """Stores a dataset file, streamed from the disk. The same bytes twice give the same dataset."""
+        columns = {"input_column": input_column, "target_column": target_column}
+        form = {"name": name, "task": task} | {field: column for field, column in columns.items() if column is not None}
+        answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_patient())
+        return Dataset.model_validate(answer.json())
+
+    def datasets(self) -> Iterator[Dataset]:
+        """All datasets."""
+        return self._pages(Dataset, "/v1/datasets", {})
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """One dataset."""
+        return Dataset.model_validate(self._get(f"/v1/datasets/{dataset_id}"))
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Deletes a dataset that no live job uses."""
+        self._delete(f"/v1/datasets/{dataset_id}")
+
+    def upload_model(self, path: Path | str, *, name: str) -> Model:
+        """Stores a network: a zip or tar of a ``from_pretrained`` folder with safetensors."""
+        answer = self._transport.request(
+            "POST", "/v1/models", form={"name": name}, file=Path(path), repeatable=True, **_patient()
+        )
+        return Model.model_validate(answer.json())
+
+    def models(self) -> Iterator[Model]:
+        """All stored networks, finished students among them."""
+        return self._pages(Model, "/v1/models", {})
+
+    def methods(self) -> list[dict[str, Any]]:
+        """The distillation methods that a spec may name."""
+        return self._catalogue("/v1/methods")
+
+    def architectures(self) -> list[dict[str, Any]]:
+        """The networks that a spec may name."""
+        return self._catalogue("/v1/architectures")
+
+    def builtin_datasets(self) -> list[dict[str, Any]]:
+        """The datasets that need no upload."""
+        return self._catalogue("/v1/builtin-datasets")
+
+    # ------------------------------------------------------------ the team
+
+    def queue(self, *, pool: str | None = None) -> dict[str, Any]:
+        """The waiting jobs in the order in which they would start, and what runs."""
+        answer: dict[str, Any] = self._get("/v1/queue", {"pool": pool})
+        return answer
+
+    def workers(self) -> list[Worker]:
+        """The processes that run jobs."""
+        return [Worker.model_validate(item) for item in self._get("/v1/workers")["data"]]
+
+    def keys(self) -> list[Key]:
+        """All API keys."""
+        return [Key.model_validate(item) for item in self._get("/v1/keys")["data"]]
+
+    def create_key(self, *, user: str, role: str, name: str = "") -> NewKey:
+        """A new key; the answer is the only place where it can be read."""
+        body = {"user": user, "role": role, "name": name}
+        return NewKey.model_validate(self._transport.request("POST", "/v1/keys", json=body, repeatable=False).json())
+
+    def revoke_key(self, key_id: str) -> None:
+        """Ends a key at once."""
+        self._delete(f"/v1/keys/{key_id}")
+
+    # ------------------------------------------------------------ how
+
+    def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        return self._transport.request("GET", path, params=params, repeatable=True).json()
+
+    def _post(
+        self, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """For posts that are harmless to repeat."""
+        return self._transport.request("POST", path, json=json, params=params, headers=headers, repeatable=True).json()
+
+    def _delete(self, path: str) -> None:
+        self._transport.request("DELETE", path, repeatable=True)
+
+    def _catalogue(self, path: str) -> list[dict[str, Any]]:
+        return list(self._get(path)["data"])
+
+    def _pages(self, resource: type[ResourceType], path: str, params: Mapping[str, Any]) -> Iterator[ResourceType]:
+        after = None
+        while True:
+            page = self._get(path, {**params, "limit": _PAGE_SIZE, "after": after})
+            yield from map(resource.model_validate, page["data"])
+            if not page.get("has_more") or not page["data"]:
+                return
+            after = page["data"][-1]["id"]
+
+    def _snapshots(self, job_id: str, *, deadline: float | None) -> Iterator[Job]:
+        """Long polls. Each asks to be answered when the job is no longer as the last answer told it."""
+        etag = None
+        while True:
+            wait_seconds = (
+                _LONG_POLL_SECONDS if deadline is None else max(0, min(_LONG_POLL_SECONDS, round(deadline - time.monotonic())))
+            )
+            headers = {"If-None-Match": etag, "Prefer": f"wait={wait_seconds}"} if etag else None
+            started = time.monotonic()
+            answer = self._transport.request(
+                "GET",
+                f"/v1/jobs/{job_id}",
+                headers=headers,
+                repeatable=True,
+                read_timeout_seconds=wait_seconds + self._transport.timeout_seconds,
+            )
+            if answer.status_code != httpx.codes.NOT_MODIFIED:
+                job = Job.model_validate(answer.json())
+                yield job
+                if job.terminal:
+                    return
+                etag = answer.headers.get("etag")
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            if "preference-applied" not in answer.headers and time.monotonic() - started < 1.0:
+                time.sleep(0.2 if etag is None or answer.status_code != httpx.codes.NOT_MODIFIED else 1.0)
+
+    def _messages(
+        self, path: str, job_id: str, *, params: Mapping[str, Any] | None = None, last_id: str = ""
+    ) -> Iterator[Message]:
+        """A live stream, resumed by ``Last-Event-ID`` until the job has ended and nothing more comes."""
+        for pause in self._transport.pauses():
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            had_ended = self.job(job_id).terminal
+            try:
+                with self._transport.stream(
+                    path, params=params, headers=headers, read_timeout_seconds=_STREAM_TIMEOUT_SECONDS
+                ) as response:
+                    for message in read_messages(response.iter_lines()):
+                        last_id = message.id or last_id
+                        pause.reset()
+                        yield message
+            except httpx.TransportError as error:
+                pause.after_break(self._transport.as_unreachable(error), may_wait=self._transport.has_answered)
+            except ApiError as problem:
+                pause.after_problem(problem)
+            else:
+                # A service that shuts down ends its streams too: only one that began after the job's end was told it all.
+                if had_ended:
+                    return
+                pause.after_break(Unreachable(f"{self.url} keeps ending the stream of {job_id}"), may_wait=True)
+
+
+def _document(spec: Spec) -> Any:
+    """What to send. A file is sent as it stands: the service, which may be newer, is the judge of it."""
+    if isinstance(spec, JobSpec):
+        return spec.model_dump(mode="json")
+    return read_document(spec) if isinstance(spec, Path) else dict(spec)
+
+
+def _patient() -> dict[str, Any]:
+    """An upload is answered only after the service has read it all."""
+    return {"read_timeout_seconds": 600.0}

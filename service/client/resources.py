@@ -1,0 +1,136 @@
+"""What the service answers, typed. A newer service may send more: unknown fields are kept, unknown words are plain strings."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.errors import JobFailure
+
+
+class Resource(BaseModel):
+    """What all have in common."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+
+class JobProgress(Resource):
+    """How far a job is in its current phase."""
+
+    phase: str
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: int | None = None
+    fraction: float | None = None
+    """Of this phase, 0 to 1."""
+    samples_per_second: float | None = None
+    eta_seconds: float | None = None
+    """Of this phase."""
+    message: str | None = None
+
+
+class QueuePlace(Resource):
+    """Where a queued job stands."""
+
+    position: int | None = None
+    waiting_for: str | None = None
+
+
+class Job(Resource):
+    """A job at one moment; ``terminal`` says that it will not change any more."""
+
+    id: str
+    name: str = ""
+    owner: str | None = None
+    labels: dict[str, str] = {}
+    status: str
+    terminal: bool
+    status_reason: str | None = None
+    stop_requested: str | None = None
+    priority: str = "normal"
+    spec: dict[str, Any] = {}
+    progress: JobProgress | None = None
+    queue: QueuePlace | None = None
+    attempt: int = 0
+    max_attempts: int | None = None
+    worker: str | None = None
+    devices: list[Any] | None = None
+    created_at: datetime | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    gpu_seconds: float | None = None
+    result: dict[str, Any] | None = None
+    error: JobFailure | None = None
+    version: int | None = None
+
+
+class Event(Resource):
+    """One thing that happened to a job."""
+
+    seq: int
+    type: str
+    message: str | None = None
+    data: dict[str, Any] | None = None
+    created_at: datetime | None = None
+
+
+class MetricSeries(Resource):
+    """One metric's points, by step."""
+
+    name: str
+    points: list[tuple[int, float]]
+
+
+class Artifact(Resource):
+    """One file that a job left."""
+
+    name: str
+    size: int
+    sha256: str
+    media_type: str | None = None
+
+
+class Dataset(Resource):
+    """An uploaded dataset."""
+
+    id: str
+    name: str = ""
+    task: str
+    splits: dict[str, int] = {}
+    columns: Any = None
+    classes: list[str] = []
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+class Model(Resource):
+    """A stored network: an upload, or a finished job's student."""
+
+    id: str
+    name: str = ""
+
+
+class Key(Resource):
+    """An API key, without the key itself."""
+
+    id: str
+    name: str = ""
+    role: str
+    user: str | None = None
+    created_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class NewKey(Key):
+    """A key that was just made; ``key`` is shown this once."""
+
+    key: str
+
+
+class Worker(Resource):
+    """A process that runs jobs."""
+
+    id: str
+    host: str | None = None
+    pool: str | None = None

@@ -1,0 +1,79 @@
+"""Where the service is and with which key: arguments, else the environment, else ``connection.json`` in the data directory.
+
+``stillhouse up`` writes that file, readable by its user alone, and leaves it: the key stays good for the next run.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CONNECTION_FILE = "connection.json"
+
+
+class ClientSettings(BaseSettings):
+    """What a client reads of the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore", use_attribute_docstrings=True)
+
+    url: str = ""
+    """``https://stillhouse.example.org``."""
+    api_key: str = ""
+    home: Path = Field(default_factory=lambda: Path.home() / ".stillhouse")
+    """The data directory of ``stillhouse up``."""
+
+
+class Connection(BaseModel):
+    """An address and a key for it."""
+
+    url: str
+    api_key: str
+
+
+class NoConnection(Exception):
+    """Nobody said where the service is."""
+
+
+def find_connection(*, url: str | None = None, api_key: str | None = None) -> Connection:
+    """Fills in what is not given.
+
+    A key from the file is used for the file's own address only: it is not sent to another one.
+
+    Raises:
+        NoConnection: neither arguments nor environment name an address, and no service of this machine left a file.
+    """
+    settings = ClientSettings()
+    url = (url or settings.url).rstrip("/")
+    api_key = api_key or settings.api_key
+    if url and api_key:
+        return Connection(url=url, api_key=api_key)
+    left = read_connection(settings.home)
+    if left is not None and url in ("", left.url):
+        return Connection(url=left.url, api_key=api_key or left.api_key)
+    if not url:
+        raise NoConnection(
+            f"no service is known: {settings.home / CONNECTION_FILE} is not there and STILLHOUSE_URL is not set. "
+            "Start one on this machine with: stillhouse up"
+        )
+    return Connection(url=url, api_key=api_key)
+
+
+def read_connection(folder: Path) -> Connection | None:
+    """What :func:`write_connection` left in ``folder``; None where there is nothing, or nothing whole."""
+    try:
+        return Connection.model_validate_json((folder / CONNECTION_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def write_connection(folder: Path, connection: Connection) -> Path:
+    """Replaces the file in one step. It is never readable by others, not for a moment."""
+    path = folder / CONNECTION_FILE
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(connection.model_dump_json(indent=2) + "\n")
+    unfinished.replace(path)
+    return path

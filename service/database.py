@@ -1,0 +1,78 @@
+"""The engine, transactions and migrations. A session lives for one transaction; news of changed jobs goes out after it."""
+
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+import migrations
+
+Announce = Callable[[Set[str]], None]
+"""Told the ids of the jobs that a committed transaction changed."""
+
+
+class Database:
+    """One engine a process, on a ``postgresql://`` address.
+
+    A connection that cannot be had within 5 s is an error, never a hang.
+    """
+
+    def __init__(self, url: str, *, announce: Announce | None = None, pool_size: int = 10) -> None:
+        self.engine = create_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=20,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "options": "-c timezone=utc -c lock_timeout=20s -c statement_timeout=60s"},
+        )
+        self._announce = announce
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end, rolled back by an exception. Its rows stay readable afterwards."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            changed = session.info.get("changed_jobs")
+        if changed and self._announce is not None:
+            self._announce(changed)
+
+    def ping(self) -> None:
+        """Raises SQLAlchemy's OperationalError when the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Gives every connection back."""
+        self.engine.dispose()
+
+
+def driver_url(url: str) -> str:
+    """Names the driver in a plain ``postgresql://`` address."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres", "postgresql+psycopg"} or not separator:
+        raise ValueError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host:5432/name")
+    return f"postgresql+psycopg://{rest}"
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Brings the schema up to ``revision``; harmless to repeat, and two at once wait for each other."""
+    command.upgrade(_alembic(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Takes the schema back to ``revision``."""
+    command.downgrade(_alembic(url), revision)
+
+
+def _alembic(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = driver_url(url)
+    return config

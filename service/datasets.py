@@ -1,0 +1,157 @@
+"""Uploaded datasets: read through before they are stored, stored before they are listed; the same bytes are stored once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.database import Database
+from service.errors import Conflict, InvalidFile, NotFound
+from service.formats import Sample, first_samples, inspect_dataset
+from service.ids import new_id
+from service.lifecycle import FINAL
+from service.spec.data import DatasetInfo
+from service.store import Store
+from service.tables import Dataset, Job, User
+
+NUM_SAMPLES = 5
+"""Rows that are kept for people to look at."""
+_SAMPLES = "samples.json"
+_SAMPLE_LIST = TypeAdapter(list[Sample])
+
+
+@dataclass(frozen=True)
+class NewDataset:
+    """A file that somebody sent, and what they say of it."""
+
+    path: Path
+    filename: str
+    sha256: str
+    size: int
+    name: str
+    task: str
+    input_column: str = ""
+    target_column: str = ""
+
+
+def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) -> tuple[Dataset, bool]:
+    """Checks and stores a dataset; True beside it when it is new, False when these bytes and columns are there already.
+
+    Raises:
+        InvalidFile: it cannot be trained on.
+    """
+    with database.transaction() as session:
+        known = _same(session, new)
+    if known is not None:
+        return known, False
+    info = inspect_dataset(
+        new.path,
+        filename=new.filename,
+        input_column=new.input_column or None,
+        target_column=new.target_column or None,
+    )
+    if info.task != new.task:
+        raise InvalidFile(f"{new.filename!r} holds data for {info.task}, not for {new.task}", param="/task")
+    samples = first_samples(
+        new.path,
+        filename=new.filename,
+        input_column=new.input_column or None,
+        target_column=new.target_column or None,
+        num_rows=NUM_SAMPLES,
+    )
+    summary = new.path.with_name(_SAMPLES)
+    summary.write_bytes(_SAMPLE_LIST.dump_json(samples))
+    return _store(database, store, new, info, summary, owner_id=owner_id)
+
+
+def samples(store: Store, dataset: Dataset) -> list[Sample]:
+    """The first rows of a dataset. Raises NotFound when its files are gone."""
+    return _SAMPLE_LIST.validate_json(b"".join(store.stream(f"{_prefix(dataset.id)}/{_SAMPLES}")))
+
+
+def find(session: Session, dataset_id: str) -> tuple[Dataset, str]:
+    """One dataset and its owner's name. Raises NotFound."""
+    row = session.execute(select(Dataset, User.name).join(User).where(Dataset.id == dataset_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets lists those that exist")
+    dataset, owner = row
+    return dataset, owner
+
+
+def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[tuple[Dataset, str]], bool]:
+    """Datasets with their owners' names, newest first; True beside them when there are more."""
+    query = select(Dataset, User.name).join(User).order_by(Dataset.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(Dataset.id < after)
+    rows = [(dataset, owner) for dataset, owner in session.execute(query)]
+    return rows[:limit], len(rows) > limit
+
+
+def remove(session: Session, dataset_id: str) -> str:
+    """Deletes a dataset; the store's prefix of its files, to be removed once this is committed.
+
+    Raises:
+        NotFound: there is no such dataset.
+        Conflict: a job that has not finished uses it.
+    """
+    dataset = session.get(Dataset, dataset_id, with_for_update=True)
+    if dataset is None:
+        raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets lists those that exist")
+    user = session.scalar(select(Job.id).where(Job.dataset_id == dataset_id, Job.status.not_in(FINAL)).limit(1))
+    if user is not None:
+        raise Conflict(f"job {user} uses dataset {dataset_id}; cancel it or wait until it has finished")
+    session.delete(dataset)
+    return _prefix(dataset_id)
+
+
+def _store(
+    database: Database, store: Store, new: NewDataset, info: DatasetInfo, samples: Path, *, owner_id: str
+) -> tuple[Dataset, bool]:
+    dataset_id = new_id("ds")
+    key = f"{_prefix(dataset_id)}/data"
+    is_listed = False
+    try:
+        store.put(new.path, key)
+        store.put(samples, f"{_prefix(dataset_id)}/{_SAMPLES}")
+        with database.transaction() as session:
+            values = {
+                "id": dataset_id,
+                "owner_id": owner_id,
+                "name": new.name,
+                "task": new.task,
+                "filename": new.filename,
+                "path": key,
+                "sha256": new.sha256,
+                "bytes": new.size,
+                "input_column": new.input_column,
+                "target_column": new.target_column,
+                "info": info.model_dump(mode="json"),
+            }
+            # Somebody may have stored the same bytes since we looked.
+            added = session.scalar(insert(Dataset).values(**values).on_conflict_do_nothing().returning(Dataset.id))
+            dataset = session.get(Dataset, added) if added else _same(session, new)
+        is_listed = added is not None
+    finally:
+        if not is_listed:
+            store.remove_prefix(_prefix(dataset_id))
+    if dataset is None:
+        raise Conflict("the same dataset was deleted at this moment; send it again")
+    return dataset, is_listed
+
+
+def _same(session: Session, new: NewDataset) -> Dataset | None:
+    return session.scalar(
+        select(Dataset).where(
+            Dataset.sha256 == new.sha256,
+            Dataset.input_column == new.input_column,
+            Dataset.target_column == new.target_column,
+        )
+    )
+
+
+def _prefix(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}"

@@ -1,0 +1,177 @@
+"""The stack of one data directory: PostgreSQL, Valkey, API and worker, started in that order and stopped in the other.
+
+    DATA/connection.json   address and admin key, for the clients of this machine
+    DATA/postgres, valkey  the servers' own
+    DATA/store, scratch    artifacts and datasets; running jobs' files
+    DATA/logs              api.log, worker.log
+
+One process holds a data directory at a time, and what it started ends with it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from sqlalchemy import func, select
+
+from service.connection import Connection, read_connection, write_connection
+from service.database import Database, upgrade
+from service.embedded.processes import Child, ChildDied
+from service.embedded.servers import Valkey, exclusive, free_port, postgres, valkey
+from service.errors import Unauthenticated
+from service.security import authenticate, create_key
+from service.tables import Worker
+
+DEFAULT_PORT = 8321
+_READY_SECONDS = 120.0
+"""The worker imports torch and transformers before it takes jobs, which a slow disk makes long."""
+_CHECK_SECONDS = 0.3
+_API_STOP_SECONDS = 15.0
+_WORKER_STOP_SECONDS = 90.0
+"""A drain: every trainer writes a checkpoint, every job is queued again."""
+
+
+class PortTaken(RuntimeError):
+    """Another program listens on the port that was asked for."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs. The two children end with the block that started them."""
+
+    connection: Connection
+    folder: Path
+    api: Child
+    worker: Child
+    valkey: Valkey
+
+    def check(self) -> None:
+        """Raises ChildDied when a part ended by itself."""
+        for child in (self.api, self.worker):
+            if child.exit_code is not None:
+                raise child.died()
+        if self.valkey.exit_code is not None:
+            raise self.valkey.died()
+
+    @contextmanager
+    def interrupting_on_death(self) -> Iterator[None]:
+        """Sends this process's main thread SIGINT when a part ends by itself inside the block; :meth:`check` then says which."""
+        leaving = threading.Event()
+        main_thread = threading.main_thread()
+
+        def look() -> None:
+            while not leaving.wait(_CHECK_SECONDS):
+                try:
+                    self.check()
+                except ChildDied:
+                    signal.pthread_kill(main_thread.ident or 0, signal.SIGINT)
+                    return
+
+        watcher = threading.Thread(target=look, name="stack watcher", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            leaving.set()
+            watcher.join()
+
+
+@contextmanager
+def stack(
+    folder: Path,
+    *,
+    port: int | None = None,
+    devices: str | None = None,
+    say: Callable[[str], None],
+    hurried: Callable[[], bool] = lambda: False,
+) -> Iterator[Stack]:
+    """Starts everything and yields once the API is ready and the worker takes jobs.
+
+    ``say`` is told each step. ``hurried()`` turning true ends a slow stop. Without a ``port`` it is 8321, or a free one.
+
+    Raises:
+        FolderInUse: another process runs the stack of this folder.
+        PortTaken: the port that was asked for is taken.
+        ChildDied: a part does not start; the text carries the end of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = folder.resolve()
+    with ExitStack() as parts:
+        parts.enter_context(exclusive(folder))
+        port = _port(port)
+        logs = folder / "logs"
+        for sub in (logs, folder / "store", folder / "scratch"):
+            sub.mkdir(exist_ok=True, mode=0o700)
+
+        say("starting PostgreSQL")
+        database_url = parts.enter_context(postgres(folder / "postgres"))
+        say("starting Valkey")
+        broker = parts.enter_context(valkey(folder / "valkey"))
+        say("migrating the database")
+        upgrade(database_url)
+        database = Database(database_url, pool_size=1)
+        parts.callback(database.close)
+        connection = Connection(url=f"http://127.0.0.1:{port}", api_key=_admin_key(database, folder))
+        write_connection(folder, connection)
+
+        env = os.environ | {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": broker.url,
+            "STILLHOUSE_STORE": (folder / "store").as_uri(),
+            "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+        }
+        api = _child("API", ["service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)], env=env, log=logs / "api.log")
+        worker = _child("worker", ["worker", *(["--devices", devices] if devices else [])], env=env, log=logs / "worker.log")
+        parts.callback(api.stop, grace_seconds=_API_STOP_SECONDS, hurried=hurried)
+        parts.callback(worker.stop, grace_seconds=_WORKER_STOP_SECONDS, hurried=hurried)
+        parts.callback(say, "stopping: running jobs write a checkpoint and go back to the queue")
+        say("starting the API and a worker (it loads torch and transformers)")
+        api.start()
+        worker.start()
+        api.wait_until(lambda: _is_ready(connection.url), timeout_seconds=_READY_SECONDS)
+        worker.wait_until(lambda: _is_registered(database, worker.pid), timeout_seconds=_READY_SECONDS)
+        yield Stack(connection=connection, folder=folder, api=api, worker=worker, valkey=broker)
+
+
+def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path) -> Child:
+    return Child(name, [sys.executable, "-m", *module], env=env, log=log, death_signal=signal.SIGKILL)
+
+
+def _port(asked_for: int | None) -> int:
+    port = free_port(preferred=asked_for or DEFAULT_PORT)
+    if asked_for and port != asked_for:
+        raise PortTaken(f"port {asked_for} is taken; leave --port out to get a free one")
+    return port
+
+
+def _admin_key(database: Database, folder: Path) -> str:
+    """The key that the last run left, when this database knows it, else a new one."""
+    left = read_connection(folder)
+    with database.transaction() as session:
+        if left is not None:
+            try:
+                authenticate(session, f"Bearer {left.api_key}")
+            except Unauthenticated:
+                pass
+            else:
+                return left.api_key
+        return create_key(session, user_name="admin", role="admin", name="stillhouse up")[1]
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _is_registered(database: Database, pid: int) -> bool:
+    with database.transaction() as session:
+        alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 30))
+        return bool(session.scalar(select(func.count()).where(Worker.pid == pid, alive)))

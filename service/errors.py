@@ -1,0 +1,139 @@
+"""The error tree: one class, one stable ``code`` and one HTTP status for each thing that can go wrong.
+
+    StillhouseError
+     ├── InvalidSpec          422 invalid_spec          carries every fault at once
+     ├── InvalidFile          422 invalid_file          an upload that cannot be used, and where it breaks
+     ├── InvalidRequest       400 invalid_request
+     ├── Unauthenticated      401 unauthenticated
+     ├── Forbidden            403 forbidden
+     ├── NotFound             404 not_found
+     ├── InvalidTransition    409 invalid_transition    no retry can mend it
+     ├── Conflict             409 conflict
+     ├── RequestInFlight      409 request_in_flight     the same Idempotency-Key is being served
+     ├── IdempotencyMismatch  422 idempotency_mismatch
+     ├── PreconditionFailed   412 precondition_failed
+     ├── TooLarge             413 body_too_large
+     ├── RangeNotSatisfiable  416 range_not_satisfiable
+     ├── TooManyRequests      429 too_many_requests
+     └── Unavailable          503 unavailable           database or Redis is away
+
+A job that fails does not raise here: it records a :class:`JobFailure` with a code of ``FAILURE_CODES``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+
+class Fault(BaseModel):
+    """One thing wrong with a spec: a JSON Pointer (RFC 6901) and what would be allowed there."""
+
+    pointer: str
+    message: str
+
+
+class StillhouseError(Exception):
+    """Base of every error that reaches a caller. ``detail`` says what to change."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, param: str | None = None, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidSpec(StillhouseError):
+    code, status = "invalid_spec", 422
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(
+            "; ".join(f"{fault.pointer or '/'}: {fault.message}" for fault in faults),
+            param=faults[0].pointer if faults else None,
+        )
+        self.faults = list(faults)
+
+
+class InvalidFile(StillhouseError):
+    code, status = "invalid_file", 422
+
+
+class InvalidRequest(StillhouseError):
+    code, status = "invalid_request", 400
+
+
+class Unauthenticated(StillhouseError):
+    code, status = "unauthenticated", 401
+
+
+class Forbidden(StillhouseError):
+    code, status = "forbidden", 403
+
+
+class NotFound(StillhouseError):
+    code, status = "not_found", 404
+
+
+class InvalidTransition(StillhouseError):
+    code, status = "invalid_transition", 409
+
+
+class Conflict(StillhouseError):
+    code, status = "conflict", 409
+
+
+class RequestInFlight(StillhouseError):
+    code, status, retryable = "request_in_flight", 409, True
+
+
+class IdempotencyMismatch(StillhouseError):
+    code, status = "idempotency_mismatch", 422
+
+
+class PreconditionFailed(StillhouseError):
+    code, status = "precondition_failed", 412
+
+
+class TooLarge(StillhouseError):
+    code, status = "body_too_large", 413
+
+
+class RangeNotSatisfiable(StillhouseError):
+    code, status = "range_not_satisfiable", 416
+
+
+class TooManyRequests(StillhouseError):
+    code, status, retryable = "too_many_requests", 429, True
+
+
+class Unavailable(StillhouseError):
+    code, status, retryable = "unavailable", 503, True
+
+
+FAILURE_CODES: dict[str, str] = {
+    "invalid_spec": "The job cannot be trained as it is written.",
+    "invalid_data": "The dataset holds something that cannot be trained on.",
+    "non_finite_loss": "The loss became NaN or infinite.",
+    "export_mismatch": "The exported student does not give the trained student's outputs.",
+    "out_of_memory": "The host or the device ran out of memory.",
+    "trainer_crashed": "The training process ended without a result.",
+    "trainer_error": "The training process raised an unexpected exception.",
+    "worker_lost": "The worker stopped renewing its lease.",
+    "time_limit": "The job ran longer than resources.max_runtime_seconds.",
+    "dependency_failed": "A job that this one needs did not succeed.",
+    "input_unavailable": "A dataset or a model that the job names is gone.",
+    "artifacts_unavailable": "The artifact store could not be written or read.",
+}
+
+
+class JobFailure(BaseModel):
+    """Why a job failed, as its ``error`` field: a code of ``FAILURE_CODES``, what happened, what to change."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    details: dict[str, Any] = {}

@@ -1,0 +1,120 @@
+"""The shape of an image: where its channels are, and which shapes are images at all. N samples, H height, W width, C channels."""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from service.errors import InvalidFile
+
+MAX_CHANNELS = 4
+MIN_SIDE = 2
+MAX_IMAGE_VALUES = 2**26
+"""Values of one image: 8192x8192 pixels of one channel."""
+
+Layout = Literal["HW", "HWC", "CHW"]
+_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBA": "RGBA", "PA": "RGBA", "LA": "RGBA"}
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """One image, and how its numbers are laid out in the file."""
+
+    height: int
+    width: int
+    channels: int
+    layout: Layout
+
+    @property
+    def num_values(self) -> int:
+        return self.height * self.width * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width} pixels with {self.channels} channel{'' if self.channels == 1 else 's'}"
+
+    def to_channels_first(self, images: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(N, …) as stored to (N, C, H, W)."""
+        match self.layout:
+            case "HW":
+                return images[:, None]
+            case "HWC":
+                return images.transpose(0, 3, 1, 2)
+            case "CHW":
+                return images
+
+
+def image_shape(shape: tuple[int, ...], *, place: str) -> ImageShape:
+    """Reads the shape of one image, (H, W), (H, W, C) or (C, H, W).
+
+    Where both ends could be the channels, those are the ones whose other two sides are equal, else the last.
+
+    Raises:
+        InvalidFile: that is no shape of an image.
+    """
+    written = "x".join(map(str, shape)) or "a single number"
+    if len(shape) == 2:
+        found = ImageShape(shape[0], shape[1], 1, "HW")
+    elif len(shape) == 3:
+        last, first = 1 <= shape[2] <= MAX_CHANNELS, 1 <= shape[0] <= MAX_CHANNELS
+        if not last and not first:
+            raise InvalidFile(f"{place} is {written}: no side is the channels, of which there may be 1 to {MAX_CHANNELS}")
+        if last and (not first or shape[0] == shape[1] or shape[1] != shape[2]):
+            found = ImageShape(shape[0], shape[1], shape[2], "HWC")
+        else:
+            found = ImageShape(shape[1], shape[2], shape[0], "CHW")
+    else:
+        raise InvalidFile(
+            f"{place} is {written}; an image is (height, width), (height, width, channels) or (channels, height, width)"
+        )
+    if min(found.height, found.width) < MIN_SIDE:
+        raise InvalidFile(f"{place} is {written}: images have at least {MIN_SIDE}x{MIN_SIDE} pixels")
+    if math.prod(shape) > MAX_IMAGE_VALUES:
+        raise InvalidFile(f"{place} is {written}: more than {MAX_IMAGE_VALUES:,} values an image; make the images smaller")
+    return found
+
+
+def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
+    """A PNG or JPEG as (H, W) or (H, W, C).
+
+    Raises:
+        InvalidFile: it is no such file, or a broken one, or far too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+                if image.width * image.height > MAX_IMAGE_VALUES:
+                    raise InvalidFile(f"{place} is {image.height}x{image.width} pixels; make the images smaller")
+                mode = _MODES.get(image.mode)
+                if mode is None:
+                    raise InvalidFile(f"{place} has pixels of kind {image.mode}; convert it to 8-bit grey, RGB or RGBA")
+                return np.asarray(image.convert(mode))
+    except UnidentifiedImageError as error:
+        raise InvalidFile(f"{place} is neither a PNG nor a JPEG") from error
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError, TypeError) as error:
+        # Pillow's decoders report a broken file by any of these.
+        raise InvalidFile(f"{place} is a broken PNG or JPEG: {error}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidFile(f"{place} declares far too many pixels: {error}") from error
+
+
+def check_values(images: NDArray[np.generic], *, place: str, first_row: int) -> NDArray[np.generic]:
+    """Pixels (N, …) as uint8 or float32.
+
+    Raises:
+        InvalidFile: a number is NaN, infinite or beyond float32; the text names the row.
+    """
+    if images.dtype == np.uint8:
+        return images
+    with np.errstate(over="ignore", invalid="ignore"):
+        images = images.astype(np.float32)
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        row = first_row + int(np.argmin(finite))
+        raise InvalidFile(f"{place}, row {row}: the image holds NaN or an infinite number; remove or mend that row")
+    return images

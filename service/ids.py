@@ -1,0 +1,19 @@
+"""Ids with a prefix, sortable by time: ``job_01k5…``, a ULID in lower-case Crockford base 32."""
+
+import secrets
+import threading
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id(prefix: str) -> str:
+    """48 bits of milliseconds, then 80 random bits; ids of one process never go backwards."""
+    global _last
+    with _lock:
+        fresh = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+        _last = max(fresh, _last + 1)
+        number = _last
+    return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,528 @@
+"""Every transition of a job, one function each, and the writes of a running one.
+
+Each locks the job's row, checks its state and, for a running job, the fence (``attempt``), and writes the event row in the same
+transaction. Sequence numbers of events are given under that lock, so they become visible in order. A final state is never left.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict, IdempotencyMismatch, JobFailure, NotFound, RequestInFlight
+from service.ids import new_id
+from service.lifecycle import FINAL, Outcome, Status, may_move
+from service.spec import JobSpec
+from service.tables import Artifact, Job, JobDependency, JobEvent, LogChunk, MetricPoint, Model
+
+PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
+MAX_LOG_BYTES = 8 * 2**20
+"""Most of a job's log that is kept for reading over HTTP."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """One attempt at one job: what a worker must name to write anything of it."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The answer to a heartbeat."""
+
+    stop_requested: str | None
+    stop_keep: str | None
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file whose bytes are in the store, to be made visible by a commit."""
+
+    name: str
+    path: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+# ---------------------------------------------------------------- submit and read
+
+
+def submit(
+    session: Session,
+    *,
+    owner_id: str,
+    spec: JobSpec,
+    dataset_id: str | None = None,
+    teacher_model_id: str | None = None,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+) -> tuple[Job, bool]:
+    """Stores a job; True beside it when it is new, False when the idempotency key named an earlier one.
+
+    Raises:
+        RequestInFlight: the same key is being served at this moment.
+        IdempotencyMismatch: the key was used with another body.
+        NotFound, Conflict: a job that it depends on does not exist, or can no longer succeed.
+    """
+    if idempotency_key is not None:
+        earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
+        if earlier is not None:
+            return earlier, False
+    needs = _lock_dependencies(session, spec)
+    ready = all(needed.status == Status.SUCCEEDED for needed in needs)
+    now = _now(session)
+    job = Job(
+        id=new_id("job"),
+        owner_id=owner_id,
+        name=spec.name,
+        labels=spec.labels,
+        spec=spec.model_dump(mode="json"),
+        status=Status.QUEUED if ready else Status.WAITING,
+        status_reason="queued" if ready else "waits for " + ", ".join(n.id for n in needs if n.status != Status.SUCCEEDED),
+        version=0,
+        last_event_seq=0,
+        pool=spec.resources.pool,
+        priority=PRIORITY_RANK[spec.priority],
+        gpus=spec.resources.gpus,
+        min_gpu_memory_gib=spec.resources.min_gpu_memory_gib,
+        attempt=0,
+        crashes=0,
+        max_attempts=spec.max_attempts,
+        created_at=now,
+        queued_at=now if ready else None,
+        run_seconds=0.0,
+        gpu_seconds=0.0,
+        dataset_id=dataset_id,
+        teacher_model_id=teacher_model_id,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
+    record_event(session, job, f"job.{job.status}", job.status_reason)
+    return job, True
+
+
+def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, request_sha256: str | None) -> Job | None:
+    """The job that this owner's idempotency key named before. Holds the key until the transaction ends."""
+    digest = hashlib.sha256(f"{owner_id}\0{idempotency_key}".encode()).digest()
+    lock = int.from_bytes(digest[:8], "big", signed=True)
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+        raise RequestInFlight("a request with this Idempotency-Key is being served; ask again in a moment", retry_after_seconds=1)
+    job = session.scalar(select(Job).where(Job.owner_id == owner_id, Job.idempotency_key == idempotency_key))
+    if job is not None and job.request_sha256 != request_sha256:
+        raise IdempotencyMismatch(
+            "this Idempotency-Key was used with another body; send the same body, or a new key", param="Idempotency-Key"
+        )
+    return job
+
+
+def get(session: Session, job_id: str, *, lock: bool = False) -> Job:
+    """One job; with ``lock`` as it is, and stays until the transaction ends. Raises NotFound."""
+    job = session.get(Job, job_id, with_for_update=lock or None, populate_existing=lock)
+    if job is None:
+        raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
+    return job
+
+
+# ---------------------------------------------------------------- requests of people
+
+
+def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Outcome]:
+    """Cancels at once what does not run, and asks a running job to stop. ``keep``: best, last or none."""
+    job = _locked(session, job_id)
+    match Status(job.status):
+        case Status.CANCELLED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "cancel":
+            return job, Outcome.ALREADY
+        case Status.RUNNING:
+            job.stop_requested, job.stop_keep = "cancel", keep
+            record_event(session, job, "job.stop_requested", "cancel was asked for", {"stop": "cancel", "keep": keep})
+            return job, Outcome.APPLIED
+        case _:
+            return job, _move(session, job, Status.CANCELLED, "cancelled before it ran" if not job.attempt else "cancelled")
+
+
+def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
+    """Takes a queued job out of the queue, and asks a running one to write a checkpoint and stop."""
+    job = _locked(session, job_id)
+    match Status(job.status):
+        case Status.PAUSED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "pause":
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "cancel":
+            return job, Outcome.NOT_ALLOWED
+        case Status.RUNNING:
+            job.stop_requested = "pause"
+            record_event(session, job, "job.stop_requested", "pause was asked for", {"stop": "pause"})
+            return job, Outcome.APPLIED
+        case _:
+            return job, _move(session, job, Status.PAUSED, "paused by request")
+
+
+def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
+    """Puts a paused job back into the queue; takes back a pause that has not happened yet."""
+    job = _locked(session, job_id)
+    match Status(job.status):
+        case Status.QUEUED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested is None:
+            return job, Outcome.ALREADY
+        case Status.PAUSED:
+            return job, _move(session, job, Status.QUEUED, "resumed by request")
+        case _:
+            return job, Outcome.NOT_ALLOWED
+
+
+def edit(
+    session: Session,
+    job_id: str,
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    priority: str | None = None,
+) -> Job:
+    """Changes what may be changed of a stored job: its name, labels and priority."""
+    job = _locked(session, job_id)
+    changed: dict[str, Any] = {}
+    if name is not None:
+        job.name = changed["name"] = name
+    if labels is not None:
+        job.labels = changed["labels"] = dict(labels)
+    if priority is not None:
+        changed["priority"] = priority
+        job.priority = PRIORITY_RANK[priority]
+    if changed:
+        job.spec = {**job.spec, **changed}
+        record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
+    return job
+
+
+def remove(session: Session, job_id: str) -> list[str]:
+    """Deletes a finished job; answers the store's keys of its files, to be removed once this is committed.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: it has not finished, or its student teaches a job that has not.
+    """
+    job = _locked(session, job_id)
+    if Status(job.status) not in FINAL:
+        raise Conflict(f"job {job_id} is {job.status}; cancel it first, then delete it")
+    user = session.scalar(
+        select(Job.id)
+        .join(Model, Model.id == Job.teacher_model_id)
+        .where(Model.job_id == job_id, Job.status.not_in(FINAL))
+        .limit(1)
+    )
+    user = user or session.scalar(
+        select(JobDependency.job_id)
+        .join(Job, Job.id == JobDependency.job_id)
+        .where(JobDependency.needs_job_id == job_id, Job.status.not_in(FINAL))
+        .limit(1)
+    )
+    if user is not None:
+        raise Conflict(f"job {user} still needs job {job_id}; cancel it or wait until it has finished")
+    paths = list(session.scalars(select(Artifact.path).where(Artifact.job_id == job_id)))
+    session.delete(job)
+    return paths
+
+
+# ---------------------------------------------------------------- a running attempt
+
+
+def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Renewal | None:
+    """The heartbeat: moves the lease's end by the database's clock. None: the lease is lost."""
+    row = session.execute(
+        update(Job)
+        .where(*_holds(fence))
+        .values(lease_expires_at=func.now() + text("make_interval(secs => :lease)").bindparams(lease=lease_seconds))
+        .returning(Job.stop_requested, Job.stop_keep)
+    ).one_or_none()
+    return None if row is None else Renewal(row.stop_requested, row.stop_keep)
+
+
+def record_progress(session: Session, fence: Fence, progress: dict[str, Any], *, milestone: str | None = None) -> Outcome:
+    """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.progress = progress
+    if milestone is None:
+        _touch(session, job)
+    else:
+        record_event(session, job, "progress", milestone, progress)
+    return Outcome.APPLIED
+
+
+def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence[tuple[int, float]]]) -> Outcome:
+    """Adds points; a step that is there already gets the new value."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    rows = [
+        {"job_id": job.id, "name": name, "step": step, "value": value}
+        for name, series in points.items()
+        for step, value in dict(series).items()
+    ]
+    if not rows:
+        return Outcome.APPLIED
+    statement = insert(MetricPoint)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[MetricPoint.job_id, MetricPoint.name, MetricPoint.step], set_={"value": statement.excluded.value}
+        ),
+        rows,
+    )
+    latest = {name: max(series)[1] for name, series in points.items() if series}
+    record_event(
+        session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": dict(points)}
+    )
+    return Outcome.APPLIED
+
+
+def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
+    """Adds to the job's log, up to ``MAX_LOG_BYTES`` in all; the whole log is an artifact at the end."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    last = session.scalar(select(LogChunk).where(LogChunk.job_id == job.id).order_by(LogChunk.start.desc()).limit(1))
+    start = 0 if last is None else last.start + last.size
+    data = addition.encode()[: max(0, MAX_LOG_BYTES - start)]
+    kept = data.decode(errors="ignore")
+    if kept:
+        session.add(LogChunk(job_id=job.id, start=start, text=kept, size=len(kept.encode())))
+        _touch(session, job)
+    return Outcome.APPLIED
+
+
+def log_text(session: Session, job_id: str) -> str:
+    """The whole log that is kept of a job, all attempts in order."""
+    chunks = session.scalars(select(LogChunk.text).where(LogChunk.job_id == job_id).order_by(LogChunk.start))
+    return "".join(chunks)
+
+
+def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase: str, step: int) -> tuple[Outcome, str | None]:
+    """Makes a stored checkpoint the one to resume from; beside the outcome, the key of the one that it replaces."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST, None
+    old = session.get(Artifact, (job.id, file.name))
+    replaced = None
+    if old is not None:
+        replaced = old.path
+        session.delete(old)
+        session.flush()
+    session.add(_artifact(job, file, kind="checkpoint"))
+    record_event(session, job, "checkpoint", f"checkpoint at step {step} of the {phase} phase", {"phase": phase, "step": step})
+    return Outcome.APPLIED, replaced if replaced != file.path else None
+
+
+def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], model: Model) -> Outcome:
+    """running → succeeded: publishes the artifacts and lists the student as a model."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.result = result
+    _publish(session, job, files)
+    session.add(model)
+    if job.progress is not None:
+        job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
+    return _move(session, job, Status.SUCCEEDED, "the student is trained")
+
+
+def fail(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
+    """running → failed, for what another attempt cannot mend."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    _publish(session, job, files)
+    return _fail(session, job, failure)
+
+
+def settle_stopped(session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = ()) -> Outcome:
+    """The trainer stopped because it was asked to: to cancelled, to paused, or back to the queue."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    _publish(session, job, files)
+    match reason:
+        case "cancel":
+            return _move(session, job, Status.CANCELLED, "cancelled by request")
+        case "pause":
+            return _move(session, job, Status.PAUSED, "paused by request")
+        case _:
+            return _requeue(session, job, f"stopped for a {reason}; goes on from its last checkpoint")
+
+
+def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
+    """The attempt ended by no wish of anybody: back to the queue, or failed once ``max_attempts`` are used up."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    return _crash(session, job, failure, files)
+
+
+# ---------------------------------------------------------------- the sweep
+
+
+def expire_leases(session: Session) -> int:
+    """Every running job whose worker fell silent: on to another attempt, or failed with ``worker_lost``. Answers how many."""
+    lost = session.scalars(
+        select(Job)
+        .where(Job.status == Status.RUNNING, Job.lease_expires_at < func.now())
+        .order_by(Job.id)
+        .limit(1000)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in lost:
+        message = f"worker {job.worker_id} stopped renewing its lease"
+        hint = "The worker's host was lost, or the worker was killed; look at its log."
+        _crash(session, job, JobFailure(code="worker_lost", message=message, hint=hint), ())
+    return len(lost)
+
+
+# ---------------------------------------------------------------- below: in the order of their calls
+
+
+def _lock_dependencies(session: Session, spec: JobSpec) -> list[Job]:
+    kind, _, name = spec.teacher.source.partition(":")
+    ids = sorted({*spec.depends_on, *([name] if kind == "job" else [])})
+    # FOR SHARE: a needed job cannot finish between this look and our commit, so nobody waits for one that is over.
+    rows = session.scalars(select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update(read=True)).all() if ids else []
+    missing = set(ids) - {job.id for job in rows}
+    if missing:
+        raise NotFound(f"depends on {', '.join(sorted(missing))}, which does not exist")
+    for job in rows:
+        if job.status in {Status.FAILED, Status.CANCELLED}:
+            raise Conflict(f"depends on {job.id}, which is {job.status}; name a job that can still succeed")
+    return list(rows)
+
+
+def _now(session: Session) -> Any:
+    with session.no_autoflush:  # a transition is written as a whole: its half would break the tables' constraints
+        return session.scalar(select(func.now()))
+
+
+def _locked(session: Session, job_id: str) -> Job:
+    return get(session, job_id, lock=True)
+
+
+def _holds(fence: Fence) -> tuple[Any, ...]:
+    return Job.id == fence.job_id, Job.attempt == fence.attempt, Job.status == Status.RUNNING
+
+
+def _fenced(session: Session, fence: Fence) -> Job | None:
+    return session.scalar(select(Job).where(*_holds(fence)).with_for_update().execution_options(populate_existing=True))
+
+
+def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
+    job.crashes += 1
+    if job.stop_requested == "cancel":
+        return _move(session, job, Status.CANCELLED, f"cancelled by request; the attempt had ended: {failure.message}")
+    if job.crashes >= job.max_attempts:
+        _publish(session, job, files)
+        return _fail(session, job, failure)
+    if job.stop_requested == "pause":
+        return _move(session, job, Status.PAUSED, f"paused by request; the attempt had ended: {failure.message}")
+    return _requeue(session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure)
+
+
+def _requeue(session: Session, job: Job, reason: str, failure: JobFailure | None = None) -> Outcome:
+    data = {} if failure is None else {"error": failure.model_dump()}
+    return _move(session, job, Status.QUEUED, reason, data)
+
+
+def _fail(session: Session, job: Job, failure: JobFailure) -> Outcome:
+    job.error = failure.model_dump()
+    return _move(session, job, Status.FAILED, failure.message, {"error": job.error})
+
+
+def _move(session: Session, job: Job, target: Status, reason: str, data: dict[str, Any] | None = None) -> Outcome:
+    """The one place where a status changes (a claim apart, in ``scheduling``)."""
+    source = Status(job.status)
+    if not may_move(source, target):
+        return Outcome.NOT_ALLOWED
+    now = _now(session)
+    if source is Status.RUNNING:
+        seconds = max(0.0, (now - job.started_at).total_seconds()) if job.started_at else 0.0
+        job.run_seconds += seconds
+        job.gpu_seconds += seconds * job.gpus
+        job.lease_expires_at = job.stop_requested = job.stop_keep = job.devices = None
+    if target is Status.QUEUED and job.queued_at is None:
+        job.queued_at = now
+    if target in FINAL:
+        job.finished_at = now
+    job.status, job.status_reason = target, reason
+    record_event(session, job, f"job.{target}", reason, data)
+    if target in FINAL:
+        _settle_dependents(session, job)
+    return Outcome.APPLIED
+
+
+def _settle_dependents(session: Session, job: Job) -> None:
+    """Queues or fails, in the same transaction, the jobs that waited for this one."""
+    dependents = session.scalars(
+        select(Job)
+        .join(JobDependency, JobDependency.job_id == Job.id)
+        .where(JobDependency.needs_job_id == job.id, Job.status == Status.WAITING)
+        .order_by(Job.id)
+        .with_for_update(of=Job)
+    ).all()
+    for dependent in dependents:
+        if job.status != Status.SUCCEEDED:
+            message = f"job {job.id}, which it needs, is {job.status}"
+            hint = "Mend and repeat that job, then submit this one again with the new id."
+            _fail(session, dependent, JobFailure(code="dependency_failed", message=message, hint=hint))
+            continue
+        open_needs = session.scalar(
+            select(func.count())
+            .select_from(JobDependency)
+            .join(Job, Job.id == JobDependency.needs_job_id)
+            .where(JobDependency.job_id == dependent.id, Job.status != Status.SUCCEEDED, Job.id != job.id)
+        )
+        if not open_needs:
+            _move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
+
+
+def _publish(session: Session, job: Job, files: Iterable[StoredFile]) -> None:
+    files = list(files)
+    if files:
+        names = [file.name for file in files]
+        session.execute(delete(Artifact).where(Artifact.job_id == job.id, Artifact.name.in_(names)))
+        session.add_all(_artifact(job, file, kind="result") for file in files)
+
+
+def _artifact(job: Job, file: StoredFile, *, kind: str) -> Artifact:
+    return Artifact(
+        job_id=job.id,
+        name=file.name,
+        kind=kind,
+        attempt=job.attempt,
+        path=file.path,
+        size=file.size,
+        sha256=file.sha256,
+        media_type=file.media_type,
+    )
+
+
+def record_event(session: Session, job: Job, type_: str, message: str, data: dict[str, Any] | None = None) -> None:
+    """Appends to the audit of a job whose row the caller holds locked."""
+    job.last_event_seq += 1
+    session.add(JobEvent(job_id=job.id, seq=job.last_event_seq, type=type_, message=message, data=data or {}))
+    _touch(session, job)
+
+
+def _touch(session: Session, job: Job) -> None:
+    """Marks the job as changed: its ETag, and the news that goes out after the commit."""
+    job.version += 1
+    session.info.setdefault("changed_jobs", set()).add(job.id)

@@ -1,0 +1,58 @@
+"""The states of a job and the legal moves between them. No I/O.
+
+    checking ──► queued ◄──► paused          queued ──claim──► running ──► succeeded | failed | cancelled
+        │          ▲                                              │
+        └► waiting ┘                                              └─ lost, crashed, drained, preempted ──► queued
+
+``stop_requested`` (cancel, pause, drain, preempt) is a request on a running job, not a state. A final state is never left.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a job is."""
+
+    CHECKING = "checking"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL
+
+
+FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.CHECKING: frozenset({Status.WAITING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    Status.WAITING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class Outcome(StrEnum):
+    """What a transition function answers; its caller decides on it."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    """The job was there before: a repeat, harmless."""
+    LEASE_LOST = "lease_lost"
+    """Another attempt, or none, holds the job: publish nothing, stop the trainer."""
+    NOT_ALLOWED = "not_allowed"
+    """The job's state forbids it."""
+
+
+def may_move(source: Status, target: Status) -> bool:
+    """Whether the lifecycle has that arrow."""
+    return target in TRANSITIONS[source]

@@ -1,0 +1,179 @@
+"""What an uploaded ``from_pretrained`` folder must be: a config, its classes, its image shape, whole safetensors weights.
+
+No torch: the worker, which builds the network, is the last judge of it. Nothing of the folder is ever unpickled or run.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.errors import InvalidFile
+from service.spec.architectures import Architecture
+from service.spec.transformers_fit import image_classifiers
+from service.weights import read_header
+
+OWN_MODEL_TYPE = "stillhouse"
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_CONFIG, _LABELS, _PREPROCESSOR = "config.json", "labels.json", "preprocessor_config.json"
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".h5", ".msgpack"}
+_HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
+_MAX_JSON_BYTES = 64 * 2**20
+_MAX_SIDE = 16_384
+_MAX_CLASSES = 1_000_000
+# Fields that would fetch code or weights, or load them in another form.
+_REFUSED_FIELDS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation"}
+_ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
+
+
+@dataclass(frozen=True)
+class FolderInfo:
+    """What is known of a network without loading it."""
+
+    classes: list[str]
+    input_shape: list[int]
+    """[channels, height, width]."""
+
+
+def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
+    """Reads a folder that holds ``files``, given by their relative paths.
+
+    Raises:
+        InvalidFile: it cannot be loaded, and why.
+    """
+    names = {path.as_posix() for path in files}
+    _refuse_unsafe(files)
+    for needed, remedy in ((_CONFIG, "model"), (_PREPROCESSOR, "image processor")):
+        if needed not in names:
+            raise InvalidFile(f"{needed} is missing: save the {remedy} into the folder with its save_pretrained(folder)")
+    config = _object(folder / _CONFIG)
+    info = _own(folder, config, names) if config.get("model_type") == OWN_MODEL_TYPE else _transformers(folder, config, names)
+    for shard in _shards(folder, names):
+        read_header(folder / shard, filename=shard)
+    return info
+
+
+def _refuse_unsafe(files: Sequence[Path]) -> None:
+    pickles = [path.as_posix() for path in files if path.suffix.lower() in _PICKLES]
+    if pickles:
+        raise InvalidFile(
+            f"{', '.join(pickles[:5])}: such files can run code when they are read, and are never loaded. Save the model again "
+            "with model.save_pretrained(folder, safe_serialization=True), or its state with safetensors.torch.save_file, and "
+            "leave the old file out"
+        )
+    others = [path.as_posix() for path in files if path.suffix.lower() not in _HARMLESS]
+    if others:
+        allowed = ", ".join(sorted(suffix for suffix in _HARMLESS if suffix))
+        raise InvalidFile(f"{', '.join(others[:5])}: a model's folder has {allowed} files alone; leave these out")
+    if Path("adapter_config.json") in files:
+        raise InvalidFile("adapter_config.json: merge the adapter into the network, then save the whole network")
+
+
+def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
+    try:
+        _ARCHITECTURE.validate_python(config.get("architecture"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(map(str, ("architecture", *first["loc"])))
+        raise InvalidFile(f"{_CONFIG}: {place}: {first['msg']}") from error
+    match config:
+        case {"input_shape": [int(channels), int(height), int(width)], "num_classes": int(num_classes)}:
+            shape = _checked_shape(channels, height, width)
+        case _:
+            raise InvalidFile(f"{_CONFIG} needs input_shape [channels, height, width] and num_classes")
+    if _LABELS not in names:
+        raise InvalidFile(f"{_LABELS} is missing: a list of the {num_classes} class names")
+    classes = _names(_read(folder / _LABELS), _LABELS)
+    if len(classes) != num_classes:
+        raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_classes} classes; they must agree")
+    return FolderInfo(classes=classes, input_shape=shape)
+
+
+def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
+    model_type = config.get("model_type")
+    if model_type not in image_classifiers():
+        known = ", ".join(image_classifiers())
+        raise InvalidFile(
+            f"{_CONFIG}: model_type {model_type!r:.80} is no image classifier that can be loaded; those are {known}"
+        )
+    refused = sorted(_REFUSED_FIELDS & config.keys())
+    if refused:
+        raise InvalidFile(
+            f"{_CONFIG} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
+        )
+    by_index = config.get("id2label")
+    if isinstance(by_index, dict) and by_index:
+        classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")
+    elif _LABELS in names:
+        classes = _names(_read(folder / _LABELS), _LABELS)
+    else:
+        raise InvalidFile(f"neither {_CONFIG} (id2label) nor {_LABELS} names the classes")
+    channels = config.get("num_channels", 3)
+    height, width = _image_size(_object(folder / _PREPROCESSOR), config)
+    return FolderInfo(classes=classes, input_shape=_checked_shape(channels, height, width))
+
+
+def _image_size(processor: dict[str, Any], config: dict[str, Any]) -> tuple[Any, Any]:
+    # What the images are made into comes first: a convolutional network's config repeats its class's default size.
+    cropped = processor.get("crop_size") if processor.get("do_center_crop") else None
+    for size in (cropped, processor.get("size"), config.get("image_size")):
+        match size:
+            case {"height": height, "width": width}:
+                return height, width
+            case {"shortest_edge": side} | int(side):
+                return side, side
+            case [height, width]:
+                return height, width
+    raise InvalidFile(f"neither {_PREPROCESSOR} (size) nor {_CONFIG} (image_size) says how large the images are")
+
+
+def _checked_shape(*shape: Any) -> list[int]:
+    if not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in shape):
+        raise InvalidFile(
+            f"channels, height and width of the images are {shape}; each must be a whole number from 1 to {_MAX_SIDE}"
+        )
+    return list(shape)
+
+
+def _shards(folder: Path, names: set[str]) -> list[str]:
+    if _WEIGHTS in names:
+        return [_WEIGHTS]
+    if _INDEX not in names:
+        raise InvalidFile(f"{_WEIGHTS} is missing: write it with model.save_pretrained(folder)")
+    placed = _object(folder / _INDEX).get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise InvalidFile(f"{_INDEX} has no weight_map")
+    shards = sorted({str(name) for name in placed.values()})
+    missing = [name for name in shards if name not in names or not name.endswith(".safetensors")]
+    if missing:
+        raise InvalidFile(f"{_INDEX} names {', '.join(missing[:5])!r:.200}, which is no safetensors file of the folder")
+    return shards
+
+
+def _names(found: Any, place: str) -> list[str]:
+    if not isinstance(found, list) or not 1 <= len(found) <= _MAX_CLASSES:
+        raise InvalidFile(f"{place} is not a list of class names")
+    if not all(isinstance(name, str) and name and "\0" not in name for name in found):
+        raise InvalidFile(f"{place} does not name every class from 0 on")
+    if len(set(found)) != len(found):
+        raise InvalidFile(f"{place} names a class twice")
+    return found
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = _read(path)
+    if not isinstance(found, dict):
+        raise InvalidFile(f"{path.name} is not a JSON object")
+    return found
+
+
+def _read(path: Path) -> Any:
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise InvalidFile(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{path.name} is not JSON: {error}") from error

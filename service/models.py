@@ -1,0 +1,115 @@
+"""Uploaded networks, and the list of all that may teach: unpacked and looked through before they are stored."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.archives import Limits, unpack
+from service.database import Database
+from service.errors import Conflict, NotFound
+from service.ids import new_id
+from service.jobs import StoredFile
+from service.lifecycle import FINAL
+from service.model_folder import inspect_folder
+from service.store import Store
+from service.tables import Job, Model, User
+
+_MAX_FILES = 1000
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """An archive that somebody sent, and what they say of it."""
+
+    path: Path
+    filename: str
+    name: str
+    task: str
+
+
+def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, max_bytes: int) -> Model:
+    """Checks and stores a network.
+
+    Raises:
+        InvalidFile: it cannot be used as a teacher.
+    """
+    with TemporaryDirectory(prefix="unpacked-", dir=new.path.parent) as unpacked:
+        limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
+        root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)
+        info = inspect_folder(root, files)
+        model_id = new_id("model")
+        is_listed = False
+        try:
+            stored = store.put_folder(root, _prefix(model_id))
+            with database.transaction() as session:
+                model = Model(
+                    id=model_id,
+                    owner_id=owner_id,
+                    name=new.name,
+                    task=new.task,
+                    classes=info.classes,
+                    input_shape=info.input_shape,
+                    files=[asdict(file) for file in stored],
+                )
+                session.add(model)
+            is_listed = True
+        finally:
+            if not is_listed:
+                store.remove_prefix(_prefix(model_id))
+    return model
+
+
+def find(session: Session, model_id: str) -> tuple[Model, str]:
+    """One model and its owner's name. Raises NotFound."""
+    row = session.execute(select(Model, User.name).join(User).where(Model.id == model_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
+    model, owner = row
+    return model, owner
+
+
+def find_file(session: Session, model_id: str, name: str) -> StoredFile:
+    """One file of a model's folder. Raises NotFound."""
+    model, _ = find(session, model_id)
+    for file in model.files:
+        if file["name"] == name:
+            return StoredFile(**file)
+    raise NotFound(f"model {model_id} has no file {name!r}; it has {', '.join(file['name'] for file in model.files)}")
+
+
+def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[tuple[Model, str]], bool]:
+    """Models with their owners' names, newest first; True beside them when there are more."""
+    query = select(Model, User.name).join(User).order_by(Model.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(Model.id < after)
+    rows = [(model, owner) for model, owner in session.execute(query)]
+    return rows[:limit], len(rows) > limit
+
+
+def remove(session: Session, model_id: str) -> str:
+    """Deletes an uploaded model; the store's prefix of its files, to be removed once this is committed.
+
+    Raises:
+        NotFound: there is no such model.
+        Conflict: a job that has not finished uses it, or it is a job's student.
+    """
+    model = session.get(Model, model_id, with_for_update=True)
+    if model is None:
+        raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
+    if model.job_id is not None:
+        raise Conflict(
+            f"model {model_id} is the student of job {model.job_id} and is deleted with it: DELETE /v1/jobs/{model.job_id}"
+        )
+    user = session.scalar(select(Job.id).where(Job.teacher_model_id == model_id, Job.status.not_in(FINAL)).limit(1))
+    if user is not None:
+        raise Conflict(f"job {user} learns from model {model_id}; cancel it or wait until it has finished")
+    session.delete(model)
+    return _prefix(model_id)
+
+
+def _prefix(model_id: str) -> str:
+    return f"models/{model_id}"

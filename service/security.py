@@ -1,0 +1,85 @@
+"""API keys and roles. A key is 256 random bits, shown once; only its SHA-256 is stored."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import Forbidden, NotFound, Unauthenticated
+from service.ids import new_id
+from service.tables import ApiKey, User
+
+Role = Literal["viewer", "member", "admin"]
+_RANK = {"viewer": 0, "member": 1, "admin": 2}
+_PREFIX = "sh_"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request."""
+
+    user_id: str
+    user_name: str
+    key_id: str
+    role: Role
+
+    def require(self, role: Role) -> None:
+        """Raises Forbidden for a lesser role."""
+        if _RANK[self.role] < _RANK[role]:
+            raise Forbidden(f"this needs a {role}'s key; yours is a {self.role}'s. An admin can make one with POST /v1/keys")
+
+    def require_owner(self, owner_id: str, what: str) -> None:
+        """Raises Forbidden unless the caller owns the thing, or is an admin."""
+        self.require("member")
+        if self.role != "admin" and self.user_id != owner_id:
+            raise Forbidden(f"{what} belongs to somebody else; its owner or an admin can do this")
+
+
+def authenticate(session: Session, authorization: str | None) -> Caller:
+    """Reads an ``Authorization: Bearer <key>`` header (RFC 6750). Raises Unauthenticated."""
+    if not authorization:
+        raise Unauthenticated("send your key: Authorization: Bearer <key>")
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthenticated("the Authorization header must read: Bearer <key>")
+    row = session.execute(
+        select(ApiKey.id, ApiKey.user_id, ApiKey.role, ApiKey.revoked_at, User.name)
+        .join(User, User.id == ApiKey.user_id)
+        .where(ApiKey.sha256 == _digest(key.strip()))
+    ).one_or_none()
+    if row is None:
+        raise Unauthenticated("this key is not valid; ask an admin for a new one")
+    if row.revoked_at is not None:
+        raise Unauthenticated("this key was revoked; ask an admin for a new one")
+    return Caller(user_id=row.user_id, user_name=row.name, key_id=row.id, role=row.role)
+
+
+def create_key(session: Session, *, user_name: str, role: Role, name: str = "") -> tuple[ApiKey, str]:
+    """A new key for a user, who is created at the first one. The second value is the key itself: it is not stored."""
+    user = session.scalar(select(User).where(User.name == user_name))
+    if user is None:
+        user = User(id=new_id("user"), name=user_name)
+        session.add(user)
+        session.flush()
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(id=new_id("key"), user_id=user.id, name=name or user_name, role=role, sha256=_digest(secret))
+    session.add(key)
+    session.flush()
+    session.refresh(key)
+    return key, secret
+
+
+def revoke_key(session: Session, key_id: str) -> ApiKey:
+    """Ends a key at once; harmless to repeat. Raises NotFound."""
+    session.execute(update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
+    key = session.get(ApiKey, key_id, populate_existing=True)
+    if key is None:
+        raise NotFound(f"there is no key {key_id!r}")
+    return key
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

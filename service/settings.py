@@ -1,0 +1,46 @@
+"""The only reader of the environment."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting of API and worker; each is an environment variable ``STILLHOUSE_<NAME>`` unless told otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore", use_attribute_docstrings=True)
+
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    """``postgresql://user:password@host/name``."""
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    """``redis://host:6379/0``."""
+    store: str = ""
+    """Where artifacts and datasets live: ``file:///path`` or ``s3://bucket/prefix``."""
+    scratch: Path | None = None
+    """Folder of the worker for running jobs' files; the system's temporary folder by default."""
+
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    """How often a worker renews the lease of each job that it runs."""
+    lease_seconds: float = Field(default=45.0, gt=0)
+    """How long a job stays a silent worker's."""
+    sweep_seconds: float = Field(default=5.0, gt=0)
+    """How often each process looks for expired leases and forgotten jobs."""
+    stop_grace_seconds: float = Field(default=60.0, gt=0)
+    """How long a trainer may take to checkpoint and end after it was asked to, before it is killed."""
+
+    max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
+    """Largest dataset or model upload."""
+    max_request_bytes: int = Field(default=2**20, gt=0)
+    """Largest body of any other request."""
+    requests_per_second: float = Field(default=200.0, gt=0)
+    """Sustained rate of one API key, on one API process; bursts of twice as many pass."""
+    file_roots: list[Path] = []
+    """Folders under which a spec may name ``file:PATH``, as a JSON list; none by default."""
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,41 @@
+"""The datasets that come with the service, named ``builtin:NAME`` in a spec. Static: a test compares them with the real data."""
+
+from dataclasses import dataclass
+
+from service.spec.data import Column, DatasetInfo
+
+
+@dataclass(frozen=True)
+class BuiltinDataset:
+    """What ``GET /v1/builtin-datasets`` tells of one."""
+
+    summary: str
+    origin: str
+    licence: str
+    info: DatasetInfo
+
+
+BUILTIN_DATASETS: dict[str, BuiltinDataset] = {
+    "digits": BuiltinDataset(
+        summary=(
+            "1,797 handwritten digits, scanned and reduced to 8x8 pixels of 17 grey values, "
+            "in fixed splits for training, validation and test, stratified by class"
+        ),
+        origin="Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI Repository, 1998, doi:10.24432/C50P49",
+        licence="CC BY 4.0",
+        info=DatasetInfo(
+            task="image-classification",
+            splits={"train": 1259, "validation": 179, "test": 359},
+            columns={
+                "image": Column(kind="image", dtype="uint8", shape=[8, 8, 1]),
+                "label": Column(kind="label", dtype="int64", num_classes=10),
+            },
+            classes=[str(digit) for digit in range(10)],
+            class_counts={
+                "train": [124, 128, 124, 128, 127, 128, 127, 125, 122, 126],
+                "validation": [18, 18, 18, 18, 18, 18, 18, 18, 17, 18],
+                "test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36],
+            },
+        ),
+    ),
+}

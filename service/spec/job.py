@@ -1,0 +1,94 @@
+"""The whole job spec."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.spec.architectures import Architecture
+from service.spec.data import DatasetSpec, Task
+from service.spec.methods import MethodSpec, SoftTargets
+from service.spec.source import TeacherSource
+from service.spec.strict import StrictModel
+from service.spec.training import TrainingSpec
+
+Label = Annotated[str, Field(max_length=200)]
+JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Priority = Literal["low", "normal", "high"]
+
+
+class TeacherSpec(StrictModel):
+    """The network to learn from: trained here first, an earlier job's student, or an uploaded model."""
+
+    source: TeacherSource = "train"
+    """``train``, ``job:ID`` (that job's student) or ``model:ID``."""
+    architecture: Architecture | None = None
+    """Needed with ``train``; otherwise the source has one."""
+    training: TrainingSpec | None = None
+    """How to train it, with ``train``; by default as TrainingSpec's own defaults say."""
+
+    @model_validator(mode="after")
+    def _train_needs_architecture(self) -> Self:
+        if self.source == "train":
+            if self.architecture is None:
+                raise ValueError("a teacher with source 'train' needs an architecture")
+            if self.training is None:
+                object.__setattr__(self, "training", TrainingSpec())
+        elif self.architecture is not None or self.training is not None:
+            raise ValueError(f"a teacher from {self.source} has its own architecture and is not trained: leave both out")
+        return self
+
+
+class StudentSpec(StrictModel):
+    """The network to train."""
+
+    source: Literal["random"] = "random"
+    """``random``: freshly initialised from ``training.seed``."""
+    architecture: Architecture
+
+
+class EvaluationSpec(StrictModel):
+    """What is measured beside the student itself."""
+
+    control: bool = False
+    """Also train the same student without the teacher for the same number of updates, and report the gain."""
+
+
+class ResourceSpec(StrictModel):
+    """What the job needs of a worker."""
+
+    pool: PoolName = "default"
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs to hold: 0 trains on the CPU, 1 on one GPU."""
+    min_gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Least memory of that GPU, in GiB."""
+    max_runtime_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 86_400
+    """Running time, over all attempts, after which the job fails with ``time_limit``; the last checkpoint is kept."""
+
+    @model_validator(mode="after")
+    def _memory_needs_a_gpu(self) -> Self:
+        if self.min_gpu_memory_gib is not None and self.gpus == 0:
+            raise ValueError("min_gpu_memory_gib asks for a GPU: set gpus to 1, or leave it out")
+        return self
+
+
+class JobSpec(StrictModel):
+    """A distillation job: a dataset, a teacher, a student, a method."""
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    task: Task
+    dataset: DatasetSpec
+    teacher: TeacherSpec
+    student: StudentSpec
+    method: MethodSpec = SoftTargets()
+    training: TrainingSpec = TrainingSpec()
+    """The student's training."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: ResourceSpec = ResourceSpec()
+    priority: Priority = "normal"
+    """Jobs of a higher class start first. ``high`` is the admin's to give."""
+    depends_on: Annotated[list[JobId], Field(max_length=100)] = []
+    """Jobs that must succeed before this one starts. A teacher given as ``job:ID`` is one by itself."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
+    labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}

@@ -1,0 +1,82 @@
+"""From text to a spec: every fault at once, each with the place and what would be allowed there."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.errors import Fault, InvalidSpec
+from service.spec.job import JobSpec
+
+
+def parse_spec(document: Any) -> JobSpec:
+    """Reads a decoded JSON or YAML document.
+
+    Raises:
+        InvalidSpec: with a fault for each thing that is wrong.
+    """
+    if not isinstance(document, dict):
+        raise InvalidSpec([Fault(pointer="", message=f"a job spec is an object, not {type(document).__name__}")])
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSpec([as_fault(details, document) for details in error.errors()]) from error
+
+
+def load_spec(path: Path) -> JobSpec:
+    """Reads a YAML (or JSON) file.
+
+    Raises:
+        InvalidSpec: the file is no YAML, or no spec.
+        OSError: the file cannot be read.
+    """
+    return parse_spec(read_document(path))
+
+
+def read_document(path: Path) -> Any:
+    """Decodes a YAML (or JSON) file without checking what it says."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidSpec([Fault(pointer="", message=f"{path} is not YAML: {error}")]) from error
+
+
+def as_fault(details: ErrorDetails, document: Any) -> Fault:
+    """Turns one of pydantic's errors into a pointer into ``document`` and a sentence."""
+    steps: list[str] = []
+    place: Any = document
+    for step in details["loc"]:
+        # pydantic names the branch of a tagged union in the path; the document has no such step.
+        if isinstance(place, dict) and step not in place and step == place.get("name") and details["loc"][-1] != step:
+            continue
+        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
+        place = _descend(place, step)
+    if details["type"].startswith("union_tag"):
+        steps.append("name")
+    return Fault(pointer="".join(f"/{step}" for step in steps), message=_sentence(details))
+
+
+def _descend(place: Any, step: str | int) -> Any:
+    try:
+        return place[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _sentence(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "extra_forbidden":
+            return "this field is unknown; remove it, or see the spec's schema for the name that is meant"
+        case "missing":
+            return "this field is needed"
+        case "union_tag_invalid":
+            return f"{context['tag']!r} is not known here; use one of {context['expected_tags']}"
+        case "union_tag_not_found":
+            return "a name is needed here"
+        case "value_error":
+            return str(context["error"])
+        case _:
+            return f"{details['msg']} (got {details['input']!r:.80})"

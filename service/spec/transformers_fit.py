@@ -1,0 +1,255 @@
+"""Whether a ``transformers`` config makes an image classifier for given images.
+
+Told from a table of the library's config classes, ``transformers_configs.json``, which is written by
+``python -m worker.models.transformers_table``.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from service.errors import Fault
+from service.spec.architectures import TransformersNetwork
+
+TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
+
+# The fields that the data decide.
+_FROM_DATA = ("num_channels", "image_size", "num_labels")
+# Networks with a position embedding for each patch: what a patch does not cover at the border is not seen at all.
+_PATCH_GRIDS = {"beit", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit", "vit_msn"}
+# Networks whose code takes one number for both sides, whatever their config says.
+_SQUARE_ONLY = {"dinov2", "dinov2_with_registers", "levit", "pvt"}
+# Far above any published network; keeps a typing error from asking for a terabyte.
+_LARGEST_INTEGER = 65_536
+_MOST_LAYERS = 1_000
+_MAY_BE_ZERO = {"num_hidden_layers", "num_register_tokens", "patch_padding"}
+
+
+def image_classifiers() -> list[str]:
+    """The model types that may stand in a spec."""
+    return sorted(_table()["model_types"])
+
+
+def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
+    """The fields of that model's config class: JSON types and default."""
+    fields: dict[str, dict[str, Any]] = _table()["model_types"][model_type]
+    return fields
+
+
+def transformers_faults(architecture: TransformersNetwork, *, input_shape: tuple[int, int, int], num_classes: int) -> list[Fault]:
+    """Every fault, with pointers into the architecture. ``input_shape`` is (channels, height, width)."""
+    known = image_classifiers()
+    model_type = architecture.model_type
+    if model_type not in known:
+        message = (
+            f"{model_type!r} is no image classifier of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
+        )
+        return [Fault(pointer="/model_type", message=message)]
+    fields = config_fields(model_type)
+    faults = list(_field_faults(architecture, fields, input_shape=input_shape, num_classes=num_classes))
+    if not faults:
+        # Only a config of the right types can be reckoned with.
+        values = {name: field["default"] for name, field in fields.items()} | architecture.config
+        faults = list(_shape_faults(model_type, fields, values, height=input_shape[1], width=input_shape[2]))
+    return faults
+
+
+def _field_faults(
+    architecture: TransformersNetwork, fields: dict[str, dict[str, Any]], *, input_shape: tuple[int, int, int], num_classes: int
+) -> Iterator[Fault]:
+    channels, height, width = input_shape
+    sizes = [[height, width]] + ([height] if height == width else [])
+    allowed: dict[str, list[Any]] = {"num_channels": [channels], "image_size": sizes, "num_labels": [num_classes]}
+    for name, value in architecture.config.items():
+        pointer = f"/config/{name.replace('~', '~0').replace('/', '~1')}"
+        if name in _FROM_DATA:
+            if value not in allowed[name]:
+                message = f"{name} is {json.dumps(allowed[name][-1])} by the data, not {value!r:.80}: leave it out"
+                yield Fault(pointer=pointer, message=message)
+        elif name not in fields:
+            names = [field for field in fields if field not in _FROM_DATA]
+            message = f"{architecture.model_type!r} has no such field{_meant(name, names)}; it has {', '.join(names)}"
+            yield Fault(pointer=pointer, message=message)
+        elif message := _value_fault(name, value, fields[name]["types"]):
+            yield Fault(pointer=pointer, message=message)
+
+
+def _value_fault(name: str, value: Any, types: list[str]) -> str:
+    if not any(_is_of(value, kind) for kind in types):
+        return f"must be {' or '.join(types)}, not {value!r:.80}"
+    activations = _table()["activations"]
+    if name.endswith("_act") and value is not None and value not in activations:
+        return f"{value!r:.80} is no activation{_meant(str(value), activations)}; use one of {', '.join(activations)}"
+    numbers = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int | float)]
+    counted = name.startswith(("num_", "hidden_", "depth", "embed_", "embedding_", "patch_", "window_", "intermediate_"))
+    is_share = name.endswith(("_prob", "_rate"))
+    for number in numbers:
+        if isinstance(number, bool):
+            continue
+        if is_share and not 0 <= number < 1:
+            return f"must be at least 0 and below 1, not {number}"
+        if abs(number) > _LARGEST_INTEGER:
+            return f"must be {_LARGEST_INTEGER:,} at most, not {number:,}"
+        if name in ("num_hidden_layers", "depths", "depth") and number > _MOST_LAYERS:
+            return f"must be {_MOST_LAYERS:,} layers at most, not {number:,}"
+        least = 0 if name in _MAY_BE_ZERO else 1
+        if counted and not is_share and isinstance(number, int) and number < least:
+            return f"must be {least} or more, not {number}"
+    return ""
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    match kind:
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "null":
+            return value is None
+        case "object":
+            return isinstance(value, dict)
+        case "any":
+            return True
+        case _:
+            element = kind.removeprefix("array of ")
+            return isinstance(value, list) and all(_is_of(item, element) for item in value)
+
+
+def _shape_faults(
+    model_type: str, fields: dict[str, dict[str, Any]], values: dict[str, Any], *, height: int, width: int
+) -> Iterator[Fault]:
+    if model_type in _SQUARE_ONLY and height != width:
+        yield Fault(
+            pointer="/model_type", message=f"{model_type!r} reads square images alone; these have {height}x{width} pixels"
+        )
+    if model_type in _PATCH_GRIDS:
+        yield from _patch_faults(values["patch_size"], height=height, width=width)
+    stage_faults = list(_stage_faults(fields, values))
+    yield from stage_faults
+    if not stage_faults:
+        yield from _head_faults(values)
+        yield from _resolution_faults(model_type, values, smaller_side=min(height, width))
+        yield from _side_faults(model_type, values, height=height, width=width)
+
+
+def _patch_faults(patch_size: Any, *, height: int, width: int) -> Iterator[Fault]:
+    sides = patch_size if isinstance(patch_size, list) else [patch_size, patch_size]
+    if len(sides) == 2 and height % sides[0] == 0 and width % sides[1] == 0:
+        return
+    common = math.gcd(height, width)
+    fitting = ", ".join(str(side) for side in range(1, common + 1) if common % side == 0)
+    message = f"patch_size {patch_size} does not divide images of {height}x{width} pixels; use one of {fitting}"
+    yield Fault(pointer="/config/patch_size", message=message)
+
+
+def _stage_faults(fields: dict[str, dict[str, Any]], values: dict[str, Any]) -> Iterator[Fault]:
+    """What is said of each stage must be said of the same number of stages."""
+    usual, depths = fields.get("depths", {}).get("default"), values.get("depths")
+    if not isinstance(usual, list) or not isinstance(depths, list):
+        return
+    for name, field in fields.items():
+        value, default = values[name], field["default"]
+        if isinstance(default, list) and len(default) == len(usual) and isinstance(value, list):
+            stages = len(value)
+        elif name in ("num_stages", "num_encoder_blocks"):
+            stages = value
+        else:
+            continue
+        if stages != len(depths):
+            message = f"{name} is for {stages} stages and depths for {len(depths)}: give both, for the same number of stages"
+            yield Fault(pointer=f"/config/{name}", message=message)
+
+
+def _head_faults(values: dict[str, Any]) -> Iterator[Fault]:
+    """Each attention head takes an equal part of the width."""
+    for width_name, heads_name in (
+        ("hidden_size", "num_attention_heads"),
+        ("hidden_sizes", "num_attention_heads"),
+        ("embed_dim", "num_heads"),
+    ):
+        width, heads = values.get(width_name), values.get(heads_name)
+        if width is None or heads is None:
+            continue
+        by_stage = heads if isinstance(heads, list) else [heads]
+        if isinstance(width, int) and isinstance(heads, list):
+            # The hierarchical networks double the width from stage to stage.
+            width = [width * 2**stage for stage in range(len(heads))]
+        widths = width if isinstance(width, list) else [width]
+        if not isinstance(heads, list):
+            by_stage = by_stage * len(widths)
+        for one_width, one_heads in zip(widths, by_stage, strict=False):
+            if one_heads < 1 or one_width % one_heads:
+                message = f"{heads_name} {heads} does not divide {width_name} {values[width_name]} ({one_width} by {one_heads})"
+                yield Fault(pointer=f"/config/{heads_name}", message=message)
+                break
+
+
+def _resolution_faults(model_type: str, values: dict[str, Any], *, smaller_side: int) -> Iterator[Fault]:
+    """Networks that make the image smaller from stage to stage, and fail where nothing is left of it."""
+    match model_type:
+        case "swin" | "donut-swin" | "swinv2" | "convnext" | "convnextv2":
+            patch = max(values["patch_size"]) if isinstance(values["patch_size"], list) else values["patch_size"]
+            left = (smaller_side // patch) // 2 ** (len(values["depths"]) - 1)
+            least = values.get("window_size", 1) if model_type != "swinv2" else 1
+            if isinstance(least, list):
+                least = max(least)
+            pointers = "patch_size, depths" + (" or window_size" if least > 1 else "")
+        case "pvt" | "pvt_v2" | "segformer":
+            ratios = values.get("sr_ratios") or values["sequence_reduction_ratios"]
+            left, least, side = 1, 1, smaller_side
+            for stride, ratio in zip(values["strides"], ratios, strict=False):
+                side //= max(stride, 1)
+                if side < ratio:
+                    left, least = side, ratio
+                    break
+            pointers = "strides or " + ("sr_ratios" if "sr_ratios" in values else "sequence_reduction_ratios")
+        case _:
+            return
+    if left < least:
+        message = (
+            f"an image {smaller_side} pixels high or wide is down to {left} in a stage that needs {least}: "
+            f"make {pointers} smaller, or take another model_type"
+        )
+        yield Fault(pointer="/config", message=message)
+
+
+def _side_faults(model_type: str, values: dict[str, Any], *, height: int, width: int) -> Iterator[Fault]:
+    """Networks that need sides of a certain size, or multiples of one."""
+    least, multiples = 1, [1, 1]
+    match model_type:
+        case "efficientnet":
+            least = 32
+        case "mobilevitv2":
+            least = values["output_stride"] + 1
+        case "levit":
+            multiples = [16, 16]  # its stem is four strides of 2, whatever its patch_size says
+        case "hiera":
+            multiples = [stride * unit for stride, unit in zip(values["patch_stride"], values["masked_unit_size"], strict=False)]
+    if min(height, width) < least:
+        message = f"{model_type!r} needs {least} pixels a side; these images have {height}x{width}: take another model_type"
+        yield Fault(pointer="/model_type", message=message)
+    elif any(side % multiple for side, multiple in zip((height, width), multiples, strict=False)):
+        wanted = " by ".join(map(str, multiples))
+        message = (
+            f"{model_type!r} needs multiples of {wanted} pixels; these images have {height}x{width}: take another model_type"
+        )
+        yield Fault(pointer="/model_type", message=message)
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=3)
+    return f" (is {' or '.join(repr(other) for other in close)} meant?)" if close else ""
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(TABLE_FILE.read_text(encoding="utf-8"))
+    return table

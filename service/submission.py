@@ -1,0 +1,223 @@
+"""From a document to a stored job: what the spec names is looked up, and every fault is told before anything is queued.
+
+Order: read the spec; look at what it names (files outside any transaction); check that the parts fit; then, in one transaction,
+hold the dataset, the teacher and the needed jobs, look again whether they are there, and store the job.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.database import Database
+from service.errors import Fault, Forbidden, InvalidFile, InvalidSpec
+from service.formats import inspect_dataset
+from service.lifecycle import Status
+from service.security import Caller
+from service.settings import Settings
+from service.spec import JobSpec, parse_spec
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.data import DatasetInfo, DatasetSpec, Task
+from service.spec.fit import TeacherInfo, check_fit, image_shape
+from service.spec.source import split_source
+from service.tables import Dataset, Job, Model
+
+_DATASET, _TEACHER = "/dataset/source", "/teacher/source"
+
+
+@dataclass
+class _Named:
+    """What the database knows of the things that a spec names."""
+
+    datasets: dict[str, DatasetInfo] = field(default_factory=dict)
+    """By source."""
+    teacher: TeacherInfo | None = None
+    teacher_dataset: DatasetSpec | None = None
+    """Of a teacher that is still to be trained: its classes and shape are those of its dataset."""
+    faults: list[Fault] = field(default_factory=list)
+
+
+def submit(
+    database: Database,
+    settings: Settings,
+    caller: Caller,
+    document: Any,
+    *,
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Stores the job that a document describes; True beside it when it is new, False when the key named an earlier one.
+
+    Raises:
+        InvalidSpec: with every fault at once.
+        Forbidden: it asks for what only an admin may.
+        RequestInFlight, IdempotencyMismatch: see ``jobs.submit``.
+    """
+    digest = None if idempotency_key is None else _canonical_sha256(document)
+    if idempotency_key is not None:
+        with database.transaction() as session:
+            earlier = jobs.find_repeat(session, owner_id=caller.user_id, idempotency_key=idempotency_key, request_sha256=digest)
+        if earlier is not None:
+            return earlier, False
+    spec = check(database, settings, caller, document)
+    with database.transaction() as session:
+        dataset_id, teacher_model_id = _hold(session, spec)
+        return jobs.submit(
+            session,
+            owner_id=caller.user_id,
+            spec=spec,
+            dataset_id=dataset_id,
+            teacher_model_id=teacher_model_id,
+            idempotency_key=idempotency_key,
+            request_sha256=digest,
+        )
+
+
+def check(database: Database, settings: Settings, caller: Caller, document: Any) -> JobSpec:
+    """The normalised spec, if it could be submitted now; stores nothing. Raises what ``submit`` raises."""
+    spec = parse_spec(document)
+    if spec.priority == "high" and caller.role != "admin":
+        raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
+    with database.transaction() as session:
+        named = _look_up(session, spec)
+    faults = named.faults
+    dataset = _dataset_info(spec.dataset, named, settings, pointer=_DATASET, faults=faults)
+    if named.teacher_dataset is not None:
+        info = _dataset_info(named.teacher_dataset, named, settings, pointer=_TEACHER, faults=faults)
+        shape = None if info is None else image_shape(info, named.teacher_dataset.input)
+        if info is not None and shape is not None:
+            named.teacher = TeacherInfo(task=info.task, classes=info.classes, input_shape=shape)
+    if dataset is not None:
+        faults += check_fit(spec, dataset, teacher=named.teacher)
+    if faults:
+        raise InvalidSpec(faults)
+    return spec
+
+
+def _canonical_sha256(document: Any) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _look_up(session: Session, spec: JobSpec) -> _Named:
+    named = _Named()
+    _look_up_dataset(session, spec.dataset.source, named)
+    kind, name = split_source(spec.teacher.source)
+    if kind == "model":
+        model = session.get(Model, name)
+        if model is None:
+            named.faults.append(Fault(pointer=_TEACHER, message=f"there is no model {name!r}; GET /v1/models lists them"))
+        else:
+            named.teacher = _teacher_info(model)
+    elif kind == "job":
+        _look_up_teacher_job(session, name, named)
+    named.faults += _needs_faults(session, spec, lock=False)
+    return named
+
+
+def _look_up_teacher_job(session: Session, job_id: str, named: _Named) -> None:
+    model = session.scalar(select(Model).where(Model.job_id == job_id))
+    if model is not None:
+        named.teacher = _teacher_info(model)
+        return
+    job = session.get(Job, job_id)
+    if job is None or job.status == Status.SUCCEEDED:
+        what = "does not exist" if job is None else "left no student"
+        named.faults.append(Fault(pointer=_TEACHER, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
+        return
+    named.teacher_dataset = JobSpec.model_validate(job.spec).dataset
+    _look_up_dataset(session, named.teacher_dataset.source, named)
+
+
+def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
+    kind, name = split_source(source)
+    if kind == "dataset":
+        row = session.get(Dataset, name)
+        if row is not None:
+            named.datasets[source] = DatasetInfo.model_validate(row.info)
+
+
+def _dataset_info(
+    dataset: DatasetSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[Fault]
+) -> DatasetInfo | None:
+    kind, name = split_source(dataset.source)
+    try:
+        match kind:
+            case "builtin" if name in BUILTIN_DATASETS:
+                return BUILTIN_DATASETS[name].info
+            case "builtin":
+                message = f"{name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}"
+            case "file":
+                path = allowed_file(name, settings.file_roots)
+                return inspect_dataset(path, filename=path.name, input_column=dataset.input, target_column=dataset.targets[0])
+            case _ if dataset.source in named.datasets:
+                return named.datasets[dataset.source]
+            case _:
+                message = f"there is no dataset {name!r}; GET /v1/datasets lists them"
+    except InvalidFile as error:
+        message = error.detail
+    faults.append(Fault(pointer=pointer, message=message))
+    return None
+
+
+def allowed_file(name: str, roots: list[Path]) -> Path:
+    """The file that ``file:NAME`` means, links followed. Raises InvalidFile when it is not under a root that is allowed."""
+    try:
+        path = Path(name).resolve()
+        inside = any(path.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidFile(f"{name!r} is no path") from error
+    if not inside:
+        allowed = ", ".join(map(str, roots)) or "none: upload the file with POST /v1/datasets instead"
+        raise InvalidFile(f"{name!r} is outside the folders that this service may read ({allowed})")
+    if not path.is_file():
+        raise InvalidFile(f"there is no file {name!r}")
+    return path
+
+
+def _needs_faults(session: Session, spec: JobSpec, *, lock: bool) -> list[Fault]:
+    """What is wrong with the jobs that a spec depends on."""
+    kind, name = split_source(spec.teacher.source)
+    pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
+    if kind == "job":
+        pointers[name] = _TEACHER
+    query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
+    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)}
+    faults = []
+    for job_id, pointer in pointers.items():
+        job = found.get(job_id)
+        if job is None:
+            if lock or pointer != _TEACHER:
+                faults.append(Fault(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
+        elif job.status in {Status.FAILED, Status.CANCELLED}:
+            faults.append(Fault(pointer=pointer, message=f"job {job_id} is {job.status}; name one that can still succeed"))
+    return faults
+
+
+def _hold(session: Session, spec: JobSpec) -> tuple[str | None, str | None]:
+    """Locks what the spec names against deletion until the job is stored; the dataset's and the teacher model's ids."""
+    faults = _needs_faults(session, spec, lock=True)
+    dataset_id = teacher_model_id = None
+    kind, name = split_source(spec.dataset.source)
+    if kind == "dataset":
+        dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
+        if dataset_id is None:
+            faults.append(Fault(pointer=_DATASET, message=f"dataset {name!r} was deleted a moment ago"))
+    kind, name = split_source(spec.teacher.source)
+    if kind in {"job", "model"}:
+        column = Model.job_id if kind == "job" else Model.id
+        teacher_model_id = session.scalar(select(Model.id).where(column == name).with_for_update(read=True))
+        if teacher_model_id is None and kind == "model":
+            faults.append(Fault(pointer=_TEACHER, message=f"model {name!r} was deleted a moment ago"))
+    if faults:
+        raise InvalidSpec(faults)
+    return dataset_id, teacher_model_id
+
+
+def _teacher_info(model: Model) -> TeacherInfo:
+    channels, height, width = model.input_shape
+    return TeacherInfo(task=cast(Task, model.task), classes=model.classes, input_shape=(channels, height, width))

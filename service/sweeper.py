@@ -1,0 +1,54 @@
+"""The timer thread of every API and worker process: takes jobs from silent workers, and wakes idle ones for forgotten jobs.
+
+Nobody runs a scheduler by hand. A sweep is harmless to repeat and survives an outage of the database or Redis with a log line.
+"""
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import scheduling
+from service.broker import Broker
+from service.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends."""
+
+    def __init__(self, database: Database, broker: Broker, *, interval_seconds: float) -> None:
+        self._database = database
+        self._broker = broker
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def sweep(self) -> None:
+        """One sweep, in one transaction; the wake-ups go out after it."""
+        with self._database.transaction() as session:
+            if not scheduling.sweep(session):
+                return
+            queued = scheduling.queued_by_pool(session)
+        self._broker.wake_forgotten(queued)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.sweep()
+            except SQLAlchemyError as error:
+                logger.warning("this sweep is left out, the database does not answer: %s", error)
+            except Exception:
+                logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
+            self._stopping.wait(self._interval_seconds)

@@ -1,0 +1,47 @@
+"""The team's users and keys, beyond what one request proves (see ``security``): lists, new users, the last admin's key."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict
+from service.ids import new_id
+from service.security import revoke_key
+from service.tables import ApiKey, User
+
+
+def add_user(session: Session, name: str) -> User:
+    """A new user. Raises Conflict for a name that is taken."""
+    if session.scalar(select(User.id).where(User.name == name)) is not None:
+        raise Conflict(f"there is a user {name!r} already")
+    user = User(id=new_id("user"), name=name)
+    session.add(user)
+    session.flush()
+    session.refresh(user)
+    return user
+
+
+def users(session: Session) -> Sequence[User]:
+    """All users, by name."""
+    return session.scalars(select(User).order_by(User.name)).all()
+
+
+def keys(session: Session) -> list[tuple[ApiKey, str]]:
+    """All keys, newest first, each with its user's name."""
+    query = select(ApiKey, User.name).join(User, User.id == ApiKey.user_id).order_by(ApiKey.id.desc())
+    return [(key, name) for key, name in session.execute(query)]
+
+
+def revoke(session: Session, key_id: str) -> None:
+    """Ends a key at once; harmless to repeat.
+
+    Raises:
+        NotFound: there is no such key.
+        Conflict: nobody could make keys any more.
+    """
+    # All admin keys are locked, so that two requests cannot revoke the last two of them at once.
+    query = select(ApiKey.id).where(ApiKey.role == "admin", ApiKey.revoked_at.is_(None)).order_by(ApiKey.id).with_for_update()
+    if list(session.scalars(query)) == [key_id]:
+        raise Conflict("this is the last admin's key: make another one first, then revoke this")
+    revoke_key(session, key_id)

@@ -1,0 +1,82 @@
+"""The header of a safetensors file: what its tensors are, without loading one. Needs no torch.
+
+A file is 8 bytes with the header's length, the header as JSON, and the tensors' bytes without a gap
+(https://github.com/huggingface/safetensors#format).
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import InvalidFile
+
+_MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit."""
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path, *, filename: str) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        InvalidFile: it is no whole safetensors file.
+    """
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if total < 8 or length > min(_MAX_HEADER_BYTES, total - 8):
+            raise InvalidFile(f"{filename!r} is no safetensors file, or it is cut off: its header is not all there")
+        header = _decode(file.read(length), filename)
+    header.pop("__metadata__", None)
+    tensors = {}
+    extents = []
+    for name, entry in header.items():
+        tensors[name], extent = _tensor(entry, name=name, filename=filename)
+        extents.append(extent)
+    position = 0
+    for begin, end in sorted(extents):
+        if begin != position:
+            raise InvalidFile(f"{filename!r} is damaged: its tensors overlap or leave gaps")
+        position = end
+    if 8 + length + position != total:
+        raise InvalidFile(
+            f"{filename!r} is cut off or has something behind its tensors: {total} bytes, not {8 + length + position}"
+        )
+    if not tensors:
+        raise InvalidFile(f"{filename!r} holds no tensor")
+    return tensors
+
+
+def _decode(data: bytes, filename: str) -> dict[str, Any]:
+    try:
+        header = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidFile(f"{filename!r} is no safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise InvalidFile(f"{filename!r} is no safetensors file: its header is no JSON object")
+    return header
+
+
+def _tensor(entry: Any, *, name: str, filename: str) -> tuple[Tensor, tuple[int, int]]:
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if dtype in _BITS and all(
+            type(side) is int and 0 <= side < 2**40 for side in shape
+        ):
+            if 0 <= begin <= end and (end - begin) * 8 == math.prod(shape) * _BITS[dtype]:
+                return Tensor(dtype=dtype, shape=tuple(shape)), (begin, end)
+    raise InvalidFile(f"{filename!r} is damaged: tensor {name!r:.80} does not agree with its type, shape and place")

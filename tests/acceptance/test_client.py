@@ -1,0 +1,164 @@
+"""The Python client against the whole stack."""
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.client import Client, Conflict, InvalidSpec, Job, NotFound, Unauthenticated
+from service.embedded.stack import Stack
+from tests.acceptance.cutting_proxy import CuttingProxy
+
+Spec = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def done(running_stack: Stack) -> Job:
+    """A job that succeeded."""
+    spec = {
+        "name": "done",
+        "task": "image-classification",
+        "dataset": {"source": "builtin:digits"},
+        "teacher": {"architecture": {"name": "small-cnn", "width": 16}, "training": {"epochs": 4}},
+        "student": {"architecture": {"name": "small-cnn", "width": 4}},
+        "training": {"epochs": 4},
+        "labels": {"suite": "client"},
+    }
+    with Client(running_stack.connection.url, running_stack.connection.api_key) as client:
+        job = client.wait(client.submit(spec).id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    return job
+
+
+def test_a_job_is_watched_to_its_end_and_every_change_is_newer_than_the_last(client: Client, spec: Spec) -> None:
+    snapshots = list(client.watch(client.submit(spec).id))
+    versions = [snapshot.version or 0 for snapshot in snapshots]
+    assert versions == sorted(set(versions))
+    assert snapshots[-1].status == "succeeded", snapshots[-1].error
+    assert all(not snapshot.terminal for snapshot in snapshots[:-1])
+
+
+def test_the_same_key_submits_once(client: Client, spec: Spec) -> None:
+    first = client.submit(spec, idempotency_key="once")
+    assert client.submit(spec, idempotency_key="once").id == first.id
+    client.cancel(first.id, keep="none")
+
+
+def test_a_cancelled_job_ends_so(client: Client, spec: Spec) -> None:
+    job = client.submit({**spec, "training": {"epochs": 100_000}})
+    client.cancel(job.id, keep="none")
+    assert client.wait(job.id, timeout_seconds=120).status == "cancelled"
+    with pytest.raises(Conflict):
+        client.resume(job.id)
+
+
+def test_a_spec_is_validated_with_nothing_stored(client: Client, spec: Spec) -> None:
+    complete = client.validate({**spec, "name": "never stored"})
+    assert complete["method"]["temperature"] == 4.0
+    assert "never stored" not in [job.name for job in client.jobs()]
+    with pytest.raises(InvalidSpec) as refused:
+        client.validate({**spec, "method": {"name": "soft-targets", "temperature": 0}, "epochs": 3})
+    assert [fault.pointer for fault in refused.value.faults] == ["/method/temperature", "/epochs"]
+
+
+def test_jobs_come_page_by_page_newest_first(client: Client, done: Job, spec: Spec) -> None:
+    made = [client.submit({**spec, "name": f"paged {number}", "labels": {"paged": "yes"}}).id for number in range(3)]
+    for job_id in made:
+        client.cancel(job_id, keep="none")
+    assert [job.id for job in client.jobs(label="paged:yes")] == made[::-1]
+
+
+def test_events_go_on_after_every_cut_with_none_lost_and_none_twice(running_stack: Stack, done: Job) -> None:
+    connection = running_stack.connection
+    with Client(connection.url, connection.api_key) as direct:
+        expected = [event.seq for event in direct.events_until_now(done.id)]
+    with (
+        CuttingProxy(connection.url, after_bytes=1500, num_cuts=3, only=b"/events").running() as proxy,
+        Client(proxy.url, connection.api_key) as client,
+    ):
+        assert [event.seq for event in client.events(done.id)] == expected
+        assert proxy.cuts_left == 0
+
+
+def test_metrics_logs_and_report_tell_of_the_training(client: Client, done: Job) -> None:
+    metrics = client.metrics(done.id, names=["student/validation_accuracy", "student/train_loss"])
+    assert set(metrics) == {"student/validation_accuracy", "student/train_loss"}
+    assert all(0 <= value <= 1 for _, value in metrics["student/validation_accuracy"])
+    whole = "".join(client.logs(done.id))
+    assert "".join(client.logs(done.id, follow=True)).strip() == whole.strip()
+    assert client.logs(done.id, tail=1)
+    assert client.report(done.id)["student"]["test_accuracy"] > 0.2
+
+
+def test_a_download_goes_on_after_a_cut_and_ends_with_the_recorded_bytes(running_stack: Stack, done: Job, tmp_path: Path) -> None:
+    connection = running_stack.connection
+    with (
+        CuttingProxy(connection.url, after_bytes=3000, num_cuts=2, only=b"/artifacts/student/model").running() as proxy,
+        Client(proxy.url, connection.api_key) as client,
+    ):
+        paths = client.download(done.id, tmp_path, names=["student"])
+        recorded = {artifact.name: artifact.sha256 for artifact in client.artifacts(done.id)}
+        assert proxy.cuts_left == 0
+    assert {path.relative_to(tmp_path).as_posix() for path in paths} >= {"student/config.json", "student/model.safetensors"}
+    for path in paths:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == recorded[path.relative_to(tmp_path).as_posix()]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_file_that_is_here_is_not_fetched_again_and_a_damaged_one_is(client: Client, done: Job, tmp_path: Path) -> None:
+    (path,) = client.download(done.id, tmp_path, names=["spec.json"])
+    whole, first = path.read_bytes(), path.stat().st_ino
+    client.download(done.id, tmp_path, names=["spec.json"])
+    assert path.stat().st_ino == first
+    path.write_bytes(b"x" * len(whole))
+    client.download(done.id, tmp_path, names=["spec.json"])
+    assert path.read_bytes() == whole
+
+
+def test_what_a_spec_may_name_is_listed(client: Client) -> None:
+    assert "soft-targets" in [method["name"] for method in client.methods()]
+    assert "small-cnn" in [architecture["name"] for architecture in client.architectures()]
+    assert "digits" in [dataset["name"] for dataset in client.builtin_datasets()]
+
+
+def test_a_key_works_until_it_is_revoked(client: Client) -> None:
+    made = client.create_key(user="grace", role="viewer")
+    with Client(client.url, made.key) as grace:
+        assert isinstance(list(itertools.islice(grace.jobs(), 1)), list)
+        client.revoke_key(made.id)
+        with pytest.raises(Unauthenticated):
+            next(grace.jobs())
+    assert made.key not in json.dumps([key.model_dump(mode="json") for key in client.keys()])  # noqa: SIM118
+
+
+def test_what_does_not_exist_is_told_so(client: Client) -> None:
+    with pytest.raises(NotFound) as missing:
+        client.job("job_00000000000000000000000000")
+    assert missing.value.request_id
+
+
+def test_the_command_line_finds_the_service_by_its_folder(
+    running_stack: Stack, done: Job, environment: dict[str, str], tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "service.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment | {"STILLHOUSE_HOME": str(running_stack.folder)},
+        )
+
+    assert json.loads(run("show", done.id, "--json").stdout)["status"] == "succeeded"
+    assert done.id in run("ls").stdout
+    card = run("watch", done.id)
+    assert card.returncode == 0, card.stderr
+    assert "test accuracy" in card.stdout
+    assert run("download", done.id, "student", "--out", str(tmp_path)).returncode == 0
+    assert (tmp_path / "student" / "model.safetensors").is_file()
+    assert "student/validation_accuracy" in run("metrics", done.id).stdout
+    refused = run("cancel", done.id)
+    assert refused.returncode in {0, 2}, "cancelling what has ended is harmless or refused, never a defect"

@@ -1,0 +1,69 @@
+"""``stillhouse train``: a student with no service at all."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+Spec = dict[str, object]
+
+
+def command(spec: Spec, folder: Path) -> list[str]:
+    (folder / "job.yaml").write_text(yaml.safe_dump(spec))
+    return [sys.executable, "-m", "service.cli", "train", str(folder / "job.yaml"), "--out", str(folder / "out")]
+
+
+def train(spec: Spec, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(spec, folder), capture_output=True, text=True, env=environment)
+
+
+def test_it_leaves_the_student_and_its_report_and_shows_both(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
+    done = train(spec, tmp_path, environment)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert f"{report['student']['test_accuracy']:.2%}" in done.stdout
+    subprocess.run([sys.executable, "-c", done.stdout.split("Load it with:\n")[1]], check=True, env=environment)
+
+
+def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
+    tmp_path: Path, spec: Spec, environment: dict[str, str]
+) -> None:
+    spec["training"] = {"epochs": 120}
+    process = subprocess.Popen(command(spec, tmp_path), stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("student  steps"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate()
+    assert process.returncode == 130
+    assert "go on with: stillhouse train" in rest
+    resumed = train(spec, tmp_path, environment)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming at step" in resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"dataset": {"source": "dataset:ds_1"}}, "/dataset/source"),
+        ({"student": {"architecture": {"name": "small-cnn", "width": 0}}}, "/student/architecture/width"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_told_with_its_place(
+    tmp_path: Path, spec: Spec, environment: dict[str, str], change: Spec, pointer: str
+) -> None:
+    done = train(spec | change, tmp_path, environment)
+    assert done.returncode == 2
+    assert f"{pointer}: " in done.stderr
+
+
+def test_a_training_that_fails_says_why(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
+    spec["training"] = {"epochs": 20, "optimizer": {"name": "sgd", "learning_rate": 1000.0}}
+    done = train(spec, tmp_path, environment)
+    assert done.returncode == 1
+    assert "non_finite_loss" in done.stderr

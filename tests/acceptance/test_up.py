@@ -1,0 +1,113 @@
+"""``stillhouse up``: starts, refuses a second, stops, leaves nothing behind, keeps what it had."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from service.client import Client
+from service.connection import read_connection
+
+
+@contextmanager
+def up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A ready ``stillhouse up``; killed at the end if it has not ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "up", "--data-dir", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C" in line:
+                break
+        else:
+            raise AssertionError(f"it did not start: {process.stderr.read()}")
+        assert re.search(r"ready at http://127\.0\.0\.1:\d+", "".join(said))
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def all_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return list(psutil.Process(process.pid).children(recursive=True))
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def connected(folder: Path) -> Client:
+    connection = read_connection(folder)
+    assert connection is not None
+    return Client(connection.url, connection.api_key)
+
+
+def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
+    tmp_path: Path, environment: dict[str, str], spec: dict[str, object]
+) -> None:
+    folder = tmp_path / "data"
+    with up(folder, environment) as process:
+        assert (folder / "connection.json").stat().st_mode & 0o777 == 0o600
+        assert folder.stat().st_mode & 0o066 == 0
+        with connected(folder) as client:
+            job = client.wait(client.submit(spec).id, timeout_seconds=240)
+            assert job.status == "succeeded", job.error
+        second = subprocess.run(
+            [sys.executable, "-m", "service.cli", "up", "--data-dir", str(folder)],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert second.returncode == 1
+        assert f"in use by process {process.pid}" in second.stderr
+        children = all_of(process)
+        assert len(children) >= 4
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert_gone(children)
+    key = read_connection(folder)
+    with up(folder, environment) as process, connected(folder) as client:
+        assert client.job(job.id).status == "succeeded"
+        assert key is not None
+        assert read_connection(folder) == key.model_copy(update={"url": client.url}), "the key stays"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+
+
+def test_killed_outright_it_takes_everything_along_and_starts_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    with up(tmp_path / "data", environment) as process:
+        children = all_of(process)
+        process.kill()
+        process.wait()
+        assert_gone(children)
+    with up(tmp_path / "data", environment) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_a_part_that_dies_ends_it_and_is_named_with_its_last_words(tmp_path: Path, environment: dict[str, str]) -> None:
+    with up(tmp_path / "data", environment) as process:
+        assert process.stderr is not None
+        children = all_of(process)
+        (worker,) = [child for child in psutil.Process(process.pid).children() if "worker" in child.cmdline()]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
+        assert process.wait() == 1
+        assert_gone(children)
+        assert "worker ended by signal SIGKILL" in process.stderr.read()

@@ -1,0 +1,157 @@
+"""A live API process for each test module, and people with keys for each test."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.app import create_app
+from service.api.server import Server
+from service.database import Database
+from service.embedded.servers import Valkey
+from service.ids import new_id
+from service.jobs import Fence
+from service.scheduling import Device, Offer, claim
+from service.security import Role, create_key
+from service.settings import Settings
+from service.tables import Worker
+
+SPEC: dict[str, Any] = {
+    "name": "digits",
+    "task": "image-classification",
+    "dataset": {"source": "builtin:digits"},
+    "teacher": {"source": "train", "architecture": {"name": "small-cnn", "width": 16}, "training": {"epochs": 1}},
+    "student": {"architecture": {"name": "small-cnn", "width": 4}},
+    "training": {"epochs": 1},
+}
+SpecMaker = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Api:
+    """A served application."""
+
+    url: str
+    settings: Settings
+    server: Server
+
+    @property
+    def store_folder(self) -> Path:
+        return Path(self.settings.store.removeprefix("file://"))
+
+    @property
+    def staging_folder(self) -> Path:
+        assert self.settings.scratch is not None
+        return self.settings.scratch
+
+    def files(self) -> list[Path]:
+        """Whatever lies in the store and in the folder for uploads."""
+        return [path for folder in (self.store_folder, self.staging_folder) for path in folder.rglob("*")]
+
+
+@pytest.fixture(scope="module")
+def settings(database_url: str, valkey_server: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A module may override this to change some."""
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "staging").mkdir()
+    (folder / "files").mkdir()
+    return Settings.model_validate(
+        {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": valkey_server.url,
+            "store": f"file://{folder}/store",
+            "scratch": folder / "staging",
+            "sweep_seconds": 0.2,
+            "requests_per_second": 100_000,
+            "max_upload_bytes": 4_000_000,
+            "file_roots": [folder / "files"],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def api(settings: Settings) -> Iterator[Api]:
+    """The application behind a real socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(create_app(settings), host="127.0.0.1", port=0)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield Api(url=f"http://127.0.0.1:{listener.getsockname()[1]}", settings=settings, server=server)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass(frozen=True)
+class Team:
+    """Makes people with keys."""
+
+    api: Api
+    database: Database
+    stack: ExitStack
+
+    def join(self, name: str, role: Role = "member") -> httpx.Client:
+        """A client with a fresh key of that user."""
+        with self.database.transaction() as session:
+            _, secret = create_key(session, user_name=name, role=role)
+        return self.client(secret)
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """A client with that key, or with none."""
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        made = httpx.Client(base_url=self.api.url, headers=headers, timeout=30, trust_env=False, verify=False)
+        return self.stack.enter_context(made)
+
+
+@pytest.fixture
+def team(api: Api, database: Database) -> Iterator[Team]:
+    with ExitStack() as stack:
+        yield Team(api=api, database=database, stack=stack)
+
+
+@pytest.fixture
+def admin(team: Team) -> httpx.Client:
+    return team.join("root", "admin")
+
+
+@pytest.fixture
+def member(team: Team) -> httpx.Client:
+    return team.join("ada")
+
+
+@pytest.fixture
+def viewer(team: Team) -> httpx.Client:
+    return team.join("eve", "viewer")
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    """A spec that fits, with some top-level fields changed."""
+    return {**SPEC, **changes}
+
+
+def submit(client: httpx.Client, **changes: Any) -> dict[str, Any]:
+    """Submits a job and answers it."""
+    answer = client.post("/v1/jobs", json=spec(**changes))
+    assert answer.status_code == 201, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def run_one(database: Database, *, pool: str = "default", lease_seconds: float = 300) -> Fence:
+    """Claims the next job, as a worker does."""
+    worker_id = new_id("worker")
+    with database.transaction() as session:
+        devices = [{"name": "cpu", "kind": "cpu", "memory_gib": None}]
+        session.add(Worker(id=worker_id, host="here", pid=1, pool=pool, slots=4, devices=devices))
+        session.flush()
+        offer = Offer(worker_id=worker_id, pool=pool, cpu_slots=1, gpus=tuple[Device, ...]())
+        found = claim(session, offer, lease_seconds=lease_seconds)
+    assert found is not None
+    return found.fence

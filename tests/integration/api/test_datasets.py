@@ -1,0 +1,172 @@
+"""Uploading a dataset: streamed, read through, stored once; whatever is refused leaves nothing behind."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.database import Database
+from tests.integration.api.conftest import Api, Team, spec, submit
+
+FORM = {"name": "squares", "task": "image-classification"}
+
+
+def npz(**changes: Any) -> bytes:
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {"image": random.integers(0, 255, (60, 8, 8), dtype=np.uint8), "label": np.arange(60) % 3}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | changes)
+    return buffer.getvalue()
+
+
+def upload(client: httpx.Client, content: bytes, **form: str) -> httpx.Response:
+    return client.post("/v1/datasets", data=FORM | form, files={"file": ("squares.npz", content)})
+
+
+def test_an_uploaded_dataset_is_described_and_can_be_trained_on(member: httpx.Client, api: Api) -> None:
+    content = npz()
+    answer = upload(member, content)
+    dataset = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/datasets/{dataset['id']}"
+    assert dataset["splits"] == {"train": 60}
+    assert dataset["classes"] == ["0", "1", "2"]
+    assert dataset["columns"]["image"]["shape"] == [8, 8, 1]
+    assert (dataset["sha256"], dataset["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert dataset["filename"] == "squares.npz"
+    assert list(api.staging_folder.iterdir()) == []
+    job = submit(member, dataset={"source": f"dataset:{dataset['id']}"})
+    assert job["status"] == "queued"
+    seen = member.get(f"/v1/datasets/{dataset['id']}").json()
+    samples = seen.pop("samples")
+    assert seen == dataset
+    assert [(sample["row"], sample["label"], sample["shape"]) for sample in samples] == [
+        (row, str(row % 3), [8, 8, 1]) for row in range(5)
+    ]
+
+
+def test_the_same_bytes_twice_are_the_same_dataset(member: httpx.Client, team: Team) -> None:
+    first = upload(member, npz())
+    again = upload(team.join("ben"), npz(), name="mine")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    other_column = upload(member, npz(picture=np.zeros((60, 8, 8), np.uint8)), input_column="picture")
+    assert other_column.status_code == 201
+    listed = member.get("/v1/datasets", params={"limit": 1}).json()
+    assert listed["has_more"] is True
+    assert [dataset["id"] for dataset in listed["data"]] == [other_column.json()["id"]]
+    rest = member.get("/v1/datasets", params={"after": other_column.json()["id"]}).json()
+    assert [dataset["id"] for dataset in rest["data"]] == [first.json()["id"]]
+
+
+def _pickled() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, image=np.zeros((4, 8, 8), np.uint8), label=np.array([{}, 1, 2, 3], dtype=object))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a dataset",
+        npz()[:-100],
+        _pickled(),
+        npz(image=np.zeros((0, 8, 8), np.uint8), label=np.zeros(0, np.int64)),
+        npz(image=np.full((60, 8, 8), np.nan, np.float32)),
+        npz(label=np.arange(59)),
+        npz(label=np.full(60, -1)),
+        npz(image=np.zeros((60, 3), np.uint8)),
+    ],
+    ids=["empty", "text", "truncated", "pickled", "no rows", "NaN", "lengths", "labels", "no images"],
+)
+def test_a_file_that_cannot_be_used_is_refused_and_leaves_nothing(member: httpx.Client, api: Api, content: bytes) -> None:
+    before = api.files()
+    answer = upload(member, content)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] == "invalid_file"
+    assert len(answer.json()["detail"]) > 20
+    assert api.files() == before
+    assert member.get("/v1/datasets").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("form", "pointer"),
+    [
+        ({"task": "text-classification"}, "/task"),
+        ({"task": ""}, "/task"),
+        ({"name": ""}, "/name"),
+        ({"name": "x" * 201}, "/name"),
+        ({"name": "nul\0"}, "/name"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(
+    member: httpx.Client, api: Api, form: dict[str, str], pointer: str
+) -> None:
+    before = api.files()
+    answer = upload(member, npz(), **form)
+    assert answer.status_code == 422, answer.text
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+    assert api.files() == before
+
+
+def test_a_target_column_that_is_not_there_is_refused(member: httpx.Client) -> None:
+    answer = upload(member, npz(), target_column="kind")
+    assert answer.status_code == 422
+    assert "kind" in answer.json()["detail"]
+
+
+def test_a_body_that_is_no_form_is_refused(member: httpx.Client, api: Api) -> None:
+    before = api.files()
+    assert member.post("/v1/datasets", json=FORM).status_code == 400
+    assert member.post("/v1/datasets", data=FORM).status_code == 400
+    assert member.post("/v1/datasets", data=FORM, files={"other": b"x"}).status_code == 422
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    for body in (b"", b"--b\r\n", b"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nhalf", b"garbage"):
+        assert member.post("/v1/datasets", content=body, headers=headers).status_code == 400
+    assert member.post("/v1/datasets", content=b"x", headers={"content-type": "multipart/form-data"}).status_code == 400
+    assert api.files() == before
+
+
+def test_an_upload_above_the_limit_is_refused_and_leaves_nothing(member: httpx.Client, api: Api) -> None:
+    before = api.files()
+    limit = api.settings.max_upload_bytes
+    declared = member.post("/v1/datasets", data=FORM, files={"file": ("x.npz", bytes(limit))})
+    assert declared.status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        yield b"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\n"
+        for _ in range(limit // 100_000 + 1):
+            yield bytes(100_000)
+
+    streamed = member.post("/v1/datasets", content=chunks(), headers={"content-type": "multipart/form-data; boundary=b"})
+    assert streamed.status_code == 413
+    assert streamed.json()["code"] == "body_too_large"
+    assert api.files() == before
+
+
+def test_a_dataset_in_use_cannot_be_deleted(member: httpx.Client, api: Api, team: Team) -> None:
+    before = api.files()
+    dataset = upload(member, npz()).json()
+    path = f"/v1/datasets/{dataset['id']}"
+    job = submit(member, dataset={"source": f"dataset:{dataset['id']}"})
+    assert team.join("ben").delete(path).status_code == 403
+    refused = member.delete(path)
+    assert refused.status_code == 409
+    assert job["id"] in refused.json()["detail"]
+    member.post(f"/v1/jobs/{job['id']}/cancel")
+    assert member.delete(path).status_code == 204
+    assert member.get(path).status_code == 404
+    assert member.delete(path).status_code == 404
+    assert [path for path in api.files() if path not in before and path.is_file()] == []
+    again = member.post("/v1/jobs", json=spec(dataset={"source": f"dataset:{dataset['id']}"}))
+    assert again.status_code == 422
+
+
+def test_a_viewers_upload_is_refused_before_it_is_read(viewer: httpx.Client, database: Database) -> None:
+    assert upload(viewer, npz()).status_code == 403

@@ -1,0 +1,188 @@
+"""Jobs over HTTP: submit, read, list, change, stop, delete."""
+
+import httpx
+import pytest
+
+from service import jobs
+from service.database import Database
+from service.errors import JobFailure
+from tests.integration.api.conftest import Team, run_one, spec, submit
+
+
+def test_a_submitted_job_is_queued_and_can_be_read(member: httpx.Client) -> None:
+    answer = member.post("/v1/jobs", json=spec(labels={"project": "demo"}))
+    job = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert answer.headers["etag"] == f'"{job["version"]}"'
+    assert member.get(f"/v1/jobs/{job['id']}").json() == job
+    assert job["object"] == "job"
+    assert job["status"] == "queued"
+    assert job["terminal"] is False
+    assert job["owner"] == "ada"
+    assert job["queue"] == {"position": 1, "waiting_for": "a worker: none is alive in pool 'default'"}
+    assert job["created_at"].endswith("Z")
+    assert job["spec"]["training"]["optimizer"] == {
+        "name": "adamw",
+        "learning_rate": 0.003,
+        "weight_decay": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.999,
+    }
+
+
+def test_posting_a_jobs_spec_again_repeats_it(member: httpx.Client) -> None:
+    job = submit(member)
+    assert member.post("/v1/jobs", json=job["spec"]).json()["spec"] == job["spec"]
+
+
+def test_a_job_may_be_sent_as_yaml(member: httpx.Client) -> None:
+    text = """
+        task: image-classification
+        dataset: {source: "builtin:digits"}
+        teacher: {source: train, architecture: {name: small-cnn}}
+        student: {architecture: {name: small-cnn, width: 8}}
+    """
+    answer = member.post("/v1/jobs", content=text, headers={"content-type": "application/yaml"})
+    assert answer.status_code == 201, answer.text
+
+
+def test_a_dry_run_answers_the_whole_spec_and_stores_nothing(member: httpx.Client) -> None:
+    answer = member.post("/v1/jobs", params={"dry_run": True}, json=spec())
+    assert answer.status_code == 200
+    assert answer.json()["training"]["seed"] == 0
+    assert member.get("/v1/jobs").json() == {"object": "list", "data": [], "has_more": False}
+
+
+def test_lists_are_newest_first_and_paged_by_the_last_id(member: httpx.Client) -> None:
+    ids = [submit(member)["id"] for _ in range(5)]
+    first = member.get("/v1/jobs", params={"limit": 2}).json()
+    second = member.get("/v1/jobs", params={"limit": 2, "after": first["data"][-1]["id"]}).json()
+    third = member.get("/v1/jobs", params={"limit": 2, "after": second["data"][-1]["id"]}).json()
+    listed = [job["id"] for page in (first, second, third) for job in page["data"]]
+    assert listed == ids[::-1]
+    assert [page["has_more"] for page in (first, second, third)] == [True, True, False]
+
+
+def test_lists_can_be_narrowed_by_state_owner_and_labels(member: httpx.Client, team: Team) -> None:
+    ben = team.join("ben")
+    mine = submit(member, labels={"project": "x", "kind": "a=b"})["id"]
+    his = submit(ben, labels={"project": "y"})["id"]
+    ben.post(f"/v1/jobs/{his}/cancel")
+
+    def ids(**params: object) -> list[str]:
+        return [job["id"] for job in member.get("/v1/jobs", params=params).json()["data"]]  # type: ignore[arg-type]
+
+    assert ids(status="queued") == [mine]
+    assert ids(status="cancelled,failed") == [his]
+    assert ids(status=["cancelled", "queued"]) == [his, mine]
+    assert ids(owner="ben") == [his]
+    assert ids(owner="nobody") == []
+    assert ids(label="project:x") == ids(label="project=x") == [mine]
+    assert ids(label=["project:x", "kind:a=b"]) == [mine]
+    assert ids(label=["project:x", "kind:other"]) == []
+
+
+def test_a_cancelled_job_is_final_and_cancelling_again_is_harmless(member: httpx.Client) -> None:
+    job = submit(member)
+    first = member.post(f"/v1/jobs/{job['id']}/cancel", json={"keep": "best"})
+    again = member.post(f"/v1/jobs/{job['id']}/cancel")
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json()["status"] == "cancelled"
+    assert first.json()["terminal"] is True
+    assert again.json() == first.json()
+    refused = member.post(f"/v1/jobs/{job['id']}/pause")
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "invalid_transition"
+    assert refused.headers["x-should-retry"] == "false"
+
+
+def test_cancelling_a_running_job_asks_its_worker(member: httpx.Client, database: Database) -> None:
+    job = submit(member)
+    fence = run_one(database)
+    answers = [member.post(f"/v1/jobs/{job['id']}/cancel", json={"keep": "none"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["stop_requested"] == "cancel"
+    assert answers[1].json()["version"] == answers[0].json()["version"]
+    with database.transaction() as session:
+        renewal = jobs.renew_lease(session, fence, lease_seconds=60)
+    assert renewal == jobs.Renewal(stop_requested="cancel", stop_keep="none")
+
+
+def test_a_queued_job_is_paused_and_resumed(member: httpx.Client) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    assert member.post(f"{path}/pause").json()["status"] == "paused"
+    assert member.post(f"{path}/pause").status_code == 200
+    assert member.post(f"{path}/resume").json()["status"] == "queued"
+    assert member.post(f"{path}/resume").status_code == 200
+
+
+def test_name_labels_and_priority_can_be_changed_under_if_match(member: httpx.Client) -> None:
+    job = submit(member)
+    path = f"/v1/jobs/{job['id']}"
+    changed = member.patch(path, json={"name": "new", "priority": "low"}, headers={"If-Match": f'"{job["version"]}"'})
+    assert changed.status_code == 200
+    assert (changed.json()["name"], changed.json()["priority"], changed.json()["labels"]) == ("new", "low", {})
+    assert changed.json()["spec"]["priority"] == "low"
+    late = member.patch(path, json={"name": "newer"}, headers={"If-Match": f'"{job["version"]}"'})
+    assert late.status_code == 412
+    assert member.get(path).json()["name"] == "new"
+
+
+@pytest.mark.parametrize("body", [{"name": None}, {"status": "succeeded"}, {"priority": "highest"}, {"labels": {"": "x"}}, []])
+def test_a_change_of_anything_else_is_refused(member: httpx.Client, body: object) -> None:
+    job = submit(member)
+    assert member.patch(f"/v1/jobs/{job['id']}", json=body).status_code == 422
+    assert member.get(f"/v1/jobs/{job['id']}").json() == job
+
+
+def test_high_priority_is_the_admins_to_give(member: httpx.Client, admin: httpx.Client) -> None:
+    assert member.post("/v1/jobs", json=spec(priority="high")).status_code == 403
+    job = submit(member)
+    assert member.patch(f"/v1/jobs/{job['id']}", json={"priority": "high"}).status_code == 403
+    assert admin.patch(f"/v1/jobs/{job['id']}", json={"priority": "high"}).json()["priority"] == "high"
+    assert member.patch(f"/v1/jobs/{job['id']}", json={"name": "x", "priority": "high"}).status_code == 200
+
+
+def test_only_a_finished_job_can_be_deleted_and_its_student_with_it(member: httpx.Client, database: Database) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    refused = member.delete(path)
+    assert refused.status_code == 409
+    assert refused.headers["x-should-retry"] == "false"
+    fence = run_one(database)
+    with database.transaction() as session:
+        jobs.fail(session, fence, JobFailure(code="non_finite_loss", message="the loss is NaN at step 3", hint="lower it"))
+    assert member.get(path).json()["error"]["code"] == "non_finite_loss"
+    assert member.delete(path).status_code == 204
+    assert member.get(path).status_code == 404
+    assert member.delete(path).status_code == 404
+
+
+def test_explain_tells_what_a_job_waits_for(member: httpx.Client, database: Database) -> None:
+    first, second = submit(member), submit(member)
+    gpu = submit(member, resources={"pool": "default", "gpus": 1, "min_gpu_memory_gib": 40.0})
+    run_one(database)
+    told = member.get(f"/v1/jobs/{second['id']}/explain").json()
+    assert (told["position"], told["ahead"], told["live_workers"], told["suitable_workers"]) == (1, 0, 1, 1)
+    assert told["waiting_for"] == "a CPU slot to become free in pool 'default'"
+    told = member.get(f"/v1/jobs/{gpu['id']}/explain").json()
+    assert told["waiting_for"] == "a GPU of 40 GiB or more: no worker of pool 'default' has one"
+    assert told["suitable_workers"] == 0
+    assert member.get(f"/v1/jobs/{first['id']}/explain").json()["position"] is None
+
+
+def test_the_queue_lists_waiting_jobs_in_starting_order_and_running_ones(
+    member: httpx.Client, admin: httpx.Client, database: Database
+) -> None:
+    running = submit(member)
+    run_one(database)
+    low = submit(member, priority="low")
+    normal = submit(member)
+    high = submit(admin, priority="high")
+    submit(member, resources={"pool": "other"})
+    queue = member.get("/v1/queue", params={"pool": "default"}).json()
+    assert [(job["id"], job["position"]) for job in queue["waiting"]] == [(high["id"], 1), (normal["id"], 2), (low["id"], 3)]
+    assert [job["id"] for job in queue["running"]] == [running["id"]]
+    workers = member.get("/v1/workers").json()["data"]
+    assert [(worker["alive"], worker["job_ids"]) for worker in workers] == [(True, [running["id"]])]
+    assert workers[0]["devices"][0]["job_ids"] == [running["id"]]

@@ -1,0 +1,140 @@
+"""What holds for every request: ids, limits, and a clean answer to garbage."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.integration.api.conftest import spec, submit
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_request_bytes": 50_000})
+
+
+def test_each_answer_names_its_request(member: httpx.Client) -> None:
+    assert member.get("/v1/jobs", headers={"X-Request-Id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
+    for odd in ("a b", "x" * 129, "<script>"):
+        given = member.get("/nowhere", headers={"X-Request-Id": odd}).headers["x-request-id"]
+        assert given.startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/jobs/job_none", 404, "not_found"),
+        ("PUT", "/v1/jobs", 405, "method_not_allowed"),
+        ("GET", "/v1/jobs?limit=0", 422, "invalid_request"),
+        ("GET", "/v1/jobs?limit=99999999999999999999", 422, "invalid_request"),
+        ("GET", "/v1/jobs?after=x", 422, "invalid_request"),
+        ("GET", "/v1/jobs?status=done", 400, "invalid_request"),
+        ("GET", "/v1/jobs?label=x", 400, "invalid_request"),
+        ("GET", "/v1/jobs?owner=%00", 400, "invalid_request"),
+        ("GET", "/v1/jobs/%00", 400, "invalid_request"),
+        ("GET", "/v1/jobs/job_none/events?after=99999999999999999999", 422, "invalid_request"),
+        ("GET", "/v1/jobs/%ff%fe", 404, "not_found"),
+        ("GET", "/v1/queue?pool=%ff", 200, None),
+        ("GET", "/v1/jobs?owner=%ed%a0%80", 200, None),
+    ],
+)
+def test_an_odd_address_gets_a_problem(member: httpx.Client, method: str, path: str, status: int, code: str | None) -> None:
+    answer = member.request(method, path)
+    assert answer.status_code == status, answer.text
+    if code is not None:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["code"], problem["status"], problem["error"]["code"]) == (code, status, code)
+
+
+def test_a_body_above_the_limit_is_413_declared_or_not(member: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+
+    declared = member.post("/v1/jobs", content=b" " * 60_000, headers={"content-type": "application/json"})
+    streamed = member.post("/v1/jobs", content=chunks(), headers={"content-type": "application/json"})
+    assert (declared.status_code, streamed.status_code) == (413, 413)
+    assert declared.json()["code"] == streamed.json()["code"] == "body_too_large"
+
+
+GARBAGE = {
+    "nothing": b"",
+    "half": b'{"task":',
+    "NaN": b'{"task": NaN}',
+    "infinity": b'{"task": 1e999}',
+    "invalid UTF-8": b'{"task": "\xff"}',
+    "lone surrogate": b'{"task": "\\ud800"}',
+    "NUL": b'{"task": "\\u0000"}',
+    "NUL in a key": b'{"\\u0000": 1}',
+    "huge integer": b'{"training": {"epochs": ' + b"9" * 5000 + b"}}",
+    "deep": b"[" * 20_000,
+    "deep and closed": b"[" * 150 + b"]" * 150,
+    "two documents": b"{} {}",
+    "BOM": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"task": "x"}'.encode("utf-16"),
+    "binary": bytes(range(256)),
+    "number": b"1",
+    "string": b'"x"',
+    "wide": b"[" + b"0," * 20_000 + b"0]",
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
+def test_garbage_gets_a_clean_refusal_everywhere(admin: httpx.Client, content: bytes) -> None:
+    job = submit(admin)["id"]
+    headers = {"content-type": "application/json"}
+    for method, path in (
+        ("POST", "/v1/jobs"),
+        ("PATCH", f"/v1/jobs/{job}"),
+        ("POST", "/v1/users"),
+        ("POST", "/v1/keys"),
+    ):
+        answer = admin.request(method, path, content=content, headers=headers)
+        assert answer.status_code in {400, 422}, f"{method} {path}: {answer.status_code} {answer.text}"
+        assert answer.headers["content-type"] == "application/problem+json"
+    if content:
+        assert admin.post(f"/v1/jobs/{job}/cancel", content=content, headers=headers).status_code in {400, 422}
+    assert len(admin.get("/v1/jobs").json()["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x]\nb: *a",
+        "a: 2026-01-01",
+        "{" * 5000,
+        "a: .nan",
+        "a: .inf",
+        "? [1, 2]\n: x",
+        "!!python/object/apply:os.system [ls]",
+        "a: !!binary aGk=",
+        "\x00",
+        "a: b: c",
+        "1: x",
+    ],
+)
+def test_yaml_that_is_no_json_gets_a_clean_refusal(member: httpx.Client, text: str) -> None:
+    answer = member.post("/v1/jobs", content=text, headers={"content-type": "application/yaml"})
+    assert answer.status_code in {400, 422}, answer.text
+    assert member.get("/v1/jobs").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
+def test_a_body_of_another_type_gets_a_clean_refusal(admin: httpx.Client, content_type: str) -> None:
+    for path in ("/v1/jobs", "/v1/keys"):
+        answer = admin.post(path, content=json.dumps(spec()), headers={"content-type": content_type})
+        assert answer.status_code in {400, 422}
+
+
+def test_a_nul_in_what_would_be_stored_is_told_with_its_place(member: httpx.Client) -> None:
+    answer = member.post(
+        "/v1/jobs", content=json.dumps(spec(labels={"a/b": "x\0"})), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/labels/a~1b"]

@@ -1,0 +1,166 @@
+"""Uploading a model: unpacked safely, looked through, stored; whatever is refused leaves nothing behind."""
+
+import io
+import json
+import tarfile
+import zipfile
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.integration.api.conftest import Api, Team, spec, submit
+
+CONFIG = {
+    "model_type": "stillhouse",
+    "architecture": {"name": "small-cnn", "width": 4},
+    "input_shape": [1, 8, 8],
+    "num_classes": 10,
+}
+LABELS = [str(digit) for digit in range(10)]
+
+
+def safetensors(**tensors: tuple[int, ...]) -> bytes:
+    header, position = {}, 0
+    for name, shape in tensors.items():
+        size = int(np.prod(shape)) * 4
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(position)
+
+
+def folder(**changes: bytes | None) -> dict[str, bytes]:
+    files: dict[str, bytes | None] = {
+        "config.json": json.dumps(CONFIG).encode(),
+        "labels.json": json.dumps(LABELS).encode(),
+        "preprocessor_config.json": b'{"image_mean": [0.0], "image_std": [1.0], "rescale_factor": 1.0}',
+        "model.safetensors": safetensors(weight=(3, 4)),
+    }
+    merged = files | {name.replace("__", "."): content for name, content in changes.items()}
+    return {name: content for name, content in merged.items() if content is not None}
+
+
+def zipped(files: dict[str, bytes], *, prefix: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(prefix + name, content)
+    return buffer.getvalue()
+
+
+def tarred(files: dict[str, bytes], *, links: dict[str, str] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+    return buffer.getvalue()
+
+
+def upload(client: httpx.Client, content: bytes) -> httpx.Response:
+    return client.post("/v1/models", data={"name": "teacher"}, files={"file": ("teacher.zip", content)})
+
+
+@pytest.mark.parametrize("archive", [zipped(folder()), zipped(folder(), prefix="my-model/"), tarred(folder())])
+def test_an_uploaded_model_teaches(member: httpx.Client, api: Api, archive: bytes) -> None:
+    answer = upload(member, archive)
+    model = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert (model["classes"], model["input_shape"], model["job_id"]) == (LABELS, [1, 8, 8], None)
+    assert [file["name"] for file in model["files"]] == sorted(folder())
+    assert member.get(f"/v1/models/{model['id']}").json() == model
+    assert [listed["id"] for listed in member.get("/v1/models").json()["data"]] == [model["id"]]
+    weights = member.get(f"/v1/models/{model['id']}/files/model.safetensors")
+    assert weights.content == folder()["model.safetensors"]
+    assert member.get(f"/v1/models/{model['id']}/files/none").status_code == 404
+    assert list(api.staging_folder.iterdir()) == []
+    job = submit(member, teacher={"source": f"model:{model['id']}"})
+    refused = member.delete(f"/v1/models/{model['id']}")
+    assert refused.status_code == 409
+    assert job["id"] in refused.json()["detail"]
+
+
+def test_a_transformers_folder_tells_classes_and_shape_by_its_configs(member: httpx.Client) -> None:
+    config = {"model_type": "resnet", "num_channels": 3, "id2label": {"0": "cat", "1": "dog"}}
+    size = {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 32, "width": 48}}
+    files = folder(
+        config__json=json.dumps(config).encode(),
+        labels__json=None,
+        preprocessor_config__json=json.dumps(size).encode(),
+    )
+    model = upload(member, zipped(files)).json()
+    assert (model["classes"], model["input_shape"]) == (["cat", "dog"], [3, 32, 48])
+
+
+def _config(**changes: Any) -> bytes:
+    return json.dumps(CONFIG | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no zip or tar"),
+        (b"PK\x03\x04 cut", "no zip or tar"),
+        (zipped(folder())[:-30], "no zip or tar"),
+        (tarred(folder())[:200], "no zip or tar"),
+        (zipped({}), "no file"),
+        (zipped(folder(pytorch_model__bin=b"\x80\x04.")), "save_pretrained"),
+        (zipped(folder(model__pt=b"\x80\x04.")), "save_file"),
+        (zipped(folder(modeling__py=b"import os")), "leave these out"),
+        (zipped(folder(config__json=None)), "config.json is missing"),
+        (zipped(folder(preprocessor_config__json=None)), "preprocessor_config.json is missing"),
+        (zipped(folder(model__safetensors=None)), "model.safetensors is missing"),
+        (zipped(folder(labels__json=b'["one"]')), "must agree"),
+        (zipped(folder(labels__json=b"[" * 100_000)), "not JSON"),
+        (zipped(folder(config__json=b"[]")), "not a JSON object"),
+        (zipped(folder(config__json=_config(architecture={"name": "huge"}))), "architecture"),
+        (zipped(folder(config__json=_config(input_shape=[1, 8]))), "input_shape"),
+        (zipped(folder(config__json=_config(input_shape=[1, 8, 2**40]))), "whole number"),
+        (zipped(folder(config__json=_config(model_type="bert"))), "no image classifier"),
+        (zipped(folder(config__json=_config(model_type="vit", auto_map={"AutoModel": "x.Y"}))), "auto_map"),
+        (zipped(folder(model__safetensors=b"")), "safetensors"),
+        (zipped(folder(model__safetensors=b"\xff" * 64)), "safetensors"),
+        (zipped(folder(model__safetensors=safetensors(weight=(3, 4))[:-1])), "cut off"),
+        (zipped(folder(model__safetensors=safetensors(weight=(3, 4)) + b"x")), "behind"),
+        (zipped(folder(**{"../evil__txt": b"x"})), "leads out"),
+        (zipped(folder(**{"/etc/evil__txt": b"x"})), "leads out"),
+        (zipped(folder(**{"a\\b__txt": b"x"})), "leads out"),
+        (tarred(folder(), links={"link.json": "/etc/passwd"}), "link"),
+        (zipped(folder(notes__txt=bytes(80_000_000))), "far more"),
+        (zipped({f"{number}.txt": b"" for number in range(1001)}), "1000 files"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_and_leaves_nothing(
+    member: httpx.Client, api: Api, content: bytes, said: str
+) -> None:
+    before = api.files()
+    answer = upload(member, content)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] == "invalid_file"
+    assert said in answer.json()["detail"]
+    assert api.files() == before
+    assert member.get("/v1/models").json()["data"] == []
+
+
+def test_a_member_list_that_lies_about_a_size_is_found_out(member: httpx.Client) -> None:
+    content = zipped(folder(notes__txt=bytes(80_000_000)))
+    lied = content.replace((80_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    assert lied != content
+    assert upload(member, lied).status_code == 422
+
+
+def test_an_unused_model_is_deleted_with_its_files(member: httpx.Client, api: Api, team: Team) -> None:
+    before = api.files()
+    path = f"/v1/models/{upload(member, zipped(folder())).json()['id']}"
+    assert team.join("ben").delete(path).status_code == 403
+    assert member.delete(path).status_code == 204
+    assert member.get(path).status_code == 404
+    assert [path for path in api.files() if path not in before and path.is_file()] == []
+    assert member.post("/v1/jobs", json=spec(teacher={"source": f"model:{path.rpartition('/')[2]}"})).status_code == 422

@@ -1,0 +1,105 @@
+"""The API as a process: starts, serves, ends quickly though somebody streams; the rate limit; the OpenAPI document."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from starlette.testclient import TestClient
+
+from service.api.app import create_app
+from service.embedded.servers import free_port
+from service.settings import Settings
+from tests.integration.api.conftest import Team, submit
+
+
+def test_sigterm_ends_open_streams_and_the_process(team: Team, settings: Settings, member: httpx.Client) -> None:
+    job = submit(member)
+    port = free_port()
+    environment = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "STILLHOUSE_STORE": settings.store,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.api", "--port", str(port)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "running on" in line:
+                break
+        url = f"http://127.0.0.1:{port}/v1/jobs/{job['id']}/events"
+        with member.stream("GET", url, headers={"Accept": "text/event-stream"}) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith(":")
+            process.send_signal(signal.SIGTERM)
+            assert "event: job.queued" in list(lines)
+        assert process.wait(timeout=60) in {0, -signal.SIGTERM}
+        assert "Cancel" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_process_never_imports_torch() -> None:
+    code = "import sys, service.api.server; print([name for name in ('torch', 'transformers', 'sklearn') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_setting_is_told(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="set REDIS_URL, STILLHOUSE_STORE"):
+        create_app(settings.model_copy(update={"redis_url": "", "store": ""}))
+
+
+@pytest.fixture
+def slow(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings.model_copy(update={"requests_per_second": 2.0}))) as client:
+        yield client
+
+
+def test_too_many_requests_of_one_key_are_429_and_others_are_served(slow: TestClient) -> None:
+    mine, other = {"Authorization": "Bearer sh_one"}, {"Authorization": "Bearer sh_two"}
+    answers = [slow.get("/v1/me", headers=mine) for _ in range(12)]
+    assert [answer.status_code for answer in answers[:4]] == [401] * 4
+    refused = answers[-1]
+    assert refused.status_code == 429
+    assert refused.json()["code"] == "too_many_requests"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert slow.get("/v1/me", headers=other).status_code == 401
+    assert slow.get("/healthz", headers=mine).status_code == 200
+
+
+def test_the_openapi_document_is_complete(slow: TestClient) -> None:
+    document = slow.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert {"JobSpec", "JobView", "Problem", "DatasetDetail", "ModelView"} <= schemas.keys()
+    for name, schema in schemas.items():
+        Draft202012Validator.check_schema(schema)
+        assert schema.get("description"), f"{name} is not described"
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            place = f"{method} {path}"
+            assert operation.get("description"), place
+            assert any(status in operation["responses"] for status in ("200", "201", "202", "204")), place
+            if path.startswith("/v1/"):
+                assert operation["security"] == [{"key": []}], place
+            for status, response in operation["responses"].items():
+                if status.startswith("4") or status == "default":
+                    assert list(response["content"]) == ["application/problem+json"], f"{place} {status}"
+    text = slow.get("/openapi.json").text
+    for reference in {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
+        assert reference in schemas
+
+
+def test_every_example_is_valid_by_its_own_schema(slow: TestClient) -> None:
+    document = slow.get("/openapi.json").json()
+    for name, schema in document["components"]["schemas"].items():
+        validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+        for example in schema.get("examples", []):
+            validator.validate(example)

@@ -1,0 +1,190 @@
+"""What a spec names is looked up, and every fault is told before anything is queued."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service import jobs
+from service.database import Database
+from service.ids import new_id
+from service.tables import Model, User
+from tests.integration.api.conftest import Api, Team, run_one, spec, submit
+
+
+def _pointers(answer: httpx.Response) -> set[str]:
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "invalid_spec"
+    assert problem["error"]["code"] == "invalid_spec"
+    return {fault["pointer"] for fault in problem["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"nonsense": 1}, "/nonsense"),
+        ({"task": 7}, "/task"),
+        ({"dataset": {"source": "builtin:digits", "targets": ["nope"]}}, "/dataset/targets/0"),
+        ({"dataset": {"source": "builtin:digits", "input": "label"}}, "/dataset/input"),
+        ({"dataset": {"source": "builtin:cats"}}, "/dataset/source"),
+        ({"dataset": {"source": "dataset:ds_none"}}, "/dataset/source"),
+        ({"dataset": {"source": "file:/etc/passwd"}}, "/dataset/source"),
+        ({"dataset": {"source": "file:../../etc/passwd"}}, "/dataset/source"),
+        ({"dataset": {"source": "ftp://x"}}, "/dataset/source"),
+        ({"dataset": {"source": "builtin:digits", "splits": {"train": "nope"}}}, "/dataset/splits/train"),
+        ({"teacher": {"source": "model:model_none"}}, "/teacher/source"),
+        ({"teacher": {"source": "job:job_00000000000000000000000000"}}, "/teacher/source"),
+        ({"depends_on": ["job_00000000000000000000000000"]}, "/depends_on/0"),
+        ({"student": {"architecture": {"name": "small-cnm"}}}, "/student/architecture/name"),
+        ({"student": {"architecture": {"name": "transformers", "model_type": "vit", "config": {"patch_size": 7}}}}, None),
+        ({"method": {"name": "soft-targets", "temperature": 0.0}}, "/method/temperature"),
+        ({"method": {"name": "soft-targets", "temperature": -1}}, "/method/temperature"),
+        ({"training": {"epochs": "many"}}, "/training/epochs"),
+        ({"resources": {"pool": "default", "min_gpu_memory_gib": 1.0}}, "/resources"),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_nothing_is_stored(
+    member: httpx.Client, changes: dict[str, Any], pointer: str | None
+) -> None:
+    answer = member.post("/v1/jobs", json=spec(**changes))
+    found = _pointers(answer)
+    assert pointer is None or found == {pointer}, answer.text
+    assert member.get("/v1/jobs").json()["data"] == []
+
+
+def test_every_fault_is_told_at_once(member: httpx.Client) -> None:
+    bad = spec(method={"temperature": -1}, training={"epochs": 0, "batch_size": "x"}, more=True)
+    assert _pointers(member.post("/v1/jobs", json=bad)) == {
+        "/method/temperature",
+        "/training/epochs",
+        "/training/batch_size",
+        "/more",
+    }
+
+
+@pytest.mark.parametrize("body", [[], "text", 3, True])
+def test_a_spec_must_be_an_object(member: httpx.Client, body: object) -> None:
+    assert member.post("/v1/jobs", json=body).status_code == 422
+
+
+def test_ten_posts_with_one_idempotency_key_make_one_job(team: Team) -> None:
+    ada = team.join("ada")
+    headers = {"Idempotency-Key": "the same"}
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: ada.post("/v1/jobs", json=spec(), headers=headers), range(10)))
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses.count(201) == 1
+    assert set(statuses) <= {200, 201, 409}
+    for answer in answers:
+        if answer.status_code == 409:
+            assert answer.json()["code"] == "request_in_flight"
+            assert answer.headers["retry-after"] == "1"
+            assert "x-should-retry" not in answer.headers
+    assert len(ada.get("/v1/jobs").json()["data"]) == 1
+
+
+def test_a_repeat_answers_the_first_job_and_another_body_is_refused(team: Team) -> None:
+    ada, ben = team.join("ada"), team.join("ben")
+    headers = {"Idempotency-Key": "k"}
+    first = ada.post("/v1/jobs", json=spec(), headers=headers)
+    reordered = dict(reversed(spec().items()))
+    again = ada.post("/v1/jobs", json=reordered, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    other = ada.post("/v1/jobs", json=spec(name="another"), headers=headers)
+    assert other.status_code == 422
+    assert other.json()["code"] == "idempotency_mismatch"
+    assert ben.post("/v1/jobs", json=spec(), headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "\u00e9"])
+def test_an_idempotency_key_is_printable_and_short(member: httpx.Client, key: str) -> None:
+    answer = member.post("/v1/jobs", json=spec(), headers={b"Idempotency-Key": key.encode("latin-1")})
+    assert answer.status_code == 422, answer.text
+    assert member.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_pending_teacher_makes_the_job_wait_for_it(member: httpx.Client) -> None:
+    teacher = submit(member)
+    student = submit(member, teacher={"source": f"job:{teacher['id']}"})
+    assert student["status"] == "waiting"
+    told = member.get(f"/v1/jobs/{student['id']}/explain").json()
+    assert told["blocked_by"] == [teacher["id"]]
+    refused = member.delete(f"/v1/jobs/{teacher['id']}")
+    assert refused.status_code == 409
+    member.post(f"/v1/jobs/{teacher['id']}/cancel")
+    failed = member.get(f"/v1/jobs/{student['id']}").json()
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "dependency_failed")
+
+
+def test_a_teacher_job_that_was_cancelled_is_a_fault_of_the_spec(member: httpx.Client) -> None:
+    teacher = submit(member)
+    member.post(f"/v1/jobs/{teacher['id']}/cancel")
+    assert _pointers(member.post("/v1/jobs", json=spec(teacher={"source": f"job:{teacher['id']}"}))) == {"/teacher/source"}
+
+
+def test_a_finished_jobs_student_teaches(member: httpx.Client, database: Database) -> None:
+    teacher = submit(member)
+    fence = run_one(database)
+    classes = [str(digit) for digit in range(10)]
+    with database.transaction() as session:
+        owner_id = jobs.get(session, fence.job_id).owner_id
+        model = Model(
+            id=new_id("model"),
+            owner_id=owner_id,
+            name="m",
+            task="image-classification",
+            job_id=fence.job_id,
+            classes=classes,
+            input_shape=[1, 8, 8],
+            files=[],
+        )
+        jobs.succeed(session, fence, result={}, files=[], model=model)
+    by_job = submit(member, teacher={"source": f"job:{teacher['id']}"})
+    by_model = submit(member, teacher={"source": f"model:{model.id}"})
+    assert (by_job["status"], by_model["status"]) == ("queued", "queued")
+    refused = member.delete(f"/v1/models/{model.id}")
+    assert refused.status_code == 409
+    assert teacher["id"] in refused.json()["detail"]
+    assert member.delete(f"/v1/jobs/{teacher['id']}").status_code == 409
+
+
+def test_a_teacher_of_other_classes_is_refused(member: httpx.Client, database: Database) -> None:
+    with database.transaction() as session:
+        owner = User(id=new_id("user"), name="owner")
+        session.add(owner)
+        session.flush()
+        model = Model(
+            id=new_id("model"),
+            owner_id=owner.id,
+            name="m",
+            task="image-classification",
+            classes=["cat", "dog"],
+            input_shape=[3, 32, 32],
+            files=[],
+        )
+        session.add(model)
+    assert _pointers(member.post("/v1/jobs", json=spec(teacher={"source": f"model:{model.id}"}))) == {"/teacher/source"}
+
+
+def test_a_file_under_an_allowed_root_can_be_used_and_a_link_out_of_it_cannot(member: httpx.Client, api: Api) -> None:
+    (root,) = api.settings.file_roots
+    _write_npz(root / "data.npz")
+    good = member.post("/v1/jobs", json=spec(dataset={"source": f"file:{root}/data.npz"}))
+    assert good.status_code == 201, good.text
+    outside = root.parent / "outside.npz"
+    _write_npz(outside)
+    (root / "link.npz").symlink_to(outside)
+    (root / "broken.npz").write_bytes(b"PK\x03\x04 cut")
+    for name in ("link.npz", "../outside.npz", "broken.npz", "missing.npz"):
+        assert _pointers(member.post("/v1/jobs", json=spec(dataset={"source": f"file:{root}/{name}"}))) == {"/dataset/source"}
+
+
+def _write_npz(path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(path, image=random.integers(0, 255, (60, 8, 8), dtype=np.uint8), label=np.arange(60) % 3)

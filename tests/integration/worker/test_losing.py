@@ -1,0 +1,144 @@
+"""What a worker loses: its trainer, its own life, its lease, Redis. Each time the job ends as if nothing had happened."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+import redis
+from sqlalchemy import text, update
+
+from service.embedded.servers import Valkey
+from service.tables import Artifact, Job
+from tests.integration.worker.conftest import Queue, WorkerProcess, until
+
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.mark.parametrize("phase", ["teacher", "student"])
+def test_a_killed_trainer_is_resumed_to_the_same_student(
+    start_worker: Start, queue: Queue, undisturbed: bytes, phase: str
+) -> None:
+    worker = start_worker()
+    teacher = {
+        "architecture": {"name": "small-cnn", "width": 8},
+        "training": {"max_steps": 100, "batch_size": 32, "checkpoint_steps": 10},
+    }
+    job_id = queue.submit(teacher=teacher)
+    queue.until_checkpoint(job_id, phase=phase)
+    worker.trainers()[0].kill()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (2, 1)
+    assert queue.student(job_id) == undisturbed
+    assert "out_of_memory" in str([event.data for event in queue.events(job_id, "job.queued")])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, "out_of_memory"), (signal.SIGSEGV, "trainer_crashed")])
+def test_a_trainer_that_dies_each_time_fails_the_job_with_the_reason(
+    start_worker: Start, queue: Queue, number: signal.Signals, code: str
+) -> None:
+    worker = start_worker()
+    job_id = queue.submit(max_attempts=2, training={"max_steps": 1_000_000, "checkpoint_steps": 100})
+    for attempt in (1, 2):
+        queue.until_checkpoint(job_id, phase="student", attempt=attempt)
+        worker.trainers()[0].send_signal(number)
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert job.error["code"] == code
+    assert (job.attempt, job.crashes) == (2, 2)
+    assert worker.process.poll() is None
+
+
+def test_a_killed_worker_takes_its_trainer_along_and_another_resumes(
+    start_worker: Start, queue: Queue, undisturbed: bytes
+) -> None:
+    worker = start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    trainer = worker.trainers()[0]
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    start_worker()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (2, 1)
+    assert queue.student(job_id) == undisturbed
+
+
+def test_a_job_whose_workers_are_all_killed_fails_as_worker_lost(start_worker: Start, queue: Queue) -> None:
+    worker = start_worker()
+    job_id = queue.submit(max_attempts=1)
+    queue.until_checkpoint(job_id, phase="student")
+    worker.signal(signal.SIGKILL)
+    start_worker()
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
+
+
+def test_a_drained_worker_checkpoints_requeues_and_exits(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
+    worker = start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    job = queue.job(job_id)
+    assert (job.status, job.attempt, job.crashes) == ("queued", 1, 0)
+    start_worker()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (2, 0)
+    assert queue.student(job_id) == undisturbed
+
+
+def test_a_worker_whose_lease_was_lost_kills_its_trainer_and_publishes_nothing(start_worker: Start, queue: Queue) -> None:
+    worker = start_worker()
+    job_id = queue.submit(training={"max_steps": 1_000_000})
+    until(lambda: (queue.job(job_id).progress or {}).get("phase") == "student")
+    trainer = worker.trainers()[0]
+    with queue.database.transaction() as session:  # as if another worker had claimed it
+        session.execute(
+            update(Job)
+            .where(Job.id == job_id)
+            .values(attempt=Job.attempt + 1, lease_expires_at=text("now() + interval '1 hour'"))
+        )
+    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    job = queue.job(job_id)
+    assert (job.status, job.attempt) == ("running", 2)
+    with queue.database.transaction() as session:
+        assert session.get(Artifact, (job_id, "student/model.safetensors")) is None
+
+
+def test_redis_killed_restarted_and_flushed_costs_a_running_job_nothing(
+    start_worker: Start, queue: Queue, valkey_server: Valkey, undisturbed: bytes
+) -> None:
+    worker = start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    os.kill(valkey_server.pid, signal.SIGKILL)
+    valkey_server.stop()
+    meanwhile = queue.submit()  # its wake-up is lost
+    valkey_server.start()
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (1, 0)
+    assert queue.student(job_id) == undisturbed
+    queue.until_status(meanwhile, "succeeded")
+    assert worker.process.poll() is None
+    valkey_server.stop()
+    valkey_server.start()
+    queue.until_status(queue.submit(), "succeeded")
+    assert worker.process.poll() is None
+    assert "AttributeError" not in worker.log
+
+
+def test_a_job_finishes_while_redis_is_away(start_worker: Start, queue: Queue, valkey_server: Valkey) -> None:
+    start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    valkey_server.stop()
+    try:
+        queue.until_status(job_id, "succeeded")
+    finally:
+        valkey_server.start()

@@ -1,0 +1,131 @@
+"""A worker, left in peace: a job becomes a student, and what is asked of a running job happens."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from service import jobs
+from service.embedded.servers import Valkey
+from service.tables import Artifact, Model
+from tests.integration.worker.conftest import Queue, WorkerProcess, until
+
+Start = Callable[..., WorkerProcess]
+
+
+def test_a_queued_job_becomes_a_student_with_its_artifacts(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
+    worker = start_worker()
+    job_id = queue.submit()
+    job = queue.until_status(job_id, "succeeded")
+    assert queue.student(job_id) == undisturbed
+    assert job.attempt == 1
+    assert job.crashes == 0
+    assert job.result is not None
+    with queue.database.transaction() as session:
+        names = set(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id)))
+        model = session.scalar(select(Model).where(Model.job_id == job_id))
+    assert {
+        "student/config.json",
+        "student/labels.json",
+        "report.json",
+        "report.html",
+        "README.md",
+        "spec.json",
+        "log.txt",
+    } <= names
+    assert not any("checkpoint" in name for name in names), "a finished job needs no checkpoint"
+    assert model is not None
+    assert model.classes == list("0123456789")
+    assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
+    assert worker.process.poll() is None
+
+
+def test_the_worker_itself_never_loads_torch(start_worker: Start, queue: Queue) -> None:
+    worker = start_worker()
+    queue.until_status(queue.submit(), "succeeded")
+    maps = Path(f"/proc/{worker.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    assert "libtorch" not in maps.read_text()
+
+
+def test_nothing_is_left_unacknowledged_while_a_job_runs(start_worker: Start, queue: Queue, valkey_server: Valkey) -> None:
+    start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    with redis.Redis.from_url(valkey_server.url) as client:
+        assert client.hlen("unacked") == 0
+
+
+def test_two_jobs_share_a_worker_of_two_slots(start_worker: Start, queue: Queue) -> None:
+    start_worker(devices="cpu:2")
+    first, second = queue.submit(), queue.submit()
+    until(lambda: queue.job(first).status == queue.job(second).status == "running")
+    queue.until_status(first, "succeeded")
+    queue.until_status(second, "succeeded")
+
+
+@pytest.mark.parametrize("keep", ["last", "none"])
+def test_a_cancel_reaches_a_running_job_and_keeps_what_was_asked_for(start_worker: Start, queue: Queue, keep: str) -> None:
+    worker = start_worker()
+    job_id = queue.submit(training={"max_steps": 1_000_000})
+    until(lambda: (queue.job(job_id).progress or {}).get("phase") == "student")
+    with queue.database.transaction() as session:
+        jobs.request_cancel(session, job_id, keep=keep)
+    queue.until_status(job_id, "cancelled")
+    with queue.database.transaction() as session:
+        names = set(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id, Artifact.kind == "result")))
+    assert ("student/model.safetensors" in names) == (keep == "last")
+    until(lambda: not worker.trainers())
+
+
+def test_a_paused_job_goes_on_to_the_same_student(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
+    start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    with queue.database.transaction() as session:
+        jobs.request_pause(session, job_id)
+    queue.until_status(job_id, "paused")
+    with queue.database.transaction() as session:
+        jobs.resume(session, job_id)
+    queue.broker.wake("default")
+    job = queue.until_status(job_id, "succeeded")
+    assert job.crashes == 0
+    assert job.attempt == 2
+    assert queue.student(job_id) == undisturbed
+
+
+def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert job.error["code"] == "time_limit"
+    with queue.database.transaction() as session:
+        assert session.get(Artifact, (job_id, "checkpoint.safetensors")) is not None
+
+
+def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    job_id = queue.submit(
+        training={"max_steps": 500, "optimizer": {"name": "sgd", "learning_rate": 1000.0}, "schedule": {"name": "constant"}},
+        method={"name": "soft-targets", "divergence": "mse"},
+    )
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert job.error["code"] == "non_finite_loss"
+    assert "step" in job.error["message"]
+    assert job.attempt == 1, "the job itself is at fault: another attempt would not help"
+
+
+def test_a_student_teaches_the_next_job(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    first = queue.submit()
+    second = queue.submit(teacher={"source": f"job:{first}"}, student={"architecture": {"name": "small-cnn", "width": 2}})
+    assert queue.job(second).status == "waiting"
+    queue.until_status(first, "succeeded")
+    job = queue.until_status(second, "succeeded")
+    assert job.result is not None
+    assert job.result["teacher"]["parameters"] == queue.job(first).result["student"]["parameters"]  # type: ignore[index]

@@ -1,0 +1,80 @@
+"""Commands as processes: what they print and the code that they end with."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.embedded.servers import free_port
+
+SPEC = """
+task: image-classification
+dataset: {source: "builtin:digits"}
+teacher: {architecture: {name: small-cnn}, training: {epochs: 1}}
+student: {architecture: {name: small-cnn, width: 8}}
+"""
+
+
+def run(*arguments: str, home: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STILLHOUSE_", "DATABASE_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=kept | {"STILLHOUSE_HOME": str(home), "COLUMNS": "300"} | environment,
+    )
+
+
+def test_a_spec_is_checked_without_a_service(tmp_path: Path) -> None:
+    done = run("validate", "-", "--offline", "--json", home=tmp_path, stdin=SPEC)
+    assert done.returncode == 0, done.stderr
+    assert '"temperature": 4.0' in done.stdout, "what is printed is complete"
+
+
+def test_every_fault_of_a_spec_is_printed_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(SPEC + "method: {name: soft-targets, temperature: 0}\nepochs: 3\n")
+    done = run("validate", str(tmp_path / "bad.yaml"), "--offline", home=tmp_path)
+    assert done.returncode == 2
+    assert "2 faults" in done.stderr
+    assert "/method/temperature: " in done.stderr
+    assert "/epochs: " in done.stderr
+
+
+def test_what_is_no_spec_is_refused(tmp_path: Path) -> None:
+    done = run("validate", "-", "--offline", home=tmp_path, stdin="- a\n- list\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a spec is an object, not list" in done.stderr
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = run("submit", str(tmp_path / "none.yaml"), home=tmp_path, STILLHOUSE_URL="http://127.0.0.1:1", STILLHOUSE_API_KEY="k")
+    assert done.returncode == 2
+    assert "none.yaml" in done.stderr
+
+
+def test_nobody_listening_is_told_with_the_address_and_what_to_do(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = run("ls", home=tmp_path, STILLHOUSE_URL=url, STILLHOUSE_API_KEY="k")
+    assert done.returncode == 3
+    assert url in done.stderr
+    assert "stillhouse up" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["watch", "job_1"]])
+def test_no_service_known_is_told_apart_from_one_that_is_away(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, home=tmp_path)
+    assert done.returncode == 3
+    assert "STILLHOUSE_URL is not set" in done.stderr
+
+
+def test_a_word_that_no_option_knows_is_a_usage_error(tmp_path: Path) -> None:
+    assert run("cancel", "job_1", "--keep", "everything", home=tmp_path).returncode == 2
+
+
+def test_migrating_wants_a_database(tmp_path: Path) -> None:
+    done = run("migrate", home=tmp_path)
+    assert done.returncode == 2
+    assert "DATABASE_URL" in done.stderr

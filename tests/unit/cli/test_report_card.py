@@ -1,0 +1,43 @@
+"""The report card as a table."""
+
+import io
+
+from rich.console import Console
+
+from service.cli.report_card import report_card
+
+REPORT = {
+    "teacher": {"test_accuracy": 0.98, "parameters": 152_010, "bytes": 611_000, "latency_ms": {"batch_1": 0.41, "batch_64": 3.2}},
+    "control": {"test_accuracy": 0.93, "parameters": 2_610, "bytes": 12_000, "latency_ms": {"batch_1": 0.11, "batch_64": 0.52}},
+    "student": {"test_accuracy": 0.955, "parameters": 2_610, "bytes": 12_000, "latency_ms": {"batch_1": 0.11, "batch_64": 0.51}},
+    "agreement": 0.961,
+    "gain": 0.025,
+    "compression": {"parameters": 58.24},
+}
+
+
+def printed(report: dict[str, object]) -> str:
+    output = io.StringIO()
+    Console(file=output, width=160).print(report_card(report))
+    return output.getvalue()
+
+
+def test_each_network_has_a_row_and_the_student_says_how_it_agrees() -> None:
+    lines = printed(REPORT).splitlines()
+    (teacher,) = [line for line in lines if "│ teacher" in line]
+    (student,) = [line for line in lines if "│ student" in line]
+    assert [cell.strip() for cell in teacher.strip("│").split("│")] == [
+        "teacher",
+        "98.00%",
+        "152,010",
+        "597 KiB",
+        "0.41 ms",
+        "",
+    ]
+    assert "96.10%" in student
+    assert "58.2× fewer parameters than the teacher; +2.50 points over the control" in printed(REPORT)
+
+
+def test_a_report_without_a_control_has_no_such_row() -> None:
+    text = printed({**REPORT, "control": None, "gain": None})
+    assert "control" not in text

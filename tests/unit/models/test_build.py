@@ -1,0 +1,115 @@
+"""Networks from the spec: what they compute, and that what is let through really builds."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from service.spec.architectures import CifarResNet, SmallCnn, TransformersNetwork
+from service.spec.fit import architecture_faults
+from service.spec.transformers_fit import TABLE_FILE, image_classifiers
+from worker.models import UnfitArchitecture, build_network, num_parameters
+from worker.models.transformers_network import build_transformers_network
+from worker.models.transformers_table import make_table
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("resnet20", 278_324), ("resnet56", 861_620), ("resnet110", 1_736_564), ("resnet8x4", 1_233_540), ("resnet32x4", 7_433_860)],
+)
+def test_cifar_resnets_have_the_published_number_of_parameters(name: Any, parameters: int) -> None:
+    network = build_network(CifarResNet(name=name), input_shape=(3, 32, 32), num_classes=100)
+    assert num_parameters(network) == parameters
+
+
+@pytest.mark.parametrize("architecture", [SmallCnn(name="small-cnn", width=4), CifarResNet(name="resnet20")])
+@pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 9, 13), (2, 32, 32)])
+def test_own_networks_read_any_channels_and_sizes_and_learn(architecture: Any, input_shape: tuple[int, int, int]) -> None:
+    network = build_network(architecture, input_shape=input_shape, num_classes=5)
+    # A last batch may hold one sample.
+    loss = network(torch.rand(1, *input_shape)).square().sum()
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        network = build_network(tiny("vit"), input_shape=(1, 8, 8), num_classes=3)
+        states.append((network.state_dict(), torch.rand(1)))
+    assert all(torch.equal(states[0][0][name], states[1][0][name]) for name in states[0][0])
+    assert torch.equal(states[0][1], states[1][1])
+
+
+STAGES = {"depths": [1, 1], "hidden_sizes": [8, 16]}
+WINDOWS = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "patch_size": 2}
+LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
+PYRAMID = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 10, 16]}
+TINY: dict[str, dict[str, Any]] = {
+    **{name: {**LAYERS, "intermediate_size": 16} for name in ("beit", "data2vec-vision", "deit", "ijepa", "vit", "vit_msn")},
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), LAYERS),
+    **{name: {**STAGES, "num_stages": 2} for name in ("convnext", "convnextv2")},
+    **dict.fromkeys(("swin", "donut-swin"), WINDOWS),
+    **dict.fromkeys(("pvt", "pvt_v2", "segformer"), PYRAMID),
+    **{name: {"depth_multiplier": 0.25} for name in ("mobilenet_v1", "mobilenet_v2")},
+    "bit": {**STAGES, "embedding_size": 8, "num_groups": 4},
+    "cvt": {"depth": [1, 2, 3], "embed_dim": [8, 8, 8], "num_heads": [1, 1, 2]},
+    "efficientnet": {"width_coefficient": 0.3, "depth_coefficient": 0.1, "hidden_dim": 384},
+    "focalnet": {"depths": [1, 1, 1, 1], "embed_dim": 8, "hidden_sizes": [8, 16, 32, 64]},
+    "hiera": {"embed_dim": 8, "depths": [1, 1, 1, 1]},
+    "levit": {"depths": [1, 1, 1], "hidden_sizes": [16, 16, 16], "num_attention_heads": [1, 1, 2]},
+    "mobilevit": {"hidden_sizes": [8, 8, 8], "neck_hidden_sizes": [8, 8, 8, 8, 8, 8, 16]},
+    "mobilevitv2": {"width_multiplier": 0.25},
+    "poolformer": {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]},
+    "regnet": {**STAGES, "embedding_size": 8, "groups_width": 8},
+    "resnet": {**STAGES, "embedding_size": 8, "hidden_act": "gelu"},
+    "swiftformer": {"depths": [1, 1, 1, 1], "embed_dims": [8, 8, 16, 16]},
+    "swinv2": {**WINDOWS, "patch_size": 4, "pretrained_window_sizes": [0, 0]},
+}
+"""Small configs of the model types that have a short one; the others are built as they come."""
+
+
+def tiny(model_type: str) -> TransformersNetwork:
+    """A small network of that type."""
+    return TransformersNetwork(name="transformers", model_type=model_type, config=TINY.get(model_type, {}))
+
+
+@pytest.mark.parametrize("input_shape", [(3, 64, 64), (1, 28, 28), (1, 8, 8), (3, 32, 48)], ids=str)
+@pytest.mark.parametrize("model_type", image_classifiers())
+def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
+    model_type: str, input_shape: tuple[int, int, int]
+) -> None:
+    architecture = tiny(model_type)
+    faults = architecture_faults(architecture, input_shape=input_shape, num_classes=3)
+    if not faults:
+        network = build_network(architecture, input_shape=input_shape, num_classes=3).eval()
+        assert network(torch.rand(2, *input_shape)).shape == (2, 3)
+        return
+    with pytest.raises(UnfitArchitecture):
+        build_network(architecture, input_shape=input_shape, num_classes=3)
+    # Networks with a grid of patches would build, and never see the border.
+    if "divide" not in faults[0].message:
+        with pytest.raises(UnfitArchitecture, match="transformers cannot build"):
+            build_transformers_network(architecture, input_shape=input_shape, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "input_shape"),
+    [(SmallCnn(name="small-cnn"), (1, 3, 3)), (CifarResNet(name="resnet20"), (3, 4, 4)), (tiny("bert"), (3, 8, 8))],
+)
+def test_an_architecture_that_does_not_fit_is_refused_with_words(architecture: Any, input_shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UnfitArchitecture, match=r"pixels and more|no image classifier"):
+        build_network(architecture, input_shape=input_shape, num_classes=3)
+
+
+def test_what_the_library_alone_refuses_is_refused_with_its_words() -> None:
+    architecture = TransformersNetwork(name="transformers", model_type="resnet", config={**STAGES, "layer_type": "round"})
+    with pytest.raises(UnfitArchitecture, match="layer_type"):
+        build_network(architecture, input_shape=(3, 8, 8), num_classes=3)
+
+
+def test_the_table_of_configs_is_that_of_the_installed_library() -> None:
+    table = json.loads(TABLE_FILE.read_text(encoding="utf-8"))
+    assert table == json.loads(json.dumps(make_table())), "run python -m worker.models.transformers_table"

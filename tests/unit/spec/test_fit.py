@@ -1,0 +1,164 @@
+"""Whether a spec fits its data: every fault, at its place, in words that say what to change."""
+
+from typing import Any
+
+import pytest
+
+from service.spec import JobSpec, parse_spec
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.data import Column, DatasetInfo
+from service.spec.fit import TeacherInfo, check_fit
+
+DIGITS = BUILTIN_DATASETS["digits"].info
+
+
+def spec(*, student: Any = None, dataset: Any = None, teacher: Any = None) -> JobSpec:
+    """A spec on the digits, with parts replaced."""
+    return parse_spec(
+        {
+            "task": "image-classification",
+            "dataset": {"source": "builtin:digits", **(dataset or {})},
+            "teacher": teacher or {"architecture": {"name": "small-cnn", "width": 64}},
+            "student": {"architecture": student or {"name": "small-cnn", "width": 8}},
+        }
+    )
+
+
+def vit(**config: Any) -> dict[str, Any]:
+    """A small vision transformer that fits the digits."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 2}
+    return {"name": "transformers", "model_type": "vit", "config": {**sizes, **config}}
+
+
+def images(*shape: int, splits: dict[str, int] | None = None, counts: dict[str, list[int]] | None = None) -> DatasetInfo:
+    """A dataset of three classes and of images (H, W, C)."""
+    columns = {
+        "image": Column(kind="image", dtype="uint8", shape=list(shape)),
+        "label": Column(kind="label", dtype="int64", num_classes=3),
+        "id": Column(kind="other", dtype="string"),
+    }
+    return DatasetInfo(
+        task="image-classification",
+        splits=splits or {"train": 300},
+        columns=columns,
+        classes=["a", "b", "c"],
+        class_counts=counts or {},
+    )
+
+
+def faults(job: JobSpec, dataset: DatasetInfo = DIGITS, *, teacher: TeacherInfo | None = None) -> dict[str, str]:
+    """Messages by pointer."""
+    return {fault.pointer: fault.message for fault in check_fit(job, dataset, teacher=teacher)}
+
+
+@pytest.mark.parametrize("student", [None, vit(), {"name": "resnet8x4"}, vit(image_size=8, num_channels=1, num_labels=10)])
+def test_what_fits_has_no_faults(student: Any) -> None:
+    assert faults(spec(student=student)) == {}
+
+
+def test_every_fault_is_named_at_once() -> None:
+    job = spec(student=vit(patch_size=3), dataset={"targets": ["class"], "splits": {"train": "training"}})
+    assert faults(job).keys() == {"/dataset/targets/0", "/dataset/splits/train", "/student/architecture/config/patch_size"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "pointer", "words"),
+    [
+        (
+            {"input": "pixels"},
+            "/dataset/input",
+            "no column 'pixels'; its image columns are 'image', of all columns 'image', 'label', 'id'",
+        ),
+        ({"input": "label"}, "/dataset/input", "holds no images"),
+        ({"targets": ["id"]}, "/dataset/targets/0", "column 'id' holds no labels (string); its label columns are 'label'"),
+        ({"targets": ["class"]}, "/dataset/targets/0", "no column 'class'; its label columns are 'label'"),
+        ({"splits": {"train": "big"}}, "/dataset/splits/train", "no split 'big'; it has 'train'"),
+        ({"splits": {"test": "val"}}, "/dataset/splits/test", "no split 'val'"),
+        ({"splits": {"test": "train"}}, "/dataset/splits/test", "already the train split"),
+    ],
+)
+def test_columns_and_splits_that_are_not_there_are_named_with_those_that_are(dataset: Any, pointer: str, words: str) -> None:
+    assert words in faults(spec(dataset=dataset), images(8, 8, 3))[pointer]
+
+
+def test_a_split_without_rows_is_refused() -> None:
+    found = faults(spec(), images(8, 8, 1, splits={"train": 300, "test": 0}))
+    assert found == {"/dataset/splits/test": "split 'test' has no rows"}
+
+
+def test_too_few_samples_of_a_class_to_hold_some_out_are_refused() -> None:
+    scarce = images(8, 8, 1, splits={"train": 22}, counts={"train": [10, 10, 2]})
+    message = faults(spec(), scarce)["/dataset/validation_fraction"]
+    assert "takes 3 samples of each class; class 'c' has 2" in message
+    with_test = images(8, 8, 1, splits={"train": 22, "test": 3}, counts={"train": [10, 10, 2], "test": [1, 1, 1]})
+    assert faults(spec(), with_test) == {}
+    few = images(8, 8, 1, splits={"train": 2})
+    assert "it has 2 rows" in faults(spec(), few)["/dataset/validation_fraction"]
+
+
+@pytest.mark.parametrize(
+    ("student", "shape", "pointer", "words"),
+    [
+        ({"name": "small-cnn"}, (3, 9, 1), "/name", "4x4 pixels and more; these have 3x9"),
+        ({"name": "resnet20"}, (7, 7, 3), "/name", "8x8 pixels and more"),
+        (
+            vit(patch_size=16),
+            (8, 8, 3),
+            "/config/patch_size",
+            "patch_size 16 does not divide images of 8x8 pixels; use one of 1, 2, 4, 8",
+        ),
+        (vit(patch_size=[2, 5]), (8, 8, 3), "/config/patch_size", "does not divide"),
+        (vit(num_attention_heads=5), (8, 8, 3), "/config/num_attention_heads", "5 does not divide hidden_size 32"),
+        (vit(num_channels=1), (8, 8, 3), "/config/num_channels", "is 3 by the data, not 1"),
+        (vit(image_size=224), (8, 8, 3), "/config/image_size", "is 8 by the data, not 224"),
+        (vit(num_labels=1000), (8, 8, 3), "/config/num_labels", "is 3 by the data, not 1000"),
+        (vit(hiden_size=4), (8, 8, 3), "/config/hiden_size", "no such field (is 'hidden_size'"),
+        (vit(attn_implementation="someone/kernel"), (8, 8, 3), "/config/attn_implementation", "no such field"),
+        (vit(id2label={"0": "a"}), (8, 8, 3), "/config/id2label", "no such field"),
+        (vit(hidden_size="32"), (8, 8, 3), "/config/hidden_size", "must be integer, not '32'"),
+        (vit(hidden_size=0), (8, 8, 3), "/config/hidden_size", "must be 1 or more"),
+        (vit(hidden_size=10**9), (8, 8, 3), "/config/hidden_size", "at most"),
+        (vit(hidden_act="gellu"), (8, 8, 3), "/config/hidden_act", "(is 'gelu'"),
+        (vit(hidden_dropout_prob=1.5), (8, 8, 3), "/config/hidden_dropout_prob", "below 1"),
+        ({"name": "transformers", "model_type": "bert"}, (8, 8, 3), "/model_type", "no image classifier of transformers"),
+        ({"name": "transformers", "model_type": "vitt"}, (8, 8, 3), "/model_type", "is 'vit'"),
+        (
+            {"name": "transformers", "model_type": "resnet", "config": {"depths": [1, 1]}},
+            (8, 8, 3),
+            "/config/hidden_sizes",
+            "is for 4 stages and depths for 2",
+        ),
+        ({"name": "transformers", "model_type": "swin"}, (32, 32, 3), "/config", "down to 1 in a stage that needs 7"),
+        (
+            {"name": "transformers", "model_type": "dinov2", "config": {"patch_size": 4}},
+            (8, 16, 3),
+            "/model_type",
+            "square images",
+        ),
+    ],
+)
+def test_an_architecture_that_does_not_fit_the_images_is_refused(student: Any, shape: Any, pointer: str, words: str) -> None:
+    assert words in faults(spec(student=student), images(*shape))[f"/student/architecture{pointer}"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (TeacherInfo("image-classification", ["a", "b"], (3, 8, 8)), "it has 2, the dataset 3"),
+        (TeacherInfo("image-classification", ["c", "b", "a"], (3, 8, 8)), "the same names in another order"),
+        (TeacherInfo("image-classification", ["a", "b", "d"], (3, 8, 8)), "class 2 is 'd' there and 'c' in the dataset"),
+        (
+            TeacherInfo("image-classification", ["a", "b", "c"], (1, 8, 8)),
+            "1 channel, and the dataset's are 8x8 pixels with 3 channels",
+        ),
+    ],
+)
+def test_a_teacher_of_other_classes_or_images_is_refused(teacher: TeacherInfo, words: str) -> None:
+    job = spec(teacher={"source": "job:job_01h00000000000000000000000"})
+    assert words in faults(job, images(8, 8, 3), teacher=teacher)["/teacher/source"]
+
+
+def test_a_teacher_of_the_same_classes_and_images_fits() -> None:
+    job = spec(teacher={"source": "model:model_1"})
+    teacher = TeacherInfo("image-classification", ["a", "b", "c"], (3, 8, 8))
+    assert faults(job, images(8, 8, 3), teacher=teacher) == {}

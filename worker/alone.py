@@ -1,0 +1,174 @@
+"""Runs a spec with no service: ``stillhouse train SPEC --out DIR``.
+
+The folder is the whole memory: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the
+same folder goes on from it. Invariant: a folder that another spec's run was stopped in is left as it is.
+"""
+
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from service.errors import Fault, InvalidSpec
+from service.spec import JobSpec, load_spec
+from service.spec.source import split_source
+from worker.export import write_spec
+from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
+from worker.trainer import run, training_parts
+
+SPEC_FILE = "spec.json"
+
+
+class TrainingFailed(Exception):
+    """The training ended without a student; ``failed`` says why."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+class FolderInUse(Exception):
+    """The folder holds the checkpoint of another spec."""
+
+
+def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None]) -> Finished | Stopped:
+    """Trains in this process and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
+
+    Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one ends at once.
+
+    Raises:
+        InvalidSpec: the spec names something that only the service has, or a GPU where there is none.
+        FolderInUse: ``out`` holds another spec's unfinished run.
+        TrainingFailed: the job failed.
+    """
+    assignment = Assignment(
+        job_id="alone",
+        spec=spec.model_dump(mode="json"),
+        folder=out,
+        inputs=_local_inputs(spec),
+        device=_choose_device(spec),
+    )
+    _claim_folder(out, spec)
+    terminal = _Terminal(on_event)
+    with _log_to(out / LOG_FILE), _stop_on_interrupt(terminal):
+        run(assignment, terminal)
+    match terminal.last:
+        case Finished() as finished:
+            _move_result(out)
+            return finished
+        case Stopped() as stopped:
+            return stopped
+        case Failed() as failed:
+            raise TrainingFailed(failed)
+        case other:
+            raise RuntimeError(f"the trainer's last event was {other}")
+
+
+class _Terminal:
+    """The reporter of a training with nobody above it."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self._on_event = on_event
+        self._request: StopRequest | None = None
+        self.last: Event | None = None
+
+    def emit(self, event: Event) -> None:
+        self.last = event
+        self._on_event(event)
+
+    def stop_request(self) -> StopRequest | None:
+        return self._request
+
+    def ask_to_stop(self) -> None:
+        self._request = StopRequest(reason="pause")
+
+
+def _local_inputs(spec: JobSpec) -> dict[str, Path]:
+    source = split_source(spec.dataset.source)
+    faults = []
+    if source.kind not in ("builtin", "file"):
+        faults.append(
+            Fault(
+                pointer="/dataset/source",
+                message=f"{spec.dataset.source} is in the service; without it, use builtin:… or file:PATH",
+            )
+        )
+    if spec.teacher.source != "train":
+        faults.append(Fault(pointer="/teacher/source", message=f"{spec.teacher.source} is in the service; without it, use train"))
+    path = Path(source.name).expanduser()
+    if source.kind == "file" and not path.is_file():
+        faults.append(Fault(pointer="/dataset/source", message=f"there is no file {path}"))
+    if faults:
+        raise InvalidSpec(faults)
+    return {spec.dataset.source: path} if source.kind == "file" else {}
+
+
+def _choose_device(spec: JobSpec) -> str:
+    if spec.resources.gpus == 0:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise InvalidSpec([Fault(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
+    return "cuda:0"
+
+
+def _claim_folder(out: Path, spec: JobSpec) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / CHECKPOINT_FILE).exists() and (out / SPEC_FILE).exists():
+        earlier = load_spec(out / SPEC_FILE)
+        if training_parts(earlier) != training_parts(spec):
+            raise FolderInUse(
+                f"{out} holds the unfinished run of another spec ({SPEC_FILE}); choose another folder, or delete it"
+            )
+    write_spec(out, spec)
+
+
+def _move_result(out: Path) -> None:
+    """Brings the result's files into ``out``; the checkpoint goes last, so that being killed in between costs nothing."""
+    for path in (out / RESULT_FOLDER).iterdir():
+        target = out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    (out / RESULT_FOLDER).rmdir()
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    log = logging.getLogger("worker")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        handler.close()
+
+
+@contextmanager
+def _stop_on_interrupt(terminal: _Terminal) -> Iterator[None]:
+    # Python lets the main thread alone set signal handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if terminal.stop_request() is not None:
+            raise KeyboardInterrupt
+        terminal.ask_to_stop()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

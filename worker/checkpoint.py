@@ -1,0 +1,148 @@
+"""The checkpoint: one safetensors file that holds a training whole, written so that no crash leaves half of one.
+
+The state is a tree of dicts, lists, tuples, numbers, strings, booleans, None and tensors. The tree goes as JSON into the
+file's metadata, each tensor in it as a reference; nothing is ever pickled. A SHA-256 over the tree and every tensor's bytes
+stands beside it.
+
+Invariant: the file under the final name is always a complete one (temporary file, fsync, rename, fsync of the folder), and what
+:func:`read_checkpoint` returns is bit for bit what :func:`write_checkpoint` was given.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = 1
+
+_TREE, _DIGEST, _FORMAT = "tree", "sha256", "format"
+_MARKS = {"$tensor", "$tuple", "$items", "$float"}
+
+
+class DamagedCheckpoint(Exception):
+    """The file is not what was written; nothing in it may be trusted."""
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replaces ``path`` by a checkpoint of ``state``, synced to disk before this returns."""
+    leaves = _Leaves()
+    tree = json.dumps(_encode(state, leaves, place="state"), allow_nan=False, separators=(",", ":"))
+    tensors = leaves.tensors
+    metadata = {_FORMAT: str(FORMAT), _TREE: tree, _DIGEST: _digest(tree, tensors)}
+    temporary = path.with_name(f"{path.name}.writing")
+    save_file(tensors, temporary, metadata=metadata)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in ``path``, its tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        DamagedCheckpoint: the file is truncated, altered, or of another format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # Cloned: the file's pages must not stand behind tensors that outlive its next replacement.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise DamagedCheckpoint(f"{path.name} is not a whole safetensors file: {error}") from error
+    if metadata.get(_FORMAT) != str(FORMAT):
+        raise DamagedCheckpoint(f"{path.name} has format {metadata.get(_FORMAT)!r}, not {FORMAT}")
+    tree = metadata.get(_TREE, "")
+    if _digest(tree, tensors) != metadata.get(_DIGEST):
+        raise DamagedCheckpoint(f"the content of {path.name} does not have the SHA-256 that it was written with")
+    state: dict[str, Any] = _decode(json.loads(tree), tensors)
+    return state
+
+
+class _Leaves:
+    """The tree's tensors by their places, each with memory of its own, as the file format wants them."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._addresses: set[int] = set()
+
+    def add(self, place: str, tensor: Tensor) -> None:
+        tensor = tensor.detach().to("cpu")
+        # Two names of one weight (tied layers), or a slice of a larger tensor: the file holds each by itself.
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        if not whole or tensor.data_ptr() in self._addresses:
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
+        self._addresses.add(tensor.data_ptr())
+        self.tensors[place] = tensor
+
+
+def _encode(node: Any, leaves: _Leaves, *, place: str) -> Any:
+    match node:
+        case Tensor():
+            leaves.add(place, node)
+            return {"$tensor": place}
+        case None | bool() | int() | str():
+            return node
+        case float():
+            return node if math.isfinite(node) else {"$float": repr(node)}
+        case list():
+            return [_encode(item, leaves, place=f"{place}/{index}") for index, item in enumerate(node)]
+        case tuple():
+            return {"$tuple": _encode(list(node), leaves, place=place)}
+        case dict() if all(isinstance(key, str) for key in node) and not _MARKS & node.keys():
+            return {key: _encode(value, leaves, place=f"{place}/{key}") for key, value in node.items()}
+        case dict():
+            return {"$items": _encode([[key, value] for key, value in node.items()], leaves, place=place)}
+        case _:
+            raise TypeError(f"{place} is {type(node).__name__}, which a checkpoint cannot hold")
+
+
+def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    match node:
+        case {"$tensor": place}:
+            return tensors[place]
+        case {"$float": text}:
+            return float(text)
+        case {"$tuple": items}:
+            return tuple(_decode(item, tensors) for item in items)
+        case {"$items": items}:
+            return {_decode(key, tensors): _decode(value, tensors) for key, value in items}
+        case dict():
+            return {key: _decode(value, tensors) for key, value in node.items()}
+        case list():
+            return [_decode(item, tensors) for item in node]
+        case _:
+            return node
+
+
+def _digest(tree: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(tree.encode())
+    for piece in _pieces(tensors):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        yield f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        if tensor.numel():
+            yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,28 @@
+"""``builtin:digits``: 1,797 scanned digits of 8x8 pixels with 17 grey values (Alpaydin & Kaynak, 1998), from scikit-learn.
+
+Its splits are fixed, so that the results of all jobs on it can be compared.
+"""
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.formats import ImageArrays, SplitArrays
+from worker.data.held_out import hold_out
+
+MAX_PIXEL = 16
+_SPLIT_SEED = 0
+
+
+def load_digits() -> ImageArrays:
+    """The digits as uint8 (N, 1, 8, 8) with values of 0 to 16, in stratified splits of 70, 10 and 20 percent."""
+    # scikit-learn takes most of a second to import, which jobs on other data need not wait for.
+    from sklearn.datasets import load_digits as load
+
+    bunch = load()
+    images = cast(NDArray[np.float64], bunch.images).astype(np.uint8)[:, None]
+    labels = cast(NDArray[np.int64], bunch.target).astype(np.int64)
+    parts = hold_out(labels, validation_fraction=0.1, test_fraction=0.2, seed=_SPLIT_SEED)
+    splits = {name: SplitArrays(images=images[rows], labels=labels[rows]) for name, rows in parts.items()}
+    return ImageArrays(splits=splits, classes=[str(digit) for digit in range(10)])

@@ -1,0 +1,174 @@
+"""The result folder: the student, the teacher that was trained for it, the report, the model card, the spec.
+
+Invariant: the folder appears whole or not at all, and the student in it, loaded again, gives the trained student's outputs.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from service.spec import JobSpec
+from worker.data import ImageData
+from worker.evaluation import predict
+from worker.faults import JobFault
+from worker.finished import weight_bytes
+from worker.models import UnreadableNetwork, load_network, save_network
+from worker.report import Report, report_html
+from worker.samples import Samples
+
+
+@contextmanager
+def result_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes ``path``, in place of what was there, when the block ends without an error."""
+    unfinished = path.with_name(f"{path.name}.writing")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    if path.exists():
+        shutil.rmtree(path)
+    unfinished.replace(path)
+
+
+def export_network(network: nn.Module, folder: Path, *, data: ImageData) -> int:
+    """Writes a network that was trained on ``data`` as a folder; the size of its weights in bytes."""
+    save_network(network, folder, preprocessing=data.preprocessing, classes=data.classes)
+    return weight_bytes(folder)
+
+
+def check_export(folder: Path, *, data: ImageData, device: torch.device, expected: Tensor) -> None:
+    """Loads the folder as its users will, and compares its logits on the test split with ``expected`` (N, C).
+
+    Raises:
+        JobFault: they differ by more than rounding.
+    """
+    try:
+        loaded = load_network(folder)
+    except UnreadableNetwork as error:
+        raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
+    samples = Samples.of(data.splits["test"], loaded.preprocessing, device=device)
+    logits = predict(loaded.network.to(device), samples)
+    if not torch.allclose(logits, expected, rtol=1e-4, atol=1e-4):
+        raise JobFault(
+            "export_mismatch",
+            f"The exported {folder.name}, loaded again, gives other outputs than the trained one.",
+            details={"largest_difference": float((logits - expected).abs().max().nan_to_num(nan=-1.0))},
+        )
+
+
+def write_documents(folder: Path, *, report: Report, spec: JobSpec) -> None:
+    """Writes ``report.json``, ``report.html``, ``README.md`` and ``spec.json``."""
+    _write_json(folder / "report.json", report.model_dump(mode="json"))
+    (folder / "report.html").write_text(report_html(report), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(report, spec), encoding="utf-8")
+    write_spec(folder, spec)
+
+
+def write_spec(folder: Path, spec: JobSpec) -> None:
+    """Writes ``spec.json``, complete: posting it again repeats the job."""
+    _write_json(folder / "spec.json", spec.model_dump(mode="json"))
+
+
+def model_card(report: Report, spec: JobSpec) -> str:
+    """The student's README in the Hugging Face Hub's form: YAML front matter, then Markdown."""
+    student, teacher = report.student, report.teacher
+    is_transformers = spec.student.architecture.name == "transformers"
+    front_matter: dict[str, Any] = {
+        "pipeline_tag": report.task,
+        "library_name": "transformers" if is_transformers else "stillhouse",
+        "tags": ["distillation", report.method["name"]],
+        "metrics": ["accuracy"],
+        "model-index": [
+            {
+                "name": report.name or report.job_id,
+                "results": [
+                    {
+                        "task": {"type": report.task},
+                        "dataset": {"type": report.data.source, "name": report.data.source, "split": "test"},
+                        "metrics": [{"type": "accuracy", "value": student.test_accuracy}],
+                    }
+                ],
+            }
+        ],
+    }
+    rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
+    table = "\n".join(
+        f"| {role} | {card.test_accuracy:.2%} | {card.parameters:,} | {card.bytes:,} "
+        f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
+        for role, card in rows
+    )
+    gain = (
+        ""
+        if report.gain is None
+        else (
+            f"\nThe control is the same student, trained from the same initial weights for as many steps without the teacher; "
+            f"the teacher's gain over it is {report.gain * 100:+.2f} points.\n"
+        )
+    )
+    splits = ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items())
+    shape = "×".join(map(str, report.data.input_shape))
+    return f"""---
+{yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)}---
+
+# {_one_line(report.name) or report.job_id}
+
+A student of {student.parameters:,} parameters, distilled by `{report.method["name"]}` from a teacher of {teacher.parameters:,}
+({report.compression.parameters:.1f} times as many). It agrees with its teacher on {report.agreement:.2%} of the test split.
+
+| network | test accuracy | parameters | bytes | ms, batch of 1 | ms, batch of 64 |
+| --- | --- | --- | --- | --- | --- |
+{table}
+{gain}
+Weights were chosen on the validation split; accuracy is on the test split, which took no part in the choice.
+
+## Use
+
+```python
+{_usage(is_transformers)}
+```
+
+## Data
+
+`{_one_line(report.data.source)}`: {splits} samples of {len(report.data.classes)} classes, images of {shape}
+(channels, height, width). The pixels' mean and standard deviation are in `student/preprocessor_config.json`, the class
+names in `student/labels.json`.
+
+## Spec
+
+```json
+{json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)}
+```
+"""
+
+
+def _usage(is_transformers: bool) -> str:
+    if is_transformers:
+        return (
+            "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
+            'processor = AutoImageProcessor.from_pretrained("student")\n'
+            'student = AutoModelForImageClassification.from_pretrained("student")\n'
+            'logits = student(**processor(image, return_tensors="pt")).logits'
+        )
+    return (
+        "from pathlib import Path\n\n"
+        "import torch\n\n"
+        "from worker.models import load_network\n\n"
+        'student = load_network(Path("student"))\n'
+        "with torch.no_grad():\n"
+        "    logits = student.network(student.preprocessing(images))  # images (B, C, H, W) as stored, uint8 or float32\n"
+        "names = [student.classes[index] for index in logits.argmax(dim=-1)]"
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

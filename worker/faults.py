@@ -1,0 +1,27 @@
+"""What ends a training early: a fault of the job, or a request to stop."""
+
+from typing import Any
+
+from worker.protocol import StopRequest
+
+
+class JobFault(Exception):
+    """The job cannot go on; ``code`` is one of ``service.errors.FAILURE_CODES``."""
+
+    def __init__(
+        self, code: str, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.details = details or {}
+        self.retryable = retryable
+
+
+class StopAsked(Exception):
+    """The supervisor asked to stop, and the training is between two optimizer steps."""
+
+    def __init__(self, request: StopRequest) -> None:
+        super().__init__(request.reason)
+        self.request = request

@@ -1,0 +1,75 @@
+"""The heartbeat of one running job, on a thread of its own: nothing that the supervisor does can delay it.
+
+The lease's end is counted on this host's monotonic clock from *before* the renewal was sent, so that this side always gives up
+before the database lets another worker have the job.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import jobs
+from service.database import Database
+from service.jobs import Fence, Renewal
+
+logger = logging.getLogger(__name__)
+_MARGIN = 0.2
+"""Share of the lease by which this side gives up early."""
+
+
+class Lease:
+    """Renewed every ``heartbeat_seconds`` until the block ends. ``on_loss`` is called once, from the heartbeat's thread."""
+
+    def __init__(
+        self, database: Database, fence: Fence, *, heartbeat_seconds: float, lease_seconds: float, on_loss: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._fence = fence
+        self._heartbeat_seconds = heartbeat_seconds
+        self._lease_seconds = lease_seconds
+        self._on_loss = on_loss
+        self._ends_at = time.monotonic() + lease_seconds * (1 - _MARGIN)
+        self._over = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"lease {fence.job_id}", daemon=True)
+        self.renewal = Renewal(None, None)
+        """The last answer: what was asked of the job."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the job may already be another's."""
+        return self._lost.is_set()
+
+    def _beat(self) -> None:
+        pause = self._heartbeat_seconds
+        while not self._over.wait(pause):
+            asked_at = time.monotonic()
+            try:
+                with self._database.transaction() as session:
+                    renewal = jobs.renew_lease(session, self._fence, lease_seconds=self._lease_seconds)
+            except SQLAlchemyError as error:
+                logger.warning("no heartbeat for %s, the database does not answer: %s", self._fence.job_id, error)
+                pause = min(1.0, self._heartbeat_seconds)
+                if time.monotonic() < self._ends_at:
+                    continue
+                renewal = None
+            if renewal is None:
+                self._lost.set()
+                self._on_loss()
+                return
+            pause = self._heartbeat_seconds
+            self.renewal = renewal
+            self._ends_at = asked_at + self._lease_seconds * (1 - _MARGIN)

@@ -1,0 +1,64 @@
+"""From an architecture of the spec to a network. ``BUILDERS`` has one entry for each name in ``ARCHITECTURES``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from torch import nn
+
+from service.spec.architectures import Architecture, CifarResNetName
+from service.spec.fit import architecture_faults
+from worker.models.cifar_resnet import build_cifar_resnet
+from worker.models.errors import UnfitArchitecture
+from worker.models.small_cnn import build_small_cnn
+from worker.models.transformers_network import build_transformers_network
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "small-cnn": build_small_cnn,
+    **dict.fromkeys(get_args(CifarResNetName), build_cifar_resnet),
+    "transformers": build_transformers_network,
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a network was built from; it travels on the network, so that saving one needs nothing else."""
+
+    architecture: Any
+    input_shape: tuple[int, int, int]
+    """(channels, height, width)."""
+
+
+def build_network(architecture: Architecture, *, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """A freshly initialised network, in ``train()``, from images (B, C, H, W) in float32 to logits (B, classes).
+
+    The weights come from torch's global generator: seed it for the same network again.
+
+    Raises:
+        UnfitArchitecture: it cannot be built for images of ``input_shape`` (channels, height, width); the message says what to
+        change.
+    """
+    faults = architecture_faults(architecture, input_shape=input_shape, num_classes=num_classes)
+    if faults:
+        raise UnfitArchitecture("; ".join(f"{fault.pointer}: {fault.message}" for fault in faults))
+    network = BUILDERS[architecture.name](architecture, input_shape=input_shape, num_classes=num_classes)
+    remember(network, Built(architecture=architecture, input_shape=input_shape))
+    return network
+
+
+def remember(network: nn.Module, built: Built) -> None:
+    """Writes on the network what it was built from."""
+    network.built = built  # type: ignore[assignment]
+
+
+def built_from(network: nn.Module) -> Built:
+    """What the network was built from."""
+    built = getattr(network, "built", None)
+    if not isinstance(built, Built):
+        raise TypeError(f"{type(network).__name__} was not made by build_network or load_network")
+    return built
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Trainable and frozen weights together; buffers do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())

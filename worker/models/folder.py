@@ -1,0 +1,230 @@
+"""A network as a folder: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, ``labels.json``.
+
+A network of ``transformers`` is written in its library's own form, which ``AutoModelForImageClassification.from_pretrained``
+loads without this project; the project's own networks name their architecture in ``config.json``. Invariant: nothing is
+unpickled, nothing is fetched, no code of the folder is run.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageClassification
+from transformers.utils import logging
+
+from service.spec.architectures import Architecture
+from service.spec.architectures import TransformersNetwork as TransformersArchitecture
+from service.spec.transformers_fit import image_classifiers
+from worker.data.preprocessing import Preprocessing
+from worker.models.build import Built, build_network, built_from, remember
+from worker.models.errors import UnreadableNetwork
+from worker.models.processor_config import read_own_processor_config, read_processor_config, write_processor_config
+from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+LABELS_FILE = "labels.json"
+OWN_MODEL_TYPE = "stillhouse"
+
+_ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+# Fields of an uploaded config that would fetch code or weights, or load them in another form.
+_REFUSED_FIELDS = {
+    "auto_map",
+    "quantization_config",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+}
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with all that it takes to use it."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    classes: list[str]
+    input_shape: tuple[int, int, int]
+    """(channels, height, width)."""
+
+
+def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessing, classes: list[str]) -> None:
+    """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is made where it is not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    built = built_from(network)
+    if isinstance(network, TransformersNetwork):
+        names = dict(enumerate(classes))
+        network.model.config.id2label = names
+        network.model.config.label2id = {name: index for index, name in names.items()}
+        with _no_progress_bars():
+            network.model.save_pretrained(folder)
+    else:
+        document = {
+            "model_type": OWN_MODEL_TYPE,
+            "architecture": built.architecture.model_dump(),
+            "input_shape": list(built.input_shape),
+            "num_classes": len(classes),
+        }
+        _write_json(folder / CONFIG_FILE, document)
+        state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_processor_config(folder, preprocessing, input_shape=built.input_shape)
+    _write_json(folder / LABELS_FILE, classes)
+
+
+def load_network(folder: Path) -> LoadedNetwork:
+    """Reads a folder of :func:`save_network`, or any image classifier's ``from_pretrained`` folder with safetensors weights.
+
+    The network is on the CPU, in float32, in ``eval()``.
+
+    Raises:
+        UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
+        UnfitArchitecture: the files name a network that cannot be built.
+    """
+    _refuse_unsafe_files(folder)
+    config = _read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise UnreadableNetwork(f"{CONFIG_FILE} holds {type(config).__name__}, not an object")
+    loaded = _load_own(folder, config) if config.get("model_type") == OWN_MODEL_TYPE else _load_transformers(folder, config)
+    loaded.network.eval()
+    return loaded
+
+
+def _load_own(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
+    try:
+        architecture = _ARCHITECTURE.validate_python(config["architecture"])
+        channels, height, width = map(int, config["input_shape"])
+        num_classes = int(config["num_classes"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise UnreadableNetwork(f"{CONFIG_FILE} does not describe a network of this project: {error}") from error
+    input_shape = (channels, height, width)
+    classes = _read_classes(folder, num_classes=num_classes)
+    network = build_network(architecture, input_shape=input_shape, num_classes=num_classes)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UnreadableNetwork(f"{WEIGHTS_FILE} does not hold the weights of {architecture.name}: {str(error)[:500]}") from error
+    return LoadedNetwork(network, read_own_processor_config(folder, num_channels=channels), classes, input_shape)
+
+
+def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
+    model_type = document.get("model_type")
+    if model_type not in image_classifiers():
+        raise UnreadableNetwork(
+            f"{CONFIG_FILE}: model_type {model_type!r} is no image classifier that can be loaded here; "
+            f"those are {', '.join(image_classifiers())}, and {OWN_MODEL_TYPE!r} for the project's own"
+        )
+    if refused := sorted(_REFUSED_FIELDS & document.keys()):
+        raise UnreadableNetwork(
+            f"{CONFIG_FILE} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
+        )
+    try:
+        config = AutoConfig.for_model(**document)
+        with _no_progress_bars():
+            model, info = AutoModelForImageClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    # As in building: the library has no error of its own for a config or for weights that make no network.
+    except LIBRARY_ERRORS as error:
+        reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
+        raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no image classifier: {reason}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise UnreadableNetwork(
+            f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "
+            f"save the whole classifier with model.save_pretrained(folder)"
+        )
+    channels = int(getattr(config, "num_channels", 3))
+    preprocessing, output_size = read_processor_config(folder, num_channels=channels)
+    network = TransformersNetwork(model)
+    input_shape = (channels, *_image_size(config, output_size))
+    remember(
+        network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
+    )
+    classes = [str(config.id2label[index]) for index in range(config.num_labels)]
+    return LoadedNetwork(network, preprocessing, classes, input_shape)
+
+
+def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, int]:
+    # What the images are made into comes first: a convolutional network's config repeats its class's default size, whatever it
+    # was trained on.
+    if output_size is not None:
+        return output_size
+    size = getattr(config, "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    raise UnreadableNetwork(f"neither preprocessor_config.json (size) nor {CONFIG_FILE} (image_size) says the images' size")
+
+
+def _refuse_unsafe_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UnreadableNetwork(f"{folder.name} is not a folder")
+    names = {path.name for path in folder.iterdir()}
+    if "adapter_config.json" in names:
+        raise UnreadableNetwork("adapter_config.json: merge the adapter into the network, then save the whole network")
+    if WEIGHTS_FILE not in names and f"{WEIGHTS_FILE}.index.json" not in names:
+        pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
+        found = f"; {', '.join(pickles)} is a pickle, which can run code and is never loaded" if pickles else ""
+        raise UnreadableNetwork(f"{WEIGHTS_FILE} is missing{found}: write it with model.save_pretrained(folder)")
+    for shard in _shards(folder):
+        if Path(shard).name != shard or not shard.endswith(".safetensors") or shard not in names:
+            raise UnreadableNetwork(f"{WEIGHTS_FILE}.index.json names {shard!r}, which is no safetensors file of the folder")
+
+
+def _shards(folder: Path) -> Iterator[str]:
+    path = folder / f"{WEIGHTS_FILE}.index.json"
+    if not path.is_file():
+        return
+    index = _read_json(path)
+    weights = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
+        raise UnreadableNetwork(f"{path.name} has no weight_map")
+    yield from sorted(set(weights.values()))
+
+
+def _read_classes(folder: Path, *, num_classes: int) -> list[str]:
+    classes = _read_json(folder / LABELS_FILE)
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(classes) != num_classes:
+        raise UnreadableNetwork(f"{LABELS_FILE} is not a list of {num_classes} names")
+    return classes
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """The library draws a bar for each file that it reads or writes, which in a job's log is only noise."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UnreadableNetwork(f"{path.name} is missing") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableNetwork(f"{path.name} cannot be read: {error}") from error
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

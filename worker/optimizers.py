@@ -1,0 +1,32 @@
+"""From the spec's optimizer to torch's.
+
+Both are fused: one kernel updates all of a network's weights, on GPU and CPU. With the small networks of distillation, a
+kernel for each weight is a sizeable share of a CPU step.
+"""
+
+from torch import nn, optim
+
+from service.spec.training import AdamW, Optimizer, Sgd
+
+
+def build_optimizer(network: nn.Module, optimizer: Optimizer) -> optim.Optimizer:
+    """An optimizer over the network's trainable weights; the loop sets its learning rate before each step."""
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    match optimizer:
+        case AdamW():
+            return optim.AdamW(
+                weights,
+                lr=optimizer.learning_rate,
+                betas=(optimizer.beta1, optimizer.beta2),
+                weight_decay=optimizer.weight_decay,
+                fused=True,
+            )
+        case Sgd():
+            return optim.SGD(
+                weights,
+                lr=optimizer.learning_rate,
+                momentum=optimizer.momentum,
+                weight_decay=optimizer.weight_decay,
+                nesterov=optimizer.nesterov,
+                fused=True,
+            )

@@ -1,0 +1,15 @@
+"""What the fork server imports before it forks trainers, so that a trainer's first step is not behind seconds of imports.
+
+Only imports: a tensor operation that starts threads, or any question to CUDA, would break every process forked afterwards.
+"""
+
+import sklearn.datasets
+import torch._dynamo  # the first optimizer would import it otherwise
+import transformers.models.auto.modeling_auto
+import transformers.models.convnext.modeling_convnext
+import transformers.models.resnet.modeling_resnet
+import transformers.models.vit.modeling_vit
+
+import worker.trainer
+
+__all__ = ["sklearn", "torch", "transformers", "worker"]

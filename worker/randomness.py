@@ -1,0 +1,47 @@
+"""Every source of randomness of a training, and how it is made repeatable.
+
+The order of the samples is a pure function of (seed, epoch), so it has no state at all. Dropout and initial weights draw
+from the global generators, whose states a checkpoint holds.
+"""
+
+import random
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+
+def seed_everything(seed: int) -> None:
+    """Sets every global generator; ``seed`` is below 2³²."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
+    """A permutation of the samples (N,), int64 on the CPU. Any epoch's can be had without those before it."""
+    # SeedSequence mixes the two: neighbouring seeds and epochs give unrelated orders, (1, 2) another than (2, 1).
+    mixed = numpy.random.SeedSequence([seed, epoch]).generate_state(1, dtype=numpy.uint64)[0]
+    return torch.randperm(num_samples, generator=torch.Generator().manual_seed(int(mixed >> 1)))
+
+
+def generator_states(device: torch.device) -> dict[str, Any]:
+    """The states of all global generators, for a checkpoint."""
+    kind, keys, position, has_gauss, cached_gaussian = numpy.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(numpy.asarray(keys).astype(numpy.int64)), position, has_gauss, cached_gaussian),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore_generators(states: dict[str, Any], device: torch.device) -> None:
+    """Sets what :func:`generator_states` read."""
+    random.setstate(states["python"])
+    kind, keys, position, has_gauss, cached_gaussian = states["numpy"]
+    numpy.random.set_state((kind, keys.numpy().astype(numpy.uint32), position, has_gauss, cached_gaussian))
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)

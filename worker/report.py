@@ -1,0 +1,283 @@
+"""The report card: what came of a job, as JSON for programs and as one page for people.
+
+Every figure that a job's users decide on is here with what it was measured on: the weights that count are those of the best
+evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from service.spec import JobSpec
+from worker.data import ImageData
+from worker.evaluation import Measure
+from worker.finished import FinishedNetwork
+from worker.loop import TrainingFigures
+from worker.models import num_parameters
+
+
+class _Card(BaseModel):
+    """A part of the report. JSON has no NaN: a figure that is not finite is an error."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Latency(_Card):
+    """Median milliseconds of one forward pass in float32 on the job's device; networks measured in turns."""
+
+    batch_1: float
+    batch_64: float
+
+
+class TrainingCard(_Card):
+    """How a network was trained by this job."""
+
+    steps: int
+    epochs: int
+    stopped_early: bool
+    best_step: int
+    """The step after which the weights that count were taken."""
+    train_loss: float
+    """Mean over the last window of steps."""
+    seconds: float
+    samples_per_second: float
+
+
+class NetworkCard(_Card):
+    """One network. *best* is the evaluation on validation that was best, *last* the one after the last step."""
+
+    source: str
+    architecture: dict[str, Any] | None
+    parameters: int
+    bytes: int
+    """Size of its ``model.safetensors``."""
+    test_accuracy: float
+    """Of the best weights; the figure to quote."""
+    test_loss: float
+    test_accuracy_last: float | None
+    """Of the last weights; None for a network that this job did not train."""
+    validation_accuracy: float
+    validation_loss: float
+    validation_accuracy_last: float | None
+    latency_ms: Latency
+    training: TrainingCard | None
+    """None for a network that this job did not train."""
+
+
+class Compression(_Card):
+    """Teacher over student."""
+
+    parameters: float
+    bytes: float
+    latency_batch_1: float
+    latency_batch_64: float
+
+
+class DataCard(_Card):
+    """What was trained and measured on."""
+
+    source: str
+    rows: dict[str, int]
+    classes: list[str]
+    input_shape: list[int]
+    """Channels, height, width."""
+
+
+class EnvironmentCard(_Card):
+    """What the job ran on. On a CPU, the same spec, versions and threads give the same student, bit for bit."""
+
+    device: str
+    threads: int
+    python: str
+    torch: str
+    platform: str
+
+
+class Report(_Card):
+    """The report card of a finished job."""
+
+    format: int = 1
+    job_id: str
+    name: str
+    task: str
+    created_at: datetime
+    method: dict[str, Any]
+    data: DataCard
+    teacher: NetworkCard
+    student: NetworkCard
+    control: NetworkCard | None
+    """The same student, trained without the teacher for as many steps from the same initial weights."""
+    agreement: float
+    """Share of the test split on which student and teacher choose the same class."""
+    gain: float | None
+    """The student's test accuracy less the control's."""
+    compression: Compression
+    environment: EnvironmentCard
+
+    def headline(self) -> dict[str, Any]:
+        """The few figures that a job carries as its ``result``."""
+
+        def brief(card: NetworkCard) -> dict[str, Any]:
+            return {"test_accuracy": card.test_accuracy, "parameters": card.parameters, "bytes": card.bytes}
+
+        return {
+            "teacher": brief(self.teacher),
+            "student": brief(self.student),
+            "control": brief(self.control) if self.control else None,
+            "agreement": self.agreement,
+            "compression": self.compression.parameters,
+            "gain": self.gain,
+        }
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What was measured of a finished network."""
+
+    test: Measure
+    validation: Measure
+    latency_ms: Latency
+    num_bytes: int
+
+
+def make_report(
+    *,
+    spec: JobSpec,
+    job_id: str,
+    data: ImageData,
+    networks: Mapping[str, FinishedNetwork],
+    assessed: Mapping[str, Assessed],
+    agreement: float,
+) -> Report:
+    """The report on ``teacher``, ``student`` and, if there is one, ``control``."""
+    cards = {role: _network_card(network, assessed[role]) for role, network in networks.items()}
+    teacher, student, control = cards["teacher"], cards["student"], cards.get("control")
+    device = networks["student"].device
+    return Report(
+        job_id=job_id,
+        name=spec.name,
+        task=spec.task,
+        created_at=datetime.now(UTC),
+        method=spec.method.model_dump(mode="json"),
+        data=DataCard(
+            source=spec.dataset.source,
+            rows={name: len(split) for name, split in data.splits.items()},
+            classes=data.classes,
+            input_shape=list(data.input_shape),
+        ),
+        teacher=teacher,
+        student=student,
+        control=control,
+        agreement=agreement,
+        gain=None if control is None else student.test_accuracy - control.test_accuracy,
+        compression=Compression(
+            parameters=teacher.parameters / student.parameters,
+            bytes=teacher.bytes / student.bytes,
+            latency_batch_1=teacher.latency_ms.batch_1 / student.latency_ms.batch_1,
+            latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
+        ),
+        environment=EnvironmentCard(
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            threads=torch.get_num_threads(),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            platform=f"{platform.system()} {platform.machine()}",
+        ),
+    )
+
+
+def _network_card(network: FinishedNetwork, assessed: Assessed) -> NetworkCard:
+    figures = network.figures
+    return NetworkCard(
+        source=network.source,
+        architecture=network.architecture,
+        parameters=num_parameters(network.network),
+        bytes=assessed.num_bytes,
+        test_accuracy=assessed.test.accuracy,
+        test_loss=assessed.test.loss,
+        test_accuracy_last=network.last_test.accuracy if network.last_test else None,
+        validation_accuracy=assessed.validation.accuracy,
+        validation_loss=assessed.validation.loss,
+        validation_accuracy_last=figures.last_validation.accuracy if figures else None,
+        latency_ms=assessed.latency_ms,
+        training=None if figures is None else _training_card(figures),
+    )
+
+
+def _training_card(figures: TrainingFigures) -> TrainingCard:
+    return TrainingCard(
+        steps=figures.steps,
+        epochs=figures.epochs,
+        stopped_early=figures.stopped_early,
+        best_step=figures.best_step,
+        train_loss=figures.train_loss,
+        seconds=figures.seconds,
+        samples_per_second=figures.samples_seen / max(figures.seconds, 1e-9),
+    )
+
+
+_ROWS = (
+    ("test accuracy", lambda card: f"{card.test_accuracy:.2%}"),
+    ("… of the last weights", lambda card: "" if card.test_accuracy_last is None else f"{card.test_accuracy_last:.2%}"),
+    ("validation accuracy", lambda card: f"{card.validation_accuracy:.2%}"),
+    ("test loss", lambda card: f"{card.test_loss:.4f}"),
+    ("parameters", lambda card: f"{card.parameters:,}"),
+    ("bytes", lambda card: f"{card.bytes:,}"),
+    ("latency, batch of 1", lambda card: f"{card.latency_ms.batch_1:.2f} ms"),
+    ("latency, batch of 64", lambda card: f"{card.latency_ms.batch_64:.2f} ms"),
+    ("optimizer steps", lambda card: f"{card.training.steps:,}" if card.training else ""),
+    ("training time", lambda card: f"{card.training.seconds:,.1f} s" if card.training else ""),
+)
+
+
+def report_html(report: Report) -> str:
+    """The report as one page that needs no other file and runs no script."""
+    cards = {"teacher": report.teacher, "student": report.student}
+    if report.control is not None:
+        cards["control"] = report.control
+    head = "".join(f"<th>{role}</th>" for role in cards)
+    body = "".join(
+        f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(show(card))}</td>' for card in cards.values())}</tr>"
+        for label, show in _ROWS
+    )
+    facts = {
+        "Agreement of student and teacher": f"{report.agreement:.2%}",
+        "Compression": f"{report.compression.parameters:.1f}× fewer parameters, {report.compression.bytes:.1f}× fewer bytes",
+        "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
+        "Method": ", ".join(f"{key} {value}" for key, value in report.method.items()),
+        "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
+        "Device": report.environment.device,
+        "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",
+    }
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    title = escape(report.name or report.job_id)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ padding: .35rem .75rem; border-bottom: 1px solid #8884; text-align: right; font-variant-numeric: tabular-nums; }}
+th:first-child {{ text-align: left; font-weight: normal; }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; }}
+dd {{ margin: 0; overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{escape(report.task)}, job {escape(report.job_id)}</p>
+<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>
+<dl>{listed}</dl>
+<p>Accuracy is that of the weights that were best on the validation split, measured on the test split.</p>
+</body>
+</html>
+"""

@@ -1,0 +1,46 @@
+"""Learning-rate schedules as pure functions of the step: nothing to save, nothing to restore.
+
+``step`` counts from 0 and is the optimizer step about to be made; ``total_steps`` is the planned length of the training.
+"""
+
+import math
+
+from service.spec.training import Constant, Cosine, OneCycle, Schedule, Step
+
+# Smith & Topin (2018) start at 1/25 of the peak; the end is 1/10,000 of that start, as in PyTorch's OneCycleLR.
+_ONE_CYCLE_START = 1 / 25
+_ONE_CYCLE_END = 1 / 25 / 10_000
+
+
+def learning_rate(schedule: Schedule, *, peak: float, step: int, total_steps: int) -> float:
+    """The learning rate of one optimizer step; ``peak`` is the optimizer's own."""
+    match schedule:
+        case Constant():
+            return peak
+        case Cosine():
+            return peak * _cosine(schedule, step=step, total_steps=total_steps)
+        case OneCycle():
+            return peak * _one_cycle(schedule, step=step, total_steps=total_steps)
+        case Step():
+            passed = sum(step >= milestone * total_steps for milestone in schedule.milestones)
+            return peak * schedule.factor**passed
+
+
+def _cosine(schedule: Cosine, *, step: int, total_steps: int) -> float:
+    warmup_steps = math.ceil(schedule.warmup_fraction * total_steps)
+    if step < warmup_steps:
+        # The first step is not lost on a learning rate of 0.
+        return (step + 1) / warmup_steps
+    return _half_cosine(1.0, 0.0, share=(step - warmup_steps) / max(1, total_steps - warmup_steps))
+
+
+def _one_cycle(schedule: OneCycle, *, step: int, total_steps: int) -> float:
+    last = max(1, total_steps - 1)
+    peak_step = schedule.peak_fraction * last
+    if step <= peak_step:
+        return _half_cosine(_ONE_CYCLE_START, 1.0, share=step / peak_step)
+    return _half_cosine(1.0, _ONE_CYCLE_END, share=(step - peak_step) / (last - peak_step))
+
+
+def _half_cosine(start: float, end: float, *, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

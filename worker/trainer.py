@@ -1,0 +1,431 @@
+"""The trainer's main: data → teacher → student → control → evaluation → export.
+
+It knows a spec, a folder and a device, and no database, no Redis, no HTTP. Invariant: between any two optimizer steps the
+whole job is in one :class:`Attempt`'s ``finished`` and the running :class:`Training`, and a checkpoint holds both, so that
+on a CPU a job that is killed anywhere and started again ends with the same student, bit for bit, as one that never was.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from service.errors import InvalidSpec
+from service.spec import JobSpec, parse_spec
+from service.spec.architectures import Architecture
+from service.spec.source import split_source
+from service.spec.training import TrainingSpec
+from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from worker.data import ImageData, UnusableData, load_images
+from worker.evaluation import Measure, agreement, measure, measure_latency, predict
+from worker.export import check_export, export_network, result_folder, write_documents, write_spec
+from worker.faults import JobFault, StopAsked
+from worker.finished import FinishedNetwork, load_teacher, rebuild
+from worker.loop import Objective, Trained, Training, Weights, train
+from worker.methods import LOSSES, label_loss
+from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
+from worker.precision import choose_precision
+from worker.protocol import (
+    CHECKPOINT_FILE,
+    RESULT_FOLDER,
+    Assignment,
+    CheckpointWritten,
+    Event,
+    Failed,
+    Finished,
+    Phase,
+    PhaseStarted,
+    Progress,
+    Reporter,
+    Stopped,
+    StopRequest,
+)
+from worker.randomness import seed_everything
+from worker.report import Assessed, Latency, Report, make_report
+from worker.samples import Samples
+from worker.watch import TrainingWatch
+
+Role = Literal["teacher", "student", "control"]
+
+logger = logging.getLogger(__name__)
+
+
+def run(assignment: Assignment, reporter: Reporter) -> None:
+    """Runs one attempt to its last event: ``Finished``, ``Stopped`` or ``Failed``. Only what the reporter raises gets out."""
+    try:
+        spec = parse_spec(assignment.spec)
+        with _repeatable(torch.device(assignment.device)):
+            last = Attempt(spec, assignment, reporter).run()
+    except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happened is recorded
+        last = _as_failure(error)
+    reporter.emit(last)
+
+
+class Attempt:
+    """One attempt at one job, from wherever the attempts before it came to."""
+
+    def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter) -> None:
+        self.spec, self.assignment, self.reporter = spec, assignment, reporter
+        self.device = torch.device(assignment.device)
+        self.finished: dict[Role, Trained] = {}
+        self.last_test: dict[Role, Measure] = {}
+        """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.training: Training | None = None
+        """The one that runs."""
+        self.interrupted: tuple[Phase, dict[str, Any]] | None = None
+        """The training that the attempt before was at, until this one is there again."""
+
+    def run(self) -> Event:
+        """Everything, in order; the attempt's last event."""
+        if self.assignment.num_threads is not None:
+            torch.set_num_threads(self.assignment.num_threads)
+        self.data = self._load_data()
+        self.digest = _digest(self.spec, self.data)
+        self._resume()
+        self._refuse_early()
+        try:
+            teacher = self._teacher()
+            self._train_student(teacher)
+            self._train_control()
+            networks: dict[Role, FinishedNetwork] = {"teacher": teacher, "student": self._rebuild("student")}
+            if "control" in self.finished:
+                networks["control"] = self._rebuild("control")
+            report = self._evaluate_and_export(networks)
+        except StopAsked as stop:
+            if stop.request.reason == "cancel":
+                self._keep_student(stop.request)
+            else:
+                self._write_checkpoint()
+            return Stopped(reason=stop.request.reason)
+        return Finished(result=report.headline())
+
+    # The phases.
+
+    def _load_data(self) -> ImageData:
+        source = self.spec.dataset.source
+        path = None if split_source(source).kind == "builtin" else self._input(source)
+        return load_images(self.spec.dataset, path)
+
+    def _refuse_early(self) -> None:
+        """What is wrong with the student is found before the teacher is trained, not an hour later."""
+        choose_precision(self.spec.training.precision, self.device)
+        if not self.finished and self.interrupted is None:
+            self._build("student")
+
+    def _teacher(self) -> FinishedNetwork:
+        teacher = self.spec.teacher
+        if teacher.source != "train":
+            return load_teacher(self._input(teacher.source), source=teacher.source, data=self.data, device=self.device)
+        if teacher.training is None:
+            raise RuntimeError("a spec whose teacher is trained says how")
+        self._train("teacher", samples=self._samples("train"), objective=_labels_only, spec=teacher.training)
+        return self._rebuild("teacher")
+
+    def _train_student(self, teacher: FinishedNetwork) -> None:
+        if "student" in self.finished:
+            return
+        method = self.spec.method
+        loss = LOSSES[method.name]
+
+        def objective(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+            if teacher_logits is None:
+                raise RuntimeError("the student's samples carry the teacher's logits")
+            return loss(method, logits, teacher_logits, labels)
+
+        samples = self._samples("train")
+        self._announce("student", f"Asking the teacher about {len(samples):,} training images, once for all epochs")
+        answers = predict(teacher.network, teacher.samples(self.data.splits["train"]), between_batches=self._check_stop)
+        if not bool(answers.isfinite().all()):
+            raise JobFault(
+                "non_finite_loss",
+                "The teacher's outputs on the training split hold NaN or infinity, before the student's first step.",
+                hint="Choose another teacher, or train it again at a lower learning rate.",
+                details={"phase": "student", "step": 0},
+            )
+        samples = samples.with_teacher(teacher.in_class_order(answers))
+        self._train("student", samples=samples, objective=objective, spec=self.spec.training)
+
+    def _train_control(self) -> None:
+        if self.spec.evaluation.control:
+            num_steps = self.finished["student"].figures.steps
+            samples = self._samples("train")
+            self._train("control", samples=samples, objective=_labels_only, spec=self.spec.training, num_steps=num_steps)
+
+    def _train(
+        self, role: Role, *, samples: Samples, objective: Objective, spec: TrainingSpec, num_steps: int | None = None
+    ) -> None:
+        if role in self.finished:
+            return
+        # Student and control start from the same seed, hence from the same weights, and see the same batches.
+        seed_everything(spec.seed)
+        network = self._build(role)
+        training = Training(
+            network.to(self.device),
+            phase=role,
+            samples=samples,
+            validation=self._samples("validation"),
+            objective=objective,
+            spec=spec,
+            num_steps=num_steps,
+        )
+        if self.interrupted is not None and self.interrupted[0] == role:
+            training.restore(self.interrupted[1])
+        self.interrupted, self.training = None, training
+        beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        self._announce(
+            role,
+            f"{beginning} the {role}, {self._architecture(role).name} of {num_parameters(network):,} parameters, "
+            f"on {len(samples):,} images in at most {training.last_step:,} steps",
+        )
+        trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
+
+        test = self._samples("test")
+        self.last_test[role] = measure(predict(network, test), test.labels)
+        self.finished[role] = trained if role == "student" else replace(trained, last=None)
+        self.training = None
+        self._write_checkpoint(after=(role, trained.figures.steps))
+
+    def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
+        test, validation = self.data.splits["test"], self.data.splits["validation"]
+        self._announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test images")
+        logits: dict[Role, Tensor] = {}
+        for done, (role, network) in enumerate(networks.items()):
+            self._tell("evaluation", done, total=len(networks) + 1)
+            logits[role] = network.logits(test)
+        self._tell("evaluation", len(networks), total=len(networks) + 1)
+        turns = {str(role): (network.network, network.samples(test).images_from(0, 64)) for role, network in networks.items()}
+        batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
+        self._tell("evaluation", len(networks) + 1, total=len(networks) + 1)
+
+        self._announce("export", "Writing the student, its report and its model card, and loading the student once more")
+        with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
+            num_bytes: dict[Role, int] = {
+                "student": export_network(networks["student"].network, folder / "student", data=self.data)
+            }
+            check_export(folder / "student", data=self.data, device=self.device, expected=logits["student"])
+            # The control is the student's twin; it is measured, not kept.
+            num_bytes["control"] = num_bytes["student"]
+            given = networks["teacher"].num_bytes
+            num_bytes["teacher"] = (
+                export_network(networks["teacher"].network, folder / "teacher", data=self.data) if given is None else given
+            )
+            assessed = {
+                str(role): Assessed(
+                    test=measure(logits[role], test.labels),
+                    validation=network.figures.best_validation
+                    if network.figures
+                    else measure(network.logits(validation), validation.labels),
+                    latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
+                    num_bytes=num_bytes[role],
+                )
+                for role, network in networks.items()
+            }
+            report = make_report(
+                spec=self.spec,
+                job_id=self.assignment.job_id,
+                data=self.data,
+                networks={str(role): network for role, network in networks.items()},
+                assessed=assessed,
+                agreement=agreement(logits["teacher"], logits["student"]),
+            )
+            write_documents(folder, report=report, spec=self.spec)
+        return report
+
+    def _keep_student(self, request: StopRequest) -> None:
+        """Writes the student as far as it came, when the cancel asked for it and there is one."""
+        weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
+        if weights is None:
+            return
+        with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
+            network = self._rebuild("student", weights).network
+            export_network(network, folder / "student", data=self.data)
+            write_spec(folder, self.spec)
+
+    def _student_weights(self, *, best: bool) -> Weights | None:
+        trained = self.finished.get("student")
+        if trained is not None:
+            return trained.best if best else trained.last
+        phase, state = self._unfinished() or (None, {})
+        if phase != "student":
+            return None
+        # Before the first evaluation there is no best.
+        weights: Weights = (best and state["best"]) or state["network"]
+        return weights
+
+    # The checkpoint.
+
+    def _unfinished(self) -> tuple[Phase, dict[str, Any]] | None:
+        return (self.training.phase, self.training.state()) if self.training is not None else self.interrupted
+
+    def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
+        """``after`` names the phase that just ended and its last step."""
+        unfinished = self._unfinished()
+        state = {
+            "digest": self.digest,
+            "threads": torch.get_num_threads(),
+            "unfinished": unfinished,
+            "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "last_test": {role: asdict(result) for role, result in self.last_test.items()},
+        }
+        write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
+        phase, step = after or ((unfinished[0], unfinished[1]["step"]) if unfinished else ("evaluation", 0))
+        self.reporter.emit(CheckpointWritten(phase=phase, step=step))
+
+    def _resume(self) -> None:
+        """Takes up the folder's checkpoint. One that is damaged, or another job's, is never trained from: the job starts over."""
+        try:
+            state = read_checkpoint(self.assignment.folder / CHECKPOINT_FILE)
+        except FileNotFoundError:
+            return
+        except DamagedCheckpoint as error:
+            logger.warning("The checkpoint is damaged, so the job starts from its beginning: %s", error)
+            return
+        if state["digest"] != self.digest:
+            logger.warning("The checkpoint belongs to another spec or other data, so the job starts from its beginning.")
+            return
+        if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
+            # Sums are split among threads: only as many of them give the same student, bit for bit.
+            logger.info("Using %d threads, as the attempts before did.", state["threads"])
+            torch.set_num_threads(state["threads"])
+        self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
+        self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
+        self.interrupted = state["unfinished"]
+        logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
+
+    # Small things that the phases share.
+
+    def _samples(self, split: Literal["train", "validation", "test"]) -> Samples:
+        return Samples.of(self.data.splits[split], self.data.preprocessing, device=self.device)
+
+    def _architecture(self, role: Role) -> Architecture:
+        architecture = self.spec.teacher.architecture if role == "teacher" else self.spec.student.architecture
+        if architecture is None:
+            raise RuntimeError("only a network with an architecture in the spec is trained")
+        return architecture
+
+    def _build(self, role: Role) -> nn.Module:
+        architecture = self._architecture(role)
+        try:
+            return build_network(architecture, input_shape=self.data.input_shape, num_classes=len(self.data.classes))
+        except UnfitArchitecture as error:
+            raise JobFault(
+                "invalid_spec",
+                f"The {role}'s architecture does not fit the data: {error}",
+                details={"pointer": f"/{'teacher' if role == 'teacher' else 'student'}/architecture"},
+            ) from error
+
+    def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
+        trained = self.finished.get(role)
+        if weights is None:
+            weights = self.finished[role].best
+        return rebuild(
+            weights,
+            trained=trained,
+            last_test=self.last_test.get(role),
+            architecture=self._architecture(role),
+            source=self.spec.teacher.source if role == "teacher" else self.spec.student.source,
+            data=self.data,
+            device=self.device,
+        )
+
+    def _input(self, source: str) -> Path:
+        path = self.assignment.inputs.get(source)
+        if path is None or not path.exists():
+            raise JobFault(
+                "input_unavailable", f"{source} is not there.", hint="It was deleted, or the worker could not fetch it."
+            )
+        return path
+
+    def _announce(self, phase: Phase, message: str) -> None:
+        logger.info(message)
+        self.reporter.emit(PhaseStarted(phase=phase, message=message))
+
+    def _tell(self, phase: Phase, step: int, *, total: int) -> None:
+        self._check_stop()
+        self.reporter.emit(
+            Progress(phase=phase, step=step, total_steps=total, epoch=1, samples_per_second=None, eta_seconds=None)
+        )
+
+    def _check_stop(self) -> None:
+        request = self.reporter.stop_request()
+        if request is not None:
+            raise StopAsked(request)
+
+
+def _labels_only(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    return label_loss(logits, labels)
+
+
+def training_parts(spec: JobSpec) -> dict[str, Any]:
+    """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
+    return spec.model_dump(mode="json", include={"task", "dataset", "teacher", "student", "method", "training", "evaluation"})
+
+
+def _digest(spec: JobSpec, data: ImageData) -> str:
+    digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
+    digest.update(repr((data.preprocessing, data.classes, data.input_shape)).encode())
+    for name in sorted(data.splits):
+        digest.update(data.splits[name].labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """On a CPU, has torch choose deterministic kernels only, and puts its choice back afterwards."""
+    if device.type != "cpu":
+        yield
+        return
+    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fill_memory = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Would write NaN into all new memory, to catch kernels that read it; no kernel in use does.
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fill_memory
+
+
+def _as_failure(error: Exception) -> Failed:
+    match error:
+        case JobFault():
+            return Failed(error.code, error.message, error.hint, error.details, error.retryable)
+        case InvalidSpec():
+            return Failed("invalid_spec", error.detail, details={"errors": [fault.model_dump() for fault in error.faults]})
+        case UnfitArchitecture():
+            return Failed("invalid_spec", str(error))
+        case UnusableData():
+            return Failed("invalid_data", str(error))
+        case UnreadableNetwork():
+            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}")
+    logger.error("The trainer ended with an exception.", exc_info=error)
+    if _is_out_of_memory(error):
+        return Failed(
+            "out_of_memory",
+            f"Memory ran out: {_first_line(error)}",
+            hint="Lower training.batch_size and raise gradient_accumulation by the same factor, or ask for a larger GPU.",
+            retryable=True,
+        )
+    return Failed(
+        "trainer_error", f"{type(error).__name__}: {_first_line(error)}", hint="The log has the traceback.", retryable=True
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator has no exception of its own.
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:500]
