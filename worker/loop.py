@@ -174,7 +174,7 @@ class Training:
             loss = self.objective(logits, teacher_logits, labels)
             if len(batches) > 1:
                 loss = loss * (len(indices) / num_samples)
-            self.scaler.scale(loss).backward()
+            torch.autograd.backward(self.scaler.scale(loss))
             losses.append(loss.detach())
 
         if self.spec.gradient_clip_norm is not None:

@@ -5,7 +5,7 @@ evaluation on the validation split, and their accuracy is that on the test split
 """
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -222,7 +222,7 @@ def _training_card(figures: TrainingFigures) -> TrainingCard:
     )
 
 
-_ROWS = (
+_ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("test accuracy", lambda card: f"{card.test_accuracy:.2%}"),
     ("… of the last weights", lambda card: "" if card.test_accuracy_last is None else f"{card.test_accuracy_last:.2%}"),
     ("validation accuracy", lambda card: f"{card.validation_accuracy:.2%}"),

@@ -72,7 +72,7 @@ class Samples:
 
 def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
     """An epoch's order (N,) as batches. A single sample left over joins the batch before: batch norm cannot train on it."""
-    batches = list(order.split(batch_size))
+    batches = list(torch.split(order, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

