@@ -53,7 +53,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 def part(name: str) -> str:
     """``service.api.app`` is of the part ``api``."""
-    return (name.split(".") + [""])[1]
+    return name.partition(".")[2].partition(".")[0]
 
 
 def top(name: str) -> str:
