@@ -15,9 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # as trainers run: a thread that spins takes the core from the one it waits for
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as trainers run, see worker.threads
 
 import torch
 from torch import Tensor, nn

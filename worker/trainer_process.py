@@ -15,6 +15,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 
 from worker.protocol import LOG_FILE, Assignment, Event, StopRequest, decode_event, decode_stop, encode
+from worker.threads import let_idle_threads_sleep
 
 _PR_SET_PDEATHSIG = 1
 _context = multiprocessing.get_context("forkserver")
@@ -22,6 +23,7 @@ _context = multiprocessing.get_context("forkserver")
 
 def warm_up() -> None:
     """Starts the fork server and returns once it has imported everything that trainers need."""
+    let_idle_threads_sleep()
     _context.set_forkserver_preload(["worker.preload"])
     forkserver.ensure_running()
     first = _context.Process(target=_nothing, daemon=True)

@@ -32,6 +32,9 @@ def train(
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
+            from worker.threads import let_idle_threads_sleep
+
+            let_idle_threads_sleep()
             from worker import alone  # seconds of imports, which the other commands need not pay
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
