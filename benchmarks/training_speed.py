@@ -10,12 +10,13 @@ Three plain loops: with a DataLoader; with tensors in memory; and with tensors a
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as trainers run, see worker.threads
+from worker.threads import let_idle_threads_sleep
+
+let_idle_threads_sleep()  # as trainers run; before torch is imported
 
 import torch
 from torch import Tensor, nn

@@ -8,8 +8,10 @@ import os
 
 
 def let_idle_threads_sleep() -> None:
-    """Has OpenMP's idle threads sleep, in this process and those it starts, unless the environment says otherwise.
+    """Has OpenMP's idle threads sleep soon, in this process and those it starts, unless the environment says otherwise.
 
-    OpenMP reads it once, when torch is first imported: call it before.
+    OpenMP reads it once, when torch is first imported: call it before. GNU's, which torch's own builds have, first spins for some
+    microseconds, as between the operations of a small network; without that, each of them would pay for waking a thread.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
