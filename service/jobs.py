@@ -178,6 +178,10 @@ def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
             return job, Outcome.ALREADY
         case Status.RUNNING if job.stop_requested is None:
             return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "pause":
+            job.stop_requested = None
+            record_event(session, job, "job.stop_withdrawn", "the pause was taken back", {"stop": "pause"})
+            return job, Outcome.APPLIED
         case Status.PAUSED:
             return job, _move(session, job, Status.QUEUED, "resumed by request")
         case _:
@@ -218,6 +222,8 @@ def remove(session: Session, job_id: str) -> list[str]:
     job = _locked(session, job_id)
     if Status(job.status) not in FINAL:
         raise Conflict(f"job {job_id} is {job.status}; cancel it first, then delete it")
+    # Who submits a job with this student as its teacher holds the model's row, not this job's.
+    session.execute(select(Model.id).where(Model.job_id == job_id).with_for_update())
     user = session.scalar(
         select(Job.id)
         .join(Model, Model.id == Job.teacher_model_id)
@@ -333,29 +339,36 @@ def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: It
     if job is None:
         return Outcome.LEASE_LOST
     job.result = result
-    _publish(session, job, files)
-    session.add(model)
+    _publish(session, job, files, model)
     if job.progress is not None:
         job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
     return _move(session, job, Status.SUCCEEDED, "the student is trained")
 
 
-def fail(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
-    """running → failed, for what another attempt cannot mend."""
+def fail(
+    session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), model: Model | None = None
+) -> Outcome:
+    """running → failed, for what another attempt cannot mend; ``model`` is the student as far as it came, if it is kept."""
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    _publish(session, job, files)
+    _publish(session, job, files, model)
     return _fail(session, job, failure)
 
 
-def settle_stopped(session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = ()) -> Outcome:
-    """The trainer stopped because it was asked to: to cancelled, to paused, or back to the queue."""
+def settle_stopped(
+    session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = (), model: Model | None = None
+) -> Outcome:
+    """The trainer stopped because it was asked to, for ``reason``: to cancelled, to paused, or back to the queue.
+
+    What people ask for by now decides: it may be more than the trainer had heard of, or a pause that was taken back. ``model`` is
+    the student that a cancel keeps, if any.
+    """
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    _publish(session, job, files)
-    match reason:
+    _publish(session, job, files, model)
+    match job.stop_requested:
         case "cancel":
             return _move(session, job, Status.CANCELLED, "cancelled by request")
         case "pause":
@@ -479,6 +492,8 @@ def _settle_dependents(session: Session, job: Job) -> None:
         .with_for_update(of=Job)
     ).all()
     for dependent in dependents:
+        if dependent.status != Status.WAITING:
+            continue  # settled a moment ago, through another job that both need
         if job.status != Status.SUCCEEDED:
             message = f"job {job.id}, which it needs, is {job.status}"
             hint = "Mend and repeat that job, then submit this one again with the new id."
@@ -494,7 +509,9 @@ def _settle_dependents(session: Session, job: Job) -> None:
             _move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
 
 
-def _publish(session: Session, job: Job, files: Iterable[StoredFile]) -> None:
+def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:
+    if model is not None:
+        session.add(model)
     files = list(files)
     if files:
         names = [file.name for file in files]

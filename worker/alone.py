@@ -19,6 +19,7 @@ from service.errors import Fault, InvalidSpec
 from service.spec import JobSpec, load_spec
 from service.spec.source import split_source
 from worker.export import write_spec
+from worker.logs import log_to
 from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
 from worker.trainer import run, training_parts
 
@@ -56,7 +57,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None]) -> Finish
     )
     _claim_folder(out, spec)
     terminal = _Terminal(on_event)
-    with _log_to(out / LOG_FILE), _stop_on_interrupt(terminal):
+    with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
         run(assignment, terminal)
     match terminal.last:
         case Finished() as finished:
@@ -137,22 +138,6 @@ def _move_result(out: Path) -> None:
         path.replace(target)
     (out / RESULT_FOLDER).rmdir()
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    log = logging.getLogger("worker")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
 
 
 @contextmanager

@@ -33,11 +33,16 @@ class Measure:
 
 
 def predict(
-    network: nn.Module, samples: Samples, *, precision: Precision | None = None, between_batches: Callable[[], None] | None = None
+    network: nn.Module,
+    samples: Samples,
+    *,
+    precision: Precision | None = None,
+    between_batches: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The network's logits (N, C) for all samples, in their order, in float32, on the samples' device.
 
-    Without ``precision`` the forward pass is in float32 as well. ``between_batches`` may raise, to end it.
+    Without ``precision`` the forward pass is in float32 as well. ``between_batches`` is told
+    how many samples are done, and may raise, to end it.
     """
     precision = precision or Precision(samples.device, None)
     pieces = []
@@ -46,7 +51,7 @@ def predict(
             with precision.forward_pass():
                 pieces.append(network(samples.images_from(start, EVALUATION_BATCH)).to(torch.float32))
             if between_batches is not None:
-                between_batches()
+                between_batches(min(start + EVALUATION_BATCH, len(samples)))
     return torch.cat(pieces)
 
 

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Phase = Literal["teacher", "student", "control", "evaluation", "export"]
+Phase = Literal["teacher", "cache", "student", "control", "evaluation", "export"]
+"""``cache``: the teacher's outputs on the training split are computed, once for all epochs."""
 StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """The last checkpoint, in the assignment's folder; found there at the start, the trainer resumes from it."""
 RESULT_FOLDER = "result"
 """The finished job's artifacts, in the assignment's folder, by the names that they have over HTTP."""
+STUDENT_PREFIX = "student/"
+"""Begins the names of the student's files among the artifacts."""
 LOG_FILE = "log.txt"
 """Everything that the trainer prints, in the assignment's folder."""
 
@@ -125,8 +128,8 @@ _EVENTS: dict[str, type[Event]] = {
 class StopRequest:
     """Asks the trainer to stop at the next step.
 
-    Every reason but ``cancel`` writes a checkpoint first. A cancel writes ``RESULT_FOLDER`` with the student as ``keep`` names it
-    (the best by validation so far, the last, or nothing), so that what was trained is not lost.
+    Every reason but ``cancel`` writes a checkpoint first. A cancel and a time limit write ``RESULT_FOLDER`` with the student as
+    ``keep`` names it (the best by validation so far, the last, or nothing), so that what was trained is not lost.
     """
 
     reason: StopReason

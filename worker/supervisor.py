@@ -4,14 +4,13 @@ Every write is fenced by the attempt. Once the lease is lost the trainer is kill
 attempt wrote to the store stays under its own prefix, which no row names.
 """
 
-import json
 import logging
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from service.errors import JobFailure, NotFound
 from service.ids import new_id
 from service.jobs import StoredFile
 from service.lifecycle import Outcome
+from service.model_folder import inspect_folder
 from service.scheduling import Claim
 from service.settings import Settings
 from service.spec.source import split_source
@@ -36,12 +36,14 @@ from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
     RESULT_FOLDER,
+    STUDENT_PREFIX,
     Assignment,
     CheckpointWritten,
     Event,
     Failed,
     Finished,
     MetricPoints,
+    Phase,
     PhaseStarted,
     Progress,
     Stopped,
@@ -88,6 +90,7 @@ class Supervisor:
         self._prefix = f"jobs/{claim.fence.job_id}/{claim.fence.attempt}"
         self._log = _LogTail(self._folder / LOG_FILE)
         self._record = _Record()
+        self._teller = _Teller()
         self._started = time.monotonic()
         self._trainer: TrainerProcess | None = None
 
@@ -226,16 +229,12 @@ class Supervisor:
         record, self._record = self._record, self._record.next()
         checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
         addition = self._log.read()
+        told = [self._teller.tell(event) for event in record.steps]
 
         def write(session: Session) -> tuple[Outcome, str | None]:
             outcome, replaced = Outcome.APPLIED, None
-            for phase in record.phases:
-                progress = _progress(Progress(phase.phase, 0, 0, 0, None, None))
-                outcome = jobs.record_progress(session, self._fence, progress, milestone=phase.message)
-            if record.progress is not None:
-                outcome = jobs.record_progress(
-                    session, self._fence, _progress(record.progress), milestone=record.milestone(record.progress)
-                )
+            for progress, milestone in told:
+                outcome = jobs.record_progress(session, self._fence, progress, milestone=milestone)
             if record.points:
                 outcome = jobs.record_metrics(session, self._fence, record.points)
             if addition:
@@ -270,11 +269,18 @@ class Supervisor:
             case Stopped(reason="time_limit"):
                 limit = self._spec["resources"]["max_runtime_seconds"]
                 message = f"the job ran longer than its {limit} s"
-                hint = "Raise resources.max_runtime_seconds and submit again; the last checkpoint is kept."
-                self._settle_failure(JobFailure(code="time_limit", message=message, hint=hint), retryable=False)
+                hint = "Raise resources.max_runtime_seconds and submit again; the student as far as it came is an artifact."
+                files = self._store_result()
+                self._settle_failure(
+                    JobFailure(code="time_limit", message=message, hint=hint),
+                    retryable=False,
+                    files=files,
+                    model=self._model(files),
+                )
             case Stopped(reason=reason):
                 files = self._store_result() if reason == "cancel" else []
-                self._finally(lambda session: jobs.settle_stopped(session, self._fence, reason=reason, files=files))
+                model = self._model(files)
+                self._finally(lambda session: jobs.settle_stopped(session, self._fence, reason=reason, files=files, model=model))
             case Failed() as failed:
                 failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
                 self._settle_failure(failure, retryable=failed.retryable)
@@ -286,40 +292,42 @@ class Supervisor:
 
     def _publish_success(self, result: dict[str, Any]) -> None:
         files = self._store_result()
-        report = json.loads((self._folder / RESULT_FOLDER / "report.json").read_text())
+        model = self._model(files)
+        if model is None:
+            raise RuntimeError("a trainer that has finished leaves a student")
+
+        def publish(session: Session) -> Outcome:
+            outcome = jobs.succeed(session, self._fence, result=result, files=files, model=model)
+            if outcome is Outcome.APPLIED:
+                session.execute(delete(Artifact).where(Artifact.job_id == self._fence.job_id, Artifact.kind == "checkpoint"))
+            return outcome
+
+        checkpoint = self._in_database(lambda session: session.get(Artifact, (self._fence.job_id, CHECKPOINT_FILE)))
+        self._finally(publish)
+        if checkpoint is not None:
+            self._store.remove([checkpoint.path])
+
+    def _model(self, files: Sequence[StoredFile]) -> Model | None:
+        """The student among ``files`` as a network that may teach; None where there is no student."""
+        student = [file for file in files if file.name.startswith(STUDENT_PREFIX)]
+        if not student:
+            return None
+        names = [file.name.removeprefix(STUDENT_PREFIX) for file in student]
+        info = inspect_folder(self._folder / RESULT_FOLDER / STUDENT_PREFIX, [Path(name) for name in names])
         job = self._claim.job
-        student = [
-            {
-                "name": file.name.removeprefix("student/"),
-                "path": file.path,
-                "size": file.size,
-                "sha256": file.sha256,
-                "media_type": file.media_type,
-            }
-            for file in files
-            if file.name.startswith("student/")
-        ]
-        model = Model(
+        return Model(
             id=new_id("model"),
             owner_id=job.owner_id,
             name=job.name or job.id,
             task=self._spec["task"],
             job_id=job.id,
-            classes=report["data"]["classes"],
-            input_shape=report["data"]["input_shape"],
-            files=student,
+            classes=info.classes,
+            input_shape=info.input_shape,
+            files=[
+                {"name": name, "path": file.path, "size": file.size, "sha256": file.sha256, "media_type": file.media_type}
+                for name, file in zip(names, student, strict=True)
+            ],
         )
-
-        def publish(session: Session) -> Outcome:
-            outcome = jobs.succeed(session, self._fence, result=result, files=files, model=model)
-            if outcome is Outcome.APPLIED:
-                session.execute(delete(Artifact).where(Artifact.job_id == job.id, Artifact.kind == "checkpoint"))
-            return outcome
-
-        checkpoint = self._in_database(lambda session: session.get(Artifact, (job.id, CHECKPOINT_FILE)))
-        self._finally(publish)
-        if checkpoint is not None:
-            self._store.remove([checkpoint.path])
 
     def _store_result(self) -> list[StoredFile]:
         folder = self._folder / RESULT_FOLDER
@@ -335,12 +343,16 @@ class Supervisor:
         whole.write_text(text)
         return [self._store.put(whole, f"{self._prefix}/{LOG_FILE}", name=LOG_FILE)]
 
-    def _settle_failure(self, failure: JobFailure, *, retryable: bool) -> None:
+    def _settle_failure(
+        self, failure: JobFailure, *, retryable: bool, files: Sequence[StoredFile] = (), model: Model | None = None
+    ) -> None:
         if not failure.details.get("log_tail") and (tail := self._log.tail()):
             failure = failure.model_copy(update={"details": {**failure.details, "log_tail": tail}})
-        files = self._store_log()
-        settle = jobs.crash if retryable else jobs.fail
-        self._finally(lambda session: settle(session, self._fence, failure, files=files))
+        files = files or self._store_log()
+        if retryable:
+            self._finally(lambda session: jobs.crash(session, self._fence, failure, files=files))
+        else:
+            self._finally(lambda session: jobs.fail(session, self._fence, failure, files=files, model=model))
 
     def _settle_unexpected(self, error: Exception) -> None:
         code = "artifacts_unavailable" if isinstance(error, OSError | NotFound) else "trainer_error"
@@ -395,25 +407,27 @@ class Supervisor:
 
 
 class _Record:
-    """What the trainer said since the last flush."""
+    """What the trainer said since the last flush. ``told`` is the phase whose progress was told before it."""
 
-    def __init__(self, *, told: Progress | None = None, told_at: float = 0.0, flushed_at: float = 0.0) -> None:
-        self.phases: list[PhaseStarted] = []
-        self.progress: Progress | None = None
+    def __init__(self, *, told: Phase | None = None, flushed_at: float = 0.0) -> None:
+        self.steps: list[PhaseStarted | Progress] = []
+        """In their order; of the progress of one phase, the newest alone."""
         self.points: dict[str, list[tuple[int, float]]] = {}
         self.checkpoint: CheckpointWritten | None = None
         self._urgent = False
-        self._told, self._told_at = told, told_at
-        self._flushed_at = flushed_at
+        self._told, self._flushed_at = told, flushed_at
 
     def take(self, event: Event) -> None:
         match event:
             case PhaseStarted():
-                self.phases.append(event)
+                self.steps.append(event)
                 self._urgent = True
             case Progress():
-                self._urgent = self._urgent or self._told is None or self._told.phase != event.phase
-                self.progress = event
+                if self.steps and isinstance(self.steps[-1], Progress) and self.steps[-1].phase == event.phase:
+                    self.steps.pop()
+                self.steps.append(event)
+                self._urgent = self._urgent or self._told != event.phase
+                self._told = event.phase
             case MetricPoints(points=points):
                 for name, series in points.items():
                     self.points.setdefault(name, []).extend((step, value) for step, value in series)
@@ -425,22 +439,49 @@ class _Record:
         """Whether to write now: at once for a new phase and its first step, otherwise once a second."""
         return self._urgent or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS
 
-    def milestone(self, progress: Progress) -> str | None:
-        """An event row at each phase's first and last step, and at most one a second and one a percent in between."""
+    def next(self) -> "_Record":
+        """An empty record, for what comes after this one."""
+        return _Record(told=self._told, flushed_at=time.monotonic())
+
+
+class _Teller:
+    """Words an attempt's steps for the database: the job's ``progress``, and the sentence of an event row for what is worth one.
+
+    Worth one is each phase's start, first and last step, and in between at most one step a second and one a percent.
+    """
+
+    def __init__(self) -> None:
+        self._phase: PhaseStarted | None = None
+        self._told: Progress | None = None
+        self._told_at = 0.0
+
+    def tell(self, event: PhaseStarted | Progress) -> tuple[dict[str, Any], str | None]:
+        if isinstance(event, PhaseStarted):
+            self._phase = event
+            return self._progress(Progress(event.phase, 0, 0, 0, None, None)), event.message
+        return self._progress(event), self._milestone(event)
+
+    def _progress(self, progress: Progress) -> dict[str, Any]:
+        return {
+            "phase": progress.phase,
+            "message": self._phase.message if self._phase is not None and self._phase.phase == progress.phase else None,
+            "step": progress.step,
+            "total_steps": progress.total_steps or None,
+            "epoch": progress.epoch or None,
+            "fraction": progress.step / progress.total_steps if progress.total_steps else 0.0,
+            "samples_per_second": progress.samples_per_second,
+            "eta_seconds": progress.eta_seconds,
+        }
+
+    def _milestone(self, progress: Progress) -> str | None:
         told, now = self._told, time.monotonic()
-        percent = progress.total_steps / 100
         new = told is None or told.phase != progress.phase or progress.step == progress.total_steps
-        if not new and told is not None and (now - self._told_at < 1.0 or progress.step - told.step < percent):
-            return None
+        if not new and told is not None:
+            percent = progress.total_steps / 100
+            if now - self._told_at < 1.0 or progress.step - told.step < percent:
+                return None
         self._told, self._told_at = progress, now
         return f"step {progress.step} of {progress.total_steps}"
-
-    def next(self) -> "_Record":
-        """An empty record that remembers what was told. Called before this one is written: it shares ``milestone``'s memory."""
-        following = _Record(told=self._told, told_at=self._told_at, flushed_at=time.monotonic())
-        if self.progress is not None:
-            following._told, following._told_at = self._told, self._told_at
-        return following
 
 
 class _LogTail:
@@ -472,18 +513,6 @@ class _LogTail:
             return self._path.read_bytes()[-_LOG_TAIL_CHARACTERS:].decode(errors="replace").replace("\0", "�")
         except FileNotFoundError:
             return ""
-
-
-def _progress(progress: Progress) -> dict[str, Any]:
-    return {
-        "phase": progress.phase,
-        "step": progress.step,
-        "total_steps": progress.total_steps,
-        "epoch": progress.epoch,
-        "fraction": progress.step / progress.total_steps if progress.total_steps else 0.0,
-        "samples_per_second": progress.samples_per_second,
-        "eta_seconds": progress.eta_seconds,
-    }
 
 
 def _is_outage(error: SQLAlchemyError) -> bool:

@@ -99,9 +99,9 @@ class Attempt:
                 networks["control"] = self._rebuild("control")
             report = self._evaluate_and_export(networks)
         except StopAsked as stop:
-            if stop.request.reason == "cancel":
+            if stop.request.reason in {"cancel", "time_limit"}:
                 self._keep_student(stop.request)
-            else:
+            if stop.request.reason != "cancel":
                 self._write_checkpoint()
             return Stopped(reason=stop.request.reason)
         return Finished(result=report.headline())
@@ -140,14 +140,18 @@ class Attempt:
             return loss(method, logits, teacher_logits, labels)
 
         samples = self._samples("train")
-        self._announce("student", f"Asking the teacher about {len(samples):,} training images, once for all epochs")
-        answers = predict(teacher.network, teacher.samples(self.data.splits["train"]), between_batches=self._check_stop)
+        self._announce("cache", f"Asking the teacher about {len(samples):,} training images, once for all epochs")
+        answers = predict(
+            teacher.network,
+            teacher.samples(self.data.splits["train"]),
+            between_batches=lambda done: self._tell("cache", done, total=len(samples)),
+        )
         if not bool(answers.isfinite().all()):
             raise JobFault(
                 "non_finite_loss",
                 "The teacher's outputs on the training split hold NaN or infinity, before the student's first step.",
                 hint="Choose another teacher, or train it again at a lower learning rate.",
-                details={"phase": "student", "step": 0},
+                details={"phase": "cache", "step": 0},
             )
         samples = samples.with_teacher(teacher.in_class_order(answers))
         self._train("student", samples=samples, objective=objective, spec=self.spec.training)
@@ -239,7 +243,7 @@ class Attempt:
         return report
 
     def _keep_student(self, request: StopRequest) -> None:
-        """Writes the student as far as it came, when the cancel asked for it and there is one."""
+        """Writes the student as far as it came, when the request wants it and there is one."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
         if weights is None:
             return
@@ -406,7 +410,8 @@ def _as_failure(error: Exception) -> Failed:
         case UnusableData():
             return Failed("invalid_data", str(error))
         case UnreadableNetwork():
-            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}")
+            hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
+            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
     if _is_out_of_memory(error):
         return Failed(

@@ -5,6 +5,7 @@ the fork server is gone (Linux), and its own reader ends it when the pipe closes
 """
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -107,9 +108,11 @@ def _main(assignment: Assignment, pipe: Connection) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the worker's to handle
     _redirect_output(assignment)
+    from worker.logs import log_to
     from worker.trainer import run
 
-    run(assignment, PipeReporter(pipe))
+    with log_to(logging.StreamHandler(sys.stderr)):
+        run(assignment, PipeReporter(pipe))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # no exit handlers: those of imported libraries may wait for threads

@@ -37,6 +37,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     faults = []
     if spec.task != dataset.task:
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
+    faults += _precision_faults(spec)
     faults += _column_faults(spec.dataset, dataset)
     faults += _split_faults(spec.dataset, dataset)
     input_shape = image_shape(dataset, spec.dataset.input)
@@ -80,6 +81,15 @@ def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
         validation="validation" if "validation" in available else None,
         test="test" if "test" in available else None,
     )
+
+
+def _precision_faults(spec: JobSpec) -> list[Fault]:
+    message = "fp16 trains on a GPU alone: set resources.gpus to 1, or take bf16, fp32 or auto"
+    return [
+        Fault(pointer=f"{place}/precision", message=message)
+        for place, training in (("/teacher/training", spec.teacher.training), ("/training", spec.training))
+        if training is not None and training.precision == "fp16" and spec.resources.gpus == 0
+    ]
 
 
 def _column_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:

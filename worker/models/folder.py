@@ -138,11 +138,19 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
                 output_loading_info=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
             )
     # As in building: the library has no error of its own for a config or for weights that make no network.
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
         raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no image classifier: {reason}") from error
+    # With a size of its own for every tensor, a mismatch is told by the tensor, not by the library's advice to ignore it.
+    if wrong := sorted(info["mismatched_keys"]):
+        name, there, needed = wrong[0]
+        raise UnreadableNetwork(
+            f"{WEIGHTS_FILE}: {name} is {tuple(there)}, and {CONFIG_FILE} makes a network where it is {tuple(needed)}"
+            f"{f' (and {len(wrong) - 1} more tensors differ)' if len(wrong) > 1 else ''}: save config and weights of one network"
+        )
     if missing := sorted(info["missing_keys"]):
         raise UnreadableNetwork(
             f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "

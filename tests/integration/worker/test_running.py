@@ -10,7 +10,7 @@ from sqlalchemy import select
 from service import jobs
 from service.embedded.servers import Valkey
 from service.tables import Artifact, Model
-from tests.integration.worker.conftest import Queue, WorkerProcess, until
+from tests.integration.worker.conftest import LONG_STEPS, Queue, WorkerProcess, until
 
 Start = Callable[..., WorkerProcess]
 
@@ -40,6 +40,31 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(start_worker: Start, 
     assert model.classes == list("0123456789")
     assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
     assert worker.process.poll() is None
+
+
+def test_progress_tells_the_phases_in_their_order_with_what_each_does(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    job_id = queue.submit()
+    job = queue.until_status(job_id, "succeeded")
+    told = [event.data for event in queue.events(job_id, "progress")]
+    phases = list(dict.fromkeys(progress["phase"] for progress in told))
+    assert phases == ["teacher", "cache", "student", "evaluation", "export"]
+    assert [progress["phase"] for progress in told] == sorted((progress["phase"] for progress in told), key=phases.index)
+    assert all(progress["message"] for progress in told)
+    assert {(progress["phase"], progress["step"]) for progress in told} >= {("teacher", 100), ("student", LONG_STEPS)}
+    assert job.progress is not None
+    assert (job.progress["phase"], job.progress["fraction"]) == ("export", 1.0)
+
+
+def test_the_log_says_what_was_done_and_is_an_artifact(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    job_id = queue.submit()
+    queue.until_status(job_id, "succeeded")
+    with queue.database.transaction() as session:
+        text = jobs.log_text(session, job_id)
+        artifact = session.get_one(Artifact, (job_id, "log.txt"))
+    assert "Training the student, small-cnn of" in text
+    assert b"".join(queue.store.stream(artifact.path)).decode() == text
 
 
 def test_the_worker_itself_never_loads_torch(start_worker: Start, queue: Queue) -> None:
@@ -77,7 +102,9 @@ def test_a_cancel_reaches_a_running_job_and_keeps_what_was_asked_for(start_worke
     queue.until_status(job_id, "cancelled")
     with queue.database.transaction() as session:
         names = set(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id, Artifact.kind == "result")))
+        model = session.scalar(select(Model).where(Model.job_id == job_id))
     assert ("student/model.safetensors" in names) == (keep == "last")
+    assert (model is not None) == (keep == "last"), "what is kept may teach"
     until(lambda: not worker.trainers())
 
 
@@ -105,6 +132,7 @@ def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(start_worker: Start,
     assert job.error["code"] == "time_limit"
     with queue.database.transaction() as session:
         assert session.get(Artifact, (job_id, "checkpoint.safetensors")) is not None
+        assert session.get(Artifact, (job_id, "student/model.safetensors")) is not None
 
 
 def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(start_worker: Start, queue: Queue) -> None:

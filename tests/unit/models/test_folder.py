@@ -207,7 +207,7 @@ def break_folder(folder: Path, how: str) -> None:
         ("config is no JSON", "config.json cannot be read"),
         ("remote code", "may not have auto_map"),
         ("remote kernel", "may not have attn_implementation"),
-        ("another size", "make no image classifier"),
+        ("another size", r"classifier.weight is \(3, 16\), and config.json makes a network where it is \(3, 32\)"),
         ("a wrong type", "make no image classifier"),
         ("truncated", "make no image classifier"),
         ("no head", "model.safetensors lacks classifier"),

@@ -8,6 +8,8 @@ from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import Column, DatasetInfo
 from service.spec.fit import TeacherInfo, check_fit
+from service.spec.job import ResourceSpec
+from service.spec.training import TrainingSpec
 
 DIGITS = BUILTIN_DATASETS["digits"].info
 
@@ -84,6 +86,14 @@ def test_columns_and_splits_that_are_not_there_are_named_with_those_that_are(dat
 def test_a_split_without_rows_is_refused() -> None:
     found = faults(spec(), images(8, 8, 1, splits={"train": 300, "test": 0}))
     assert found == {"/dataset/splits/test": "split 'test' has no rows"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpus", "pointers"), [("fp16", 0, {"/training/precision"}), ("fp16", 1, set()), ("bf16", 0, set())]
+)
+def test_half_precision_without_a_gpu_is_refused(precision: str, gpus: int, pointers: set[str]) -> None:
+    job = spec().model_copy(update={"training": TrainingSpec(precision=precision), "resources": ResourceSpec(gpus=gpus)})
+    assert faults(job).keys() == pointers
 
 
 def test_too_few_samples_of_a_class_to_hold_some_out_are_refused() -> None:
