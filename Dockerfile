@@ -7,6 +7,10 @@
 # of a megabyte again and not one of gigabytes. Nothing that installs or compiles is in what is copied.
 #
 # PyPI's build of PyTorch for Linux on x86-64 brings CUDA with it; a host needs the driver and the NVIDIA container toolkit.
+#
+# Build arguments: EXTRAS (service,s3 and worker,s3 add artifacts in a bucket); PIP_INDEX_URL and PIP_EXTRA_INDEX_URL, which
+# pip reads from the environment, for a company's mirror or PyTorch's smaller builds without CUDA. Each stage that runs pip
+# declares them, because not every builder hands a stage's arguments on to those that are built on it.
 
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -14,9 +18,6 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # pip stays out of the environment that it fills: PIP_PYTHON tells it where that is.
 RUN python -m venv --without-pip /opt/stillhouse
 ENV PIP_PYTHON=/opt/stillhouse/bin/python
-# Another place to take packages from, such as a company's mirror or PyTorch's CPU builds. pip reads them from the environment.
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 COPY constraints.txt pyproject.toml ./
 
@@ -28,22 +29,26 @@ RUN mkdir migrations service worker \
 
 
 FROM dependencies AS service-dependencies
-# "service,s3" adds artifacts in a bucket.
 ARG EXTRAS=service
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip install -c constraints.txt ".[$EXTRAS]" \
     && python -m pip uninstall --yes stillhouse
 
 
 FROM dependencies AS worker-dependencies
-# "worker,s3" adds artifacts in a bucket.
 ARG EXTRAS=worker
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip install -c constraints.txt ".[$EXTRAS]" \
     && python -m pip uninstall --yes stillhouse
 
 
 FROM build AS application
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 COPY LICENSE README.md ./
 COPY migrations migrations
 COPY service service

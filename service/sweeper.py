@@ -8,7 +8,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service import scheduling
 from service.broker import Broker
@@ -47,6 +47,8 @@ class Sweeper:
         while not self._stopping.is_set():
             try:
                 self.sweep()
+            except ProgrammingError as error:
+                logger.warning("this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig)
             except SQLAlchemyError as error:
                 logger.warning("this sweep is left out, the database does not answer: %s", error)
             except Exception:

@@ -7,6 +7,7 @@ goes back to the queue, and the process ends.
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from service.store import Store
 from service.sweeper import Sweeper
 from service.tables import Worker
 from worker.devices import DeviceLedger, parse_devices
+from worker.scratch import scratch_folder
 from worker.supervisor import Supervisor
 from worker.trainer_process import warm_up
 
@@ -37,8 +39,8 @@ logger = logging.getLogger(__name__)
 class Host:
     """This worker: its devices, its row, its jobs."""
 
-    def __init__(self, config: Settings, *, pool: str, devices: list[Device]) -> None:
-        self.id = new_id("worker")
+    def __init__(self, config: Settings, *, worker_id: str, pool: str, devices: list[Device], scratch: Path) -> None:
+        self.id = worker_id
         self.pool = pool
         self.draining = threading.Event()
         self._config = config
@@ -46,7 +48,7 @@ class Host:
         self.database = Database(config.database_url, announce=Announcer(config.redis_url), pool_size=2 * len(devices) + 4)
         self.broker = Broker(config.redis_url)
         self._store = Store(config.store)
-        self._scratch = (config.scratch or Path(tempfile.gettempdir())) / f"stillhouse-{self.id}"
+        self._scratch = scratch
         self._stopped = threading.Event()
 
     def register(self) -> None:
@@ -133,9 +135,14 @@ def main(arguments: list[str] | None = None) -> None:
         devices = parse_devices(options.devices)
     except ValueError as error:
         sys.exit(f"stillhouse worker: {error}")
-    logger.info("loading torch and transformers")
-    warm_up()
-    run(Host(config, pool=options.pool, devices=devices), sweep_seconds=config.sweep_seconds)
+    # Celery takes the signal over; until then nothing runs that would have to drain. Process 1 would not even hear it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    worker_id = new_id("worker")
+    with scratch_folder(config.scratch or Path(tempfile.gettempdir()), worker_id) as scratch:
+        logger.info("loading torch and transformers")
+        warm_up()
+        host = Host(config, worker_id=worker_id, pool=options.pool, devices=devices, scratch=scratch)
+        run(host, sweep_seconds=config.sweep_seconds)
 
 
 def run(host: Host, *, sweep_seconds: float) -> None:

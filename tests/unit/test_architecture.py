@@ -25,10 +25,10 @@ SERVICE_LAYERS = [
     {"spec", "lifecycle", "broker", "news", "connection"},
     {"errors", "ids", "settings"},
 ]
-HOST_SIDE = {"host", "supervisor", "lease", "devices", "trainer_process", "threads", "__main__"}
+HOST_SIDE = {"host", "supervisor", "lease", "devices", "trainer_process", "threads", "scratch", "__main__"}
 SHARED_WITH_TRAINERS = {"spec", "formats", "errors"}
 """What a trainer may know of the service: the spec, the readers of data files, the errors."""
-LAZY = {("service.cli", "worker"), ("worker.trainer_process", "worker.trainer")}
+LAZY = {("service.cli", "worker"), ("worker.trainer_process", "worker.trainer"), ("worker.trainer_process", "worker.logs")}
 """Imports inside a function that cross a border on purpose: ``stillhouse train``, and a forked trainer's own start."""
 
 

@@ -234,6 +234,13 @@ def test_packages_are_installed_by_the_makefiles_command() -> None:
     assert {"service", "worker"} <= set(PROJECT["optional-dependencies"])
 
 
+def test_every_stage_that_installs_can_be_given_another_index() -> None:
+    installing = [stage for stage in STAGES.values() if any("pip install" in rest for _, rest in stage.instructions)]
+    assert len(installing) == 3
+    for stage in installing:
+        assert {("ARG", "PIP_INDEX_URL"), ("ARG", "PIP_EXTRA_INDEX_URL")} <= set(stage.instructions)
+
+
 def test_every_package_of_the_project_is_in_the_images() -> None:
     copied = {name for keyword, rest in STAGES["application"].instructions if keyword == "COPY" for name in rest.split()[:-1]}
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
