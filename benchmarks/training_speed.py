@@ -28,12 +28,11 @@ from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_images
-from worker.evaluation import predict
 from worker.loop import Training, train
-from worker.methods import soft_targets
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.samples import Samples
+from worker.teaching import Teaching, ask, plan
 from worker.watch import TrainingWatch
 
 CPU = torch.device("cpu")
@@ -69,19 +68,17 @@ class Contest:
 
     def job(self) -> None:
         """As the trainer does it."""
-        samples = self.train.with_teacher(predict(self.teacher, self.train))
-
-        def objective(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-            assert teacher_logits is not None
-            return soft_targets(self.method, logits, teacher_logits, labels)
-
+        answers, features = ask(self.teacher, self.train, {}, after_batch=lambda done: None)
+        student = self.build(self.student_width)
+        method = plan(self.method, student=student, teacher=self.teacher, images=self.train.images_from(0, 2))
+        objective = method.objective(num_classes=len(self.data.classes), labels=self.train.labels)
         training = Training(
-            self.build(self.student_width),
+            student,
             phase="student",
-            samples=samples,
+            samples=self.train.with_teacher(answers),
             validation=self.validation,
-            objective=objective,
             spec=self.spec,
+            teaching=Teaching(objective, method.student_layers, features),
         )
         train(training, TrainingWatch(Silent(), write_checkpoint=lambda: None))
 

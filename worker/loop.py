@@ -12,7 +12,6 @@ is still found by its step, and always before a checkpoint or the best weights a
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
@@ -22,16 +21,16 @@ from torch import Tensor, nn
 from service.spec.training import TrainingSpec
 from worker.evaluation import Measure, measure, predict
 from worker.faults import JobFault
+from worker.methods import Outputs, Step, Tap
 from worker.optimizers import build_optimizer
 from worker.precision import choose_precision
 from worker.protocol import Phase
 from worker.randomness import epoch_order, generator_states, restore_generators
 from worker.samples import Samples, count_batches, split_epoch
 from worker.schedules import learning_rate
+from worker.teaching import LABELS_ONLY, Teaching
 from worker.windows import WindowMean
 
-Objective = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""From student logits (B, C), teacher logits (B, C) or None, and labels (B,) to a scalar, the batch's mean."""
 Weights = dict[str, Tensor]
 """A network's state_dict, on the CPU."""
 
@@ -99,15 +98,21 @@ class Training:
         phase: Phase,
         samples: Samples,
         validation: Samples,
-        objective: Objective,
         spec: TrainingSpec,
+        teaching: Teaching = LABELS_ONLY,
         num_steps: int | None = None,
     ) -> None:
         """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say."""
-        self.network, self.phase, self.spec, self.objective = network, phase, spec, objective
+        self.network, self.phase, self.spec, self.teaching = network, phase, spec, teaching
+        self.tap = Tap(network, teaching.student_layers)
+        self.objective = teaching.objective
+        """A module where the method has weights or memory of its own: they are trained and checkpointed with the network's."""
+        self.learner = nn.ModuleList([network])
+        if isinstance(self.objective, nn.Module):
+            self.learner.append(self.objective.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
-        self.optimizer = build_optimizer(network, spec.optimizer)
+        self.optimizer = build_optimizer(self.learner, spec.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
 
         self.batches_per_epoch = count_batches(len(samples), batch_size=spec.batch_size)
@@ -170,8 +175,12 @@ class Training:
         for indices in batches:
             images, labels, teacher_logits = self.samples.batch(indices)
             with self.precision.forward_pass():
-                logits = self.network(images)
-            loss = self.objective(logits, teacher_logits, labels)
+                outputs = self.tap(images)
+            taught = None
+            if teacher_logits is not None:
+                taught = Outputs(teacher_logits, self.teaching.teacher_features(indices)).at_least_float32()
+            epoch = self.step / self.steps_per_epoch
+            loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices, epoch))
             if len(batches) > 1:
                 loss = loss * (len(indices) / num_samples)
             torch.autograd.backward(self.scaler.scale(loss))
@@ -179,7 +188,7 @@ class Training:
 
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.gradient_clip_norm)
+            nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -267,6 +276,7 @@ class Training:
         return {
             "step": self.step,
             "network": weights,
+            "objective": copy_weights(self.objective) if isinstance(self.objective, nn.Module) else {},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
@@ -283,6 +293,8 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to where :meth:`state` was taken, the global random generators with it."""
         self.network.load_state_dict(state["network"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]

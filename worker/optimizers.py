@@ -10,7 +10,7 @@ from service.spec.training import AdamW, Optimizer, Sgd
 
 
 def build_optimizer(network: nn.Module, optimizer: Optimizer) -> optim.Optimizer:
-    """An optimizer over the network's trainable weights; the loop sets its learning rate before each step."""
+    """An optimizer over the trainable weights of a network, or of several; the loop sets its learning rate before each step."""
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     match optimizer:
         case AdamW():

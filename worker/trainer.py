@@ -8,7 +8,7 @@ on a CPU a job that is killed anywhere and started again ends with the same stud
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,8 +28,8 @@ from worker.evaluation import Measure, agreement, measure, measure_latency, pred
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.loop import Objective, Trained, Training, Weights, train
-from worker.methods import LOSSES, label_loss
+from worker.loop import Trained, Training, Weights, train
+from worker.methods import UnfitLayers, UnknownLayer
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.precision import choose_precision
 from worker.protocol import (
@@ -50,6 +50,7 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
+from worker.teaching import LABELS_ONLY, Plan, Teaching, ask, plan
 from worker.watch import TrainingWatch
 
 Role = Literal["teacher", "student", "control"]
@@ -117,7 +118,11 @@ class Attempt:
         """What is wrong with the student is found before the teacher is trained, not an hour later."""
         choose_precision(self.spec.training.precision, self.device)
         if not self.finished and self.interrupted is None:
-            self._build("student")
+            student = self._build("student")
+            teacher = self._build("teacher") if self.spec.teacher.source == "train" else self._teacher().network.cpu()
+            plan = self._plan(student, teacher)
+            with self._told_as_fault():
+                plan.objective(num_classes=len(self.data.classes), labels=self.data.splits["train"].labels)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -125,26 +130,20 @@ class Attempt:
             return load_teacher(self._input(teacher.source), source=teacher.source, data=self.data, device=self.device)
         if teacher.training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        self._train("teacher", samples=self._samples("train"), objective=_labels_only, spec=teacher.training)
+        self._train("teacher", samples=self._samples("train"), spec=teacher.training)
         return self._rebuild("teacher")
 
     def _train_student(self, teacher: FinishedNetwork) -> None:
         if "student" in self.finished:
             return
-        method = self.spec.method
-        loss = LOSSES[method.name]
-
-        def objective(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-            if teacher_logits is None:
-                raise RuntimeError("the student's samples carry the teacher's logits")
-            return loss(method, logits, teacher_logits, labels)
-
         samples = self._samples("train")
+        method = self._plan(self._build("student").to(self.device), teacher.network)
         self._announce("cache", f"Asking the teacher about {len(samples):,} training images, once for all epochs")
-        answers = predict(
+        answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
-            between_batches=lambda done: self._tell("cache", done, total=len(samples)),
+            method.teacher_shapes,
+            after_batch=lambda done: self._tell("cache", done, total=len(samples)),
         )
         if not bool(answers.isfinite().all()):
             raise JobFault(
@@ -154,16 +153,27 @@ class Attempt:
                 details={"phase": "cache", "step": 0},
             )
         samples = samples.with_teacher(teacher.in_class_order(answers))
-        self._train("student", samples=samples, objective=objective, spec=self.spec.training)
+
+        def teaching() -> Teaching:
+            objective = method.objective(num_classes=len(self.data.classes), labels=samples.labels)
+            return Teaching(objective, method.student_layers, features)
+
+        self._train("student", samples=samples, spec=self.spec.training, teaching=teaching)
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
             num_steps = self.finished["student"].figures.steps
             samples = self._samples("train")
-            self._train("control", samples=samples, objective=_labels_only, spec=self.spec.training, num_steps=num_steps)
+            self._train("control", samples=samples, spec=self.spec.training, num_steps=num_steps)
 
     def _train(
-        self, role: Role, *, samples: Samples, objective: Objective, spec: TrainingSpec, num_steps: int | None = None
+        self,
+        role: Role,
+        *,
+        samples: Samples,
+        spec: TrainingSpec,
+        teaching: Callable[[], Teaching] = lambda: LABELS_ONLY,
+        num_steps: int | None = None,
     ) -> None:
         if role in self.finished:
             return
@@ -175,8 +185,8 @@ class Attempt:
             phase=role,
             samples=samples,
             validation=self._samples("validation"),
-            objective=objective,
             spec=spec,
+            teaching=teaching(),  # after the network: the method's own weights must not change the student's
             num_steps=num_steps,
         )
         if self.interrupted is not None and self.interrupted[0] == role:
@@ -314,6 +324,20 @@ class Attempt:
             raise RuntimeError("only a network with an architecture in the spec is trained")
         return architecture
 
+    def _plan(self, student: nn.Module, teacher: nn.Module) -> Plan:
+        few = self._samples("train").images_from(0, 2)
+        with self._told_as_fault():
+            return plan(self.spec.method, student=student, teacher=teacher, images=few)
+
+    @contextmanager
+    def _told_as_fault(self) -> Iterator[None]:
+        try:
+            yield
+        except (UnknownLayer, UnfitLayers) as error:
+            raise JobFault(
+                "invalid_spec", f"The method does not fit the networks: {error}", details={"pointer": "/method"}
+            ) from error
+
     def _build(self, role: Role) -> nn.Module:
         architecture = self._architecture(role)
         try:
@@ -361,10 +385,6 @@ class Attempt:
         request = self.reporter.stop_request()
         if request is not None:
             raise StopAsked(request)
-
-
-def _labels_only(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-    return label_loss(logits, labels)
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

@@ -1,20 +1,28 @@
-"""The distillation losses: ``LOSSES`` has one entry for each name in ``service.spec.methods.METHODS``.
+"""The distillation losses: ``TERMS`` has one entry for each name in ``service.spec.methods.METHODS``.
 
-B batch, C classes. A loss is a scalar from one batch's student logits (B, C), teacher logits (B, C) and labels (B,).
+``response``, ``feature`` and ``relation`` hold the formulas, ``terms`` makes of them what a spec names, ``tap`` catches the
+layers that they compare.
 """
 
-from collections.abc import Callable
-
-from torch import Tensor
-
-from service.spec.methods import MethodSpec
 from worker.methods.labels import label_loss
-from worker.methods.soft_targets import soft_targets
+from worker.methods.layers import Pairs, UnfitLayers, layers_of, shapes_of, terms_of
+from worker.methods.step import Outputs, Step
+from worker.methods.tap import Tap, UnknownLayer
+from worker.methods.terms import TERMS, Objective, Setting, build_term
 
-Loss = Callable[[MethodSpec, Tensor, Tensor, Tensor], Tensor]
-
-LOSSES: dict[str, Loss] = {
-    "soft-targets": soft_targets,
-}
-
-__all__ = ["LOSSES", "Loss", "label_loss", "soft_targets"]
+__all__ = [
+    "TERMS",
+    "Objective",
+    "Outputs",
+    "Pairs",
+    "Setting",
+    "Step",
+    "Tap",
+    "UnfitLayers",
+    "UnknownLayer",
+    "build_term",
+    "label_loss",
+    "layers_of",
+    "shapes_of",
+    "terms_of",
+]

@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.downsample = nn.Sequential(
@@ -45,13 +45,16 @@ class BasicBlock(nn.Module):
 class CifarResNetNetwork(nn.Module):
     """A 3x3 stem, three stages of basic blocks (the second and third halve the image), global pooling, one linear layer."""
 
+    stages_layers = ("layer1", "layer2", "layer3")
+    embedding_layers = ("pool",)
+
     def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_channels: int, num_classes: int) -> None:
         super().__init__()
         stem, *stages = widths
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(num_channels, stem, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()
         self.layer1 = _stage(stem, stages[0], blocks=blocks, stride=1)
         self.layer2 = _stage(stages[0], stages[1], blocks=blocks, stride=2)
         self.layer3 = _stage(stages[1], stages[2], blocks=blocks, stride=2)

@@ -8,23 +8,26 @@ from service.spec.architectures import SmallCnn
 class SmallCnnNetwork(nn.Module):
     """Two 3x3 convolutions with batch norm, each halving the image, then two linear layers."""
 
+    stages_layers = ("features.3", "features.7")
+    embedding_layers = ("classifier.2",)
+
     def __init__(self, *, width: int, input_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
         channels, height, pixels_wide = input_shape
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(width, 2 * width, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(2 * width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.MaxPool2d(2),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(2 * width * (height // 4) * (pixels_wide // 4), 4 * width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Linear(4 * width, num_classes),
         )
 

@@ -15,7 +15,9 @@ from worker.evaluation import Measure
 from worker.faults import JobFault
 from worker.loop import Training, copy_weights, train
 from worker.randomness import seed_everything
+from worker.methods import Step
 from worker.samples import Samples
+from worker.teaching import Teaching
 
 CPU = torch.device("cpu")
 
@@ -49,17 +51,12 @@ def make_samples(num_samples: int, *, seed: int = 0) -> Samples:
     return Samples(images, labels, None, CPU)
 
 
-def labels_only(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, labels)
-
-
 def make_training(spec: TrainingSpec, *, num_samples: int = 30, **changes: Any) -> Training:
     seed_everything(spec.seed)
     arguments: dict[str, Any] = {
         "phase": "student",
         "samples": make_samples(num_samples),
         "validation": make_samples(12, seed=1),
-        "objective": labels_only,
         "spec": spec,
     } | changes
     return Training(Linear(), **arguments)
@@ -140,12 +137,12 @@ def test_each_step_and_each_epoch_is_a_point_in_a_short_training() -> None:
 def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
     losses: list[float] = []
 
-    def objective(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(logits, labels)
+    def objective(step: Step) -> Tensor:
+        loss = functional.cross_entropy(step.student.logits, step.labels)
         losses.append(loss.item())
         return loss
 
-    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), objective=objective)
+    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), teaching=Teaching(objective))
     train(training, Counter())
     points = training.take_points()["student/train_loss"]
 
@@ -199,11 +196,12 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
         epochs=1, batch_size=30, optimizer=Sgd(name="sgd", learning_rate=1000.0), schedule=Constant(name="constant")
     )
 
-    def objective(logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
+    def objective(step: Step) -> Tensor:
         # Finite, with a gradient beyond float32.
+        logits = step.student.logits
         return (logits * 1e30).sum() * 1e30 * 0 + (logits.sum() * 1e20).sin() * 1e19
 
-    training = make_training(spec, objective=objective)
+    training = make_training(spec, teaching=Teaching(objective))
     with pytest.raises(JobFault) as caught:
         train(training, Counter())
 

@@ -1,0 +1,230 @@
+"""The distillation methods that may stand in a spec: parameters, defaults, bounds, paper and formula.
+
+``METHODS`` is the whole list; the worker's terms carry one entry for each name in it, which a test compares. A method stands by
+its name, or several as ``terms``, which are summed.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from service.spec.methods.feature import (
+    AttentionTransfer,
+    FitNet,
+    KnowledgeReview,
+    NeuronSelectivity,
+    SimilarityPreserving,
+    VariationalInformation,
+)
+from service.spec.methods.relation import (
+    ContrastiveDistillation,
+    CorrelationCongruence,
+    ProbabilisticTransfer,
+    RelationalDistillation,
+)
+from service.spec.methods.response import (
+    CorrelationDistillation,
+    DecoupledDistillation,
+    LogitStandardization,
+    OneForAll,
+    SoftTargets,
+    TeacherFree,
+)
+from service.spec.methods.terms import BetweenLayers, Layers, Weight, Weighted
+from service.spec.strict import StrictModel
+
+__all__ = [
+    "METHODS",
+    "AttentionTransfer",
+    "BetweenLayers",
+    "ContrastiveDistillation",
+    "CorrelationCongruence",
+    "CorrelationDistillation",
+    "DecoupledDistillation",
+    "FitNet",
+    "KnowledgeReview",
+    "Labels",
+    "Layers",
+    "LogitStandardization",
+    "MethodPage",
+    "MethodSpec",
+    "NeuronSelectivity",
+    "OneForAll",
+    "ProbabilisticTransfer",
+    "RelationalDistillation",
+    "SimilarityPreserving",
+    "SoftTargets",
+    "SumOfTerms",
+    "TeacherFree",
+    "Term",
+    "VariationalInformation",
+    "Weighted",
+]
+
+
+class Labels(StrictModel):
+    """The task's own loss, the cross-entropy with the labels: a term of a sum."""
+
+    name: Literal["labels"]
+    """Which term this is."""
+    weight: Weight = 1.0
+    """Of the term in the sum."""
+
+
+def _name(document: Any) -> Any:
+    """The tag of a method; what names none is the soft targets."""
+    name = document.get("name", "soft-targets") if isinstance(document, dict) else getattr(document, "name", None)
+    return "terms" if name is None or (isinstance(document, dict) and "terms" in document) else name
+
+
+_Single = (
+    Annotated[SoftTargets, Tag("soft-targets")]
+    | Annotated[DecoupledDistillation, Tag("dkd")]
+    | Annotated[CorrelationDistillation, Tag("dist")]
+    | Annotated[LogitStandardization, Tag("logit-standardization")]
+    | Annotated[OneForAll, Tag("ofa")]
+    | Annotated[TeacherFree, Tag("teacher-free")]
+    | Annotated[FitNet, Tag("fitnet")]
+    | Annotated[AttentionTransfer, Tag("attention-transfer")]
+    | Annotated[SimilarityPreserving, Tag("similarity-preserving")]
+    | Annotated[NeuronSelectivity, Tag("nst")]
+    | Annotated[VariationalInformation, Tag("vid")]
+    | Annotated[KnowledgeReview, Tag("review")]
+    | Annotated[RelationalDistillation, Tag("rkd")]
+    | Annotated[ProbabilisticTransfer, Tag("pkt")]
+    | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
+    | Annotated[ContrastiveDistillation, Tag("crd")]
+)
+Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_name)]
+
+
+class SumOfTerms(StrictModel):
+    """Several methods at once: the sum of their losses, each by its weight. Labels count where a term says so."""
+
+    terms: Annotated[list[Term], Field(min_length=1, max_length=16)]
+    """Methods by name with their parameters, and ``labels``. In a sum their ``label_weight`` is 0 unless it is given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_only_where_said(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or not isinstance(document.get("terms"), list):
+            return document
+        terms = [
+            {"label_weight": 0.0, **term} if isinstance(term, dict) and term.get("name") != "labels" else term
+            for term in document["terms"]
+        ]
+        return {**document, "terms": terms}
+
+
+MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag("terms")], Discriminator(_name)]
+
+
+@dataclass(frozen=True)
+class MethodPage:
+    """What ``GET /v1/methods`` tells of a method beside its parameters."""
+
+    spec: type[StrictModel]
+    summary: str
+    formula: str
+    paper: str
+
+
+METHODS: dict[str, MethodPage] = {
+    "soft-targets": MethodPage(
+        spec=SoftTargets,
+        summary="Soft learning: the student learns the teacher's softened outputs, with a share of the labels.",
+        formula="L = (1 − label_weight) · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)) + label_weight · CE(y, z_s)",
+        paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+    ),
+    "dkd": MethodPage(
+        spec=DecoupledDistillation,
+        summary="Decoupled: the target class's part of the divergence and the other classes' part, each with its own weight.",
+        formula="L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · τ² · (α · KL(target) + β · KL(others))",
+        paper="Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679",
+    ),
+    "dist": MethodPage(
+        spec=CorrelationDistillation,
+        summary="The outputs' correlation with a stronger teacher's, within samples and within classes, instead of their match.",
+        formula="L = label_weight · CE + weight · τ² · (β · (1 − ρ over classes) + γ · (1 − ρ over samples))",
+        paper="Huang, You, Wang, Qian, Xu: Knowledge Distillation from a Stronger Teacher, 2022, arXiv:2205.10536",
+    ),
+    "logit-standardization": MethodPage(
+        spec=LogitStandardization,
+        summary="Logits of mean 0 and standard deviation 1 are compared: the student need not match the teacher's scale.",
+        formula="L = label_weight · CE + weight · loss(Z(z_s), Z(z_t)), Z(z) = (z − mean) / std",
+        paper="Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, 2024, arXiv:2403.01427",
+    ),
+    "ofa": MethodPage(
+        spec=OneForAll,
+        summary="Across architectures: exits at the student's stages learn the teacher's outputs, target raised.",
+        formula="L = label_weight · CE + weight · Σ_exits −Σ ((p_t + y)^ε − y) · log p_exit",
+        paper="Hao, Guo, Han, Tang, Hu, Wang, Xu: One-for-All, 2023, arXiv:2310.19444",
+    ),
+    "teacher-free": MethodPage(
+        spec=TeacherFree,
+        summary="A virtual teacher, right with a fixed probability: how much of a gain is smoothing alone.",
+        formula="L = label_weight · CE + weight · τ² · KL(softmax(p_v/τ) ‖ softmax(z_s/τ))",
+        paper="Yuan, Tay, Li, Wang, Feng: Revisiting Knowledge Distillation via Label Smoothing, 2020, arXiv:1909.11723",
+    ),
+    "fitnet": MethodPage(
+        spec=FitNet,
+        summary="Hints: an inner layer of the student is to be the teacher's, through a learned regressor.",
+        formula="L = label_weight · CE + weight · MSE(r(f_s), f_t)",
+        paper="Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets, 2015, arXiv:1412.6550",
+    ),
+    "attention-transfer": MethodPage(
+        spec=AttentionTransfer,
+        summary="The maps' attention, where they are active, is to be the teacher's; widths may differ.",
+        formula="L = label_weight · CE + weight · Σ_layers MSE(norm(mean_c |f_s|^p), norm(mean_c |f_t|^p))",
+        paper="Zagoruyko, Komodakis: Paying More Attention to Attention, 2017, arXiv:1612.03928",
+    ),
+    "similarity-preserving": MethodPage(
+        spec=SimilarityPreserving,
+        summary="Which samples of a batch are alike is to be as with the teacher; any shapes.",
+        formula="L = label_weight · CE + weight · Σ_layers ‖norm(F_t F_tᵀ) − norm(F_s F_sᵀ)‖² / B²",
+        paper="Tung, Mori: Similarity-Preserving Knowledge Distillation, 2019, arXiv:1907.09682",
+    ),
+    "nst": MethodPage(
+        spec=NeuronSelectivity,
+        summary="The distributions of the channels' maps are to match, under a polynomial kernel; widths may differ.",
+        formula="L = label_weight · CE + weight · Σ_layers MMD²(f_s, f_t), kernel (xᵀy)²",
+        paper="Huang, Wang: Like What You Like, 2017, arXiv:1707.01219",
+    ),
+    "vid": MethodPage(
+        spec=VariationalInformation,
+        summary="The mutual information of the layers grows, by a regressor with a learned variance for each channel.",
+        formula="L = label_weight · CE + weight · Σ_layers ½ [(μ(f_s) − f_t)² / σ² + log σ²]",
+        paper="Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation, 2019, arXiv:1904.05835",
+    ),
+    "review": MethodPage(
+        spec=KnowledgeReview,
+        summary="The student's deeper stages review its earlier ones: fused by attention, compared at four scales.",
+        formula="L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · Σ_stages HCL(fuse(f_s, deeper), f_t)",
+        paper="Chen, Liu, Zhao, Jia: Distilling Knowledge via Knowledge Review, 2021, arXiv:2104.09044",
+    ),
+    "rkd": MethodPage(
+        spec=RelationalDistillation,
+        summary="Distances between samples and angles between three of them are to be the teacher's; widths may differ.",
+        formula="L = label_weight · CE + weight · (distance_weight · Huber(distances) + angle_weight · Huber(angles))",
+        paper="Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, arXiv:1904.05068",
+    ),
+    "pkt": MethodPage(
+        spec=ProbabilisticTransfer,
+        summary="Each sample's distribution of neighbours is to be the teacher's; widths may differ.",
+        formula="L = label_weight · CE + weight · KL of the rows of cosine similarities",
+        paper="Passalis, Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer, 2018, arXiv:1803.10837",
+    ),
+    "correlation-congruence": MethodPage(
+        spec=CorrelationCongruence,
+        summary="Errors of projected embeddings are not to go together in consecutive samples.",
+        formula="L = label_weight · CE + weight · mean_i Σ_d |Δ_i| |Δ_(i+1)|, Δ = e_s − e_t",
+        paper="Peng, Jin, Liu, Zhou, Wu, Liu, Li, Zhang: Correlation Congruence, 2019, arXiv:1904.01802",
+    ),
+    "crd": MethodPage(
+        spec=ContrastiveDistillation,
+        summary="Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart.",
+        formula="L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))",
+        paper="Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, arXiv:1910.10699",
+    ),
+}

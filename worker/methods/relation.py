@@ -1,0 +1,62 @@
+"""Losses on how the samples of a batch relate to each other. B batch, D width; embeddings are (B, D), of any two widths.
+
+Each is a scalar, without its weight in a job's sum. Memory and time grow with B².
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_DISTANCE_EPSILON = 1e-12
+_SIMILARITY_EPSILON = 1e-7
+
+
+def relational(student: Tensor, teacher: Tensor, *, distance_weight: float, angle_weight: float) -> Tensor:
+    """Huber losses of the batch's pairwise distances, in units of their mean, and of the angles of its triplets.
+
+    Park et al., 2019, arXiv:1904.05068.
+    """
+    distances = functional.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    angles = functional.smooth_l1_loss(_angles(student), _angles(teacher))
+    return distance_weight * distances + angle_weight * angles
+
+
+def _relative_distances(embeddings: Tensor) -> Tensor:
+    """(B, B), 0 on the diagonal."""
+    squares = embeddings.square().sum(dim=1)
+    squared = squares.unsqueeze(0) + squares.unsqueeze(1) - 2 * embeddings @ embeddings.T
+    diagonal = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    # A root has no finite slope at 0, where the diagonal is.
+    distances = squared.clamp(min=_DISTANCE_EPSILON).sqrt().masked_fill(diagonal, 0)
+    return distances / distances[distances > 0].mean()
+
+
+def _angles(embeddings: Tensor) -> Tensor:
+    """(B, B, B): cosine of the angle at the first sample between the second and the third."""
+    directions = functional.normalize(embeddings.unsqueeze(0) - embeddings.unsqueeze(1), dim=2)
+    return torch.bmm(directions, directions.transpose(1, 2))
+
+
+def probabilistic(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over pairs of the KL divergence of the cosine similarities, each row as a distribution.
+
+    PKT: Passalis, Tefas, 2018, arXiv:1803.10837.
+    """
+    ours, theirs = _similarity_distribution(student), _similarity_distribution(teacher)
+    return (theirs * ((theirs + _SIMILARITY_EPSILON) / (ours + _SIMILARITY_EPSILON)).log()).mean()
+
+
+def _similarity_distribution(embeddings: Tensor) -> Tensor:
+    lengths: Tensor = embeddings.norm(dim=1, keepdim=True)
+    unit = embeddings / (lengths + _SIMILARITY_EPSILON)
+    similarities = (unit @ unit.T + 1) / 2
+    return similarities / similarities.sum(dim=1, keepdim=True)
+
+
+def congruence(student: Tensor, teacher: Tensor) -> Tensor:
+    """``Σ_d |Δ_i| |Δ_(i+1)|`` of consecutive samples' differences Δ to the teacher, their mean; embeddings of one width.
+
+    Correlation congruence (Peng et al., 2019, arXiv:1904.01802), in the form of the public reference code.
+    """
+    difference = (student - teacher).abs()
+    return (difference[:-1] * difference[1:]).sum(dim=1).mean()

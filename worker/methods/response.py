@@ -1,0 +1,102 @@
+"""Losses on the networks' outputs. B batch, C classes, τ temperature.
+
+Each is a scalar from student logits (B, C) and teacher logits (B, C), the batch's mean, without its weight in a job's sum.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# The published code adds it to a standard deviation, so that logits that are all alike stay finite.
+_STD_EPSILON = 1e-7
+_COSINE_EPSILON = 1e-8
+
+
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """``τ² · KL(p_t ‖ p_s)``, batch mean, wholly in log space, so that a probability of 0 costs nothing and breaks nothing.
+
+    Two traps of public code are avoided: the sum over classes is averaged over the batch alone (``reduction="mean"`` would
+    divide by C as well), and the τ² that keeps the gradient's size independent of τ is there.
+    """
+    student = functional.log_softmax(student_logits / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
+    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """``τ² · H(p_t, p_s)``, batch mean: the KL divergence and the teacher's entropy, with the same gradient."""
+    student = functional.log_softmax(student_logits / temperature, dim=-1)
+    teacher = functional.softmax(teacher_logits / temperature, dim=-1)
+    return -(teacher * student).sum(dim=-1).mean() * temperature**2
+
+
+def decoupled(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """``τ² · (α · target-class KL + β · non-target KL)`` with labels (B,) (Zhao et al., 2022, arXiv:2203.08679).
+
+    In log space: the published code takes the log of a masked softmax, which underflows where a network is certain.
+    """
+    is_target = functional.one_hot(labels, student_logits.shape[-1]).bool()
+    student = functional.log_softmax(student_logits / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
+    target = functional.kl_div(
+        _target_or_not(student, is_target), _target_or_not(teacher, is_target), reduction="batchmean", log_target=True
+    )
+    student_others, teacher_others = (_among_others(log_p, is_target) for log_p in (student, teacher))
+    others = (teacher_others.exp() * (teacher_others - student_others)).masked_fill(is_target, 0).sum(dim=-1).mean()
+    return (alpha * target + beta * others) * temperature**2
+
+
+def _target_or_not(log_p: Tensor, is_target: Tensor) -> Tensor:
+    """(B, 2): log-probability of the target class, and of all others together."""
+    others = log_p.masked_fill(is_target, -torch.inf).logsumexp(dim=-1)
+    return torch.stack([log_p[is_target], others], dim=-1)
+
+
+def _among_others(log_p: Tensor, is_target: Tensor) -> Tensor:
+    """(B, C): log-probabilities of the other classes among themselves; 0, to be left out, at the target."""
+    masked = log_p.masked_fill(is_target, -torch.inf)
+    return (masked - masked.logsumexp(dim=-1, keepdim=True)).masked_fill(is_target, 0)
+
+
+def correlation(student_logits: Tensor, teacher_logits: Tensor, *, beta: float, gamma: float, temperature: float) -> Tensor:
+    """``τ² · (β · (1 − ρ over each sample's classes) + γ · (1 − ρ over each class's samples))``, ρ Pearson's correlation.
+
+    DIST: Huang et al., 2022, arXiv:2205.10536.
+    """
+    student = functional.softmax(student_logits / temperature, dim=-1)
+    teacher = functional.softmax(teacher_logits / temperature, dim=-1)
+    by_sample, by_class = _pearson(student, teacher).mean(), _pearson(student.T, teacher.T).mean()
+    return (beta * (1 - by_sample) + gamma * (1 - by_class)) * temperature**2
+
+
+def _pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Correlation of the rows of two (N, M): (N,)."""
+    first, second = (rows - rows.mean(dim=-1, keepdim=True) for rows in (first, second))
+    lengths: Tensor = first.norm(dim=-1) * second.norm(dim=-1)
+    return (first * second).sum(dim=-1) / (lengths + _COSINE_EPSILON)
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Each sample's logits (B, C) with mean 0 and (unbiased) standard deviation 1 (Sun et al., 2024, arXiv:2403.01427)."""
+    return (logits - logits.mean(dim=-1, keepdim=True)) / (logits.std(dim=-1, keepdim=True) + _STD_EPSILON)
+
+
+def one_for_all(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, epsilon: float, temperature: float) -> Tensor:
+    """``−Σ ((p_t + y)^ε − y) · log p_s``, y one-hot (Hao et al., 2023, arXiv:2310.19444): made for unlike architectures."""
+    target = functional.one_hot(labels, student_logits.shape[-1]).to(student_logits.dtype)
+    student = functional.log_softmax(student_logits / temperature, dim=-1)
+    teacher = functional.softmax(teacher_logits / temperature, dim=-1)
+    return -(((teacher + target) ** epsilon - target) * student).sum(dim=-1).mean()
+
+
+def virtual_teacher(student_logits: Tensor, labels: Tensor, *, correct_probability: float, temperature: float) -> Tensor:
+    """``τ² · KL(p_v ‖ p_s)`` to a teacher that does not exist: it gives the label ``correct_probability``, the rest evenly.
+
+    Both are softened at τ, as if the virtual teacher's probabilities were logits. Yuan et al., 2020, arXiv:1909.11723.
+    """
+    num_classes = student_logits.shape[-1]
+    rest = (1 - correct_probability) / (num_classes - 1)
+    virtual = torch.full_like(student_logits, rest).scatter(1, labels.unsqueeze(1), correct_probability)
+    return kl_divergence(student_logits, virtual, temperature=temperature)

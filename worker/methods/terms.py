@@ -1,0 +1,385 @@
+"""From a method of the spec to the loss that a training minimises. ``TERMS`` has one entry for each name in ``METHODS``.
+
+B batch, C classes or channels, H height, W width, D width of a vector. A term is a scalar of one :class:`Step`, the method's own
+loss without its weights; one with weights or memory of its own is a module, trained and checkpointed with the student.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from service.spec.methods import (
+    AttentionTransfer,
+    ContrastiveDistillation,
+    CorrelationCongruence,
+    CorrelationDistillation,
+    DecoupledDistillation,
+    FitNet,
+    KnowledgeReview,
+    Labels,
+    LogitStandardization,
+    OneForAll,
+    RelationalDistillation,
+    SoftTargets,
+    TeacherFree,
+    VariationalInformation,
+)
+from worker.methods import feature, relation, response
+from worker.methods.crd import ContrastiveMemory
+from worker.methods.labels import label_loss
+from worker.methods.layers import Pairs, UnfitLayers
+from worker.methods.review import KnowledgeReview as ReviewModule
+from worker.methods.soft_targets import soft_targets
+from worker.methods.step import Step
+
+Loss = Callable[[Step], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a term is built for."""
+
+    num_classes: int
+    labels: Tensor
+    """(N,), of the training split."""
+    pairs: Pairs
+    student_shapes: Mapping[str, torch.Size]
+    """By layer, without the batch."""
+    teacher_shapes: Mapping[str, torch.Size]
+
+    def shape_pairs(self) -> list[tuple[torch.Size, torch.Size]]:
+        """The compared layers' shapes, the student's first."""
+        ours, theirs = self.pairs.student, self.pairs.teacher
+        return [(self.student_shapes[one], self.teacher_shapes[other]) for one, other in zip(ours, theirs, strict=True)]
+
+
+class Objective(nn.Module):
+    """The weighted sum of a spec's terms, on outputs in float32 at least."""
+
+    def __init__(self, terms: Sequence[tuple[Any, Loss]]) -> None:
+        super().__init__()
+        self._terms = terms
+        self.modules_of_terms = nn.ModuleList(loss for _, loss in terms if isinstance(loss, nn.Module))
+
+    def forward(self, step: Step) -> Tensor:
+        total: Tensor | None = None
+        for spec, loss in self._terms:
+            value = _weighted(spec, loss, step)
+            total = value if total is None else total + value
+        assert total is not None
+        return total
+
+
+def build_term(spec: Any, setting: Setting) -> Loss:
+    """One term of the spec. Raises UnfitLayers."""
+    return _labels(spec, setting) if isinstance(spec, Labels) else TERMS[spec.name](spec, setting)
+
+
+def _weighted(spec: Any, loss: Loss, step: Step) -> Tensor:
+    value = loss(step)
+    weight = spec.weight
+    warmup = getattr(spec, "warmup_epochs", 0.0)
+    if warmup > 0:
+        weight *= min(1.0, step.epoch / warmup)
+    if weight != 1:
+        value = weight * value
+    # The soft targets share their weight out by themselves.
+    label_weight = 0.0 if isinstance(spec, SoftTargets | Labels) else spec.label_weight
+    return value + label_weight * label_loss(step.student.logits, step.labels) if label_weight else value
+
+
+# ------------------------------------------------------------ outputs
+
+
+def _labels(spec: Labels, setting: Setting) -> Loss:
+    return lambda step: label_loss(step.student.logits, step.labels)
+
+
+def _soft_targets(spec: SoftTargets, setting: Setting) -> Loss:
+    return lambda step: soft_targets(spec, step.student.logits, step.taught.logits, step.labels)
+
+
+def _dkd(spec: DecoupledDistillation, setting: Setting) -> Loss:
+    return lambda step: response.decoupled(
+        step.student.logits,
+        step.taught.logits,
+        step.labels,
+        alpha=spec.alpha,
+        beta=spec.beta,
+        temperature=spec.temperature,
+    )
+
+
+def _dist(spec: CorrelationDistillation, setting: Setting) -> Loss:
+    return lambda step: response.correlation(
+        step.student.logits, step.taught.logits, beta=spec.beta, gamma=spec.gamma, temperature=spec.temperature
+    )
+
+
+def _logit_standardization(spec: LogitStandardization, setting: Setting) -> Loss:
+    def loss(step: Step) -> Tensor:
+        ours, theirs = response.standardized(step.student.logits), response.standardized(step.taught.logits)
+        match spec.loss:
+            case "kl":
+                return response.kl_divergence(ours, theirs, temperature=spec.temperature)
+            case "dkd":
+                return response.decoupled(ours, theirs, step.labels, alpha=1.0, beta=8.0, temperature=spec.temperature)
+            case "dist":
+                return response.correlation(ours, theirs, beta=1.0, gamma=1.0, temperature=spec.temperature)
+
+    return loss
+
+
+def _teacher_free(spec: TeacherFree, setting: Setting) -> Loss:
+    return lambda step: response.virtual_teacher(
+        step.student.logits, step.labels, correct_probability=spec.correct_probability, temperature=spec.temperature
+    )
+
+
+class _Exits(nn.Module):
+    """OFA: the student's own output, and an exit at each of its stages."""
+
+    def __init__(self, spec: OneForAll, setting: Setting) -> None:
+        super().__init__()
+        self._spec, self._layers = spec, setting.pairs.student
+        self.exits = nn.ModuleList(nn.Linear(setting.student_shapes[layer][0], setting.num_classes) for layer in self._layers)
+
+    def forward(self, step: Step) -> Tensor:
+        taught = step.taught.logits
+        logits = [step.student.logits]
+        logits += [out(pooled(step.student.features[layer])) for out, layer in zip(self.exits, self._layers, strict=True)]
+        epsilon, temperature = self._spec.epsilon, self._spec.temperature
+        losses = [response.one_for_all(each, taught, step.labels, epsilon=epsilon, temperature=temperature) for each in logits]
+        return torch.stack(losses).sum()
+
+
+# ------------------------------------------------------------ features
+
+
+def _fitnet(spec: FitNet, setting: Setting) -> Loss:
+    regressors = nn.ModuleList(Regressor(ours, theirs) for ours, theirs in setting.shape_pairs())
+    return _Through(regressors, setting.pairs, feature.hint)
+
+
+def _attention_transfer(spec: AttentionTransfer, setting: Setting) -> Loss:
+    _need_maps(spec.name, setting)
+    return _over_layers(setting, lambda ours, theirs: feature.attention(*one_size(ours, theirs), power=spec.power))
+
+
+def _similarity_preserving(spec: Any, setting: Setting) -> Loss:
+    return _over_layers(setting, feature.similarity)
+
+
+def _nst(spec: Any, setting: Setting) -> Loss:
+    _need_maps(spec.name, setting)
+    return _over_layers(setting, lambda ours, theirs: feature.neuron_selectivity(*one_size(ours, theirs)))
+
+
+class _Variational(nn.Module):
+    def __init__(self, spec: VariationalInformation, setting: Setting) -> None:
+        super().__init__()
+        self._pairs = setting.pairs
+        self.regressors = nn.ModuleList(
+            feature.VariationalRegressor(
+                _channels(ours),
+                _channels(theirs),
+                initial_variance=spec.initial_variance,
+                spatial=_is_map(ours) and _is_map(theirs),
+            )
+            for ours, theirs in setting.shape_pairs()
+        )
+
+    def forward(self, step: Step) -> Tensor:
+        losses = [
+            regressor(*one_size(ours, theirs))
+            for regressor, (ours, theirs) in zip(self.regressors, _features(step, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+class _Review(nn.Module):
+    def __init__(self, spec: KnowledgeReview, setting: Setting) -> None:
+        super().__init__()
+        _need_maps(spec.name, setting)
+        self._pairs = setting.pairs
+        ours, theirs = zip(*setting.shape_pairs(), strict=True)
+        self.review = ReviewModule(ours, theirs, width=spec.width)
+
+    def forward(self, step: Step) -> Tensor:
+        ours, theirs = zip(*_features(step, self._pairs), strict=True)
+        loss: Tensor = self.review(ours, theirs)
+        return loss
+
+
+class Regressor(nn.Module):
+    """From one layer's shape to another's: a 1x1 convolution for maps, brought to one size first, else linear."""
+
+    def __init__(self, student: torch.Size, teacher: torch.Size) -> None:
+        super().__init__()
+        self._target = teacher
+        if _is_map(student) and _is_map(teacher):
+            self.map: nn.Module = nn.Sequential(
+                nn.Conv2d(student[0], teacher[0], 1, bias=False), nn.BatchNorm2d(teacher[0]), nn.ReLU()
+            )
+        elif len(student) == len(teacher) and student[:-1] == teacher[:-1]:  # vectors, or one for each token
+            self.map = nn.Linear(student[-1], teacher[-1])
+        else:
+            raise UnfitLayers(f"layers of shape {tuple(student)} and {tuple(teacher)} cannot be compared: name others in layers")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, *student) to (B, *teacher)."""
+        if _is_map(self._target) and features.shape[-2:] != self._target[-2:]:
+            features = resized(features, self._target[-2:])
+        mapped: Tensor = self.map(features)
+        return mapped
+
+
+# ------------------------------------------------------------ relations
+
+
+def _rkd(spec: RelationalDistillation, setting: Setting) -> Loss:
+    return _over_layers(
+        setting,
+        lambda ours, theirs: relation.relational(
+            pooled(ours), pooled(theirs), distance_weight=spec.distance_weight, angle_weight=spec.angle_weight
+        ),
+    )
+
+
+def _pkt(spec: Any, setting: Setting) -> Loss:
+    return _over_layers(setting, lambda ours, theirs: relation.probabilistic(pooled(ours), pooled(theirs)))
+
+
+class _Congruence(nn.Module):
+    def __init__(self, spec: CorrelationCongruence, setting: Setting) -> None:
+        super().__init__()
+        self._pairs = setting.pairs
+        shapes = setting.shape_pairs()
+        self.student = nn.ModuleList(nn.Linear(_channels(ours), spec.dimension) for ours, _ in shapes)
+        self.teacher = nn.ModuleList(nn.Linear(_channels(theirs), spec.dimension) for _, theirs in shapes)
+
+    def forward(self, step: Step) -> Tensor:
+        losses = [
+            relation.congruence(student(pooled(ours)), teacher(pooled(theirs)))
+            for student, teacher, (ours, theirs) in zip(self.student, self.teacher, _features(step, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+class _Contrast(nn.Module):
+    def __init__(self, spec: ContrastiveDistillation, setting: Setting) -> None:
+        super().__init__()
+        self._pairs = setting.pairs
+        self.memories = nn.ModuleList(
+            ContrastiveMemory(
+                _channels(ours),
+                _channels(theirs),
+                labels=setting.labels,
+                dimension=spec.dimension,
+                num_negatives=spec.negatives,
+                temperature=spec.temperature,
+                momentum=spec.momentum,
+            )
+            for ours, theirs in setting.shape_pairs()
+        )
+
+    def forward(self, step: Step) -> Tensor:
+        losses = [
+            memory(pooled(ours), pooled(theirs), step.indices)
+            for memory, (ours, theirs) in zip(self.memories, _features(step, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+# ------------------------------------------------------------ what they share
+
+
+class _Through(nn.Module):
+    """A loss on the student's layers behind a regressor each."""
+
+    def __init__(self, regressors: nn.ModuleList, pairs: Pairs, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.regressors, self._pairs, self._loss = regressors, pairs, loss
+
+    def forward(self, step: Step) -> Tensor:
+        losses = [
+            self._loss(regressor(ours), theirs)
+            for regressor, (ours, theirs) in zip(self.regressors, _features(step, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+def _over_layers(setting: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    pairs = setting.pairs
+    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in _features(step, pairs)]).sum()
+
+
+def _features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+    ours, theirs = step.student.features, step.taught.features
+    return [(ours[one], theirs[other]) for one, other in zip(pairs.student, pairs.teacher, strict=True)]
+
+
+def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (B, C, H, W), the larger averaged down to the smaller's size; vectors as they are."""
+    if first.dim() != 4 or second.dim() != 4 or first.shape[-2:] == second.shape[-2:]:
+        return first, second
+    size = torch.Size(min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True))
+    return resized(first, size), resized(second, size)
+
+
+def resized(maps: Tensor, size: torch.Size) -> Tensor:
+    """Maps (B, C, H, W) of another size: averages where it is smaller, the nearest pixels where it is larger."""
+    if maps.shape[-2:] == size:
+        return maps
+    if size[0] <= maps.shape[-2] and size[1] <= maps.shape[-1]:
+        return functional.adaptive_avg_pool2d(maps, (size[0], size[1]))
+    return functional.interpolate(maps, (size[0], size[1]), mode="nearest")
+
+
+def pooled(features: Tensor) -> Tensor:
+    """A vector (B, C) for each sample: the mean of maps (B, C, H, W) over their pixels, of tokens (B, L, D) over the tokens."""
+    if features.dim() == 4:
+        return features.mean(dim=(2, 3))
+    return features.mean(dim=1) if features.dim() == 3 else features.flatten(1)
+
+
+def _is_map(shape: torch.Size) -> bool:
+    return len(shape) == 3
+
+
+def _channels(shape: torch.Size) -> int:
+    """Width of what :func:`pooled` makes of it."""
+    return shape[0] if len(shape) != 2 else shape[1]
+
+
+def _need_maps(name: str, setting: Setting) -> None:
+    for ours, theirs in setting.shape_pairs():
+        if not (_is_map(ours) and _is_map(theirs)):
+            raise UnfitLayers(
+                f"{name} compares maps (channels, height, width), and these layers have shape {tuple(ours)} and {tuple(theirs)}: "
+                "name others in layers"
+            )
+
+
+TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
+    "soft-targets": _soft_targets,
+    "dkd": _dkd,
+    "dist": _dist,
+    "logit-standardization": _logit_standardization,
+    "ofa": _Exits,
+    "teacher-free": _teacher_free,
+    "fitnet": _fitnet,
+    "attention-transfer": _attention_transfer,
+    "similarity-preserving": _similarity_preserving,
+    "nst": _nst,
+    "vid": _Variational,
+    "review": _Review,
+    "rkd": _rkd,
+    "pkt": _pkt,
+    "correlation-congruence": _Congruence,
+    "crd": _Contrast,
+}

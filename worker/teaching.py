@@ -1,0 +1,136 @@
+"""How a student is taught: its objective, the layers that the objective looks at, and the teacher's outputs for each sample.
+
+The teacher is asked once about the whole training split where its answers fit into memory; what is too large, inner layers of
+large datasets, is asked for batch by batch. N samples, B batch, C classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.evaluation import in_eval_mode
+from worker.methods import (
+    Objective,
+    Pairs,
+    Setting,
+    Step,
+    Tap,
+    build_term,
+    label_loss,
+    layers_of,
+    shapes_of,
+    terms_of,
+)
+from worker.samples import Samples
+
+_BATCH = 256
+ASK_ONCE_BYTES = 512 * 2**20
+"""Features above this size in all are computed in each step instead."""
+
+TeacherFeatures = Callable[[Tensor], Mapping[str, Tensor]]
+"""From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a training minimises, and what of the two networks it looks at."""
+
+    objective: Callable[[Step], Tensor]
+    student_layers: tuple[str, ...] = ()
+    teacher_features: TeacherFeatures = field(default=lambda indices: {})
+
+
+def labels_only(step: Step) -> Tensor:
+    """The objective of a network that has no teacher."""
+    return label_loss(step.student.logits, step.labels)
+
+
+LABELS_ONLY = Teaching(labels_only)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method looks at in these two networks, found before either is trained."""
+
+    method: Any
+    pairs: tuple[Pairs, ...]
+    """By term."""
+    student_shapes: Mapping[str, torch.Size]
+    teacher_shapes: Mapping[str, torch.Size]
+
+    @property
+    def student_layers(self) -> tuple[str, ...]:
+        return tuple(self.student_shapes)
+
+    @property
+    def teacher_layers(self) -> tuple[str, ...]:
+        return tuple(self.teacher_shapes)
+
+    def objective(self, *, num_classes: int, labels: Tensor) -> Objective:
+        """The method's objective; its own weights come from torch's global generator. ``labels`` (N,) are the training split's.
+
+        Raises:
+            UnfitLayers: the method cannot compare these layers.
+        """
+        terms = []
+        for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
+            setting = Setting(num_classes, labels, pairs, self.student_shapes, self.teacher_shapes)
+            terms.append((term, build_term(term, setting)))
+        return Objective(terms)
+
+
+def plan(method: Any, *, student: nn.Module, teacher: nn.Module, images: Tensor) -> Plan:
+    """Finds the layers and, on a few images (B, C, H, W), their shapes.
+
+    Raises:
+        UnknownLayer: a layer that the spec names is not there.
+        UnfitLayers: a network offers no layers and the spec names none.
+    """
+    pairs = tuple(layers_of(term, student=student, teacher=teacher) for term in terms_of(method))
+    student_layers = list(dict.fromkeys(path for pair in pairs for path in pair.student))
+    teacher_layers = list(dict.fromkeys(path for pair in pairs for path in pair.teacher))
+    return Plan(
+        method,
+        pairs,
+        shapes_of(student, student_layers, images) if student_layers else {},
+        shapes_of(teacher, teacher_layers, images) if teacher_layers else {},
+    )
+
+
+def ask(
+    teacher: nn.Module, samples: Samples, layers: Mapping[str, torch.Size], *, after_batch: Callable[[int], None]
+) -> tuple[Tensor, TeacherFeatures]:
+    """The teacher's logits (N, C) for all samples, in float32, and its features.
+
+    ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``after_batch``
+    is told how many samples are done, and may raise, to end it.
+    """
+    num_bytes = 4 * len(samples) * sum(shape.numel() for shape in layers.values())
+    kept = layers if num_bytes <= ASK_ONCE_BYTES else {}
+    logits: list[Tensor] = []
+    features: dict[str, list[Tensor]] = {path: [] for path in kept}
+    with in_eval_mode(teacher), Tap(teacher, list(kept)) as tap:
+        for start in range(0, len(samples), _BATCH):
+            outputs = tap(samples.images_from(start, _BATCH))
+            logits.append(outputs.logits.to(torch.float32))
+            for path, pieces in features.items():
+                pieces.append(outputs.features[path].to(torch.float32))
+            after_batch(min(start + _BATCH, len(samples)))
+    whole = {path: torch.cat(pieces) for path, pieces in features.items()}
+    if kept == layers:
+        return torch.cat(logits), lambda indices: {path: each.index_select(0, indices) for path, each in whole.items()}
+    return torch.cat(logits), _asking(teacher, samples, list(layers))
+
+
+def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
+    tap = Tap(teacher, layers)
+
+    def features(indices: Tensor) -> Mapping[str, Tensor]:
+        images, _, _ = samples.batch(indices)
+        with in_eval_mode(teacher):
+            return tap(images).features
+
+    return features
