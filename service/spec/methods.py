@@ -15,6 +15,7 @@ class SoftTargets(StrictModel):
     """The teacher's outputs are the student's targets."""
 
     name: Literal["soft-targets"] = "soft-targets"
+    """Which method this is."""
     temperature: Annotated[float, Field(gt=0, le=1000)] = 4.0
     """τ, by which both networks' logits are divided. Above 1 it shows what the teacher holds likely beside its first choice."""
     divergence: Literal["kl", "cross-entropy", "mse"] = "kl"
