@@ -1,10 +1,15 @@
 """Unpacking an uploaded zip or tar: nothing leaves the folder, no links, no bombs.
 
-What an archive says of its sizes is not believed: bytes are counted as they come out.
+What an archive says of its sizes is not believed: bytes are counted as they come out, those that are left out as well.
 """
 
+import bz2
+import errno
+import gzip
+import lzma
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +25,16 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
 _LEAST_ALLOWANCE_BYTES = 64 * 2**20
 _MAX_RATIO = 20
 """Weights hardly shrink; what unpacks to more than this times its size is a bomb."""
+_MAX_NAME_CHARACTERS = 500
+_ENTRIES_PER_FILE = 10
+"""Folders and hidden files that may come with each file."""
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+# zipfile and tarfile check little of what they read: a name's encoding, a date or a place is found wrong by whatever uses it.
+# A password and an unknown compression are a RuntimeError and a NotImplementedError.
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    ValueError, LookupError, ArithmeticError, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,24 +54,24 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
         InvalidFile: it is no archive, is damaged, or holds what must not be.
     """
     members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
-    allowance = min(limits.max_bytes, max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * archive.stat().st_size))
+    allowance = left = min(limits.max_bytes, max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * archive.stat().st_size))
     written: list[Path] = []
     try:
-        for name, source in members(archive):
-            relative = _safe_path(name, filename)
-            if relative is None:
-                continue
-            if len(written) >= limits.max_files:
+        for number, (name, source) in enumerate(members(archive, filename, allowance)):
+            if len(written) >= limits.max_files or number >= limits.max_files * _ENTRIES_PER_FILE:
                 raise InvalidFile(f"{filename!r} holds more than {limits.max_files} files; pack the model's own folder alone")
+            relative = None if source is None else _safe_path(name, filename)
+            if source is None or relative is None:
+                continue
             target = folder / relative
-            if target.exists():
+            if target.exists() or any((folder / parent).is_file() for parent in relative.parents):
                 raise InvalidFile(f"{filename!r} holds {name!r:.200} twice")
             target.parent.mkdir(parents=True, exist_ok=True)
-            allowance -= _copy(source, target, allowance=allowance, filename=filename)
+            left -= _copy(source, target, allowance=left, filename=filename)
             written.append(relative)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        # zipfile reports an unknown compression or a password by the last two, gzip and bz2 damage by an OSError of their own.
-        if isinstance(error, OSError) and error.errno is not None:
+    except (*_DAMAGE, OSError) as error:
+        # gzip and bz2 report damage by an OSError without a number, zipfile leaves a place before the file's start to the kernel.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise
         raise InvalidFile(f"{filename!r} is no zip or tar, or it is damaged: {error}") from error
     if not written:
@@ -68,34 +83,73 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
     return folder, written
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+_Members = Iterator[tuple[str, IO[bytes] | None]]
+"""Name and content of each member; a folder has none."""
+
+
+def _zip_members(archive: Path, filename: str, allowance: int) -> _Members:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.is_dir():
+                yield member.filename, None
                 continue
             if kind not in {0, stat.S_IFREG}:
-                raise InvalidFile(f"{member.filename!r:.200} is a link or a device; pack plain files alone")
+                raise InvalidFile(f"{filename!r} holds {member.filename!r:.200}, a link or a device; pack plain files alone")
             with opened.open(member) as source:
                 yield member.filename, source
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            if member.isdir():
-                continue
-            source = opened.extractfile(member) if member.isreg() else None
-            if source is None:
-                raise InvalidFile(f"{member.name!r:.200} is a link or a device; pack plain files alone")
-            with source:
-                yield member.name, source
+def _tar_members(archive: Path, filename: str, allowance: int) -> _Members:
+    with archive.open("rb") as raw:
+        start = raw.read(max(map(len, _OPENERS)))
+        raw.seek(0)
+        opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+        plain = _Metered(raw if opener is None else opener(raw), allowance, filename)  # type: ignore[operator]
+        with tarfile.open(fileobj=plain, mode="r:") as opened:  # type: ignore[call-overload]
+            for member in opened:
+                if member.isdir():
+                    yield member.name, None
+                    continue
+                source = opened.extractfile(member) if member.isreg() else None
+                if source is None:
+                    raise InvalidFile(f"{filename!r} holds {member.name!r:.200}, a link or a device; pack plain files alone")
+                with source:
+                    yield member.name, source
+
+
+class _Metered:
+    """A tar, decompressed as it is read. tarfile reads a header of any size into memory, and passes over what is skipped."""
+
+    def __init__(self, file: IO[bytes], allowance: int, filename: str) -> None:
+        self._file = file
+        self._allowance = allowance
+        self._filename = filename
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK_BYTES:
+            raise InvalidFile(f"{self._filename!r} holds a header of {size} bytes; that is refused")
+        self._pay(self.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, position: int) -> None:
+        self._pay(position)
+        self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _pay(self, position: int) -> None:
+        if position > self._allowance:
+            raise InvalidFile(f"{self._filename!r} unpacks to far more than its own size; that is refused")
 
 
 def _safe_path(name: str, filename: str) -> Path | None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts:
         raise InvalidFile(f"{filename!r} holds {name!r:.200}, a path that leads out of it")
+    if len(name) > _MAX_NAME_CHARACTERS:
+        raise InvalidFile(f"{filename!r} holds {name!r:.200}…, a path of {len(name)} characters")
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return None
     if not parts or not all(_PART.fullmatch(part) for part in parts):

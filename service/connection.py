@@ -41,7 +41,7 @@ def find_connection(*, url: str | None = None, api_key: str | None = None) -> Co
     A key from the file is used for the file's own address only: it is not sent to another one.
 
     Raises:
-        NoConnection: neither arguments nor environment name an address, and no service of this machine left a file.
+        NoConnection: neither arguments nor environment name an address, and no service of this machine left a whole file.
     """
     settings = ClientSettings()
     url = (url or settings.url).rstrip("/")
@@ -52,8 +52,14 @@ def find_connection(*, url: str | None = None, api_key: str | None = None) -> Co
     if left is not None and url in ("", left.url):
         return Connection(url=left.url, api_key=api_key or left.api_key)
     if not url:
+        file = settings.home / CONNECTION_FILE
+        if file.exists():
+            raise NoConnection(
+                f"no service is known: {file} is damaged and STILLHOUSE_URL is not set. "
+                "The next start writes the file anew: end a running stillhouse up, then start it again"
+            )
         raise NoConnection(
-            f"no service is known: {settings.home / CONNECTION_FILE} is not there and STILLHOUSE_URL is not set. "
+            f"no service is known: {file} is not there and STILLHOUSE_URL is not set. "
             "Start one on this machine with: stillhouse up"
         )
     return Connection(url=url, api_key=api_key)

@@ -1,7 +1,8 @@
 """The error tree: one class, one stable ``code`` and one HTTP status for each thing that can go wrong.
 
     StillhouseError
-     ├── InvalidSpec          422 invalid_spec          carries every fault at once
+     ├── InvalidInput         422 invalid_input         parameters, a form or a body; carries every fault at once
+     │    └── InvalidSpec     422 invalid_spec          the same of a job spec
      ├── InvalidFile          422 invalid_file          an upload that cannot be used, and where it breaks
      ├── InvalidRequest       400 invalid_request
      ├── Unauthenticated      401 unauthenticated
@@ -13,6 +14,7 @@
      ├── IdempotencyMismatch  422 idempotency_mismatch
      ├── PreconditionFailed   412 precondition_failed
      ├── TooLarge             413 body_too_large
+     ├── UnsupportedMediaType 415 unsupported_media_type
      ├── RangeNotSatisfiable  416 range_not_satisfiable
      ├── TooManyRequests      429 too_many_requests
      └── Unavailable          503 unavailable           database or Redis is away
@@ -23,14 +25,18 @@ A job that fails does not raise here: it records a :class:`JobFailure` with a co
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 
 class Fault(BaseModel):
-    """One thing wrong with a spec: a JSON Pointer (RFC 6901) and what would be allowed there."""
+    """One thing wrong with what was sent: where, and what would be allowed there."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     pointer: str
+    """JSON Pointer (RFC 6901) into the body; ``query:NAME``, ``header:NAME`` or ``path:NAME`` for a parameter."""
     message: str
+    """What is wrong there and what would be allowed."""
 
 
 class StillhouseError(Exception):
@@ -47,8 +53,8 @@ class StillhouseError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-class InvalidSpec(StillhouseError):
-    code, status = "invalid_spec", 422
+class InvalidInput(StillhouseError):
+    code, status = "invalid_input", 422
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(
@@ -56,6 +62,10 @@ class InvalidSpec(StillhouseError):
             param=faults[0].pointer if faults else None,
         )
         self.faults = list(faults)
+
+
+class InvalidSpec(InvalidInput):
+    code = "invalid_spec"
 
 
 class InvalidFile(StillhouseError):
@@ -102,6 +112,10 @@ class TooLarge(StillhouseError):
     code, status = "body_too_large", 413
 
 
+class UnsupportedMediaType(StillhouseError):
+    code, status = "unsupported_media_type", 415
+
+
 class RangeNotSatisfiable(StillhouseError):
     code, status = "range_not_satisfiable", 416
 
@@ -133,7 +147,13 @@ FAILURE_CODES: dict[str, str] = {
 class JobFailure(BaseModel):
     """Why a job failed, as its ``error`` field: a code of ``FAILURE_CODES``, what happened, what to change."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     code: str
+    """A word for programs, such as ``non_finite_loss``, ``out_of_memory`` or ``worker_lost``."""
     message: str
+    """What happened, for people."""
     hint: str | None = None
+    """What to change, where that is known."""
     details: dict[str, Any] = {}
+    """More of the same for programs, by code."""

@@ -4,6 +4,7 @@ No torch: the worker, which builds the network, is the last judge of it. Nothing
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,19 @@ OWN_MODEL_TYPE = "stillhouse"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIG, _LABELS, _PREPROCESSOR = "config.json", "labels.json", "preprocessor_config.json"
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".h5", ".msgpack"}
+_WHY_NO_PICKLES = (
+    "such files can run code when they are read, and are never loaded. Save the model again with "
+    "model.save_pretrained(folder, safe_serialization=True), or its state with safetensors.torch.save_file"
+)
+_HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR}"
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
 _MAX_CLASSES = 1_000_000
 # Fields that would fetch code or weights, or load them in another form.
 _REFUSED_FIELDS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation"}
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What JSON can write in a string and PostgreSQL cannot hold: NUL, half a surrogate pair."""
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
@@ -56,14 +64,19 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     return info
 
 
+def refuse_loose_weights(filename: str) -> None:
+    """Raises InvalidFile for a file of weights that was sent as it is, told by its name, with how to make an archive of it."""
+    suffix = Path(filename).suffix.lower()
+    if suffix in _PICKLES:
+        raise InvalidFile(f"{filename!r}: {_WHY_NO_PICKLES}, and {_HOW_TO_PACK}")
+    if suffix == ".safetensors":
+        raise InvalidFile(f"{filename!r} holds the weights alone, which do not say what network they are of: {_HOW_TO_PACK}")
+
+
 def _refuse_unsafe(files: Sequence[Path]) -> None:
     pickles = [path.as_posix() for path in files if path.suffix.lower() in _PICKLES]
     if pickles:
-        raise InvalidFile(
-            f"{', '.join(pickles[:5])}: such files can run code when they are read, and are never loaded. Save the model again "
-            "with model.save_pretrained(folder, safe_serialization=True), or its state with safetensors.torch.save_file, and "
-            "leave the old file out"
-        )
+        raise InvalidFile(f"{', '.join(pickles[:5])}: {_WHY_NO_PICKLES}, and leave the old file out")
     others = [path.as_posix() for path in files if path.suffix.lower() not in _HARMLESS]
     if others:
         allowed = ", ".join(sorted(suffix for suffix in _HARMLESS if suffix))
@@ -156,7 +169,7 @@ def _shards(folder: Path, names: set[str]) -> list[str]:
 def _names(found: Any, place: str) -> list[str]:
     if not isinstance(found, list) or not 1 <= len(found) <= _MAX_CLASSES:
         raise InvalidFile(f"{place} is not a list of class names")
-    if not all(isinstance(name, str) and name and "\0" not in name for name in found):
+    if not all(isinstance(name, str) and name and not _UNSTORABLE.search(name) for name in found):
         raise InvalidFile(f"{place} does not name every class from 0 on")
     if len(set(found)) != len(found):
         raise InvalidFile(f"{place} names a class twice")

@@ -14,7 +14,7 @@ from service.errors import Conflict, NotFound
 from service.ids import new_id
 from service.jobs import StoredFile
 from service.lifecycle import FINAL
-from service.model_folder import inspect_folder
+from service.model_folder import inspect_folder, refuse_loose_weights
 from service.store import Store
 from service.tables import Job, Model, User
 
@@ -37,6 +37,7 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
     Raises:
         InvalidFile: it cannot be used as a teacher.
     """
+    refuse_loose_weights(new.filename)
     with TemporaryDirectory(prefix="unpacked-", dir=new.path.parent) as unpacked:
         limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
         root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)

@@ -29,7 +29,7 @@ class Caller:
     def require(self, role: Role) -> None:
         """Raises Forbidden for a lesser role."""
         if _RANK[self.role] < _RANK[role]:
-            raise Forbidden(f"this needs a {role}'s key; yours is a {self.role}'s. An admin can make one with POST /v1/keys")
+            raise Forbidden(f"this needs the role {role}; your key's is {self.role}. An admin can make keys: POST /v1/keys")
 
     def require_owner(self, owner_id: str, what: str) -> None:
         """Raises Forbidden unless the caller owns the thing, or is an admin."""

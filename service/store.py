@@ -8,8 +8,10 @@ import hashlib
 import mimetypes
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -28,6 +30,7 @@ _MEDIA_TYPES = {
     ".json": "application/json",
 }
 SIGNED_SECONDS = 3600
+_FOLDER_TRIES = 100
 
 
 def safe_key(key: str) -> str:
@@ -96,7 +99,10 @@ class Store:
         """An address at which the file can be read for an hour, where the store has such; None for a folder."""
         if self._local:
             return None
-        return str(self._filesystem.sign(self._path(key), expiration=SIGNED_SECONDS))
+        try:
+            return str(self._filesystem.sign(self._path(key), expiration=SIGNED_SECONDS))
+        except NotImplementedError:
+            return None
 
     def remove(self, keys: Iterable[str]) -> None:
         """Removes files; those that are gone already are no error."""
@@ -105,26 +111,36 @@ class Store:
             if self._local:
                 Path(path).unlink(missing_ok=True)
                 self._remove_empty_folders(Path(path).parent)
-            elif self._filesystem.exists(path):
-                self._filesystem.rm_file(path)
+            else:
+                with suppress(FileNotFoundError):
+                    self._filesystem.rm_file(path)
 
     def remove_prefix(self, prefix: str) -> None:
         """Removes everything under a prefix."""
-        path = self._path(prefix)
-        if self._filesystem.exists(path):
-            self._filesystem.rm(path, recursive=True)
+        with suppress(FileNotFoundError):
+            self._filesystem.rm(self._path(prefix), recursive=True)
 
     def ping(self) -> None:
         """Raises OSError when the store cannot be reached."""
-        self._filesystem.ls(self._root)
+        try:
+            self._filesystem.ls(self._root, refresh=True)  # or a bucket's answer would be the first one, kept for ever
+        except FileNotFoundError:
+            # Before its first file a prefix is not there, while its bucket is.
+            if self._local or not self._filesystem.exists(PurePosixPath(self._root).parts[0]):
+                raise
+        except OSError:
+            raise
+        except Exception as error:  # a bucket's library has errors of its own
+            raise OSError(f"the store does not answer: {error}") from error
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{safe_key(key)}"
 
     def _remove_empty_folders(self, folder: Path) -> None:
-        while str(folder) != self._root and not any(folder.iterdir()):
-            folder.rmdir()
-            folder = folder.parent
+        with suppress(OSError):  # the kernel decides what is empty; somebody else may be putting or removing here
+            while str(folder) != self._root:
+                folder.rmdir()
+                folder = folder.parent
 
 
 def file_sha256(path: Path) -> tuple[str, int]:
@@ -135,13 +151,25 @@ def file_sha256(path: Path) -> tuple[str, int]:
 
 
 def _copy_synced(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    with source.open("rb") as reader, partial.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
-        writer.flush()
-        os.fsync(writer.fileno())
-    partial.replace(target)
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with source.open("rb") as reader, _create(partial) as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+            writer.flush()
+            os.fsync(writer.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> IO[bytes]:
+    """A new file with its folders; again, when a removal found one of them empty and took it away before the file was in it."""
+    for _ in range(_FOLDER_TRIES):
+        with suppress(FileNotFoundError, FileExistsError):  # mkdir raises either, by the moment at which the folder goes
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
 
 
 def _chunks(file: IO[bytes] | Any, start: int, length: int | None) -> Iterator[bytes]:

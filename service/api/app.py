@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from service import settings as process
 from service.api import openapi, problems
@@ -46,10 +47,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 )
                 yield
 
-    app = FastAPI(title="Stillhouse", lifespan=life, docs_url="/docs", redoc_url=None, separate_input_output_schemas=False)
-    problems.install(app)
+    app = FastAPI(
+        title="Stillhouse",
+        lifespan=life,
+        docs_url="/docs",
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        strict_content_type=False,  # a key is never sent by a browser on its own, so a body without a type is no forgery
+    )
     for module in _ROUTERS:
         app.include_router(module.router)
+    routers = (app.router, *(module.router for module in _ROUTERS))
+    problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(

@@ -14,7 +14,7 @@ import yaml
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from service.errors import Fault, InvalidRequest, InvalidSpec
+from service.errors import Fault, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
 
 MAX_DEPTH = 64
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -32,7 +32,7 @@ class StrictRequest(Request):
 
 
 class InvalidBody(HTTPException):
-    """An ``InvalidSpec`` on its way through FastAPI's body reading, which lets nothing else pass."""
+    """An ``InvalidInput`` on its way through FastAPI's body reading, which lets nothing else pass."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__(status_code=422, detail="the body cannot be stored")
@@ -40,16 +40,22 @@ class InvalidBody(HTTPException):
 
 
 class StrictRoute(APIRoute):
-    """The route class of every router: reads bodies strictly."""
+    """The route class of every router: reads bodies strictly.
+
+    FastAPI hands a body of another type than JSON to the model as bytes, whose faults tell nobody to name the type.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            if self.body_field is not None and not _is_json(content_type(request)) and await strict.body():
+                raise UnsupportedMediaType(_send_as("a body", "application/json", request), param="Content-Type")
             try:
-                return await handle(StrictRequest(request.scope, request.receive))
+                return await handle(strict)
             except InvalidBody as error:
-                raise InvalidSpec(error.faults) from error
+                raise InvalidInput(error.faults) from error
 
         return handle_strictly
 
@@ -58,26 +64,29 @@ async def read_document(request: Request) -> Any:
     """The body as JSON, or as YAML where the content type says so.
 
     Raises:
-        InvalidRequest: it is neither.
+        UnsupportedMediaType: its type is neither.
+        InvalidRequest: it is not what its type says.
         InvalidSpec: it holds what cannot be stored.
     """
     body = await request.body()
-    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type in YAML_TYPES:
+    if content_type(request) in YAML_TYPES:
         document = decode_yaml(body)
-    elif content_type == "application/json" or content_type.endswith("+json"):
+    elif _is_json(content_type(request)) or not body:
         try:
             document = decode_json(body)
         except json.JSONDecodeError as error:
             raise InvalidRequest(f"the body is not JSON: {error.msg}", param="body") from error
     else:
-        raise InvalidRequest(
-            f"send a spec as application/json or application/yaml, not as {content_type!r}", param="Content-Type"
-        )
+        raise UnsupportedMediaType(_send_as("a spec", "application/json or application/yaml", request), param="Content-Type")
     faults = storable_faults(document)
     if faults:
         raise InvalidSpec(faults)
     return document
+
+
+def content_type(request: Request) -> str:
+    """The media type of the body, without parameters; JSON where the request does not say."""
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 
 def decode_json(body: bytes) -> Any:
@@ -126,6 +135,14 @@ def storable_faults(document: Any) -> list[Fault]:
         elif isinstance(value, list):
             open_values.extend((f"{pointer}/{index}", depth + 1, inner) for index, inner in enumerate(value))
     return faults
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _send_as(what: str, accepted: str, request: Request) -> str:
+    return f"send {what} as {accepted}, not as {content_type(request)!r:.100}; curl: -H 'Content-Type: application/json'"
 
 
 def _scalar_fault(value: Any) -> str | None:

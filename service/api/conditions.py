@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from service.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiable
 
 MAX_WAIT_SECONDS = 60
-_ETAG = re.compile(r'(?:W/)?("[^"]*")')
+_ETAG = re.compile(r'(W/)?("[^"]*")')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def is_unchanged(etag: str, if_none_match: str | None) -> bool:
     """Whether the client has this version already."""
-    return if_none_match is not None and _matches(etag, if_none_match)
+    return if_none_match is not None and (_is_any(if_none_match) or etag in (tag for _, tag in _ETAG.findall(if_none_match)))
 
 
 def require_match(etag: str, if_match: str | None) -> None:
-    """Raises PreconditionFailed when the client speaks of another version."""
-    if if_match is not None and not _matches(etag, if_match):
+    """Raises PreconditionFailed when the client speaks of another version, or of one that is only as good (``W/``)."""
+    if if_match is not None and not _is_any(if_match) and ("", etag) not in _ETAG.findall(if_match):
         raise PreconditionFailed(f"this has changed: it is at version {etag} now; read it again, then repeat", param="If-Match")
 
 
@@ -78,5 +78,5 @@ def event_id(value: str | None) -> int:
     return int(value)
 
 
-def _matches(etag: str, header: str) -> bool:
-    return header.strip() == "*" or etag in _ETAG.findall(header)
+def _is_any(header: str) -> bool:
+    return header.strip() == "*"

@@ -4,24 +4,57 @@ An uploaded or trained file is never run as a page of this service: it is sent a
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from service.api.conditions import is_unchanged, read_range
-from service.api.problems import response_of
-from service.errors import RangeNotSatisfiable
+from service.api.parameters import IfNoneMatch, IfRange, Range
+from service.api.problems import described, response_of
+from service.errors import NotFound, RangeNotSatisfiable
 from service.jobs import StoredFile
 from service.store import Store
 
 _SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
 
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
 Reader = Callable[[int, int], Iterator[bytes]]
 """Gives ``length`` bytes from ``start`` on."""
 
 
-def file_response(request: Request, store: Store, file: StoredFile, *, as_page: bool = False) -> Response:
+@dataclass(frozen=True)
+class _Wanted:
+    """Which bytes of a file the client asks for."""
+
+    if_none_match: IfNoneMatch = None
+    range: Range = None
+    if_range: IfRange = None
+
+
+Wanted = Annotated[_Wanted, Depends()]
+
+
+def file_responses(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route that answers with :func:`file_response`. ``content``: what it may send, by type."""
+    return {
+        200: {"description": "The bytes.", "content": content},
+        206: {"description": "The part that `Range` names.", "content": dict.fromkeys(content, _BINARY)},
+        304: {"description": "The client has them: its `If-None-Match` is their `ETag`, the SHA-256."},
+        **described(NotFound, RangeNotSatisfiable),
+    }
+
+
+STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {
+    302: {"description": "The bytes are at `Location`, for an hour."}
+}
+"""Of the routes that send any file as a download."""
+
+
+def file_response(request: Request, store: Store, file: StoredFile, wanted: Wanted, *, as_page: bool = False) -> Response:
     """The file, or the part of it that was asked for. ``as_page`` shows it in the browser, without scripts.
 
     Raises:
@@ -37,17 +70,15 @@ def file_response(request: Request, store: Store, file: StoredFile, *, as_page: 
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": "inline" if as_page else f"attachment; filename*=UTF-8''{filename}",
     }
-    if is_unchanged(etag, request.headers.get("if-none-match")):
+    if is_unchanged(etag, wanted.if_none_match):
         return Response(status_code=304, headers=headers)
     address = store.signed_url(file.path)
     if address is not None and not as_page:
         return RedirectResponse(address, status_code=302, headers={"ETag": etag, "Cache-Control": "no-store"})
-    if_range = request.headers.get("if-range")
-    wanted = request.headers.get("range") if if_range is None or if_range == etag else None
     return ranged_response(
         request,
         size=file.size,
-        wanted=wanted,
+        wanted=wanted.range if wanted.if_range in (None, etag) else None,
         media_type=file.media_type,
         headers=headers,
         read=lambda start, length: store.stream(file.path, start=start, length=length),

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.api.problems import Problem, problem_content
-from service.api.views.data import ModelView
-from service.api.views.jobs import SPEC_EXAMPLE, JobView
+from service.api.examples import EXAMPLES
+from service.api.problems import Problem, described, problem_content
+from service.errors import InvalidInput, InvalidRequest, TooLarge, UnsupportedMediaType
 from service.spec import JobSpec
 
 _REF = "#/components/schemas/{model}"
@@ -16,6 +16,7 @@ _ABOUT = """A team distils large models into small ones on shared GPUs: submit a
 
 Every answer carries `X-Request-Id`; every error is an RFC 9457 problem."""
 _ANY = {
+    "400": "invalid_request",
     "401": "No key, or one that is not valid.",
     "429": "Too many requests with this key; see `Retry-After`.",
     "503": "The database is away; see `Retry-After`.",
@@ -38,22 +39,32 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=version("stillhouse"), description=_ABOUT, routes=app.routes, separate_input_output_schemas=False
     )
     schemas = document["components"]["schemas"]
-    # FastAPI drops whatever is null, from examples too: these are pydantic's own.
-    for model in (JobSpec, Problem, JobView, ModelView):
+    # What no route's signature names.
+    for model in (JobSpec, Problem):
         schema = model.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
-    schemas["JobSpec"]["examples"] = [SPEC_EXAMPLE]
     schemas["JobView"]["properties"]["spec"] |= {"$ref": _REF.format(model="JobSpec")}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    # Given to FastAPI, examples would lose every field that is null.
+    for name, example in EXAMPLES.items():
+        schemas[name]["examples"] = [example]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            responses = operation["responses"]
-            if path.startswith("/v1/"):
-                for status, description in _ANY.items():
-                    responses.setdefault(status, {"description": description, "content": problem_content()})
-            if "422" in responses:
-                responses["422"]["content"] = problem_content()
-            responses.setdefault("default", {"description": "Any other problem.", "content": problem_content()})
+            _complete(operation, is_keyed=path.startswith("/v1/"))
     return document
+
+
+def _complete(operation: dict[str, Any], *, is_keyed: bool) -> None:
+    """Adds the problems that many routes have in common. ``is_keyed``: it needs a key."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        responses["422"] = described(InvalidInput)[422]
+    if "requestBody" in operation:
+        for status, response in described(InvalidRequest, TooLarge, UnsupportedMediaType).items():
+            responses.setdefault(str(status), response)
+    if is_keyed:
+        for status, description in _ANY.items():
+            responses.setdefault(status, {"description": description, "content": problem_content()})
+    responses.setdefault("default", {"description": "Any other problem.", "content": problem_content()})

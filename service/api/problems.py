@@ -4,19 +4,22 @@ Beside the RFC's fields stands ``error``, which clients of OpenAI-shaped APIs re
 """
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
-from service.errors import Conflict, Fault, InvalidRequest, InvalidSpec, StillhouseError, Unavailable
+from service.errors import Conflict, Fault, InvalidInput, InvalidRequest, StillhouseError, Unavailable
 from service.spec.parse import as_fault
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,8 +30,8 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
-    415: "unsupported_media_type",
 }
+"""The codes of what the framework raises by itself; the project's own errors carry theirs."""
 _HTTP_DETAILS = {404: "there is nothing at this address; /openapi.json lists what there is"}
 
 logger = logging.getLogger(__name__)
@@ -37,44 +40,37 @@ logger = logging.getLogger(__name__)
 class ErrorObject(BaseModel):
     """The same error, in the shape that OpenAI-like clients read."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     message: str
+    """What went wrong, for people."""
     type: str
-    param: str | None = None
+    """``invalid_request_error`` for what the client can mend, else ``server_error``."""
+    param: str | None
+    """The parameter, header or place in the body that is at fault; null where it is none of them."""
     code: str
+    """One stable word for each kind of error."""
 
 
 class Problem(BaseModel):
     """What went wrong and what to change (RFC 9457)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "about:blank",
-                    "title": "Unprocessable Content",
-                    "status": 422,
-                    "detail": "/method/temperature: Input should be greater than 0 (got 0.0)",
-                    "code": "invalid_spec",
-                    "errors": [{"pointer": "/method/temperature", "message": "Input should be greater than 0 (got 0.0)"}],
-                    "error": {
-                        "message": "/method/temperature: Input should be greater than 0 (got 0.0)",
-                        "type": "invalid_request_error",
-                        "param": "/method/temperature",
-                        "code": "invalid_spec",
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str
+    """``about:blank``: the title and the code say it all."""
     title: str
+    """The status in words."""
     status: int
+    """The HTTP status."""
     detail: str
+    """What went wrong and what to change, for people."""
     code: str
-    errors: list[Fault] | None = None
-    """Every fault of a body at once, each with a JSON Pointer into it."""
+    """One stable word for each kind of error, for programs."""
+    errors: Annotated[list[Fault] | None, Field(exclude_if=lambda faults: faults is None)] = None
+    """Every fault of a body, a form or the parameters at once; not there where the error is of another kind."""
     error: ErrorObject
+    """The same for clients of OpenAI-shaped APIs."""
 
 
 def problem(
@@ -98,13 +94,20 @@ def problem(
             message=detail, type="invalid_request_error" if status < 500 else "server_error", param=param, code=code
         ),
     )
-    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Puts a handler in place for each kind of error that a request can meet."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Puts a handler in place for each kind of error that a request can meet. ``routes`` are those that it may have meant."""
+
+    def http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return _method_not_allowed(request, _methods(routes, request.scope))
+        return _http_exception(error)
+
     app.add_exception_handler(StillhouseError, _stillhouse_error)
-    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _database_away)
@@ -121,7 +124,7 @@ def response_of(error: StillhouseError) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stillhouse"'
-    faults = error.faults if isinstance(error, InvalidSpec) else None
+    faults = error.faults if isinstance(error, InvalidInput) else None
     return problem(error.status, error.code, error.detail, param=error.param, faults=faults, headers=headers)
 
 
@@ -145,9 +148,18 @@ def _stillhouse_error(_request: Request, error: Exception) -> Response:
     return response_of(error)
 
 
-def _http_exception(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "error")
+def _methods(routes: Sequence[Route], scope: Scope) -> list[str]:
+    """Those that this address takes; the framework names those of one route alone, and a path has a route for each method."""
+    return sorted({method for route in routes if route.matches(scope)[0] is not Match.NONE for method in route.methods or ()})
+
+
+def _method_not_allowed(request: Request, methods: list[str]) -> Response:
+    detail = f"this address does not take {request.method:.20}; it takes {', '.join(methods)}"
+    return problem(405, _CODES[405], detail, headers={"Allow": ", ".join(methods)})
+
+
+def _http_exception(error: HTTPException) -> Response:
+    code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower()
     plain = error.detail == HTTPStatus(error.status_code).phrase
     detail = _HTTP_DETAILS.get(error.status_code, error.detail) if plain else error.detail
     return problem(error.status_code, code, detail, headers=dict(error.headers or {}))
@@ -158,9 +170,7 @@ def _validation_error(_request: Request, error: Exception) -> Response:
     details = error.errors()
     if any(item["type"] == "json_invalid" for item in details):
         return response_of(InvalidRequest(f"the body is not JSON: {details[0]['ctx']['error']}", param="body"))
-    faults = [_fault(item, error.body) for item in details]
-    detail = "; ".join(f"{fault.pointer or '/'}: {fault.message}" for fault in faults)
-    return problem(422, InvalidRequest.code, detail, param=faults[0].pointer, faults=faults)
+    return response_of(InvalidInput([_fault(item, error.body) for item in details]))
 
 
 def _fault(item: dict[str, Any], body: Any) -> Fault:

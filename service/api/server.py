@@ -27,6 +27,6 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(host: str, port: int) -> None:
     """Serves until a signal ends it."""
     Server(create_app(), host=host, port=port).run()

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.dependencies import Services
-from service.errors import Fault, InvalidRequest, InvalidSpec, Unavailable
+from service.errors import Fault, InvalidInput, InvalidRequest, Unavailable, UnsupportedMediaType
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
@@ -45,13 +45,16 @@ async def receive(request: Request, folder: Path, *, known_fields: frozenset[str
     """Reads the form into ``folder``: a part ``file``, and text parts of ``known_fields``.
 
     Raises:
-        InvalidRequest: it is no multipart form, or it breaks off.
-        InvalidSpec: a part is missing, unknown, given twice or no text.
+        UnsupportedMediaType: it is no multipart form.
+        InvalidRequest: the form is damaged, or it breaks off.
+        InvalidInput: a part is missing, unknown, given twice or no text.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
-        raise InvalidRequest("send a multipart/form-data form: curl -F file=@data.npz -F name=… …", param="Content-Type")
+    if kind != b"multipart/form-data":
+        raise UnsupportedMediaType("send a multipart/form-data form: curl -F file=@data.npz -F name=… …", param="Content-Type")
+    if not boundary:
+        raise InvalidRequest("the Content-Type has no boundary: leave that header to your HTTP library", param="Content-Type")
     form = _Form(folder / "upload", known_fields=known_fields)
     try:
         with form.path.open("xb") as file:
@@ -110,7 +113,7 @@ class _Form:
         if not self.is_complete:
             raise InvalidRequest("the upload broke off: the form has no end", param="body")
         if self.filename is None:
-            raise InvalidSpec([Fault(pointer="/file", message="the form needs a part 'file' with a file name")])
+            raise InvalidInput([Fault(pointer="/file", message="the form needs a part 'file' with a file name")])
         return Upload(fields=self.fields, path=self.path, filename=self.filename, sha256=self._digest.hexdigest(), size=self.size)
 
     def _begin(self) -> None:
@@ -135,9 +138,9 @@ class _Form:
         self._is_file = self._part == "file" and filename is not None
         if self._part != "file" and self._part not in self.known_fields:
             known = ", ".join(["file", *sorted(self.known_fields)])
-            raise InvalidSpec([Fault(pointer=f"/{self._part:.80}", message=f"this part is unknown; a form has {known}")])
+            raise InvalidInput([Fault(pointer=f"/{self._part:.80}", message=f"this part is unknown; a form has {known}")])
         if self._part in self.fields or (self._is_file and self.filename is not None):
-            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="this part is given twice")])
+            raise InvalidInput([Fault(pointer=f"/{self._part}", message="this part is given twice")])
         if self._is_file and filename is not None:
             self.filename = _plain_filename(filename)
 
@@ -151,7 +154,7 @@ class _Form:
             return
         self._text += data[start:end]
         if len(self._text) > _MAX_FIELD_BYTES:
-            raise InvalidSpec([Fault(pointer=f"/{self._part}", message=f"text parts have at most {_MAX_FIELD_BYTES} bytes")])
+            raise InvalidInput([Fault(pointer=f"/{self._part}", message=f"text parts have at most {_MAX_FIELD_BYTES} bytes")])
 
     def _end_part(self) -> None:
         if self._is_file:
@@ -159,9 +162,9 @@ class _Form:
         try:
             text = self._text.decode()
         except UnicodeDecodeError as error:
-            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="this is no UTF-8 text")]) from error
+            raise InvalidInput([Fault(pointer=f"/{self._part}", message="this is no UTF-8 text")]) from error
         if not text.isprintable():
-            raise InvalidSpec([Fault(pointer=f"/{self._part}", message="text parts have printable characters alone")])
+            raise InvalidInput([Fault(pointer=f"/{self._part}", message="text parts have printable characters alone")])
         self.fields[self._part] = text
 
     def _end(self) -> None:

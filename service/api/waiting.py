@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from service import queries
 from service.api.dependencies import Services
-from service.api.views.jobs import event_view
+from service.api.views.records import event_view
 from service.errors import NotFound
 from service.news import wait_for_news
 
@@ -75,7 +75,7 @@ def log_stream(services: Services, job_id: str, *, start: int) -> StreamingRespo
 
 
 def _stream(services: Services, job_id: str, read: Callable[[], tuple[list[Message], bool]]) -> StreamingResponse:
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Accel-Buffering": "no"}
     return StreamingResponse(_follow(services, job_id, read), media_type="text/event-stream", headers=headers)
 
 

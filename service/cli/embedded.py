@@ -1,5 +1,6 @@
 """The commands that bring their own servers: ``stillhouse up`` and ``stillhouse demo``."""
 
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +52,7 @@ def up(
                     f"  key   in {running.folder / CONNECTION_FILE}; the stillhouse command finds it there", highlight=False
                 )
                 out.print(f"  logs  in {running.folder / 'logs'}", highlight=False)
+                out.print(f"  curl  export {_variables(running.connection)}", highlight=False, markup=False, soft_wrap=True)
                 if data_dir is not None:
                     out.print(f"  for other terminals: export STILLHOUSE_HOME={running.folder}", highlight=False)
                 out.print("  Ctrl-C stops it; jobs and results stay\n", highlight=False)
@@ -78,6 +80,11 @@ def demo(
             err.print("stopped", highlight=False)
             raise typer.Exit(INTERRUPTED) from None
     print_student(student)
+
+
+def _variables(connection: Connection) -> str:
+    """What a shell needs to reach the service with any program."""
+    return f"STILLHOUSE_URL={shlex.quote(connection.url)} STILLHOUSE_API_KEY={shlex.quote(connection.api_key)}"
 
 
 def _train_one(connection: Connection, document: dict[str, object], results: Path) -> Path:

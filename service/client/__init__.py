@@ -11,6 +11,7 @@
 It needs httpx and pydantic alone: importing it loads neither the service nor torch. Errors:
 
     ClientError
+     ├── InvalidId            nothing can have that id (also a ValueError)
      ├── Unreachable          nobody answers at that address
      ├── WaitTimeout          the job did not end in time (also a TimeoutError)
      ├── CorruptDownload      the bytes are not those that the service recorded
@@ -33,6 +34,7 @@ from service.client.errors import (
     Conflict,
     CorruptDownload,
     Forbidden,
+    InvalidId,
     InvalidSpec,
     NotFound,
     PreconditionFailed,
@@ -66,6 +68,7 @@ __all__ = [
     "Dataset",
     "Event",
     "Forbidden",
+    "InvalidId",
     "InvalidSpec",
     "Job",
     "JobProgress",

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_messages
@@ -66,7 +67,7 @@ class Client:
 
     def job(self, job_id: str) -> Job:
         """One job, as it is now."""
-        return Job.model_validate(self._get(f"/v1/jobs/{job_id}"))
+        return Job.model_validate(self._get(address("jobs", job_id)))
 
     def jobs(self, *, status: str | None = None, owner: str | None = None, label: str | None = None) -> Iterator[Job]:
         """Jobs, newest first, fetched page by page as they are asked for. ``label``: ``name:value``."""
@@ -91,7 +92,7 @@ class Client:
         A broken connection is taken up where it broke: no event is lost, none comes twice.
         """
         last = after
-        for message in self._messages(f"/v1/jobs/{job_id}/events", job_id, last_id=str(after)):
+        for message in self._messages(address("jobs", job_id, "events"), job_id, last_id=str(after)):
             event = Event.model_validate_json(message.data)
             if event.seq > last:
                 last = event.seq
@@ -100,7 +101,7 @@ class Client:
     def events_until_now(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """What has happened to the job after event ``after``."""
         while True:
-            page = self._get(f"/v1/jobs/{job_id}/events", {"after": after, "limit": _PAGE_SIZE})
+            page = self._get(address("jobs", job_id, "events"), {"after": after, "limit": _PAGE_SIZE})
             for event in map(Event.model_validate, page["data"]):
                 after = event.seq
                 yield event
@@ -109,15 +110,15 @@ class Client:
 
     def cancel(self, job_id: str, *, keep: str = "last") -> Job:
         """Stops the job. ``keep``: the checkpoint that stays as a usable student, ``best``, ``last`` or ``none``."""
-        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/cancel", json={"keep": keep}))
+        return Job.model_validate(self._post(address("jobs", job_id, "cancel"), json={"keep": keep}))
 
     def pause(self, job_id: str) -> Job:
         """Stops the job at a checkpoint, to be resumed."""
-        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/pause"))
+        return Job.model_validate(self._post(address("jobs", job_id, "pause")))
 
     def resume(self, job_id: str) -> Job:
         """Queues a paused job again."""
-        return Job.model_validate(self._post(f"/v1/jobs/{job_id}/resume"))
+        return Job.model_validate(self._post(address("jobs", job_id, "resume")))
 
     def patch(
         self, job_id: str, *, name: str | None = None, labels: Mapping[str, str] | None = None, priority: str | None = None
@@ -125,29 +126,29 @@ class Client:
         """Changes what is given."""
         given = {"name": name, "labels": labels, "priority": priority}
         body = {field: value for field, value in given.items() if value is not None}
-        answer = self._transport.request("PATCH", f"/v1/jobs/{job_id}", json=body, repeatable=True)
+        answer = self._transport.request("PATCH", address("jobs", job_id), json=body, repeatable=True)
         return Job.model_validate(answer.json())
 
     def explain(self, job_id: str) -> dict[str, Any]:
         """Why the job is where it is: its place in the queue, and the one thing that blocks it."""
-        answer: dict[str, Any] = self._get(f"/v1/jobs/{job_id}/explain")
+        answer: dict[str, Any] = self._get(address("jobs", job_id, "explain"))
         return answer
 
     def delete(self, job_id: str) -> None:
         """Deletes a finished job and its artifacts."""
-        self._delete(f"/v1/jobs/{job_id}")
+        self._delete(address("jobs", job_id))
 
     def metrics(
         self, job_id: str, *, names: Sequence[str] | None = None, max_points: int | None = None
     ) -> dict[str, list[tuple[int, float]]]:
         """Points (step, value) by metric name, thinned to ``max_points`` each."""
         params = {"names": ",".join(names) if names else None, "max_points": max_points}
-        answer = self._get(f"/v1/jobs/{job_id}/metrics", params)
+        answer = self._get(address("jobs", job_id, "metrics"), params)
         return {series.name: series.points for series in map(MetricSeries.model_validate, answer["data"])}
 
     def logs(self, job_id: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """The job's log, or its last ``tail`` lines, in pieces; with ``follow`` also what is yet to come, until it has ended."""
-        path = f"/v1/jobs/{job_id}/logs"
+        path = address("jobs", job_id, "logs")
         if not follow:
             yield self._transport.request("GET", path, params={"tail": tail}, repeatable=True).text
             return
@@ -156,12 +157,12 @@ class Client:
 
     def report(self, job_id: str) -> dict[str, Any]:
         """The report card."""
-        answer: dict[str, Any] = self._get(f"/v1/jobs/{job_id}/report")
+        answer: dict[str, Any] = self._get(address("jobs", job_id, "report"))
         return answer
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """The files that the job left."""
-        return [Artifact.model_validate(item) for item in self._get(f"/v1/jobs/{job_id}/artifacts")["data"]]
+        return [Artifact.model_validate(item) for item in self._get(address("jobs", job_id, "artifacts"))["data"]]
 
     def download(
         self,
@@ -198,11 +199,11 @@ class Client:
 
     def dataset(self, dataset_id: str) -> Dataset:
         """One dataset."""
-        return Dataset.model_validate(self._get(f"/v1/datasets/{dataset_id}"))
+        return Dataset.model_validate(self._get(address("datasets", dataset_id)))
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Deletes a dataset that no live job uses."""
-        self._delete(f"/v1/datasets/{dataset_id}")
+        self._delete(address("datasets", dataset_id))
 
     def upload_model(self, path: Path | str, *, name: str) -> Model:
         """Stores a network: a zip or tar of a ``from_pretrained`` folder with safetensors."""
@@ -249,7 +250,7 @@ class Client:
 
     def revoke_key(self, key_id: str) -> None:
         """Ends a key at once."""
-        self._delete(f"/v1/keys/{key_id}")
+        self._delete(address("keys", key_id))
 
     # ------------------------------------------------------------ how
 
@@ -288,7 +289,7 @@ class Client:
             started = time.monotonic()
             answer = self._transport.request(
                 "GET",
-                f"/v1/jobs/{job_id}",
+                address("jobs", job_id),
                 headers=headers,
                 repeatable=True,
                 read_timeout_seconds=wait_seconds + self._transport.timeout_seconds,

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
+from service.client.address import address
 from service.client.errors import ClientError, CorruptDownload
 from service.client.resources import Artifact
 from service.client.transport import Transport
@@ -47,7 +48,7 @@ def fetch(transport: Transport, *, job_id: str, artifact: Artifact, folder: Path
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{artifact.sha256[:16]}.part")
-    digest = _fetch_bytes(transport, f"/v1/jobs/{job_id}/artifacts/{quote(artifact.name)}", artifact, partial, on_bytes)
+    digest = _fetch_bytes(transport, address("jobs", job_id, "artifacts", quote(artifact.name)), artifact, partial, on_bytes)
     if partial.stat().st_size != artifact.size or digest != artifact.sha256:
         partial.unlink()
         raise CorruptDownload(f"{artifact.name}: the bytes that came are not those that the service recorded; download it again")

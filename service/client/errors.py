@@ -12,6 +12,10 @@ class ClientError(Exception):
     """Base of every error of the client."""
 
 
+class InvalidId(ClientError, ValueError):
+    """Nothing can have that id."""
+
+
 class Unreachable(ClientError):
     """Nobody answers at that address."""
 

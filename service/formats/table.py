@@ -43,14 +43,19 @@ class Sample:
     """One row, for people to look at."""
 
     split: str
+    """The split that it is in."""
     row: int
     """Its number in the file, from 0."""
     label: str
+    """The name of its class."""
     shape: tuple[int, int, int]
     """(height, width, channels)."""
     minimum: float
+    """The least of the image's values."""
     mean: float
+    """Their mean."""
     maximum: float
+    """The greatest of them."""
 
 
 def first_samples(

@@ -13,11 +13,14 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Splits(StrictModel):
-    """Names the dataset's own splits; ``None`` for validation or test: hold that part out of the training split."""
+    """Names the dataset's own splits."""
 
     train: str = "train"
+    """The split to train on."""
     validation: str | None = None
+    """The split that chooses the best weights; null holds ``validation_fraction`` of the training split out for it."""
     test: str | None = None
+    """The split that the report's figures come from; null holds ``test_fraction`` of the training split out for it."""
 
 
 class DatasetSpec(StrictModel):
@@ -46,21 +49,27 @@ class DatasetSpec(StrictModel):
 
 
 class Column(StrictModel):
-    """One column of a dataset. An image has ``shape`` (height, width, channels); a label has ``num_classes``."""
+    """One column of a dataset."""
 
     kind: Literal["image", "label", "other"]
+    """What it can be used as."""
     dtype: str
+    """The type of its values."""
     shape: list[int] | None = None
+    """Of an image: height, width, channels."""
     num_classes: int | None = None
+    """Of a label."""
 
 
 class DatasetInfo(StrictModel):
     """What is known of a dataset without reading its samples again."""
 
     task: Task
+    """What it is to train."""
     splits: dict[str, int]
     """Rows by split."""
     columns: dict[str, Column]
+    """What each row holds, by name."""
     classes: list[str]
     """The class names, in the order of their indices."""
     class_counts: dict[str, list[int]] = {}

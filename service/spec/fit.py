@@ -8,15 +8,25 @@ else than was meant.
 from dataclasses import dataclass
 
 from service.errors import Fault
-from service.spec.architectures import Architecture, CifarResNet, SmallCnn, TransformersNetwork
+from service.spec.architectures import (
+    Architecture,
+    CifarResNet,
+    MobileNet,
+    ShuffleNet,
+    SmallCnn,
+    TransformersNetwork,
+    Vgg,
+    WideResNet,
+)
 from service.spec.data import DatasetInfo, DatasetSpec, Splits, Task
 from service.spec.job import JobSpec
 from service.spec.transformers_fit import transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
 """Two poolings halve the image."""
-LEAST_PIXELS_CIFAR_RESNET = 8
-"""Two strides leave 2x2 pixels, which batch norm can still normalise when the last batch holds one sample."""
+LEAST_PIXELS_CIFAR = 8
+"""For all networks made for 32x32: two halvings leave 2x2 pixels, which batch norm can still normalise when the last batch holds
+one sample. Networks with more halvings leave the first of them out on small images."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,8 @@ def architecture_faults(architecture: Architecture, *, input_shape: tuple[int, i
     match architecture:
         case SmallCnn():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_SMALL_CNN)
-        case CifarResNet():
-            return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_CIFAR_RESNET)
+        case CifarResNet() | WideResNet() | Vgg() | MobileNet() | ShuffleNet():
+            return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_CIFAR)
         case TransformersNetwork():
             return transformers_faults(architecture, input_shape=input_shape, num_classes=num_classes)
 

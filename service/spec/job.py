@@ -45,6 +45,7 @@ class StudentSpec(StrictModel):
     source: Literal["random"] = "random"
     """``random``: freshly initialised from ``training.seed``."""
     architecture: Architecture
+    """Which network it is; input and output sizes come from the data."""
 
 
 class EvaluationSpec(StrictModel):
@@ -58,6 +59,7 @@ class ResourceSpec(StrictModel):
     """What the job needs of a worker."""
 
     pool: PoolName = "default"
+    """The group of workers that may take the job."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs to hold: 0 trains on the CPU, 1 on one GPU."""
     min_gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)] | None = None
@@ -76,15 +78,23 @@ class JobSpec(StrictModel):
     """A distillation job: a dataset, a teacher, a student, a method."""
 
     name: Annotated[str, Field(max_length=200)] = ""
+    """For people; need not be unique."""
     task: Task
+    """What the networks do."""
     dataset: DatasetSpec
+    """What they learn from and are measured on."""
     teacher: TeacherSpec
+    """The network to learn from."""
     student: StudentSpec
+    """The network that learns."""
     method: MethodSpec = SoftTargets()
+    """How the student learns from the teacher."""
     training: TrainingSpec = TrainingSpec()
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """What else is measured and compared."""
     resources: ResourceSpec = ResourceSpec()
+    """Which workers may take the job, and for how long."""
     priority: Priority = "normal"
     """Jobs of a higher class start first. ``high`` is the admin's to give."""
     depends_on: Annotated[list[JobId], Field(max_length=100)] = []
@@ -92,3 +102,4 @@ class JobSpec(StrictModel):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
     labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
+    """Words to find the job by."""

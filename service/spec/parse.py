@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 from service.errors import Fault, InvalidSpec
 from service.spec.job import JobSpec
 
+_OF_A_KEY = "[key]"
+"""What pydantic adds to the path of a key whose name is at fault; the document has no such step."""
+
 
 def parse_spec(document: Any) -> JobSpec:
     """Reads a decoded JSON or YAML document.
@@ -47,15 +50,20 @@ def as_fault(details: ErrorDetails, document: Any) -> Fault:
     """Turns one of pydantic's errors into a pointer into ``document`` and a sentence."""
     steps: list[str] = []
     place: Any = document
+    message = _sentence(details)
     for step in details["loc"]:
-        # pydantic names the branch of a tagged union in the path; the document has no such step.
-        if isinstance(place, dict) and step not in place and step == place.get("name") and details["loc"][-1] != step:
+        if step == _OF_A_KEY and not (isinstance(place, dict) and step in place):
+            message = f"in this field's name: {message}"
+            continue
+        # pydantic names the branch of a tagged union in the path; the document has no such step. A missing field has none either.
+        is_missing_field = details["type"] == "missing" and step == details["loc"][-1]
+        if isinstance(place, dict) and step not in place and step == place.get("name") and not is_missing_field:
             continue
         steps.append(str(step).replace("~", "~0").replace("/", "~1"))
         place = _descend(place, step)
     if details["type"].startswith("union_tag"):
         steps.append("name")
-    return Fault(pointer="".join(f"/{step}" for step in steps), message=_sentence(details))
+    return Fault(pointer="".join(f"/{step}" for step in steps), message=message)
 
 
 def _descend(place: Any, step: str | int) -> Any:

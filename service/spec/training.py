@@ -15,20 +15,30 @@ class AdamW(StrictModel):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
 
     name: Literal["adamw"] = "adamw"
+    """Which optimizer this is."""
     learning_rate: LearningRate = 0.003
+    """The highest; the schedule says what comes of it at each step."""
     weight_decay: WeightDecay = 0.01
+    """Taken off the weights at each step, in shares of the learning rate."""
     beta1: Share = 0.9
+    """Decay of the mean of the gradients."""
     beta2: Share = 0.999
+    """Decay of the mean of their squares."""
 
 
 class Sgd(StrictModel):
     """Stochastic gradient descent with momentum; the optimizer of the CIFAR distillation tables."""
 
     name: Literal["sgd"]
+    """Which optimizer this is."""
     learning_rate: LearningRate = 0.05
+    """The highest; the schedule says what comes of it at each step."""
     momentum: Share = 0.9
+    """Share of the last update that the next one keeps."""
     weight_decay: WeightDecay = 5e-4
+    """Share of the weights that is added to their gradient."""
     nesterov: bool = False
+    """Whether the gradient is that of the place where the momentum leads."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -44,19 +54,23 @@ class Constant(StrictModel):
     """The learning rate stays as it is."""
 
     name: Literal["constant"]
+    """Which schedule this is."""
 
 
 class Cosine(StrictModel):
     """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter, 2017)."""
 
     name: Literal["cosine"]
+    """Which schedule this is."""
     warmup_fraction: Share = 0.05
+    """Share of the steps in which the learning rate rises from 0."""
 
 
 class OneCycle(StrictModel):
     """Up to the learning rate by half a cosine, then down to almost 0 by another (Smith & Topin, 2018)."""
 
     name: Literal["one-cycle"] = "one-cycle"
+    """Which schedule this is."""
     peak_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the steps after which the learning rate is at its highest."""
 
@@ -65,8 +79,11 @@ class Step(StrictModel):
     """The learning rate is multiplied by ``factor`` at each milestone, a share of all steps."""
 
     name: Literal["step"]
+    """Which schedule this is."""
     milestones: Annotated[list[Share], Field(min_length=1, max_length=100)] = [0.625, 0.75, 0.875]
+    """Shares of all steps after which the learning rate becomes smaller."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """What it is multiplied by there."""
 
 
 Schedule = Annotated[Constant | Cosine | OneCycle | Step, Field(discriminator="name")]
@@ -76,7 +93,9 @@ class EarlyStopping(StrictModel):
     """Ends training once the metric has not improved for ``patience`` epochs; the best epoch's weights are kept."""
 
     metric: Literal["accuracy", "loss"] = "accuracy"
+    """What must improve on the validation split."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs without a better value that end the training."""
 
 
 class TrainingSpec(StrictModel):
@@ -89,13 +108,19 @@ class TrainingSpec(StrictModel):
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Samples of one forward pass; an optimizer step sees ``batch_size * gradient_accumulation`` of them."""
     optimizer: Optimizer = AdamW()
+    """What makes an update of a gradient."""
     schedule: Schedule = OneCycle()
+    """How the learning rate goes over the steps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the initial weights and of the order of the samples."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Batches whose gradients make one optimizer step."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Longer gradients are shortened to this length; null leaves them as they are."""
     early_stopping: EarlyStopping | None = None
+    """When to end before the last epoch; null trains to the end."""
     checkpoint_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """A checkpoint is written at the first step after this many seconds; a crash costs at most that."""
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None

@@ -1,6 +1,7 @@
-"""``stillhouse up``: starts, refuses a second, stops, leaves nothing behind, keeps what it had."""
+"""``stillhouse up``: starts, says how to reach it, refuses a second, stops, leaves nothing behind, keeps what it had."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from service.connection import read_connection
 
 
 @contextmanager
-def up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A ready ``stillhouse up``; killed at the end if it has not ended."""
+def up(folder: Path, environment: dict[str, str], said: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A ready ``stillhouse up``, what it said until then in ``said``; killed at the end if it has not ended."""
+    said = [] if said is None else said
     process = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "up", "--data-dir", str(folder)],
         stdout=subprocess.PIPE,
@@ -28,7 +30,6 @@ def up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[s
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        said = []
         for line in process.stdout:
             said.append(line)
             if "Ctrl-C" in line:
@@ -58,11 +59,22 @@ def connected(folder: Path) -> Client:
     return Client(connection.url, connection.api_key)
 
 
+def me_by_shell(said: list[str]) -> dict[str, str]:
+    """Who a shell is to the service once it has run the line that exports address and key."""
+    (line,) = [line.partition("export ")[2] for line in said if "export STILLHOUSE_URL=" in line]
+    curl = 'curl -sS --fail --noproxy "*" -H "Authorization: Bearer $STILLHOUSE_API_KEY" "$STILLHOUSE_URL/v1/me"'
+    done = subprocess.run(["bash", "-ec", f"export {line}\n{curl}"], capture_output=True, text=True, check=True)
+    me: dict[str, str] = json.loads(done.stdout)
+    return me
+
+
 def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
     tmp_path: Path, environment: dict[str, str], spec: dict[str, object]
 ) -> None:
     folder = tmp_path / "data"
-    with up(folder, environment) as process:
+    said: list[str] = []
+    with up(folder, environment, said) as process:
+        assert me_by_shell(said)["role"] == "admin"
         assert (folder / "connection.json").stat().st_mode & 0o777 == 0o600
         assert folder.stat().st_mode & 0o066 == 0
         with connected(folder) as client:

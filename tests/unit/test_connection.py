@@ -51,6 +51,12 @@ def test_nobody_knows_a_service(home: Path) -> None:
         find_connection()
 
 
+def test_a_damaged_file_is_told_apart_from_none(home: Path) -> None:
+    (home / "connection.json").write_text('{"url": ')
+    with pytest.raises(NoConnection, match=r"connection\.json is damaged .* start it again"):
+        find_connection()
+
+
 def test_a_broken_file_counts_as_none(home: Path) -> None:
     (home / "connection.json").write_text('{"url": ')
     assert read_connection(home) is None

@@ -6,16 +6,24 @@ from typing import Any, get_args
 
 from torch import nn
 
-from service.spec.architectures import Architecture, CifarResNetName
+from service.spec.architectures import Architecture, CifarResNetName, ShuffleNetName, VggName, WideResNetName
 from service.spec.fit import architecture_faults
 from worker.models.cifar_resnet import build_cifar_resnet
 from worker.models.errors import UnfitArchitecture
+from worker.models.mobilenet import build_mobilenet
+from worker.models.shufflenet import build_shufflenet
 from worker.models.small_cnn import build_small_cnn
 from worker.models.transformers_network import build_transformers_network
+from worker.models.vgg import build_vgg
+from worker.models.wide_resnet import build_wide_resnet
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "small-cnn": build_small_cnn,
     **dict.fromkeys(get_args(CifarResNetName), build_cifar_resnet),
+    **dict.fromkeys(get_args(WideResNetName), build_wide_resnet),
+    **dict.fromkeys(get_args(VggName), build_vgg),
+    "mobilenetv2": build_mobilenet,
+    **dict.fromkeys(get_args(ShuffleNetName), build_shufflenet),
     "transformers": build_transformers_network,
 }
 

@@ -1,12 +1,12 @@
 """What may stand in a spec: methods, architectures, built-in datasets."""
 
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Viewer
-from service.api.views.jobs import View
+from service.api.views.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo
@@ -19,9 +19,13 @@ class MethodView(View):
     """A distillation method."""
 
     name: str
+    """As ``method.name`` of a spec has it."""
     summary: str
+    """What it does."""
     formula: str
+    """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
     paper: str
+    """Where it comes from."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 
@@ -30,8 +34,11 @@ class ArchitectureView(View):
     """A network that can be built."""
 
     name: str
+    """As ``architecture.name`` of a spec has it."""
     summary: str
+    """What it is."""
     paper: str | None
+    """Where it comes from."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 
@@ -40,32 +47,29 @@ class BuiltinView(View):
     """A dataset that needs no upload: ``source: builtin:NAME``."""
 
     name: str
+    """The NAME."""
     source: str
+    """As ``dataset.source`` of a spec has it."""
     summary: str
+    """What it holds."""
     origin: str
+    """Whose it is."""
     licence: str
+    """What it may be used for."""
     info: DatasetInfo
+    """Its splits, columns and classes."""
 
 
-class MethodList(View):
+class MethodList(Listing[MethodView]):
     """All methods."""
 
-    object: Literal["list"] = "list"
-    data: list[MethodView]
 
-
-class ArchitectureList(View):
+class ArchitectureList(Listing[ArchitectureView]):
     """All architectures."""
 
-    object: Literal["list"] = "list"
-    data: list[ArchitectureView]
 
-
-class BuiltinList(View):
+class BuiltinList(Listing[BuiltinView]):
     """All built-in datasets."""
-
-    object: Literal["list"] = "list"
-    data: list[BuiltinView]
 
 
 @router.get("/methods")

@@ -8,11 +8,13 @@ from starlette.concurrency import run_in_threadpool
 from service import datasets
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Member, ServicesOf, Viewer
+from service.api.examples import DATASET
+from service.api.parameters import DatasetId, PageSize
 from service.api.problems import described
 from service.api.uploads import Upload, receive, staging
 from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.datasets import NewDataset
-from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidRequest, InvalidSpec, NotFound, TooLarge
+from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.spec.data import Task
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
@@ -29,12 +31,13 @@ _FORM = {
                     "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "An npz or a Parquet file."},
-                        "name": {"type": "string", "minLength": 1, "maxLength": 200},
-                        "task": {"enum": list(get_args(Task))},
+                        "name": {"type": "string", "minLength": 1, "maxLength": 200, "description": "For people."},
+                        "task": {"enum": list(get_args(Task)), "description": "What it is to train."},
                         "input_column": {"type": "string", "maxLength": 200, "description": "By default `image`."},
                         "target_column": {"type": "string", "maxLength": 200, "description": "By default `label`."},
                     },
-                }
+                },
+                "example": {"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
             }
         },
     }
@@ -48,7 +51,7 @@ _FORM = {
     openapi_extra=_FORM,
     responses={
         200: {"description": "These bytes are stored already: that dataset.", "model": DatasetView},
-        **described(InvalidRequest, Forbidden, TooLarge, InvalidFile, InvalidSpec),
+        **described(Forbidden, InvalidFile, InvalidInput),
     },
 )
 async def upload_dataset(request: Request, caller: Member, services: ServicesOf, response: Response) -> DatasetView:
@@ -70,7 +73,7 @@ async def upload_dataset(request: Request, caller: Member, services: ServicesOf,
 def list_datasets(
     _caller: Viewer,
     services: ServicesOf,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> DatasetPage:
     """Datasets, newest first."""
@@ -80,7 +83,7 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", responses=described(NotFound))
-def get_dataset(dataset_id: str, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
+def get_dataset(dataset_id: DatasetId, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
     """One dataset, with its first rows."""
     with services.database.transaction() as session:
         dataset, owner = datasets.find(session, dataset_id)
@@ -88,7 +91,7 @@ def get_dataset(dataset_id: str, _caller: Viewer, services: ServicesOf) -> Datas
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_dataset(dataset_id: str, caller: Member, services: ServicesOf) -> None:
+def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) -> None:
     """Deletes a dataset that no live job uses."""
     with services.database.transaction() as session:
         dataset, _ = datasets.find(session, dataset_id)
@@ -108,5 +111,5 @@ def _described(upload: Upload) -> NewDataset:
         Fault(pointer=f"/{name}", message="at most 200 characters") for name, text in upload.fields.items() if len(text) > 200
     ]
     if faults:
-        raise InvalidSpec(faults)
+        raise InvalidInput(faults)
     return NewDataset(path=upload.path, filename=upload.filename, sha256=upload.sha256, size=upload.size, **upload.fields)

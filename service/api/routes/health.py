@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from service.api.dependencies import Services, ServicesOf
-from service.api.views.jobs import View
+from service.api.views.shape import View
 
 router = APIRouter(tags=["health"])
 
@@ -20,20 +20,25 @@ class Alive(View):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
+    """Always that."""
 
 
 class Check(View):
     """One thing that the service needs."""
 
     ok: bool
+    """Whether it can be used."""
     detail: str
+    """How it is, in words."""
 
 
 class Readiness(View):
-    """``degraded``: submits and reads work, but something is away that they do not need at once."""
+    """Whether the service can be used."""
 
     status: Literal["ready", "degraded", "unavailable"]
+    """``degraded``: submits and reads work, but something is away that they do not need at once."""
     checks: dict[str, Check]
+    """What it needs, by name."""
 
 
 @router.get("/healthz")

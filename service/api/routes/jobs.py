@@ -8,6 +8,7 @@ from service import jobs, queries, submission
 from service.api.bodies import StrictRoute, read_document
 from service.api.conditions import is_unchanged, require_match, wait_seconds
 from service.api.dependencies import Member, Services, ServicesOf, Viewer
+from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
 from service.api.views.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
 from service.api.waiting import until_changed
@@ -21,7 +22,6 @@ from service.errors import (
     NotFound,
     PreconditionFailed,
     RequestInFlight,
-    TooLarge,
 )
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter, JobRow
@@ -30,8 +30,16 @@ from service.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")]
-Etag = Annotated[str | None, Header()]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="A repeat with the same key and body returns the first job.",
+    ),
+]
 _SPEC_BODY = {
     "requestBody": {
         "required": True,
@@ -42,6 +50,11 @@ _SPEC_BODY = {
     }
 }
 _ETAG_HEADER = {"headers": {"ETag": {"schema": {"type": "string"}, "description": "The version, quoted."}}}
+_STOP_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It is done."},
+    202: {"description": "A running job is being stopped.", "model": JobView},
+    **described(Forbidden, NotFound, InvalidTransition),
+}
 
 
 @router.post(
@@ -59,7 +72,7 @@ _ETAG_HEADER = {"headers": {"ETag": {"schema": {"type": "string"}, "description"
             },
         },
         201: {"description": "The job.", "headers": {"Location": {"schema": {"type": "string"}}}},
-        **described(InvalidRequest, Forbidden, RequestInFlight, TooLarge, InvalidSpec, IdempotencyMismatch),
+        **described(Forbidden, RequestInFlight, InvalidSpec, IdempotencyMismatch),
     },
 )
 def submit(
@@ -68,7 +81,7 @@ def submit(
     document: Annotated[Any, Depends(read_document)],
     response: Response,
     idempotency_key: IdempotencyKey = None,
-    dry_run: bool = False,
+    dry_run: Annotated[bool, Query(description="Answers the spec as it would be stored, with every default.")] = False,
 ) -> Any:
     """Submits a job spec. With an `Idempotency-Key` a repeat returns the first job; with `dry_run` nothing is stored."""
     if dry_run:
@@ -82,14 +95,14 @@ def submit(
     return _answer(response, _read(services, job.id))
 
 
-@router.get("", responses=described(Forbidden))
+@router.get("", responses=described(InvalidRequest))
 def list_jobs(
     _caller: Viewer,
     services: ServicesOf,
     status: Annotated[list[str] | None, Query(description="One or more states, repeated or separated by commas.")] = None,
     owner: Annotated[str | None, Query(max_length=200, description="A user's name.")] = None,
     label: Annotated[list[str] | None, Query(description="`key:value` or `key=value`; several must all hold.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> JobPage:
     """Jobs, newest first."""
@@ -107,13 +120,13 @@ def list_jobs(
     responses={200: _ETAG_HEADER, 304: {"description": "It is still as `If-None-Match` says."}, **described(NotFound)},
 )
 async def get_job(
-    job_id: str,
+    job_id: JobId,
     _caller: Viewer,
     services: ServicesOf,
     response: Response,
-    if_none_match: Etag = None,
+    if_none_match: IfNoneMatch = None,
     prefer: Annotated[
-        str | None, Header(description="`wait=N`: answer when the job changes, within N seconds, 60 at most.")
+        str | None, Header(alias="Prefer", description="`wait=N`: answer when the job changes, within N seconds, 60 at most.")
     ] = None,
 ) -> Any:
     """One job. With `If-None-Match` and `Prefer: wait=N` it answers as soon as the job is another than that."""
@@ -134,7 +147,7 @@ async def get_job(
 
 @router.patch("/{job_id}", responses={200: _ETAG_HEADER, **described(Forbidden, NotFound, PreconditionFailed)})
 def edit_job(
-    job_id: str, edit: JobEdit, caller: Member, services: ServicesOf, response: Response, if_match: Etag = None
+    job_id: JobId, edit: JobEdit, caller: Member, services: ServicesOf, response: Response, if_match: IfMatch = None
 ) -> JobView:
     """Changes a job's name, labels or priority; `If-Match` guards against changing what somebody else just changed."""
     with services.database.transaction() as session:
@@ -147,9 +160,9 @@ def edit_job(
     return _answer(response, _read(services, job_id))
 
 
-@router.post("/{job_id}/cancel", responses=described(Forbidden, NotFound, InvalidTransition))
+@router.post("/{job_id}/cancel", responses=_STOP_RESPONSES)
 def cancel_job(
-    job_id: str, caller: Member, services: ServicesOf, response: Response, request: CancelRequest | None = None
+    job_id: JobId, caller: Member, services: ServicesOf, response: Response, request: CancelRequest | None = None
 ) -> JobView:
     """Cancels a job: 200 when that is done, 202 while a running one is being stopped."""
     with services.database.transaction() as session:
@@ -159,8 +172,8 @@ def cancel_job(
     return _stopped(response, services, job)
 
 
-@router.post("/{job_id}/pause", responses=described(Forbidden, NotFound, InvalidTransition))
-def pause_job(job_id: str, caller: Member, services: ServicesOf, response: Response) -> JobView:
+@router.post("/{job_id}/pause", responses=_STOP_RESPONSES)
+def pause_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
     """Takes a job out of the queue, or stops it at a checkpoint: 200 when that is done, 202 while it is being stopped."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)
@@ -169,8 +182,8 @@ def pause_job(job_id: str, caller: Member, services: ServicesOf, response: Respo
     return _stopped(response, services, job)
 
 
-@router.post("/{job_id}/resume", responses=described(Forbidden, NotFound, InvalidTransition))
-def resume_job(job_id: str, caller: Member, services: ServicesOf, response: Response) -> JobView:
+@router.post("/{job_id}/resume", responses=_STOP_RESPONSES)
+def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
     """Puts a paused job back into the queue; it goes on from its checkpoint."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)
@@ -182,7 +195,7 @@ def resume_job(job_id: str, caller: Member, services: ServicesOf, response: Resp
 
 
 @router.get("/{job_id}/explain", responses=described(NotFound))
-def explain_job(job_id: str, _caller: Viewer, services: ServicesOf) -> Explanation:
+def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explanation:
     """Why a job is where it is: its place in the queue and what blocks it."""
     with services.database.transaction() as session:
         row = queries.job_row(session, job_id, lease_seconds=services.settings.lease_seconds)
@@ -190,7 +203,7 @@ def explain_job(job_id: str, _caller: Viewer, services: ServicesOf) -> Explanati
 
 
 @router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_job(job_id: str, caller: Member, services: ServicesOf) -> None:
+def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
     """Deletes a finished job, its student and its files."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)

@@ -8,11 +8,13 @@ from starlette.concurrency import run_in_threadpool
 from service import models
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Member, ServicesOf, Viewer
-from service.api.files import file_response
+from service.api.examples import MODEL
+from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response
+from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
 from service.api.uploads import Upload, receive, staging
 from service.api.views.data import ModelPage, ModelView, model_view
-from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidRequest, InvalidSpec, NotFound, TooLarge
+from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
 from service.spec.data import Task
 
@@ -35,9 +37,10 @@ _FORM = {
                             "description": "A zip or tar of a `from_pretrained` folder with safetensors weights.",
                         },
                         "name": {"type": "string", "maxLength": 200, "description": "By default the file's name."},
-                        "task": {"enum": list(get_args(Task))},
+                        "task": {"enum": list(get_args(Task)), "description": "What the network is for."},
                     },
-                }
+                },
+                "example": {"file": "teacher.zip", "name": MODEL["name"], "task": MODEL["task"]},
             }
         },
     }
@@ -48,7 +51,7 @@ _FORM = {
     "",
     status_code=201,
     openapi_extra=_FORM,
-    responses=described(InvalidRequest, Forbidden, TooLarge, InvalidFile, InvalidSpec),
+    responses=described(Forbidden, InvalidFile, InvalidInput),
 )
 async def upload_model(request: Request, caller: Member, services: ServicesOf, response: Response) -> ModelView:
     """Stores a network that can teach. Weights are safetensors: nothing is ever unpickled."""
@@ -69,7 +72,7 @@ async def upload_model(request: Request, caller: Member, services: ServicesOf, r
 def list_models(
     _caller: Viewer,
     services: ServicesOf,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^model_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> ModelPage:
     """Models, newest first: uploads and finished jobs' students."""
@@ -79,23 +82,25 @@ def list_models(
 
 
 @router.get("/{model_id}", responses=described(NotFound))
-def get_model(model_id: str, _caller: Viewer, services: ServicesOf) -> ModelView:
+def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> ModelView:
     """One model."""
     with services.database.transaction() as session:
         return model_view(*models.find(session, model_id))
 
 
 @router.head("/{model_id}/files/{name:path}", include_in_schema=False)
-@router.get("/{model_id}/files/{name:path}", response_class=Response, responses=described(NotFound))
-def get_model_file(model_id: str, name: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
-    """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256."""
+@router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
+def get_model_file(
+    model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted
+) -> Response:
+    """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect."""
     with services.database.transaction() as session:
         file = models.find_file(session, model_id, name)
-    return file_response(request, services.store, file)
+    return file_response(request, services.store, file, wanted)
 
 
 @router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_model(model_id: str, caller: Member, services: ServicesOf) -> None:
+def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> None:
     """Deletes an uploaded model that no live job learns from."""
     with services.database.transaction() as session:
         model, _ = models.find(session, model_id)
@@ -109,7 +114,7 @@ def _described(upload: Upload) -> NewModel:
     task = upload.fields.get("task") or get_args(Task)[0]
     if task not in get_args(Task):
         allowed = ", ".join(get_args(Task))
-        raise InvalidSpec([Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
+        raise InvalidInput([Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
     if len(name) > 200:
-        raise InvalidSpec([Fault(pointer="/name", message="at most 200 characters")])
+        raise InvalidInput([Fault(pointer="/name", message="at most 200 characters")])
     return NewModel(path=upload.path, filename=upload.filename, name=name, task=task)

@@ -2,46 +2,49 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service import queries
 from service.api.bodies import StrictRoute
 from service.api.conditions import event_id
 from service.api.dependencies import Services, ServicesOf, Viewer
-from service.api.files import file_response, ranged_response
+from service.api.examples import REPORT
+from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response, file_responses, ranged_response
+from service.api.negotiation import preferred
+from service.api.parameters import Accept, FileName, JobId, LastEventId, PageSize, Range
 from service.api.problems import described
-from service.api.views.jobs import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
+from service.api.views.records import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
 from service.api.waiting import event_stream, log_stream
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from service.jobs import StoredFile
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=StrictRoute)
 
-LastEventId = Annotated[str | None, Header(description="Resumes a stream after this id.")]
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-_FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bytes.", "content": _BYTES},
-    206: {"description": "The part that `Range` names.", "content": _BYTES},
-    302: {"description": "The bytes are at `Location`, for an hour."},
-    304: {"description": "The client has them: its `If-None-Match` is their SHA-256."},
-    **described(NotFound, RangeNotSatisfiable),
+_JSON, _TEXT, _PAGE, _STREAM = "application/json", "text/plain", "text/html", "text/event-stream"
+_STRING = {"type": "string"}
+_LOG = {_TEXT: {"schema": _STRING, "example": "job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n"}}
+_LIVE_EVENTS = {"schema": _STRING, "example": 'id: 7\nevent: checkpoint\ndata: {"seq": 7, "type": "checkpoint", …}\n\n'}
+_LIVE_LOG = {"schema": _STRING, "example": "id: 54\nevent: log\ndata: job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n\n"}
+_REPORT = {
+    _JSON: {"schema": {"type": "object"}, "example": REPORT},
+    _PAGE: {"schema": _STRING, "example": "<!doctype html><title>digits, CNN to a tenth of its size</title>…"},
 }
 
 
 @router.get(
     "/events",
     response_model=EventPage,
-    responses={200: {"content": _STREAM}, **described(InvalidRequest, NotFound)},
+    responses={200: {"content": {_STREAM: _LIVE_EVENTS}}, **described(InvalidRequest, NotFound)},
 )
 async def list_events(
-    job_id: str,
-    request: Request,
+    job_id: JobId,
     _caller: Viewer,
     services: ServicesOf,
+    response: Response,
     after: Annotated[int, Query(ge=0, lt=2**63, description="The last `seq` seen.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    limit: PageSize = 1000,
+    accept: Accept = None,
     last_event_id: LastEventId = None,
 ) -> Any:
     """What happened to the job. With `Accept: text/event-stream` live, until the final state has been told."""
@@ -51,16 +54,17 @@ async def list_events(
             found, has_more = queries.events(session, job_id, after=after, limit=limit)
         return EventPage(data=[event_view(event) for event in found], has_more=has_more)
 
-    if _wants(request, "text/event-stream"):
+    if preferred(accept, (_JSON, _STREAM)) == _STREAM:
         start = event_id(last_event_id) if last_event_id else after
         await run_in_threadpool(_require_job, services, job_id)
         return event_stream(services, job_id, after=start)
+    response.headers["Vary"] = "Accept"
     return await run_in_threadpool(read)
 
 
 @router.get("/metrics", responses=described(NotFound))
 def list_metrics(
-    job_id: str,
+    job_id: JobId,
     _caller: Viewer,
     services: ServicesOf,
     names: Annotated[list[str] | None, Query(description="Which metrics, repeated or separated by commas.")] = None,
@@ -77,17 +81,19 @@ def list_metrics(
     "/logs",
     response_class=Response,
     responses={
-        200: {"description": "The log.", "content": {"text/plain": {"schema": {"type": "string"}}, **_STREAM}},
-        206: {"description": "The part that `Range` names.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {"description": "The log.", "content": {**_LOG, _STREAM: _LIVE_LOG}},
+        206: {"description": "The part that `Range` names.", "content": _LOG},
         **described(InvalidRequest, NotFound, RangeNotSatisfiable),
     },
 )
 async def get_log(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     _caller: Viewer,
     services: ServicesOf,
     tail: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last so many lines.")] = None,
+    accept: Accept = None,
+    wanted: Range = None,
     last_event_id: LastEventId = None,
 ) -> Any:
     """What the job printed, as text. With `Accept: text/event-stream` live; the ids are byte offsets."""
@@ -102,44 +108,43 @@ async def get_log(
             yield queries.log_bytes(session, job_id, start=first + start, end=first + start + length)
 
     size, first = await run_in_threadpool(measure)
-    if _wants(request, "text/event-stream"):
+    if preferred(accept, (_TEXT, _STREAM)) == _STREAM:
         return log_stream(services, job_id, start=event_id(last_event_id) if last_event_id else first)
-    wanted = request.headers.get("range")
     return ranged_response(
-        request, size=size - first, wanted=wanted, media_type="text/plain; charset=utf-8", headers={}, read=read
+        request,
+        size=size - first,
+        wanted=wanted,
+        media_type="text/plain; charset=utf-8",
+        headers={"Vary": "Accept"},
+        read=read,
     )
 
 
 @router.get("/artifacts", responses=described(NotFound))
-def list_artifacts(job_id: str, _caller: Viewer, services: ServicesOf) -> ArtifactList:
+def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> ArtifactList:
     """The files that the job left."""
     with services.database.transaction() as session:
         return ArtifactList(data=[artifact_view(file) for file in queries.artifacts(session, job_id)])
 
 
 @router.head("/artifacts/{name:path}", include_in_schema=False)
-@router.get("/artifacts/{name:path}", response_class=Response, responses=_FILE_RESPONSES)
-def get_artifact(job_id: str, name: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
+@router.get("/artifacts/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
+def get_artifact(
+    job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted
+) -> Response:
     """One file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed address."""
-    return file_response(request, services.store, _artifact(services, job_id, name))
+    return file_response(request, services.store, _artifact(services, job_id, name), wanted)
 
 
-@router.get(
-    "/report",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "The report card.",
-            "content": {"application/json": {"schema": {"type": "object"}}, "text/html": {"schema": {"type": "string"}}},
-        },
-        304: {"description": "The client has it."},
-        **described(NotFound),
-    },
-)
-def get_report(job_id: str, request: Request, _caller: Viewer, services: ServicesOf) -> Response:
+@router.get("/report", response_class=Response, responses=file_responses(_REPORT))
+def get_report(
+    job_id: JobId, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted, accept: Accept = None
+) -> Response:
     """The report card of a job that has one, as JSON; with `Accept: text/html` as a page."""
-    name = "report.html" if _wants(request, "text/html") else "report.json"
-    return file_response(request, services.store, _artifact(services, job_id, name), as_page=True)
+    name = "report.html" if preferred(accept, (_JSON, _PAGE)) == _PAGE else "report.json"
+    response = file_response(request, services.store, _artifact(services, job_id, name), wanted, as_page=True)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
@@ -151,7 +156,3 @@ def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
 def _require_job(services: Services, job_id: str) -> None:
     with services.database.transaction() as session:
         queries.is_final(session, job_id)
-
-
-def _wants(request: Request, media_type: str) -> bool:
-    return media_type in request.headers.get("accept", "")

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from service import team
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Admin, ServicesOf, Viewer
+from service.api.parameters import KeyId
 from service.api.problems import described
 from service.api.views.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserList, UserView, key_view, user_view
 from service.errors import Conflict, Forbidden, NotFound
@@ -33,7 +34,7 @@ def list_users(_caller: Admin, services: ServicesOf) -> UserList:
         return UserList(data=[user_view(user) for user in team.users(session)])
 
 
-@router.post("/keys", status_code=201, responses=described(Forbidden))
+@router.post("/keys", status_code=201, responses=described(Forbidden, Conflict))
 def add_key(_caller: Admin, request: KeyRequest, services: ServicesOf) -> NewKey:
     """Makes a key. The answer is the only place where it can be read."""
     user_name = request.user or request.name or ""
@@ -50,7 +51,7 @@ def list_keys(_caller: Admin, services: ServicesOf) -> KeyList:
 
 
 @router.delete("/keys/{key_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def revoke_key(key_id: str, _caller: Admin, services: ServicesOf) -> None:
+def revoke_key(key_id: KeyId, _caller: Admin, services: ServicesOf) -> None:
     """Ends a key at once."""
     with services.database.transaction() as session:
         team.revoke(session, key_id)

@@ -3,9 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import ConfigDict
-
-from service.api.views.jobs import View
+from service.api.views.shape import Page, View
 from service.formats import Sample
 from service.spec.data import Column, DatasetInfo
 from service.tables import Dataset, Model
@@ -14,123 +12,85 @@ from service.tables import Dataset, Model
 class DatasetView(View):
     """An uploaded dataset."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "ds_01k5zq3v7m8n9p0q1r2s3t4v5w",
-                    "object": "dataset",
-                    "name": "street signs",
-                    "owner": "ada",
-                    "task": "image-classification",
-                    "splits": {"train": 1200, "test": 300},
-                    "columns": {
-                        "image": {"kind": "image", "dtype": "uint8", "shape": [32, 32, 3]},
-                        "label": {"kind": "label", "dtype": "int64", "num_classes": 2},
-                    },
-                    "classes": ["stop", "yield"],
-                    "class_counts": {"train": [600, 600], "test": [150, 150]},
-                    "filename": "signs.npz",
-                    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                    "bytes": 4608000,
-                    "created_at": "2026-11-02T09:30:00Z",
-                }
-            ]
-        }
-    )
-
     id: str
+    """``ds_`` and 26 characters; ``dataset:ID`` names it in a spec."""
     object: Literal["dataset"] = "dataset"
+    """What this is."""
     name: str
+    """For people; need not be unique."""
     owner: str
+    """The name of the user who uploaded it first."""
     task: str
+    """What it is to train."""
     splits: dict[str, int]
     """Rows by split."""
     columns: dict[str, Column]
+    """What each row holds, by name."""
     classes: list[str]
+    """The names of the classes, in the order of their indices."""
     class_counts: dict[str, list[int]]
     """Samples of each class, by split."""
     filename: str
+    """The uploaded file's own name."""
     sha256: str
+    """Of the uploaded file's bytes, in hexadecimal."""
     bytes: int
+    """Size of the uploaded file."""
     created_at: datetime
+    """When it was uploaded first."""
 
 
 class DatasetDetail(DatasetView):
     """An uploaded dataset with a look into it."""
 
-    model_config = ConfigDict(json_schema_extra={})
-
     samples: list[Sample]
     """Its first rows."""
 
 
-class DatasetPage(View):
+class DatasetPage(Page[DatasetView]):
     """Datasets, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[DatasetView]
-    has_more: bool
 
 
 class ModelFile(View):
     """A file of a model's folder."""
 
     name: str
+    """As the library that loads the folder knows it."""
     size: int
+    """In bytes."""
     sha256: str
+    """Of its bytes, in hexadecimal; in quotes it is the file's ``ETag``."""
     media_type: str
+    """The ``Content-Type`` that it is sent with."""
 
 
 class ModelView(View):
     """A network that may teach: an uploaded one, or a finished job's student."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "model_01k5zq3v7m8n9p0q1r2s3t4v5w",
-                    "object": "model",
-                    "name": "sign teacher",
-                    "owner": "ada",
-                    "task": "image-classification",
-                    "job_id": None,
-                    "classes": ["stop", "yield"],
-                    "input_shape": [3, 32, 32],
-                    "files": [
-                        {
-                            "name": "model.safetensors",
-                            "size": 44700000,
-                            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                            "media_type": "application/octet-stream",
-                        }
-                    ],
-                    "created_at": "2026-11-02T09:30:00Z",
-                }
-            ]
-        }
-    )
-
     id: str
+    """``model_`` and 26 characters; ``model:ID`` names it in a spec."""
     object: Literal["model"] = "model"
+    """What this is."""
     name: str
+    """For people; need not be unique."""
     owner: str
+    """The name of the user who uploaded it, or whose job trained it."""
     task: str
+    """What it is for."""
     job_id: str | None
     """The job whose student it is; null for an upload."""
     classes: list[str]
+    """The names of the classes, in the order of its outputs."""
     input_shape: list[int]
     """Channels, height, width."""
     files: list[ModelFile]
+    """The files of its folder, by name."""
     created_at: datetime
+    """When it was stored."""
 
 
-class ModelPage(View):
+class ModelPage(Page[ModelView]):
     """Models, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelView]
-    has_more: bool
 
 
 def dataset_view(dataset: Dataset, owner: str) -> DatasetView:

@@ -3,32 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from service.api.views.shape import Page, View
 from service.errors import JobFailure
 from service.jobs import PRIORITY_RANK
 from service.lifecycle import FINAL, Status
 from service.queries import JobRow
-from service.tables import Artifact, JobEvent
 from service.waiting import live_workers, open_needs, suitable
 
 PRIORITY_NAMES = {rank: name for name, rank in PRIORITY_RANK.items()}
-SPEC_EXAMPLE: dict[str, Any] = {
-    "name": "digits, CNN to a tenth of its size",
-    "task": "image-classification",
-    "dataset": {"source": "builtin:digits"},
-    "teacher": {"source": "train", "architecture": {"name": "small-cnn", "width": 64}, "training": {"epochs": 20}},
-    "student": {"architecture": {"name": "small-cnn", "width": 8}},
-    "method": {"name": "soft-targets", "temperature": 4.0},
-    "training": {"epochs": 30},
-}
-
-
-class View(BaseModel):
-    """What all answers have in common."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class ProgressView(View):
@@ -39,11 +24,15 @@ class ProgressView(View):
     step: int | None = None
     """Optimizer steps done in this phase."""
     total_steps: int | None = None
+    """Optimizer steps of the whole phase; null in a phase that does not count steps."""
     epoch: int | None = None
+    """The pass over the training split that the phase is in, from 1."""
     fraction: float | None = None
-    """0 to 1."""
+    """Share of the phase that is done, 0 to 1."""
     samples_per_second: float | None = None
+    """Training samples a second, of late."""
     eta_seconds: float | None = None
+    """About how many seconds the phase still takes."""
     message: str | None = None
     """What the phase does, for people."""
 
@@ -54,62 +43,36 @@ class QueuePlace(View):
     position: int
     """1 starts next."""
     waiting_for: str
+    """The one thing that blocks it, in words."""
 
 
 class JobView(View):
     """A job."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "job_01k5zq3v7m8n9p0q1r2s3t4v5w",
-                    "object": "job",
-                    "name": "digits, CNN to a tenth of its size",
-                    "owner": "ada",
-                    "labels": {"project": "demo"},
-                    "status": "running",
-                    "terminal": False,
-                    "status_reason": "runs on gpu-1",
-                    "stop_requested": None,
-                    "priority": "normal",
-                    "spec": SPEC_EXAMPLE,
-                    "progress": {"phase": "student", "step": 120, "total_steps": 600, "epoch": 6, "fraction": 0.2},
-                    "queue": None,
-                    "attempt": 1,
-                    "max_attempts": 3,
-                    "crashes": 0,
-                    "worker": "worker_01k5zq3v7m8n9p0q1r2s3t4v5x",
-                    "devices": ["cuda:0"],
-                    "created_at": "2026-11-02T09:30:00Z",
-                    "queued_at": "2026-11-02T09:30:00Z",
-                    "started_at": "2026-11-02T09:30:01Z",
-                    "finished_at": None,
-                    "gpu_seconds": 0.0,
-                    "result": None,
-                    "error": None,
-                    "version": 17,
-                }
-            ]
-        }
-    )
-
     id: str
+    """``job_`` and 26 characters; a later job has a greater id."""
     object: Literal["job"] = "job"
+    """What this is."""
     name: str
+    """For people; need not be unique."""
     owner: str
     """The name of the user who submitted it."""
     labels: dict[str, str]
+    """Words to find it by."""
     status: Status
+    """Its state. A client that only waits looks at ``terminal``."""
     terminal: bool
     """Whether this state is final: the job will not run any more."""
     status_reason: str
+    """Why it is in this state, in words."""
     stop_requested: str | None
     """cancel, pause or drain, while a running job is being stopped."""
     priority: Literal["low", "normal", "high"]
+    """Of two waiting jobs, the one of the higher class starts first."""
     spec: dict[str, Any]
     """Complete: posting it again repeats the job."""
     progress: ProgressView | None
+    """How far it is; null before it has started."""
     queue: QueuePlace | None
     """Null unless queued."""
     attempt: int
@@ -117,90 +80,48 @@ class JobView(View):
     max_attempts: int
     """How many crashes are final."""
     crashes: int
+    """Attempts that ended by no wish of anybody."""
     worker: str | None
     """The worker of the current or last attempt."""
     devices: list[str] | None
+    """The devices of that worker that it holds; null unless it runs."""
     created_at: datetime
+    """When it was submitted."""
     queued_at: datetime | None
+    """When it first was ready to start; null while it waits for other jobs."""
     started_at: datetime | None
     """Start of the current or last attempt."""
     finished_at: datetime | None
+    """When it reached its final state."""
     gpu_seconds: float
+    """Seconds on GPUs, times their number, over all attempts that have ended."""
     result: dict[str, Any] | None
     """The report's headline figures."""
     error: JobFailure | None
+    """Why it failed; null unless it did."""
     version: int
     """Grows with each change; the ETag is this number in quotes."""
 
 
-class JobPage(View):
+class JobPage(Page[JobView]):
     """Jobs, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[JobView]
-    has_more: bool
-    """Whether there are older ones: ask with ``after`` = the last id."""
-
-
-class EventView(View):
-    """One thing that happened to a job."""
-
-    seq: int
-    """Counts from 1, without gaps."""
-    type: str
-    """``job.*`` for transitions, ``progress``, ``metrics``, ``checkpoint``."""
-    message: str
-    data: dict[str, Any]
-    created_at: datetime
-
-
-class EventPage(View):
-    """Events in their order."""
-
-    object: Literal["list"] = "list"
-    data: list[EventView]
-    has_more: bool
-
-
-class MetricView(View):
-    """One metric's points: step, value."""
-
-    name: str
-    points: list[tuple[int, float]]
-
-
-class MetricList(View):
-    """The metrics of a job, by name."""
-
-    object: Literal["list"] = "list"
-    data: list[MetricView]
-
-
-class ArtifactView(View):
-    """A file that a job left."""
-
-    name: str
-    size: int
-    sha256: str
-    media_type: str
-
-
-class ArtifactList(View):
-    """The files of a job, by name."""
-
-    object: Literal["list"] = "list"
-    data: list[ArtifactView]
 
 
 class Explanation(View):
     """Why a job is where it is."""
 
     object: Literal["explanation"] = "explanation"
+    """What this is."""
     job_id: str
+    """The job."""
     status: Status
+    """Its state."""
     reason: str
+    """Why it is in this state, in words."""
     pool: str
+    """The pool whose workers may take it."""
     position: int | None
+    """Its place in the pool's queue, 1 starts next; null unless queued."""
     ahead: int | None
     """Queued jobs of the pool that start earlier."""
     waiting_for: str | None
@@ -225,11 +146,10 @@ class CancelRequest(View):
 class JobEdit(View):
     """What may be changed of a job."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"priority": "low", "labels": {"project": "demo"}}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(max_length=200)] = ""
+    """The new name."""
     labels: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=63)], Annotated[str, Field(max_length=200)]], Field(max_length=64)
     ] = {}
@@ -269,16 +189,6 @@ def job_view(row: JobRow) -> JobView:
         error=None if job.error is None else JobFailure.model_validate(job.error),
         version=job.version,
     )
-
-
-def event_view(event: JobEvent) -> EventView:
-    """A stored event as clients see it."""
-    return EventView(seq=event.seq, type=event.type, message=event.message, data=event.data, created_at=event.created_at)
-
-
-def artifact_view(artifact: Artifact) -> ArtifactView:
-    """A stored file as clients see it."""
-    return ArtifactView(name=artifact.name, size=artifact.size, sha256=artifact.sha256, media_type=artifact.media_type)
 
 
 def explanation(session: Session, row: JobRow, *, lease_seconds: float) -> Explanation:

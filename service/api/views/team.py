@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from service.api.views.jobs import View
+from service.api.views.shape import Listing, View
 from service.security import Role
 from service.tables import ApiKey, User
 
@@ -22,37 +22,38 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain
 class NewUser(View):
     """A user to be made."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "ada"}]})
+    model_config = ConfigDict(extra="forbid")
 
     name: Name
+    """Unique; the owner of what the user's keys submit."""
 
 
 class UserView(View):
     """A person or a program of the team."""
 
     id: str
+    """``user_`` and 26 characters."""
     object: Literal["user"] = "user"
+    """What this is."""
     name: str
+    """Unique."""
     created_at: datetime
+    """When the user was added."""
 
 
-class UserList(View):
+class UserList(Listing[UserView]):
     """All users, by name."""
-
-    object: Literal["list"] = "list"
-    data: list[UserView]
 
 
 class KeyRequest(View):
     """A key to be made."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"user": "ada", "role": "member", "name": "laptop"}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     user: Name | None = None
     """Whose key it is; a new name makes a new user. By default the key's own name."""
     role: Role = "member"
+    """What it may do: a viewer reads, a member also submits and acts on what is its own, an admin may do everything."""
     name: Annotated[str, Field(max_length=100)] | None = None
     """What the key is for."""
 
@@ -69,12 +70,19 @@ class KeyView(View):
     """A key, without the key itself."""
 
     id: str
+    """``key_`` and 26 characters; not the key itself."""
     object: Literal["key"] = "key"
+    """What this is."""
     user: str
+    """The name of the user that it speaks for."""
     role: Role
+    """What it may do."""
     name: str
+    """What it is for."""
     created_at: datetime
+    """When it was made."""
     revoked_at: datetime | None
+    """When it was ended; null while it is good."""
 
 
 class NewKey(KeyView):
@@ -84,21 +92,23 @@ class NewKey(KeyView):
     """The key itself, shown this once."""
 
 
-class KeyList(View):
+class KeyList(Listing[KeyView]):
     """All keys, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[KeyView]
 
 
 class Me(View):
     """Who the caller is."""
 
     id: str
+    """The user's id."""
     object: Literal["me"] = "me"
+    """What this is."""
     name: str
+    """The user's name."""
     role: Role
+    """What the key may do."""
     key_id: str
+    """The key's id."""
 
 
 def user_view(user: User) -> UserView:

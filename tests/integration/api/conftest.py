@@ -1,4 +1,4 @@
-"""A live API process for each test module, and people with keys for each test."""
+"""A live API for each test module, and people with keys for each test. Every answer is held against the OpenAPI document."""
 
 import socket
 import threading
@@ -21,6 +21,7 @@ from service.scheduling import Device, Offer, claim
 from service.security import Role, create_key
 from service.settings import Settings
 from service.tables import Worker
+from tests.integration.api.contract import Contract
 
 SPEC: dict[str, Any] = {
     "name": "digits",
@@ -40,6 +41,7 @@ class Api:
     url: str
     settings: Settings
     server: Server
+    contract: Contract
 
     @property
     def store_folder(self) -> Path:
@@ -79,11 +81,13 @@ def settings(database_url: str, valkey_server: Valkey, tmp_path_factory: pytest.
 def api(settings: Settings) -> Iterator[Api]:
     """The application behind a real socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(create_app(settings), host="127.0.0.1", port=0)
+        app = create_app(settings)
+        server = Server(app, host="127.0.0.1", port=0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield Api(url=f"http://127.0.0.1:{listener.getsockname()[1]}", settings=settings, server=server)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield Api(url=url, settings=settings, server=server, contract=Contract(app.openapi()))
         finally:
             server.should_exit = True
             thread.join()
@@ -106,7 +110,8 @@ class Team:
     def client(self, key: str | None = None) -> httpx.Client:
         """A client with that key, or with none."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        made = httpx.Client(base_url=self.api.url, headers=headers, timeout=30, trust_env=False, verify=False)
+        hooks = {"response": [self.api.contract.check]}
+        made = httpx.Client(base_url=self.api.url, headers=headers, timeout=30, trust_env=False, verify=False, event_hooks=hooks)
         return self.stack.enter_context(made)
 
 

@@ -123,8 +123,8 @@ def test_a_target_column_that_is_not_there_is_refused(member: httpx.Client) -> N
 
 def test_a_body_that_is_no_form_is_refused(member: httpx.Client, api: Api) -> None:
     before = api.files()
-    assert member.post("/v1/datasets", json=FORM).status_code == 400
-    assert member.post("/v1/datasets", data=FORM).status_code == 400
+    assert member.post("/v1/datasets", json=FORM).status_code == 415
+    assert member.post("/v1/datasets", data=FORM).status_code == 415
     assert member.post("/v1/datasets", data=FORM, files={"other": b"x"}).status_code == 422
     headers = {"content-type": "multipart/form-data; boundary=b"}
     for body in (b"", b"--b\r\n", b"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nhalf", b"garbage"):

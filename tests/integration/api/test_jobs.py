@@ -109,6 +109,32 @@ def test_cancelling_a_running_job_asks_its_worker(member: httpx.Client, database
     assert renewal == jobs.Renewal(stop_requested="cancel", stop_keep="none")
 
 
+def test_pausing_a_running_job_asks_its_worker(member: httpx.Client, database: Database) -> None:
+    job = submit(member)
+    run_one(database)
+    answer = member.post(f"/v1/jobs/{job['id']}/pause")
+    assert (answer.status_code, answer.json()["stop_requested"]) == (202, "pause")
+
+
+def test_progress_says_what_a_phase_does_that_does_not_count_steps(member: httpx.Client, database: Database) -> None:
+    job = submit(member)
+    fence = run_one(database)
+    with database.transaction() as session:
+        progress = {"phase": "cache", "step": 0, "total_steps": None, "message": "computing the teacher's outputs"}
+        jobs.record_progress(session, fence, progress)
+    told = member.get(f"/v1/jobs/{job['id']}").json()["progress"]
+    assert told == {
+        "phase": "cache",
+        "step": 0,
+        "total_steps": None,
+        "epoch": None,
+        "fraction": None,
+        "samples_per_second": None,
+        "eta_seconds": None,
+        "message": "computing the teacher's outputs",
+    }
+
+
 def test_a_queued_job_is_paused_and_resumed(member: httpx.Client) -> None:
     path = f"/v1/jobs/{submit(member)['id']}"
     assert member.post(f"{path}/pause").json()["status"] == "paused"
@@ -124,8 +150,9 @@ def test_name_labels_and_priority_can_be_changed_under_if_match(member: httpx.Cl
     assert changed.status_code == 200
     assert (changed.json()["name"], changed.json()["priority"], changed.json()["labels"]) == ("new", "low", {})
     assert changed.json()["spec"]["priority"] == "low"
+    weak = member.patch(path, json={"name": "newer"}, headers={"If-Match": f'W/"{changed.json()["version"]}"'})
     late = member.patch(path, json={"name": "newer"}, headers={"If-Match": f'"{job["version"]}"'})
-    assert late.status_code == 412
+    assert (weak.status_code, late.status_code) == (412, 412)
     assert member.get(path).json()["name"] == "new"
 
 

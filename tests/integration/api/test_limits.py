@@ -28,14 +28,14 @@ def test_each_answer_names_its_request(member: httpx.Client) -> None:
         ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/v1/jobs/job_none", 404, "not_found"),
         ("PUT", "/v1/jobs", 405, "method_not_allowed"),
-        ("GET", "/v1/jobs?limit=0", 422, "invalid_request"),
-        ("GET", "/v1/jobs?limit=99999999999999999999", 422, "invalid_request"),
-        ("GET", "/v1/jobs?after=x", 422, "invalid_request"),
+        ("GET", "/v1/jobs?limit=0", 422, "invalid_input"),
+        ("GET", "/v1/jobs?limit=99999999999999999999", 422, "invalid_input"),
+        ("GET", "/v1/jobs?after=x", 422, "invalid_input"),
         ("GET", "/v1/jobs?status=done", 400, "invalid_request"),
         ("GET", "/v1/jobs?label=x", 400, "invalid_request"),
         ("GET", "/v1/jobs?owner=%00", 400, "invalid_request"),
         ("GET", "/v1/jobs/%00", 400, "invalid_request"),
-        ("GET", "/v1/jobs/job_none/events?after=99999999999999999999", 422, "invalid_request"),
+        ("GET", "/v1/jobs/job_none/events?after=99999999999999999999", 422, "invalid_input"),
         ("GET", "/v1/jobs/%ff%fe", 404, "not_found"),
         ("GET", "/v1/queue?pool=%ff", 200, None),
         ("GET", "/v1/jobs?owner=%ed%a0%80", 200, None),
@@ -126,10 +126,57 @@ def test_yaml_that_is_no_json_gets_a_clean_refusal(member: httpx.Client, text: s
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
 )
-def test_a_body_of_another_type_gets_a_clean_refusal(admin: httpx.Client, content_type: str) -> None:
-    for path in ("/v1/jobs", "/v1/keys"):
+def test_a_body_of_another_type_is_415_and_the_types_that_are_taken_are_named(admin: httpx.Client, content_type: str) -> None:
+    for path, accepted in (("/v1/jobs", "application/json or application/yaml"), ("/v1/keys", "application/json")):
         answer = admin.post(path, content=json.dumps(spec()), headers={"content-type": content_type})
-        assert answer.status_code in {400, 422}
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+        assert f"as {accepted}, not as" in answer.json()["detail"]
+
+
+def test_a_body_that_does_not_say_its_type_is_read_as_json(admin: httpx.Client) -> None:
+    assert admin.post("/v1/jobs", content=json.dumps(spec())).status_code == 201
+    assert admin.post("/v1/keys", content=b'{"user": "kim"}').status_code == 201
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json"])
+def test_a_job_without_a_body_is_told_that_one_is_missing(member: httpx.Client, content_type: str) -> None:
+    answer = member.post("/v1/jobs", headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("POST", "/v1/jobs/job_none", "DELETE, GET, PATCH"),
+        ("DELETE", "/v1/jobs/job_none/artifacts/student/config.json", "GET, HEAD"),
+        ("PATCH", "/v1/keys", "GET, POST"),
+        ("DELETE", "/healthz", "GET"),
+    ],
+)
+def test_a_method_that_an_address_does_not_take_is_told_with_all_that_it_takes(
+    member: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    answer = member.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["detail"] == f"this address does not take {method}; it takes {allowed}"
+
+
+def test_a_problem_has_every_field_of_its_error_and_faults_only_where_there_are_some(member: httpx.Client) -> None:
+    problem = member.get("/v1/jobs/job_none").json()
+    assert problem["error"] == {
+        "message": problem["detail"],
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+    assert "errors" not in problem
+    assert member.get("/v1/jobs?status=done").json()["error"]["param"] == "status"
+
+
+def test_what_is_wrong_with_parameters_is_told_at_once(member: httpx.Client) -> None:
+    problem = member.get("/v1/jobs?limit=0&after=x").json()
+    assert [fault["pointer"] for fault in problem["errors"]] == ["query:limit", "query:after"]
 
 
 def test_a_nul_in_what_would_be_stored_is_told_with_its_place(member: httpx.Client) -> None:

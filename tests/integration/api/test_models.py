@@ -64,8 +64,8 @@ def tarred(files: dict[str, bytes], *, links: dict[str, str] | None = None) -> b
     return buffer.getvalue()
 
 
-def upload(client: httpx.Client, content: bytes) -> httpx.Response:
-    return client.post("/v1/models", data={"name": "teacher"}, files={"file": ("teacher.zip", content)})
+def upload(client: httpx.Client, content: bytes, *, filename: str = "teacher.zip") -> httpx.Response:
+    return client.post("/v1/models", data={"name": "teacher"}, files={"file": (filename, content)})
 
 
 @pytest.mark.parametrize("archive", [zipped(folder()), zipped(folder(), prefix="my-model/"), tarred(folder())])
@@ -147,6 +147,33 @@ def test_a_folder_that_cannot_be_used_is_refused_and_leaves_nothing(
     assert said in answer.json()["detail"]
     assert api.files() == before
     assert member.get("/v1/models").json()["data"] == []
+
+
+@pytest.mark.parametrize("filename", ["pytorch_model.bin", "teacher.pt", "teacher.PKL"])
+def test_a_loose_pickle_is_refused_with_the_reason_and_how_to_convert_it(member: httpx.Client, filename: str) -> None:
+    answer = upload(member, b"\x80\x04.", filename=filename)
+    detail = answer.json()["detail"]
+    assert answer.status_code == 422
+    assert detail.startswith(f"'{filename}': such files can run code when they are read")
+    assert "save_pretrained" in detail
+    assert "config.json" in detail
+
+
+def test_loose_weights_are_refused_with_what_they_lack(member: httpx.Client) -> None:
+    answer = upload(member, safetensors(weight=(3, 4)), filename="model.safetensors")
+    assert answer.status_code == 422
+    assert "send a zip or tar of the folder with model.safetensors, config.json" in answer.json()["detail"]
+
+
+def test_a_models_file_is_sent_whole_in_part_or_not_at_all(member: httpx.Client) -> None:
+    url = f"/v1/models/{upload(member, zipped(folder())).json()['id']}/files/model.safetensors"
+    weights = folder()["model.safetensors"]
+    etag = member.get(url).headers["etag"]
+    part = member.get(url, headers={"Range": "bytes=8-"})
+    assert (part.status_code, part.content) == (206, weights[8:])
+    assert member.get(url, headers={"Range": "bytes=8-", "If-Range": '"old"'}).content == weights
+    assert member.get(url, headers={"Range": f"bytes={len(weights)}-"}).status_code == 416
+    assert member.get(url, headers={"If-None-Match": etag}).status_code == 304
 
 
 def test_a_member_list_that_lies_about_a_size_is_found_out(member: httpx.Client) -> None:

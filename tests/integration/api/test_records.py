@@ -142,6 +142,39 @@ def test_the_report_comes_as_json_and_as_a_page(member: httpx.Client, path: str)
     assert "sandbox" in page.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json, text/html;q=0", "application/json, text/html;q=0.5"])
+def test_the_report_comes_as_json_unless_a_page_is_wanted_more(member: httpx.Client, path: str, accept: str) -> None:
+    assert member.get(f"{path}/report", headers={"Accept": accept}).json() == REPORT
+
+
+def test_the_report_is_sent_whole_in_part_or_not_at_all(member: httpx.Client, path: str) -> None:
+    url = f"{path}/report"
+    etag = member.get(url).headers["etag"]
+    part = member.get(url, headers={"Range": "bytes=0-3", "If-Range": etag})
+    assert (part.status_code, part.content) == (206, json.dumps(REPORT).encode()[:4])
+    assert member.get(url, headers={"Range": "bytes=5000-"}).status_code == 416
+    assert member.get(url, headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_an_answer_that_goes_by_accept_says_so(member: httpx.Client, path: str) -> None:
+    etag = member.get(f"{path}/report").headers["etag"]
+    for name, headers in (
+        ("report", {}),
+        ("report", {"Accept": "text/html"}),
+        ("report", {"If-None-Match": etag}),
+        ("logs", {}),
+        ("logs", {"Accept": "text/event-stream"}),
+        ("events", {}),
+        ("events", {"Accept": "text/event-stream"}),
+    ):
+        assert member.get(f"{path}/{name}", headers=headers).headers["vary"] == "Accept", f"{name} {headers}"
+
+
+def test_a_stream_that_is_not_wanted_is_not_sent(member: httpx.Client, path: str) -> None:
+    answer = member.get(f"{path}/events", headers={"Accept": "application/json, text/event-stream;q=0"})
+    assert answer.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize(
     "name", ["none", "../secrets", "..%2f..%2fetc%2fpasswd", "student", "%2e%2e/x", "student/model.safetensors/"]
 )

@@ -46,6 +46,7 @@ def _pointers(answer: httpx.Response) -> set[str]:
         ({"method": {"name": "soft-targets", "temperature": -1}}, "/method/temperature"),
         ({"training": {"epochs": "many"}}, "/training/epochs"),
         ({"resources": {"pool": "default", "min_gpu_memory_gib": 1.0}}, "/resources"),
+        ({"labels": {"": "x"}}, "/labels/"),
     ],
 )
 def test_a_fault_is_told_with_its_place_and_nothing_is_stored(

@@ -23,6 +23,17 @@ def test_if_match_refuses_another_version() -> None:
         require_match('"3"', '"2"')
 
 
+@pytest.mark.parametrize("header", ['"3"', "*", ' "2" ,"3"', 'W/"3", "3"'])
+def test_if_match_takes_this_very_version(header: str) -> None:
+    require_match('"3"', header)
+
+
+@pytest.mark.parametrize("header", ['W/"3"', '"2", W/"3"', "", "3"])
+def test_if_match_refuses_a_version_that_is_only_as_good(header: str) -> None:
+    with pytest.raises(PreconditionFailed):
+        require_match('"3"', header)
+
+
 @pytest.mark.parametrize(
     ("prefer", "seconds"),
     [

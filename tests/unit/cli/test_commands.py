@@ -70,6 +70,14 @@ def test_no_service_known_is_told_apart_from_one_that_is_away(tmp_path: Path, ar
     assert "STILLHOUSE_URL is not set" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["show", ""], ["show", "../../etc"], ["logs", "--follow", ""], ["keys", "revoke", ".."]])
+def test_what_can_be_no_id_is_a_usage_error_and_asks_for_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, home=tmp_path, STILLHOUSE_URL="http://127.0.0.1:1", STILLHOUSE_API_KEY="k")
+    assert done.returncode == 2, done.stderr
+    assert f"error: {arguments[-1]!r} is no id; GET /v1/" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_word_that_no_option_knows_is_a_usage_error(tmp_path: Path) -> None:
     assert run("cancel", "job_1", "--keep", "everything", home=tmp_path).returncode == 2
 

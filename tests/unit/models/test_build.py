@@ -5,42 +5,98 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from service.spec.architectures import CifarResNet, SmallCnn, TransformersNetwork
+from service.spec.architectures import ARCHITECTURES, CifarResNet, SmallCnn, TransformersNetwork
 from service.spec.fit import architecture_faults
 from service.spec.transformers_fit import TABLE_FILE, image_classifiers
 from worker.models import UnfitArchitecture, build_network, num_parameters
 from worker.models.transformers_network import build_transformers_network
 from worker.models.transformers_table import make_table
 
+PARAMETERS = {
+    "resnet20": 278_324,
+    "resnet56": 861_620,
+    "resnet110": 1_736_564,
+    "resnet8x4": 1_233_540,
+    "resnet32x4": 7_433_860,
+    "wrn-16-2": 703_284,
+    "wrn-40-1": 569_780,
+    "wrn-40-2": 2_255_156,
+    "vgg8": 3_965_028,
+    "vgg13": 9_462_180,
+    "mobilenetv2": 812_836,
+    "shufflenetv1": 949_258,
+    "shufflenetv2": 1_355_528,
+}
+"""Of the networks for CIFAR, with 100 classes, in the forms of RepDistiller (Tian et al., 2020)."""
+MAPS = {
+    "wrn-16-2": {"conv1": (16, 32), "layer1": (32, 32), "layer2": (64, 16), "layer3": (128, 8)},
+    "vgg8": {"layer1": (64, 32), "layer2": (128, 16), "layer3": (256, 8), "layer4": (512, 4), "layer5": (512, 4)},
+    "mobilenetv2": {"relu": (16, 16), "layer2": (12, 16), "layer3": (16, 8), "layer5": (48, 4), "layer7": (160, 2)},
+    "shufflenetv1": {"relu": (24, 32), "layer1": (240, 16), "layer2": (480, 8), "layer3": (960, 4)},
+    "shufflenetv2": {"relu": (24, 32), "layer1": (116, 16), "layer2": (232, 8), "layer3": (464, 4)},
+}
+"""Channels and pixels of a side that the modules give out for a 32x32 image, by module path, one network of each kind."""
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("resnet20", 278_324), ("resnet56", 861_620), ("resnet110", 1_736_564), ("resnet8x4", 1_233_540), ("resnet32x4", 7_433_860)],
-)
-def test_cifar_resnets_have_the_published_number_of_parameters(name: Any, parameters: int) -> None:
-    network = build_network(CifarResNet(name=name), input_shape=(3, 32, 32), num_classes=100)
+
+def cifar(name: str) -> Any:
+    """A network for CIFAR."""
+    return ARCHITECTURES[name].spec.model_validate({"name": name})
+
+
+def outputs(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What every module gave out, by its path, at the end of the forward."""
+    seen: dict[str, torch.Tensor] = {}
+    for path, module in network.named_modules():
+        module.register_forward_hook(lambda _module, _inputs, output, path=path: seen.update({path: output}))
+    network(images)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_cifar_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    network = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=100)
     assert num_parameters(network) == parameters
 
 
-@pytest.mark.parametrize("architecture", [SmallCnn(name="small-cnn", width=4), CifarResNet(name="resnet20")])
-@pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 9, 13), (2, 32, 32)])
+def test_every_network_without_parameters_of_its_own_is_one_of_the_published() -> None:
+    assert PARAMETERS.keys() == ARCHITECTURES.keys() - {"small-cnn", "transformers"}
+
+
+@pytest.mark.parametrize(("name", "maps"), MAPS.items())
+def test_the_stages_give_out_the_published_maps(name: str, maps: dict[str, tuple[int, int]]) -> None:
+    network = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=10)
+    seen = outputs(network, torch.rand(2, 3, 32, 32))
+    assert {path: tuple(seen[path].shape) for path in maps} == {
+        path: (2, channels, pixels, pixels) for path, (channels, pixels) in maps.items()
+    }
+    assert seen["pool"].flatten(1).shape[1] == network.get_submodule("fc").in_features
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_no_module_changes_what_another_gave_out(name: str) -> None:
+    network = build_network(cifar(name), input_shape=(1, 8, 8), num_classes=3)
+    seen = outputs(network, torch.rand(2, 1, 8, 8))
+    assert [path for path, output in seen.items() if output._version > 0] == []
+
+
+@pytest.mark.parametrize(("pixels", "last"), [(32, 4), (63, 8), (64, 4)])
+def test_vgg_halves_images_of_64_pixels_once_more(pixels: int, last: int) -> None:
+    network = build_network(cifar("vgg8"), input_shape=(1, pixels, pixels), num_classes=3)
+    assert outputs(network, torch.rand(1, 1, pixels, pixels))["layer5"].shape == (1, 512, last, last)
+
+
+@pytest.mark.parametrize(
+    "architecture", [SmallCnn(name="small-cnn", width=4), *map(cifar, PARAMETERS)], ids=lambda spec: spec.name
+)
+@pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 9, 13), (2, 32, 32)], ids=str)
 def test_own_networks_read_any_channels_and_sizes_and_learn(architecture: Any, input_shape: tuple[int, int, int]) -> None:
     network = build_network(architecture, input_shape=input_shape, num_classes=5)
     # A last batch may hold one sample.
     loss = network(torch.rand(1, *input_shape)).square().sum()
     loss.backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
-
-
-def test_the_same_seed_gives_the_same_network() -> None:
-    states = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        network = build_network(tiny("vit"), input_shape=(1, 8, 8), num_classes=3)
-        states.append((network.state_dict(), torch.rand(1)))
-    assert all(torch.equal(states[0][0][name], states[1][0][name]) for name in states[0][0])
-    assert torch.equal(states[0][1], states[1][1])
 
 
 STAGES = {"depths": [1, 1], "hidden_sizes": [8, 16]}
@@ -76,6 +132,17 @@ def tiny(model_type: str) -> TransformersNetwork:
     return TransformersNetwork(name="transformers", model_type=model_type, config=TINY.get(model_type, {}))
 
 
+@pytest.mark.parametrize("architecture", [tiny("vit"), *map(cifar, MAPS)], ids=lambda spec: spec.name)
+def test_the_same_seed_gives_the_same_network(architecture: Any) -> None:
+    states, images = [], torch.rand(2, 1, 8, 8)
+    for _ in range(2):
+        torch.manual_seed(0)
+        network = build_network(architecture, input_shape=(1, 8, 8), num_classes=3)
+        drawn = torch.rand(1)
+        states.append({**network.state_dict(), "drawn next": drawn, "logits": network(images)})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("input_shape", [(3, 64, 64), (1, 28, 28), (1, 8, 8), (3, 32, 48)], ids=str)
 @pytest.mark.parametrize("model_type", image_classifiers())
 def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
@@ -97,7 +164,12 @@ def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
 
 @pytest.mark.parametrize(
     ("architecture", "input_shape"),
-    [(SmallCnn(name="small-cnn"), (1, 3, 3)), (CifarResNet(name="resnet20"), (3, 4, 4)), (tiny("bert"), (3, 8, 8))],
+    [
+        (SmallCnn(name="small-cnn"), (1, 3, 3)),
+        (CifarResNet(name="resnet20"), (3, 4, 4)),
+        *((cifar(name), (3, 8, 7)) for name in MAPS),
+        (tiny("bert"), (3, 8, 8)),
+    ],
 )
 def test_an_architecture_that_does_not_fit_is_refused_with_words(architecture: Any, input_shape: tuple[int, int, int]) -> None:
     with pytest.raises(UnfitArchitecture, match=r"pixels and more|no image classifier"):

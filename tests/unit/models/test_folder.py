@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTModel
 
 from service.spec.architectures import CifarResNet, SmallCnn
-from tests.unit.models.test_build import tiny
+from tests.unit.models.test_build import cifar, tiny
 from worker.models import Preprocessing, UnreadableNetwork, build_network, load_network, save_network
 
 CLASSES = ["ant", "bee", "cat"]
@@ -88,6 +88,11 @@ def test_saved_students_give_the_same_logits_in_a_fresh_process(tmp_path: Path, 
     [
         (SmallCnn(name="small-cnn", width=4), (1, 8, 8), GREY),
         (CifarResNet(name="resnet8x4"), (3, 12, 8), EIGHT_BIT),
+        (cifar("wrn-16-2"), (1, 8, 8), GREY),
+        (cifar("vgg8"), (3, 12, 8), EIGHT_BIT),
+        (cifar("mobilenetv2"), (1, 8, 8), GREY),
+        (cifar("shufflenetv1"), (3, 12, 8), EIGHT_BIT),
+        (cifar("shufflenetv2"), (1, 8, 8), GREY),
         (tiny("vit"), (1, 8, 8), GREY),
         (tiny("resnet"), (3, 12, 8), EIGHT_BIT),
         (tiny("deit"), (2, 8, 12), Preprocessing(mean=(5.0, 6.0), std=(2.0, 3.0))),

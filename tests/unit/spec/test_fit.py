@@ -53,7 +53,17 @@ def faults(job: JobSpec, dataset: DatasetInfo = DIGITS, *, teacher: TeacherInfo 
     return {fault.pointer: fault.message for fault in check_fit(job, dataset, teacher=teacher)}
 
 
-@pytest.mark.parametrize("student", [None, vit(), {"name": "resnet8x4"}, vit(image_size=8, num_channels=1, num_labels=10)])
+@pytest.mark.parametrize(
+    "student",
+    [
+        None,
+        vit(),
+        {"name": "resnet8x4"},
+        {"name": "vgg8"},
+        {"name": "mobilenetv2"},
+        vit(image_size=8, num_channels=1, num_labels=10),
+    ],
+)
 def test_what_fits_has_no_faults(student: Any) -> None:
     assert faults(spec(student=student)) == {}
 
@@ -91,7 +101,7 @@ def test_a_split_without_rows_is_refused() -> None:
 @pytest.mark.parametrize(
     ("precision", "gpus", "pointers"), [("fp16", 0, {"/training/precision"}), ("fp16", 1, set()), ("bf16", 0, set())]
 )
-def test_half_precision_without_a_gpu_is_refused(precision: str, gpus: int, pointers: set[str]) -> None:
+def test_half_precision_without_a_gpu_is_refused(precision: Any, gpus: int, pointers: set[str]) -> None:
     job = spec().model_copy(update={"training": TrainingSpec(precision=precision), "resources": ResourceSpec(gpus=gpus)})
     assert faults(job).keys() == pointers
 
@@ -111,6 +121,11 @@ def test_too_few_samples_of_a_class_to_hold_some_out_are_refused() -> None:
     [
         ({"name": "small-cnn"}, (3, 9, 1), "/name", "4x4 pixels and more; these have 3x9"),
         ({"name": "resnet20"}, (7, 7, 3), "/name", "8x8 pixels and more"),
+        ({"name": "wrn-40-2"}, (7, 32, 3), "/name", "wrn-40-2 reads images of 8x8 pixels and more; these have 7x32"),
+        ({"name": "vgg13"}, (32, 7, 3), "/name", "8x8 pixels and more"),
+        ({"name": "mobilenetv2"}, (7, 7, 3), "/name", "8x8 pixels and more"),
+        ({"name": "shufflenetv1"}, (7, 7, 3), "/name", "8x8 pixels and more"),
+        ({"name": "shufflenetv2"}, (4, 4, 3), "/name", "8x8 pixels and more"),
         (
             vit(patch_size=16),
             (8, 8, 3),

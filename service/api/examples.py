@@ -1,0 +1,258 @@
+"""The examples of the OpenAPI document, by the name of their schema: one team, one job, and what belongs to it.
+
+Each is whole, as the service would answer it; a test holds them against their schemas.
+"""
+
+from typing import Any
+
+_JOB_ID, _NEXT_JOB_ID = "job_01k5zq3v7m8n9p0q1r2s3t4v5w", "job_01k5zq4b2c3d4e5f6g7h8j9k0m"
+_WORKER_ID = "worker_01k5zq3v7m8n9p0q1r2s3t4v5x"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_MORNING, _STARTED = "2026-11-02T09:30:00Z", "2026-11-02T09:30:01Z"
+
+SPEC: dict[str, Any] = {
+    "name": "digits, CNN to a tenth of its size",
+    "task": "image-classification",
+    "dataset": {"source": "builtin:digits"},
+    "teacher": {"source": "train", "architecture": {"name": "small-cnn", "width": 64}, "training": {"epochs": 20}},
+    "student": {"architecture": {"name": "small-cnn", "width": 8}},
+    "method": {"name": "soft-targets", "temperature": 4.0},
+    "training": {"epochs": 30},
+    "labels": {"project": "demo"},
+}
+JOB: dict[str, Any] = {
+    "id": _JOB_ID,
+    "object": "job",
+    "name": SPEC["name"],
+    "owner": "ada",
+    "labels": SPEC["labels"],
+    "status": "running",
+    "terminal": False,
+    "status_reason": f"attempt 1 on cuda:0 of worker {_WORKER_ID}",
+    "stop_requested": None,
+    "priority": "normal",
+    "spec": SPEC,
+    "progress": {
+        "phase": "student",
+        "step": 120,
+        "total_steps": 600,
+        "epoch": 6,
+        "fraction": 0.2,
+        "samples_per_second": 9200.0,
+        "eta_seconds": 3.3,
+        "message": "training the student: 30 epochs on 1,259 images",
+    },
+    "queue": None,
+    "attempt": 1,
+    "max_attempts": 3,
+    "crashes": 0,
+    "worker": _WORKER_ID,
+    "devices": ["cuda:0"],
+    "created_at": _MORNING,
+    "queued_at": _MORNING,
+    "started_at": _STARTED,
+    "finished_at": None,
+    "gpu_seconds": 0.0,
+    "result": None,
+    "error": None,
+    "version": 17,
+}
+REPORT: dict[str, Any] = {
+    "format": 1,
+    "job_id": _JOB_ID,
+    "name": SPEC["name"],
+    "task": SPEC["task"],
+    "teacher": {"parameters": 152010, "bytes": 611000, "test_accuracy": 0.98, "latency_ms": {"batch_1": 0.41, "batch_64": 3.2}},
+    "student": {"parameters": 2610, "bytes": 12000, "test_accuracy": 0.955, "latency_ms": {"batch_1": 0.11, "batch_64": 0.51}},
+    "control": None,
+    "agreement": 0.961,
+    "gain": None,
+    "compression": {"parameters": 58.24, "bytes": 50.92, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
+}
+DATASET: dict[str, Any] = {
+    "id": "ds_01k5zq3v7m8n9p0q1r2s3t4v5w",
+    "object": "dataset",
+    "name": "street signs",
+    "owner": "ada",
+    "task": "image-classification",
+    "splits": {"train": 1200, "test": 300},
+    "columns": {
+        "image": {"kind": "image", "dtype": "uint8", "shape": [32, 32, 3], "num_classes": None},
+        "label": {"kind": "label", "dtype": "int64", "shape": None, "num_classes": 2},
+    },
+    "classes": ["stop", "yield"],
+    "class_counts": {"train": [600, 600], "test": [150, 150]},
+    "filename": "signs.npz",
+    "sha256": _SHA256,
+    "bytes": 4608000,
+    "created_at": _MORNING,
+}
+_SAMPLE = {"split": "train", "row": 0, "label": "stop", "shape": [32, 32, 3], "minimum": 0.0, "mean": 117.4, "maximum": 255.0}
+_WEIGHTS = {"size": 44700000, "sha256": _SHA256, "media_type": "application/octet-stream"}
+MODEL: dict[str, Any] = {
+    "id": "model_01k5zq3v7m8n9p0q1r2s3t4v5w",
+    "object": "model",
+    "name": "sign teacher",
+    "owner": "ada",
+    "task": "image-classification",
+    "job_id": None,
+    "classes": ["stop", "yield"],
+    "input_shape": [3, 32, 32],
+    "files": [{"name": "model.safetensors", **_WEIGHTS}],
+    "created_at": _MORNING,
+}
+_FAULT = {"pointer": "/method/temperature", "message": "Input should be greater than 0 (got 0.0)"}
+_FAULT_TEXT = f"{_FAULT['pointer']}: {_FAULT['message']}"
+_PROBLEM = {
+    "type": "about:blank",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": _FAULT_TEXT,
+    "code": "invalid_spec",
+    "errors": [_FAULT],
+    "error": {
+        "message": _FAULT_TEXT,
+        "type": "invalid_request_error",
+        "param": _FAULT["pointer"],
+        "code": "invalid_spec",
+    },
+}
+_EVENT = {
+    "seq": 7,
+    "type": "checkpoint",
+    "message": "checkpoint at step 120 of the student phase",
+    "data": {"phase": "student", "step": 120},
+    "created_at": "2026-11-02T09:30:04Z",
+}
+_WAITING = {
+    "id": _NEXT_JOB_ID,
+    "name": "signs, ResNet-56 to ResNet-20",
+    "owner": "ben",
+    "pool": "default",
+    "priority": "normal",
+    "position": 1,
+    "waiting_for": "a GPU to become free in pool 'default'",
+    "queued_at": "2026-11-02T09:30:02Z",
+}
+_RUNNING = {
+    "id": _JOB_ID,
+    "name": SPEC["name"],
+    "owner": "ada",
+    "pool": "default",
+    "worker": _WORKER_ID,
+    "devices": ["cuda:0"],
+    "started_at": _STARTED,
+    "fraction": 0.2,
+    "eta_seconds": 3.3,
+}
+_WORKER = {
+    "id": _WORKER_ID,
+    "object": "worker",
+    "host": "gpu-1",
+    "pid": 4711,
+    "pool": "default",
+    "slots": 1,
+    "devices": [{"name": "cuda:0", "kind": "cuda", "memory_gib": 79.2, "job_ids": [_JOB_ID]}],
+    "job_ids": [_JOB_ID],
+    "alive": True,
+    "draining": False,
+    "started_at": "2026-11-02T08:00:00Z",
+    "heartbeat_at": "2026-11-02T09:30:05Z",
+}
+_USER = {"id": "user_01k5zq3v7m8n9p0q1r2s3t4v5w", "object": "user", "name": "ada", "created_at": _MORNING}
+_KEY = {
+    "id": "key_01k5zq3v7m8n9p0q1r2s3t4v5w",
+    "object": "key",
+    "user": "ada",
+    "role": "member",
+    "name": "laptop",
+    "created_at": _MORNING,
+    "revoked_at": None,
+}
+_DIGITS = {
+    "task": "image-classification",
+    "splits": {"train": 1259, "validation": 179, "test": 359},
+    "columns": {
+        "image": {"kind": "image", "dtype": "uint8", "shape": [8, 8, 1], "num_classes": None},
+        "label": {"kind": "label", "dtype": "int64", "shape": None, "num_classes": 10},
+    },
+    "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    "class_counts": {"test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]},
+}
+
+
+def _list(*data: Any) -> dict[str, Any]:
+    return {"object": "list", "data": list(data)}
+
+
+def _page(*data: Any) -> dict[str, Any]:
+    return _list(*data) | {"has_more": False}
+
+
+EXAMPLES: dict[str, Any] = {
+    "Alive": {"status": "ok"},
+    "ArchitectureList": _list(
+        {
+            "name": "small-cnn",
+            "summary": "Two convolutions with batch norm and pooling, then two linear layers, for small images.",
+            "paper": None,
+            "parameters": {"type": "object", "properties": {"width": {"type": "integer", "default": 32, "minimum": 1}}},
+        }
+    ),
+    "ArtifactList": _list({"name": "student/model.safetensors", **_WEIGHTS}),
+    "BuiltinList": _list(
+        {
+            "name": "digits",
+            "source": "builtin:digits",
+            "summary": "1,797 handwritten digits of 8x8 pixels",
+            "origin": "Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI Repository, 1998",
+            "licence": "CC BY 4.0",
+            "info": _DIGITS,
+        }
+    ),
+    "CancelRequest": {"keep": "best"},
+    "DatasetDetail": DATASET | {"samples": [_SAMPLE]},
+    "DatasetPage": _page(DATASET),
+    "DatasetView": DATASET,
+    "EventPage": _page(_EVENT),
+    "Explanation": {
+        "object": "explanation",
+        "job_id": _NEXT_JOB_ID,
+        "status": "queued",
+        "reason": "queued",
+        "pool": "default",
+        "position": 1,
+        "ahead": 0,
+        "waiting_for": _WAITING["waiting_for"],
+        "blocked_by": [],
+        "live_workers": 1,
+        "suitable_workers": 1,
+    },
+    "JobEdit": {"priority": "low", "labels": {"project": "demo"}},
+    "JobPage": _page(JOB),
+    "JobSpec": SPEC,
+    "JobView": JOB,
+    "KeyList": _list(_KEY),
+    "KeyRequest": {"user": "ada", "role": "member", "name": "laptop"},
+    "Me": {"id": _USER["id"], "object": "me", "name": "ada", "role": "member", "key_id": _KEY["id"]},
+    "MethodList": _list(
+        {
+            "name": "soft-targets",
+            "summary": "The student learns the teacher's softened outputs, with a share of the labels.",
+            "formula": "L = (1 − label_weight) · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)) + label_weight · CE(y, z_s)",
+            "paper": "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+            "parameters": {"type": "object", "properties": {"temperature": {"type": "number", "default": 4.0}}},
+        }
+    ),
+    "MetricList": _list({"name": "student/train_loss", "points": [[20, 1.91], [40, 0.83]]}),
+    "ModelPage": _page(MODEL),
+    "ModelView": MODEL,
+    "NewKey": _KEY | {"key": "sh_…"},
+    "NewUser": {"name": "ada"},
+    "Problem": _PROBLEM,
+    "QueueView": {"object": "queue", "waiting": [_WAITING], "num_waiting": 1, "running": [_RUNNING]},
+    "Readiness": {"status": "ready", "checks": {"database": {"ok": True, "detail": "is at migration 0007"}}},
+    "UserList": _list(_USER),
+    "UserView": _USER,
+    "WorkerList": _list(_WORKER),
+}

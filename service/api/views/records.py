@@ -1,0 +1,66 @@
+"""What a job leaves, as clients see it: events, metrics, files."""
+
+from datetime import datetime
+from typing import Any
+
+from service.api.views.shape import Listing, Page, View
+from service.tables import Artifact, JobEvent
+
+
+class EventView(View):
+    """One thing that happened to a job."""
+
+    seq: int
+    """Counts from 1, without gaps."""
+    type: str
+    """``job.*`` for transitions, ``progress``, ``metrics``, ``checkpoint``."""
+    message: str
+    """What happened, for people."""
+    data: dict[str, Any]
+    """The same for programs; what it holds goes by the type."""
+    created_at: datetime
+    """When it happened."""
+
+
+class EventPage(Page[EventView]):
+    """Events in their order."""
+
+
+class MetricView(View):
+    """One metric's points."""
+
+    name: str
+    """The network and what was measured of it: ``student/train_loss``."""
+    points: list[tuple[int, float]]
+    """(step, value), by step."""
+
+
+class MetricList(Listing[MetricView]):
+    """The metrics of a job, by name."""
+
+
+class ArtifactView(View):
+    """A file that a job left."""
+
+    name: str
+    """With its folders: ``student/model.safetensors``."""
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of its bytes, in hexadecimal; in quotes it is the file's ``ETag``."""
+    media_type: str
+    """The ``Content-Type`` that it is sent with."""
+
+
+class ArtifactList(Listing[ArtifactView]):
+    """The files of a job, by name."""
+
+
+def event_view(event: JobEvent) -> EventView:
+    """A stored event as clients see it."""
+    return EventView(seq=event.seq, type=event.type, message=event.message, data=event.data, created_at=event.created_at)
+
+
+def artifact_view(artifact: Artifact) -> ArtifactView:
+    """A stored file as clients see it."""
+    return ArtifactView(name=artifact.name, size=artifact.size, sha256=artifact.sha256, media_type=artifact.media_type)
