@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from service.spec import JobSpec
+from service.spec.methods import method_names
 from worker.data import ImageData
 from worker.evaluation import predict
 from worker.faults import JobFault
@@ -82,7 +83,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
     front_matter: dict[str, Any] = {
         "pipeline_tag": report.task,
         "library_name": "transformers" if is_transformers else "stillhouse",
-        "tags": ["distillation", report.method["name"]],
+        "tags": ["distillation", *method_names(spec.method)],
         "metrics": ["accuracy"],
         "model-index": [
             {
@@ -113,12 +114,13 @@ def model_card(report: Report, spec: JobSpec) -> str:
     )
     splits = ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items())
     shape = "×".join(map(str, report.data.input_shape))
+    method = " + ".join(f"`{name}`" for name in method_names(spec.method))
     return f"""---
 {yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)}---
 
 # {_one_line(report.name) or report.job_id}
 
-A student of {student.parameters:,} parameters, distilled by `{report.method["name"]}` from a teacher of {teacher.parameters:,}
+A student of {student.parameters:,} parameters, distilled by {method} from a teacher of {teacher.parameters:,}
 ({report.compression.parameters:.1f} times as many). It agrees with its teacher on {report.agreement:.2%} of the test split.
 
 | network | test accuracy | parameters | bytes | ms, batch of 1 | ms, batch of 64 |

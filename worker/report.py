@@ -236,6 +236,10 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
 )
 
 
+def _described(term: Mapping[str, Any]) -> str:
+    return ", ".join([term["name"], *(f"{key} {value}" for key, value in term.items() if key != "name" and value is not None)])
+
+
 def report_html(report: Report) -> str:
     """The report as one page that needs no other file and runs no script."""
     cards = {"teacher": report.teacher, "student": report.student}
@@ -250,7 +254,7 @@ def report_html(report: Report) -> str:
         "Agreement of student and teacher": f"{report.agreement:.2%}",
         "Compression": f"{report.compression.parameters:.1f}× fewer parameters, {report.compression.bytes:.1f}× fewer bytes",
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
-        "Method": ", ".join(f"{key} {value}" for key, value in report.method.items()),
+        "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),
         "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
         "Device": report.environment.device,
         "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",

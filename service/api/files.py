@@ -48,9 +48,7 @@ def file_responses(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {
-    302: {"description": "The bytes are at `Location`, for an hour."}
-}
+STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {302: {"description": "The bytes are at `Location`, for an hour."}}
 """Of the routes that send any file as a download."""
 
 

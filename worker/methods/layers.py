@@ -32,11 +32,11 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
     """
     match term:
         case OneForAll(student_layers=named):
-            pairs = Pairs(tuple(named or _offered(student, "stages", "student_layers", role="student")), ())
+            pairs = Pairs(tuple(named or _offered(student, "stage", "student_layers", role="student")), ())
         case BetweenLayers(layers=named) if named is not None:
             pairs = Pairs(tuple(named.student), tuple(named.teacher))
         case BetweenLayers(compares=compares):
-            kind = "embedding" if compares == "embedding" else "stages"
+            kind = "embedding" if compares == "embedding" else "stage"
             ours, theirs = (
                 _offered(network, kind, "layers", role=role) for role, network in (("student", student), ("teacher", teacher))
             )

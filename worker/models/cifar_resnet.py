@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
 class CifarResNetNetwork(nn.Module):
     """A 3x3 stem, three stages of basic blocks (the second and third halve the image), global pooling, one linear layer."""
 
-    stages_layers = ("layer1", "layer2", "layer3")
+    stage_layers = ("layer1", "layer2", "layer3")
     embedding_layers = ("pool",)
 
     def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_channels: int, num_classes: int) -> None:

@@ -48,6 +48,9 @@ class InvertedResidual(nn.Module):
 class MobileNetNetwork(nn.Module):
     """A 3x3 stem, seven stages of inverted residuals, a 1x1 convolution to 1,280 channels, global pooling, one linear layer."""
 
+    stage_layers = ("layer2", "layer3", "layer5", "layer7")
+    embedding_layers = ("pool",)
+
     def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
         super().__init__()
         stem_stride, *stage_strides = strides

@@ -78,6 +78,9 @@ class ShuffleBlockV2(nn.Module):
 class ShuffleNetV1Network(nn.Module):
     """A 1x1 stem, three stages that each halve the image, global pooling, one linear layer."""
 
+    stage_layers = ("layer1", "layer2", "layer3")
+    embedding_layers = ("pool",)
+
     def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(num_channels, _STEM, kernel_size=1, bias=False)
@@ -105,6 +108,9 @@ class ShuffleNetV1Network(nn.Module):
 
 class ShuffleNetV2Network(nn.Module):
     """A 1x1 stem, three stages that each halve the image, a 1x1 convolution, global pooling, one linear layer."""
+
+    stage_layers = ("layer1", "layer2", "layer3")
+    embedding_layers = ("pool",)
 
     def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from service.spec.architectures import SmallCnn
 class SmallCnnNetwork(nn.Module):
     """Two 3x3 convolutions with batch norm, each halving the image, then two linear layers."""
 
-    stages_layers = ("features.3", "features.7")
+    stage_layers = ("features.3", "features.7")
     embedding_layers = ("classifier.2",)
 
     def __init__(self, *, width: int, input_shape: tuple[int, int, int], num_classes: int) -> None:

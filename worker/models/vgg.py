@@ -21,6 +21,9 @@ _FOURTH_HALVING_PIXELS = 64
 class VggNetwork(nn.Module):
     """Five stages of 3x3 convolutions, global pooling, one linear layer; the second to fourth stage halve the image."""
 
+    stage_layers = ("layer1", "layer2", "layer3", "layer4", "layer5")
+    embedding_layers = ("pool",)
+
     def __init__(self, *, depth: int, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
         super().__init__()
         channels_in = (num_channels, *_WIDTHS)

@@ -38,6 +38,9 @@ class PreActivationBlock(nn.Module):
 class WideResNetNetwork(nn.Module):
     """A 3x3 stem, three stages (the second and third halve the image), batch norm, ReLU, global pooling, one linear layer."""
 
+    stage_layers = ("layer1", "layer2", "layer3")
+    embedding_layers = ("pool",)
+
     def __init__(self, *, depth: int, widening: int, num_channels: int, num_classes: int) -> None:
         super().__init__()
         blocks = (depth - 4) // 6

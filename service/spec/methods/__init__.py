@@ -60,6 +60,7 @@ __all__ = [
     "Term",
     "VariationalInformation",
     "Weighted",
+    "method_names",
 ]
 
 
@@ -118,6 +119,11 @@ class SumOfTerms(StrictModel):
 
 
 MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag("terms")], Discriminator(_name)]
+
+
+def method_names(method: MethodSpec) -> list[str]:
+    """The name of the method, or of each of the terms that are summed."""
+    return [term.name for term in method.terms] if isinstance(method, SumOfTerms) else [method.name]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_the_stages_give_out_the_published_maps(name: str, maps: dict[str, tuple
     assert seen["pool"].flatten(1).shape[1] == network.get_submodule("fc").in_features
 
 
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("name", ["resnet20", *MAPS])
 def test_no_module_changes_what_another_gave_out(name: str) -> None:
     network = build_network(cifar(name), input_shape=(1, 8, 8), num_classes=3)
     seen = outputs(network, torch.rand(2, 1, 8, 8))
@@ -185,3 +185,19 @@ def test_what_the_library_alone_refuses_is_refused_with_its_words() -> None:
 def test_the_table_of_configs_is_that_of_the_installed_library() -> None:
     table = json.loads(TABLE_FILE.read_text(encoding="utf-8"))
     assert table == json.loads(json.dumps(make_table())), "run python -m worker.models.transformers_table"
+
+
+@pytest.mark.parametrize("name", ["small-cnn", *PARAMETERS])
+def test_the_layers_that_a_network_offers_to_methods_are_its_stages_and_a_vector(name: str) -> None:
+    network: Any = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=100)
+    seen = outputs(network.eval(), torch.rand(2, 3, 32, 32))
+    sides = [seen[path].shape[-1] for path in network.stage_layers]
+    assert sides == sorted(sides, reverse=True)
+    assert all(seen[path].dim() == 4 for path in network.stage_layers)
+    (embedding,) = network.embedding_layers
+    assert seen[embedding].flatten(1).shape[1] == num_inputs(network)
+
+
+def num_inputs(network: nn.Module) -> int:
+    """Width of what the last linear layer reads."""
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1].in_features

@@ -14,8 +14,8 @@ from worker.checkpoint import read_checkpoint, write_checkpoint
 from worker.evaluation import Measure
 from worker.faults import JobFault
 from worker.loop import Training, copy_weights, train
-from worker.randomness import seed_everything
 from worker.methods import Step
+from worker.randomness import seed_everything
 from worker.samples import Samples
 from worker.teaching import Teaching
 

@@ -65,9 +65,7 @@ REFERENCES: dict[str, Callable[[dict[str, Any], dict[str, float]], Tensor]] = {
     "logit_standardization kl": lambda x, s: kl_divergence(
         standardized(x["student_logits"]), standardized(x["teacher_logits"]), temperature=s["T"]
     ),
-    "ofa": lambda x, s: one_for_all(
-        x["student_logits"], x["teacher_logits"], x["labels"], epsilon=s["eps"], temperature=s["T"]
-    ),
+    "ofa": lambda x, s: one_for_all(x["student_logits"], x["teacher_logits"], x["labels"], epsilon=s["eps"], temperature=s["T"]),
     "review_kd hcl": lambda x, s: pyramid(x["student_map"], x["teacher_map"]),
 }
 # Losses of tokens, which no method of the spec has yet.
@@ -154,6 +152,7 @@ def test_a_seeded_loss_is_what_it_was(name: str) -> None:
 def test_the_gradient_to_the_students_outputs_agrees_with_finite_differences(name: str) -> None:
     planned, *_ = networks({"name": name} | SIZES.get(name, {}))
     objective, step = seeded_objective(planned), made_up_step(planned)
+    objective(step)  # the first call of one estimates a constant
     memory = {key: tensor.clone() for key, tensor in objective.state_dict().items()}
     inputs = [step.student.logits, *step.student.features.values()]
 
@@ -176,8 +175,8 @@ def test_the_gradient_to_the_students_outputs_agrees_with_finite_differences(nam
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_teacher_learns_nothing_and_every_weight_of_the_method_does(name: str) -> None:
-    planned, student, teacher = networks({"name": name} | SIZES.get(name, {}))
+def test_every_weight_of_the_method_and_every_output_of_the_student_is_taught(name: str) -> None:
+    planned, *_ = networks({"name": name} | SIZES.get(name, {}))
     objective, step = seeded_objective(planned), made_up_step(planned)
     objective(step).backward()
     unmoved = [path for path, weight in objective.named_parameters() if weight.grad is None]
