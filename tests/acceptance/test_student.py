@@ -1,0 +1,77 @@
+"""The downloaded student, in a process that has nothing of this service, is as good as the report says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.client import Client
+from service.spec.data import DatasetSpec
+from worker.data import load_images
+
+Spec = dict[str, object]
+
+# `None` in sys.modules makes an import fail: what the script needs beyond its libraries would be missed.
+_TRANSFORMERS_ALONE = """
+import sys
+sys.modules["worker"] = sys.modules["service"] = None
+import json, numpy, torch
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+folder, data = sys.argv[1:]
+arrays = numpy.load(data)
+processor = AutoImageProcessor.from_pretrained(folder)
+student = AutoModelForImageClassification.from_pretrained(folder).eval()
+pixels = processor(list(arrays["image"]), return_tensors="pt", input_data_format="channels_last")
+with torch.no_grad():
+    chosen = student(**pixels).logits.argmax(dim=-1)
+names = [student.config.id2label[index] for index in chosen.tolist()]
+print(numpy.mean([name == str(label) for name, label in zip(names, arrays["label"])]))
+"""
+_MODELS_ALONE = """
+import sys
+from pathlib import Path
+from worker.models import load_network
+assert not {"sqlalchemy", "fastapi", "celery", "redis"} & set(sys.modules)
+import numpy, torch
+folder, data = sys.argv[1:]
+arrays = numpy.load(data)
+student = load_network(Path(folder))
+with torch.no_grad():
+    images = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2)
+    chosen = student.network(student.preprocessing(images)).argmax(dim=-1)
+print(numpy.mean([student.classes[index] == str(label) for index, label in zip(chosen.tolist(), arrays["label"])]))
+"""
+VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 2}
+
+
+@pytest.fixture
+def test_split(tmp_path: Path) -> Path:
+    """The digits that took no part in the training, as (N, H, W, C) 8-bit images with their labels."""
+    split = load_images(DatasetSpec(source="builtin:digits"), None).splits["test"]
+    path = tmp_path / "test.npz"
+    np.savez(path, image=split.images.permute(0, 2, 3, 1).numpy(), label=split.labels.numpy())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("architecture", "script"),
+    [
+        ({"name": "transformers", "model_type": "vit", "config": VIT}, _TRANSFORMERS_ALONE),
+        ({"name": "small-cnn", "width": 4}, _MODELS_ALONE),
+    ],
+    ids=["transformers", "own"],
+)
+def test_it_has_the_reports_accuracy(
+    client: Client, spec: Spec, test_split: Path, tmp_path: Path, architecture: object, script: str
+) -> None:
+    job = client.wait(client.submit(spec | {"student": {"architecture": architecture}}).id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    client.download(job.id, tmp_path, names=["student", "report.json"])
+    command = [sys.executable, "-c", script, str(tmp_path / "student"), str(test_split)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert float(done.stdout) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
