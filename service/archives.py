@@ -9,7 +9,6 @@ import gzip
 import lzma
 import re
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -32,7 +31,7 @@ _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open
 # zipfile and tarfile check little of what they read: a name's encoding, a date or a place is found wrong by whatever uses it.
 # A password and an unknown compression are a RuntimeError and a NotImplementedError.
 _DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
     ValueError, LookupError, ArithmeticError, NotImplementedError, RuntimeError,
 )  # fmt: skip
 
@@ -53,10 +52,10 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
     Raises:
         InvalidFile: it is no archive, is damaged, or holds what must not be.
     """
-    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
     allowance = left = min(limits.max_bytes, max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * archive.stat().st_size))
     written: list[Path] = []
     try:
+        members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
         for number, (name, source) in enumerate(members(archive, filename, allowance)):
             if len(written) >= limits.max_files or number >= limits.max_files * _ENTRIES_PER_FILE:
                 raise InvalidFile(f"{filename!r} holds more than {limits.max_files} files; pack the model's own folder alone")

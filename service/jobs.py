@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -402,6 +402,23 @@ def expire_leases(session: Session) -> int:
         hint = "The worker's host was lost, or the worker was killed; look at its log."
         _crash(session, job, JobFailure(code="worker_lost", message=message, hint=hint), ())
     return len(lost)
+
+
+def spent_checkpoints(session: Session) -> dict[str, str]:
+    """The store's keys of checkpoints that no attempt will resume from, by job. One that ran out of time keeps its own."""
+    out_of_time = and_(Job.status == Status.FAILED, Job.error["code"].astext == "time_limit")
+    rows = session.execute(
+        select(Artifact.job_id, Artifact.path)
+        .join(Job, Job.id == Artifact.job_id)
+        .where(Artifact.kind == "checkpoint", Job.status.in_(FINAL), ~out_of_time)
+        .limit(100)
+    )
+    return {row.job_id: row.path for row in rows}
+
+
+def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
+    """Removes the rows of :func:`spent_checkpoints`, whose files are gone."""
+    session.execute(delete(Artifact).where(Artifact.kind == "checkpoint", Artifact.path.in_(spent.values())))
 
 
 # ---------------------------------------------------------------- below: in the order of their calls

@@ -10,9 +10,10 @@ from typing import Self
 
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from service import scheduling
+from service import jobs, scheduling
 from service.broker import Broker
 from service.database import Database
+from service.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,10 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends."""
 
-    def __init__(self, database: Database, broker: Broker, *, interval_seconds: float) -> None:
+    def __init__(self, database: Database, broker: Broker, store: Store, *, interval_seconds: float) -> None:
         self._database = database
         self._broker = broker
+        self._store = store
         self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -36,12 +38,18 @@ class Sweeper:
         self._thread.join()
 
     def sweep(self) -> None:
-        """One sweep, in one transaction; the wake-ups go out after it."""
+        """One sweep, in one transaction; the wake-ups go out after it, and the files that nobody needs any more."""
         with self._database.transaction() as session:
             if not scheduling.sweep(session):
                 return
             queued = scheduling.queued_by_pool(session)
+            spent = jobs.spent_checkpoints(session)
         self._broker.wake_forgotten(queued)
+        if spent:
+            # The files first: after a crash in between, the rows still say what is to be removed.
+            self._store.remove(spent.values())
+            with self._database.transaction() as session:
+                jobs.forget_checkpoints(session, spent)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

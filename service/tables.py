@@ -264,6 +264,7 @@ class Artifact(Table):
     """A file that a job published. Its bytes are in the store before this row exists."""
 
     __tablename__ = "artifacts"
+    __table_args__ = (Index("ix_artifacts_checkpoint", "job_id", postgresql_where=text("kind = 'checkpoint'")),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)

@@ -47,7 +47,7 @@ class Host:
         self.ledger = DeviceLedger(devices)
         self.database = Database(config.database_url, announce=Announcer(config.redis_url), pool_size=2 * len(devices) + 4)
         self.broker = Broker(config.redis_url)
-        self._store = Store(config.store)
+        self.store = Store(config.store)
         self._scratch = scratch
         self._stopped = threading.Event()
 
@@ -86,7 +86,7 @@ class Host:
                 Supervisor(
                     claim,
                     database=self.database,
-                    store=self._store,
+                    store=self.store,
                     settings=self._config,
                     scratch=self._scratch,
                     num_threads=self.ledger.threads_per_job,
@@ -160,7 +160,7 @@ def run(host: Host, *, sweep_seconds: float) -> None:
     host.register()
     logger.info("worker %s takes jobs of pool %s on %d devices", host.id, host.pool, len(host.ledger.devices))
     try:
-        with Sweeper(host.database, host.broker, interval_seconds=sweep_seconds):
+        with Sweeper(host.database, host.broker, host.store, interval_seconds=sweep_seconds):
             app.worker_main(
                 [
                     "worker",

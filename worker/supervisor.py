@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -295,17 +295,7 @@ class Supervisor:
         model = self._model(files)
         if model is None:
             raise RuntimeError("a trainer that has finished leaves a student")
-
-        def publish(session: Session) -> Outcome:
-            outcome = jobs.succeed(session, self._fence, result=result, files=files, model=model)
-            if outcome is Outcome.APPLIED:
-                session.execute(delete(Artifact).where(Artifact.job_id == self._fence.job_id, Artifact.kind == "checkpoint"))
-            return outcome
-
-        checkpoint = self._in_database(lambda session: session.get(Artifact, (self._fence.job_id, CHECKPOINT_FILE)))
-        self._finally(publish)
-        if checkpoint is not None:
-            self._store.remove([checkpoint.path])
+        self._finally(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
 
     def _model(self, files: Sequence[StoredFile]) -> Model | None:
         """The student among ``files`` as a network that may teach; None where there is no student."""

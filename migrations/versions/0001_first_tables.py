@@ -159,6 +159,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_artifacts_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_artifacts")),
     )
+    op.create_index(
+        "ix_artifacts_checkpoint", "artifacts", ["job_id"], unique=False, postgresql_where=sa.text("kind = 'checkpoint'")
+    )
     op.create_table(
         "job_dependencies",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -225,6 +228,7 @@ def downgrade() -> None:
     op.drop_table("job_events")
     op.drop_index(op.f("ix_job_dependencies_needs_job_id"), table_name="job_dependencies")
     op.drop_table("job_dependencies")
+    op.drop_index("ix_artifacts_checkpoint", table_name="artifacts", postgresql_where=sa.text("kind = 'checkpoint'"))
     op.drop_table("artifacts")
     op.drop_index("ix_jobs_waiting", table_name="jobs", postgresql_where=sa.text("status = 'waiting'"))
     op.drop_index("ix_jobs_teacher", table_name="jobs", postgresql_where=sa.text("teacher_model_id IS NOT NULL"))

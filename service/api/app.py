@@ -35,16 +35,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        store = Store(chosen.store)
         with (
             closing(Announcer(chosen.redis_url)) as announcer,
             closing(Broker(chosen.redis_url)) as broker,
             closing(Database(chosen.database_url, announce=announcer)) as database,
-            Sweeper(database, broker, interval_seconds=chosen.sweep_seconds),
+            Sweeper(database, broker, store, interval_seconds=chosen.sweep_seconds),
         ):
             async with NewsHub(chosen.redis_url).running() as hub:
-                app.state.services = Services(
-                    settings=chosen, database=database, broker=broker, store=Store(chosen.store), hub=hub
-                )
+                app.state.services = Services(settings=chosen, database=database, broker=broker, store=store, hub=hub)
                 yield
 
     app = FastAPI(

@@ -100,10 +100,11 @@ def until(look: Callable[[], T | None]) -> T:
 class Queue:
     """Submits jobs and watches them, in the database itself."""
 
-    def __init__(self, database: Database, broker: Broker, store: Store) -> None:
+    def __init__(self, database: Database, broker: Broker, store: Store, store_url: str) -> None:
         self.database = database
         self.broker = broker
         self.store = store
+        self.store_folder = store_url.removeprefix("file://")
         with database.transaction() as session:
             session.add(User(id="user_test", name="ana"))
 
@@ -173,8 +174,8 @@ def store_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def queue(database: Database, broker: Broker, store: Store) -> Queue:
-    return Queue(database, broker, store)
+def queue(database: Database, broker: Broker, store: Store, store_url: str) -> Queue:
+    return Queue(database, broker, store, store_url)
 
 
 @pytest.fixture

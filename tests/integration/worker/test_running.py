@@ -35,11 +35,28 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(start_worker: Start, 
         "spec.json",
         "log.txt",
     } <= names
-    assert not any("checkpoint" in name for name in names), "a finished job needs no checkpoint"
     assert model is not None
     assert model.classes == list("0123456789")
     assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
     assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("end", ["succeeded", "cancelled"])
+def test_a_job_that_is_over_leaves_no_checkpoint_behind(start_worker: Start, queue: Queue, end: str) -> None:
+    start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    if end == "cancelled":
+        with queue.database.transaction() as session:
+            jobs.request_cancel(session, job_id, keep="none")
+    queue.until_status(job_id, end)
+
+    def forgotten() -> bool:
+        with queue.database.transaction() as session:
+            return session.get(Artifact, (job_id, "checkpoint.safetensors")) is None
+
+    until(forgotten)
+    assert not list(Path(queue.store_folder).rglob("*checkpoint*"))
 
 
 def test_progress_tells_the_phases_in_their_order_with_what_each_does(start_worker: Start, queue: Queue) -> None:
