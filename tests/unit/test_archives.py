@@ -7,6 +7,7 @@ import lzma
 import os
 import random
 import stat
+import struct
 import tarfile
 import tracemalloc
 import zipfile
@@ -262,6 +263,38 @@ def test_a_damaged_archive_is_refused_or_read_and_nothing_else(tmp_path: Path, s
             unpacked(tmp_path / str(number), damaged(chance, SEEDS[seed]))
             num_read += 1
     assert num_read < 250 - 20
+
+
+def misplaced_zip(*, start: int, disks: int) -> bytes:
+    """A zip of more than 4 GiB, by what its end says: where its list starts, and how many disks it is on."""
+    content = zipped([("abc", b"x")])
+    end = content.rindex(b"PK\5\6")
+    record = b"PK\6\6" + struct.pack("<QHHLLQQQQ", 44, 45, 45, 0, 0, 1, 1, 49, start)
+    locator = b"PK\6\7" + struct.pack("<LQL", 0, end, disks)
+    return content[:end] + record + locator + content[end : end + 8] + b"\xff" * 12 + content[end + 20 :]
+
+
+def nameless_zip() -> bytes:
+    """A zip whose list says that the name's three bytes are something else."""
+    content = bytearray(zipped([("abc", b"x")]))
+    entry = content.rindex(b"PK\1\2")
+    content[entry + 28 : entry + 32] = struct.pack("<HH", 0, 3)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        misplaced_zip(start=2**63 - 1, disks=1),
+        misplaced_zip(start=2**64 - 1, disks=1),
+        misplaced_zip(start=0, disks=2),
+        nameless_zip(),
+    ],
+    ids=["beyond the file", "beyond any file", "several disks", "no name"],
+)
+def test_a_zip_whose_list_makes_no_sense_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(InvalidFile, match=r"'upload\.zip' is no zip or tar, or it is damaged"):
+        unpacked(tmp_path, content)
 
 
 @pytest.mark.parametrize("compress", COMPRESSORS[1:])

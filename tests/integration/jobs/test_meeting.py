@@ -1,0 +1,186 @@
+"""Two transactions on one job at once: one wins, the other is told the truth."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from threading import Barrier
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.database import Database
+from service.errors import Conflict
+from service.jobs import Fence
+from service.lifecycle import Outcome, Status
+from service.scheduling import Offer, claim
+from service.spec import parse_spec
+from service.tables import Model
+from tests.integration.jobs.conftest import (
+    APPLIED,
+    ENDS_ATTEMPT,
+    FENCED,
+    LEASE_LOST,
+    NOT_ALLOWED,
+    SPEC,
+    Team,
+    Write,
+    cancel,
+    fail,
+    succeed,
+)
+
+T = TypeVar("T")
+
+
+def meeting(team: Team, first: Callable[[Session], T], second: Callable[[Session], T]) -> tuple[T, "Future[T]"]:
+    """The first in a transaction that commits only after the second was seen to wait for it."""
+    with ThreadPoolExecutor(1) as pool:
+        with team.database.transaction() as session:
+            answer = first(session)
+            session.flush()
+            later = pool.submit(team.do, second)
+            until_somebody_waits(team.database, later)
+        later.exception(timeout=60)
+        return answer, later
+
+
+def until_somebody_waits(database: Database, other: "Future[Any]") -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.scalar(text(waiting)):
+            assert not other.done(), f"it did not wait: {other}"
+            time.sleep(0.005)
+
+
+def at_once(team: Team, fence: Fence, *writes: Write) -> list[Outcome]:
+    """Answers of transactions that start together, each in a thread of its own."""
+    barrier = Barrier(len(writes))
+
+    def one(write: Write) -> Outcome:
+        with team.database.transaction() as session:
+            session.connection()
+            barrier.wait(60)
+            return write(session, fence)
+
+    with ThreadPoolExecutor(len(writes)) as pool:
+        return list(pool.map(one, writes))
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise([*ENDS_ATTEMPT, next(iter(ENDS_ATTEMPT))])))
+def test_of_two_ends_of_an_attempt_the_first_wins_and_the_second_has_lost_the_lease(team: Team, first: str, second: str) -> None:
+    fence = team.running()
+    answer, later = meeting(team, lambda s: FENCED[first](s, fence), lambda s: FENCED[second](s, fence))
+    assert (answer, later.result()) == (APPLIED, LEASE_LOST)
+    assert team.status(fence.job_id) == ENDS_ATTEMPT[first]
+    assert team.types(fence.job_id) == ["job.queued", "job.running", f"job.{ENDS_ATTEMPT[first]}"]
+
+
+def test_a_cancel_that_comes_while_a_success_commits_is_refused(team: Team) -> None:
+    fence = team.running()
+    answer, later = meeting(team, lambda s: succeed(s, fence), lambda s: cancel(s, fence))
+    assert (answer, later.result()) == (APPLIED, NOT_ALLOWED)
+    assert team.status(fence.job_id) == "succeeded"
+
+
+def test_a_success_that_comes_after_a_cancel_was_asked_for_stands(team: Team) -> None:
+    fence = team.running()
+    answer, later = meeting(team, lambda s: cancel(s, fence), lambda s: succeed(s, fence))
+    assert (answer, later.result()) == (APPLIED, APPLIED)
+    job = team.job(fence.job_id)
+    assert (job.status, job.stop_requested) == ("succeeded", None)
+
+
+def test_of_many_ends_at_once_exactly_one_is_applied(team: Team) -> None:
+    for _ in range(5):
+        fence = team.running()
+        writes = [FENCED[name] for name in ENDS_ATTEMPT] + [succeed, fail]
+        answers = at_once(team, fence, *writes)
+        assert sorted(answers) == [APPLIED] + [LEASE_LOST] * (len(writes) - 1)
+        types = team.types(fence.job_id)
+        assert len(types) == 3
+        team.do(cancel, fence)  # so that the next claim takes the next job
+
+
+def test_a_cancel_and_a_success_at_once_leave_one_end_and_a_true_answer(team: Team) -> None:
+    for _ in range(10):
+        fence = team.running()
+        cancelled, succeeded = at_once(team, fence, cancel, succeed)
+        assert succeeded is APPLIED
+        assert cancelled in {APPLIED, NOT_ALLOWED}
+        types = team.types(fence.job_id)
+        assert types[-1] == "job.succeeded"
+        assert ("job.stop_requested" in types) == (cancelled is APPLIED)
+
+
+def test_a_cancel_that_meets_a_claim_stops_the_attempt(team: Team) -> None:
+    job_id = team.submit()
+    claimed, later = meeting(
+        team,
+        lambda session: claim(session, Offer("worker_1", "default", cpu_slots=1), lease_seconds=300) is not None,
+        lambda session: cancel(session, Fence(job_id, 0)) is APPLIED,
+    )
+    assert (claimed, later.result()) == (True, True)
+    job = team.job(job_id)
+    assert (job.status, job.stop_requested) == ("running", "cancel")
+
+
+def test_claims_of_one_pool_wait_for_each_other_and_not_for_those_of_another(team: Team) -> None:
+    first, second = team.submit(), team.submit()
+    elsewhere = team.submit(resources={"pool": "lab"})
+
+    def take(session: Session) -> str:
+        found = claim(session, Offer("worker_1", "default", cpu_slots=1), lease_seconds=300)
+        assert found is not None
+        return found.fence.job_id
+
+    def take_while_the_lab_does(session: Session) -> str:
+        taken = take(session)
+        assert team.run(pool="lab").job_id == elsewhere
+        return taken
+
+    answer, later = meeting(team, take_while_the_lab_does, take)
+    assert (answer, later.result()) == (first, second)
+
+
+def test_two_last_needs_that_succeed_at_once_queue_the_job_once(team: Team) -> None:
+    fences = [team.running(), team.running()]
+    job_id = team.submit(depends_on=[fence.job_id for fence in fences])
+    answer, later = meeting(team, lambda s: succeed(s, fences[0]), lambda s: succeed(s, fences[1]))
+    assert (answer, later.result()) == (APPLIED, APPLIED)
+    assert team.types(job_id) == ["job.waiting", "job.queued"]
+
+
+def test_a_job_that_is_submitted_while_its_need_fails_is_refused(team: Team) -> None:
+    needed = team.running()
+    _, later = meeting(team, lambda s: fail(s, needed).value, lambda s: submit_after(s, needed.job_id))
+    assert isinstance(later.exception(), Conflict)
+
+
+def test_a_need_that_fails_while_a_job_is_submitted_takes_it_along(team: Team) -> None:
+    needed = team.running()
+    job_id, later = meeting(team, lambda s: submit_after(s, needed.job_id), lambda s: fail(s, needed).value)
+    assert later.result() == "applied"
+    assert team.types(job_id) == ["job.waiting", "job.failed"]
+
+
+def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team) -> None:
+    needed = team.bring_to(Status.SUCCEEDED)
+    with team.database.transaction() as session:
+        model_id = session.scalars(select(Model.id)).one()
+
+    def submit_with_teacher(session: Session) -> object:
+        session.execute(select(Model.id).where(Model.id == model_id).with_for_update(read=True))  # as a submission does
+        spec = parse_spec(SPEC | {"teacher": {"source": f"model:{model_id}"}})
+        return jobs.submit(session, owner_id="user_ana", spec=spec, teacher_model_id=model_id)[0].id
+
+    job_id, later = meeting(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
+    assert isinstance(later.exception(), Conflict)
+    assert team.job(str(job_id)).teacher_model_id == model_id
+
+
+def submit_after(session: Session, needed: str) -> str:
+    return jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC | {"depends_on": [needed]}))[0].id
