@@ -209,6 +209,7 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
         _own(jobs.get(session, job_id, lock=True), caller)
         paths = jobs.remove(session, job_id)
     services.store.remove(paths)
+    services.store.remove_prefix(f"jobs/{job_id}")  # what an attempt that lost its lease left, which no row names
 
 
 def _read(services: Services, job_id: str) -> JobRow:
