@@ -121,7 +121,9 @@ def ask(
             after_batch(min(start + _BATCH, len(samples)))
     whole = {path: torch.cat(pieces) for path, pieces in features.items()}
     if kept == layers:
-        return torch.cat(logits), lambda indices: {path: each.index_select(0, indices) for path, each in whole.items()}
+        return torch.cat(logits), lambda indices: {
+            path: each.index_select(0, indices.to(each.device)) for path, each in whole.items()
+        }
     return torch.cat(logits), _asking(teacher, samples, list(layers))
 
 

@@ -29,7 +29,7 @@ from worker.export import check_export, export_network, result_folder, write_doc
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
 from worker.loop import Trained, Training, Weights, train
-from worker.methods import UnfitLayers, UnknownLayer
+from worker.methods import UnfitLayers, UnknownLayer, looks_inside
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.precision import choose_precision
 from worker.protocol import (
@@ -115,14 +115,16 @@ class Attempt:
         return load_images(self.spec.dataset, path)
 
     def _refuse_early(self) -> None:
-        """What is wrong with the student is found before the teacher is trained, not an hour later."""
+        """What is wrong with the student or the method is found before the teacher is trained, not an hour later."""
         choose_precision(self.spec.training.precision, self.device)
-        if not self.finished and self.interrupted is None:
-            student = self._build("student")
-            teacher = self._build("teacher") if self.spec.teacher.source == "train" else self._teacher().network.cpu()
-            plan = self._plan(student, teacher)
+        if self.finished or self.interrupted is not None:
+            return
+        student = self._build("student")
+        if looks_inside(self.spec.method):
+            teacher = self._build("teacher") if self.spec.teacher.source == "train" else self._teacher().network
+            method = self._plan(student, teacher)
             with self._told_as_fault():
-                plan.objective(num_classes=len(self.data.classes), labels=self.data.splits["train"].labels)
+                method.objective(num_classes=len(self.data.classes), labels=self.data.splits["train"].labels)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -325,7 +327,7 @@ class Attempt:
         return architecture
 
     def _plan(self, student: nn.Module, teacher: nn.Module) -> Plan:
-        few = self._samples("train").images_from(0, 2)
+        few = self.data.preprocessing(self.data.splits["train"].images[:2])
         with self._told_as_fault():
             return plan(self.spec.method, student=student, teacher=teacher, images=few)
 

@@ -57,7 +57,7 @@ def as_fault(details: ErrorDetails, document: Any) -> Fault:
             continue
         # pydantic names the branch of a tagged union in the path; the document has no such step. A missing field has none either.
         is_missing_field = details["type"] == "missing" and step == details["loc"][-1]
-        if isinstance(place, dict) and step not in place and step == place.get("name") and not is_missing_field:
+        if isinstance(place, dict) and step not in place and step == place.get("name", step) and not is_missing_field:
             continue
         steps.append(str(step).replace("~", "~0").replace("/", "~1"))
         place = _descend(place, step)

@@ -57,17 +57,19 @@ def test_split(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "script"),
+    ("architecture", "method", "script"),
     [
-        ({"name": "transformers", "model_type": "vit", "config": VIT}, _TRANSFORMERS_ALONE),
-        ({"name": "small-cnn", "width": 4}, _MODELS_ALONE),
+        ({"name": "transformers", "model_type": "vit", "config": VIT}, "soft-targets", _TRANSFORMERS_ALONE),
+        ({"name": "small-cnn", "width": 4}, "fitnet", _MODELS_ALONE),
     ],
     ids=["transformers", "own"],
 )
 def test_it_has_the_reports_accuracy(
-    client: Client, spec: Spec, test_split: Path, tmp_path: Path, architecture: object, script: str
+    client: Client, spec: Spec, test_split: Path, tmp_path: Path, architecture: object, method: str, script: str
 ) -> None:
-    job = client.wait(client.submit(spec | {"student": {"architecture": architecture}}).id, timeout_seconds=240)
+    job = client.wait(
+        client.submit(spec | {"student": {"architecture": architecture}, "method": {"name": method}}).id, timeout_seconds=240
+    )
     assert job.status == "succeeded", job.error
     client.download(job.id, tmp_path, names=["student", "report.json"])
     command = [sys.executable, "-c", script, str(tmp_path / "student"), str(test_split)]

@@ -5,7 +5,7 @@ layers that they compare.
 """
 
 from worker.methods.labels import label_loss
-from worker.methods.layers import Pairs, UnfitLayers, layers_of, shapes_of, terms_of
+from worker.methods.layers import Pairs, UnfitLayers, layers_of, looks_inside, shapes_of, terms_of
 from worker.methods.step import Outputs, Step
 from worker.methods.tap import Tap, UnknownLayer
 from worker.methods.terms import TERMS, Objective, Setting, build_term
@@ -23,6 +23,7 @@ __all__ = [
     "build_term",
     "label_loss",
     "layers_of",
+    "looks_inside",
     "shapes_of",
     "terms_of",
 ]

@@ -51,6 +51,11 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
     return pairs
 
 
+def looks_inside(method: Any) -> bool:
+    """Whether a method looks at inner layers at all."""
+    return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
+
+
 def terms_of(method: Any) -> Sequence[Any]:
     """The terms of a sum, or the one method."""
     return method.terms if isinstance(method, SumOfTerms) else [method]
@@ -62,7 +67,7 @@ def shapes_of(network: nn.Module, layers: Sequence[str], images: Tensor) -> Mapp
     network.eval()
     try:
         with torch.no_grad(), Tap(network, layers) as tap:
-            features = tap(images).features
+            features = tap(images.to(next(network.parameters()).device)).features
     finally:
         network.train(was_training)
     return {path: feature.shape[1:] for path, feature in features.items()}

@@ -73,10 +73,24 @@ class Labels(StrictModel):
     """Of the term in the sum."""
 
 
-def _name(document: Any) -> Any:
-    """The tag of a method; what names none is the soft targets."""
-    name = document.get("name", "soft-targets") if isinstance(document, dict) else getattr(document, "name", None)
-    return "terms" if name is None or (isinstance(document, dict) and "terms" in document) else name
+_SUM = "terms: […]"
+
+
+def _tag(document: Any) -> Any:
+    """Which method a document is; one without a name is the soft targets, or a sum."""
+    match document:
+        case {"name": name}:
+            return name
+        case dict():
+            return _SUM if "terms" in document else "soft-targets"
+        case SumOfTerms():
+            return _SUM
+        case _:
+            return getattr(document, "name", None)
+
+
+def _term_tag(document: Any) -> Any:
+    return document.get("name") if isinstance(document, dict) else getattr(document, "name", None)
 
 
 _Single = (
@@ -97,7 +111,7 @@ _Single = (
     | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
     | Annotated[ContrastiveDistillation, Tag("crd")]
 )
-Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_name)]
+Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_term_tag)]
 
 
 class SumOfTerms(StrictModel):
@@ -118,7 +132,7 @@ class SumOfTerms(StrictModel):
         return {**document, "terms": terms}
 
 
-MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag("terms")], Discriminator(_name)]
+MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
 
 
 def method_names(method: MethodSpec) -> list[str]:
