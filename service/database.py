@@ -11,6 +11,13 @@ from sqlalchemy.orm import Session
 
 import migrations
 
+_DEAD_CONNECTION = {
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
+"""A network that drops packets is an error within 20 s; the kernel alone would wait for a quarter of an hour."""
 Announce = Callable[[Set[str]], None]
 """Told the ids of the jobs that a committed transaction changed."""
 
@@ -28,7 +35,11 @@ class Database:
             max_overflow=20,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=utc -c lock_timeout=20s -c statement_timeout=60s"},
+            connect_args={
+                "connect_timeout": 5,
+                "options": "-c timezone=utc -c lock_timeout=20s -c statement_timeout=60s",
+                **_DEAD_CONNECTION,
+            },
         )
         self._announce = announce
 

@@ -405,12 +405,15 @@ def expire_leases(session: Session) -> int:
 
 
 def spent_checkpoints(session: Session) -> dict[str, str]:
-    """The store's keys of checkpoints that no attempt will resume from, by job. One that ran out of time keeps its own."""
-    out_of_time = and_(Job.status == Status.FAILED, Job.error["code"].astext == "time_limit")
+    """The store's keys of checkpoints that no attempt will resume from, by job.
+
+    A job that ran out of time, or that the store let down, keeps its own.
+    """
+    keeps = and_(Job.status == Status.FAILED, Job.error["code"].astext.in_(["time_limit", "artifacts_unavailable"]))
     rows = session.execute(
         select(Artifact.job_id, Artifact.path)
         .join(Job, Job.id == Artifact.job_id)
-        .where(Artifact.kind == "checkpoint", Job.status.in_(FINAL), ~out_of_time)
+        .where(Artifact.kind == "checkpoint", Job.status.in_(FINAL), ~keeps)
         .limit(100)
     )
     return {row.job_id: row.path for row in rows}

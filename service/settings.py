@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     scratch: Path | None = None
     """Folder of the worker for running jobs' files; the system's temporary folder by default."""
 
+    cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
+    """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default."""
+
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     """How often a worker renews the lease of each job that it runs."""
     lease_seconds: float = Field(default=45.0, gt=0)

@@ -81,6 +81,7 @@ class Store:
         try:
             self._filesystem.get_file(self._path(key), str(partial))
         except FileNotFoundError as error:
+            self.ping()  # a store that is not mounted has lost nothing
             raise NotFound(f"{key} is not in the store any more") from error
         if sha256 is not None and file_sha256(partial)[0] != sha256:
             partial.unlink()

@@ -174,7 +174,7 @@ class Job(Table):
     status: Mapped[str]
     status_reason: Mapped[str]
     stop_requested: Mapped[str | None]
-    """cancel, pause, drain or time_limit: a request that the supervisor reads with its next heartbeat."""
+    """cancel or pause: a request that the supervisor reads with its next heartbeat."""
     stop_keep: Mapped[str | None]
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     """Grows with every change that a reader can see; the ETag."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+from dataclasses import dataclass
 
 from service.scheduling import Device, Offer
 
@@ -43,13 +44,15 @@ class DeviceLedger:
             self._free.append(device)
 
 
-def parse_devices(text: str) -> list[Device]:
+def parse_devices(text: str, *, visible: str | None = None) -> list[Device]:
     """Reads ``--devices``: ``auto``, or a list such as ``cpu:2,cuda:0,cuda:1``, where ``cpu:2`` is two CPU slots.
+
+    ``visible`` is what CUDA_VISIBLE_DEVICES says; ``cuda:0`` is the first of those.
 
     Raises:
         ValueError: what it says is no device, or no device of this host.
     """
-    gpus = {device.name: device for device in gpu_devices()}
+    gpus = {device.name: device for device in visible_gpus(host_gpus(), visible)}
     if text == "auto":
         return [*gpus.values(), Device("cpu")]
     devices: list[Device] = []
@@ -67,12 +70,41 @@ def parse_devices(text: str) -> list[Device]:
     return devices
 
 
-def gpu_devices() -> list[Device]:
-    """This host's GPUs, asked of the driver's own tool: asking CUDA here would make every forked trainer fail."""
-    command = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU of this host, as its driver tells of it."""
+
+    index: str
+    uuid: str
+    memory_gib: float | None
+    """None where the driver does not say."""
+
+
+def host_gpus() -> list[Gpu]:
+    """This host's GPUs in the order of their bus, asked of the driver's own tool: CUDA itself, once asked, cannot be forked."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = (line.split(",") for line in answer.splitlines() if line.strip())
-    return [Device(f"cuda:{int(index)}", memory_gib=float(mebibytes) / 1024) for index, mebibytes in rows]
+    return read_gpus(answer)
+
+
+def read_gpus(answer: str) -> list[Gpu]:
+    """One GPU a line: index, UUID, memory in MiB or something like ``[N/A]``."""
+    rows = ([field.strip() for field in line.split(",")] for line in answer.splitlines() if line.strip())
+    return [
+        Gpu(index, uuid, float(mebibytes) / 1024 if mebibytes.replace(".", "").isdigit() else None)
+        for index, uuid, mebibytes in rows
+    ]
+
+
+def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Device]:
+    """What CUDA will call these GPUs where CUDA_VISIBLE_DEVICES is ``visible``; like CUDA's, the list ends at an unknown one."""
+    seen: list[Gpu] = []
+    for wanted in [gpu.index for gpu in gpus] if visible is None else visible.split(","):
+        match = [gpu for gpu in gpus if wanted.strip() == gpu.index or (wanted.strip() and gpu.uuid.startswith(wanted.strip()))]
+        if not match:
+            break
+        seen.append(match[0])
+    return [Device(f"cuda:{number}", memory_gib=gpu.memory_gib) for number, gpu in enumerate(seen)]

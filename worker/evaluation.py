@@ -18,7 +18,6 @@ from worker.precision import Precision
 from worker.samples import Samples
 
 EVALUATION_BATCH = 256
-LATENCY_BATCHES = (1, 64)
 _LATENCY_ROUNDS = 30
 _LATENCY_SECONDS = 2.0
 

@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     if missing:
         sys.exit(f"stillhouse worker: set {', '.join(missing)}")
     try:
-        devices = parse_devices(options.devices)
+        devices = parse_devices(options.devices, visible=config.cuda_visible_devices)
     except ValueError as error:
         sys.exit(f"stillhouse worker: {error}")
     # Celery takes the signal over; until then nothing runs that would have to drain. Process 1 would not even hear it.

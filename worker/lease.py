@@ -50,8 +50,8 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether the job may already be another's."""
-        return self._lost.is_set()
+        """Whether the job may already be another's; by this host's own clock too, should the heartbeat hang."""
+        return self._lost.is_set() or time.monotonic() >= self._ends_at
 
     def _beat(self) -> None:
         pause = self._heartbeat_seconds

@@ -180,7 +180,7 @@ class Training:
             if teacher_logits is not None:
                 taught = Outputs(teacher_logits, self.teaching.teacher_features(indices)).at_least_float32()
             epoch = self.step / self.steps_per_epoch
-            loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices, epoch))
+            loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
             if len(batches) > 1:
                 loss = loss * (len(indices) / num_samples)
             torch.autograd.backward(self.scaler.scale(loss))

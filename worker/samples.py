@@ -54,7 +54,8 @@ class Samples:
         return replace(self, teacher_logits=teacher_logits.to(self.home))
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Images (B, C, H, W) in float32, labels (B,), teacher logits (B, C) of the samples ``indices`` (B,), at ``home``."""
+        """Images (B, C, H, W) in float32, labels (B,), teacher logits (B, C) of the samples ``indices`` (B,)."""
+        indices = indices.to(self.home)
         images = self._ready(self.images.index_select(0, indices))
         labels = self.labels.index_select(0, indices).to(self.device, non_blocking=True)
         if self.teacher_logits is None:

@@ -4,6 +4,7 @@ Every write is fenced by the attempt. Once the lease is lost the trainer is kill
 attempt wrote to the store stays under its own prefix, which no row names.
 """
 
+import codecs
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +59,8 @@ T = TypeVar("T")
 _FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 _DATABASE_RETRY_SECONDS = 1.0
+_STORE_RETRY_SECONDS = 1.0
+_STORE_PATIENCE_SECONDS = 600.0
 _LOG_TAIL_CHARACTERS = 2000
 
 
@@ -160,7 +164,7 @@ class Supervisor:
         if row is None:
             raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
         target = self._folder / "inputs" / "dataset" / Path(row.path).name
-        self._store.fetch(row.path, target, sha256=row.sha256)
+        self._in_store(lambda: self._store.fetch(row.path, target, sha256=row.sha256))
         return target
 
     def _fetch_model(self, kind: str, name: str) -> Path:
@@ -170,7 +174,7 @@ class Supervisor:
             raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
         folder = self._folder / "inputs" / "teacher"
         for file in row.files:
-            self._store.fetch(file["path"], folder / file["name"], sha256=file["sha256"])
+            self._in_store(partial(self._store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
         return folder
 
     def _fetch_checkpoint(self) -> None:
@@ -178,7 +182,7 @@ class Supervisor:
         if row is None:
             return
         try:
-            self._store.fetch(row.path, self._folder / CHECKPOINT_FILE, sha256=row.sha256)
+            self._in_store(lambda: self._store.fetch(row.path, self._folder / CHECKPOINT_FILE, sha256=row.sha256))
         except NotFound as error:
             self._log.note(f"the checkpoint cannot be used, the job starts over: {error.detail}")
 
@@ -208,6 +212,7 @@ class Supervisor:
                 killed = True
             if self._record.due:
                 self._flush()
+        trainer.exit_code()  # reaped: from here on its pid may be another process's
         self._flush()
         return last_word, asked, killed
 
@@ -249,7 +254,10 @@ class Supervisor:
         if outcome is Outcome.LEASE_LOST:
             raise LeaseLost
         if replaced is not None:
-            self._store.remove([replaced])
+            try:
+                self._store.remove([replaced])
+            except OSError as error:
+                logger.warning("the replaced checkpoint %s stays in the store: %s", replaced, error)
 
     def _store_checkpoint(self, event: CheckpointWritten) -> StoredFile:
         # A second name for the same bytes: the trainer may replace the file while it is copied.
@@ -257,7 +265,7 @@ class Supervisor:
         steady.unlink(missing_ok=True)
         os.link(self._folder / CHECKPOINT_FILE, steady)
         key = f"{self._prefix}/{event.phase}-{event.step}-{time.time_ns()}-{CHECKPOINT_FILE}"
-        return self._store.put(steady, key, name=CHECKPOINT_FILE)
+        return self._in_store(lambda: self._store.put(steady, key, name=CHECKPOINT_FILE))
 
     # ------------------------------------------------------------ the end
 
@@ -267,16 +275,7 @@ class Supervisor:
             case Finished(result=result):
                 self._publish_success(result)
             case Stopped(reason="time_limit"):
-                limit = self._spec["resources"]["max_runtime_seconds"]
-                message = f"the job ran longer than its {limit} s"
-                hint = "Raise resources.max_runtime_seconds and submit again; the student as far as it came is an artifact."
-                files = self._store_result()
-                self._settle_failure(
-                    JobFailure(code="time_limit", message=message, hint=hint),
-                    retryable=False,
-                    files=files,
-                    model=self._model(files),
-                )
+                self._settle_time_limit("The student as far as it came is an artifact.")
             case Stopped(reason=reason):
                 files = self._store_result() if reason == "cancel" else []
                 model = self._model(files)
@@ -284,11 +283,23 @@ class Supervisor:
             case Failed() as failed:
                 failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
                 self._settle_failure(failure, retryable=failed.retryable)
-            case _ if killed and asked is not None and asked.reason != "time_limit":
+            case _ if killed and asked is not None and asked.reason == "time_limit":
+                self._settle_time_limit("It did not stop in time to keep its student.")
+            case _ if killed and asked is not None:
                 reason = asked.reason
                 self._finally(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
             case _:
                 self._settle_failure(self._crash(self._trainer.exit_code()), retryable=True)
+
+    def _settle_time_limit(self, what_is_left: str) -> None:
+        limit = self._spec["resources"]["max_runtime_seconds"]
+        failure = JobFailure(
+            code="time_limit",
+            message=f"the job ran longer than its {limit} s",
+            hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
+        )
+        files = self._store_result()
+        self._settle_failure(failure, retryable=False, files=files, model=self._model(files))
 
     def _publish_success(self, result: dict[str, Any]) -> None:
         files = self._store_result()
@@ -321,7 +332,7 @@ class Supervisor:
 
     def _store_result(self) -> list[StoredFile]:
         folder = self._folder / RESULT_FOLDER
-        files = self._store.put_folder(folder, self._prefix) if folder.exists() else []
+        files = self._in_store(lambda: self._store.put_folder(folder, self._prefix)) if folder.exists() else []
         return [*files, *self._store_log()]
 
     def _store_log(self) -> list[StoredFile]:
@@ -331,7 +342,7 @@ class Supervisor:
             return []
         whole = self._folder / "whole-log.txt"
         whole.write_text(text)
-        return [self._store.put(whole, f"{self._prefix}/{LOG_FILE}", name=LOG_FILE)]
+        return [self._in_store(lambda: self._store.put(whole, f"{self._prefix}/{LOG_FILE}", name=LOG_FILE))]
 
     def _settle_failure(
         self, failure: JobFailure, *, retryable: bool, files: Sequence[StoredFile] = (), model: Model | None = None
@@ -387,6 +398,20 @@ class Supervisor:
                 if self._lease.lost:
                     raise LeaseLost from error
                 time.sleep(_DATABASE_RETRY_SECONDS)
+
+    def _in_store(self, work: Callable[[], T]) -> T:
+        """Repeats what the store could not do, for some minutes: what was trained for hours is not lost to a short outage."""
+        give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
+        while True:
+            try:
+                return work()
+            except OSError as error:
+                if self._lease.lost:
+                    raise LeaseLost from error
+                if time.monotonic() > give_up_at:
+                    raise
+                logger.warning("%s waits for the store: %s", self._fence.job_id, error)
+                time.sleep(_STORE_RETRY_SECONDS)
 
     def _kill(self) -> None:
         if self._trainer is not None:
@@ -480,6 +505,7 @@ class _LogTail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a look may end inside a character
         self._notes = ""
 
     def note(self, line: str) -> None:
@@ -495,7 +521,7 @@ class _LogTail:
         except FileNotFoundError:
             return notes
         self._offset += len(data)
-        return data.decode(errors="replace").replace("\0", "�") + notes
+        return self._decoder.decode(data).replace("\0", "�") + notes
 
     def tail(self) -> str:
         """The last lines, for an error."""

@@ -85,6 +85,8 @@ class Attempt:
 
     def run(self) -> Event:
         """Everything, in order; the attempt's last event."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # what asks for "the" device, as for bf16, means this one
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
         self.data = self._load_data()
@@ -203,7 +205,7 @@ class Attempt:
         trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
 
         test = self._samples("test")
-        self.last_test[role] = measure(predict(network, test), test.labels)
+        self.last_test[role] = measure(predict(network, test, between_batches=lambda done: self._check_stop()), test.labels)
         self.finished[role] = trained if role == "student" else replace(trained, last=None)
         self.training = None
         self._write_checkpoint(after=(role, trained.figures.steps))

@@ -19,12 +19,14 @@ from worker.protocol import LOG_FILE, Assignment, Event, StopRequest, decode_eve
 from worker.threads import let_idle_threads_sleep
 
 _PR_SET_PDEATHSIG = 1
+_END_SECONDS = 60.0
 _context = multiprocessing.get_context("forkserver")
 
 
 def warm_up() -> None:
     """Starts the fork server and returns once it has imported everything that trainers need."""
     let_idle_threads_sleep()
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order, by which the devices were found
     _context.set_forkserver_preload(["worker.preload"])
     forkserver.ensure_running()
     first = _context.Process(target=_nothing, daemon=True)
@@ -76,8 +78,11 @@ class TrainerProcess:
         self._process.kill()
 
     def exit_code(self) -> int:
-        """Waits for the end; negative for the signal that ended it."""
-        self._process.join()
+        """Waits for the end, which one that has closed its pipe is seconds from; negative for the signal that ended it."""
+        self._process.join(_END_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
         self._pipe.close()
         return self._process.exitcode or 0
 

@@ -15,6 +15,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from service.errors import Fault, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
+from service.spec.parse import load_yaml
 
 MAX_DEPTH = 64
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -108,7 +109,7 @@ def decode_yaml(body: bytes) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels", param="body")
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidRequest(f"the body is not YAML: {error}", param="body") from error
 

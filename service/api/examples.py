@@ -11,7 +11,7 @@ _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _MORNING, _STARTED = "2026-11-02T09:30:00Z", "2026-11-02T09:30:01Z"
 
 SPEC: dict[str, Any] = {
-    "name": "digits, CNN to a tenth of its size",
+    "name": "digits, a CNN to a fiftieth of its size",
     "task": "image-classification",
     "dataset": {"source": "builtin:digits"},
     "teacher": {"source": "train", "architecture": {"name": "small-cnn", "width": 64}, "training": {"epochs": 20}},

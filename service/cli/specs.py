@@ -7,14 +7,14 @@ from typing import Any
 import yaml
 
 from service.cli.failure import CommandFailed
-from service.spec.parse import read_document
+from service.spec.parse import load_yaml, read_document
 
 
 def read_spec(source: str) -> dict[str, Any]:
     """The document of a file, or of standard input for ``-``; what it says is judged elsewhere."""
     if source == "-":
         try:
-            document = yaml.safe_load(sys.stdin.read())
+            document = load_yaml(sys.stdin.read())
         except yaml.YAMLError as error:
             raise CommandFailed(f"standard input is not YAML: {error}") from error
     else:

@@ -123,7 +123,7 @@ def stack(
         env = os.environ | {
             "DATABASE_URL": database_url,
             "REDIS_URL": broker.url,
-            "STILLHOUSE_STORE": (folder / "store").as_uri(),
+            "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # fsspec takes it as it stands: nothing is to be quoted
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
         }
         api = _child("API", ["service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)], env=env, log=logs / "api.log")

@@ -20,6 +20,7 @@ from service.spec.architectures import (
 )
 from service.spec.data import DatasetInfo, DatasetSpec, Splits, Task
 from service.spec.job import JobSpec
+from service.spec.methods import BETWEEN_SAMPLES, method_names
 from service.spec.transformers_fit import transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
@@ -48,6 +49,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if spec.task != dataset.task:
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _batch_faults(spec)
     faults += _column_faults(spec.dataset, dataset)
     faults += _split_faults(spec.dataset, dataset)
     input_shape = image_shape(dataset, spec.dataset.input)
@@ -100,6 +102,14 @@ def _precision_faults(spec: JobSpec) -> list[Fault]:
         for place, training in (("/teacher/training", spec.teacher.training), ("/training", spec.training))
         if training is not None and training.precision == "fp16" and spec.resources.gpus == 0
     ]
+
+
+def _batch_faults(spec: JobSpec) -> list[Fault]:
+    names = [name for name in method_names(spec.method) if name in BETWEEN_SAMPLES]
+    if spec.training.batch_size > 1 or not names:
+        return []
+    message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
+    return [Fault(pointer="/training/batch_size", message=message)]
 
 
 def _column_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:

@@ -1,5 +1,6 @@
 """From text to a spec: every fault at once, each with the place and what would be allowed there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,23 @@ def load_spec(path: Path) -> JobSpec:
 def read_document(path: Path) -> Any:
     """Decodes a YAML (or JSON) file without checking what it says."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidSpec([Fault(pointer="", message=f"{path} is not YAML: {error}")]) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-3`` as a number, as YAML 1.2 and everybody does; PyYAML's own, of YAML 1.1, takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+\Z"), list("-+.0123456789")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Decodes YAML, and JSON, to plain values. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def as_fault(details: ErrorDetails, document: Any) -> Fault:

@@ -12,7 +12,8 @@ from service.embedded.stack import Stack, stack
 
 @pytest.fixture(scope="session")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with stack(tmp_path_factory.mktemp("stack"), say=lambda text: None) as running:
+    folder = tmp_path_factory.mktemp("stack") / "My Data ü"  # as people name folders
+    with stack(folder, say=lambda text: None) as running:
         yield running
 
 

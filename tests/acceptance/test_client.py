@@ -3,15 +3,19 @@
 import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.client import Client, Conflict, InvalidSpec, Job, NotFound, Unauthenticated
 from service.embedded.stack import Stack
+from service.spec.data import DatasetSpec
 from tests.acceptance.cutting_proxy import CuttingProxy
+from worker.data import load_images
 
 Spec = dict[str, object]
 
@@ -92,6 +96,22 @@ def test_metrics_logs_and_report_tell_of_the_training(client: Client, done: Job)
     assert "".join(client.logs(done.id, follow=True)).strip() == whole.strip()
     assert client.logs(done.id, tail=1)
     assert client.report(done.id)["student"]["test_accuracy"] > 0.2
+
+
+def test_an_uploaded_dataset_and_an_uploaded_teacher_train_a_student(
+    running_stack: Stack, client: Client, done: Job, spec: Spec, tmp_path: Path
+) -> None:
+    split = load_images(DatasetSpec(source="builtin:digits"), None).splits["train"]
+    np.savez(tmp_path / "digits.npz", image=split.images[:400, 0].numpy(), label=split.labels[:400].numpy())
+    dataset = client.upload_dataset(tmp_path / "digits.npz", name="some digits", task="image-classification")
+    client.download(done.id, tmp_path, names=["student"])
+    archive = shutil.make_archive(str(tmp_path / "teacher"), "zip", tmp_path / "student")
+    teacher = client.upload_model(Path(archive), name="a teacher")
+    parts = {"dataset": {"source": f"dataset:{dataset.id}"}, "teacher": {"source": f"model:{teacher.id}"}}
+    job = client.wait(client.submit(spec | parts).id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    assert client.report(job.id)["teacher"]["source"] == f"model:{teacher.id}"
+    assert list((running_stack.folder / "store").rglob("model.safetensors")), "the store is where it was asked to be"
 
 
 def test_a_download_goes_on_after_a_cut_and_ends_with_the_recorded_bytes(running_stack: Stack, done: Job, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_tree_of_the_readme_is_that_of_the_project() -> None:
 
 
 def test_every_setting_of_the_readme_is_one_and_none_is_left_out() -> None:
-    told = set(re.findall(r"`(STILLHOUSE_[A-Z_]+|DATABASE_URL|REDIS_URL)`", README))
+    told = set(re.findall(r"`(STILLHOUSE_[A-Z_]+|DATABASE_URL|REDIS_URL|CUDA_VISIBLE_DEVICES)`", README))
     of_client = {"STILLHOUSE_URL", "STILLHOUSE_API_KEY", "STILLHOUSE_HOME"}
     known = {str(field.validation_alias or f"STILLHOUSE_{name.upper()}") for name, field in Settings.model_fields.items()}
     assert told - of_client == known

@@ -28,7 +28,7 @@ _LIVE_EVENTS = {"schema": _STRING, "example": 'id: 7\nevent: checkpoint\ndata: {
 _LIVE_LOG = {"schema": _STRING, "example": "id: 54\nevent: log\ndata: job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n\n"}
 _REPORT = {
     _JSON: {"schema": {"type": "object"}, "example": REPORT},
-    _PAGE: {"schema": _STRING, "example": "<!doctype html><title>digits, CNN to a tenth of its size</title>…"},
+    _PAGE: {"schema": _STRING, "example": "<!doctype html><title>digits, a CNN to a fiftieth of its size</title>…"},
 }
 
 

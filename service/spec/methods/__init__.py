@@ -35,6 +35,7 @@ from service.spec.methods.terms import BetweenLayers, Layers, Weight, Weighted
 from service.spec.strict import StrictModel
 
 __all__ = [
+    "BETWEEN_SAMPLES",
     "METHODS",
     "AttentionTransfer",
     "BetweenLayers",
@@ -133,6 +134,10 @@ class SumOfTerms(StrictModel):
 
 
 MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
+
+
+BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
+"""Methods that compare the samples of a batch with each other, and so need two."""
 
 
 def method_names(method: MethodSpec) -> list[str]:

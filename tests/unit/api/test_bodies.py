@@ -48,7 +48,7 @@ def test_nesting_has_a_limit() -> None:
 
 
 def test_yaml_is_decoded_like_json() -> None:
-    assert decode_yaml(b"a: [1, 2.5, null, true, text]\nb: {c: 1e-3}") == {"a": [1, 2.5, None, True, "text"], "b": {"c": "1e-3"}}
+    assert decode_yaml(b"a: [1, 2.5, null, true, text]\nb: {c: 1e-3}") == {"a": [1, 2.5, None, True, "text"], "b": {"c": 0.001}}
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ def test_half_precision_without_a_gpu_is_refused(precision: Any, gpus: int, poin
     assert faults(job).keys() == pointers
 
 
+def test_a_method_between_samples_needs_two_in_a_batch() -> None:
+    job = JobSpec.model_validate(spec().model_dump(mode="json") | {"method": {"name": "rkd"}, "training": {"batch_size": 1}})
+    assert faults(job) == {"/training/batch_size": "rkd compares the samples of a batch with each other: make it 2 or more"}
+
+
 def test_too_few_samples_of_a_class_to_hold_some_out_are_refused() -> None:
     scarce = images(8, 8, 1, splits={"train": 22}, counts={"train": [10, 10, 2]})
     message = faults(spec(), scarce)["/dataset/validation_fraction"]

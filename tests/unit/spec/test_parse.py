@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
+from service.spec.parse import load_yaml
 
 SPEC: dict[str, Any] = {
     "task": "image-classification",
@@ -48,3 +49,10 @@ def test_a_label_whose_name_is_at_fault_is_pointed_at_itself(name: str) -> None:
 
 def test_a_missing_field_is_pointed_at_where_it_would_be_whatever_the_job_is_called() -> None:
     assert list(faults({"name": "task"} | {key: value for key, value in SPEC.items() if key != "task"})) == ["/task"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e3", 1.5e3), (".5e1", 5.0), ("1e", "1e"), ("e3", "e3"), ("12", 12)]
+)
+def test_numbers_in_yaml_are_those_that_people_write(text: str, value: object) -> None:
+    assert load_yaml(f"x: {text}") == {"x": value}
