@@ -31,7 +31,15 @@ class WorkerProcess:
     """One worker, with a short lease so that a lost one is noticed soon."""
 
     def __init__(
-        self, database: Database, database_url: str, valkey: Valkey, store_url: str, folder: Path, *, devices: str
+        self,
+        database: Database,
+        database_url: str,
+        valkey: Valkey,
+        store_url: str,
+        folder: Path,
+        *,
+        devices: str,
+        stop_grace_seconds: float,
     ) -> None:
         env = os.environ | {
             "DATABASE_URL": database_url,
@@ -41,6 +49,7 @@ class WorkerProcess:
             "STILLHOUSE_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
             "STILLHOUSE_LEASE_SECONDS": "4",
             "STILLHOUSE_SWEEP_SECONDS": "0.5",
+            "STILLHOUSE_STOP_GRACE_SECONDS": str(stop_grace_seconds),
         }
         self._log = (folder / "worker.log").open("ab")
         self.process = subprocess.Popen(
@@ -184,10 +193,14 @@ def start_worker(
 ) -> Iterator[Callable[..., WorkerProcess]]:
     started: list[WorkerProcess] = []
 
-    def start(*, devices: str = "cpu:1") -> WorkerProcess:
+    def start(*, devices: str = "cpu:1", stop_grace_seconds: float = 60) -> WorkerProcess:
         folder = tmp_path / f"worker-{len(started)}"
         folder.mkdir()
-        started.append(WorkerProcess(database, database_url, valkey_server, store_url, folder, devices=devices))
+        started.append(
+            WorkerProcess(
+                database, database_url, valkey_server, store_url, folder, devices=devices, stop_grace_seconds=stop_grace_seconds
+            )
+        )
         return started[-1]
 
     yield start

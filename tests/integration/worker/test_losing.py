@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -142,3 +143,27 @@ def test_a_job_finishes_while_redis_is_away(start_worker: Start, queue: Queue, v
         queue.until_status(job_id, "succeeded")
     finally:
         valkey_server.start()
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_attempt(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
+    worker = start_worker()
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    folder = Path(queue.store_folder)
+    away = folder.rename(folder.with_name("away"))
+    folder.touch()  # whoever asks for the folder gets an error
+    until(lambda: "waits for the store" in worker.log)
+    folder.unlink()
+    away.rename(folder)
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (1, 0)
+    assert queue.student(job_id) == undisturbed
+
+
+def test_a_trainer_that_hangs_when_its_time_is_over_is_killed_for_the_time_limit(start_worker: Start, queue: Queue) -> None:
+    worker = start_worker(stop_grace_seconds=1)
+    job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
+    until(worker.trainers)[0].suspend()
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("time_limit", 1)
