@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.evaluation import in_eval_mode
+from worker.evaluation import EVALUATION_BATCH, in_eval_mode
 from worker.methods import (
     Objective,
     Pairs,
@@ -26,7 +26,6 @@ from worker.methods import (
 )
 from worker.samples import Samples
 
-_BATCH = 256
 ASK_ONCE_BYTES = 512 * 2**20
 """Features above this size in all are computed in each step instead."""
 
@@ -64,10 +63,6 @@ class Plan:
     @property
     def student_layers(self) -> tuple[str, ...]:
         return tuple(self.student_shapes)
-
-    @property
-    def teacher_layers(self) -> tuple[str, ...]:
-        return tuple(self.teacher_shapes)
 
     def objective(self, *, num_classes: int, labels: Tensor) -> Objective:
         """The method's objective; its own weights come from torch's global generator. ``labels`` (N,) are the training split's.
@@ -113,12 +108,12 @@ def ask(
     logits: list[Tensor] = []
     features: dict[str, list[Tensor]] = {path: [] for path in kept}
     with in_eval_mode(teacher), Tap(teacher, list(kept)) as tap:
-        for start in range(0, len(samples), _BATCH):
-            outputs = tap(samples.images_from(start, _BATCH))
+        for start in range(0, len(samples), EVALUATION_BATCH):
+            outputs = tap(samples.images_from(start, EVALUATION_BATCH))
             logits.append(outputs.logits.to(torch.float32))
             for path, pieces in features.items():
                 pieces.append(outputs.features[path].to(torch.float32))
-            after_batch(min(start + _BATCH, len(samples)))
+            after_batch(min(start + EVALUATION_BATCH, len(samples)))
     whole = {path: torch.cat(pieces) for path, pieces in features.items()}
     if kept == layers:
         return torch.cat(logits), lambda indices: {
