@@ -59,7 +59,7 @@ class Tap:
 
 def find_layers(network: nn.Module, layers: Sequence[str]) -> Mapping[str, nn.Module]:
     """The modules of these paths. Raises UnknownLayer."""
-    there = {path.removeprefix("model."): module for path, module in network.named_modules() if path not in ("", "model")}
+    there = _layers(network)
     for path in layers:
         if path not in there:
             raise UnknownLayer(f"the network has no layer {path!r}; it has {layer_paths(network)}")
@@ -68,9 +68,13 @@ def find_layers(network: nn.Module, layers: Sequence[str]) -> Mapping[str, nn.Mo
 
 def layer_paths(network: nn.Module) -> str:
     """What may be named, for an error."""
-    paths = [path.removeprefix("model.") for path, _ in network.named_modules() if path not in ("", "model")]
+    paths = list(_layers(network))
     more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
     return ", ".join(paths[:_MOST_LISTED]) + more
+
+
+def _layers(network: nn.Module) -> dict[str, nn.Module]:
+    return {path.removeprefix("model."): module for path, module in network.named_modules() if path not in ("", "model")}
 
 
 def _first_tensor(output: Any) -> Tensor:

@@ -232,7 +232,7 @@ class Regressor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, *student) to (B, *teacher)."""
-        if _is_map(self._target) and features.shape[-2:] != self._target[-2:]:
+        if _is_map(self._target):
             features = resized(features, self._target[-2:])
         mapped: Tensor = self.map(features)
         return mapped
