@@ -27,7 +27,8 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
-from worker.data import load_images
+from worker.data import load_data
+from worker.data.choose import choose_preprocessing
 from worker.loop import Training, train
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
@@ -53,9 +54,10 @@ class Contest:
     """One teacher, one student, one dataset; each method trains a fresh student and says how long it took."""
 
     def __init__(self, *, teacher_width: int, student_width: int, epochs: int, batch_size: int) -> None:
-        self.data = load_images(DatasetSpec(source="builtin:digits"), None)
+        self.data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification")
+        preprocessing = choose_preprocessing(self.data, SmallCnn(name="small-cnn"))
         self.train, self.validation = (
-            Samples.of(self.data.splits[name], self.data.preprocessing, device=CPU) for name in ("train", "validation")
+            Samples.of(self.data.splits[name], preprocessing, device=CPU) for name in ("train", "validation")
         )
         self.student_width, self.method = student_width, SoftTargets()
         self.spec = TrainingSpec(epochs=epochs, batch_size=batch_size)
@@ -64,19 +66,21 @@ class Contest:
     def build(self, width: int) -> nn.Module:
         torch.manual_seed(0)
         architecture = SmallCnn(name="small-cnn", width=width)
-        return build_network(architecture, input_shape=self.data.input_shape, num_classes=len(self.data.classes))
+        return build_network(architecture, input_shape=(1, 8, 8), num_outputs=self.data.targets.width)
 
     def job(self) -> None:
         """As the trainer does it."""
         answers, features = ask(self.teacher, self.train, {}, after_batch=lambda done: None)
         student = self.build(self.student_width)
-        method = plan(self.method, student=student, teacher=self.teacher, images=self.train.images_from(0, 2))
-        objective = method.objective(num_classes=len(self.data.classes), labels=self.train.labels)
+        few = self.train.inputs_from(0, 2)
+        method = plan(self.method, student=student, teacher=self.teacher, student_inputs=few, teacher_inputs=few)
+        objective = method.objective(targets=self.data.targets, labels=self.train.labels)
         training = Training(
             student,
             phase="student",
             samples=self.train.with_teacher(answers),
             validation=self.validation,
+            targets=self.data.targets,
             spec=self.spec,
             teaching=Teaching(objective, method.student_layers, features),
         )
@@ -84,7 +88,7 @@ class Contest:
 
     def plain_with_loader(self) -> None:
         """With PyTorch's DataLoader, as most scripts do it."""
-        loader = DataLoader(TensorDataset(self.train.images, self.train.labels), batch_size=self.spec.batch_size, shuffle=True)
+        loader = DataLoader(TensorDataset(self.train.inputs, self.train.labels), batch_size=self.spec.batch_size, shuffle=True)
 
         def epoch() -> Iterator[Batch]:
             for images, labels in loader:
@@ -97,18 +101,18 @@ class Contest:
 
         def epoch() -> Iterator[Batch]:
             for indices in torch.split(torch.randperm(len(self.train)), self.spec.batch_size):
-                yield self.train.images[indices], self.train.labels[indices], None
+                yield self.train.inputs[indices], self.train.labels[indices], None
 
         self._plain(epoch)
 
     def plain_teacher_asked_once(self) -> None:
         """The same, and the teacher's logits computed before the first epoch."""
         with torch.no_grad():
-            answers = torch.cat([self.teacher(images) for images in torch.split(self.train.images, 256)])
+            answers = torch.cat([self.teacher(images) for images in torch.split(self.train.inputs, 256)])
 
         def epoch() -> Iterator[Batch]:
             for indices in torch.split(torch.randperm(len(self.train)), self.spec.batch_size):
-                yield self.train.images[indices], self.train.labels[indices], answers[indices]
+                yield self.train.inputs[indices], self.train.labels[indices], answers[indices]
 
         self._plain(epoch)
 
@@ -138,7 +142,7 @@ class Contest:
                 running_loss += loss.item()
             network.eval()
             with torch.no_grad():
-                logits = network(self.validation.images)
+                logits = network(self.validation.inputs)
                 (logits.argmax(dim=1) == self.validation.labels).float().mean().item()
 
 

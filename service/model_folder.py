@@ -93,15 +93,15 @@ def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
         place = "/".join(map(str, ("architecture", *first["loc"])))
         raise InvalidFile(f"{_CONFIG}: {place}: {first['msg']}") from error
     match config:
-        case {"input_shape": [int(channels), int(height), int(width)], "num_classes": int(num_classes)}:
+        case {"input_shape": [int(channels), int(height), int(width)], "num_outputs": int(num_outputs)}:
             shape = _checked_shape(channels, height, width)
         case _:
-            raise InvalidFile(f"{_CONFIG} needs input_shape [channels, height, width] and num_classes")
+            raise InvalidFile(f"{_CONFIG} needs input_shape [channels, height, width] and num_outputs")
     if _LABELS not in names:
-        raise InvalidFile(f"{_LABELS} is missing: a list of the {num_classes} class names")
+        raise InvalidFile(f"{_LABELS} is missing: a list of the {num_outputs} class names")
     classes = _names(_read(folder / _LABELS), _LABELS)
-    if len(classes) != num_classes:
-        raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_classes} classes; they must agree")
+    if len(classes) != num_outputs:
+        raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_outputs} classes; they must agree")
     return FolderInfo(classes=classes, input_shape=shape)
 
 

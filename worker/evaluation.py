@@ -1,7 +1,7 @@
-"""What a network does on data that it was not trained on: logits, accuracy, agreement, latency.
+"""What a network does on data that it was not trained on: outputs, score, agreement, latency.
 
 Invariant: measuring changes nothing. Networks run in ``eval()`` without gradients, and are given back in the mode that they
-came in. N samples, B batch, C classes.
+came in. N samples, B batch, W outputs.
 """
 
 import statistics
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from worker.precision import Precision
 from worker.samples import Samples
+from worker.targets import Target, Targets, label_loss
 
 EVALUATION_BATCH = 256
 _LATENCY_ROUNDS = 30
@@ -24,11 +24,12 @@ _LATENCY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Measure:
-    """How well logits match the labels."""
+    """How well outputs match the labels."""
 
-    accuracy: float
+    score: float
+    """Accuracy; of a number the share of its variance that is explained (R²); of several targets their mean. More is better."""
     loss: float
-    """Mean cross-entropy."""
+    """The task's own loss: of a classification the mean cross-entropy."""
 
 
 def predict(
@@ -36,37 +37,64 @@ def predict(
     samples: Samples,
     *,
     precision: Precision | None = None,
+    reads_teacher: bool = False,
     between_batches: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """The network's logits (N, C) for all samples, in their order, in float32, on the samples' device.
+    """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
-    Without ``precision`` the forward pass is in float32 as well. ``between_batches`` is told
-    how many samples are done, and may raise, to end it.
+    With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
+    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it.
     """
     precision = precision or Precision(samples.device, None)
     pieces = []
     with in_eval_mode(network):
         for start in range(0, len(samples), EVALUATION_BATCH):
+            inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
+            if reads_teacher and samples.teacher_outputs is not None:
+                inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
             with precision.forward_pass():
-                pieces.append(network(samples.images_from(start, EVALUATION_BATCH)).to(torch.float32))
+                pieces.append(network(*inputs).to(torch.float32))
             if between_batches is not None:
                 between_batches(min(start + EVALUATION_BATCH, len(samples)))
     return torch.cat(pieces)
 
 
-def measure(logits: Tensor, labels: Tensor) -> Measure:
-    """Accuracy and loss of logits (N, C) against labels (N,)."""
-    labels = labels.to(logits.device)
-    hits = (logits.argmax(dim=-1) == labels).sum()
-    loss = functional.cross_entropy(logits.to(torch.float64), labels)
+def measure(outputs: Tensor, labels: Tensor, targets: Targets) -> Measure:
+    """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there."""
+    outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
+    scores = torch.stack(
+        [_score(target, part, targets.labels_of(labels, index)) for index, (target, part) in _parts(targets, outputs)]
+    )
     # One transfer for both: on a GPU each is a wait for everything before it.
-    count, mean_loss = torch.stack([hits.to(torch.float64), loss]).tolist()
-    return Measure(accuracy=count / len(labels), loss=mean_loss)
+    score, loss = torch.stack([scores.mean(), label_loss(targets, outputs, labels)]).tolist()
+    return Measure(score=score, loss=loss)
 
 
-def agreement(first: Tensor, second: Tensor) -> float:
-    """Share of the samples for which two networks' logits (N, C) choose the same class."""
-    return (first.argmax(dim=-1) == second.argmax(dim=-1)).double().mean().item()
+def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, Tensor]]]:
+    return list(enumerate(zip(targets, targets.split(outputs), strict=True)))
+
+
+def _score(target: Target, outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Of one target's outputs (N, its width): a scalar."""
+    if target.classes is not None:
+        known = wanted >= 0
+        return ((outputs.argmax(dim=-1) == wanted) & known).sum().double() / known.sum().clamp(min=1)
+    known = ~wanted.isnan()
+    values, wanted = outputs[:, 0][known], wanted[known].to(torch.float64)
+    spread = (wanted - wanted.mean()).square().sum()
+    return 1 - (values - wanted).square().sum() / spread.clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def agreement(first: Tensor, second: Tensor, targets: Targets) -> float:
+    """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
+
+    Of a number, how much of the first's variance the second explains; of several targets, the mean.
+    """
+    shares = []
+    for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
+        wanted = one.argmax(dim=-1) if target.classes is not None else one[:, 0]
+        shares.append(_score(target, other.to(torch.float64), wanted))
+    return torch.stack(shares).mean().item()
 
 
 def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_size: int) -> dict[str, float]:
@@ -75,18 +103,15 @@ def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_s
     The networks take turns, so that a busy moment of the machine falls on all of them.
 
     Args:
-        networks: by name, the network and some images (N, C, H, W) on its device; repeated or cut to ``batch_size``.
+        networks: by name, the network and some inputs (N, …) on its device; repeated or cut to ``batch_size``.
     """
-    batches = {
-        name: (network, images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size].contiguous())
-        for name, (network, images) in networks.items()
-    }
+    batches = {name: (network, _repeated(inputs, batch_size)) for name, (network, inputs) in networks.items()}
     milliseconds: dict[str, list[float]] = {name: [] for name in networks}
     deadline = time.monotonic() + _LATENCY_SECONDS
     for round_index in range(_LATENCY_ROUNDS):
-        for name, (network, images) in batches.items():
+        for name, (network, inputs) in batches.items():
             with in_eval_mode(network):
-                elapsed = _time_once(network, images)
+                elapsed = _time_once(network, inputs)
             if round_index > 0:  # the first pass allocates memory and chooses kernels
                 milliseconds[name].append(elapsed)
         if round_index >= 3 and time.monotonic() > deadline:
@@ -94,11 +119,17 @@ def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_s
     return {name: statistics.median(values) for name, values in milliseconds.items()}
 
 
-def _time_once(network: nn.Module, images: Tensor) -> float:
-    _wait_for(images.device)
+def _repeated(inputs: Tensor, count: int) -> Tensor:
+    """(``count``, …)."""
+    times = -(-count // len(inputs))
+    return inputs.repeat(times, *[1] * (inputs.dim() - 1))[:count].contiguous()
+
+
+def _time_once(network: nn.Module, inputs: Tensor) -> float:
+    _wait_for(inputs.device)
     started = time.perf_counter()
-    network(images)
-    _wait_for(images.device)
+    network(inputs)
+    _wait_for(inputs.device)
     return (time.perf_counter() - started) * 1_000
 
 

@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from service.spec import JobSpec
 from service.spec.methods import method_names
-from worker.data import ImageData
+from worker.data import Split
 from worker.evaluation import predict
 from worker.faults import JobFault
-from worker.finished import weight_bytes
+from worker.finished import FinishedNetwork, weight_bytes
 from worker.models import UnreadableNetwork, load_network, save_network
-from worker.report import Report, report_html
+from worker.report import Report, percent, report_html
 from worker.samples import Samples
+from worker.targets import Targets
 
 
 @contextmanager
@@ -37,14 +38,14 @@ def result_folder(path: Path) -> Iterator[Path]:
     unfinished.replace(path)
 
 
-def export_network(network: nn.Module, folder: Path, *, data: ImageData) -> int:
-    """Writes a network that was trained on ``data`` as a folder; the size of its weights in bytes."""
-    save_network(network, folder, preprocessing=data.preprocessing, classes=data.classes)
+def export_network(network: FinishedNetwork, folder: Path, *, targets: Targets) -> int:
+    """Writes a network as a folder; the size of its weights in bytes."""
+    save_network(network.network, folder, preprocessing=network.preprocessing, targets=targets)
     return weight_bytes(folder)
 
 
-def check_export(folder: Path, *, data: ImageData, device: torch.device, expected: Tensor) -> None:
-    """Loads the folder as its users will, and compares its logits on the test split with ``expected`` (N, C).
+def check_export(folder: Path, *, split: Split, device: torch.device, expected: Tensor) -> None:
+    """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W).
 
     Raises:
         JobFault: they differ by more than rounding.
@@ -53,13 +54,13 @@ def check_export(folder: Path, *, data: ImageData, device: torch.device, expecte
         loaded = load_network(folder)
     except UnreadableNetwork as error:
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
-    samples = Samples.of(data.splits["test"], loaded.preprocessing, device=device)
-    logits = predict(loaded.network.to(device), samples)
-    if not torch.allclose(logits, expected, rtol=1e-4, atol=1e-4):
+    samples = Samples.of(split, loaded.preprocessing, device=device)
+    outputs = predict(loaded.network.to(device), samples)
+    if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-4):
         raise JobFault(
             "export_mismatch",
             f"The exported {folder.name}, loaded again, gives other outputs than the trained one.",
-            details={"largest_difference": float((logits - expected).abs().max().nan_to_num(nan=-1.0))},
+            details={"largest_difference": float((outputs - expected).abs().max().nan_to_num(nan=-1.0))},
         )
 
 
@@ -79,12 +80,13 @@ def write_spec(folder: Path, spec: JobSpec) -> None:
 def model_card(report: Report, spec: JobSpec) -> str:
     """The student's README in the Hugging Face Hub's form: YAML front matter, then Markdown."""
     student, teacher = report.student, report.teacher
+    figure = "score" if student.test_accuracy is None else "accuracy"
     is_transformers = spec.student.architecture.name == "transformers"
     front_matter: dict[str, Any] = {
         "pipeline_tag": report.task,
         "library_name": "transformers" if is_transformers else "stillhouse",
         "tags": ["distillation", *method_names(spec.method)],
-        "metrics": ["accuracy"],
+        "metrics": [figure],
         "model-index": [
             {
                 "name": report.name or report.job_id,
@@ -92,7 +94,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
                     {
                         "task": {"type": report.task},
                         "dataset": {"type": report.data.source, "name": report.data.source, "split": "test"},
-                        "metrics": [{"type": "accuracy", "value": student.test_accuracy}],
+                        "metrics": [{"type": figure, "value": student.test_score}],
                     }
                 ],
             }
@@ -100,7 +102,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
     }
     rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
     table = "\n".join(
-        f"| {role} | {card.test_accuracy:.2%} | {card.parameters:,} | {card.bytes:,} "
+        f"| {role} | {percent(card.test_accuracy) or f'{card.test_score:.4f}'} | {card.parameters:,} | {card.bytes:,} "
         f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
         for role, card in rows
     )
@@ -113,7 +115,6 @@ def model_card(report: Report, spec: JobSpec) -> str:
         )
     )
     splits = ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items())
-    shape = "×".join(map(str, report.data.input_shape))
     method = " + ".join(f"`{name}`" for name in method_names(spec.method))
     return f"""---
 {yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True)}---
@@ -123,11 +124,11 @@ def model_card(report: Report, spec: JobSpec) -> str:
 A student of {student.parameters:,} parameters, distilled by {method} from a teacher of {teacher.parameters:,}
 ({report.compression.parameters:.1f} times as many). It agrees with its teacher on {report.agreement:.2%} of the test split.
 
-| network | test accuracy | parameters | bytes | ms, batch of 1 | ms, batch of 64 |
+| network | test {figure} | parameters | bytes | ms, batch of 1 | ms, batch of 64 |
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-Weights were chosen on the validation split; accuracy is on the test split, which took no part in the choice.
+Weights were chosen on the validation split; the {figure} is on the test split, which took no part in the choice.
 
 ## Use
 
@@ -137,9 +138,7 @@ Weights were chosen on the validation split; accuracy is on the test split, whic
 
 ## Data
 
-`{_one_line(report.data.source)}`: {splits} samples of {len(report.data.classes)} classes, images of {shape}
-(channels, height, width). The pixels' mean and standard deviation are in `student/preprocessor_config.json`, the class
-names in `student/labels.json`.
+`{_one_line(report.data.source)}`: {splits} samples. {_data_words(report)}
 
 ## Spec
 
@@ -147,6 +146,21 @@ names in `student/labels.json`.
 {json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _data_words(report: Report) -> str:
+    predicted = ", ".join(
+        f"{_one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
+        for name, classes in report.data.targets.items()
+    )
+    words = f"Predicted: {predicted}; the names are in `student/labels.json`."
+    if report.task == "image-classification" and report.data.input_shape is not None:
+        shape = "×".join(map(str, report.data.input_shape))
+        words += (
+            f" Images are of {shape} (channels, height, width); the pixels' mean and standard deviation are in "
+            "`student/preprocessor_config.json`."
+        )
+    return words
 
 
 def _usage(is_transformers: bool) -> str:

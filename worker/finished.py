@@ -1,6 +1,6 @@
-"""The networks that a job ends with, whether it trained them or was given one. N samples, C classes."""
+"""The networks that a job ends with, whether it trained them or was given one. N samples, W outputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.architectures import Architecture
-from worker.data import ImageData, Preprocessing, Split
+from service.spec.shapes import InputShape
+from worker.data import Data, PixelPreprocessing, Preprocessing, Split
+from worker.data.sound import SoundPreprocessing, longest_seconds
+from worker.data.waveform import RawWaveform
 from worker.evaluation import Measure, predict
 from worker.faults import JobFault
 from worker.loop import Trained, TrainingFigures, Weights
-from worker.models import build_network, load_network
+from worker.models import load_network
 from worker.samples import Samples
+from worker.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class FinishedNetwork:
     """None for a network that this job did not train."""
     last_test: Measure | None = None
     """How the last weights, rather than the best, do on the test split."""
-    class_order: list[int] | None = None
-    """Where each of the data's classes stands in the network's logits; None: in the same order."""
+    output_order: list[int] | None = None
+    """Where each of the job's outputs stands among the network's; None: in the same order."""
     num_bytes: int | None = None
     """Size of the weights on disk, for a network that came from there."""
 
@@ -39,32 +43,32 @@ class FinishedNetwork:
         """A split behind this network's own preprocessing."""
         return Samples.of(split, self.preprocessing, device=self.device)
 
-    def in_class_order(self, logits: Tensor) -> Tensor:
-        """Logits (N, C) with their columns in the order of the data's classes."""
-        return logits if self.class_order is None else logits[:, self.class_order]
+    def in_order(self, outputs: Tensor) -> Tensor:
+        """The network's outputs (N, ·) as the job's (N, W)."""
+        return outputs if self.output_order is None else outputs[:, self.output_order]
 
-    def logits(self, split: Split) -> Tensor:
-        """The logits (N, C) for a split, in its order, columns in the order of the data's classes."""
-        return self.in_class_order(predict(self.network, self.samples(split)))
+    def outputs(self, split: Split) -> Tensor:
+        """The outputs (N, W) for a split, in its order, columns in the order of the job's targets."""
+        return self.in_order(predict(self.network, self.samples(split)))
 
 
 def rebuild(
+    network: nn.Module,
     weights: Weights,
     *,
     trained: Trained | None,
     last_test: Measure | None,
     architecture: Architecture,
     source: str,
-    data: ImageData,
+    preprocessing: Preprocessing,
     device: torch.device,
 ) -> FinishedNetwork:
     """A network that this job trained, with the given weights."""
-    network = build_network(architecture, input_shape=data.input_shape, num_classes=len(data.classes))
     network.load_state_dict(weights)
     return FinishedNetwork(
         network.to(device).eval(),
         device,
-        data.preprocessing,
+        preprocessing,
         source=source,
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
@@ -72,38 +76,64 @@ def rebuild(
     )
 
 
-def load_teacher(folder: Path, *, source: str, data: ImageData, device: torch.device) -> FinishedNetwork:
-    """A teacher from a folder; it sees the images through its own preprocessing.
+def load_teacher(folder: Path, *, source: str, data: Data, device: torch.device) -> FinishedNetwork:
+    """A teacher from a folder; it sees the samples through its own preprocessing.
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded.
-        JobFault: it reads other images, or knows other classes, than the data have.
+        JobFault: it reads other inputs, or knows other classes, than the data have.
     """
     loaded = load_network(folder)
-    if loaded.input_shape != data.input_shape:
-        raise JobFault(
-            "invalid_spec",
-            f"The teacher {source} reads images of {_shape(loaded.input_shape)}, the dataset has {_shape(data.input_shape)} "
-            "(channels x height x width).",
-            hint="Choose a teacher that was trained on images of that shape, or another dataset.",
-        )
-    if len(loaded.classes) != len(data.classes):
-        raise JobFault(
-            "invalid_spec",
-            f"The teacher {source} tells {len(loaded.classes)} classes apart, the dataset has {len(data.classes)}.",
-            hint="Choose a teacher for the dataset's own classes.",
-        )
-    # The same names in another order would teach one class as another. Other names are taken to stand in the same order.
-    reordered = loaded.classes != data.classes and sorted(loaded.classes) == sorted(data.classes)
+    if isinstance(loaded.preprocessing, PixelPreprocessing):
+        shape = loaded.preprocessing.input_shape(data.splits["train"].inputs)
+        if loaded.input_shape != shape:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} reads images of {_shape(loaded.input_shape)}, the dataset has {_shape(shape)} "
+                "(channels x height x width).",
+                hint="Choose a teacher that was trained on images of that shape, or another dataset.",
+            )
+    preprocessing = loaded.preprocessing
+    if isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, RawWaveform):
+        # A network of waveforms reads clips of any length: those of this job's data.
+        seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
+        preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
     return FinishedNetwork(
         loaded.network.to(device).eval(),
         device,
-        loaded.preprocessing,
+        preprocessing,
         source=source,
         architecture=None,
-        class_order=[loaded.classes.index(name) for name in data.classes] if reordered else None,
+        output_order=_output_order(loaded.targets, data.targets, source=source),
         num_bytes=weight_bytes(folder),
     )
+
+
+def _output_order(theirs: Targets, ours: Targets, *, source: str) -> list[int] | None:
+    """Where each of our outputs stands among theirs. The same names in another order would teach one class as another.
+
+    Raises:
+        JobFault: the two have not as many classes.
+    """
+    if ours.is_classification and theirs.is_classification:
+        if theirs.width != ours.width:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} tells {theirs.width} classes apart, the dataset has {ours.width}.",
+                hint="Choose a teacher for the dataset's own classes.",
+            )
+        # Other names are taken to stand in the same order.
+        if sorted(theirs.classes) != sorted(ours.classes):
+            return None
+    missing = [name for name in ours.classes if name not in theirs.classes]
+    if missing:
+        raise JobFault(
+            "invalid_spec",
+            f"The teacher {source} has no output for {', '.join(map(repr, missing[:5]))}; "
+            f"it has {', '.join(theirs.classes[:20])}.",
+            hint="Choose a teacher for the dataset's own targets, or name for each teacher the targets that it teaches.",
+        )
+    return None if theirs.classes == ours.classes else [theirs.classes.index(name) for name in ours.classes]
 
 
 def weight_bytes(folder: Path) -> int:
@@ -111,5 +141,5 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+def _shape(shape: InputShape) -> str:
+    return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)

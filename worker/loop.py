@@ -1,6 +1,6 @@
 """The one training loop: teacher, student and control all go through :func:`train`.
 
-B batch, C classes. A *step* is one optimizer update, of ``gradient_accumulation`` batches. Steps are counted over the whole
+B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation`` batches. Steps are counted over the whole
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
@@ -28,7 +28,8 @@ from worker.protocol import Phase
 from worker.randomness import epoch_order, generator_states, restore_generators
 from worker.samples import Samples, count_batches, split_epoch
 from worker.schedules import learning_rate
-from worker.teaching import LABELS_ONLY, Teaching
+from worker.targets import Targets
+from worker.teaching import Teaching
 from worker.windows import WindowMean
 
 Weights = dict[str, Tensor]
@@ -98,12 +99,13 @@ class Training:
         phase: Phase,
         samples: Samples,
         validation: Samples,
+        targets: Targets,
         spec: TrainingSpec,
-        teaching: Teaching = LABELS_ONLY,
+        teaching: Teaching,
         num_steps: int | None = None,
     ) -> None:
         """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say."""
-        self.network, self.phase, self.spec, self.teaching = network, phase, spec, teaching
+        self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
         """A module where the method has weights or memory of its own: they are trained and checkpointed with the network's."""
@@ -132,11 +134,12 @@ class Training:
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Metric points that nobody has taken yet."""
         self._unread_losses: list[Tensor] = []
+        self._score_name = "validation_accuracy" if targets.is_classification else "validation_score"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
         self._windows = {
             "train_loss": WindowMean(self.last_step),
             "learning_rate": WindowMean(self.last_step),
-            "validation_accuracy": WindowMean(num_evaluations),
+            self._score_name: WindowMean(num_evaluations),
             "validation_loss": WindowMean(num_evaluations),
         }
         self._earlier_seconds = 0.0
@@ -173,12 +176,15 @@ class Training:
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
-            images, labels, teacher_logits = self.samples.batch(indices)
+            inputs, labels, teacher_outputs = self.samples.batch(indices)
+            extra: tuple[Tensor, ...] = ()
+            if teacher_outputs is not None:
+                extra = self.teaching.extra_inputs(teacher_outputs, self.step / self.last_step)
             with self.precision.forward_pass():
-                outputs = self.tap(images)
+                outputs = self.tap(inputs, *extra)
             taught = None
-            if teacher_logits is not None:
-                taught = Outputs(teacher_logits, self.teaching.teacher_features(indices)).at_least_float32()
+            if teacher_outputs is not None:
+                taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
             epoch = self.step / self.steps_per_epoch
             loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
             if len(batches) > 1:
@@ -222,11 +228,12 @@ class Training:
             JobFault: the loss is not finite.
         """
         self.read_losses()
-        result = measure(predict(self.network, self.validation, precision=self.precision), self.validation.labels)
+        outputs = predict(self.network, self.validation, precision=self.precision)
+        result = measure(outputs, self.validation.labels, self.targets)
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.phase}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
-        self._record("validation_accuracy", result.accuracy, step=self.step)
+        self._record(self._score_name, result.score, step=self.step)
         self._record("validation_loss", result.loss, step=self.step)
 
         previous = self.best_validation
@@ -312,7 +319,7 @@ class Training:
 
     def _rank(self, result: Measure) -> tuple[float, float]:
         by_loss = self.spec.early_stopping is not None and self.spec.early_stopping.metric == "loss"
-        return (-result.loss, result.accuracy) if by_loss else (result.accuracy, -result.loss)
+        return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
 
     def _record(self, name: str, value: float, *, step: int) -> None:
         self._point(name, self._windows[name].add(value), step=step)

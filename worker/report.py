@@ -15,11 +15,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from service.spec import JobSpec
-from worker.data import ImageData
+from worker.data import Data
 from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
 from worker.loop import TrainingFigures
-from worker.models import num_parameters
+from worker.models import built_from, num_parameters
+from worker.targets import Targets
 
 
 class _Card(BaseModel):
@@ -57,12 +58,15 @@ class NetworkCard(_Card):
     parameters: int
     bytes: int
     """Size of its ``model.safetensors``."""
-    test_accuracy: float
-    """Of the best weights; the figure to quote."""
+    test_score: float
+    """Of the best weights, the figure to quote: accuracy; of a number its variance's share explained; the mean over targets."""
+    test_accuracy: float | None
+    """The same, where every target has classes."""
     test_loss: float
     test_accuracy_last: float | None
     """Of the last weights; None for a network that this job did not train."""
-    validation_accuracy: float
+    validation_score: float
+    validation_accuracy: float | None
     validation_loss: float
     validation_accuracy_last: float | None
     latency_ms: Latency
@@ -84,9 +88,12 @@ class DataCard(_Card):
 
     source: str
     rows: dict[str, int]
+    targets: dict[str, list[str] | None]
+    """The classes of each target; null for a number."""
     classes: list[str]
-    input_shape: list[int]
-    """Channels, height, width."""
+    """The names of the student's outputs."""
+    input_shape: list[int] | None
+    """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
 
 
 class EnvironmentCard(_Card):
@@ -113,10 +120,12 @@ class Report(_Card):
     student: NetworkCard
     control: NetworkCard | None
     """The same student, trained without the teacher for as many steps from the same initial weights."""
+    score_with_teacher: float | None = None
+    """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
     agreement: float
-    """Share of the test split on which student and teacher choose the same class."""
+    """Share of the test split on which student and teacher choose the same class; of several targets the mean."""
     gain: float | None
-    """The student's test accuracy less the control's."""
+    """The student's test score less the control's."""
     compression: Compression
     environment: EnvironmentCard
 
@@ -124,7 +133,8 @@ class Report(_Card):
         """The few figures that a job carries as its ``result``."""
 
         def brief(card: NetworkCard) -> dict[str, Any]:
-            return {"test_accuracy": card.test_accuracy, "parameters": card.parameters, "bytes": card.bytes}
+            figures = {"test_score": card.test_score, "test_accuracy": card.test_accuracy}
+            return {**figures, "parameters": card.parameters, "bytes": card.bytes}
 
         return {
             "teacher": brief(self.teacher),
@@ -150,15 +160,17 @@ def make_report(
     *,
     spec: JobSpec,
     job_id: str,
-    data: ImageData,
+    data: Data,
     networks: Mapping[str, FinishedNetwork],
     assessed: Mapping[str, Assessed],
     agreement: float,
+    score_with_teacher: float | None = None,
 ) -> Report:
     """The report on ``teacher``, ``student`` and, if there is one, ``control``."""
-    cards = {role: _network_card(network, assessed[role]) for role, network in networks.items()}
+    cards = {role: _network_card(network, assessed[role], data.targets) for role, network in networks.items()}
     teacher, student, control = cards["teacher"], cards["student"], cards.get("control")
     device = networks["student"].device
+    input_shape = built_from(networks["student"].network).input_shape
     return Report(
         job_id=job_id,
         name=spec.name,
@@ -168,14 +180,16 @@ def make_report(
         data=DataCard(
             source=spec.dataset.source,
             rows={name: len(split) for name, split in data.splits.items()},
-            classes=data.classes,
-            input_shape=list(data.input_shape),
+            targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
+            classes=data.targets.classes,
+            input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
         ),
         teacher=teacher,
         student=student,
         control=control,
+        score_with_teacher=score_with_teacher,
         agreement=agreement,
-        gain=None if control is None else student.test_accuracy - control.test_accuracy,
+        gain=None if control is None else student.test_score - control.test_score,
         compression=Compression(
             parameters=teacher.parameters / student.parameters,
             bytes=teacher.bytes / student.bytes,
@@ -192,19 +206,26 @@ def make_report(
     )
 
 
-def _network_card(network: FinishedNetwork, assessed: Assessed) -> NetworkCard:
+def _network_card(network: FinishedNetwork, assessed: Assessed, targets: Targets) -> NetworkCard:
     figures = network.figures
+    are_classes = all(target.classes is not None for target in targets)
+
+    def accuracy(measured: Measure | None) -> float | None:
+        return measured.score if measured is not None and are_classes else None
+
     return NetworkCard(
         source=network.source,
         architecture=network.architecture,
         parameters=num_parameters(network.network),
         bytes=assessed.num_bytes,
-        test_accuracy=assessed.test.accuracy,
+        test_score=assessed.test.score,
+        test_accuracy=accuracy(assessed.test),
         test_loss=assessed.test.loss,
-        test_accuracy_last=network.last_test.accuracy if network.last_test else None,
-        validation_accuracy=assessed.validation.accuracy,
+        test_accuracy_last=accuracy(network.last_test),
+        validation_score=assessed.validation.score,
+        validation_accuracy=accuracy(assessed.validation),
         validation_loss=assessed.validation.loss,
-        validation_accuracy_last=figures.last_validation.accuracy if figures else None,
+        validation_accuracy_last=accuracy(figures.last_validation if figures else None),
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
     )
@@ -223,9 +244,10 @@ def _training_card(figures: TrainingFigures) -> TrainingCard:
 
 
 _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
-    ("test accuracy", lambda card: f"{card.test_accuracy:.2%}"),
-    ("… of the last weights", lambda card: "" if card.test_accuracy_last is None else f"{card.test_accuracy_last:.2%}"),
-    ("validation accuracy", lambda card: f"{card.validation_accuracy:.2%}"),
+    ("test accuracy", lambda card: percent(card.test_accuracy)),
+    ("… of the last weights", lambda card: percent(card.test_accuracy_last)),
+    ("validation accuracy", lambda card: percent(card.validation_accuracy)),
+    ("test score", lambda card: f"{card.test_score:.4f}" if card.test_accuracy is None else ""),
     ("test loss", lambda card: f"{card.test_loss:.4f}"),
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
@@ -234,6 +256,11 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("optimizer steps", lambda card: f"{card.training.steps:,}" if card.training else ""),
     ("training time", lambda card: f"{card.training.seconds:,.1f} s" if card.training else ""),
 )
+
+
+def percent(share: float | None) -> str:
+    """With two decimals; nothing for None."""
+    return "" if share is None else f"{share:.2%}"
 
 
 def _described(term: Mapping[str, Any]) -> str:
@@ -249,9 +276,15 @@ def report_html(report: Report) -> str:
     body = "".join(
         f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(show(card))}</td>' for card in cards.values())}</tr>"
         for label, show in _ROWS
+        if any(show(card) for card in cards.values())
     )
     facts = {
         "Agreement of student and teacher": f"{report.agreement:.2%}",
+        **(
+            {}
+            if report.score_with_teacher is None
+            else {"Student's score while it reads its teacher's output": f"{report.score_with_teacher:.4f}"}
+        ),
         "Compression": f"{report.compression.parameters:.1f}× fewer parameters, {report.compression.bytes:.1f}× fewer bytes",
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),

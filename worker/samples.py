@@ -1,6 +1,6 @@
 """A split of the data as the training reads it: whole tensors, on the device where they fit.
 
-There are no loader processes: a batch is one gather from memory. N samples, B batch, C channels or classes, H height, W width.
+There are no loader processes: a batch is one gather from memory. N samples, B batch, W outputs.
 """
 
 from dataclasses import dataclass, replace
@@ -11,35 +11,39 @@ from torch import Tensor
 
 from worker.data import Preprocessing, Split
 
-# Below this size the float32 images are made once. Above it the stored form is kept (8-bit: a quarter) and each batch is mapped.
+# Below this size the inputs are made once. Above it the stored form is kept (8-bit images: a quarter) and each batch is mapped.
 PREPROCESS_ONCE_BYTES = 256 * 2**20
 # Share of a GPU's free memory that data may take; the networks need the rest.
 _DEVICE_MEMORY_SHARE = 0.5
+_CHUNK_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images (N, C, H, W), labels (N,), and the teacher's logits (N, C) once it was asked. All lie on one device, ``home``."""
+    """Inputs (N, …), labels (N,) or (N, M), the teacher's outputs (N, W) once it was asked. All lie on one device, ``home``."""
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
     preprocessing: Preprocessing | None
-    """What is still to be done to a batch of images; None: they are as the network reads them."""
+    """What is still to be done to a batch of inputs; None: they are as the network reads them."""
     device: torch.device
     """Where the batches go."""
-    teacher_logits: Tensor | None = None
+    teacher_outputs: Tensor | None = None
 
     @classmethod
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device) -> Self:
         """Brings a split to the device where it fits, and preprocesses it at once where that is small."""
-        images, labels, home = split.images, split.labels, torch.device("cpu")
-        if device.type == "cuda":
+        inputs, labels, home = preprocessing.prepare(split.inputs), split.labels, torch.device("cpu")
+        if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
-            home = device if images.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home
-        images, labels = images.to(home), labels.to(home)
-        if images.numel() * 4 <= PREPROCESS_ONCE_BYTES:
-            return cls(preprocessing(images), labels, None, device)
-        return cls(images, labels, preprocessing, device)
+            home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home
+        inputs, labels = inputs.to(home), labels.to(home)
+        if preprocessing.keeps_size and len(inputs):
+            num_values = preprocessing(inputs[:1]).numel() * len(inputs)
+            if num_values * 4 <= PREPROCESS_ONCE_BYTES:
+                whole = torch.cat([preprocessing(chunk) for chunk in torch.split(inputs, _CHUNK_SAMPLES)])
+                return cls(whole, labels, None, device)
+        return cls(inputs, labels, preprocessing, device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,28 +51,31 @@ class Samples:
     @property
     def home(self) -> torch.device:
         """Where the data lie: ``device``, or the CPU when they are too large for it."""
-        return self.images.device
+        return self.inputs.device
 
-    def with_teacher(self, teacher_logits: Tensor) -> Self:
-        """The same samples with the teacher's logits (N, C) for them."""
-        return replace(self, teacher_logits=teacher_logits.to(self.home))
+    def with_teacher(self, teacher_outputs: Tensor) -> Self:
+        """The same samples with the teacher's outputs (N, W) for them."""
+        return replace(self, teacher_outputs=teacher_outputs.to(self.home))
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Images (B, C, H, W) in float32, labels (B,), teacher logits (B, C) of the samples ``indices`` (B,)."""
+        """Inputs (B, …), labels (B,) or (B, M), teacher outputs (B, W) of the samples ``indices`` (B,), on the device."""
         indices = indices.to(self.home)
-        images = self._ready(self.images.index_select(0, indices))
+        inputs = self._ready(self.inputs.index_select(0, indices))
         labels = self.labels.index_select(0, indices).to(self.device, non_blocking=True)
-        if self.teacher_logits is None:
-            return images, labels, None
-        return images, labels, self.teacher_logits.index_select(0, indices).to(self.device, non_blocking=True)
+        if self.teacher_outputs is None:
+            return inputs, labels, None
+        return inputs, labels, self.teacher_outputs.index_select(0, indices).to(self.device, non_blocking=True)
 
-    def images_from(self, start: int, count: int) -> Tensor:
-        """``count`` images in the stored order, in float32, on the device."""
-        return self._ready(self.images[start : start + count])
+    def inputs_from(self, start: int, count: int) -> Tensor:
+        """``count`` inputs in the stored order, as the network reads them, on the device."""
+        return self._ready(self.inputs[start : start + count])
 
-    def _ready(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, non_blocking=True)
-        return images if self.preprocessing is None else self.preprocessing(images)
+    def _ready(self, stored: Tensor) -> Tensor:
+        if self.preprocessing is None:
+            return stored.to(self.device, non_blocking=True)
+        if self.preprocessing.on_host:
+            return self.preprocessing(stored).to(self.device, non_blocking=True)
+        return self.preprocessing(stored.to(self.device, non_blocking=True))
 
 
 def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """How a student is taught: its objective, the layers that the objective looks at, and the teacher's outputs for each sample.
 
 The teacher is asked once about the whole training split where its answers fit into memory; what is too large, inner layers of
-large datasets, is asked for batch by batch. N samples, B batch, C classes.
+large datasets, is asked for batch by batch. N samples, B batch, W outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,23 @@ from worker.methods import (
     Step,
     Tap,
     build_term,
-    label_loss,
+    informed_by,
     layers_of,
     shapes_of,
     terms_of,
 )
 from worker.samples import Samples
+from worker.targets import Targets, label_loss
 
 ASK_ONCE_BYTES = 512 * 2**20
 """Features above this size in all are computed in each step instead."""
 
 TeacherFeatures = Callable[[Tensor], Mapping[str, Tensor]]
 """From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each."""
+
+
+ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
+"""From the teacher's outputs (B, W) and the share of the steps done to further inputs of the student."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,13 @@ class Teaching:
     objective: Callable[[Step], Tensor]
     student_layers: tuple[str, ...] = ()
     teacher_features: TeacherFeatures = field(default=lambda indices: {})
+    extra_inputs: ExtraInputs = field(default=lambda taught, progress: ())
+    """What the student reads beside the sample."""
 
 
-def labels_only(step: Step) -> Tensor:
-    """The objective of a network that has no teacher."""
-    return label_loss(step.student.logits, step.labels)
-
-
-LABELS_ONLY = Teaching(labels_only)
+def labels_only(targets: Targets) -> Teaching:
+    """What a network without a teacher learns from."""
+    return Teaching(lambda step: label_loss(targets, step.student.logits, step.labels))
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,37 @@ class Plan:
     def student_layers(self) -> tuple[str, ...]:
         return tuple(self.student_shapes)
 
-    def objective(self, *, num_classes: int, labels: Tensor) -> Objective:
-        """The method's objective; its own weights come from torch's global generator. ``labels`` (N,) are the training split's.
+    def objective(self, *, targets: Targets, labels: Tensor) -> Objective:
+        """The method's objective; its own weights come from torch's global generator. ``labels`` are the training split's.
 
         Raises:
             UnfitLayers: the method cannot compare these layers.
         """
         terms = []
         for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
-            setting = Setting(num_classes, labels, pairs, self.student_shapes, self.teacher_shapes)
+            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes)
             terms.append((term, build_term(term, setting)))
-        return Objective(terms)
+        return Objective(terms, targets)
 
 
-def plan(method: Any, *, student: nn.Module, teacher: nn.Module, images: Tensor) -> Plan:
-    """Finds the layers and, on a few images (B, C, H, W), their shapes.
+def extra_inputs(method: Any) -> ExtraInputs:
+    """What a student of this method reads beside the sample: the teacher's outputs, and which samples do without them.
+
+    Those are drawn from torch's global generator.
+    """
+    term = informed_by(method)
+    if term is None or not term.extra_input:
+        return lambda taught, progress: ()
+
+    def inputs(taught: Tensor, progress: float) -> tuple[Tensor, ...]:
+        share = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)
+        return taught, torch.rand(len(taught), device=taught.device) < share
+
+    return inputs
+
+
+def plan(method: Any, *, student: nn.Module, teacher: nn.Module, student_inputs: Tensor, teacher_inputs: Tensor) -> Plan:
+    """Finds the layers and, on a few inputs (B, …) of each network, their shapes.
 
     Raises:
         UnknownLayer: a layer that the spec names is not there.
@@ -90,44 +110,44 @@ def plan(method: Any, *, student: nn.Module, teacher: nn.Module, images: Tensor)
     return Plan(
         method,
         pairs,
-        shapes_of(student, student_layers, images) if student_layers else {},
-        shapes_of(teacher, teacher_layers, images) if teacher_layers else {},
+        shapes_of(student, student_layers, student_inputs) if student_layers else {},
+        shapes_of(teacher, teacher_layers, teacher_inputs) if teacher_layers else {},
     )
 
 
 def ask(
     teacher: nn.Module, samples: Samples, layers: Mapping[str, torch.Size], *, after_batch: Callable[[int], None]
 ) -> tuple[Tensor, TeacherFeatures]:
-    """The teacher's logits (N, C) for all samples, in float32, and its features.
+    """The teacher's outputs (N, W) for all samples, in float32, and its features.
 
     ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``after_batch``
     is told how many samples are done, and may raise, to end it.
     """
     num_bytes = 4 * len(samples) * sum(shape.numel() for shape in layers.values())
     kept = layers if num_bytes <= ASK_ONCE_BYTES else {}
-    logits: list[Tensor] = []
+    whole_outputs: list[Tensor] = []
     features: dict[str, list[Tensor]] = {path: [] for path in kept}
     with in_eval_mode(teacher), Tap(teacher, list(kept)) as tap:
         for start in range(0, len(samples), EVALUATION_BATCH):
-            outputs = tap(samples.images_from(start, EVALUATION_BATCH))
-            logits.append(outputs.logits.to(torch.float32))
+            outputs = tap(samples.inputs_from(start, EVALUATION_BATCH))
+            whole_outputs.append(outputs.logits.to(torch.float32))
             for path, pieces in features.items():
                 pieces.append(outputs.features[path].to(torch.float32))
             after_batch(min(start + EVALUATION_BATCH, len(samples)))
     whole = {path: torch.cat(pieces) for path, pieces in features.items()}
     if kept == layers:
-        return torch.cat(logits), lambda indices: {
+        return torch.cat(whole_outputs), lambda indices: {
             path: each.index_select(0, indices.to(each.device)) for path, each in whole.items()
         }
-    return torch.cat(logits), _asking(teacher, samples, list(layers))
+    return torch.cat(whole_outputs), _asking(teacher, samples, list(layers))
 
 
 def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
     tap = Tap(teacher, layers)
 
     def features(indices: Tensor) -> Mapping[str, Tensor]:
-        images, _, _ = samples.batch(indices)
+        inputs, _, _ = samples.batch(indices)
         with in_eval_mode(teacher):
-            return tap(images).features
+            return tap(inputs).features
 
     return features

@@ -20,17 +20,21 @@ from torch import Tensor, nn
 from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
+from service.spec.data import INPUT_KINDS
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
-from worker.data import ImageData, UnusableData, load_images
+from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
+from worker.data.choose import choose_preprocessing
+from worker.data.errors import UnreadableTokenizer
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
 from worker.loop import Trained, Training, Weights, train
-from worker.methods import UnfitLayers, UnknownLayer, looks_inside
+from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
+from worker.models.informed import InformedNetwork
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -50,12 +54,14 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
-from worker.teaching import LABELS_ONLY, Plan, Teaching, ask, plan
+from worker.teaching import Plan, Teaching, ask, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = Literal["teacher", "student", "control"]
 
 logger = logging.getLogger(__name__)
+
+_DIGESTED_SAMPLES = 100
 
 
 def run(assignment: Assignment, reporter: Reporter) -> None:
@@ -78,6 +84,9 @@ class Attempt:
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.preprocessings: dict[Role, Preprocessing] = {}
+        self.given: FinishedNetwork | None = None
+        """A teacher that this job does not train."""
         self.training: Training | None = None
         """The one that runs."""
         self.interrupted: tuple[Phase, dict[str, Any]] | None = None
@@ -111,10 +120,10 @@ class Attempt:
 
     # The phases.
 
-    def _load_data(self) -> ImageData:
+    def _load_data(self) -> Data:
         source = self.spec.dataset.source
         path = None if split_source(source).kind == "builtin" else self._input(source)
-        return load_images(self.spec.dataset, path)
+        return load_data(self.spec.dataset, path, task=self.spec.task)
 
     def _refuse_early(self) -> None:
         """What is wrong with the student or the method is found before the teacher is trained, not an hour later."""
@@ -123,26 +132,33 @@ class Attempt:
             return
         student = self._build("student")
         if looks_inside(self.spec.method):
-            teacher = self._build("teacher") if self.spec.teacher.source == "train" else self._teacher().network
-            method = self._plan(student, teacher)
+            if self.spec.teacher.source == "train":
+                teacher, reads = self._build("teacher"), self._preprocessing("teacher")
+            else:
+                given = self._teacher()
+                teacher, reads = given.network, given.preprocessing
+            method = self._plan(student, teacher, reads)
             with self._told_as_fault():
-                method.objective(num_classes=len(self.data.classes), labels=self.data.splits["train"].labels)
+                method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
         if teacher.source != "train":
-            return load_teacher(self._input(teacher.source), source=teacher.source, data=self.data, device=self.device)
+            if self.given is None:
+                path = self._input(teacher.source)
+                self.given = load_teacher(path, source=teacher.source, data=self.data, device=self.device)
+            return self.given
         if teacher.training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        self._train("teacher", samples=self._samples("train"), spec=teacher.training)
+        self._train("teacher", spec=teacher.training)
         return self._rebuild("teacher")
 
     def _train_student(self, teacher: FinishedNetwork) -> None:
         if "student" in self.finished:
             return
-        samples = self._samples("train")
-        method = self._plan(self._build("student").to(self.device), teacher.network)
-        self._announce("cache", f"Asking the teacher about {len(samples):,} training images, once for all epochs")
+        samples = self._samples("student", "train")
+        method = self._plan(self._build("student").to(self.device), teacher.network, teacher.preprocessing)
+        self._announce("cache", f"Asking the teacher about {len(samples):,} training samples, once for all epochs")
         answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
@@ -156,27 +172,26 @@ class Attempt:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        samples = samples.with_teacher(teacher.in_class_order(answers))
+        samples = samples.with_teacher(teacher.in_order(answers))
 
         def teaching() -> Teaching:
-            objective = method.objective(num_classes=len(self.data.classes), labels=samples.labels)
-            return Teaching(objective, method.student_layers, features)
+            objective = method.objective(targets=self.data.targets, labels=samples.labels)
+            return Teaching(objective, method.student_layers, features, extra_inputs(self.spec.method))
 
         self._train("student", samples=samples, spec=self.spec.training, teaching=teaching)
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
             num_steps = self.finished["student"].figures.steps
-            samples = self._samples("train")
-            self._train("control", samples=samples, spec=self.spec.training, num_steps=num_steps)
+            self._train("control", spec=self.spec.training, num_steps=num_steps)
 
     def _train(
         self,
         role: Role,
         *,
-        samples: Samples,
         spec: TrainingSpec,
-        teaching: Callable[[], Teaching] = lambda: LABELS_ONLY,
+        samples: Samples | None = None,
+        teaching: Callable[[], Teaching] | None = None,
         num_steps: int | None = None,
     ) -> None:
         if role in self.finished:
@@ -184,13 +199,17 @@ class Attempt:
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
+        samples = samples or self._samples(role, "train")
         training = Training(
             network.to(self.device),
             phase=role,
             samples=samples,
-            validation=self._samples("validation"),
+            validation=self._samples(role, "validation"),
+            targets=self.data.targets,
             spec=spec,
-            teaching=teaching(),  # after the network: the method's own weights must not change the student's
+            teaching=teaching()
+            if teaching
+            else labels_only(self.data.targets),  # after the network: the method's own weights must not change the student's
             num_steps=num_steps,
         )
         if self.interrupted is not None and self.interrupted[0] == role:
@@ -200,46 +219,47 @@ class Attempt:
         self._announce(
             role,
             f"{beginning} the {role}, {self._architecture(role).name} of {num_parameters(network):,} parameters, "
-            f"on {len(samples):,} images in at most {training.last_step:,} steps",
+            f"on {len(samples):,} samples in at most {training.last_step:,} steps",
         )
         trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
 
-        test = self._samples("test")
-        self.last_test[role] = measure(predict(network, test, between_batches=lambda done: self._check_stop()), test.labels)
+        test = self._samples(role, "test")
+        outputs = predict(network, test, between_batches=lambda done: self._check_stop())
+        self.last_test[role] = measure(outputs, test.labels, self.data.targets)
         self.finished[role] = trained if role == "student" else replace(trained, last=None)
         self.training = None
         self._write_checkpoint(after=(role, trained.figures.steps))
 
     def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
-        self._announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test images")
-        logits: dict[Role, Tensor] = {}
+        self._announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
+        outputs: dict[Role, Tensor] = {}
         for done, (role, network) in enumerate(networks.items()):
             self._tell("evaluation", done, total=len(networks) + 1)
-            logits[role] = network.logits(test)
+            outputs[role] = network.outputs(test)
         self._tell("evaluation", len(networks), total=len(networks) + 1)
-        turns = {str(role): (network.network, network.samples(test).images_from(0, 64)) for role, network in networks.items()}
+        turns = {str(role): (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
         batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
         self._tell("evaluation", len(networks) + 1, total=len(networks) + 1)
 
         self._announce("export", "Writing the student, its report and its model card, and loading the student once more")
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             num_bytes: dict[Role, int] = {
-                "student": export_network(networks["student"].network, folder / "student", data=self.data)
+                "student": export_network(networks["student"], folder / "student", targets=self.data.targets)
             }
-            check_export(folder / "student", data=self.data, device=self.device, expected=logits["student"])
+            check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
             given = networks["teacher"].num_bytes
             num_bytes["teacher"] = (
-                export_network(networks["teacher"].network, folder / "teacher", data=self.data) if given is None else given
+                export_network(networks["teacher"], folder / "teacher", targets=self.data.targets) if given is None else given
             )
             assessed = {
                 str(role): Assessed(
-                    test=measure(logits[role], test.labels),
+                    test=measure(outputs[role], test.labels, self.data.targets),
                     validation=network.figures.best_validation
                     if network.figures
-                    else measure(network.logits(validation), validation.labels),
+                    else measure(network.outputs(validation), validation.labels, self.data.targets),
                     latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                     num_bytes=num_bytes[role],
                 )
@@ -251,10 +271,21 @@ class Attempt:
                 data=self.data,
                 networks={str(role): network for role, network in networks.items()},
                 assessed=assessed,
-                agreement=agreement(logits["teacher"], logits["student"]),
+                score_with_teacher=self._score_with_teacher(networks["teacher"], test),
+                agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
+
+    def _score_with_teacher(self, teacher: FinishedNetwork, split: Split) -> float | None:
+        """What the student's best weights score while they read the teacher's own output; None for one that never does."""
+        network = self._build("student")
+        if not isinstance(network, InformedNetwork) or not network.reads_teacher:
+            return None
+        network.load_state_dict(self.finished["student"].best)
+        samples = Samples.of(split, self._preprocessing("student"), device=self.device).with_teacher(teacher.outputs(split))
+        outputs = predict(network.to(self.device), samples, reads_teacher=True)
+        return measure(outputs, samples.labels, self.data.targets).score
 
     def _keep_student(self, request: StopRequest) -> None:
         """Writes the student as far as it came, when the request wants it and there is one."""
@@ -262,8 +293,7 @@ class Attempt:
         if weights is None:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
-            network = self._rebuild("student", weights).network
-            export_network(network, folder / "student", data=self.data)
+            export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
             write_spec(folder, self.spec)
 
     def _student_weights(self, *, best: bool) -> Weights | None:
@@ -319,8 +349,28 @@ class Attempt:
 
     # Small things that the phases share.
 
-    def _samples(self, split: Literal["train", "validation", "test"]) -> Samples:
-        return Samples.of(self.data.splits[split], self.data.preprocessing, device=self.device)
+    def _samples(self, role: Role, split: SplitName) -> Samples:
+        return Samples.of(self.data.splits[split], self._preprocessing(role), device=self.device)
+
+    def _preprocessing(self, role: Role) -> Preprocessing:
+        """What lies between the data and a network that this job trains; student and control read alike."""
+        key: Role = "teacher" if role == "teacher" else "student"
+        if key not in self.preprocessings:
+            spec = self.spec.teacher if key == "teacher" else self.spec.student
+            self.preprocessings[key] = choose_preprocessing(
+                self.data,
+                self._architecture(key),
+                tokenizer=spec.tokenizer,
+                features=spec.features,
+                teachers=self._teachers_preprocessing() if key == "student" and spec.tokenizer is None else None,
+            )
+        return self.preprocessings[key]
+
+    def _teachers_preprocessing(self) -> Preprocessing | None:
+        """What a student of texts reads by that has no tokenizer of its own."""
+        if INPUT_KINDS[self.data.task] != "text":
+            return None
+        return self._preprocessing("teacher") if self.spec.teacher.source == "train" else self._teacher().preprocessing
 
     def _architecture(self, role: Role) -> Architecture:
         architecture = self.spec.teacher.architecture if role == "teacher" else self.spec.student.architecture
@@ -328,10 +378,17 @@ class Attempt:
             raise RuntimeError("only a network with an architecture in the spec is trained")
         return architecture
 
-    def _plan(self, student: nn.Module, teacher: nn.Module) -> Plan:
-        few = self.data.preprocessing(self.data.splits["train"].images[:2])
+    def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
+        few = first(self.data.splits["train"].inputs, 2)
+        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
         with self._told_as_fault():
-            return plan(self.spec.method, student=student, teacher=teacher, images=few)
+            return plan(
+                self.spec.method,
+                student=student,
+                teacher=teacher,
+                student_inputs=student_inputs,
+                teacher_inputs=teacher_inputs,
+            )
 
     @contextmanager
     def _told_as_fault(self) -> Iterator[None]:
@@ -343,9 +400,18 @@ class Attempt:
             ) from error
 
     def _build(self, role: Role) -> nn.Module:
+        """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
+        informed = informed_by(self.spec.method) if role == "student" else None
+        if informed is None:
+            return self._build_plain(role, num_outputs=self.data.targets.width)
+        body = self._build_plain(role, num_outputs=2 * self.data.targets.width)
+        return InformedNetwork(body, self.data.targets, extra_input=informed.extra_input)
+
+    def _build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         architecture = self._architecture(role)
         try:
-            return build_network(architecture, input_shape=self.data.input_shape, num_classes=len(self.data.classes))
+            input_shape = self._preprocessing(role).input_shape(self.data.splits["train"].inputs)
+            return build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
         except UnfitArchitecture as error:
             raise JobFault(
                 "invalid_spec",
@@ -357,13 +423,20 @@ class Attempt:
         trained = self.finished.get(role)
         if weights is None:
             weights = self.finished[role].best
+        network = self._build(role)
+        if isinstance(network, InformedNetwork):
+            informed = network
+            informed.load_state_dict(weights)
+            network = self._build_plain(role, num_outputs=self.data.targets.width)
+            weights = informed.folded(network.state_dict())
         return rebuild(
+            network,
             weights,
             trained=trained,
             last_test=self.last_test.get(role),
             architecture=self._architecture(role),
             source=self.spec.teacher.source if role == "teacher" else self.spec.student.source,
-            data=self.data,
+            preprocessing=self._preprocessing(role),
             device=self.device,
         )
 
@@ -396,12 +469,20 @@ def training_parts(spec: JobSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", include={"task", "dataset", "teacher", "student", "method", "training", "evaluation"})
 
 
-def _digest(spec: JobSpec, data: ImageData) -> str:
+def _digest(spec: JobSpec, data: Data) -> str:
     digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
-    digest.update(repr((data.preprocessing, data.classes, data.input_shape)).encode())
+    digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
-        digest.update(data.splits[name].labels.numpy().tobytes())
+        split = data.splits[name]
+        digest.update(split.labels.numpy().tobytes())
+        digest.update(_some_bytes(split))
     return digest.hexdigest()
+
+
+def _some_bytes(split: Split) -> bytes:
+    """The first samples' own bytes: enough to tell one file from another."""
+    some = first(split.inputs, _DIGESTED_SAMPLES)
+    return some.numpy().tobytes() if isinstance(some, Tensor) else repr(some).encode()
 
 
 @contextmanager
@@ -433,6 +514,8 @@ def _as_failure(error: Exception) -> Failed:
             return Failed("invalid_spec", str(error))
         case UnusableData():
             return Failed("invalid_data", str(error))
+        case UnreadableTokenizer():
+            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}")
         case UnreadableNetwork():
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)

@@ -64,6 +64,8 @@ class DatasetSpec(StrictModel):
     """Share of the training split held out, stratified by class, when the dataset has no validation split."""
     test_fraction: Fraction = 0.2
     """Share of the training split held out, stratified by class, when the dataset has no test split."""
+    clip_seconds: Annotated[float, Field(ge=0.05, le=1800)] = 10.0
+    """Of sound: most seconds of a clip that are read. Clips are as long as the training split's longest, and at most this."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the held-out shares: the same seed gives the same splits for every job on this dataset."""
 

@@ -19,8 +19,10 @@ from service.spec.architectures import (
     WideResNet,
 )
 from service.spec.data import DatasetInfo, DatasetSpec, Splits, Task
+from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec
 from service.spec.methods import BETWEEN_SAMPLES, method_names
+from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
@@ -55,25 +57,31 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     input_shape = image_shape(dataset, spec.dataset.input)
     if input_shape is None:
         return faults
-    num_classes = len(dataset.classes)
+    num_outputs = len(dataset.classes)
     for role, architecture in (("teacher", spec.teacher.architecture), ("student", spec.student.architecture)):
         if architecture is not None:
-            found = architecture_faults(architecture, input_shape=input_shape, num_classes=num_classes)
+            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
     if teacher is not None:
         faults += _teacher_faults(spec, dataset, teacher, input_shape=input_shape)
     return faults
 
 
-def architecture_faults(architecture: Architecture, *, input_shape: tuple[int, int, int], num_classes: int) -> list[Fault]:
-    """Why the architecture cannot read images of ``input_shape`` (channels, height, width); pointers into the architecture."""
+def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
+    """Why the architecture cannot read such inputs; pointers into the architecture."""
     match architecture:
         case SmallCnn():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_SMALL_CNN)
         case CifarResNet() | WideResNet() | Vgg() | MobileNet() | ShuffleNet():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_CIFAR)
         case TransformersNetwork():
-            return transformers_faults(architecture, input_shape=input_shape, num_classes=num_classes)
+            return transformers_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+
+
+def usual_features(architecture: Architecture) -> Features:
+    """What an architecture reads of sound, where the spec says nothing."""
+    reads_waveforms = isinstance(architecture, TransformersNetwork) and architecture.model_type != "audio-spectrogram-transformer"
+    return WaveformFeatures(name="waveform") if reads_waveforms else LogMelFeatures()
 
 
 def image_shape(dataset: DatasetInfo, column: str) -> tuple[int, int, int] | None:
@@ -171,8 +179,14 @@ def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) ->
     return [Fault(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
 
 
-def _size_faults(name: str, input_shape: tuple[int, int, int], *, least: int) -> list[Fault]:
-    _, height, width = input_shape
+def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Fault]:
+    match input_shape:
+        case (_, height, width):
+            pass
+        case _:
+            what = "texts" if isinstance(input_shape, TokenShape) else "waveforms"
+            message = f"{name} reads images, and spectrograms of sound; these are {what}: take the architecture 'transformers'"
+            return [Fault(pointer="/name", message=message)]
     if min(height, width) >= least:
         return []
     message = f"{name} reads images of {least}x{least} pixels and more; these have {height}x{width}: take another architecture"

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import MethodSpec, SoftTargets
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
@@ -26,6 +27,10 @@ class TeacherSpec(StrictModel):
     """Needed with ``train``; otherwise the source has one."""
     training: TrainingSpec | None = None
     """How to train it, with ``train``; by default as TrainingSpec's own defaults say."""
+    tokenizer: TokenizerSpec | None = None
+    """Of a teacher of texts with ``train``: needed there."""
+    features: Features | None = None
+    """Of a teacher of sound with ``train``: what it reads. By default what its architecture is made for."""
 
     @model_validator(mode="after")
     def _train_needs_architecture(self) -> Self:
@@ -34,8 +39,8 @@ class TeacherSpec(StrictModel):
                 raise ValueError("a teacher with source 'train' needs an architecture")
             if self.training is None:
                 object.__setattr__(self, "training", TrainingSpec())
-        elif self.architecture is not None or self.training is not None:
-            raise ValueError(f"a teacher from {self.source} has its own architecture and is not trained: leave both out")
+        elif given := [name for name in ("architecture", "training", "tokenizer", "features") if getattr(self, name) is not None]:
+            raise ValueError(f"a teacher from {self.source} is neither built nor trained here: leave out {', '.join(given)}")
         return self
 
 
@@ -46,6 +51,10 @@ class StudentSpec(StrictModel):
     """``random``: freshly initialised from ``training.seed``."""
     architecture: Architecture
     """Which network it is; input and output sizes come from the data."""
+    tokenizer: TokenizerSpec | None = None
+    """Of a student of texts; by default its teacher's."""
+    features: Features | None = None
+    """Of a student of sound: what it reads. By default what its architecture is made for."""
 
 
 class EvaluationSpec(StrictModel):

@@ -1,4 +1,4 @@
-"""Whether a ``transformers`` config makes an image classifier for given images.
+"""Whether a ``transformers`` config makes a network for a task and given inputs.
 
 Told from a table of the library's config classes, ``transformers_configs.json``, which is written by
 ``python -m worker.models.transformers_table``.
@@ -14,11 +14,16 @@ from typing import Any
 
 from service.errors import Fault
 from service.spec.architectures import TransformersNetwork
+from service.spec.shapes import InputShape, TokenShape
 
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 
 # The fields that the data decide.
 _FROM_DATA = ("num_channels", "image_size", "num_labels")
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""What a config calls the most tokens that its network has positions for."""
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "mpnet"}
+"""Networks whose first position comes after the padding's."""
 # Networks with a position embedding for each patch: what a patch does not cover at the border is not seen at all.
 _PATCH_GRIDS = {"beit", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit", "vit_msn"}
 # Networks whose code takes one number for both sides, whatever their config says.
@@ -29,9 +34,25 @@ _MOST_LAYERS = 1_000
 _MAY_BE_ZERO = {"num_hidden_layers", "num_register_tokens", "patch_padding"}
 
 
+def classifiers(task: str) -> list[str]:
+    """The model types that may stand in a spec of that task."""
+    types: list[str] = _table()["tasks"].get(task, [])
+    return types
+
+
+def classifier_tasks() -> list[str]:
+    """The tasks that have model types of their own."""
+    return list(_table()["tasks"])
+
+
 def image_classifiers() -> list[str]:
-    """The model types that may stand in a spec."""
-    return sorted(_table()["model_types"])
+    """The model types that read images."""
+    return classifiers("image-classification")
+
+
+def task_of(model_type: str) -> str | None:
+    """The task whose inputs that model type reads; None for one that is not known."""
+    return next((task for task, types in _table()["tasks"].items() if model_type in types), None)
 
 
 def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
@@ -40,42 +61,90 @@ def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
     return fields
 
 
-def transformers_faults(architecture: TransformersNetwork, *, input_shape: tuple[int, int, int], num_classes: int) -> list[Fault]:
-    """Every fault, with pointers into the architecture. ``input_shape`` is (channels, height, width)."""
-    known = image_classifiers()
+def transformers_faults(architecture: TransformersNetwork, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
+    """Every fault, with pointers into the architecture."""
+    task = _task_for(architecture.model_type, input_shape)
+    known = classifiers(task)
     model_type = architecture.model_type
     if model_type not in known:
+        kind = task.removesuffix("-classification")
         message = (
-            f"{model_type!r} is no image classifier of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
+            f"{model_type!r} is no {kind} classifier of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
         )
         return [Fault(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
-    faults = list(_field_faults(architecture, fields, input_shape=input_shape, num_classes=num_classes))
+    faults = list(_field_faults(architecture, fields, decided=_decided(input_shape, num_outputs)))
     if not faults:
         # Only a config of the right types can be reckoned with.
         values = {name: field["default"] for name, field in fields.items()} | architecture.config
-        faults = list(_shape_faults(model_type, fields, values, height=input_shape[1], width=input_shape[2]))
+        match input_shape:
+            case TokenShape():
+                faults = list(_token_faults(model_type, values, input_shape))
+            case (_, height, width) if task == "image-classification":
+                faults = list(_shape_faults(model_type, fields, values, height=height, width=width))
+            case _:
+                faults = list(_head_faults(values))
     return faults
 
 
+def _task_for(model_type: str, input_shape: InputShape) -> str:
+    if isinstance(input_shape, TokenShape):
+        return "text-classification"
+    # A log-mel spectrogram is an image of one channel: only the model type tells whether it is meant as sound.
+    is_audio = len(input_shape) == 1 or task_of(model_type) == "audio-classification"
+    return "audio-classification" if is_audio else "image-classification"
+
+
+def _decided(input_shape: InputShape, num_outputs: int) -> dict[str, list[Any]]:
+    """The fields that the data decide, with the values that they may be given all the same."""
+    match input_shape:
+        case TokenShape():
+            return {
+                "num_labels": [num_outputs],
+                "vocab_size": [input_shape.vocabulary],
+                "pad_token_id": [input_shape.pad],
+                "bos_token_id": [input_shape.start],
+                "eos_token_id": [input_shape.end],
+            }
+        case (channels, height, width):
+            sizes = [[height, width]] + ([height] if height == width else [])
+            return {
+                "num_channels": [channels],
+                "image_size": sizes,
+                "num_labels": [num_outputs],
+                "max_length": [height],
+                "num_mel_bins": [width],
+            }
+    return {"num_labels": [num_outputs]}
+
+
 def _field_faults(
-    architecture: TransformersNetwork, fields: dict[str, dict[str, Any]], *, input_shape: tuple[int, int, int], num_classes: int
+    architecture: TransformersNetwork, fields: dict[str, dict[str, Any]], *, decided: dict[str, list[Any]]
 ) -> Iterator[Fault]:
-    channels, height, width = input_shape
-    sizes = [[height, width]] + ([height] if height == width else [])
-    allowed: dict[str, list[Any]] = {"num_channels": [channels], "image_size": sizes, "num_labels": [num_classes]}
     for name, value in architecture.config.items():
         pointer = f"/config/{name.replace('~', '~0').replace('/', '~1')}"
-        if name in _FROM_DATA:
-            if value not in allowed[name]:
-                message = f"{name} is {json.dumps(allowed[name][-1])} by the data, not {value!r:.80}: leave it out"
+        if name in decided and (name in fields or name in _FROM_DATA):
+            if value not in decided[name]:
+                message = f"{name} is {json.dumps(decided[name][-1])} by the data, not {value!r:.80}: leave it out"
                 yield Fault(pointer=pointer, message=message)
         elif name not in fields:
-            names = [field for field in fields if field not in _FROM_DATA]
+            names = [field for field in fields if field not in decided]
             message = f"{architecture.model_type!r} has no such field{_meant(name, names)}; it has {', '.join(names)}"
             yield Fault(pointer=pointer, message=message)
         elif message := _value_fault(name, value, fields[name]["types"]):
             yield Fault(pointer=pointer, message=message)
+
+
+def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -> Iterator[Fault]:
+    """A network of text has a position for each token, and heads that share its width."""
+    for name in POSITIONS:
+        if not isinstance(values.get(name), int):
+            continue
+        needed = tokens.length + (tokens.pad + 1 if model_type in _OFFSET_POSITIONS else 0)
+        if values[name] < needed:
+            message = f"{name} is {values[name]}, and texts may have {tokens.length} tokens: make it {needed} or lower max_length"
+            yield Fault(pointer=f"/config/{name}", message=message)
+    yield from _head_faults(values)
 
 
 def _value_fault(name: str, value: Any, types: list[str]) -> str:
@@ -174,6 +243,8 @@ def _head_faults(values: dict[str, Any]) -> Iterator[Fault]:
         ("hidden_size", "num_attention_heads"),
         ("hidden_sizes", "num_attention_heads"),
         ("embed_dim", "num_heads"),
+        ("n_embd", "n_head"),
+        ("dim", "n_heads"),
     ):
         width, heads = values.get(width_name), values.get(heads_name)
         if width is None or heads is None:

@@ -10,7 +10,7 @@ import pytest
 
 from service.client import Client
 from service.spec.data import DatasetSpec
-from worker.data import load_images
+from worker.data import load_data
 
 Spec = dict[str, object]
 
@@ -50,9 +50,9 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 @pytest.fixture
 def test_split(tmp_path: Path) -> Path:
     """The digits that took no part in the training, as (N, H, W, C) 8-bit images with their labels."""
-    split = load_images(DatasetSpec(source="builtin:digits"), None).splits["test"]
+    split = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification").splits["test"]
     path = tmp_path / "test.npz"
-    np.savez(path, image=split.images.permute(0, 2, 3, 1).numpy(), label=split.labels.numpy())
+    np.savez(path, image=split.inputs.permute(0, 2, 3, 1).numpy(), label=split.labels.numpy())
     return path
 
 

@@ -12,18 +12,21 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
-from worker.data import load_images
+from worker.data import load_data
+from worker.data.choose import choose_preprocessing
 from worker.evaluation import measure, predict
 from worker.loop import Training, train
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.randomness import seed_everything
 from worker.samples import Samples
-from worker.teaching import LABELS_ONLY, Teaching, ask, plan
+from worker.targets import Targets
+from worker.teaching import Teaching, ask, labels_only, plan
 from worker.watch import TrainingWatch
 
 MISSING = 3
 CPU = torch.device("cpu")
+DIGITS = Targets.of_classes([str(digit) for digit in range(10)])
 
 
 class Silent:
@@ -35,12 +38,20 @@ class Silent:
 
 
 def trained(
-    samples: Samples, validation: Samples, *, width: int, epochs: int = 12, seed: int = 0, teaching: Teaching = LABELS_ONLY
+    samples: Samples, validation: Samples, *, width: int, epochs: int = 12, seed: int = 0, teaching: Teaching | None = None
 ) -> torch.nn.Module:
     spec = TrainingSpec(epochs=epochs, seed=seed)
     seed_everything(spec.seed)
-    network = build_network(SmallCnn(name="small-cnn", width=width), input_shape=(1, 8, 8), num_classes=10)
-    training = Training(network, phase="student", samples=samples, validation=validation, spec=spec, teaching=teaching)
+    network = build_network(SmallCnn(name="small-cnn", width=width), input_shape=(1, 8, 8), num_outputs=10)
+    training = Training(
+        network,
+        phase="student",
+        samples=samples,
+        validation=validation,
+        targets=DIGITS,
+        spec=spec,
+        teaching=teaching or labels_only(DIGITS),
+    )
     train(training, TrainingWatch(Silent(), write_checkpoint=lambda: None))
     return network
 
@@ -63,19 +74,21 @@ def recall_after_bias(network: torch.nn.Module, validation: Samples, test: Sampl
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, Samples]:
-    data = load_images(DatasetSpec(source="builtin:digits"), None)
-    return {name: Samples.of(split, data.preprocessing, device=CPU) for name, split in data.splits.items()}
+    data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification")
+    preprocessing = choose_preprocessing(data, SmallCnn(name="small-cnn"))
+    return {name: Samples.of(split, preprocessing, device=CPU) for name, split in data.splits.items()}
 
 
 def subset(samples: Samples, kept: Tensor | slice) -> Samples:
-    return replace(samples, images=samples.images[kept], labels=samples.labels[kept])
+    return replace(samples, inputs=samples.inputs[kept], labels=samples.labels[kept])
 
 
 def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> tuple[Samples, Teaching]:
     """The samples with the teacher's answers, and how a student is taught by them."""
     logits, features = ask(teacher, samples, {}, after_batch=lambda done: None)
-    planned = plan(method, student=teacher, teacher=teacher, images=samples.images_from(0, 2))
-    return samples.with_teacher(logits), Teaching(planned.objective(num_classes=10, labels=samples.labels), (), features)
+    few = samples.inputs_from(0, 2)
+    planned = plan(method, student=teacher, teacher=teacher, student_inputs=few, teacher_inputs=few)
+    return samples.with_teacher(logits), Teaching(planned.objective(targets=DIGITS, labels=samples.labels), (), features)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +121,7 @@ def test_over_five_seeds_a_student_of_few_samples_is_better_for_its_teacher(
     for seed in range(5):
         student = trained(answered, validation, width=8, epochs=60, seed=seed, teaching=teaching)
         control = trained(few, validation, width=8, epochs=60, seed=seed)
-        with_teacher, without = (measure(predict(network, test), test.labels).accuracy for network in (student, control))
+        with_teacher, without = (measure(predict(network, test), test.labels, DIGITS).score for network in (student, control))
         gains.append(with_teacher - without)
     told = f"{fmean(gains):+.2%} on average, {', '.join(f'{gain:+.2%}' for gain in gains)} by seed"
     record_property("gain", told)

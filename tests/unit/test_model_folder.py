@@ -12,7 +12,7 @@ from service.model_folder import FolderInfo, inspect_folder
 HEADER = json.dumps({"weight": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}).encode()
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + b"abc"
 CONFIG = {"model_type": "resnet", "num_channels": 3, "id2label": {"0": "cat", "1": "dog"}}
-OWN = {"model_type": "stillhouse", "architecture": {"name": "small-cnn"}, "input_shape": [1, 8, 8], "num_classes": 2}
+OWN = {"model_type": "stillhouse", "architecture": {"name": "small-cnn"}, "input_shape": [1, 8, 8], "num_outputs": 2}
 
 
 def inspected(folder: Path, **files: Any) -> FolderInfo:
@@ -155,7 +155,7 @@ def test_a_processor_that_cannot_be_believed_is_refused(tmp_path: Path, processo
         ({}, ["a"], "must agree"),
         ({}, {"0": "a", "1": "b"}, "not a list of class names"),
         ({}, ["a", "\ud800"], "does not name every class"),
-        ({"num_classes": 2.0}, ["a", "b"], "needs input_shape"),
+        ({"num_outputs": 2.0}, ["a", "b"], "needs input_shape"),
         ({"input_shape": [1, 8, "8"]}, ["a", "b"], "needs input_shape"),
         ({"input_shape": [1, 8, False]}, ["a", "b"], "whole number"),
         ({"architecture": "small-cnn"}, ["a", "b"], "architecture"),

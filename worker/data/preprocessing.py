@@ -1,61 +1,44 @@
-"""From stored pixels to what a network reads: one affine map for each channel.
+"""What lies between stored samples and a network's input. One module a modality: ``pixels``, ``tokens``, ``waveform``.
 
-Invariant: the map is measured on the training split alone, and travels with the network that was trained behind it.
+Invariant: what a preprocessing knows was measured or trained on the training split alone, and travels with the network that was
+trained behind it. N samples, B batch.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any, ClassVar, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from service.spec.shapes import InputShape
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """``(pixel * rescale_factor - mean) / std``, the mean and std in units of the rescaled pixel, one for each channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    rescale_factor: float = 1.0
-    """1/255 for 8-bit images; 1 for images that are stored as floating-point numbers."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) of any dtype to float32 of the same shape, on the same device."""
-        factor, offset = _affine(self, images.device)
-        return torch.addcmul(offset, images.to(torch.float32), factor)
+Inputs = Any
+"""Samples as the data hold them: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
 
 
-@lru_cache(maxsize=16)
-def _affine(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Kept on the device: a copy from the host at every step would stall a GPU.
-    factors = [preprocessing.rescale_factor / std for std in preprocessing.std]
-    offsets = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
-    factor = torch.tensor(factors, dtype=torch.float32, device=device).view(-1, 1, 1)
-    return factor, torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1)
+class Preprocessing(Protocol):
+    """From stored samples to what one network reads, in two parts: once for a split, then for each batch."""
+
+    on_host: ClassVar[bool]
+    """Whether a batch is mapped before it goes to the device."""
+    keeps_size: ClassVar[bool]
+    """Whether a whole split may be mapped at once; False where it depends on the batch."""
+
+    def prepare(self, inputs: Inputs) -> Tensor:
+        """A split's samples as one tensor (N, …), on the CPU."""
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """A batch (B, …) of what :meth:`prepare` gave, as the network reads it."""
+
+    def input_shape(self, inputs: Inputs) -> InputShape:
+        """Of one sample, when these are the samples."""
 
 
-def measure(images: Tensor, *, rescale_factor: float) -> Preprocessing:
-    """The map that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
-
-    A channel that is the same everywhere is only centred.
-    """
-    channels = images.shape[1]
-    count = images.numel() // channels
-    total = torch.zeros(channels, dtype=torch.float64)
-    # Two passes: the textbook one-pass variance loses all digits where the mean is large against the spread.
-    for chunk in torch.split(images, _CHUNK_IMAGES):
-        total += chunk.to(torch.float64).sum(dim=(0, 2, 3))
-    mean = total / count
-    squares = torch.zeros(channels, dtype=torch.float64)
-    for chunk in torch.split(images, _CHUNK_IMAGES):
-        squares += (chunk.to(torch.float64) - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3))
-    std = (squares / count).sqrt()
-    std = torch.where(std > 0, std, torch.ones_like(std) / rescale_factor)
-    return Preprocessing(
-        mean=tuple((mean * rescale_factor).tolist()),
-        std=tuple((std * rescale_factor).tolist()),
-        rescale_factor=rescale_factor,
-    )
+def first(inputs: Inputs, count: int) -> Inputs:
+    """The first samples."""
+    return inputs[:count]
 
 
-_CHUNK_IMAGES = 1024
+def take(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
+    """The samples of these rows."""
+    return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]

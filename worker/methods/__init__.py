@@ -4,8 +4,7 @@
 layers that they compare.
 """
 
-from worker.methods.labels import label_loss
-from worker.methods.layers import Pairs, UnfitLayers, layers_of, looks_inside, shapes_of, terms_of
+from worker.methods.layers import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, shapes_of, terms_of
 from worker.methods.step import Outputs, Step
 from worker.methods.tap import Tap, UnknownLayer
 from worker.methods.terms import TERMS, Objective, Setting, build_term
@@ -21,7 +20,7 @@ __all__ = [
     "UnfitLayers",
     "UnknownLayer",
     "build_term",
-    "label_loss",
+    "informed_by",
     "layers_of",
     "looks_inside",
     "shapes_of",

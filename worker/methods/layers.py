@@ -1,4 +1,4 @@
-"""Which layers a method compares, and their shapes. Images are (B, C, H, W)."""
+"""Which layers a method compares, and their shapes. B batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.spec.methods import BetweenLayers, OneForAll, SumOfTerms
+from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, SumOfTerms
 from worker.methods.tap import Tap, find_layers, layer_paths
+from worker.methods.tasks import GUESS
 
 
 class UnfitLayers(ValueError):
@@ -31,6 +32,8 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
         UnknownLayer: a network has no such layer.
     """
     match term:
+        case DistillationNetwork():
+            pairs = Pairs((GUESS,), ())
         case OneForAll(student_layers=named):
             pairs = Pairs(tuple(named or _offered(student, "stage", "student_layers", role="student")), ())
         case BetweenLayers(layers=named) if named is not None:
@@ -56,18 +59,23 @@ def looks_inside(method: Any) -> bool:
     return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
 
 
+def informed_by(method: Any) -> DistillationNetwork | None:
+    """The term, if there is one, by which the student reads the teacher's output."""
+    return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
+
+
 def terms_of(method: Any) -> Sequence[Any]:
     """The terms of a sum, or the one method."""
     return method.terms if isinstance(method, SumOfTerms) else [method]
 
 
-def shapes_of(network: nn.Module, layers: Sequence[str], images: Tensor) -> Mapping[str, torch.Size]:
-    """Shapes, without the batch, of these layers' outputs on some images. The network's statistics do not move."""
+def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
+    """Shapes, without the batch, of these layers' outputs on some inputs (B, …). The network's statistics do not move."""
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad(), Tap(network, layers) as tap:
-            features = tap(images.to(next(network.parameters()).device)).features
+            features = tap(inputs.to(next(network.parameters()).device)).features
     finally:
         network.train(was_training)
     return {path: feature.shape[1:] for path, feature in features.items()}

@@ -7,29 +7,37 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.spec.methods import SoftTargets
-from worker.methods.labels import label_loss
 from worker.methods.response import kl_divergence, soft_cross_entropy
+from worker.targets import Target, Targets, label_loss
 
 
-def soft_targets(method: SoftTargets, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """``(1 − w) · divergence(teacher, student) + w · CE(labels, student)``, w being the method's ``label_weight``.
+def soft_targets(
+    method: SoftTargets, targets: Targets, student_outputs: Tensor, teacher_outputs: Tensor, labels: Tensor
+) -> Tensor:
+    """``(1 − w) · divergence(teacher, student) + w · label loss``, w being the method's ``label_weight``.
 
-    Logits are (B, C), labels (B,).
+    Outputs are (B, W), labels (B,) or (B, M). Several targets' divergences are summed; a number's is the squared error in
+    units of its variance.
     """
     weight = method.label_weight
     if weight == 1:
-        return label_loss(student_logits, labels)
-    soft = _divergence(method, student_logits, teacher_logits)
+        return label_loss(targets, student_outputs, labels)
+    student, teacher = targets.split(student_outputs), targets.split(teacher_outputs)
+    parts = [_divergence(method, *each) for each in zip(targets, student, teacher, strict=True)]
+    soft = parts[0] if len(parts) == 1 else sum(parts[1:], start=parts[0])
     if weight == 0:
         return soft
-    return (1 - weight) * soft + weight * label_loss(student_logits, labels)
+    return (1 - weight) * soft + weight * label_loss(targets, student_outputs, labels)
 
 
-def _divergence(method: SoftTargets, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def _divergence(method: SoftTargets, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
+    """Of one target's outputs (B, its width)."""
+    if target.classes is None:
+        return functional.mse_loss(student, teacher) / target.variance
     match method.divergence:
         case "kl":
-            return kl_divergence(student_logits, teacher_logits, temperature=method.temperature)
+            return kl_divergence(student, teacher, temperature=method.temperature)
         case "cross-entropy":
-            return soft_cross_entropy(student_logits, teacher_logits, temperature=method.temperature)
+            return soft_cross_entropy(student, teacher, temperature=method.temperature)
         case "mse":
-            return functional.mse_loss(student_logits, teacher_logits)
+            return functional.mse_loss(student, teacher)

@@ -1,4 +1,4 @@
-"""What a method's loss is made of: one step's outputs of student and teacher. B batch, C classes."""
+"""What a method's loss is made of: one step's outputs of student and teacher. B batch, W outputs, M targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ class Outputs:
     """What one forward pass gave."""
 
     logits: Tensor
-    """(B, C)."""
+    """(B, W): class scores before the softmax, numbers as they are; several targets side by side."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """Outputs of the modules that the method asked for, by module path; (B, …) each."""
 
@@ -31,7 +31,7 @@ class Step:
     teacher: Outputs | None
     """None where the network learns from its labels alone."""
     labels: Tensor
-    """(B,), class indices."""
+    """(B,) class indices, or (B, M): see :mod:`worker.targets`."""
     indices: Tensor
     """(B,), places of the samples in the training split."""
     epoch: float = 0.0

@@ -1,6 +1,7 @@
 """A network's inner outputs, by module path: what feature and relation methods compare.
 
-The paths are those of ``named_modules()``, without the ``model.`` that wraps a network of ``transformers``.
+The paths are those of ``named_modules()``, without the ``model.`` that wraps a network of ``transformers`` and the ``body.`` of a
+distillation network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,11 @@ class Tap:
         self._listening = False
         self._hooks = [module.register_forward_hook(self._catch(path)) for path, module in find_layers(network, layers).items()]
 
-    def __call__(self, images: Tensor) -> Outputs:
-        """Images (B, C, H, W); logits are (B, classes)."""
+    def __call__(self, *inputs: Tensor | None) -> Outputs:
+        """Inputs (B, …), and whatever else the network takes; logits are (B, W)."""
         self._listening = True
         try:
-            logits = self._network(images)
+            logits = self._network(*inputs)
         finally:
             features, self._caught = self._caught, {}
             self._listening = False
@@ -74,7 +75,8 @@ def layer_paths(network: nn.Module) -> str:
 
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
-    return {path.removeprefix("model."): module for path, module in network.named_modules() if path not in ("", "model")}
+    named = {path.removeprefix("body.").removeprefix("model."): module for path, module in network.named_modules()}
+    return {path: module for path, module in named.items() if path not in ("", "body", "model")}
 
 
 def _first_tensor(output: Any) -> Tensor:

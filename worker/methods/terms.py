@@ -18,10 +18,12 @@ from service.spec.methods import (
     CorrelationCongruence,
     CorrelationDistillation,
     DecoupledDistillation,
+    DistillationNetwork,
     FitNet,
     KnowledgeReview,
     Labels,
     LogitStandardization,
+    MultiTask,
     OneForAll,
     RelationalDistillation,
     SoftTargets,
@@ -30,11 +32,12 @@ from service.spec.methods import (
 )
 from worker.methods import feature, relation, response
 from worker.methods.crd import ContrastiveMemory
-from worker.methods.labels import label_loss
 from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
 from worker.methods.step import Step
+from worker.methods.tasks import MultiTaskLoss, distillation_network
+from worker.targets import Targets, label_loss
 
 Loss = Callable[[Step], Tensor]
 
@@ -43,9 +46,9 @@ Loss = Callable[[Step], Tensor]
 class Setting:
     """What a term is built for."""
 
-    num_classes: int
+    targets: Targets
     labels: Tensor
-    """(N,), of the training split."""
+    """(N,) or (N, M), of the training split."""
     pairs: Pairs
     student_shapes: Mapping[str, torch.Size]
     """By layer, without the batch."""
@@ -60,15 +63,15 @@ class Setting:
 class Objective(nn.Module):
     """The weighted sum of a spec's terms, on outputs in float32 at least."""
 
-    def __init__(self, terms: Sequence[tuple[Any, Loss]]) -> None:
+    def __init__(self, terms: Sequence[tuple[Any, Loss]], targets: Targets) -> None:
         super().__init__()
-        self._terms = terms
+        self._terms, self._targets = terms, targets
         self.modules_of_terms = nn.ModuleList(loss for _, loss in terms if isinstance(loss, nn.Module))
 
     def forward(self, step: Step) -> Tensor:
         total: Tensor | None = None
         for spec, loss in self._terms:
-            value = _weighted(spec, loss, step)
+            value = _weighted(spec, loss, step, self._targets)
             total = value if total is None else total + value
         assert total is not None
         return total
@@ -79,7 +82,7 @@ def build_term(spec: Any, setting: Setting) -> Loss:
     return _labels(spec, setting) if isinstance(spec, Labels) else TERMS[spec.name](spec, setting)
 
 
-def _weighted(spec: Any, loss: Loss, step: Step) -> Tensor:
+def _weighted(spec: Any, loss: Loss, step: Step, targets: Targets) -> Tensor:
     value = loss(step)
     weight = spec.weight
     warmup = getattr(spec, "warmup_epochs", 0.0)
@@ -87,20 +90,29 @@ def _weighted(spec: Any, loss: Loss, step: Step) -> Tensor:
         weight *= min(1.0, step.epoch / warmup)
     if weight != 1:
         value = weight * value
-    # The soft targets share their weight out by themselves.
-    label_weight = 0.0 if isinstance(spec, SoftTargets | Labels) else spec.label_weight
-    return value + label_weight * label_loss(step.student.logits, step.labels) if label_weight else value
+    # These weigh their labels themselves.
+    has_labels = isinstance(spec, SoftTargets | DistillationNetwork | MultiTask | Labels)
+    label_weight = 0.0 if has_labels else spec.label_weight
+    return value + label_weight * label_loss(targets, step.student.logits, step.labels) if label_weight else value
 
 
 # ------------------------------------------------------------ outputs
 
 
 def _labels(spec: Labels, setting: Setting) -> Loss:
-    return lambda step: label_loss(step.student.logits, step.labels)
+    return lambda step: label_loss(setting.targets, step.student.logits, step.labels)
 
 
 def _soft_targets(spec: SoftTargets, setting: Setting) -> Loss:
-    return lambda step: soft_targets(spec, step.student.logits, step.taught.logits, step.labels)
+    return lambda step: soft_targets(spec, setting.targets, step.student.logits, step.taught.logits, step.labels)
+
+
+def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
+    return lambda step: distillation_network(spec, setting.targets, step)
+
+
+def _multi_task(spec: MultiTask, setting: Setting) -> Loss:
+    return MultiTaskLoss(spec, setting.targets)
 
 
 def _dkd(spec: DecoupledDistillation, setting: Setting) -> Loss:
@@ -146,7 +158,7 @@ class _Exits(nn.Module):
     def __init__(self, spec: OneForAll, setting: Setting) -> None:
         super().__init__()
         self._spec, self._layers = spec, setting.pairs.student
-        self.exits = nn.ModuleList(nn.Linear(setting.student_shapes[layer][0], setting.num_classes) for layer in self._layers)
+        self.exits = nn.ModuleList(nn.Linear(setting.student_shapes[layer][0], setting.targets.width) for layer in self._layers)
 
     def forward(self, step: Step) -> Tensor:
         taught = step.taught.logits
@@ -367,6 +379,8 @@ def _need_maps(name: str, setting: Setting) -> None:
 
 TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "soft-targets": _soft_targets,
+    "distillation-network": _distillation_network,
+    "multi-task": _multi_task,
     "dkd": _dkd,
     "dist": _dist,
     "logit-standardization": _logit_standardization,

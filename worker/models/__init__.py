@@ -1,7 +1,7 @@
-"""The networks: built from the spec, saved to and loaded from folders. Each maps images (B, C, H, W) to logits (B, classes)."""
+"""The networks: built from the spec, saved to and loaded from folders. Each maps inputs (B, …) to outputs (B, W)."""
 
 from worker.data.preprocessing import Preprocessing
-from worker.models.build import build_network, num_parameters
+from worker.models.build import build_network, built_from, num_parameters
 from worker.models.errors import UnfitArchitecture, UnreadableNetwork
 from worker.models.folder import LoadedNetwork, load_network, save_network
 
@@ -11,6 +11,7 @@ __all__ = [
     "UnfitArchitecture",
     "UnreadableNetwork",
     "build_network",
+    "built_from",
     "load_network",
     "num_parameters",
     "save_network",

@@ -8,6 +8,7 @@ from torch import nn
 
 from service.spec.architectures import Architecture, CifarResNetName, ShuffleNetName, VggName, WideResNetName
 from service.spec.fit import architecture_faults
+from service.spec.shapes import InputShape
 from worker.models.cifar_resnet import build_cifar_resnet
 from worker.models.errors import UnfitArchitecture
 from worker.models.mobilenet import build_mobilenet
@@ -33,23 +34,21 @@ class Built:
     """What a network was built from; it travels on the network, so that saving one needs nothing else."""
 
     architecture: Any
-    input_shape: tuple[int, int, int]
-    """(channels, height, width)."""
+    input_shape: InputShape
 
 
-def build_network(architecture: Architecture, *, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """A freshly initialised network, in ``train()``, from images (B, C, H, W) in float32 to logits (B, classes).
+def build_network(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
+    """A freshly initialised network, in ``train()``, from inputs (B, …) of that shape to outputs (B, W).
 
     The weights come from torch's global generator: seed it for the same network again.
 
     Raises:
-        UnfitArchitecture: it cannot be built for images of ``input_shape`` (channels, height, width); the message says what to
-        change.
+        UnfitArchitecture: it cannot be built for such inputs; the message says what to change.
     """
-    faults = architecture_faults(architecture, input_shape=input_shape, num_classes=num_classes)
+    faults = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
     if faults:
         raise UnfitArchitecture("; ".join(f"{fault.pointer}: {fault.message}" for fault in faults))
-    network = BUILDERS[architecture.name](architecture, input_shape=input_shape, num_classes=num_classes)
+    network = BUILDERS[architecture.name](architecture, input_shape=input_shape, num_outputs=num_outputs)
     remember(network, Built(architecture=architecture, input_shape=input_shape))
     return network
 

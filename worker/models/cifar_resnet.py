@@ -48,7 +48,7 @@ class CifarResNetNetwork(nn.Module):
     stage_layers = ("layer1", "layer2", "layer3")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, depth: int, widths: tuple[int, int, int, int], num_channels: int, num_outputs: int) -> None:
         super().__init__()
         stem, *stages = widths
         blocks = (depth - 2) // 6
@@ -59,7 +59,7 @@ class CifarResNetNetwork(nn.Module):
         self.layer2 = _stage(stages[0], stages[1], blocks=blocks, stride=2)
         self.layer3 = _stage(stages[1], stages[2], blocks=blocks, stride=2)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(stages[2], num_classes)
+        self.fc = nn.Linear(stages[2], num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -72,10 +72,10 @@ class CifarResNetNetwork(nn.Module):
         return logits
 
 
-def build_cifar_resnet(architecture: CifarResNet, *, input_shape: tuple[int, int, int], num_classes: int) -> CifarResNetNetwork:
+def build_cifar_resnet(architecture: CifarResNet, *, input_shape: tuple[int, int, int], num_outputs: int) -> CifarResNetNetwork:
     """The network that the spec names, freshly initialised from torch's global generator."""
     depth, widths = _SHAPES[architecture.name]
-    return CifarResNetNetwork(depth=depth, widths=widths, num_channels=input_shape[0], num_classes=num_classes)
+    return CifarResNetNetwork(depth=depth, widths=widths, num_channels=input_shape[0], num_outputs=num_outputs)
 
 
 def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> nn.Sequential:

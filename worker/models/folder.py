@@ -1,8 +1,8 @@
-"""A network as a folder: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``, ``labels.json``.
+"""A network as a folder: ``config.json``, ``model.safetensors``, what is done to its inputs, ``labels.json``.
 
-A network of ``transformers`` is written in its library's own form, which ``AutoModelForImageClassification.from_pretrained``
-loads without this project; the project's own networks name their architecture in ``config.json``. Invariant: nothing is
-unpickled, nothing is fetched, no code of the folder is run.
+A network of ``transformers`` is written in its library's own form, which the library's ``from_pretrained`` (such as
+``AutoModelForImageClassification``'s) loads without this project; the project's own networks name their architecture in
+``config.json``. Invariant: nothing is unpickled, nothing is fetched, no code of the folder is run.
 """
 
 import json
@@ -17,17 +17,19 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from service.spec.architectures import Architecture
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
-from service.spec.transformers_fit import image_classifiers
+from service.spec.shapes import InputShape
+from service.spec.transformers_fit import classifier_tasks, classifiers, task_of
 from worker.data.preprocessing import Preprocessing
 from worker.models.build import Built, build_network, built_from, remember
 from worker.models.errors import UnreadableNetwork
-from worker.models.processor_config import read_own_processor_config, read_processor_config, write_processor_config
-from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork
+from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
+from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork, auto_class, wrap
+from worker.targets import Target, Targets
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -52,17 +54,21 @@ class LoadedNetwork:
 
     network: nn.Module
     preprocessing: Preprocessing
-    classes: list[str]
-    input_shape: tuple[int, int, int]
-    """(channels, height, width)."""
+    targets: Targets
+    input_shape: InputShape
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of each of its outputs."""
+        return self.targets.classes
 
 
-def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessing, classes: list[str]) -> None:
+def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessing, targets: Targets) -> None:
     """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is made where it is not."""
     folder.mkdir(parents=True, exist_ok=True)
     built = built_from(network)
     if isinstance(network, TransformersNetwork):
-        names = dict(enumerate(classes))
+        names = dict(enumerate(targets.classes))
         network.model.config.id2label = names
         network.model.config.label2id = {name: index for index, name in names.items()}
         with _no_progress_bars():
@@ -71,18 +77,25 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         document = {
             "model_type": OWN_MODEL_TYPE,
             "architecture": built.architecture.model_dump(),
-            "input_shape": list(built.input_shape),
-            "num_classes": len(classes),
+            "input_shape": built.input_shape,
+            "num_outputs": targets.width,
         }
         _write_json(folder / CONFIG_FILE, document)
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    write_processor_config(folder, preprocessing, input_shape=built.input_shape)
-    _write_json(folder / LABELS_FILE, classes)
+    write_preprocessing(folder, preprocessing, input_shape=built.input_shape)
+    _write_json(folder / LABELS_FILE, _labels_document(targets))
+
+
+def _labels_document(targets: Targets) -> Any:
+    """A list of class names for one target of classes; else each target's list by its name, null for a number."""
+    if targets.is_classification:
+        return targets.classes
+    return {target.name: None if target.classes is None else list(target.classes) for target in targets}
 
 
 def load_network(folder: Path) -> LoadedNetwork:
-    """Reads a folder of :func:`save_network`, or any image classifier's ``from_pretrained`` folder with safetensors weights.
+    """Reads a folder of :func:`save_network`, or any classifier's ``from_pretrained`` folder with safetensors weights.
 
     The network is on the CPU, in float32, in ``eval()``.
 
@@ -103,25 +116,27 @@ def _load_own(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
     try:
         architecture = _ARCHITECTURE.validate_python(config["architecture"])
         channels, height, width = map(int, config["input_shape"])
-        num_classes = int(config["num_classes"])
+        num_outputs = int(config["num_outputs"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise UnreadableNetwork(f"{CONFIG_FILE} does not describe a network of this project: {error}") from error
     input_shape = (channels, height, width)
-    classes = _read_classes(folder, num_classes=num_classes)
-    network = build_network(architecture, input_shape=input_shape, num_classes=num_classes)
+    targets = _read_targets(folder, num_outputs=num_outputs)
+    network = build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UnreadableNetwork(f"{WEIGHTS_FILE} does not hold the weights of {architecture.name}: {str(error)[:500]}") from error
-    return LoadedNetwork(network, read_own_processor_config(folder, num_channels=channels), classes, input_shape)
+    return LoadedNetwork(network, read_own_preprocessing(folder, input_shape=input_shape), targets, input_shape)
 
 
 def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     model_type = document.get("model_type")
-    if model_type not in image_classifiers():
+    task = task_of(model_type) if isinstance(model_type, str) else None
+    if task is None or not isinstance(model_type, str):
+        known = "; ".join(f"{kind}: {', '.join(classifiers(kind))}" for kind in classifier_tasks())
         raise UnreadableNetwork(
-            f"{CONFIG_FILE}: model_type {model_type!r} is no image classifier that can be loaded here; "
-            f"those are {', '.join(image_classifiers())}, and {OWN_MODEL_TYPE!r} for the project's own"
+            f"{CONFIG_FILE}: model_type {model_type!r} is no classifier that can be loaded here; "
+            f"those are {known}, and {OWN_MODEL_TYPE!r} for the project's own"
         )
     if refused := sorted(_REFUSED_FIELDS & document.keys()):
         raise UnreadableNetwork(
@@ -130,7 +145,7 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     try:
         config = AutoConfig.for_model(**document)
         with _no_progress_bars():
-            model, info = AutoModelForImageClassification.from_pretrained(
+            model, info = auto_class(task).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -143,7 +158,7 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     # As in building: the library has no error of its own for a config or for weights that make no network.
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
-        raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no image classifier: {reason}") from error
+        raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no {task} network: {reason}") from error
     # With a size of its own for every tensor, a mismatch is told by the tensor, not by the library's advice to ignore it.
     if wrong := sorted(info["mismatched_keys"]):
         name, there, needed = wrong[0]
@@ -156,28 +171,15 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
             f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "
             f"save the whole classifier with model.save_pretrained(folder)"
         )
-    channels = int(getattr(config, "num_channels", 3))
-    preprocessing, output_size = read_processor_config(folder, num_channels=channels)
-    network = TransformersNetwork(model)
-    input_shape = (channels, *_image_size(config, output_size))
+    preprocessing, input_shape = read_preprocessing(folder, config, task=task)
+    network = wrap(model, task=task)
     remember(
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
-    classes = [str(config.id2label[index]) for index in range(config.num_labels)]
-    return LoadedNetwork(network, preprocessing, classes, input_shape)
-
-
-def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, int]:
-    # What the images are made into comes first: a convolutional network's config repeats its class's default size, whatever it
-    # was trained on.
-    if output_size is not None:
-        return output_size
-    size = getattr(config, "image_size", None)
-    if isinstance(size, int):
-        return size, size
-    if isinstance(size, list | tuple) and len(size) == 2:
-        return int(size[0]), int(size[1])
-    raise UnreadableNetwork(f"neither preprocessor_config.json (size) nor {CONFIG_FILE} (image_size) says the images' size")
+    named = [str(config.id2label[index]) for index in range(config.num_labels)]
+    has_labels = (folder / LABELS_FILE).is_file()
+    targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else Targets.of_classes(named)
+    return LoadedNetwork(network, preprocessing, targets, input_shape)
 
 
 def _refuse_unsafe_files(folder: Path) -> None:
@@ -206,11 +208,22 @@ def _shards(folder: Path) -> Iterator[str]:
     yield from sorted(set(weights.values()))
 
 
-def _read_classes(folder: Path, *, num_classes: int) -> list[str]:
-    classes = _read_json(folder / LABELS_FILE)
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(classes) != num_classes:
-        raise UnreadableNetwork(f"{LABELS_FILE} is not a list of {num_classes} names")
-    return classes
+def _read_targets(folder: Path, *, num_outputs: int) -> Targets:
+    match _read_json(folder / LABELS_FILE):
+        case list() as names if all(isinstance(name, str) for name in names):
+            targets = Targets.of_classes(names)
+        case dict() as by_target if all(_are_names(names) for names in by_target.values()):
+            found = [Target(name, None if names is None else tuple(names)) for name, names in by_target.items()]
+            targets = Targets(tuple(found))
+        case _:
+            targets = Targets(())
+    if targets.width != num_outputs:
+        raise UnreadableNetwork(f"{LABELS_FILE} does not name {num_outputs} outputs: a list of class names, or one by target")
+    return targets
+
+
+def _are_names(names: Any) -> bool:
+    return names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
 
 
 @contextmanager

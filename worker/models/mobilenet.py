@@ -51,7 +51,7 @@ class MobileNetNetwork(nn.Module):
     stage_layers = ("layer2", "layer3", "layer5", "layer7")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, strides: Sequence[int], num_channels: int, num_outputs: int) -> None:
         super().__init__()
         stem_stride, *stage_strides = strides
         self.conv1 = nn.Conv2d(num_channels, _STEM, kernel_size=3, stride=stem_stride, padding=1, bias=False)
@@ -67,7 +67,7 @@ class MobileNetNetwork(nn.Module):
         self.bn2 = nn.BatchNorm2d(_HEAD)
         self.relu2 = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(_HEAD, num_classes)
+        self.fc = nn.Linear(_HEAD, num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -84,11 +84,11 @@ class MobileNetNetwork(nn.Module):
         return logits
 
 
-def build_mobilenet(_architecture: MobileNet, *, input_shape: tuple[int, int, int], num_classes: int) -> MobileNetNetwork:
+def build_mobilenet(_architecture: MobileNet, *, input_shape: tuple[int, int, int], num_outputs: int) -> MobileNetNetwork:
     """The network that the spec names, freshly initialised from torch's global generator."""
     channels, *sides = input_shape
     strides = fitting_strides((2, *(stride for *_, stride in _STAGES)), pixels=min(sides))
-    return MobileNetNetwork(strides=strides, num_channels=channels, num_classes=num_classes)
+    return MobileNetNetwork(strides=strides, num_channels=channels, num_outputs=num_outputs)
 
 
 def _stage(channels_in: int, channels_out: int, *, expansion: int, blocks: int, stride: int) -> nn.Sequential:

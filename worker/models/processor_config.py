@@ -1,7 +1,7 @@
 """``preprocessor_config.json``: how a folder says what its network expects of pixels.
 
 The file is one that ``AutoImageProcessor.from_pretrained`` loads, with or without torchvision, and that gives the pixels that
-:class:`Preprocessing` gives.
+:class:`PixelPreprocessing` gives.
 """
 
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 from transformers import AutoImageProcessor
 
-from worker.data.preprocessing import Preprocessing
+from worker.data.pixels import PixelPreprocessing
 from worker.models.errors import UnreadableNetwork
 
 PROCESSOR_FILE = "preprocessor_config.json"
 
 
-def write_processor_config(folder: Path, preprocessing: Preprocessing, *, input_shape: tuple[int, int, int]) -> None:
+def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, input_shape: tuple[int, int, int]) -> None:
     """Writes the file. A user's own image of another size is resized to the network's; one of that size is left as it is."""
     channels, height, width = input_shape
     eight_bit = preprocessing.rescale_factor != 1.0
@@ -36,7 +36,7 @@ def write_processor_config(folder: Path, preprocessing: Preprocessing, *, input_
     (folder / PROCESSOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def read_own_processor_config(folder: Path, *, num_channels: int) -> Preprocessing:
+def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPreprocessing:
     """Reads what :func:`write_processor_config` wrote."""
     path = folder / PROCESSOR_FILE
     try:
@@ -49,7 +49,7 @@ def read_own_processor_config(folder: Path, *, num_channels: int) -> Preprocessi
     return preprocessing
 
 
-def read_processor_config(folder: Path, *, num_channels: int) -> tuple[Preprocessing, tuple[int, int] | None]:
+def read_processor_config(folder: Path, *, num_channels: int) -> tuple[PixelPreprocessing, tuple[int, int] | None]:
     """Reads any image processor's file, with its class's own defaults, and the (height, width) that it makes."""
     if not (folder / PROCESSOR_FILE).is_file():
         raise UnreadableNetwork(
@@ -69,7 +69,7 @@ def read_processor_config(folder: Path, *, num_channels: int) -> tuple[Preproces
         raise UnreadableNetwork(f"{PROCESSOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _preprocessing(*, mean: Any, std: Any, factor: Any, num_channels: int) -> Preprocessing:
+def _preprocessing(*, mean: Any, std: Any, factor: Any, num_channels: int) -> PixelPreprocessing:
     means, stds = ([values] if isinstance(values, int | float) else list(values) for values in (mean, std))
     # One number stands for every channel.
     means, stds = (values * num_channels if len(values) == 1 else values for values in (means, stds))
@@ -77,7 +77,7 @@ def _preprocessing(*, mean: Any, std: Any, factor: Any, num_channels: int) -> Pr
         raise ValueError(f"image_mean and image_std have {len(means)} and {len(stds)} numbers for {num_channels} channels")
     if not all(value > 0 for value in [*stds, factor]):
         raise ValueError("image_std and rescale_factor must be above 0")
-    return Preprocessing(mean=tuple(map(float, means)), std=tuple(map(float, stds)), rescale_factor=float(factor))
+    return PixelPreprocessing(mean=tuple(map(float, means)), std=tuple(map(float, stds)), rescale_factor=float(factor))
 
 
 def _output_size(processor: Any) -> tuple[int, int] | None:

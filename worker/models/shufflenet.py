@@ -81,7 +81,7 @@ class ShuffleNetV1Network(nn.Module):
     stage_layers = ("layer1", "layer2", "layer3")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, strides: Sequence[int], num_channels: int, num_outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(num_channels, _STEM, kernel_size=1, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
@@ -96,7 +96,7 @@ class ShuffleNetV1Network(nn.Module):
             channels = width
         self.layer1, self.layer2, self.layer3 = stages
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = nn.Linear(channels, num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
@@ -112,7 +112,7 @@ class ShuffleNetV2Network(nn.Module):
     stage_layers = ("layer1", "layer2", "layer3")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, strides: Sequence[int], num_channels: int, num_outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(num_channels, _STEM, kernel_size=1, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
@@ -128,7 +128,7 @@ class ShuffleNetV2Network(nn.Module):
         self.bn2 = nn.BatchNorm2d(_HEAD_V2)
         self.relu2 = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(_HEAD_V2, num_classes)
+        self.fc = nn.Linear(_HEAD_V2, num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
@@ -140,12 +140,12 @@ class ShuffleNetV2Network(nn.Module):
 
 
 def build_shufflenet(
-    architecture: ShuffleNet, *, input_shape: tuple[int, int, int], num_classes: int
+    architecture: ShuffleNet, *, input_shape: tuple[int, int, int], num_outputs: int
 ) -> ShuffleNetV1Network | ShuffleNetV2Network:
     """The network that the spec names, freshly initialised from torch's global generator."""
     channels, *sides = input_shape
     network = ShuffleNetV1Network if architecture.name == "shufflenetv1" else ShuffleNetV2Network
-    return network(strides=fitting_strides((2, 2, 2), pixels=min(sides)), num_channels=channels, num_classes=num_classes)
+    return network(strides=fitting_strides((2, 2, 2), pixels=min(sides)), num_channels=channels, num_outputs=num_outputs)
 
 
 def _pointwise(channels_in: int, channels_out: int) -> list[nn.Module]:

@@ -11,7 +11,7 @@ class SmallCnnNetwork(nn.Module):
     stage_layers = ("features.3", "features.7")
     embedding_layers = ("classifier.2",)
 
-    def __init__(self, *, width: int, input_shape: tuple[int, int, int], num_classes: int) -> None:
+    def __init__(self, *, width: int, input_shape: tuple[int, int, int], num_outputs: int) -> None:
         super().__init__()
         channels, height, pixels_wide = input_shape
         self.features = nn.Sequential(
@@ -28,7 +28,7 @@ class SmallCnnNetwork(nn.Module):
             nn.Flatten(),
             nn.Linear(2 * width * (height // 4) * (pixels_wide // 4), 4 * width),
             nn.ReLU(),
-            nn.Linear(4 * width, num_classes),
+            nn.Linear(4 * width, num_outputs),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -37,6 +37,6 @@ class SmallCnnNetwork(nn.Module):
         return logits
 
 
-def build_small_cnn(architecture: SmallCnn, *, input_shape: tuple[int, int, int], num_classes: int) -> SmallCnnNetwork:
+def build_small_cnn(architecture: SmallCnn, *, input_shape: tuple[int, int, int], num_outputs: int) -> SmallCnnNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator."""
-    return SmallCnnNetwork(width=architecture.width, input_shape=input_shape, num_classes=num_classes)
+    return SmallCnnNetwork(width=architecture.width, input_shape=input_shape, num_outputs=num_outputs)

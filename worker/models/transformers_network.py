@@ -1,7 +1,7 @@
-"""Any image classifier of ``transformers`` as a plain module from images to logits. B batch, C channels, H height, W width.
+"""Any classifier of ``transformers`` as a plain module from one input to its outputs. B batch, L tokens, T audio samples.
 
-Invariant: channels, image size and labels come from the data; no code and no weights come from outside the library and the
-folder.
+Invariant: what the data decide (channels, image size, vocabulary, number of outputs) comes from the data; no code and no weights
+come from outside the library and the folder.
 """
 
 from typing import Any
@@ -10,10 +10,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+)
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
-from service.spec.transformers_fit import config_fields
+from service.spec.shapes import InputShape, TokenShape
+from service.spec.transformers_fit import config_fields, task_of
 from worker.models.errors import UnfitArchitecture
 
 LIBRARY_ERRORS = (
@@ -32,51 +38,112 @@ LIBRARY_ERRORS = (
 """The library has no error of its own for a config that makes no network: whatever its constructors run into comes out."""
 
 
+_CLASSES: dict[str, tuple[Any, str]] = {
+    "image-classification": (AutoModelForImageClassification, "pixel_values"),
+    "text-classification": (AutoModelForSequenceClassification, "input_ids"),
+    "audio-classification": (AutoModelForAudioClassification, "input_values"),
+}
+
+
 class TransformersNetwork(nn.Module):
     """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, input_name: str, pad: int | None = None) -> None:
+        """``pad`` is the token id that attention passes over, of a network that reads text."""
         super().__init__()
-        self.model = model
+        self.model, self.input_name, self.pad = model, input_name, pad
+        self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, classes)."""
-        logits: Tensor = self.model(pixel_values=images).logits
-        return logits
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images (B, C, H, W), token ids (B, L), waveforms (B, T) or spectrograms (B, 1, F, M) to outputs (B, W)."""
+        if self._reads_spectrograms:
+            inputs = inputs.squeeze(1)
+        named = {self.input_name: inputs}
+        if self.pad is not None:
+            named["attention_mask"] = (inputs != self.pad).long()
+        outputs: Tensor = self.model(**named).logits
+        return outputs
+
+
+def wrap(model: Any, *, task: str) -> TransformersNetwork:
+    """A model of the library's class for that task as a plain module."""
+    pad = model.config.pad_token_id if task == "text-classification" else None
+    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad)
+
+
+def auto_class(task: str) -> Any:
+    """The library's class that builds and loads a network for that task."""
+    return _CLASSES[task][0]
 
 
 def build_transformers_network(
-    architecture: TransformersArchitecture, *, input_shape: tuple[int, int, int], num_classes: int
+    architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
 ) -> TransformersNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
-        UnfitArchitecture: the library refuses the config, or the network cannot read such an image.
+        UnfitArchitecture: the library refuses the config, or the network cannot read such an input.
     """
-    channels, height, width = input_shape
-    # An empty list of architectures: the library reads it where a model type has several image classifiers, and takes the first.
-    fields = {**architecture.config, "num_channels": channels, "num_labels": num_classes, "architectures": []}
-    image_size = config_fields(architecture.model_type).get("image_size")
-    if image_size is not None:
-        fields["image_size"] = height if height == width and "integer" in image_size["types"] else [height, width]
+    task = task_of(architecture.model_type) or "image-classification"
+    # An empty list of architectures: the library reads it where a model type has several classifiers, and takes the first.
+    fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
-        network = TransformersNetwork(AutoModelForImageClassification.from_config(config, trust_remote_code=False))
-        _try(network, input_shape=input_shape, num_classes=num_classes)
+        network = wrap(auto_class(task).from_config(config, trust_remote_code=False), task=task)
+        _try(network, input_shape=input_shape, num_outputs=num_outputs)
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
         raise UnfitArchitecture(
-            f"transformers cannot build {architecture.model_type!r} with {architecture.config} for images of "
-            f"{height}x{width} pixels and {channels} channels: {reason[:500]}"
+            f"transformers cannot build {architecture.model_type!r} with {architecture.config} for "
+            f"{_described(input_shape)}: {reason[:500]}"
         ) from error
     network.train()
     return network
 
 
-def _try(network: nn.Module, *, input_shape: tuple[int, int, int], num_classes: int) -> None:
-    """One forward of two blank images: a kernel wider than the image, or a window that does not fit, is refused nowhere else."""
+def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) -> dict[str, Any]:
+    """The config's fields that the data decide."""
+    known = config_fields(architecture.model_type)
+    match input_shape:
+        case TokenShape():
+            return {
+                "vocab_size": input_shape.vocabulary,
+                "pad_token_id": input_shape.pad,
+                "bos_token_id": input_shape.start,
+                "eos_token_id": input_shape.end,
+            }
+        case (_, frames, mels) if "num_mel_bins" in known:
+            return {"max_length": frames, "num_mel_bins": mels}
+        case (channels, height, width):
+            fields: dict[str, Any] = {"num_channels": channels}
+            if "image_size" in known:
+                is_square = height == width and "integer" in known["image_size"]["types"]
+                fields["image_size"] = height if is_square else [height, width]
+            return fields
+    return {}
+
+
+def _described(input_shape: InputShape) -> str:
+    match input_shape:
+        case TokenShape():
+            return f"texts of {input_shape.length} tokens of {input_shape.vocabulary}"
+        case (channels, height, width):
+            return f"images of {height}x{width} pixels and {channels} channels"
+    return f"waveforms of {input_shape[0]} samples"
+
+
+def _try(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> None:
+    """One forward of two blank samples: a kernel wider than the image, or a window that does not fit, is refused nowhere else."""
     network.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        logits = network(torch.zeros(2, *input_shape))
-    if logits.shape != (2, num_classes):
-        raise ValueError(f"the logits have shape {tuple(logits.shape[1:])}, not ({num_classes},)")
+        outputs = network(blank(input_shape, 2))
+    if outputs.shape != (2, num_outputs):
+        raise ValueError(f"the outputs have shape {tuple(outputs.shape[1:])}, not ({num_outputs},)")
+
+
+def blank(input_shape: InputShape, count: int) -> Tensor:
+    """So many samples that say nothing, as a network of that shape reads them."""
+    if isinstance(input_shape, TokenShape):
+        any_token = next(token for token in range(input_shape.vocabulary) if token != input_shape.pad)
+        return torch.full((count, input_shape.length), any_token)
+    return torch.zeros(count, *input_shape)

@@ -20,6 +20,12 @@ from service.spec.transformers_fit import TABLE_FILE
 
 # dinat needs natten, a library that is built for one version of torch and CUDA; hgnet_v2 states its channels twice.
 _LEFT_OUT = {"dinat", "hgnet_v2"}
+_TEXT = {
+    "albert", "bert", "deberta-v2", "distilbert", "electra", "gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "mobilebert",
+    "modernbert", "mpnet", "opt", "qwen2", "qwen3", "roberta", "xlm-roberta",
+}  # fmt: skip
+_AUDIO = {"audio-spectrogram-transformer", "data2vec-audio", "hubert", "sew", "unispeech-sat", "wav2vec2", "wavlm"}
+_TOKEN_FIELDS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 _JSON_TYPES: dict[Any, str] = {
     int: "integer",
     float: "number",
@@ -31,17 +37,33 @@ _JSON_TYPES: dict[Any, str] = {
 
 
 def make_table() -> dict[str, Any]:
-    """Every image classifier that is told its number of channels, with its config's fields: their JSON types and defaults."""
+    """The model types by task, and each one's config fields: their JSON types and defaults."""
+    by_task = {
+        "image-classification": [
+            model_type
+            for model_type in sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+            if model_type not in _LEFT_OUT and "num_channels" in _fields(model_type)
+        ],
+        "text-classification": sorted(_TEXT),
+        "audio-classification": sorted(_AUDIO),
+    }
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     model_types = {}
-    for model_type in sorted(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES):
-        if model_type in _LEFT_OUT:
-            continue
-        fields = {field.name: field for field in dataclasses.fields(CONFIG_MAPPING[model_type]) if not field.name.startswith("_")}
-        if "num_channels" in fields:
-            own = sorted(fields.keys() - inherited)
-            model_types[model_type] = {name: _describe(fields[name]) for name in own}
-    return {"transformers": transformers.__version__, "activations": sorted(ACT2FN), "model_types": model_types}
+    for model_type in sorted(name for names in by_task.values() for name in names):
+        fields = _fields(model_type)
+        # What a text network is told of its vocabulary is inherited by some and stated by others.
+        own = sorted((fields.keys() - inherited) | (fields.keys() & _TOKEN_FIELDS))
+        model_types[model_type] = {name: _describe(fields[name]) for name in own}
+    return {
+        "transformers": transformers.__version__,
+        "activations": sorted(ACT2FN),
+        "tasks": by_task,
+        "model_types": model_types,
+    }
+
+
+def _fields(model_type: str) -> dict[str, "dataclasses.Field[Any]"]:
+    return {field.name: field for field in dataclasses.fields(CONFIG_MAPPING[model_type]) if not field.name.startswith("_")}
 
 
 def _describe(field: "dataclasses.Field[Any]") -> dict[str, Any]:
@@ -63,8 +85,18 @@ def _json_types(annotation: Any) -> Collection[str]:
 
 
 def main() -> None:
-    """Writes the file."""
-    TABLE_FILE.write_text(json.dumps(make_table(), indent=1) + "\n", encoding="utf-8")
+    """Writes the file, a field a line."""
+    table = make_table()
+    model_types = table.pop("model_types")
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in table.items()]
+    described = [
+        f"  {json.dumps(model_type)}: {{\n"
+        + ",\n".join(f"   {json.dumps(name)}: {json.dumps(field)}" for name, field in fields.items())
+        + "\n  }"
+        for model_type, fields in model_types.items()
+    ]
+    lines.append(' "model_types": {\n' + ",\n".join(described) + "\n }")
+    TABLE_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ class VggNetwork(nn.Module):
     stage_layers = ("layer1", "layer2", "layer3", "layer4", "layer5")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, depth: int, strides: Sequence[int], num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, depth: int, strides: Sequence[int], num_channels: int, num_outputs: int) -> None:
         super().__init__()
         channels_in = (num_channels, *_WIDTHS)
         self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = (
             _stage(channels_in[index], width, depth=depth, stride=strides[index]) for index, width in enumerate(_WIDTHS)
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(_WIDTHS[-1], num_classes)
+        self.fc = nn.Linear(_WIDTHS[-1], num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -48,12 +48,12 @@ class VggNetwork(nn.Module):
         return logits
 
 
-def build_vgg(architecture: Vgg, *, input_shape: tuple[int, int, int], num_classes: int) -> VggNetwork:
+def build_vgg(architecture: Vgg, *, input_shape: tuple[int, int, int], num_outputs: int) -> VggNetwork:
     """The network that the spec names, freshly initialised from torch's global generator."""
     channels, *sides = input_shape
     last = 2 if min(sides) >= _FOURTH_HALVING_PIXELS else 1
     strides = fitting_strides((1, 2, 2, 2, last), pixels=min(sides))
-    return VggNetwork(depth=_DEPTHS[architecture.name], strides=strides, num_channels=channels, num_classes=num_classes)
+    return VggNetwork(depth=_DEPTHS[architecture.name], strides=strides, num_channels=channels, num_outputs=num_outputs)
 
 
 def _stage(channels_in: int, channels_out: int, *, depth: int, stride: int) -> nn.Sequential:

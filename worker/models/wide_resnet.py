@@ -41,7 +41,7 @@ class WideResNetNetwork(nn.Module):
     stage_layers = ("layer1", "layer2", "layer3")
     embedding_layers = ("pool",)
 
-    def __init__(self, *, depth: int, widening: int, num_channels: int, num_classes: int) -> None:
+    def __init__(self, *, depth: int, widening: int, num_channels: int, num_outputs: int) -> None:
         super().__init__()
         blocks = (depth - 4) // 6
         stem, *stages = 16, 16 * widening, 32 * widening, 64 * widening
@@ -52,7 +52,7 @@ class WideResNetNetwork(nn.Module):
         self.bn1 = nn.BatchNorm2d(stages[2])
         self.relu = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(stages[2], num_classes)
+        self.fc = nn.Linear(stages[2], num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -66,10 +66,10 @@ class WideResNetNetwork(nn.Module):
         return logits
 
 
-def build_wide_resnet(architecture: WideResNet, *, input_shape: tuple[int, int, int], num_classes: int) -> WideResNetNetwork:
+def build_wide_resnet(architecture: WideResNet, *, input_shape: tuple[int, int, int], num_outputs: int) -> WideResNetNetwork:
     """The network that the spec names, freshly initialised from torch's global generator."""
     depth, widening = _SHAPES[architecture.name]
-    return WideResNetNetwork(depth=depth, widening=widening, num_channels=input_shape[0], num_classes=num_classes)
+    return WideResNetNetwork(depth=depth, widening=widening, num_channels=input_shape[0], num_outputs=num_outputs)
 
 
 def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> nn.Sequential:

@@ -31,6 +31,7 @@ from service.spec.methods.response import (
     SoftTargets,
     TeacherFree,
 )
+from service.spec.methods.tasks import DistillationNetwork, MultiTask
 from service.spec.methods.terms import BetweenLayers, Layers, Weight, Weighted
 from service.spec.strict import StrictModel
 
@@ -43,6 +44,7 @@ __all__ = [
     "CorrelationCongruence",
     "CorrelationDistillation",
     "DecoupledDistillation",
+    "DistillationNetwork",
     "FitNet",
     "KnowledgeReview",
     "Labels",
@@ -50,6 +52,7 @@ __all__ = [
     "LogitStandardization",
     "MethodPage",
     "MethodSpec",
+    "MultiTask",
     "NeuronSelectivity",
     "OneForAll",
     "ProbabilisticTransfer",
@@ -96,6 +99,8 @@ def _term_tag(document: Any) -> Any:
 
 _Single = (
     Annotated[SoftTargets, Tag("soft-targets")]
+    | Annotated[DistillationNetwork, Tag("distillation-network")]
+    | Annotated[MultiTask, Tag("multi-task")]
     | Annotated[DecoupledDistillation, Tag("dkd")]
     | Annotated[CorrelationDistillation, Tag("dist")]
     | Annotated[LogitStandardization, Tag("logit-standardization")]
@@ -161,6 +166,18 @@ METHODS: dict[str, MethodPage] = {
         summary="Soft learning: the student learns the teacher's softened outputs, with a share of the labels.",
         formula="L = (1 − label_weight) · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)) + label_weight · CE(y, z_s)",
         paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+    ),
+    "distillation-network": MethodPage(
+        spec=DistillationNetwork,
+        summary="The teacher's output is an extra input of the student, which learns to guess it and stands alone in the end.",
+        formula="L = label_weight · ℓ(y, S(x, t)) + λ · ℓ(T(x), T̂(x)), t = T(x), for a growing share of the samples T̂(x)",
+        paper="Romero et al., 2015, arXiv:1412.6550, for λ's part; Vapnik, Izmailov: Learning Using Privileged Information, 2015",
+    ),
+    "multi-task": MethodPage(
+        spec=MultiTask,
+        summary="Several targets in one student, a head each, with labels and teachers by target; labels may be missing.",
+        formula="L = Σ_j w_j · (label_weight · ℓ_j(y_j, S_j) + λ · ℓ_j(T_j, S_j)); learned: Σ_j w_j · ½ (e^−s_j · part_j + s_j)",
+        paper="Caruana: Multitask Learning, 1997; weights: Kendall, Gal, Cipolla, 2018, arXiv:1705.07115",
     ),
     "dkd": MethodPage(
         spec=DecoupledDistillation,

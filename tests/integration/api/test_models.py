@@ -16,7 +16,7 @@ CONFIG = {
     "model_type": "stillhouse",
     "architecture": {"name": "small-cnn", "width": 4},
     "input_shape": [1, 8, 8],
-    "num_classes": 10,
+    "num_outputs": 10,
 }
 LABELS = [str(digit) for digit in range(10)]
 

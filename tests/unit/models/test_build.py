@@ -56,7 +56,7 @@ def outputs(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]
 
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_cifar_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    network = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=100)
+    network = build_network(cifar(name), input_shape=(3, 32, 32), num_outputs=100)
     assert num_parameters(network) == parameters
 
 
@@ -66,7 +66,7 @@ def test_every_network_without_parameters_of_its_own_is_one_of_the_published() -
 
 @pytest.mark.parametrize(("name", "maps"), MAPS.items())
 def test_the_stages_give_out_the_published_maps(name: str, maps: dict[str, tuple[int, int]]) -> None:
-    network = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=10)
+    network = build_network(cifar(name), input_shape=(3, 32, 32), num_outputs=10)
     seen = outputs(network, torch.rand(2, 3, 32, 32))
     assert {path: tuple(seen[path].shape) for path in maps} == {
         path: (2, channels, pixels, pixels) for path, (channels, pixels) in maps.items()
@@ -76,14 +76,14 @@ def test_the_stages_give_out_the_published_maps(name: str, maps: dict[str, tuple
 
 @pytest.mark.parametrize("name", ["resnet20", *MAPS])
 def test_no_module_changes_what_another_gave_out(name: str) -> None:
-    network = build_network(cifar(name), input_shape=(1, 8, 8), num_classes=3)
+    network = build_network(cifar(name), input_shape=(1, 8, 8), num_outputs=3)
     seen = outputs(network, torch.rand(2, 1, 8, 8))
     assert [path for path, output in seen.items() if output._version > 0] == []
 
 
 @pytest.mark.parametrize(("pixels", "last"), [(32, 4), (63, 8), (64, 4)])
 def test_vgg_halves_images_of_64_pixels_once_more(pixels: int, last: int) -> None:
-    network = build_network(cifar("vgg8"), input_shape=(1, pixels, pixels), num_classes=3)
+    network = build_network(cifar("vgg8"), input_shape=(1, pixels, pixels), num_outputs=3)
     assert outputs(network, torch.rand(1, 1, pixels, pixels))["layer5"].shape == (1, 512, last, last)
 
 
@@ -92,7 +92,7 @@ def test_vgg_halves_images_of_64_pixels_once_more(pixels: int, last: int) -> Non
 )
 @pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 9, 13), (2, 32, 32)], ids=str)
 def test_own_networks_read_any_channels_and_sizes_and_learn(architecture: Any, input_shape: tuple[int, int, int]) -> None:
-    network = build_network(architecture, input_shape=input_shape, num_classes=5)
+    network = build_network(architecture, input_shape=input_shape, num_outputs=5)
     # A last batch may hold one sample.
     loss = network(torch.rand(1, *input_shape)).square().sum()
     loss.backward()
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_network(architecture: Any) -> None:
     states, images = [], torch.rand(2, 1, 8, 8)
     for _ in range(2):
         torch.manual_seed(0)
-        network = build_network(architecture, input_shape=(1, 8, 8), num_classes=3)
+        network = build_network(architecture, input_shape=(1, 8, 8), num_outputs=3)
         drawn = torch.rand(1)
         states.append({**network.state_dict(), "drawn next": drawn, "logits": network(images)})
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -149,17 +149,17 @@ def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
     model_type: str, input_shape: tuple[int, int, int]
 ) -> None:
     architecture = tiny(model_type)
-    faults = architecture_faults(architecture, input_shape=input_shape, num_classes=3)
+    faults = architecture_faults(architecture, input_shape=input_shape, num_outputs=3)
     if not faults:
-        network = build_network(architecture, input_shape=input_shape, num_classes=3).eval()
+        network = build_network(architecture, input_shape=input_shape, num_outputs=3).eval()
         assert network(torch.rand(2, *input_shape)).shape == (2, 3)
         return
     with pytest.raises(UnfitArchitecture):
-        build_network(architecture, input_shape=input_shape, num_classes=3)
+        build_network(architecture, input_shape=input_shape, num_outputs=3)
     # Networks with a grid of patches would build, and never see the border.
     if "divide" not in faults[0].message:
         with pytest.raises(UnfitArchitecture, match="transformers cannot build"):
-            build_transformers_network(architecture, input_shape=input_shape, num_classes=3)
+            build_transformers_network(architecture, input_shape=input_shape, num_outputs=3)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
 )
 def test_an_architecture_that_does_not_fit_is_refused_with_words(architecture: Any, input_shape: tuple[int, int, int]) -> None:
     with pytest.raises(UnfitArchitecture, match=r"pixels and more|no image classifier"):
-        build_network(architecture, input_shape=input_shape, num_classes=3)
+        build_network(architecture, input_shape=input_shape, num_outputs=3)
 
 
 def test_what_the_library_alone_refuses_is_refused_with_its_words() -> None:
     architecture = TransformersNetwork(name="transformers", model_type="resnet", config={**STAGES, "layer_type": "round"})
     with pytest.raises(UnfitArchitecture, match="layer_type"):
-        build_network(architecture, input_shape=(3, 8, 8), num_classes=3)
+        build_network(architecture, input_shape=(3, 8, 8), num_outputs=3)
 
 
 def test_the_table_of_configs_is_that_of_the_installed_library() -> None:
@@ -189,7 +189,7 @@ def test_the_table_of_configs_is_that_of_the_installed_library() -> None:
 
 @pytest.mark.parametrize("name", ["small-cnn", *PARAMETERS])
 def test_the_layers_that_a_network_offers_to_methods_are_its_stages_and_a_vector(name: str) -> None:
-    network: Any = build_network(cifar(name), input_shape=(3, 32, 32), num_classes=100)
+    network: Any = build_network(cifar(name), input_shape=(3, 32, 32), num_outputs=100)
     seen = outputs(network.eval(), torch.rand(2, 3, 32, 32))
     sides = [seen[path].shape[-1] for path in network.stage_layers]
     assert sides == sorted(sides, reverse=True)

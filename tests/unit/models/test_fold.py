@@ -54,7 +54,7 @@ class Logits(nn.Module):
 
 
 def of_the_spec(architecture: Any) -> Callable[[int], nn.Module]:
-    return lambda num_outputs: build_network(architecture, input_shape=IMAGE, num_classes=num_outputs)
+    return lambda num_outputs: build_network(architecture, input_shape=IMAGE, num_outputs=num_outputs)
 
 
 def of_the_library(name: str) -> Callable[[int], nn.Module]:

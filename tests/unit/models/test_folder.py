@@ -14,11 +14,13 @@ from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassificatio
 
 from service.spec.architectures import CifarResNet, SmallCnn
 from tests.unit.models.test_build import cifar, tiny
-from worker.models import Preprocessing, UnreadableNetwork, build_network, load_network, save_network
+from worker.data import PixelPreprocessing
+from worker.models import UnreadableNetwork, build_network, load_network, save_network
+from worker.targets import Targets
 
 CLASSES = ["ant", "bee", "cat"]
-EIGHT_BIT = Preprocessing(mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), rescale_factor=1 / 255)
-GREY = Preprocessing(mean=(0.3,), std=(0.4,), rescale_factor=1 / 16)
+EIGHT_BIT = PixelPreprocessing(mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), rescale_factor=1 / 255)
+GREY = PixelPreprocessing(mean=(0.3,), std=(0.4,), rescale_factor=1 / 16)
 
 LOAD_OWN = """
 import json, pathlib, sys, numpy, torch
@@ -48,12 +50,14 @@ json.dump(answers, sys.stdout)
 """
 
 
-def saved(tmp_path: Path, architecture: Any, input_shape: tuple[int, int, int], preprocessing: Preprocessing) -> tuple[Any, Path]:
+def saved(
+    tmp_path: Path, architecture: Any, input_shape: tuple[int, int, int], preprocessing: PixelPreprocessing
+) -> tuple[Any, Path]:
     """A network and its folder."""
-    network = build_network(architecture, input_shape=input_shape, num_classes=3)
+    network = build_network(architecture, input_shape=input_shape, num_outputs=3)
     # Statistics of batch norm that are not those of a fresh network.
     network.train()(torch.rand(8, *input_shape))
-    save_network(network.eval(), tmp_path / "student", preprocessing=preprocessing, classes=CLASSES)
+    save_network(network.eval(), tmp_path / "student", preprocessing=preprocessing, targets=Targets.of_classes(CLASSES))
     return network, tmp_path / "student"
 
 
@@ -95,11 +99,11 @@ def test_saved_students_give_the_same_logits_in_a_fresh_process(tmp_path: Path, 
         (cifar("shufflenetv2"), (1, 8, 8), GREY),
         (tiny("vit"), (1, 8, 8), GREY),
         (tiny("resnet"), (3, 12, 8), EIGHT_BIT),
-        (tiny("deit"), (2, 8, 12), Preprocessing(mean=(5.0, 6.0), std=(2.0, 3.0))),
+        (tiny("deit"), (2, 8, 12), PixelPreprocessing(mean=(5.0, 6.0), std=(2.0, 3.0))),
     ],
 )
 def test_a_saved_network_is_read_and_saved_again_bit_for_bit(
-    tmp_path: Path, architecture: Any, input_shape: tuple[int, int, int], preprocessing: Preprocessing
+    tmp_path: Path, architecture: Any, input_shape: tuple[int, int, int], preprocessing: PixelPreprocessing
 ) -> None:
     network, folder = saved(tmp_path, architecture, input_shape, preprocessing)
     loaded = load_network(folder)
@@ -108,7 +112,7 @@ def test_a_saved_network_is_read_and_saved_again_bit_for_bit(
     images = torch.rand(4, *input_shape)
     with torch.no_grad():
         assert torch.equal(loaded.network(images), network(images))
-    save_network(loaded.network, tmp_path / "again", preprocessing=loaded.preprocessing, classes=loaded.classes)
+    save_network(loaded.network, tmp_path / "again", preprocessing=loaded.preprocessing, targets=loaded.targets)
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["config.json", "labels.json", "model.safetensors", "preprocessor_config.json"]
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
@@ -120,7 +124,7 @@ def test_the_image_processor_of_the_folder_gives_the_pixels_that_the_network_was
     tmp_path: Path, channels: int, eight_bit: bool
 ) -> None:
     factor = 1 / 255 if eight_bit else 1.0
-    preprocessing = Preprocessing(mean=(0.4,) * channels, std=(0.3,) * channels, rescale_factor=factor)
+    preprocessing = PixelPreprocessing(mean=(0.4,) * channels, std=(0.3,) * channels, rescale_factor=factor)
     _, folder = saved(tmp_path, tiny("vit"), (channels, 8, 12), preprocessing)
     images = torch.rand(3, channels, 8, 12)
     if eight_bit:
@@ -148,7 +152,7 @@ def test_any_image_classifier_of_the_library_is_read(tmp_path: Path) -> None:
     loaded = load_network(uploaded(tmp_path / "vit"))
     assert (loaded.classes, loaded.input_shape) == (CLASSES, (3, 8, 8))
     # What the file does not say is the processor class's own default.
-    assert loaded.preprocessing == Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), rescale_factor=1 / 255)
+    assert loaded.preprocessing == PixelPreprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), rescale_factor=1 / 255)
     assert loaded.network(torch.rand(2, 3, 8, 8)).shape == (2, 3)
 
 
@@ -208,13 +212,13 @@ def break_folder(folder: Path, how: str) -> None:
     [
         ("pickle", r"pytorch_model.bin is a pickle, which can run code and is never loaded"),
         ("no config", "config.json is missing"),
-        ("no model_type", "model_type None is no image classifier"),
+        ("no model_type", "model_type None is no classifier"),
         ("config is no JSON", "config.json cannot be read"),
         ("remote code", "may not have auto_map"),
         ("remote kernel", "may not have attn_implementation"),
         ("another size", r"classifier.weight is \(3, 16\), and config.json makes a network where it is \(3, 32\)"),
-        ("a wrong type", "make no image classifier"),
-        ("truncated", "make no image classifier"),
+        ("a wrong type", "make no image-classification network"),
+        ("truncated", "make no image-classification network"),
         ("no head", "model.safetensors lacks classifier"),
         ("no processor", "preprocessor_config.json is missing"),
         ("wrong mean", "preprocessor_config.json cannot be read"),
@@ -234,7 +238,7 @@ def test_a_folder_that_is_broken_or_not_safe_is_refused_with_the_file_that_is_to
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("labels.json", '["a", "b"]', "labels.json is not a list of 3 names"),
+        ("labels.json", '["a", "b"]', "labels.json does not name 3 outputs"),
         ("config.json", '{"model_type": "stillhouse"}', "config.json does not describe"),
         ("preprocessor_config.json", "{}", "preprocessor_config.json cannot be read"),
         ("model.safetensors", "x", "model.safetensors does not hold the weights of small-cnn"),

@@ -8,6 +8,7 @@ from torch import nn
 
 from worker.evaluation import agreement, in_eval_mode, measure, measure_latency, predict
 from worker.samples import Samples
+from worker.targets import Targets
 
 CPU = torch.device("cpu")
 
@@ -24,10 +25,10 @@ def samples(count: int) -> Samples:
 
 def test_accuracy_and_loss_are_over_all_samples() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
-    result = measure(logits, torch.tensor([0, 1, 0, 1]))
+    result = measure(logits, torch.tensor([0, 1, 0, 1]), Targets.of_classes(["a", "b"]))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
 
-    assert result.accuracy == 0.75
+    assert result.score == 0.75
     assert result.loss == pytest.approx((3 * right + wrong) / 4, rel=1e-12)
 
 
@@ -57,11 +58,11 @@ def test_agreement_is_the_share_of_equal_choices() -> None:
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
     second = torch.tensor([[9.0, 0.0], [1.0, 0.0], [2.0, 1.0]])
 
-    assert agreement(first, second) == pytest.approx(2 / 3)
+    assert agreement(first, second, Targets.of_classes(["a", "b"])) == pytest.approx(2 / 3)
 
 
 def test_latency_is_measured_for_each_network_whatever_the_number_of_images() -> None:
-    images = samples(5).images
+    images = samples(5).inputs
     result = measure_latency({"teacher": (network(), images), "student": (network(), images)}, batch_size=64)
 
     assert result.keys() == {"teacher", "student"}

@@ -17,9 +17,11 @@ from worker.loop import Training, copy_weights, train
 from worker.methods import Step
 from worker.randomness import seed_everything
 from worker.samples import Samples
-from worker.teaching import Teaching
+from worker.targets import Targets
+from worker.teaching import Teaching, labels_only
 
 CPU = torch.device("cpu")
+TARGETS = Targets.of_classes(["a", "b", "c"])
 
 
 class Linear(nn.Module):
@@ -57,7 +59,9 @@ def make_training(spec: TrainingSpec, *, num_samples: int = 30, **changes: Any) 
         "phase": "student",
         "samples": make_samples(num_samples),
         "validation": make_samples(12, seed=1),
+        "targets": TARGETS,
         "spec": spec,
+        "teaching": labels_only(TARGETS),
     } | changes
     return Training(Linear(), **arguments)
 
@@ -82,7 +86,7 @@ def test_a_training_makes_the_steps_that_its_spec_says(spec: TrainingSpec, steps
 def test_it_learns() -> None:
     trained = train(make_training(TrainingSpec(epochs=40, batch_size=8, optimizer=AdamW(learning_rate=0.1))), Counter())
 
-    assert trained.figures.best_validation.accuracy > 0.8
+    assert trained.figures.best_validation.score > 0.8
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
@@ -110,7 +114,7 @@ def test_it_is_the_plain_loop_that_anyone_would_write() -> None:
     for epoch in range(2):
         for indices in training.epoch_batches(epoch):
             optimizer.zero_grad()
-            torch.autograd.backward(functional.cross_entropy(network(samples.images[indices]), samples.labels[indices]))
+            torch.autograd.backward(functional.cross_entropy(network(samples.inputs[indices]), samples.labels[indices]))
             nn.utils.clip_grad_norm_(network.parameters(), 0.1)
             optimizer.step()
 
@@ -152,7 +156,7 @@ def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
 
 
 def poisoned(samples: Samples, index: int) -> Samples:
-    images = samples.images.clone()
+    images = samples.inputs.clone()
     images[index] = math.inf
     return Samples(images, samples.labels, None, CPU)
 
@@ -212,7 +216,7 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, results: list[Measure]) -> None:
     """The validation figures of each epoch, in place of those measured."""
     remaining = iter(results)
-    monkeypatch.setattr("worker.loop.measure", lambda logits, labels: next(remaining))
+    monkeypatch.setattr("worker.loop.measure", lambda logits, labels, targets: next(remaining))
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,24 @@ from torch.nn import functional
 from service.spec.job import JobSpec
 from service.spec.methods import METHODS, SoftTargets, SumOfTerms
 from tests.unit.spec.test_fit import spec as digits_spec
-from worker.methods import TERMS, Outputs, Step, UnfitLayers, UnknownLayer, label_loss
+from worker.methods import TERMS, Outputs, Step, UnfitLayers, UnknownLayer, informed_by
 from worker.methods.feature import attention, hint, neuron_selectivity, pyramid, similarity
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
 from worker.methods.soft_targets import soft_targets
 from worker.models import build_network
+from worker.models.informed import InformedNetwork
+from worker.targets import Targets, label_loss
 from worker.teaching import Plan, plan
 
 # Another file of the same form may be named.
 REFERENCE_FILE = Path(os.environ.get("REFERENCE_LOSSES", Path(__file__).parents[2] / "data" / "losses.json"))
 SEEDED_FILE = Path(__file__).parents[2] / "data" / "seeded_losses.json"
+
+
+def of_width(logits: Tensor) -> Targets:
+    return Targets.of_classes([str(index) for index in range(logits.shape[-1])])
+
 
 DIVERGENCES = ("kl", "cross-entropy", "mse")
 
@@ -45,7 +52,11 @@ def settings(name: str) -> dict[str, float]:
 # The part of a reference value's name before its settings, and the loss that must give it.
 REFERENCES: dict[str, Callable[[dict[str, Any], dict[str, float]], Tensor]] = {
     "soft_targets kl": lambda x, s: soft_targets(
-        SoftTargets(temperature=s["T"], label_weight=0.0), x["student_logits"], x["teacher_logits"], x["labels"]
+        SoftTargets(temperature=s["T"], label_weight=0.0),
+        of_width(x["student_logits"]),
+        x["student_logits"],
+        x["teacher_logits"],
+        x["labels"],
     ),
     "fitnet hint mse": lambda x, s: hint(x["student_map"], x["teacher_map"]),
     "attention_transfer": lambda x, s: attention(x["student_map"], x["teacher_map"], power=s["p"]),
@@ -101,6 +112,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 SIZES = {"crd": {"negatives": 5, "dimension": 6}, "correlation-congruence": {"dimension": 6}, "review": {"width": 8}}
 NUM_CLASSES = 5
+TARGETS = Targets.of_classes([str(index) for index in range(NUM_CLASSES)])
 
 
 def job(method: dict[str, Any], *, teacher: str = "resnet8x4") -> JobSpec:
@@ -113,12 +125,15 @@ def networks(method: dict[str, Any]) -> tuple[Plan, nn.Module, nn.Module]:
     torch.manual_seed(0)
     spec = job(method)
     assert spec.teacher.architecture is not None
-    student, teacher = (
-        build_network(architecture, input_shape=(1, 8, 8), num_classes=NUM_CLASSES).double()
-        for architecture in (spec.student.architecture, spec.teacher.architecture)
-    )
+    informed = informed_by(spec.method)
+    student = build_network(
+        spec.student.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if informed else 1)
+    ).double()
+    if informed:
+        student = InformedNetwork(student, TARGETS, extra_input=informed.extra_input).double()
+    teacher = build_network(spec.teacher.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES).double()
     images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
-    return plan(spec.method, student=student, teacher=teacher, images=images), student, teacher
+    return plan(spec.method, student=student, teacher=teacher, student_inputs=images, teacher_inputs=images), student, teacher
 
 
 def made_up_step(planned: Plan, *, seed: int = 0) -> Step:
@@ -137,7 +152,7 @@ def made_up_step(planned: Plan, *, seed: int = 0) -> Step:
 
 def seeded_objective(planned: Plan) -> nn.Module:
     torch.manual_seed(1)
-    return planned.objective(num_classes=NUM_CLASSES, labels=torch.arange(40) % NUM_CLASSES).double()
+    return planned.objective(targets=TARGETS, labels=torch.arange(40) % NUM_CLASSES).double()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -193,7 +208,9 @@ def test_terms_are_summed_by_their_weights_and_labels_count_where_they_are_named
     step = made_up_step(summed)
     value = seeded_objective(summed)(step).item()
     parts = [seeded_objective(planned)(step).item() for planned in (dkd, nst)]
-    assert value == pytest.approx(0.5 * label_loss(step.student.logits, step.labels).item() + 2 * parts[0] + parts[1], rel=1e-9)
+    assert value == pytest.approx(
+        0.5 * label_loss(TARGETS, step.student.logits, step.labels).item() + 2 * parts[0] + parts[1], rel=1e-9
+    )
 
 
 def test_a_warm_up_grows_with_the_epochs() -> None:
@@ -228,7 +245,7 @@ def test_gradients_agree_with_finite_differences(
     method = SoftTargets(temperature=2.5, divergence=divergence, label_weight=label_weight)
 
     def loss(logits: Tensor) -> Tensor:
-        return soft_targets(method, logits, teacher, labels)
+        return soft_targets(method, TARGETS, logits, teacher, labels)
 
     assert torch.autograd.gradcheck(loss, (student.requires_grad_(),))
 
@@ -236,7 +253,7 @@ def test_gradients_agree_with_finite_differences(
 def test_cross_entropy_is_the_kl_divergence_and_the_teachers_entropy(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
     kl, cross_entropy = (
-        soft_targets(SoftTargets(temperature=3.0, divergence=name, label_weight=0.0), student, teacher, labels)
+        soft_targets(SoftTargets(temperature=3.0, divergence=name, label_weight=0.0), TARGETS, student, teacher, labels)
         for name in ("kl", "cross-entropy")
     )
     probabilities = torch.softmax(teacher / 3.0, dim=-1)
@@ -248,7 +265,8 @@ def test_cross_entropy_is_the_kl_divergence_and_the_teachers_entropy(batch: tupl
 def test_mse_is_on_the_logits_themselves(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
     cold, hot = (
-        soft_targets(SoftTargets(temperature=t, divergence="mse", label_weight=0.0), student, teacher, labels) for t in (1, 20)
+        soft_targets(SoftTargets(temperature=t, divergence="mse", label_weight=0.0), TARGETS, student, teacher, labels)
+        for t in (1, 20)
     )
 
     assert cold.item() == hot.item() == pytest.approx(((student - teacher) ** 2).mean().item(), rel=1e-12)
@@ -256,7 +274,9 @@ def test_mse_is_on_the_logits_themselves(batch: tuple[Tensor, Tensor, Tensor]) -
 
 def test_the_label_weight_mixes_the_two_losses(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
-    soft, hard, mixed = (soft_targets(SoftTargets(label_weight=w), student, teacher, labels).item() for w in (0.0, 1.0, 0.3))
+    soft, hard, mixed = (
+        soft_targets(SoftTargets(label_weight=w), TARGETS, student, teacher, labels).item() for w in (0.0, 1.0, 0.3)
+    )
 
     assert hard == functional.cross_entropy(student, labels).item()
     assert mixed == pytest.approx(0.7 * soft + 0.3 * hard, rel=1e-12)

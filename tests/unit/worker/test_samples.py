@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from worker.data import Preprocessing, Split
+from worker.data import PixelPreprocessing, Split
 from worker.randomness import epoch_order
 from worker.samples import Samples, count_batches, split_epoch
 
@@ -45,25 +45,27 @@ def test_no_single_sample_is_left_over(num_samples: int, batch_size: int, sizes:
 
 
 def test_images_are_the_same_whether_mapped_once_or_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = Split(images=torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8), labels=torch.arange(20) % 4)
-    preprocessing = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), rescale_factor=1 / 255)
+    split = Split(inputs=torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8), labels=torch.arange(20) % 4)
+    preprocessing = PixelPreprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), rescale_factor=1 / 255)
     once = Samples.of(split, preprocessing, device=CPU)
     monkeypatch.setattr("worker.samples.PREPROCESS_ONCE_BYTES", 0)
     by_batch = Samples.of(split, preprocessing, device=CPU)
     indices = torch.tensor([3, 17, 0])
 
     assert once.preprocessing is None
-    assert by_batch.images.dtype is torch.uint8
+    assert by_batch.inputs.dtype is torch.uint8
     assert torch.equal(once.batch(indices)[0], by_batch.batch(indices)[0])
-    assert torch.equal(once.images_from(5, 7), by_batch.images_from(5, 7))
+    assert torch.equal(once.inputs_from(5, 7), by_batch.inputs_from(5, 7))
 
 
-def test_the_teachers_logits_come_with_their_samples() -> None:
-    split = Split(images=torch.zeros(5, 1, 2, 2), labels=torch.arange(5))
-    samples = Samples.of(split, Preprocessing(mean=(0.0,), std=(1.0,)), device=CPU).with_teacher(torch.arange(10.0).reshape(5, 2))
+def test_the_teachers_outputs_come_with_their_samples() -> None:
+    split = Split(inputs=torch.zeros(5, 1, 2, 2), labels=torch.arange(5))
+    samples = Samples.of(split, PixelPreprocessing(mean=(0.0,), std=(1.0,)), device=CPU).with_teacher(
+        torch.arange(10.0).reshape(5, 2)
+    )
 
-    _, labels, teacher_logits = samples.batch(torch.tensor([4, 1]))
+    _, labels, teacher_outputs = samples.batch(torch.tensor([4, 1]))
 
     assert labels.tolist() == [4, 1]
-    assert teacher_logits is not None
-    assert teacher_logits.tolist() == [[8, 9], [2, 3]]
+    assert teacher_outputs is not None
+    assert teacher_outputs.tolist() == [[8, 9], [2, 3]]

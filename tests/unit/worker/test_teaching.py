@@ -16,7 +16,7 @@ LAYERS = {"layer1": torch.Size((32, 8, 8)), "pool": torch.Size((256, 1, 1))}
 @pytest.fixture
 def teacher() -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_network(CifarResNet(name="resnet8x4"), input_shape=(1, 8, 8), num_classes=3)
+    return build_network(CifarResNet(name="resnet8x4"), input_shape=(1, 8, 8), num_outputs=3)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_features_belong_to_the_samples_that_were_asked_for(
 
     indices = torch.tensor([299, 0, 17])
     with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
-        expected = tap(samples.images[indices])
+        expected = tap(samples.inputs[indices])
     torch.testing.assert_close(logits[indices], expected.logits)
     assert features(indices).keys() == LAYERS.keys()
     for path, feature in features(indices).items():

@@ -1,4 +1,4 @@
-"""The images that a job trains on."""
+"""The samples that a job trains on."""
 
 from pathlib import Path
 
@@ -6,20 +6,32 @@ import numpy as np
 import pytest
 import torch
 
+from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec, Splits
 from tests.unit.formats.files import some_images, write_npz
-from worker.data import UnusableData, load_images
+from worker.data import Data, PixelPreprocessing, UnusableData, load_data
+from worker.data.choose import choose_preprocessing
 
 DIGITS = DatasetSpec(source="builtin:digits")
 
 
+def load(dataset: DatasetSpec, path: Path | None) -> Data:
+    return load_data(dataset.model_copy(update={"input": "image"}), path, task="image-classification")
+
+
+def measured(data: Data) -> PixelPreprocessing:
+    preprocessing = choose_preprocessing(data, SmallCnn(name="small-cnn"))
+    assert isinstance(preprocessing, PixelPreprocessing)
+    return preprocessing
+
+
 def test_the_digits_are_all_there_and_in_fixed_splits() -> None:
-    data = load_images(DIGITS.model_copy(update={"split_seed": 7, "test_fraction": 0.5}), None)
-    assert data.input_shape == (1, 8, 8)
+    data = load(DIGITS.model_copy(update={"split_seed": 7, "test_fraction": 0.5}), None)
+    assert data.splits["train"].inputs.shape[1:] == (1, 8, 8)
     assert sum(len(split) for split in data.splits.values()) == 1797
     train = data.splits["train"]
-    assert (train.images.dtype, train.images.max().item(), train.labels.dtype) == (torch.uint8, 16, torch.int64)
-    assert torch.equal(train.images, load_images(DIGITS, None).splits["train"].images)
+    assert (train.inputs.dtype, train.inputs.max().item(), train.labels.dtype) == (torch.uint8, 16, torch.int64)
+    assert torch.equal(train.inputs, load(DIGITS, None).splits["train"].inputs)
 
 
 def test_preprocessing_normalises_the_training_split_and_is_measured_on_it_alone(tmp_path: Path) -> None:
@@ -28,22 +40,23 @@ def test_preprocessing_normalises_the_training_split_and_is_measured_on_it_alone
     path = write_npz(
         tmp_path / "a.npz", train_image=dark, train_label=np.arange(40) % 2, test_image=bright, test_label=np.arange(4) % 2
     )
-    data = load_images(DatasetSpec(source="dataset:a", validation_fraction=0.25), path)
-    normalised = data.preprocessing(data.splits["train"].images)
+    data = load(DatasetSpec(source="dataset:a", validation_fraction=0.25), path)
+    preprocessing = measured(data)
+    normalised = preprocessing(data.splits["train"].inputs)
     assert normalised.shape == (30, 3, 4, 6)
     torch.testing.assert_close(normalised.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(normalised.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
-    assert data.preprocessing.rescale_factor == 1 / 255
+    assert preprocessing.rescale_factor == 1 / 255
 
 
 def test_floating_point_images_stay_as_they_are_and_a_flat_channel_is_only_centred(tmp_path: Path) -> None:
     images = np.random.default_rng(0).normal(1e6, 1.0, size=(20, 2, 5, 5)).astype(np.float32)
     images[:, 1] = 3.0
     path = write_npz(tmp_path / "a.npz", image=images, label=np.arange(20) % 2)
-    data = load_images(DatasetSpec(source="dataset:a"), path)
-    assert data.preprocessing.rescale_factor == 1.0
-    assert data.preprocessing.mean[1] == pytest.approx(3.0)
-    assert data.preprocessing.std == pytest.approx((1.0, 1.0), rel=0.1)
+    preprocessing = measured(load(DatasetSpec(source="dataset:a"), path))
+    assert preprocessing.rescale_factor == 1.0
+    assert preprocessing.mean[1] == pytest.approx(3.0)
+    assert preprocessing.std == pytest.approx((1.0, 1.0), rel=0.1)
 
 
 def test_splits_may_be_named_and_what_is_missing_is_held_out(tmp_path: Path) -> None:
@@ -52,25 +65,25 @@ def test_splits_may_be_named_and_what_is_missing_is_held_out(tmp_path: Path) -> 
         tmp_path / "a.npz", a_image=some_images(20, 4, 4), a_label=labels, b_image=some_images(20, 4, 4, seed=1), b_label=labels
     )
     spec = DatasetSpec(source="dataset:a", splits=Splits(train="b", test="a"), validation_fraction=0.2)
-    data = load_images(spec, path)
+    data = load(spec, path)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 16, "validation": 4, "test": 20}
-    np.testing.assert_array_equal(data.splits["test"].images[:, 0].numpy(), some_images(20, 4, 4))
+    np.testing.assert_array_equal(data.splits["test"].inputs[:, 0].numpy(), some_images(20, 4, 4))
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", a_image=some_images(6, 4, 4), a_label=np.arange(6) % 2)
     with pytest.raises(UnusableData, match="no split 'train' to be the train split; it has 'a'"):
-        load_images(DatasetSpec(source="dataset:a"), path)
+        load(DatasetSpec(source="dataset:a"), path)
 
 
 def test_a_broken_file_is_refused_with_the_source_that_the_spec_names(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK")
     with pytest.raises(UnusableData, match="dataset:a: the npz is broken"):
-        load_images(DatasetSpec(source="dataset:a"), tmp_path / "a.npz")
+        load(DatasetSpec(source="dataset:a"), tmp_path / "a.npz")
 
 
 def test_loading_draws_nothing_from_the_global_generators(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    load_images(DIGITS, None)
+    load(DIGITS, None)
     assert torch.equal(torch.get_rng_state(), before)

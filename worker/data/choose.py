@@ -1,0 +1,38 @@
+"""Which preprocessing a network that the job trains gets: by what the data are and what the network is."""
+
+from service.spec.architectures import Architecture
+from service.spec.data import INPUT_KINDS
+from service.spec.fit import usual_features
+from service.spec.inputs import Features, TokenizerSpec
+from worker.data.dataset import Data
+from worker.data.errors import UnusableData
+from worker.data.pixels import measure_pixels
+from worker.data.preprocessing import Preprocessing
+from worker.data.sound import measure_sound
+from worker.data.text import TextPreprocessing, train_text_preprocessing
+
+
+def choose_preprocessing(
+    data: Data,
+    architecture: Architecture,
+    *,
+    tokenizer: TokenizerSpec | None = None,
+    features: Features | None = None,
+    teachers: Preprocessing | None = None,
+) -> Preprocessing:
+    """Measured, or trained, on the training split alone. A network of texts without a tokenizer of its own reads as its teacher.
+
+    Raises:
+        UnusableData: the training split is not enough for it.
+    """
+    inputs = data.splits["train"].inputs
+    match INPUT_KINDS[data.task]:
+        case "image":
+            return measure_pixels(inputs, rescale_factor=1 / data.max_value if data.max_value else 1.0)
+        case "audio":
+            return measure_sound(inputs, features or usual_features(architecture), most_seconds=data.clip_seconds)
+        case "text" if tokenizer is not None:
+            return train_text_preprocessing(inputs, tokenizer)
+        case "text" if isinstance(teachers, TextPreprocessing):
+            return teachers
+    raise UnusableData("a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say")

@@ -1,0 +1,166 @@
+"""A dataset in memory: the splits that a spec asks for, their inputs as stored and their labels as tensors.
+
+Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.errors import InvalidFile
+from service.formats import DataArrays, SplitArrays, read_dataset
+from service.spec.data import DatasetSpec, Task
+from service.spec.fit import chosen_splits
+from service.spec.source import split_source
+from worker.data.digits import MAX_PIXEL, load_digits
+from worker.data.errors import UnusableData
+from worker.data.held_out import hold_out
+from worker.data.preprocessing import Inputs, take
+from worker.targets import Target, Targets, variance_of
+
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """N samples in one order."""
+
+    inputs: Inputs
+    """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored: a network's preprocessing comes later."""
+    labels: Tensor
+    """(N,) int64 of a classification, else (N, M) float32: see :mod:`worker.targets`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything that a job trains and is measured on."""
+
+    task: Task
+    splits: dict[SplitName, Split]
+    targets: Targets
+    max_value: float | None = None
+    """The greatest value that a stored pixel may have; None for images of floating-point numbers, and for what is no image."""
+    clip_seconds: float = 10.0
+    """Most seconds of a clip of sound that are read."""
+
+
+def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
+    """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` one, None for a builtin.
+
+    No global generator is touched.
+
+    Raises:
+        UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
+    """
+    kind, name = split_source(dataset.source)
+    if kind == "builtin":
+        arrays, max_value = _load_builtin(name)
+    else:
+        if path is None:
+            raise UnusableData(f"{dataset.source} has no local file")
+        arrays = _load_file(path, dataset, task)
+        max_value = 255
+    chosen = _choose(dataset, arrays)
+    targets = _targets(dataset, arrays, chosen["train"])
+    splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
+    inputs = splits["train"].inputs
+    is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
+    return Data(
+        task,
+        splits,
+        targets,
+        max_value=max_value if is_eight_bit else None,
+        clip_seconds=dataset.clip_seconds,
+    )
+
+
+def _load_builtin(name: str) -> tuple[DataArrays, float | None]:
+    match name:
+        case "digits":
+            return load_digits(), MAX_PIXEL
+    raise UnusableData(f"there is no builtin dataset {name!r}; there is 'digits'")
+
+
+def _load_file(path: Path, dataset: DatasetSpec, task: Task) -> DataArrays:
+    try:
+        return read_dataset(
+            path, filename=dataset.source, task=task, input_column=dataset.input, target_columns=list(dataset.targets)
+        )
+    except InvalidFile as error:
+        raise UnusableData(f"{dataset.source}: {error.detail}") from error
+    except OSError as error:
+        raise UnusableData(f"{dataset.source} cannot be read: {error}") from error
+
+
+def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitArrays]:
+    names = chosen_splits(dataset, list(arrays.splits))
+    own: dict[SplitName, str | None] = {"train": names.train, "validation": names.validation, "test": names.test}
+    for part, name in own.items():
+        if name is not None and name not in arrays.splits:
+            there = ", ".join(map(repr, arrays.splits))
+            raise UnusableData(f"the dataset has no split {name!r} to be the {part} split; it has {there}")
+    train = arrays.splits[names.train]
+    rows = hold_out(
+        _strata(dataset, arrays, train),
+        validation_fraction=None if names.validation is not None else dataset.validation_fraction,
+        test_fraction=None if names.test is not None else dataset.test_fraction,
+        seed=dataset.split_seed,
+    )
+    if len(rows) == 1:
+        rows = {}
+    chosen: dict[SplitName, SplitArrays] = {}
+    for part, name in own.items():
+        if part in rows:
+            chosen[part] = _rows(train, rows[part])
+        elif name is not None:
+            chosen[part] = arrays.splits[name]
+    return chosen
+
+
+def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDArray[np.int64]:
+    """What a held-out share must be a fair sample of: the classes of the first target that has any."""
+    for name in dataset.targets:
+        values = train.targets[name]
+        if arrays.classes[name] is not None and isinstance(values, np.ndarray):
+            return values.astype(np.int64)
+    return np.zeros(len(train.inputs), dtype=np.int64)
+
+
+def _rows(split: SplitArrays, rows: NDArray[np.int64]) -> SplitArrays:
+    return SplitArrays(
+        inputs=take(split.inputs, rows), targets={name: take(values, rows) for name, values in split.targets.items()}
+    )
+
+
+def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Targets:
+    found = []
+    for name in dataset.targets:
+        classes = arrays.classes[name]
+        if classes is None:
+            found.append(Target(name, None, variance=variance_of(torch.from_numpy(np.asarray(train.targets[name])))))
+        else:
+            found.append(Target(name, tuple(classes)))
+    return Targets(tuple(found))
+
+
+def _inputs(inputs: Inputs) -> Inputs:
+    return torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
+
+
+def _labels(split: SplitArrays, targets: Targets) -> Tensor:
+    if targets.is_classification:
+        (target,) = targets
+        return torch.from_numpy(np.asarray(split.targets[target.name]))
+    columns = []
+    for target in targets:
+        values = torch.from_numpy(np.asarray(split.targets[target.name])).to(torch.float32)
+        columns.append(values if target.classes is None else values.where(values >= 0, torch.nan))
+    return torch.stack(columns, dim=1) if columns else torch.empty(len(split.inputs), 0)

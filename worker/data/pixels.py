@@ -1,0 +1,72 @@
+"""From stored pixels to what a network reads: one affine map for each channel."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from service.spec.shapes import InputShape
+
+
+@dataclass(frozen=True)
+class PixelPreprocessing:
+    """``(pixel * rescale_factor - mean) / std``, the mean and std in units of the rescaled pixel, one for each channel."""
+
+    on_host: ClassVar[bool] = False
+    keeps_size: ClassVar[bool] = True
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rescale_factor: float = 1.0
+    """1/255 for 8-bit images; 1 for images that are stored as floating-point numbers."""
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Images (N, C, H, W) as they are."""
+        return inputs
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Images (B, C, H, W) of any dtype to float32 of the same shape, on the same device."""
+        factor, offset = _affine(self, stored.device)
+        return torch.addcmul(offset, stored.to(torch.float32), factor)
+
+    def input_shape(self, inputs: Tensor) -> InputShape:
+        """(channels, height, width)."""
+        return tuple(inputs.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    # Kept on the device: a copy from the host at every step would stall a GPU.
+    factors = [preprocessing.rescale_factor / std for std in preprocessing.std]
+    offsets = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+    factor = torch.tensor(factors, dtype=torch.float32, device=device).view(-1, 1, 1)
+    return factor, torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+
+def measure_pixels(images: Tensor, *, rescale_factor: float) -> PixelPreprocessing:
+    """The map that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
+
+    A channel that is the same everywhere is only centred.
+    """
+    channels = images.shape[1]
+    count = images.numel() // channels
+    total = torch.zeros(channels, dtype=torch.float64)
+    # Two passes: the textbook one-pass variance loses all digits where the mean is large against the spread.
+    for chunk in torch.split(images, _CHUNK_IMAGES):
+        total += chunk.to(torch.float64).sum(dim=(0, 2, 3))
+    mean = total / count
+    squares = torch.zeros(channels, dtype=torch.float64)
+    for chunk in torch.split(images, _CHUNK_IMAGES):
+        squares += (chunk.to(torch.float64) - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3))
+    std = (squares / count).sqrt()
+    std = torch.where(std > 0, std, torch.ones_like(std) / rescale_factor)
+    return PixelPreprocessing(
+        mean=tuple((mean * rescale_factor).tolist()),
+        std=tuple((std * rescale_factor).tolist()),
+        rescale_factor=rescale_factor,
+    )
+
+
+_CHUNK_IMAGES = 1024

@@ -1,0 +1,47 @@
+"""Texts as a network reads them: token ids, each batch as long as its longest text. N texts, B batch, L tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from service.spec.inputs import TokenizerSpec
+from service.spec.shapes import TokenShape
+from worker.data.tokenization import encode, train_tokenizer
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """A network's own tokenizer; texts of more than ``max_length`` tokens are cut."""
+
+    on_host: ClassVar[bool] = True
+    keeps_size: ClassVar[bool] = False
+
+    tokenizer: Any
+    max_length: int
+
+    def prepare(self, inputs: Sequence[str]) -> Tensor:
+        """Token ids (N, L), padded at the end."""
+        return encode(self.tokenizer, inputs, max_length=self.max_length)
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Without the columns that hold padding alone, which the network would only pass over."""
+        used = (stored != self.tokenizer.pad_token_id).any(dim=0).nonzero()
+        return stored[:, : int(used[-1]) + 1] if len(used) else stored[:, :1]
+
+    def input_shape(self, inputs: Sequence[str]) -> TokenShape:
+        """Says what a network must know of the tokenizer."""
+        tokenizer = self.tokenizer
+        return TokenShape(
+            vocabulary=len(tokenizer),
+            length=self.max_length,
+            pad=tokenizer.pad_token_id,
+            start=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id,
+            end=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id,
+        )
+
+
+def train_text_preprocessing(texts: Sequence[str], spec: TokenizerSpec) -> TextPreprocessing:
+    """With a vocabulary of these texts. Raises UnusableData."""
+    return TextPreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size), spec.max_length)

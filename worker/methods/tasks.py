@@ -1,0 +1,79 @@
+"""The losses of several targets and of the student's guess of its teacher. B batch, W outputs, M targets."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from service.spec.methods import DistillationNetwork, MultiTask
+from service.spec.methods.tasks import Divergence
+from worker.methods.step import Step
+from worker.targets import Target, Targets, label_loss, target_losses
+
+GUESS = "guess"
+"""The layer of a distillation network that gives its guess of the teacher's outputs, (B, W)."""
+
+
+def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
+    """(M,): each target's divergence of student outputs (B, W) from teacher outputs (B, W), the mean over samples.
+
+    A target that the teacher says nothing of (NaN) counts nothing.
+    """
+    losses = []
+    for target, ours, theirs in zip(targets, targets.split(student), targets.split(teacher), strict=True):
+        known = theirs.isfinite().all(dim=-1)
+        each = _by_sample(target, ours, theirs.nan_to_num(nan=0.0), divergence=divergence, temperature=temperature)
+        losses.append((each * known).sum() / known.sum().clamp(min=1))
+    return torch.stack(losses)
+
+
+def _by_sample(target: Target, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
+    """(B,)."""
+    if target.classes is None:
+        return (student - teacher).square().mean(dim=-1) / target.variance
+    if divergence == "mse":
+        return (student - teacher).square().mean(dim=-1)
+    ours = functional.log_softmax(student / temperature, dim=-1)
+    theirs = functional.log_softmax(teacher / temperature, dim=-1)
+    if divergence == "kl":
+        return functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=-1) * temperature**2
+    return -(theirs.exp() * ours).sum(dim=-1) * temperature**2
+
+
+def distillation_network(method: DistillationNetwork, targets: Targets, step: Step) -> Tensor:
+    """``label_weight · ℓ(y, ŷ) + λ · ℓ(T(x), T̂(x))``, T̂ the student's guess."""
+    guess = teacher_losses(
+        targets,
+        step.student.features[GUESS],
+        step.taught.logits,
+        divergence=method.divergence,
+        temperature=method.temperature,
+    )
+    loss = method.teacher_weight * guess.sum()
+    return loss + method.label_weight * label_loss(targets, step.student.logits, step.labels) if method.label_weight else loss
+
+
+class MultiTaskLoss(nn.Module):
+    """``Σ_j w_j · (label_weight · ℓ_j(y_j, S_j) + λ · ℓ_j(T_j, S_j))``; with learned variances a part p is ½ (e^−s · p + s)."""
+
+    def __init__(self, method: MultiTask, targets: Targets) -> None:
+        super().__init__()
+        self._method, self._targets = method, targets
+        self.register_buffer("weights", torch.tensor([method.target_weights.get(target.name, 1.0) for target in targets]))
+        self.log_variances = nn.Parameter(torch.zeros(len(targets))) if method.weighting == "uncertainty" else None
+
+    weights: Tensor
+
+    def forward(self, step: Step) -> Tensor:
+        method, outputs = self._method, step.student.logits
+        losses = method.label_weight * target_losses(self._targets, outputs, step.labels)
+        if method.teacher_weight and step.teacher is not None:
+            losses = losses + method.teacher_weight * teacher_losses(
+                self._targets,
+                outputs,
+                step.teacher.logits,
+                divergence=method.divergence,
+                temperature=method.temperature,
+            )
+        if self.log_variances is not None:
+            losses = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)
+        return (self.weights * losses).sum()

@@ -1,0 +1,124 @@
+"""The files that say what is done to a network's inputs, by modality: pixels, tokens, sound."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from service.spec.shapes import InputShape
+from service.spec.transformers_fit import POSITIONS
+from worker.data.log_mel import LogMel
+from worker.data.pixels import PixelPreprocessing
+from worker.data.preprocessing import Preprocessing
+from worker.data.sound import SoundPreprocessing
+from worker.data.text import TextPreprocessing
+from worker.data.tokenization import load_tokenizer, save_tokenizer
+from worker.models.errors import UnreadableNetwork
+from worker.models.feature_extractor_config import (
+    FEATURE_EXTRACTOR_FILE,
+    read_feature_extractor_config,
+    write_feature_extractor_config,
+)
+from worker.models.processor_config import read_own_processor_config, read_processor_config, write_processor_config
+
+_LENGTH = "num_samples"
+"""What the file of a network of waveforms says beside what its library reads: the length of the clips."""
+_USUAL_SECONDS = 10
+_USUAL_LENGTH = 512
+_NO_LIMIT = 10**9
+"""A tokenizer without a limit says a number beyond all texts."""
+
+
+def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_shape: InputShape) -> None:
+    """Writes what the network's library, or this project, needs to make the network's inputs."""
+    match preprocessing, input_shape:
+        case PixelPreprocessing(), (channels, height, width):
+            write_processor_config(folder, preprocessing, input_shape=(channels, height, width))
+        case TextPreprocessing(), _:
+            save_tokenizer(preprocessing.tokenizer, folder, max_length=preprocessing.max_length)
+        case SoundPreprocessing(), _:
+            write_feature_extractor_config(folder, preprocessing.features)
+            _change(folder, **{_LENGTH: preprocessing.num_samples})
+        case _:
+            raise TypeError(f"{type(preprocessing).__name__} has no files")
+
+
+def read_own_preprocessing(folder: Path, *, input_shape: tuple[int, int, int]) -> Preprocessing:
+    """Reads what :func:`write_preprocessing` wrote beside one of the project's own networks.
+
+    Raises:
+        UnreadableNetwork: a file is missing or broken.
+    """
+    if "feature_extractor_type" in _document(folder):
+        return _read_sound(folder, input_shape)
+    return read_own_processor_config(folder, num_channels=input_shape[0])
+
+
+def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preprocessing, InputShape]:
+    """Reads the files beside a network of ``transformers``, its own or another's, and the shape that they make.
+
+    Raises:
+        UnreadableNetwork: a file is missing or broken.
+    """
+    if task == "text-classification":
+        return _read_text(folder, config)
+    if task == "audio-classification":
+        frames, mels = getattr(config, "max_length", 0), getattr(config, "num_mel_bins", None)
+        sound = _read_sound(folder, () if mels is None else (1, frames, mels))
+        return sound, sound.input_shape([])
+    channels = int(getattr(config, "num_channels", 3))
+    preprocessing, output_size = read_processor_config(folder, num_channels=channels)
+    return preprocessing, (channels, *_image_size(config, output_size))
+
+
+def _read_text(folder: Path, config: Any) -> tuple[Preprocessing, InputShape]:
+    tokenizer = load_tokenizer(folder)
+    positions = next((getattr(config, name) for name in POSITIONS if isinstance(getattr(config, name, None), int)), None)
+    most = [length for length in (positions, tokenizer.model_max_length) if length is not None and length < _NO_LIMIT]
+    text = TextPreprocessing(tokenizer, min(most, default=_USUAL_LENGTH))
+    if len(tokenizer) > config.vocab_size:
+        raise UnreadableNetwork(
+            f"the tokenizer has {len(tokenizer)} tokens and config.json a vocab_size of {config.vocab_size}: "
+            "save both of one network"
+        )
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return text, text.input_shape([])
+
+
+def _read_sound(folder: Path, input_shape: tuple[int, ...]) -> SoundPreprocessing:
+    features = read_feature_extractor_config(folder)
+    if isinstance(features, LogMel):
+        if input_shape and input_shape != (1, features.num_frames, features.num_mels):
+            raise UnreadableNetwork(
+                f"{FEATURE_EXTRACTOR_FILE} makes spectrograms of {features.num_frames} by {features.num_mels}, and the network "
+                f"reads {' by '.join(map(str, input_shape[1:]))}: save both of one network"
+            )
+        return SoundPreprocessing(features, features.num_samples)
+    length = _document(folder).get(_LENGTH)
+    return SoundPreprocessing(features, length if isinstance(length, int) and length > 0 else _USUAL_SECONDS * features.rate)
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / FEATURE_EXTRACTOR_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableNetwork(f"{FEATURE_EXTRACTOR_FILE} cannot be read: {error}") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _change(folder: Path, **fields: Any) -> None:
+    text = json.dumps(_document(folder) | fields, indent=2)
+    (folder / FEATURE_EXTRACTOR_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, int]:
+    # What the images are made into comes first: a convolutional network's config repeats its class's default size, whatever it
+    # was trained on.
+    if output_size is not None:
+        return output_size
+    size = getattr(config, "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    raise UnreadableNetwork("neither preprocessor_config.json (size) nor config.json (image_size) says the images' size")

@@ -1,0 +1,119 @@
+"""What a network is to predict: one target or several, each with its own columns of the network's one output.
+
+Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
+class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
+indices for one target of classes, else (B, M), one column a target, with NaN where a sample has none. B batch, M targets, W outputs.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column of the data that is to be predicted."""
+
+    name: str
+    classes: tuple[str, ...] | None
+    """Of a classification; None for a number."""
+    variance: float = 1.0
+    """Of a number, on the training split."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the outputs that belong to it."""
+        return 1 if self.classes is None else len(self.classes)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """All that a network is to predict, in order."""
+
+    each: tuple[Target, ...]
+
+    @classmethod
+    def of_classes(cls, classes: Sequence[str], *, name: str = "label") -> "Targets":
+        """The one target of a plain classification."""
+        return cls((Target(name, tuple(classes)),))
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self.each)
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    @cached_property
+    def width(self) -> int:
+        """W."""
+        return sum(target.width for target in self.each)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether there is one target, of classes: what most of the literature is about."""
+        return len(self.each) == 1 and self.each[0].classes is not None
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of each column of the outputs."""
+        if self.is_classification:
+            return list(self.each[0].classes or ())
+        return [name for target in self.each for name in _column_names(target)]
+
+    @cached_property
+    def _slices(self) -> tuple[slice, ...]:
+        ends = [sum(target.width for target in self.each[: index + 1]) for index in range(len(self.each))]
+        return tuple(slice(end - target.width, end) for end, target in zip(ends, self.each, strict=True))
+
+    def split(self, outputs: Tensor) -> list[Tensor]:
+        """Outputs (…, W) as one view for each target, (…, its width)."""
+        return [outputs[..., part] for part in self._slices]
+
+    def labels_of(self, labels: Tensor, index: int) -> Tensor:
+        """One target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
+        if labels.dim() == 1:
+            return labels
+        column = labels[:, index]
+        return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0).to(torch.int64)
+
+
+def _column_names(target: Target) -> list[str]:
+    return [target.name] if target.classes is None else [f"{target.name}: {name}" for name in target.classes]
+
+
+def label_loss(targets: Targets, outputs: Tensor, labels: Tensor) -> Tensor:
+    """The task's own loss, what a network learns from when it has no teacher: the sum of :func:`target_losses`."""
+    if targets.is_classification:
+        return functional.cross_entropy(outputs, labels)
+    return target_losses(targets, outputs, labels).sum()
+
+
+def target_losses(targets: Targets, outputs: Tensor, labels: Tensor) -> Tensor:
+    """(M,): each target's mean over the samples that have a label for it, 0 where none has.
+
+    Cross-entropy for classes; for a number the squared error in units of the number's variance, so that the scale of its column
+    says nothing about its weight.
+    """
+    losses = []
+    for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
+        wanted = targets.labels_of(labels, index)
+        if target.classes is None:
+            known = ~wanted.isnan()
+            errors = (part[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance
+        else:
+            known = wanted >= 0
+            errors = functional.cross_entropy(part, wanted.clamp(min=0), reduction="none")
+        losses.append((errors * known).sum() / known.sum().clamp(min=1))
+    return torch.stack(losses)
+
+
+def variance_of(values: Tensor) -> float:
+    """Variance of the numbers (N,) that are not NaN; 1 where they are all the same, so that it can be divided by."""
+    known = values[~values.isnan()].to(torch.float64)
+    variance = float(known.var(correction=0)) if len(known) else 0.0
+    return variance if variance > 0 and math.isfinite(variance) else 1.0
