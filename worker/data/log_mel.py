@@ -1,0 +1,128 @@
+"""Log-mel spectrograms as ``ASTFeatureExtractor`` makes them, computed on the device.
+
+Kaldi's recipe: windows of 25 ms every 10 ms that lie wholly inside the clip; each without its mean, with pre-emphasis, a Hann
+window, 512 bins; the power summed by triangles on the mel scale; its natural logarithm. B batch, T samples of time, F frames,
+M mel bands.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
+
+from worker.data.errors import UnusableData
+from worker.data.waveform import clip_lengths
+
+RATE = 16_000
+"""Samples a second. The extractor's window is 400 samples at any rate, or 25 ms at any rate where torchaudio is installed: only
+here is that the same."""
+WINDOW, HOP = 400, 160
+"""Samples: 25 and 10 ms."""
+_FFT = 512
+_PREEMPHASIS = 0.97
+_LOWEST_HZ = 20
+_FLOOR = 1.192092955078125e-07
+_SAMPLES_AT_ONCE = 2**22
+"""The frames of a batch take ten times the waveforms' memory while they are made."""
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """``(log_mel - mean) / (2 * std)``, cut at ``num_frames`` or padded there with a log_mel of 0."""
+
+    num_mels: int
+    num_frames: int
+    mean: float
+    std: float
+
+    @property
+    def num_samples(self) -> int:
+        """How much of a waveform it reads."""
+        return WINDOW + HOP * (self.num_frames - 1)
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Waveforms (B, T) at :data:`RATE` to float32 (B, F, M), on the same device."""
+        return torch.cat([self._normalised(part) for part in _parts(waveforms[:, : self.num_samples])])
+
+    def _normalised(self, waveforms: Tensor) -> Tensor:
+        inside = _log_mel(waveforms, self.num_mels)
+        features = inside.new_zeros(len(waveforms), self.num_frames, self.num_mels)
+        features[:, : inside.shape[1]] = torch.where(_is_inside(waveforms), inside, 0.0)
+        return (features - self.mean) / (2 * self.std)
+
+
+def measure_log_mel(waveforms: Tensor, *, num_mels: int) -> LogMel:
+    """The map that gives the frames inside the clips of waveforms (N, T) mean 0 and standard deviation 1/2, over all mel bands.
+
+    Raises:
+        UnusableData: no clip is as long as one window.
+    """
+    num_frames, count, mean, squares = _most_frames(waveforms.shape[1]), 0, 0.0, 0.0
+    for part in _parts(waveforms):
+        values = _log_mel(part, num_mels)[_is_inside(part).squeeze(2)].to(torch.float64)
+        if values.numel() == 0:
+            continue
+        # The parts' means and squares around them, joined (Chan, Golub & LeVeque 1979).
+        part_mean = values.mean().item()
+        delta, total = part_mean - mean, count + values.numel()
+        squares += (values - part_mean).square().sum().item() + delta**2 * count * values.numel() / total
+        mean += delta * values.numel() / total
+        count = total
+    if count == 0:
+        raise UnusableData(f"no clip of the training split is {WINDOW} samples long, 25 ms at {RATE} Hz; use longer clips")
+    return LogMel(num_mels=num_mels, num_frames=num_frames, mean=mean, std=(squares / count) ** 0.5 or 1.0)
+
+
+def _parts(waveforms: Tensor) -> Iterator[Tensor]:
+    yield from torch.split(waveforms, max(1, _SAMPLES_AT_ONCE // max(1, waveforms.shape[1])))
+
+
+def _most_frames(num_samples: int) -> int:
+    return max(0, (num_samples - WINDOW) // HOP + 1)
+
+
+def _is_inside(waveforms: Tensor) -> Tensor:
+    """Which frames of waveforms (B, T) lie wholly inside their clips, (B, F, 1)."""
+    ends = torch.arange(_most_frames(waveforms.shape[1]), device=waveforms.device) * HOP + WINDOW
+    return (ends <= clip_lengths(waveforms).unsqueeze(1)).unsqueeze(2)
+
+
+def _log_mel(waveforms: Tensor, num_mels: int) -> Tensor:
+    """Every frame of waveforms (B, T), (B, F, M), those that reach into the padding too."""
+    if waveforms.shape[1] < WINDOW:
+        return waveforms.new_zeros(len(waveforms), 0, num_mels, dtype=torch.float32)
+    window, filters = _tables(num_mels, waveforms.device)
+    # In half precision the weak bands would drown in the rounding of the strong ones.
+    with torch.autocast(waveforms.device.type, enabled=False):
+        frames = waveforms.to(torch.float32).unfold(1, WINDOW, HOP)
+        frames = frames - frames.mean(dim=2, keepdim=True)
+        # A frame's first sample has no other before it in the frame; Kaldi takes it for its own.
+        before = torch.cat([frames[:, :, :1], frames[:, :, :-1]], dim=2)
+        spectrum = torch.fft.rfft((frames - _PREEMPHASIS * before) * window, n=_FFT)
+        power = torch.view_as_real(spectrum).square().sum(dim=3)
+        return (power @ filters).clamp(min=_FLOOR).log()
+
+
+@lru_cache(maxsize=16)
+def _tables(num_mels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The window (400,) and the mel triangles (257, M)."""
+    # Kept on the device: a copy from the host at every step would stall a GPU.
+    window = torch.hann_window(WINDOW, periodic=False, dtype=torch.float64)
+    with warnings.catch_warnings():
+        # Of the extractor's own 128 bands the lowest ones lie between two bins, and one has none: it is the floor, always.
+        warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+        filters = mel_filter_bank(
+            num_frequency_bins=_FFT // 2 + 1,
+            num_mel_filters=num_mels,
+            min_frequency=_LOWEST_HZ,
+            max_frequency=RATE // 2,
+            sampling_rate=RATE,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+    return window.to(device, torch.float32), torch.from_numpy(filters).to(device, torch.float32)

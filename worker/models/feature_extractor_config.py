@@ -1,0 +1,92 @@
+"""``preprocessor_config.json`` of a network that listens: how a folder says what its network expects of a waveform.
+
+The file is one that ``AutoFeatureExtractor.from_pretrained`` loads, with or without torchaudio, and that gives the features that
+:class:`LogMel` and :class:`RawWaveform` give.
+"""
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor
+
+from worker.data.log_mel import RATE, LogMel
+from worker.data.waveform import RawWaveform
+from worker.models.errors import UnreadableNetwork
+
+FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
+
+
+def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWaveform) -> None:
+    """Writes the file."""
+    document: dict[str, Any]
+    match preprocessing:
+        case LogMel():
+            document = {
+                "feature_extractor_type": "ASTFeatureExtractor",
+                "sampling_rate": RATE,
+                "num_mel_bins": preprocessing.num_mels,
+                "max_length": preprocessing.num_frames,
+                "do_normalize": True,
+                "mean": preprocessing.mean,
+                "std": preprocessing.std,
+                "return_attention_mask": False,
+            }
+        case RawWaveform():
+            document = {
+                "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+                "sampling_rate": preprocessing.rate,
+                "do_normalize": preprocessing.normalise,
+                # Without it clips that are padded together are normalised with their padding, which changes their loudness.
+                "return_attention_mask": True,
+            }
+    document |= {"feature_size": 1, "padding_value": 0.0, "padding_side": "right"}
+    (folder / FEATURE_EXTRACTOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def read_feature_extractor_config(folder: Path) -> LogMel | RawWaveform:
+    """Reads the file of a folder from here or from anywhere, with its class's own defaults.
+
+    Raises:
+        UnreadableNetwork: it is missing or broken, or of an extractor that makes other features.
+    """
+    if not (folder / FEATURE_EXTRACTOR_FILE).is_file():
+        raise UnreadableNetwork(
+            f"{FEATURE_EXTRACTOR_FILE} is missing: save the feature extractor beside the network, with save_pretrained(folder)"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+            extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return _preprocessing(extractor)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, MemoryError) as error:
+        raise UnreadableNetwork(f"{FEATURE_EXTRACTOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _preprocessing(extractor: Any) -> LogMel | RawWaveform:
+    rate = _positive(extractor, "sampling_rate")
+    # Classes that derive from one of these make features of their own.
+    if type(extractor) is ASTFeatureExtractor:
+        if rate != RATE:
+            raise ValueError(f"sampling_rate is {rate}; log-mel features are made at {RATE} alone")
+        # The extractor divides by twice the std.
+        mean, std = (float(extractor.mean), float(extractor.std)) if extractor.do_normalize else (0.0, 0.5)
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            raise ValueError(f"mean and std are {mean} and {std}; they must be finite, and std above 0")
+        num_mels, num_frames = _positive(extractor, "num_mel_bins"), _positive(extractor, "max_length")
+        return LogMel(num_mels=num_mels, num_frames=num_frames, mean=mean, std=std)
+    if type(extractor) is Wav2Vec2FeatureExtractor:
+        return RawWaveform(rate=rate, normalise=bool(extractor.do_normalize))
+    raise UnreadableNetwork(
+        f"{FEATURE_EXTRACTOR_FILE} is of {type(extractor).__name__}; networks are run behind ASTFeatureExtractor, log-mel "
+        "spectrograms, and Wav2Vec2FeatureExtractor, the waveform itself"
+    )
+
+
+def _positive(extractor: Any, name: str) -> int:
+    number = getattr(extractor, name)
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"{name} is {number!r}; it must be a number above 0")
+    return number
