@@ -69,8 +69,8 @@ def resample(samples: NDArray[np.float32], rate: int, target_rate: int) -> NDArr
     # scipy.signal takes most of a second to import, which jobs on other data need not wait for.
     from scipy.signal import resample_poly
 
-    # Of rates without a common divisor the filter would have millions of taps. So limited, a ratio is off by less than one in a
-    # hundred thousand.
+    # Of rates without a common divisor the filter would have millions of taps. So limited, a ratio is off by less than one in ten
+    # thousand.
     low, high = sorted((rate, target_rate))
     ratio = Fraction(low, high).limit_denominator(_LARGEST_FACTOR)
     up, down = (ratio.numerator, ratio.denominator) if target_rate < rate else (ratio.denominator, ratio.numerator)
