@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -10,11 +11,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.database import Database
-from service.errors import Conflict, InvalidFile, NotFound
+from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
 from service.lifecycle import FINAL
-from service.spec.data import DatasetInfo
+from service.spec.data import DatasetInfo, Task
 from service.store import Store
 from service.tables import Dataset, Job, User
 
@@ -33,13 +34,25 @@ class NewDataset:
     sha256: str
     size: int
     name: str
-    task: str
+    task: Task
     input_column: str = ""
+    """Empty: that of the task."""
     target_column: str = ""
+    """One, or several with commas between; empty: those of the task."""
+
+    @property
+    def columns(self) -> "_Columns":
+        targets = self.target_column.split(",") if self.target_column else None
+        return {"input_column": self.input_column or None, "target_columns": targets}
+
+
+class _Columns(TypedDict):
+    input_column: str | None
+    target_columns: list[str] | None
 
 
 def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) -> tuple[Dataset, bool]:
-    """Checks and stores a dataset; True beside it when it is new, False when these bytes and columns are there already.
+    """Checks and stores a dataset; True beside it when it is new, False when these bytes, task and columns are there already.
 
     Raises:
         InvalidFile: it cannot be trained on.
@@ -48,21 +61,8 @@ def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) 
         known = _same(session, new)
     if known is not None:
         return known, False
-    info = inspect_dataset(
-        new.path,
-        filename=new.filename,
-        input_column=new.input_column or None,
-        target_column=new.target_column or None,
-    )
-    if info.task != new.task:
-        raise InvalidFile(f"{new.filename!r} holds data for {info.task}, not for {new.task}", param="/task")
-    samples = first_samples(
-        new.path,
-        filename=new.filename,
-        input_column=new.input_column or None,
-        target_column=new.target_column or None,
-        num_rows=NUM_SAMPLES,
-    )
+    info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns)
+    samples = first_samples(new.path, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES)
     summary = new.path.with_name(_SAMPLES)
     summary.write_bytes(_SAMPLE_LIST.dump_json(samples))
     return _store(database, store, new, info, summary, owner_id=owner_id)
@@ -147,6 +147,7 @@ def _same(session: Session, new: NewDataset) -> Dataset | None:
     return session.scalar(
         select(Dataset).where(
             Dataset.sha256 == new.sha256,
+            Dataset.task == new.task,
             Dataset.input_column == new.input_column,
             Dataset.target_column == new.target_column,
         )

@@ -22,7 +22,7 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, DatasetSpec, Task
+from service.spec.data import DatasetInfo, Task
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.tables import Dataset, Job, Model
@@ -37,7 +37,7 @@ class _Named:
     datasets: dict[str, DatasetInfo] = field(default_factory=dict)
     """By source."""
     teacher: TeacherInfo | None = None
-    teacher_dataset: DatasetSpec | None = None
+    teacher_spec: JobSpec | None = None
     """Of a teacher that is still to be trained: its classes and shape are those of its dataset."""
     faults: list[Fault] = field(default_factory=list)
 
@@ -85,10 +85,10 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
     with database.transaction() as session:
         named = _look_up(session, spec)
     faults = named.faults
-    dataset = _dataset_info(spec.dataset, named, settings, pointer=_DATASET, faults=faults)
-    if named.teacher_dataset is not None:
-        info = _dataset_info(named.teacher_dataset, named, settings, pointer=_TEACHER, faults=faults)
-        shape = None if info is None else image_shape(info, named.teacher_dataset.input)
+    dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
+    if named.teacher_spec is not None:
+        info = _dataset_info(named.teacher_spec, named, settings, pointer=_TEACHER, faults=faults)
+        shape = None if info is None else image_shape(info, named.teacher_spec.dataset.input)
         if info is not None and shape is not None:
             named.teacher = TeacherInfo(task=info.task, classes=info.classes, input_shape=shape)
     if dataset is not None:
@@ -129,8 +129,8 @@ def _look_up_teacher_job(session: Session, job_id: str, named: _Named) -> None:
         what = "does not exist" if job is None else "left no student"
         named.faults.append(Fault(pointer=_TEACHER, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
         return
-    named.teacher_dataset = JobSpec.model_validate(job.spec).dataset
-    _look_up_dataset(session, named.teacher_dataset.source, named)
+    named.teacher_spec = JobSpec.model_validate(job.spec)
+    _look_up_dataset(session, named.teacher_spec.dataset.source, named)
 
 
 def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
@@ -141,9 +141,8 @@ def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
             named.datasets[source] = DatasetInfo.model_validate(row.info)
 
 
-def _dataset_info(
-    dataset: DatasetSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[Fault]
-) -> DatasetInfo | None:
+def _dataset_info(spec: JobSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[Fault]) -> DatasetInfo | None:
+    dataset = spec.dataset
     kind, name = split_source(dataset.source)
     try:
         match kind:
@@ -153,7 +152,9 @@ def _dataset_info(
                 message = f"{name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}"
             case "file":
                 path = allowed_file(name, settings.file_roots)
-                return inspect_dataset(path, filename=path.name, input_column=dataset.input, target_column=dataset.targets[0])
+                return inspect_dataset(
+                    path, filename=path.name, task=spec.task, input_column=dataset.input, target_columns=dataset.targets
+                )
             case _ if dataset.source in named.datasets:
                 return named.datasets[dataset.source]
             case _:

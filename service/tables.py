@@ -84,7 +84,8 @@ class Dataset(Table):
     """An uploaded dataset; its bytes are in the store, whole, before this row exists."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("sha256", "input_column", "target_column"),)
+    # What an index holds is short, and the names of many columns are not.
+    __table_args__ = (Index("uq_datasets_content", "sha256", "task", "input_column", text("md5(target_column)"), unique=True),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
@@ -96,7 +97,9 @@ class Dataset(Table):
     sha256: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
     input_column: Mapped[str] = mapped_column(server_default="")
+    """Empty: that of the task."""
     target_column: Mapped[str] = mapped_column(server_default="")
+    """One, or several with commas between; empty: those of the task."""
     info: Mapped[dict[str, Any]]
     """A ``service.spec.data.DatasetInfo``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -4,6 +4,19 @@ Both walk the same chunks through the same checks, so that a file which was acce
 unpickled. Every file that cannot be used raises :class:`service.errors.InvalidFile`, whose text names the place and the remedy.
 """
 
-from service.formats.table import ImageArrays, Sample, SplitArrays, first_samples, inspect_dataset, read_images
+from service.formats.chunk import Inputs, Waveform
+from service.formats.sample import Sample, first_samples
+from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset
+from service.formats.target import TargetArray
 
-__all__ = ["ImageArrays", "Sample", "SplitArrays", "first_samples", "inspect_dataset", "read_images"]
+__all__ = [
+    "DataArrays",
+    "Inputs",
+    "Sample",
+    "SplitArrays",
+    "TargetArray",
+    "Waveform",
+    "first_samples",
+    "inspect_dataset",
+    "read_dataset",
+]

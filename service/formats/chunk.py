@@ -1,20 +1,43 @@
-"""What every reader yields: some rows of one split, small enough to hold."""
+"""What every reader yields, some rows of one split, small enough to hold; and what it is asked for."""
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.image import ImageShape
-from service.spec.data import Column
+from service.spec.data import INPUT_KINDS, Column, InputKind, Task
 
 CHUNK_BYTES = 8 * 2**20
 """About how much of a file is held at once."""
+SPLIT_COLUMN = "split"
+"""In a file of rows, the column of text that says which split each row is in."""
+MAX_SPLITS = 16
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_Values = TypeVar("_Values")
+
+TargetKind = Literal["label", "number", "text"]
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """A piece of sound. T samples."""
+
+    samples: NDArray[np.float32]
+    """(T,), one channel, from -1 to 1."""
+    rate: int
+    """Samples a second."""
+
+
+Inputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
+"""Images (N, C, H, W), uint8 or float32; N texts; or N waveforms."""
+TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None]
+"""(N,). Class indices, -1 where there is none; numbers, NaN where there is none; or class names and answers, with None."""
 
 
 @dataclass(frozen=True)
@@ -23,29 +46,119 @@ class Chunk:
 
     split: str
     rows: NDArray[np.int64]
-    """Their numbers in the file, from 0, for messages."""
-    images: NDArray[np.generic]
-    """(N, C, H, W), uint8 or float32."""
-    labels: NDArray[np.int64] | Sequence[str]
-    """(N,)."""
+    """Their numbers in the file, from 0."""
+    inputs: Inputs
+    targets: dict[str, TargetValues]
+    """By column, each (N,)."""
+    lines: NDArray[np.int64] | None = None
+    """In a file of text, the lines on which they begin, from 1."""
+
+    def place(self, column: str, index: int) -> str:
+        """Where a value stands, for messages."""
+        line = "" if self.lines is None else f" (line {self.lines[index]})"
+        return f"column {column!r} of split {self.split!r}, row {self.rows[index]}{line}"
 
 
-class ImageTable(Protocol):
-    """An open dataset file whose layout was checked; its samples are checked as they are read."""
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read of a file."""
 
-    class_names: list[str] | None
-    label_column: str
+    task: Task
+    input_column: str
+    target_columns: tuple[str, ...]
+    max_unpacked_bytes: int
+    """Most that the file may become in memory."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.input_column, *self.target_columns)
+
+    @property
+    def input_kind(self) -> InputKind:
+        return INPUT_KINDS[self.task]
+
+    @property
+    def may_miss_targets(self) -> bool:
+        """Among several targets a row need not have each; without its only one it teaches nothing."""
+        return len(self.target_columns) > 1
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the targets are texts."""
+        return self.task == "causal-lm"
+
+
+class DataTable(Protocol):
+    """An open dataset file whose layout was checked; its values are checked as they are read."""
+
     splits: dict[str, int]
     """Rows by split."""
+    targets: dict[str, TargetKind]
+    """What each wanted target is, in their order."""
+    class_names: dict[str, list[str]]
+    """The classes' names where the file says them beside class indices, by target."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Every row, split by split or in the file's order."""
 
-    def image_shape(self) -> ImageShape:
-        """The shape of every image; known at the latest when all chunks were read."""
-
     def columns(self) -> dict[str, Column]:
-        """What to tell of the columns; known at the latest when all chunks were read."""
+        """What to tell of the columns before their values were counted."""
+
+
+class Reader(Protocol):
+    """Opens a file."""
+
+    def __call__(self, path: Path, wanted: Wanted) -> AbstractContextManager[DataTable]: ...
+
+
+def divide(
+    splits: Sequence[str] | None,
+    *,
+    rows: NDArray[np.int64],
+    inputs: Inputs,
+    targets: dict[str, TargetValues],
+    lines: NDArray[np.int64] | None = None,
+) -> Iterator[Chunk]:
+    """Rows of several splits as one chunk for each; without ``splits`` all are of ``train``."""
+    names = [] if splits is None else list(dict.fromkeys(splits))
+    if splits is None or len(names) == 1:
+        yield Chunk(split="train" if splits is None else names[0], rows=rows, inputs=inputs, targets=targets, lines=lines)
+        return
+    of_row = np.array(splits)
+    for name in names:
+        chosen = np.flatnonzero(of_row == name)
+        yield Chunk(
+            split=name,
+            rows=rows[chosen],
+            inputs=take(inputs, chosen),
+            targets={column: take(values, chosen) for column, values in targets.items()},
+            lines=None if lines is None else lines[chosen],
+        )
+
+
+def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
+    """Those rows of an array or a list."""
+    if isinstance(values, np.ndarray):
+        return cast(_Values, values[rows])
+    return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
+
+
+def check_columns(wanted: Wanted, names: Sequence[str], *, hint: str = "") -> None:
+    """That a file of rows has the columns that are wanted, each once.
+
+    Raises:
+        InvalidFile: it has not; ``hint`` says what else to look at.
+    """
+    there = f"its columns are {', '.join(repr(name)[:200] for name in names[:50]) or 'none'}{hint}"
+    if len(set(names)) != len(names):
+        raise InvalidFile(f"two columns have one name; {there}")
+    for role, name in (("input", wanted.input_column), *(("target", name) for name in wanted.target_columns)):
+        if name not in names:
+            raise InvalidFile(f"the file has no {role} column {name!r}; {there}")
+    for name in names:
+        # The description is stored, and no database stores these.
+        if "\0" in name or not is_unicode(name):
+            raise InvalidFile(f"the name of column {name[:80]!r} holds a NUL or half a surrogate pair; rename it")
 
 
 def check_split_name(name: str) -> str:
@@ -57,3 +170,20 @@ def check_split_name(name: str) -> str:
     if not _SPLIT_NAME.fullmatch(name):
         raise InvalidFile(f"{name!r:.80} is no name of a split: letters, digits, '_', '.' and '-', 64 at most")
     return name
+
+
+def check_num_splits(num_splits: int) -> None:
+    """Raises InvalidFile when a column names more splits than one can mean."""
+    if num_splits > MAX_SPLITS:
+        raise InvalidFile(
+            f"column {SPLIT_COLUMN!r} names more than {MAX_SPLITS} splits: it says for each row train, validation or test"
+        )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON's escapes may leave half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,62 +1,94 @@
 """Labels of one column over all splits: from what is written in the file to class indices.
 
 A column of integers counts from 0 without a gap; a column of strings names its classes, in alphabetical order; a column of
-integers with names (HuggingFace's ClassLabel) has both.
+integers with names (HuggingFace's ClassLabel) has both. A label that is missing is the index -1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
+from service.formats.chunk import Chunk, is_unicode
+from service.formats.target import Settled, TargetTally
 
 MAX_CLASSES = 100_000
+MAX_CLASS_NAME_CHARACTERS = 1000
+
+
+def class_indices(
+    values: NDArray[np.generic], *, is_missing: NDArray[np.bool_] | None = None, place: Callable[[int], str]
+) -> NDArray[np.int64]:
+    """Integers (N,) of any width as class indices, -1 where ``is_missing``; ``place`` says where the one of an index stands.
+
+    Raises:
+        InvalidFile: one is negative or beyond 64 bits.
+    """
+    indices = values.astype(np.int64)
+    beyond = indices.astype(values.dtype) != values
+    if values.dtype.kind == "u":
+        beyond |= indices < 0
+    negative = indices < 0
+    if is_missing is not None:
+        beyond, negative = beyond & ~is_missing, negative & ~is_missing
+        indices[is_missing] = -1
+    if beyond.any():
+        raise InvalidFile(f"{place(int(np.argmax(beyond)))}: the label is beyond 64 bits; {HOW_TO_NUMBER}")
+    if negative.any():
+        index = int(np.argmax(negative))
+        raise InvalidFile(
+            f"{place(index)}: label {values[index]}; labels are class indices, 0 and above. Drop rows without a label; "
+            f"{HOW_TO_REGRESS}"
+        )
+    return indices
+
+
+HOW_TO_NUMBER = "number the classes from 0, for instance with numpy.unique(label, return_inverse=True)"
+HOW_TO_REGRESS = "numbers that are no classes are written as floats (2.0)"
 
 
 @dataclass
-class LabelTally:
+class LabelTally(TargetTally):
     """Counts the labels of each split as they come, and says at the end which classes there are."""
 
-    column: str
     names: list[str] | None = None
     """The classes' names where the file says them beside integer labels."""
     _counts: dict[str, dict[int, int]] = field(default_factory=dict)
     _strings: dict[str, int] = field(default_factory=dict)
 
-    def add(
-        self, labels: NDArray[np.int64] | Sequence[str], *, split: str, rows: Sequence[int] | NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Takes the labels of some rows (their numbers in the file, for messages); answers with provisional codes (N,)."""
+    def __post_init__(self) -> None:
+        for name in self.names or ():
+            _check_class_name(name, place=f"column {self.column!r}")
+
+    def empty(self, num_rows: int) -> NDArray[np.int64]:
+        return np.empty(num_rows, dtype=np.int64)
+
+    def add(self, chunk: Chunk) -> NDArray[np.int64]:
+        labels = chunk.targets[self.column]
         if isinstance(labels, np.ndarray):
-            codes = labels
-            wrong = codes < 0 if self.names is None else (codes < 0) | (codes >= len(self.names))
-            if wrong.any():
-                at = int(np.argmax(wrong))
-                known = "" if self.names is None else f" and below {len(self.names)}, the number of class names"
-                raise InvalidFile(
-                    f"{self._place(split)}, row {rows[at]}: label {codes[at]}; labels are class indices, 0 and above{known}. "
-                    "Drop rows without a label"
-                )
+            codes = cast(NDArray[np.int64], labels)
+            is_missing = codes < 0
+            self._refuse_unnamed(codes, chunk)
         else:
-            codes = np.fromiter((self._code(label) for label in labels), dtype=np.int64, count=len(labels))
-        counts = self._counts.setdefault(split, {})
-        for code, count in zip(*(part.tolist() for part in np.unique(codes, return_counts=True)), strict=True):
+            is_missing = np.fromiter((label is None for label in labels), dtype=np.bool_, count=len(labels))
+            codes = np.fromiter(self._codes(labels, chunk), dtype=np.int64, count=len(labels))
+        self._count(chunk, is_missing)
+        counts = self._counts.setdefault(chunk.split, {})
+        for code, count in zip(*(part.tolist() for part in np.unique(codes[~is_missing], return_counts=True)), strict=True):
             counts[code] = counts.get(code, 0) + count
         if len(counts) > MAX_CLASSES:
             raise InvalidFile(
-                f"{self._place(split)} has more than {MAX_CLASSES:,} different labels: that is no column of classes"
+                f"{self._place(chunk.split)} has more than {MAX_CLASSES:,} different labels: that is no column of classes; "
+                f"{HOW_TO_REGRESS}"
             )
         return codes
 
-    def settle(self) -> "Classes":
-        """The classes, once every row was added.
-
-        Raises:
-            InvalidFile: fewer than two classes, a gap in the indices, or a label that the training split does not know.
-        """
-        reference = "train" if "train" in self._counts else next(iter(self._counts))
+    def settle(self) -> Settled:
+        self._refuse_none()
+        reference = self.reference
         seen = self._counts[reference].keys()
         if self.names is None:
             self._refuse_unknown(reference)
@@ -72,11 +104,27 @@ class LabelTally:
         for split, by_code in self._counts.items():
             for code, count in by_code.items():
                 counts[split][order[code]] = count
-        codes = np.fromiter((order[code] for code in range(len(order))), dtype=np.int64, count=len(order))
-        return Classes(names=names, counts=counts, index_of_code=codes)
+        codes = np.fromiter((*(order[code] for code in range(len(order))), -1), dtype=np.int64, count=len(order) + 1)
+        return Settled(num_missing=self.num_missing, classes=names, counts=counts, index_of_code=codes)
 
-    def _code(self, label: str) -> int:
-        return self._strings.setdefault(label, len(self._strings))
+    def _codes(self, labels: Sequence[str | None], chunk: Chunk) -> Iterable[int]:
+        for index, label in enumerate(labels):
+            if label is None:
+                yield -1
+                continue
+            if (code := self._strings.get(label)) is None:
+                _check_class_name(label, place=chunk.place(self.column, index))
+                code = self._strings[label] = len(self._strings)
+            yield code
+
+    def _refuse_unnamed(self, codes: NDArray[np.int64], chunk: Chunk) -> None:
+        if self.names is None or not (wrong := codes >= len(self.names)).any():
+            return
+        index = int(np.argmax(wrong))
+        raise InvalidFile(
+            f"{chunk.place(self.column, index)}: label {codes[index]}; labels are class indices, 0 and above and below "
+            f"{len(self.names)}, the number of class names. Name that class too, or drop the row"
+        )
 
     def _refuse_unknown(self, reference: str) -> None:
         for split, counts in self._counts.items():
@@ -92,24 +140,23 @@ class LabelTally:
             return len(seen)
         raise InvalidFile(
             f"{self._place(reference)}: class indices run from 0 without a gap, but none is {missing} and one is {max(seen)}; "
-            "number the classes anew, for instance with numpy.unique(label, return_inverse=True)"
+            f"{HOW_TO_NUMBER}; {HOW_TO_REGRESS}"
         )
 
     def _shown(self, codes: Iterable[int]) -> str:
         names = list(self._strings)
-        shown = sorted(repr(names[code]) if names else str(code) for code in codes)
+        shown = sorted(repr(names[code])[:100] if names else str(code) for code in codes)
         return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
 
     def _place(self, split: str) -> str:
         return f"column {self.column!r} of split {split!r}"
 
 
-@dataclass(frozen=True)
-class Classes:
-    """What a column's labels mean."""
-
-    names: list[str]
-    counts: dict[str, list[int]]
-    """Samples of each class, by split."""
-    index_of_code: NDArray[np.int64]
-    """From :meth:`LabelTally.add`'s codes to class indices."""
+def _check_class_name(name: str, *, place: str) -> None:
+    if len(name) > MAX_CLASS_NAME_CHARACTERS:
+        raise InvalidFile(
+            f"{place}: the name of a class has {len(name):,} characters; at most {MAX_CLASS_NAME_CHARACTERS:,} may be. Give the "
+            "classes short names"
+        )
+    if "\0" in name or not is_unicode(name):
+        raise InvalidFile(f"{place}: class {name!r:.80} holds a NUL or half a surrogate pair; rename it")

@@ -1,5 +1,8 @@
 """npz: a zip of ``.npy`` arrays, ``image`` and ``label`` or ``<split>_image`` and ``<split>_label``, read in bounded chunks.
 
+A target of integers is a label, one of floats a number. An array of integers cannot say that one is missing: among several
+targets -1 does.
+
 Invariant: no array is ever held whole, nothing is unpickled, and no more bytes are unpacked than the file's directory declares,
 which is checked against the limit first.
 """
@@ -20,8 +23,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.chunk import CHUNK_BYTES, Chunk, check_split_name
+from service.formats.chunk import CHUNK_BYTES, Chunk, TargetKind, TargetValues, Wanted, check_split_name
 from service.formats.image import ImageShape, check_values, image_shape
+from service.formats.label import HOW_TO_REGRESS, class_indices
 from service.spec.data import Column
 
 # What the standard library and NumPy raise on a broken archive or header; a UserWarning speaks of Python 2's headers.
@@ -63,23 +67,24 @@ class _Array:
 
 
 class NpzTable:
-    """An open npz file; see :class:`service.formats.chunk.ImageTable`."""
+    """An open npz file; see :class:`service.formats.chunk.DataTable`."""
 
-    class_names: list[str] | None = None
-
-    def __init__(self, path: Path, *, input_column: str, target_column: str, max_unpacked_bytes: int) -> None:
-        self.input_column, self.label_column = input_column, target_column
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.class_names: dict[str, list[str]] = {}
         with ExitStack() as stack:
             try:
                 self._zip = stack.enter_context(zipfile.ZipFile(path))
             except _BROKEN as error:
                 raise InvalidFile(f"the npz is broken or cut off: {error}; {_HOW_TO_SAVE}") from error
-            arrays = self._read_headers(max_unpacked_bytes)
-            self._images = _by_split(arrays, input_column)
-            self._labels = _by_split(arrays, target_column)
+            arrays = self._read_headers(wanted.max_unpacked_bytes)
+            by_column = _by_split(arrays, wanted.columns)
+            self._images = by_column.pop(wanted.input_column)
+            self._targets = by_column
             self._others = {name: array for name, array in arrays.items() if array not in self._taken()}
             self._check_pairs(arrays)
             self._shape = self._check_shapes()
+            self.targets = {column: _target_kind(by_split) for column, by_split in self._targets.items()}
             self._close = stack.pop_all()
         self.splits = {split: array.shape[0] for split, array in self._images.items()}
 
@@ -89,37 +94,44 @@ class NpzTable:
     def __exit__(self, *_: object) -> None:
         self._close.close()
 
-    def image_shape(self) -> ImageShape:
-        return self._shape
-
     def columns(self) -> dict[str, Column]:
         image = next(iter(self._images.values()))
         shape = [self._shape.height, self._shape.width, self._shape.channels]
+        dtypes = {"label": "int64", "number": "float64"}
         return {
-            self.input_column: Column(kind="image", dtype="uint8" if image.dtype == np.uint8 else "float32", shape=shape),
-            self.label_column: Column(kind="label", dtype="int64"),
+            self._wanted.input_column: Column(kind="image", dtype="uint8" if image.dtype == np.uint8 else "float32", shape=shape),
+            **{column: Column(kind=kind, dtype=dtypes[kind]) for column, kind in self.targets.items()},
             **{name: Column(kind="other", dtype=str(array.dtype)) for name, array in self._others.items()},
         }
 
     def chunks(self) -> Iterator[Chunk]:
         for split, image in self._images.items():
-            label = self._labels[split]
+            arrays = [image, *(by_split[split] for by_split in self._targets.values())]
             rows_at_once = max(1, CHUNK_BYTES // max(image.row_bytes, 1))
-            with self._open(image) as image_bytes, self._open(label) as label_bytes:
+            with ExitStack() as stack:
+                streams = [stack.enter_context(self._open(array)) for array in arrays]
                 for start in range(0, image.shape[0], rows_at_once):
                     count = min(rows_at_once, image.shape[0] - start)
-                    images = _read_rows(image_bytes, image, count)
-                    labels = _read_rows(label_bytes, label, count)
+                    images, *targets = (_read_rows(stream, array, count) for stream, array in zip(streams, arrays, strict=True))
                     yield Chunk(
                         split=split,
                         rows=np.arange(start, start + count, dtype=np.int64),
-                        images=self._shape.to_channels_first(check_values(images, place=image.place, first_row=start)),
-                        labels=_as_int64(labels, place=label.place, first_row=start),
+                        inputs=self._shape.to_channels_first(check_values(images, place=image.place, first_row=start)),
+                        targets={
+                            column: self._target_values(values, array=array, first_row=start)
+                            for column, values, array in zip(self._targets, targets, arrays[1:], strict=True)
+                        },
                     )
                 # Reading to the end also lets the archive check its sums.
-                for stream, array in ((image_bytes, image), (label_bytes, label)):
+                for stream, array in zip(streams, arrays, strict=True):
                     if _read(stream, array, 1):
                         raise InvalidFile(f"{array.place} holds more bytes than its shape {array.shape} says; {_HOW_TO_SAVE}")
+
+    def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
+        if values.dtype.kind == "f":
+            return values.astype(np.float64)
+        is_missing = values == -1 if self._wanted.may_miss_targets and values.dtype.kind == "i" else None
+        return class_indices(values, is_missing=is_missing, place=lambda index: f"{array.place}, row {first_row + index}")
 
     def _read_headers(self, max_unpacked_bytes: int) -> dict[str, _Array]:
         members = [member for member in self._zip.infolist() if member.filename.endswith(".npy")]
@@ -168,38 +180,23 @@ class NpzTable:
         return _Array(member=member.filename, shape=shape, dtype=dtype)
 
     def _taken(self) -> list[_Array]:
-        return [*self._images.values(), *self._labels.values()]
+        return [array for by_split in (self._images, *self._targets.values()) for array in by_split.values()]
 
     def _check_pairs(self, arrays: dict[str, _Array]) -> None:
         there = f"the file has {', '.join(repr(name) for name in list(arrays)[:20])}"
-        if not self._images:
-            raise InvalidFile(f"there is no array {self.input_column!r} (or '<split>_{self.input_column}'); {there}")
-        if not self._labels:
-            raise InvalidFile(f"there is no array {self.label_column!r} (or '<split>_{self.label_column}'); {there}")
-        for split in sorted(self._images.keys() ^ self._labels.keys()):
-            missing = self.input_column if split in self._labels else self.label_column
-            raise InvalidFile(f"split {split!r} has no array {missing!r}; {there}")
+        by_column = {self._wanted.input_column: self._images, **self._targets}
+        for column, by_split in by_column.items():
+            if not by_split:
+                raise InvalidFile(f"there is no array {column!r} (or '<split>_{column}'); {there}")
+        splits = list(dict.fromkeys(split for by_split in by_column.values() for split in by_split))
+        for column, by_split in by_column.items():
+            if missing := sorted(set(splits) - by_split.keys()):
+                raise InvalidFile(f"split {missing[0]!r} has no array {column!r}; {there}")
+        for image in self._images.values():
+            _check_images(image)
         for split, image in self._images.items():
-            label = self._labels[split]
-            if label.dtype.kind not in "iu":
-                raise InvalidFile(f"{label.place} is of {label.dtype}; labels are integers: save it with .astype('int64')")
-            if len(label.shape) != 1:
-                raise InvalidFile(
-                    f"{label.place} has shape {label.shape}, not (rows,): a label is one integer; save it with .reshape(-1)"
-                )
-            if image.dtype != np.uint8 and not (image.dtype.kind == "f" and image.dtype.itemsize <= 8):
-                raise InvalidFile(
-                    f"{image.place} is of {image.dtype}; pixels are uint8 or float16, float32, float64: use .astype('uint8')"
-                )
-            if len(image.shape) not in (3, 4):
-                raise InvalidFile(
-                    f"{image.place} has shape {image.shape}; it is (rows, height, width), (rows, height, width, channels) or "
-                    "(rows, channels, height, width)"
-                )
-            if image.shape[0] != label.shape[0]:
-                raise InvalidFile(
-                    f"{image.place} has {image.shape[0]} rows and {label.place} {label.shape[0]}; each image takes one label"
-                )
+            for by_split in self._targets.values():
+                _check_target(by_split[split], image)
             if image.shape[0] == 0:
                 raise InvalidFile(f"split {split!r} has no rows; leave it out or fill it")
 
@@ -223,19 +220,58 @@ class NpzTable:
         return stream
 
 
-def _by_split(arrays: dict[str, _Array], column: str) -> dict[str, _Array]:
-    found: dict[str, _Array] = {}
+def _by_split(arrays: dict[str, _Array], columns: tuple[str, ...]) -> dict[str, dict[str, _Array]]:
+    """The arrays of each wanted column, by split."""
+    found: dict[str, dict[str, _Array]] = {column: {} for column in columns}
+    # Of 'label' and 'top_label', the array 'train_top_label' belongs to the longer one.
+    longest_first = sorted(columns, key=len, reverse=True)
     for name, array in arrays.items():
-        if name == column:
-            split = "train"
-        elif name.endswith(f"_{column}"):
-            split = check_split_name(name.removesuffix(f"_{column}"))
-        else:
+        column = next((column for column in longest_first if name == column or name.endswith(f"_{column}")), None)
+        if column is None:
             continue
-        if split in found:
+        split = "train" if name == column else check_split_name(name.removesuffix(f"_{column}"))
+        if split in found[column]:
             raise InvalidFile(f"arrays {column!r} and 'train_{column}' are both the train split; keep one")
-        found[split] = array
+        found[column][split] = array
     return found
+
+
+def _check_images(image: _Array) -> None:
+    if image.dtype != np.uint8 and not (image.dtype.kind == "f" and image.dtype.itemsize <= 8):
+        raise InvalidFile(
+            f"{image.place} is of {image.dtype}; pixels are uint8 or float16, float32, float64: use .astype('uint8')"
+        )
+    if len(image.shape) not in (3, 4):
+        raise InvalidFile(
+            f"{image.place} has shape {image.shape}; it is (rows, height, width), (rows, height, width, channels) or "
+            "(rows, channels, height, width)"
+        )
+
+
+def _check_target(target: _Array, image: _Array) -> None:
+    if target.dtype.kind not in "iuf" or target.dtype.itemsize > 8:
+        raise InvalidFile(
+            f"{target.place} is of {target.dtype}; labels are integers: save it with .astype('int64'); {HOW_TO_REGRESS}"
+        )
+    if len(target.shape) != 1:
+        raise InvalidFile(
+            f"{target.place} has shape {target.shape}, not (rows,): a label is one integer; save it with .reshape(-1)"
+        )
+    if image.shape[0] != target.shape[0]:
+        raise InvalidFile(
+            f"{image.place} has {image.shape[0]} rows and {target.place} {target.shape[0]}; each image takes one label"
+        )
+
+
+def _target_kind(by_split: dict[str, _Array]) -> TargetKind:
+    first, *others = by_split.values()
+    for other in others:
+        if (other.dtype.kind == "f") != (first.dtype.kind == "f"):
+            raise InvalidFile(
+                f"{other.place} is of {other.dtype} and {first.place} of {first.dtype}: save integers (labels) in every split, "
+                "or floats (numbers)"
+            )
+    return "number" if first.dtype.kind == "f" else "label"
 
 
 def _read_rows(stream: IO[bytes], array: _Array, count: int) -> NDArray[np.generic]:
@@ -252,10 +288,3 @@ def _read(stream: IO[bytes], array: _Array, size: int) -> bytes:
         return stream.read(size)
     except _BROKEN as error:
         raise InvalidFile(f"{array.place} is broken: {str(error)[:200]}; {_HOW_TO_SAVE}") from error
-
-
-def _as_int64(labels: NDArray[np.generic], *, place: str, first_row: int) -> NDArray[np.int64]:
-    found = labels.astype(np.int64)
-    if (beyond := found.astype(labels.dtype) != labels).any() or (beyond := (labels.dtype.kind == "u") & (found < 0)).any():
-        raise InvalidFile(f"{place}, row {first_row + int(np.argmax(beyond))}: the label is beyond 64 bits")
-    return found

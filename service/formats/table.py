@@ -1,177 +1,245 @@
 """A dataset file as one table: which reader takes it, what it holds, and its arrays."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.chunk import Chunk, ImageTable
-from service.formats.label import Classes, LabelTally
+from service.formats.chunk import Chunk, DataTable, Inputs, Reader, Wanted
+from service.formats.csv import open_csv
+from service.formats.jsonl import open_jsonl
+from service.formats.label import LabelTally
 from service.formats.npz import NpzTable
 from service.formats.parquet import ParquetTable
-from service.spec.data import DatasetInfo
+from service.formats.target import NumberTally, Settled, TargetArray, TargetTally
+from service.formats.text import AnswerTally
+from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
 
-DEFAULT_INPUT_COLUMN = "image"
-DEFAULT_TARGET_COLUMN = "label"
 MAX_UNPACKED_BYTES = 256 * 2**30
 """Most bytes that a file may declare for its arrays, or take as decoded images: a zip of a few MB can declare petabytes."""
+
+Format = Literal["npz", "Parquet", "JSONL", "CSV"]
+READERS: dict[InputKind, dict[Format, Reader]] = {
+    "image": {"npz": NpzTable, "Parquet": ParquetTable},
+    "text": {"Parquet": ParquetTable, "JSONL": open_jsonl, "CSV": open_csv},
+    "audio": {},
+}
+"""What reads a file, by what its inputs are and by its format."""
+_HOW_TO_WRITE: dict[Format, str] = {
+    "npz": "numpy.savez_compressed",
+    "Parquet": "pyarrow.parquet.write_table",
+    "JSONL": "one JSON object a line",
+    "CSV": "a line of column names first",
+}
 
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """One split's samples. N samples, C channels, H height, W width."""
+    """One split's samples. N samples."""
 
-    images: NDArray[np.generic]
-    """(N, C, H, W), uint8 or float32."""
-    labels: NDArray[np.int64]
-    """(N,), class indices."""
+    inputs: Inputs
+    """N images, texts or waveforms."""
+    targets: dict[str, TargetArray]
+    """By column, each (N,): class indices with -1 for a missing one, numbers with NaN for a missing one, or answers."""
 
 
 @dataclass(frozen=True)
-class ImageArrays:
+class DataArrays:
     """A whole dataset file in memory."""
 
     splits: dict[str, SplitArrays]
-    classes: list[str]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row, for people to look at."""
-
-    split: str
-    """The split that it is in."""
-    row: int
-    """Its number in the file, from 0."""
-    label: str
-    """The name of its class."""
-    shape: tuple[int, int, int]
-    """(height, width, channels)."""
-    minimum: float
-    """The least of the image's values."""
-    mean: float
-    """Their mean."""
-    maximum: float
-    """The greatest of them."""
-
-
-def first_samples(
-    path: Path,
-    *,
-    filename: str,
-    input_column: str | None = None,
-    target_column: str | None = None,
-    num_rows: int,
-    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
-) -> list[Sample]:
-    """The first rows of a file that :func:`inspect_dataset` accepted; reads no more of it than those need."""
-    samples: list[Sample] = []
-    with _open(path, filename, input_column, target_column, max_unpacked_bytes) as table:
-        for chunk in table.chunks():
-            for row, image, label in zip(chunk.rows, chunk.images, chunk.labels, strict=True):
-                if len(samples) == num_rows:
-                    return samples
-                channels, height, width = image.shape
-                samples.append(
-                    Sample(
-                        split=chunk.split,
-                        row=int(row),
-                        label=str(label) if isinstance(label, str) or not table.class_names else table.class_names[int(label)],
-                        shape=(height, width, channels),
-                        minimum=float(image.min()),
-                        mean=float(image.mean()),
-                        maximum=float(image.max()),
-                    )
-                )
-    return samples
+    classes: dict[str, list[str] | None]
+    """By target; None where it is a number or a text."""
 
 
 def inspect_dataset(
     path: Path,
     *,
     filename: str,
+    task: Task,
     input_column: str | None = None,
-    target_column: str | None = None,
+    target_columns: Sequence[str] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
-    """Reads an npz or Parquet file through once, a few MB at a time, and tells what it holds.
+    """Reads a file through once, a few MB at a time, and tells what it holds.
 
-    ``filename`` is the user's name of it, for messages.
+    ``filename`` is the user's name of it, for messages and for its suffix. Columns that are not named are those that the task has
+    by default.
 
     Raises:
-        InvalidFile: it cannot be trained on; the text says which member, split or row, and what to change.
+        InvalidFile: it cannot be trained on; the text says which member, split, row or line, and what to change.
     """
-    with _open(path, filename, input_column, target_column, max_unpacked_bytes) as table:
-        tally = LabelTally(column=table.label_column, names=table.class_names)
+    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
+    with open_table(path, filename, wanted) as table:
+        tallies = _tallies(table, wanted)
         for chunk in table.chunks():
-            tally.add(chunk.labels, split=chunk.split, rows=chunk.rows)
-        classes = tally.settle()
+            for tally in tallies.values():
+                tally.add(chunk)
+        settled = {column: tally.settle() for column, tally in tallies.items()}
         columns = table.columns()
-        label = columns[table.label_column]
-        columns[table.label_column] = label.model_copy(update={"num_classes": len(classes.names)})
-        return DatasetInfo(
-            task="image-classification",
-            splits=table.splits,
-            columns=columns,
-            classes=classes.names,
-            class_counts=classes.counts,
-        )
+    for column, found in settled.items():
+        columns[column] = _described(columns[column], found)
+    first = settled[wanted.target_columns[0]] if settled else None
+    return DatasetInfo(
+        task=task,
+        splits=table.splits,
+        columns=columns,
+        classes=(first and first.classes) or [],
+        class_counts=(first and first.counts) or {},
+    )
 
 
-def read_images(
+def read_dataset(
     path: Path,
     *,
     filename: str | None = None,
+    task: Task,
     input_column: str | None = None,
-    target_column: str | None = None,
+    target_columns: Sequence[str] = (),
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
-) -> ImageArrays:
-    """All samples of the file, each array allocated once.
+) -> DataArrays:
+    """All samples of the file; images and targets in arrays that are each allocated once.
 
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
     """
-    with _open(path, filename or path.name, input_column, target_column, max_unpacked_bytes) as table:
-        tally = LabelTally(column=table.label_column, names=table.class_names)
-        arrays: dict[str, SplitArrays] = {}
-        filled = dict.fromkeys(table.splits, 0)
+    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
+    with open_table(path, filename or path.name, wanted) as table:
+        tallies = _tallies(table, wanted)
+        filled: dict[str, _Filling] = {}
         for chunk in table.chunks():
-            if chunk.split not in arrays:
-                arrays[chunk.split] = _allocate(chunk, num_rows=table.splits[chunk.split])
-            start = filled[chunk.split]
-            stop = filled[chunk.split] = start + len(chunk.rows)
-            arrays[chunk.split].images[start:stop] = chunk.images
-            arrays[chunk.split].labels[start:stop] = tally.add(chunk.labels, split=chunk.split, rows=chunk.rows)
-        classes: Classes = tally.settle()
-    for split in arrays.values():
-        split.labels[:] = classes.index_of_code[split.labels]
-    return ImageArrays(splits={name: arrays[name] for name in table.splits}, classes=classes.names)
-
-
-def _allocate(chunk: Chunk, *, num_rows: int) -> SplitArrays:
-    images = np.empty((num_rows, *chunk.images.shape[1:]), dtype=chunk.images.dtype)
-    return SplitArrays(images=images, labels=np.empty(num_rows, dtype=np.int64))
-
-
-def _open(
-    path: Path, filename: str, input_column: str | None, target_column: str | None, max_unpacked_bytes: int
-) -> "AbstractContextManager[ImageTable]":
-    with path.open("rb") as file:
-        start = file.read(4)
-    reader: type[NpzTable] | type[ParquetTable]
-    if start[:2] == b"PK":
-        reader = NpzTable
-    elif start == b"PAR1":
-        reader = ParquetTable
-    else:
-        what = "is empty" if not start else "is neither an npz nor a Parquet file (or its start is damaged)"
-        raise InvalidFile(f"{filename!r} {what}; write one with numpy.savez_compressed or pyarrow.parquet.write_table")
-    return reader(
-        path,
-        input_column=input_column or DEFAULT_INPUT_COLUMN,
-        target_column=target_column or DEFAULT_TARGET_COLUMN,
-        max_unpacked_bytes=max_unpacked_bytes,
+            if chunk.split not in filled:
+                filled[chunk.split] = _Filling.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
+            filled[chunk.split].add(chunk, tallies)
+        settled = {column: tally.settle() for column, tally in tallies.items()}
+    return DataArrays(
+        splits={name: filled[name].finish(settled) for name in table.splits},
+        classes={column: found.classes for column, found in settled.items()},
     )
+
+
+def wanted_columns(
+    task: Task, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
+) -> Wanted:
+    """What is to be read, with the task's own columns where none are named.
+
+    Raises:
+        InvalidFile: these columns cannot be read beside each other.
+    """
+    input_column = input_column or INPUT_KINDS[task]
+    targets = DEFAULT_TARGETS[task] if target_columns is None else tuple(target_columns)
+    if twice := [name for name in targets if targets.count(name) > 1]:
+        raise InvalidFile(f"target {twice[0]!r} is named twice; name each once")
+    if input_column in targets:
+        raise InvalidFile(f"the input and a target are both column {input_column!r}; name two columns")
+    most = 1 if task == "causal-lm" else MAX_TARGETS
+    if len(targets) > most:
+        raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
+    return Wanted(task, input_column, targets, max_unpacked_bytes)
+
+
+def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextManager[DataTable]:
+    """Opens the file with the reader of its format.
+
+    Raises:
+        InvalidFile: no reader takes it, or the one that does cannot.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    readers = READERS[wanted.input_kind]
+    found = _format(start, filename, wanted.input_kind)
+    if start and found in readers:
+        return readers[found](path, wanted)
+    if not start:
+        what = "is empty"
+    elif found is None:
+        what = f"is neither {' nor '.join(f'{_article(name)} {name}' for name in readers)} file (or its start is damaged)"
+    else:
+        what = f"is {_article(found)} {found} file, which holds no {wanted.input_kind}s to train on"
+    ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
+    raise InvalidFile(f"{filename!r} {what}; a dataset for {wanted.task} is {ways}")
+
+
+def _format(start: bytes, filename: str, kind: InputKind) -> Format | None:
+    """By the file's first bytes; among files of text by its name, then by what stands first."""
+    if start.startswith(b"PK"):
+        return "npz"
+    if start.startswith(b"PAR1"):
+        return "Parquet"
+    if kind != "text":
+        return None
+    is_json = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+    suffix = PurePath(filename).suffix.lower()
+    if suffix in {".jsonl", ".ndjson", ".json"}:
+        return "JSONL"
+    if suffix == ".csv" and is_json:
+        # Later it is read again under another name: what it is must not depend on the name alone.
+        raise InvalidFile(f"{filename!r} is called a CSV and begins like JSON; call it .jsonl, or rename its first column")
+    return "JSONL" if is_json else "CSV"
+
+
+def _article(name: str) -> str:
+    return "an" if name == "npz" else "a"
+
+
+def _tallies(table: DataTable, wanted: Wanted) -> dict[str, TargetTally]:
+    tallies: dict[str, TargetTally] = {}
+    for column, kind in table.targets.items():
+        match kind:
+            case "label":
+                names = table.class_names.get(column)
+                tallies[column] = LabelTally(column, may_be_missing=wanted.may_miss_targets, names=names)
+            case "number":
+                tallies[column] = NumberTally(column, may_be_missing=wanted.may_miss_targets)
+            case "text":
+                tallies[column] = AnswerTally(column, may_be_missing=False)
+    return tallies
+
+
+def _described(column: Column, found: Settled) -> Column:
+    return column.model_copy(
+        update={
+            "num_classes": None if found.classes is None else len(found.classes),
+            "classes": found.classes,
+            "class_counts": found.counts,
+            "num_missing": found.num_missing,
+        }
+    )
+
+
+@dataclass
+class _Filling:
+    """One split while it is read."""
+
+    inputs: NDArray[np.generic] | list[object]
+    targets: dict[str, TargetArray]
+    num_filled: int = field(default=0)
+
+    @classmethod
+    def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_Filling":
+        first = chunk.inputs
+        room = np.empty((num_rows, *first.shape[1:]), dtype=first.dtype) if isinstance(first, np.ndarray) else None
+        targets = {column: tally.empty(num_rows) for column, tally in tallies.items()}
+        return cls(inputs=[] if room is None else room, targets=targets)
+
+    def add(self, chunk: Chunk, tallies: dict[str, TargetTally]) -> None:
+        start, stop = self.num_filled, self.num_filled + len(chunk.rows)
+        if isinstance(self.inputs, np.ndarray):
+            self.inputs[start:stop] = cast(NDArray[np.generic], chunk.inputs)
+        else:
+            self.inputs.extend(chunk.inputs)
+        for column, tally in tallies.items():
+            self.targets[column][start:stop] = tally.add(chunk)
+        self.num_filled = stop
+
+    def finish(self, settled: dict[str, Settled]) -> SplitArrays:
+        for column, found in settled.items():
+            if found.index_of_code is not None:
+                codes = cast(NDArray[np.int64], self.targets[column])
+                codes[:] = found.index_of_code[codes]
+        return SplitArrays(inputs=cast(Inputs, self.inputs), targets=self.targets)

@@ -15,6 +15,20 @@ class BuiltinDataset:
     info: DatasetInfo
 
 
+def _label(classes: list[str], class_counts: dict[str, list[int]]) -> Column:
+    return Column(kind="label", dtype="int64", num_classes=len(classes), classes=classes, class_counts=class_counts)
+
+
+_DIGIT = _label(
+    [str(digit) for digit in range(10)],
+    {
+        "train": [124, 128, 124, 128, 127, 128, 127, 125, 122, 126],
+        "validation": [18, 18, 18, 18, 18, 18, 18, 18, 17, 18],
+        "test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36],
+    },
+)
+_PARITY = _label(["even", "odd"], {"train": [624, 635], "validation": [89, 90], "test": [178, 181]})
+
 BUILTIN_DATASETS: dict[str, BuiltinDataset] = {
     "digits": BuiltinDataset(
         summary=(
@@ -28,14 +42,11 @@ BUILTIN_DATASETS: dict[str, BuiltinDataset] = {
             splits={"train": 1259, "validation": 179, "test": 359},
             columns={
                 "image": Column(kind="image", dtype="uint8", shape=[8, 8, 1]),
-                "label": Column(kind="label", dtype="int64", num_classes=10),
+                "label": _DIGIT,
+                "parity": _PARITY,
             },
-            classes=[str(digit) for digit in range(10)],
-            class_counts={
-                "train": [124, 128, 124, 128, 127, 128, 127, 125, 122, 126],
-                "validation": [18, 18, 18, 18, 18, 18, 18, 18, 17, 18],
-                "test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36],
-            },
+            classes=_DIGIT.classes or [],
+            class_counts=_DIGIT.class_counts or {},
         ),
     ),
 }

@@ -1,13 +1,33 @@
 """The dataset part of a spec, and what is known of a dataset before anything is trained on it."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from service.spec.source import DatasetSource
 from service.spec.strict import StrictModel
 
-Task = Literal["image-classification"]
+Task = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
+InputKind = Literal["image", "text", "audio"]
+MAX_TARGETS = 64
+
+INPUT_KINDS: dict[Task, InputKind] = {
+    "image-classification": "image",
+    "text-classification": "text",
+    "audio-classification": "audio",
+    "sentence-embedding": "text",
+    "causal-lm": "text",
+}
+"""What the networks of a task read; also the usual name of the column that holds it."""
+DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {
+    "image-classification": ("label",),
+    "text-classification": ("label",),
+    "audio-classification": ("label",),
+    "sentence-embedding": (),
+    "causal-lm": (),
+}
+"""The columns to predict where nothing is said."""
+
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -23,15 +43,21 @@ class Splits(StrictModel):
     """The split that the report's figures come from; null holds ``test_fraction`` of the training split out for it."""
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """The schema of a field whose default depends on the task, which no schema can say."""
+    schema.pop("default", None)
+
+
 class DatasetSpec(StrictModel):
     """Which samples a job trains on, and which columns of them."""
 
     source: DatasetSource
     """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, or ``file:PATH`` under a root that the operator allows."""
-    input: ColumnName = "image"
-    """The column that the networks read."""
-    targets: Annotated[list[ColumnName], Field(min_length=1, max_length=1)] = ["label"]
-    """The columns to predict: one for a classification."""
+    input: Annotated[ColumnName, Field(json_schema_extra=_without_default)] = "image"
+    """The column that the networks read; by default ``image``, ``text`` or ``audio``, by the task."""
+    targets: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS, json_schema_extra=_without_default)] = ["label"]
+    """The columns to predict: of labels, or of numbers; several make it a multi-task job. By default ``[label]``, for
+    ``sentence-embedding`` and ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
     splits: Splits | None = None
     """The dataset's splits by their own names; by default those called train, validation and test."""
     validation_fraction: Fraction = 0.1
@@ -40,6 +66,13 @@ class DatasetSpec(StrictModel):
     """Share of the training split held out, stratified by class, when the dataset has no test split."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the held-out shares: the same seed gives the same splits for every job on this dataset."""
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_are_different(cls, targets: list[str]) -> list[str]:
+        if twice := sorted({name for name in targets if targets.count(name) > 1}):
+            raise ValueError(f"each target is named once; {', '.join(map(repr, twice))} is named several times")
+        return targets
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> Self:
@@ -51,14 +84,21 @@ class DatasetSpec(StrictModel):
 class Column(StrictModel):
     """One column of a dataset."""
 
-    kind: Literal["image", "label", "other"]
-    """What it can be used as."""
+    kind: Literal["image", "text", "audio", "label", "number", "other"]
+    """What it can be used as: an input (``image``, ``text``, ``audio``), a target (``label``, ``number``; ``text`` is the answer
+    for a ``causal-lm``), or neither."""
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None
     """Of an image: height, width, channels."""
     num_classes: int | None = None
-    """Of a label."""
+    """Of a label that is a target."""
+    classes: list[str] | None = None
+    """Of a label that is a target: the class names, in the order of their indices."""
+    class_counts: dict[str, list[int]] | None = None
+    """Of a label that is a target: samples of each class, by split."""
+    num_missing: int = 0
+    """Of a target: rows without a value."""
 
 
 class DatasetInfo(StrictModel):
@@ -71,6 +111,6 @@ class DatasetInfo(StrictModel):
     columns: dict[str, Column]
     """What each row holds, by name."""
     classes: list[str]
-    """The class names, in the order of their indices."""
+    """The class names of the first target, in the order of their indices; none where it is no label."""
     class_counts: dict[str, list[int]] = {}
-    """Samples of each class, by split."""
+    """Samples of each class of the first target, by split."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from service.spec.architectures import Architecture
-from service.spec.data import DatasetSpec, Task
+from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
 from service.spec.methods import MethodSpec, SoftTargets
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
@@ -103,3 +103,11 @@ class JobSpec(StrictModel):
     """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
     labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
     """Words to find the job by."""
+
+    @model_validator(mode="after")
+    def _columns_by_task(self) -> Self:
+        """Writes down the columns that the task has by default, so that a stored spec is complete."""
+        defaults = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        if unsaid := {name: value for name, value in defaults.items() if name not in self.dataset.model_fields_set}:
+            object.__setattr__(self, "dataset", self.dataset.model_copy(update=unsaid))
+        return self

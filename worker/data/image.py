@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from service.errors import InvalidFile
-from service.formats import ImageArrays, SplitArrays, read_images
+from service.formats import DataArrays, SplitArrays, read_dataset
+from service.formats.chunk import take
 from service.spec.data import DatasetSpec
 from service.spec.fit import chosen_splits
 from service.spec.source import split_source
@@ -61,35 +62,42 @@ def load_images(dataset: DatasetSpec, path: Path | None) -> ImageData:
         if path is None:
             raise UnusableData(f"{dataset.source} has no local file")
         arrays = _load_file(path, dataset)
-        is_eight_bit = next(iter(arrays.splits.values())).images.dtype == np.uint8
+        is_eight_bit = next(iter(arrays.splits.values())).inputs.dtype == np.uint8  # type: ignore[union-attr]
         rescale_factor = 1 / 255 if is_eight_bit else 1.0
-    splits = {part: _to_tensors(split) for part, split in _choose(dataset, arrays).items()}
+    target = dataset.targets[0]
+    splits = {part: _to_tensors(split, target) for part, split in _choose(dataset, arrays).items()}
     train = splits["train"]
     _, channels, height, width = train.images.shape
     return ImageData(
         splits=splits,
-        classes=arrays.classes,
+        classes=arrays.classes[target] or [],
         input_shape=(channels, height, width),
         preprocessing=measure(train.images, rescale_factor=rescale_factor),
     )
 
 
-def _load_builtin(name: str) -> tuple[ImageArrays, float]:
+def _load_builtin(name: str) -> tuple[DataArrays, float]:
     if name != "digits":
         raise UnusableData(f"there is no builtin dataset {name!r}; there is 'digits'")
     return load_digits(), 1 / MAX_PIXEL
 
 
-def _load_file(path: Path, dataset: DatasetSpec) -> ImageArrays:
+def _load_file(path: Path, dataset: DatasetSpec) -> DataArrays:
     try:
-        return read_images(path, filename=dataset.source, input_column=dataset.input, target_column=dataset.targets[0])
+        return read_dataset(
+            path,
+            filename=dataset.source,
+            task="image-classification",
+            input_column=dataset.input,
+            target_columns=dataset.targets,
+        )
     except InvalidFile as error:
         raise UnusableData(f"{dataset.source}: {error.detail}") from error
     except OSError as error:
         raise UnusableData(f"{dataset.source} cannot be read: {error}") from error
 
 
-def _choose(dataset: DatasetSpec, arrays: ImageArrays) -> dict[SplitName, SplitArrays]:
+def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitArrays]:
     names = chosen_splits(dataset, list(arrays.splits))
     own: dict[SplitName, str | None] = {"train": names.train, "validation": names.validation, "test": names.test}
     for part, name in own.items():
@@ -98,7 +106,7 @@ def _choose(dataset: DatasetSpec, arrays: ImageArrays) -> dict[SplitName, SplitA
             raise UnusableData(f"the dataset has no split {name!r} to be the {part} split; it has {there}")
     train = arrays.splits[names.train]
     rows = hold_out(
-        train.labels,
+        np.asarray(train.targets[dataset.targets[0]], dtype=np.int64),
         validation_fraction=None if names.validation is not None else dataset.validation_fraction,
         test_fraction=None if names.test is not None else dataset.test_fraction,
         seed=dataset.split_seed,
@@ -108,11 +116,16 @@ def _choose(dataset: DatasetSpec, arrays: ImageArrays) -> dict[SplitName, SplitA
     chosen: dict[SplitName, SplitArrays] = {}
     for part, name in own.items():
         if part in rows:
-            chosen[part] = SplitArrays(images=train.images[rows[part]], labels=train.labels[rows[part]])
+            chosen[part] = SplitArrays(
+                inputs=take(train.inputs, rows[part]),
+                targets={column: take(values, rows[part]) for column, values in train.targets.items()},
+            )
         elif name is not None:
             chosen[part] = arrays.splits[name]
     return chosen
 
 
-def _to_tensors(split: SplitArrays) -> Split:
-    return Split(images=torch.from_numpy(np.ascontiguousarray(split.images)), labels=torch.from_numpy(split.labels))
+def _to_tensors(split: SplitArrays, target: str) -> Split:
+    return Split(
+        images=torch.from_numpy(np.ascontiguousarray(split.inputs)), labels=torch.from_numpy(np.asarray(split.targets[target]))
+    )

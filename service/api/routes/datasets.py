@@ -1,6 +1,6 @@
 """Datasets: upload, list, look at, delete."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, cast, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -15,11 +15,29 @@ from service.api.uploads import Upload, receive, staging
 from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.datasets import NewDataset
 from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidInput, NotFound
-from service.spec.data import Task
+from service.spec.data import MAX_TARGETS, Task
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
 _FIELDS = frozenset({"name", "task", "input_column", "target_column"})
+_MAX_NAME_CHARACTERS = 200
+_MAX_CHARACTERS = dict.fromkeys(_FIELDS, _MAX_NAME_CHARACTERS) | {"target_column": MAX_TARGETS * (_MAX_NAME_CHARACTERS + 1)}
+_FILE = (
+    "For images npz or Parquet; for text Parquet, JSON Lines or CSV. In a file of rows, a column `split` may say which split "
+    "each is in."
+)
+_INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
+_TARGET = (
+    "What is to be predicted: labels (integers from 0, or strings) or numbers (floats). Several columns, with commas between "
+    "them, make a multi-task dataset, whose rows need not have a value in each. By default `label`; none for "
+    "`sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
+)
+
+
+def _column(field: str, description: str) -> dict[str, Any]:
+    return {"type": "string", "maxLength": _MAX_CHARACTERS[field], "description": description}
+
+
 _FORM = {
     "requestBody": {
         "required": True,
@@ -30,11 +48,11 @@ _FORM = {
                     "required": ["file", "name", "task"],
                     "additionalProperties": False,
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "An npz or a Parquet file."},
+                        "file": {"type": "string", "format": "binary", "description": _FILE},
                         "name": {"type": "string", "minLength": 1, "maxLength": 200, "description": "For people."},
                         "task": {"enum": list(get_args(Task)), "description": "What it is to train."},
-                        "input_column": {"type": "string", "maxLength": 200, "description": "By default `image`."},
-                        "target_column": {"type": "string", "maxLength": 200, "description": "By default `label`."},
+                        "input_column": _column("input_column", _INPUT),
+                        "target_column": _column("target_column", _TARGET),
                     },
                 },
                 "example": {"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
@@ -50,7 +68,10 @@ _FORM = {
     response_model=DatasetView,
     openapi_extra=_FORM,
     responses={
-        200: {"description": "These bytes are stored already: that dataset.", "model": DatasetView},
+        200: {
+            "description": "These bytes are stored already for this task and these columns: that dataset.",
+            "model": DatasetView,
+        },
         **described(Forbidden, InvalidFile, InvalidInput),
     },
 )
@@ -108,8 +129,35 @@ def _described(upload: Upload) -> NewDataset:
     if task and task not in get_args(Task):
         faults.append(Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {', '.join(get_args(Task))}"))
     faults += [
-        Fault(pointer=f"/{name}", message="at most 200 characters") for name, text in upload.fields.items() if len(text) > 200
+        Fault(pointer=f"/{name}", message=f"at most {_MAX_CHARACTERS[name]:,} characters")
+        for name, text in upload.fields.items()
+        if len(text) > _MAX_CHARACTERS[name]
     ]
+    targets = [name.strip() for name in upload.fields.get("target_column", "").split(",")]
+    if targets != [""]:
+        faults += _target_faults(targets)
     if faults:
         raise InvalidInput(faults)
-    return NewDataset(path=upload.path, filename=upload.filename, sha256=upload.sha256, size=upload.size, **upload.fields)
+    return NewDataset(
+        path=upload.path,
+        filename=upload.filename,
+        sha256=upload.sha256,
+        size=upload.size,
+        name=upload.fields["name"],
+        task=cast(Task, task),
+        input_column=upload.fields.get("input_column", ""),
+        target_column=",".join(targets),
+    )
+
+
+def _target_faults(targets: list[str]) -> list[Fault]:
+    messages = []
+    if "" in targets:
+        messages.append("a name is missing beside a comma; write a,b")
+    if any(len(name) > _MAX_NAME_CHARACTERS for name in targets):
+        messages.append(f"the name of a column has at most {_MAX_NAME_CHARACTERS} characters")
+    if twice := sorted({name for name in targets if targets.count(name) > 1}):
+        messages.append(f"{', '.join(map(repr, twice))} is named several times; name each column once")
+    if len(targets) > MAX_TARGETS:
+        messages.append(f"{len(targets)} columns are named; at most {MAX_TARGETS} may be")
+    return [Fault(pointer="/target_column", message=message) for message in messages]

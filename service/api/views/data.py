@@ -27,9 +27,9 @@ class DatasetView(View):
     columns: dict[str, Column]
     """What each row holds, by name."""
     classes: list[str]
-    """The names of the classes, in the order of their indices."""
+    """The names of the first target's classes, in the order of their indices; none where it is no label."""
     class_counts: dict[str, list[int]]
-    """Samples of each class, by split."""
+    """Samples of each class of the first target, by split."""
     filename: str
     """The uploaded file's own name."""
     sha256: str

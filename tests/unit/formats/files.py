@@ -1,16 +1,20 @@
 """Dataset files to read: small ones, written the way that users write them."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.formats import ImageArrays, read_images
+from service.errors import InvalidFile
+from service.formats import DataArrays, SplitArrays, inspect_dataset, read_dataset
+from service.spec.data import DEFAULT_TARGETS, DatasetInfo, Task
 
 
 def some_images(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -37,6 +41,35 @@ def encoded(image: NDArray[np.uint8], *, format: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def read(path: Path) -> ImageArrays:
-    """Its arrays, by the name that it has."""
-    return read_images(path, filename=path.name)
+def read(
+    path: Path, *, task: Task = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
+) -> DataArrays:
+    """Its arrays, by the name that it has; without ``targets`` with those of the task."""
+    chosen = DEFAULT_TARGETS[task] if targets is None else targets
+    return read_dataset(path, filename=path.name, task=task, input_column=input_column, target_columns=chosen)
+
+
+def inspect(path: Path, *, task: Task = "image-classification", **options: Any) -> DatasetInfo:
+    """What is told of it, by the name that it has."""
+    return inspect_dataset(path, filename=path.name, task=task, **options)
+
+
+def refusal(path: Path, *, task: Task = "image-classification", targets: Sequence[str] | None = None) -> str:
+    """The words with which both inspecting and reading the file are refused."""
+    with pytest.raises(InvalidFile) as inspected:
+        inspect(path, task=task, target_columns=targets)
+    with pytest.raises(InvalidFile) as read_whole:
+        read(path, task=task, targets=targets)
+    assert inspected.value.detail == read_whole.value.detail
+    return inspected.value.detail
+
+
+def pixels(split: SplitArrays) -> NDArray[np.generic]:
+    """Its images (N, C, H, W)."""
+    assert isinstance(split.inputs, np.ndarray)
+    return split.inputs
+
+
+def target(split: SplitArrays, column: str = "label") -> list[Any]:
+    """The values of a target."""
+    return list(np.asarray(split.targets[column]).tolist())

@@ -10,22 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.errors import InvalidFile
-from service.formats import inspect_dataset
-from tests.unit.formats.files import encoded, read, some_images, write_parquet
+from tests.unit.formats.files import encoded, inspect, pixels, read, refusal, some_images, target, write_parquet
 
 GREY = some_images(6, 8, 5)
 COLOUR = some_images(6, 8, 5, 3)
 LABELS = [0, 1, 2, 0, 1, 2]
 PNGS = [encoded(image) for image in COLOUR]
-
-
-def refusal(path: Path) -> str:
-    """The words with which both inspecting and reading the file are refused."""
-    with pytest.raises(InvalidFile) as inspected:
-        inspect_dataset(path, filename=path.name)
-    with pytest.raises(InvalidFile):
-        read(path)
-    return inspected.value.detail
 
 
 @pytest.mark.parametrize(
@@ -43,34 +33,30 @@ def refusal(path: Path) -> str:
 def test_every_way_to_store_an_image_gives_the_same_pixels(tmp_path: Path, column: Any) -> None:
     path = write_parquet(tmp_path / "a.parquet", {"image": column, "label": LABELS})
     arrays = read(path)
-    np.testing.assert_array_equal(arrays.splits["train"].images, COLOUR.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(arrays.splits["train"].labels, LABELS)
-    info = inspect_dataset(path, filename="a.parquet")
+    np.testing.assert_array_equal(pixels(arrays.splits["train"]), COLOUR.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(target(arrays.splits["train"]), LABELS)
+    info = inspect(path)
     assert (info.columns["image"].shape, info.columns["image"].dtype) == ([8, 5, 3], "uint8")
 
 
 def test_grey_images_have_one_channel(tmp_path: Path) -> None:
     arrays = read(write_parquet(tmp_path / "a.parquet", {"image": [encoded(image) for image in GREY], "label": LABELS}))
-    np.testing.assert_array_equal(arrays.splits["train"].images[:, 0], GREY)
+    np.testing.assert_array_equal(pixels(arrays.splits["train"])[:, 0], GREY)
 
 
 def test_a_jpeg_is_decoded(tmp_path: Path) -> None:
     jpegs = [encoded(image, format="JPEG") for image in COLOUR]
-    assert read(write_parquet(tmp_path / "a.parquet", {"image": jpegs, "label": LABELS})).splits["train"].images.shape == (
-        6,
-        3,
-        8,
-        5,
-    )
+    arrays = read(write_parquet(tmp_path / "a.parquet", {"image": jpegs, "label": LABELS}))
+    assert pixels(arrays.splits["train"]).shape == (6, 3, 8, 5)
 
 
 def test_lists_of_floats_become_float32(tmp_path: Path) -> None:
     images = (GREY / 255).tolist()
     path = write_parquet(tmp_path / "a.parquet", {"image": images, "label": LABELS})
     arrays = read(path)
-    assert arrays.splits["train"].images.dtype == np.float32
-    np.testing.assert_array_equal(arrays.splits["train"].images[:, 0], (GREY / 255).astype(np.float32))
-    assert inspect_dataset(path, filename="a").columns["image"].dtype == "float32"
+    assert pixels(arrays.splits["train"]).dtype == np.float32
+    np.testing.assert_array_equal(pixels(arrays.splits["train"])[:, 0], (GREY / 255).astype(np.float32))
+    assert inspect(path).columns["image"].dtype == "float32"
 
 
 @pytest.mark.parametrize("type_", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
@@ -78,9 +64,9 @@ def test_labels_that_are_strings_name_the_classes_in_alphabetical_order(tmp_path
     names = ["dog", "ant", "cat", "cat", "ant", "dog"]
     path = write_parquet(tmp_path / "a.parquet", {"image": PNGS, "label": pa.array(names, pa.string()).cast(type_)})
     arrays = read(path)
-    assert arrays.classes == ["ant", "cat", "dog"]
-    assert arrays.splits["train"].labels.tolist() == [2, 0, 1, 1, 0, 2]
-    info = inspect_dataset(path, filename="a.parquet")
+    assert arrays.classes["label"] == ["ant", "cat", "dog"]
+    assert target(arrays.splits["train"]) == [2, 0, 1, 1, 0, 2]
+    info = inspect(path)
     assert (info.classes, info.class_counts) == (["ant", "cat", "dog"], {"train": [2, 2, 2]})
 
 
@@ -89,10 +75,10 @@ def test_huggingface_class_names_are_honoured(tmp_path: Path) -> None:
     metadata = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
     table = pa.table({"image": PNGS, "label": LABELS}).replace_schema_metadata({"huggingface": json.dumps(metadata)})
     pq.write_table(table, tmp_path / "a.parquet")
-    info = inspect_dataset(tmp_path / "a.parquet", filename="a.parquet")
+    info = inspect(tmp_path / "a.parquet")
     assert info.classes == names
     assert info.class_counts == {"train": [2, 2, 2, 0]}
-    assert read(tmp_path / "a.parquet").classes == names
+    assert read(tmp_path / "a.parquet").classes == {"label": names}
 
 
 def test_a_split_column_divides_the_rows(tmp_path: Path) -> None:
@@ -100,17 +86,17 @@ def test_a_split_column_divides_the_rows(tmp_path: Path) -> None:
     names = ["a", "b", "a", "b", "a", "a"]
     path = write_parquet(tmp_path / "a.parquet", {"image": PNGS, "label": names, "split": splits, "id": LABELS})
     arrays = read(path)
-    assert inspect_dataset(path, filename="a").splits == {"train": 4, "test": 2}
-    np.testing.assert_array_equal(arrays.splits["test"].images, COLOUR[[1, 5]].transpose(0, 3, 1, 2))
-    assert arrays.splits["test"].labels.tolist() == [1, 0]
-    assert inspect_dataset(path, filename="a").columns["id"].kind == "other"
+    assert inspect(path).splits == {"train": 4, "test": 2}
+    np.testing.assert_array_equal(pixels(arrays.splits["test"]), COLOUR[[1, 5]].transpose(0, 3, 1, 2))
+    assert target(arrays.splits["test"]) == [1, 0]
+    assert inspect(path).columns["id"].kind == "other"
 
 
 def test_a_file_of_many_row_groups_and_batches_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.formats.parquet.CHUNK_BYTES", 3 * 16 * 8)
+    monkeypatch.setattr("service.formats.image_column.CHUNK_BYTES", 3 * 16 * 8)
     images = some_images(50, 4, 4)
     path = write_parquet(tmp_path / "a.parquet", {"image": images.tolist(), "label": np.arange(50) % 7}, row_group_size=13)
-    np.testing.assert_array_equal(read(path).splits["train"].images[:, 0], images)
+    np.testing.assert_array_equal(pixels(read(path).splits["train"])[:, 0], images)
 
 
 wrong_size = [*PNGS[:4], encoded(some_images(9, 5, 3)), PNGS[5]]
@@ -147,7 +133,7 @@ with_null[5][1][1] = None
         ({"image": [encoded(some_images(1, 5))] * 6, "label": LABELS}, "at least 2x2"),
         ({"image": PNGS, "label": [0, 1, None, 0, 1, 2]}, "row 2: there is no value"),
         ({"image": PNGS, "label": ["a", "b", None, "a", "b", "a"]}, "row 2: there is no value"),
-        ({"image": PNGS, "label": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0]}, "drop those rows"),
+        ({"image": PNGS, "label": [True, False] * 3}, "cast it to one of these"),
         ({"image": PNGS, "label": [[0], [1]] * 3}, "labels are integers from 0 or strings"),
         ({"image": PNGS, "label": [0, 1, -1, 0, 1, 2]}, "row 2: label -1"),
         ({"image": PNGS, "label": [0, 1, 3] * 2}, "none is 2 and one is 3"),
@@ -167,7 +153,7 @@ def test_many_rows_of_one_large_image_are_refused_before_they_are_decoded(tmp_pa
     path = write_parquet(tmp_path / "a.parquet", {"image": [png] * 1000, "label": [0, 1] * 500})
     assert path.stat().st_size < 200_000
     with pytest.raises(InvalidFile, match="at most 100,000,000 may be"):
-        inspect_dataset(path, filename="a.parquet", max_unpacked_bytes=100_000_000)
+        inspect(path, max_unpacked_bytes=100_000_000)
 
 
 def test_a_png_that_declares_far_too_many_pixels_is_refused(tmp_path: Path) -> None:
@@ -193,7 +179,7 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else_ever_happens(tmp_pat
     for content in damaged:
         path.write_bytes(content)
         try:
-            inspect_dataset(path, filename="a.parquet")
+            inspect(path)
         except InvalidFile:
             refused += 1
     assert refused > len(damaged) / 10

@@ -1,0 +1,80 @@
+"""Arrow columns: what they hold, where they have gaps, and their numbers and strings."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.errors import InvalidFile
+
+
+def is_string(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        return is_string(type_.value_type)
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def is_binary(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))
+
+
+def is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
+
+
+def where_null(column: pa.Array) -> NDArray[np.bool_]:
+    """Where the column (N,) has no value."""
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def refuse_nulls(column: pa.Array, *, place: str, first_row: int) -> None:
+    """Raises InvalidFile, with the first row, when a value is missing."""
+    if column.null_count:
+        row = first_row + int(np.argmax(where_null(column)))
+        raise InvalidFile(f"{place}, row {row}: there is no value; fill it or drop the row")
+
+
+def strings(column: pa.Array) -> list[str | None]:
+    """A column of strings, plain or a dictionary's, None where there is none."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    found: list[str | None] = column.to_pylist()
+    return found
+
+
+def whole_strings(column: pa.Array, *, name: str, first_row: int) -> list[str]:
+    """The same of a column that may have no gaps. Raises InvalidFile where it has one."""
+    refuse_nulls(column, place=f"column {name!r}", first_row=first_row)
+    return [text for text in strings(column) if text is not None]
+
+
+def check_batch(batch: pa.RecordBatch, *, first_row: int) -> None:
+    """That nothing in it points beyond it, and that its strings are UTF-8. ``first_row`` is its first one's number, for messages.
+
+    Raises:
+        InvalidFile: a string is no UTF-8.
+        pa.ArrowException: the batch is broken otherwise.
+    """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if is_string(column.type) and not pa.types.is_dictionary(column.type):
+                _refuse_other_encodings(column, name=name, first_row=first_row)
+        raise
+
+
+def _refuse_other_encodings(column: pa.Array, *, name: str, first_row: int) -> None:
+    raw = column.view(_bytes_type(column.type))
+    raw.validate(full=True)
+    for row, value in enumerate(raw, start=first_row):
+        try:
+            (value.as_py() or b"").decode()
+        except UnicodeDecodeError as error:
+            what = f"column {name!r}, row {row}: the text is no UTF-8"
+            raise InvalidFile(f"{what}; decode it anew and write it as UTF-8") from error
+
+
+def _bytes_type(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(type_):
+        return pa.large_binary()
+    return pa.binary_view() if pa.types.is_string_view(type_) else pa.binary()

@@ -1,0 +1,86 @@
+"""CSV (RFC 4180): a line of column names, then the rows, fields separated by commas and quoted with ``"`` where they need it.
+
+All of it is text: a target is of numbers when every value that is there reads as one.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.errors import InvalidFile
+from service.formats.chunk import Wanted
+from service.formats.lines import MAX_LINE_BYTES, read_lines
+from service.formats.record import Record, RecordTable, Scalar
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
+_HOW_TO_WRITE = 'fields with commas, quotes or line ends stand in quotes, and a quote in them is written twice ("")'
+
+
+def open_csv(path: Path, wanted: Wanted) -> RecordTable:
+    """See :class:`service.formats.chunk.Reader`."""
+    return RecordTable(CsvRecords(path), wanted)
+
+
+class CsvRecords:
+    """See :class:`service.formats.record.Records`."""
+
+    is_typed = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        _, self._names = next(self._rows(), (1, []))
+        self.columns = dict.fromkeys(self._names, "string")
+        if len(self.columns) < len(self._names):
+            twice = next(name for name in self._names if self._names.count(name) > 1)
+            raise InvalidFile(f"line 1 names column {twice!r:.80} twice; give each column a name of its own")
+        lone = self._names[0] if len(self._names) == 1 else ""
+        self.hint = "; fields are separated by commas" if re.search(r"[;\t|]", lone) else ""
+
+    def __iter__(self) -> Iterator[Record]:
+        rows = self._rows()
+        next(rows, None)
+        for line, fields in rows:
+            if len(fields) != len(self._names):
+                raise InvalidFile(
+                    f"line {line} has {len(fields)} fields, and line 1 names {len(self._names)} columns; {_HOW_TO_WRITE}"
+                )
+            yield Record(line, dict(zip(self._names, fields, strict=True)))
+
+    def scalar(self, value: object) -> Scalar | None:
+        assert isinstance(value, str)
+        if not value:
+            return None
+        if _INTEGER.fullmatch(value):
+            return int(value)
+        return float(value) if _NUMBER.fullmatch(value) or value.lower() == "nan" else value
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row that is not blank, the column names too, with the line on which it begins."""
+        size = 0
+
+        def feed() -> Iterator[str]:
+            nonlocal size
+            for number, line in read_lines(self._path):
+                size += len(line)
+                if size > MAX_LINE_BYTES:
+                    raise InvalidFile(
+                        f"the row that ends after line {number - 1} has more than {MAX_LINE_BYTES:,} characters; "
+                        f"is a quote before it never closed? {_HOW_TO_WRITE}"
+                    )
+                yield line
+
+        reader = csv.reader(feed(), strict=True)
+        line = 1
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise InvalidFile(f"the row that begins on line {line} is no CSV: {error}; {_HOW_TO_WRITE}") from error
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+            size = 0

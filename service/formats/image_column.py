@@ -1,0 +1,114 @@
+"""The images of a Parquet column: the bytes of PNGs or JPEGs, plain or as HuggingFace's ``{bytes, path}``, or nested lists.
+
+Invariant: every row has the first row's shape.
+"""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from service.errors import InvalidFile
+from service.formats.arrow import is_binary, is_list, refuse_nulls, where_null
+from service.formats.chunk import CHUNK_BYTES
+from service.formats.image import check_values, decode_image, image_shape
+from service.spec.data import Column
+
+_MOST_ROWS_AT_ONCE = 1024
+_WIDEST_NUMBER_BYTES = 8
+
+
+class ImageColumn:
+    """See :class:`service.formats.parquet.InputColumn`."""
+
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+        self._name = name
+        images = self._read_raw(first, first_row=0)
+        self._stored_shape = images.shape[1:]
+        self._shape = image_shape(self._stored_shape, place=f"column {name!r}, row 0")
+        self._dtype = "uint8" if images.dtype == np.uint8 else "float32"
+        decoded = num_rows * self._shape.num_values * images.dtype.itemsize
+        if decoded > max_unpacked_bytes:
+            raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {max_unpacked_bytes:,} may be")
+        self.rows_at_once = max(1, min(_MOST_ROWS_AT_ONCE, CHUNK_BYTES // (self._shape.num_values * _WIDEST_NUMBER_BYTES)))
+
+    def describe(self) -> Column:
+        return Column(kind="image", dtype=self._dtype, shape=[self._shape.height, self._shape.width, self._shape.channels])
+
+    def read(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic]:
+        """(N, C, H, W)."""
+        images = self._read_raw(column, first_row=first_row)
+        if images.shape[1:] != self._stored_shape:
+            raise _another_shape(f"column {self._name!r}", first_row, images.shape[1:], 0, self._stored_shape)
+        return self._shape.to_channels_first(images)
+
+    def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic]:
+        """(N, …) as each image is stored, uint8 or float32."""
+        place = f"column {self._name!r}"
+        if pa.types.is_struct(column.type):
+            if "bytes" not in [field.name for field in column.type]:
+                raise InvalidFile(f"{place} is a struct without 'bytes'; store the PNG or JPEG itself, as {{bytes, path}}")
+            refuse_nulls(column, place=place, first_row=first_row)
+            column = pc.struct_field(column, "bytes")
+        if is_binary(column.type):
+            refuse_nulls(column, place=f"{place} (the image's bytes)", first_row=first_row)
+            return _decode_all(column, place=place, first_row=first_row)
+        if is_list(column.type):
+            numbers = _nested_numbers(column, place=place, first_row=first_row)
+            return check_values(numbers, place=place, first_row=first_row)
+        raise InvalidFile(
+            f"{place} is of {str(column.type)[:100]}; images are the bytes of a PNG or JPEG, or nested lists of numbers"
+        )
+
+
+def _decode_all(column: pa.Array, *, place: str, first_row: int) -> NDArray[np.generic]:
+    images: list[NDArray[np.uint8]] = []
+    for row, data in enumerate(column, start=first_row):
+        image = decode_image(data.as_buffer(), place=f"{place}, row {row}")
+        if images and image.shape != images[0].shape:
+            raise _another_shape(place, row, image.shape, first_row, images[0].shape)
+        images.append(image)
+    return np.stack(images)
+
+
+def _nested_numbers(column: pa.Array, *, place: str, first_row: int) -> NDArray[np.generic]:
+    shape = [len(column)]
+    while is_list(column.type):
+        per_row = math.prod(shape[1:])
+        if column.null_count:
+            row = first_row + int(np.argmax(where_null(column))) // per_row
+            raise InvalidFile(f"{place}, row {row}: a list is missing; fill it or drop the row")
+        lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+        if (differs := lengths != lengths[0]).any():
+            row = first_row + int(np.argmax(differs)) // per_row
+            raise InvalidFile(f"{place}, row {row}: its lists have not the lengths of row {first_row}; make all images one shape")
+        shape.append(int(lengths[0]))
+        column = column.flatten()
+        if shape[-1] == 0:
+            raise InvalidFile(f"{place}, row {first_row}: an empty list; an image has pixels")
+        if len(shape) > 4:
+            raise InvalidFile(f"{place}: lists nested more than three deep are no image")
+    if column.null_count:
+        row = first_row + int(np.argmax(where_null(column))) // math.prod(shape[1:])
+        raise InvalidFile(f"{place}, row {row}: a number is missing; fill it or drop the row")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise InvalidFile(f"{place} holds lists of {str(column.type)[:100]}; pixels are numbers")
+    numbers: NDArray[np.generic] = column.to_numpy(zero_copy_only=False).reshape(shape)
+    if numbers.dtype.kind == "f" or numbers.dtype == np.uint8:
+        return numbers
+    # Lists from Python come as 64-bit integers, whatever the pixels were.
+    outside = ((numbers < 0) | (numbers > 255)).reshape(len(numbers), -1).any(axis=1)  # type: ignore[operator]
+    if outside.any():
+        raise InvalidFile(
+            f"{place}, row {first_row + int(np.argmax(outside))}: a pixel is not in 0 to 255; store other ranges as floats"
+        )
+    return numbers.astype(np.uint8)
+
+
+def _another_shape(place: str, row: int, shape: tuple[int, ...], first_row: int, first_shape: tuple[int, ...]) -> InvalidFile:
+    wrong, usual = ("x".join(map(str, sides)) for sides in (shape, first_shape))
+    return InvalidFile(
+        f"{place}, row {row}: the image is {wrong}, and row {first_row} is {usual}; make all images one size and one mode"
+    )

@@ -1,0 +1,205 @@
+"""Text files of rows, JSON Lines and CSV, read twice: for their splits and what their targets are, then for their values."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidFile
+from service.formats.chunk import (
+    CHUNK_BYTES,
+    SPLIT_COLUMN,
+    Chunk,
+    TargetKind,
+    TargetValues,
+    Wanted,
+    check_columns,
+    check_num_splits,
+    check_split_name,
+    divide,
+)
+from service.formats.label import HOW_TO_NUMBER, class_indices
+from service.formats.text import check_texts
+from service.spec.data import Column
+
+Scalar = int | float | str
+_MOST_ROWS_AT_ONCE = 1024
+_LEAST_INT64, _MOST_INT64 = -(2**63), 2**63 - 1
+_DTYPES: dict[type[Scalar], str] = {int: "int64", float: "float64", str: "string"}
+
+
+class Record(NamedTuple):
+    """A row."""
+
+    line: int
+    """On which it begins, from 1."""
+    values: Mapping[str, object]
+
+
+class Records(Protocol):
+    """The rows of a file, as often as they are asked for."""
+
+    is_typed: bool
+    """Whether a number in the file differs from a string of digits."""
+    columns: dict[str, str]
+    """The type of each column by the first row."""
+    hint: str
+    """What to look at when a column is not there."""
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+    def scalar(self, value: object) -> Scalar | None:
+        """What a target's value says, None where it is missing. Raises ValueError where it can be no target."""
+
+
+class RecordTable:
+    """An open file of rows; see :class:`service.formats.chunk.DataTable`."""
+
+    def __init__(self, records: Records, wanted: Wanted) -> None:
+        self._records, self._wanted = records, wanted
+        self.class_names: dict[str, list[str]] = {}
+        check_columns(wanted, list(records.columns), hint=records.hint)
+        # A first row without a value would else put the test rows into the training split.
+        self._splits_named = SPLIT_COLUMN not in wanted.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
+        self._types: dict[str, type[Scalar]] = {}
+        self.splits = self._scan()
+        self.targets = {column: self._kind(column) for column in wanted.target_columns}
+
+    def __enter__(self) -> "RecordTable":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def columns(self) -> dict[str, Column]:
+        found: dict[str, Column] = {}
+        for name, dtype in self._records.columns.items():
+            if name == self._wanted.input_column:
+                found[name] = Column(kind="text", dtype="string")
+            elif name in self.targets:
+                found[name] = Column(kind=self.targets[name], dtype=_DTYPES[self._types[name]])
+            else:
+                found[name] = Column(kind="other", dtype=dtype)
+        return found
+
+    def chunks(self) -> Iterator[Chunk]:
+        first_row, held, size = 0, list[Record](), 0
+        for record in self._records:
+            held.append(record)
+            size += len(str(self._value(record, self._wanted.input_column)))
+            if size > CHUNK_BYTES or len(held) == _MOST_ROWS_AT_ONCE:
+                yield from self._chunks_of(held, first_row=first_row)
+                first_row, held, size = first_row + len(held), [], 0
+        if held:
+            yield from self._chunks_of(held, first_row=first_row)
+
+    def _scan(self) -> dict[str, int]:
+        """Rows by split; on the way, which types of values the targets have."""
+        counts: Counter[str] = Counter()
+        seen = {} if self._wanted.has_answers else {column: _Seen() for column in self._wanted.target_columns}
+        for record in self._records:
+            counts[self._split(record)] += 1
+            check_num_splits(len(counts))
+            for column, types in seen.items():
+                types.add(self._scalar(record, column), line=record.line)
+        if not counts:
+            raise InvalidFile("the file has no rows")
+        self._types = dict.fromkeys(self._wanted.target_columns, str)
+        self._types |= {column: types.settle(column, is_typed=self._records.is_typed) for column, types in seen.items()}
+        return dict(counts)
+
+    def _kind(self, column: str) -> TargetKind:
+        if self._wanted.has_answers:
+            return "text"
+        return "number" if self._types[column] is float else "label"
+
+    def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
+        inputs = [self._value(record, self._wanted.input_column) for record in held]
+        yield from divide(
+            [self._split(record) for record in held] if self._splits_named else None,
+            rows=np.arange(first_row, first_row + len(held), dtype=np.int64),
+            lines=np.array([record.line for record in held], dtype=np.int64),
+            inputs=check_texts(inputs, place=lambda index: _place(self._wanted.input_column, held[index])),
+            targets={column: self._target(column, held) for column in self.targets},
+        )
+
+    def _target(self, column: str, held: Sequence[Record]) -> TargetValues:
+        if self.targets[column] == "text":
+            return [self._value(record, column) for record in held]  # type: ignore[misc]
+        values = [self._scalar(record, column) for record in held]
+        if self._types[column] is str:
+            # As it is written: a class may be called 7 beside one called seven.
+            return [None if value is None else str(self._value(held[row], column)) for row, value in enumerate(values)]
+        if self._types[column] is float:
+            return np.array([_as_float(value) for value in values])
+        return _as_indices(values, column=column, held=held)
+
+    def _scalar(self, record: Record, column: str) -> Scalar | None:
+        try:
+            return self._records.scalar(self._value(record, column))
+        except ValueError as error:
+            raise InvalidFile(f"{_place(column, record)}: {error}") from error
+
+    def _split(self, record: Record) -> str:
+        if not self._splits_named:
+            return "train"
+        split = self._value(record, SPLIT_COLUMN)
+        if not isinstance(split, str) or not split:
+            raise InvalidFile(f"{_place(SPLIT_COLUMN, record)}: there is no name of a split; fill it or drop the row")
+        return check_split_name(split)
+
+    def _value(self, record: Record, column: str) -> object:
+        if column not in record.values:
+            there = ", ".join(repr(name)[:80] for name in list(record.values)[:20])
+            raise InvalidFile(f"line {record.line} has no {column!r}, it has {there or 'nothing'}; give it one or drop the row")
+        return record.values[column]
+
+
+@dataclass
+class _Seen:
+    """The types of a column's values, each with the first line that has it."""
+
+    lines: dict[type[Scalar], int] = field(default_factory=dict)
+
+    def add(self, value: Scalar | None, *, line: int) -> None:
+        if value is not None:
+            self.lines.setdefault(type(value), line)
+
+    def settle(self, column: str, *, is_typed: bool) -> type[Scalar]:
+        if str in self.lines:
+            if is_typed and len(self.lines) > 1:
+                number_line = min(line for type_, line in self.lines.items() if type_ is not str)
+                raise InvalidFile(
+                    f"column {column!r} is a string on line {self.lines[str]} and a number on line {number_line}; write all as "
+                    "strings (names of classes), or all as numbers"
+                )
+            return str
+        return float if float in self.lines else int
+
+
+def _as_float(value: Scalar | None) -> float:
+    if value is None:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _as_indices(values: Sequence[Scalar | None], *, column: str, held: Sequence[Record]) -> NDArray[np.int64]:
+    integers = [0 if value is None else int(value) for value in values]
+    for value, record in zip(integers, held, strict=True):
+        if not _LEAST_INT64 <= value <= _MOST_INT64:
+            raise InvalidFile(f"{_place(column, record)}: the label is beyond 64 bits; {HOW_TO_NUMBER}")
+    is_missing = np.array([value is None for value in values])
+    return class_indices(
+        np.array(integers, dtype=np.int64), is_missing=is_missing, place=lambda index: _place(column, held[index])
+    )
+
+
+def _place(column: str, record: Record) -> str:
+    return f"column {column!r}, line {record.line}"

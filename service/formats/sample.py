@@ -1,0 +1,97 @@
+"""A look into a dataset file: its first rows, for people."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from service.formats.chunk import Chunk, DataTable, Waveform
+from service.formats.table import MAX_UNPACKED_BYTES, open_table, wanted_columns
+from service.spec.data import Task
+
+MAX_SHOWN_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, for people to look at. What its kind of input does not have is null."""
+
+    split: str
+    """The split that it is in."""
+    row: int
+    """Its number in the file, from 0."""
+    targets: dict[str, str | float | None] = field(default_factory=dict)
+    """By column: the name of the class, the number, or the start of the answer; null where it is missing."""
+    label: str | None = None
+    """The name of its class, of the first target; null where that is no label."""
+    text: str | None = None
+    """Its text, or the first 500 characters of it."""
+    shape: tuple[int, int, int] | None = None
+    """Of an image: (height, width, channels)."""
+    seconds: float | None = None
+    """Of a sound: how long it is."""
+    rate: int | None = None
+    """Of a sound: its samples a second."""
+    minimum: float | None = None
+    """The least of the image's or the sound's values."""
+    mean: float | None = None
+    """Their mean."""
+    maximum: float | None = None
+    """The greatest of them."""
+
+
+def first_samples(
+    path: Path,
+    *,
+    filename: str,
+    task: Task,
+    input_column: str | None = None,
+    target_columns: Sequence[str] | None = None,
+    num_rows: int,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+) -> list[Sample]:
+    """The first rows of a file that ``inspect_dataset`` accepted."""
+    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
+    samples: list[Sample] = []
+    with open_table(path, filename, wanted) as table:
+        for chunk in table.chunks():
+            for index in range(len(chunk.rows)):
+                if len(samples) == num_rows:
+                    return samples
+                samples.append(_sample(chunk, index, table))
+    return samples
+
+
+def _sample(chunk: Chunk, index: int, table: DataTable) -> Sample:
+    targets = {column: _shown_target(chunk, index, column, table) for column in table.targets}
+    first = next(iter(table.targets), None)
+    label = targets[first] if first is not None and table.targets[first] == "label" else None
+    sample = Sample(split=chunk.split, row=int(chunk.rows[index]), targets=targets, label=None if label is None else str(label))
+    match chunk.inputs[index]:
+        case str() as text:
+            return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])
+        case Waveform() as sound:
+            seconds = len(sound.samples) / sound.rate
+            return replace(_with_spread(sample, sound.samples), seconds=seconds, rate=sound.rate)
+        case image:
+            channels, height, width = image.shape
+            return replace(_with_spread(sample, image), shape=(height, width, channels))
+
+
+def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable) -> str | float | None:
+    value: Any = chunk.targets[column][index]
+    match table.targets[column]:
+        case "number":
+            return None if math.isnan(value) else float(value)
+        case "label" if not isinstance(value, str | None):
+            names = table.class_names.get(column)
+            return None if value < 0 else names[value] if names else str(value)
+        case _:
+            return None if value is None else str(value)[:MAX_SHOWN_CHARACTERS]
+
+
+def _with_spread(sample: Sample, values: NDArray[Any]) -> Sample:
+    return replace(sample, minimum=float(values.min()), mean=float(values.mean()), maximum=float(values.max()))

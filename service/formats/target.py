@@ -1,0 +1,100 @@
+"""The targets of a dataset, over all splits: counted as they come, and told at the end."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidFile
+from service.formats.chunk import Chunk
+
+TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str]
+"""(N,). Class indices, -1 where there is none; numbers, NaN where there is none; or answers."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a column's values mean, once all are known."""
+
+    num_missing: int
+    classes: list[str] | None = None
+    """The names of a label's classes."""
+    counts: dict[str, list[int]] | None = None
+    """Samples of each class, by split."""
+    index_of_code: NDArray[np.int64] | None = None
+    """From :meth:`TargetTally.add`'s codes of a label to class indices; the code -1, the last, stays -1."""
+
+
+@dataclass
+class TargetTally(ABC):
+    """Counts the values of one target, and refuses those that cannot be learned."""
+
+    column: str
+    may_be_missing: bool
+    num_missing: int = 0
+    num_present: Counter[str] = field(default_factory=Counter)
+    """By split; a split that was seen is there, with 0 where it has no value."""
+
+    @abstractmethod
+    def empty(self, num_rows: int) -> TargetArray:
+        """Room for so many values."""
+
+    @abstractmethod
+    def add(self, chunk: Chunk) -> TargetArray:
+        """The values of some rows (N,); those of a label are provisional codes.
+
+        Raises:
+            InvalidFile: one cannot be learned; the text names its place.
+        """
+
+    @abstractmethod
+    def settle(self) -> Settled:
+        """What the column is, once every row was added.
+
+        Raises:
+            InvalidFile: it cannot be learned as a whole.
+        """
+
+    @property
+    def reference(self) -> str:
+        """The split that says what there is to learn."""
+        return "train" if "train" in self.num_present else next(iter(self.num_present))
+
+    def _count(self, chunk: Chunk, is_missing: NDArray[np.bool_]) -> None:
+        missing = int(np.count_nonzero(is_missing))
+        if missing and not self.may_be_missing:
+            place = chunk.place(self.column, int(np.argmax(is_missing)))
+            raise InvalidFile(f"{place}: there is no value; fill it or drop the row")
+        self.num_missing += missing
+        self.num_present[chunk.split] += len(is_missing) - missing
+
+    def _refuse_none(self) -> None:
+        if not self.num_present[self.reference]:
+            raise InvalidFile(
+                f"column {self.column!r} of split {self.reference!r} has no value in any row; fill some, or leave this target out"
+            )
+
+
+@dataclass
+class NumberTally(TargetTally):
+    """Numbers to regress on."""
+
+    def empty(self, num_rows: int) -> NDArray[np.float64]:
+        return np.empty(num_rows, dtype=np.float64)
+
+    def add(self, chunk: Chunk) -> NDArray[np.float64]:
+        numbers = np.asarray(chunk.targets[self.column], dtype=np.float64)
+        self._count(chunk, np.isnan(numbers))
+        if (beyond := np.abs(numbers) > np.finfo(np.float32).max).any():
+            index = int(np.argmax(beyond))
+            raise InvalidFile(
+                f"{chunk.place(self.column, index)}: {numbers[index]} is infinite or beyond 32-bit floats; fill it with a number "
+                "that is not, or drop the row"
+            )
+        return numbers
+
+    def settle(self) -> Settled:
+        self._refuse_none()
+        return Settled(num_missing=self.num_missing)

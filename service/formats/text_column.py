@@ -1,0 +1,34 @@
+"""The texts of a Parquet column of strings."""
+
+import pyarrow as pa
+
+from service.errors import InvalidFile
+from service.formats.arrow import is_string, strings
+from service.formats.text import check_texts
+from service.spec.data import Column
+
+
+class TextColumn:
+    """See :class:`service.formats.parquet.InputColumn`."""
+
+    rows_at_once = 256
+    """Of texts that fill a page on average, about a megabyte."""
+
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+        self._name = name
+        self._dtype = str(first.type)[:200]
+        self._max_unpacked_bytes = max_unpacked_bytes
+        self._unpacked_bytes = 0
+        if not is_string(first.type):
+            raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings: name another column, or cast it")
+
+    def describe(self) -> Column:
+        return Column(kind="text", dtype=self._dtype)
+
+    def read(self, column: pa.Array, *, first_row: int) -> list[str]:
+        texts = check_texts(strings(column), place=lambda index: f"column {self._name!r}, row {first_row + index}")
+        # A dictionary or a good compression makes a short file of long texts.
+        self._unpacked_bytes = sum(map(len, texts)) + (self._unpacked_bytes if first_row else 0)
+        if self._unpacked_bytes > self._max_unpacked_bytes:
+            raise InvalidFile(f"unpacked, the texts have more than {self._max_unpacked_bytes:,} bytes; send fewer rows")
+        return texts
