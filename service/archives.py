@@ -12,25 +12,25 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from service.errors import InvalidFile
 
 _CHUNK_BYTES = 2**20
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
-_LEAST_ALLOWANCE_BYTES = 64 * 2**20
-_MAX_RATIO = 20
-"""Weights hardly shrink; what unpacks to more than this times its size is a bomb."""
+LEAST_ALLOWANCE_BYTES = 64 * 2**20
+MAX_RATIO = 20
+"""Weights, images and sound hardly shrink; what unpacks to more than this times its size is a bomb."""
 _MAX_NAME_CHARACTERS = 500
 _ENTRIES_PER_FILE = 10
 """Folders and hidden files that may come with each file."""
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 # zipfile and tarfile check little of what they read: a name's encoding, a date or a place is found wrong by whatever uses it.
 # A password and an unknown compression are a RuntimeError and a NotImplementedError.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
     ValueError, LookupError, ArithmeticError, NotImplementedError, RuntimeError,
 )  # fmt: skip
@@ -52,7 +52,7 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
     Raises:
         InvalidFile: it is no archive, is damaged, or holds what must not be.
     """
-    allowance = left = min(limits.max_bytes, max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * archive.stat().st_size))
+    allowance = left = min(limits.max_bytes, max(LEAST_ALLOWANCE_BYTES, MAX_RATIO * archive.stat().st_size))
     written: list[Path] = []
     try:
         members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
@@ -68,9 +68,8 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
             target.parent.mkdir(parents=True, exist_ok=True)
             left -= _copy(source, target, allowance=left, filename=filename)
             written.append(relative)
-    except (*_DAMAGE, OSError) as error:
-        # gzip and bz2 report damage by an OSError without a number, zipfile leaves a place before the file's start to the kernel.
-        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+    except (*DAMAGE, OSError) as error:
+        if not is_damage(error):
             raise
         raise InvalidFile(f"{filename!r} is no zip or tar, or it is damaged: {error}") from error
     if not written:
@@ -80,6 +79,19 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
         root = tops.pop()
         return folder / root, [path.relative_to(root) for path in written]
     return folder, written
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a file is to blame for an error of reading it, rather than the disk."""
+    # gzip and bz2 report damage by an OSError without a number, zipfile leaves a place before the file's start to the kernel.
+    return not isinstance(error, OSError) or error.errno in {None, errno.EINVAL}
+
+
+def opener_of(raw: IO[bytes]) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    """What decompresses a file, by its first bytes; None for one that is not compressed."""
+    start = raw.read(max(map(len, _OPENERS)))
+    raw.seek(0)
+    return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
 
 
 _Members = Iterator[tuple[str, IO[bytes] | None]]
@@ -101,10 +113,8 @@ def _zip_members(archive: Path, filename: str, allowance: int) -> _Members:
 
 def _tar_members(archive: Path, filename: str, allowance: int) -> _Members:
     with archive.open("rb") as raw:
-        start = raw.read(max(map(len, _OPENERS)))
-        raw.seek(0)
-        opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
-        plain = _Metered(raw if opener is None else opener(raw), allowance, filename)  # type: ignore[operator]
+        opener = opener_of(raw)
+        plain = Metered(raw if opener is None else opener(raw), allowance, repr(filename))
         with tarfile.open(fileobj=plain, mode="r:") as opened:  # type: ignore[call-overload]
             for member in opened:
                 if member.isdir():
@@ -117,17 +127,17 @@ def _tar_members(archive: Path, filename: str, allowance: int) -> _Members:
                     yield member.name, source
 
 
-class _Metered:
+class Metered:
     """A tar, decompressed as it is read. tarfile reads a header of any size into memory, and passes over what is skipped."""
 
-    def __init__(self, file: IO[bytes], allowance: int, filename: str) -> None:
+    def __init__(self, file: IO[bytes], allowance: int, what: str) -> None:
         self._file = file
         self._allowance = allowance
-        self._filename = filename
+        self._what = what
 
     def read(self, size: int) -> bytes:
         if size > _CHUNK_BYTES:
-            raise InvalidFile(f"{self._filename!r} holds a header of {size} bytes; that is refused")
+            raise InvalidFile(f"{self._what} holds a header of {size} bytes; that is refused")
         self._pay(self.tell() + size)
         return self._file.read(size)
 
@@ -140,7 +150,7 @@ class _Metered:
 
     def _pay(self, position: int) -> None:
         if position > self._allowance:
-            raise InvalidFile(f"{self._filename!r} unpacks to far more than its own size; that is refused")
+            raise InvalidFile(f"{self._what} unpacks to far more than its own size; that is refused")
 
 
 def _safe_path(name: str, filename: str) -> Path | None:

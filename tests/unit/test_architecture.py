@@ -21,8 +21,8 @@ SERVICE_LAYERS = [
     {"waiting"},
     {"scheduling", "store", "team"},
     {"jobs", "security", "database", "model_folder"},
-    {"tables", "formats", "weights", "archives", "client"},
-    {"spec", "lifecycle", "broker", "news", "connection"},
+    {"tables", "formats", "weights", "client"},
+    {"spec", "lifecycle", "broker", "news", "connection", "archives"},
     {"errors", "ids", "settings"},
 ]
 HOST_SIDE = {"host", "supervisor", "lease", "devices", "trainer_process", "threads", "scratch", "__main__"}

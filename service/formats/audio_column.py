@@ -1,0 +1,47 @@
+"""The sound of a Parquet column: the bytes of WAV or FLAC files, plain or as HuggingFace's ``{bytes, path}``."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.errors import InvalidFile
+from service.formats.arrow import is_binary, refuse_nulls
+from service.formats.audio import AudioExtent, decode_audio
+from service.formats.chunk import Waveform
+from service.spec.data import Column
+
+
+class AudioColumn:
+    """See :class:`service.formats.parquet.InputColumn`."""
+
+    rows_at_once = 4
+    """What the first row takes says nothing of the next: each may be half an hour long."""
+
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+        self._name, self._max_unpacked_bytes = name, max_unpacked_bytes
+        self._extent = AudioExtent()
+        self._files(first, first_row=0)
+
+    def describe(self) -> Column:
+        return self._extent.column()
+
+    def read(self, column: pa.Array, *, first_row: int) -> list[Waveform]:
+        if first_row == 0:
+            self._extent = AudioExtent()
+        waveforms = []
+        for row, data in enumerate(self._files(column, first_row=first_row), start=first_row):
+            waveform = decode_audio(data.as_buffer().to_pybytes(), place=f"column {self._name!r}, row {row}")
+            self._extent.add(waveform, max_unpacked_bytes=self._max_unpacked_bytes)
+            waveforms.append(waveform)
+        return waveforms
+
+    def _files(self, column: pa.Array, *, first_row: int) -> pa.Array:
+        place = f"column {self._name!r}"
+        if pa.types.is_struct(column.type):
+            if "bytes" not in [field.name for field in column.type]:
+                raise InvalidFile(f"{place} is a struct without 'bytes'; store the WAV or FLAC itself, as {{bytes, path}}")
+            refuse_nulls(column, place=place, first_row=first_row)
+            column = pc.struct_field(column, "bytes")
+        if not is_binary(column.type):
+            raise InvalidFile(f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate")
+        refuse_nulls(column, place=f"{place} (the sound's bytes)", first_row=first_row)
+        return column
