@@ -3,10 +3,14 @@
 There is no state. A sample's numbers are the same in every batch, at every place in it, on every device and after a resume, so
 that whoever asks for a view again, a teacher or a later attempt, gets the very same.
 
-The numbers of a sample are those of the generator SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
-OOPSLA 2014, doi:10.1145/2660193.2660195; constants as in Vigna's splitmix64.c, prng.di.unimi.it). Its nth number can be had
-without those before it, and one such sequence seeds the next: that of (seed, epoch, stream) one for each sample. B batch.
+The numbers are those of the generator SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA
+2014, doi:10.1145/2660193.2660195; constants as in Vigna's splitmix64.c, prng.di.unimi.it), whose nth number can be had without
+those before it. The sequence of (seed, epoch) has a number for each sample, which begins that sample's own sequence; streams are
+parts of it that lie 2³² numbers apart. B batch.
 """
+
+from dataclasses import dataclass
+from typing import Self
 
 import numpy
 import torch
@@ -17,30 +21,33 @@ _FIRST_FACTOR = 0xBF58476D1CE4E5B9
 _SECOND_FACTOR = 0x94D049BB133111EB
 
 
-def uniforms(seed: int, epoch: int, indices: Tensor, count: int, *, stream: int) -> Tensor:
-    """``count`` numbers in [0, 1) for each of the samples ``indices`` (B,): (B, count) float32, on the same device.
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of some samples in one epoch. Different streams, of 0 to 2³¹ - 1, are independent of each other."""
 
-    A sample's first numbers do not depend on how many are asked for. Different streams are independent of each other.
-    """
-    # float32 holds 24 bits exactly, so that no number is rounded up to 1.
-    return _shift(_bits(seed, epoch, indices, count, stream=stream), 40).to(torch.float32).mul_(2.0**-24)
+    keys: Tensor
+    """(B,) int64: where each sample's sequence begins."""
 
+    @classmethod
+    def of(cls, indices: Tensor, *, seed: int, epoch: int) -> Self:
+        """Those of the samples ``indices`` (B,), on the same device."""
+        root = numpy.random.SeedSequence([seed, epoch]).generate_state(1, dtype=numpy.uint64)[0]
+        return cls(_split_mix(_signed(int(root)), indices.to(torch.int64)))
 
-def integers(seed: int, epoch: int, indices: Tensor, *, below: int, stream: int) -> Tensor:
-    """A number from 0 up to ``below``, itself left out, for each of the samples ``indices`` (B,): (B,) int64, on the same device.
+    def uniforms(self, count: int, *, stream: int) -> Tensor:
+        """``count`` numbers in [0, 1) for each sample, (B, count) float32; the first ones, however many are asked for."""
+        # float32 holds 24 bits exactly, so that no number is rounded up to 1.
+        return _shift(self._bits(count, stream=stream), 40).to(torch.float32).mul_(2.0**-24)
 
-    ``below`` is less than 2³¹.
-    """
-    bits = _bits(seed, epoch, indices, 1, stream=stream)
-    # Lemire's multiply-shift (2019, arXiv:1805.10941): no number's chance is off by more than 2⁻³².
-    return _shift(_shift(bits, 32).mul_(below), 32).squeeze(1)
+    def integers(self, *, below: int, stream: int) -> Tensor:
+        """A number from 0 up to ``below``, itself left out, for each sample, (B,) int64; ``below`` is less than 2³¹."""
+        # Lemire's multiply-shift (2019, arXiv:1805.10941): no number's chance is off by more than 2⁻³².
+        return _shift(_shift(self._bits(1, stream=stream), 32).mul_(below), 32).squeeze(1)
 
-
-def _bits(seed: int, epoch: int, indices: Tensor, count: int, *, stream: int) -> Tensor:
-    """64 random bits each, (B, count) int64."""
-    root = numpy.random.SeedSequence([seed, epoch, stream]).generate_state(1, dtype=numpy.uint64)[0]
-    keys = _split_mix(_signed(int(root)), indices.to(torch.int64))
-    return _split_mix(keys[:, None], torch.arange(count, device=indices.device))
+    def _bits(self, count: int, *, stream: int) -> Tensor:
+        """64 random bits each, (B, count) int64."""
+        first = stream << 32
+        return _split_mix(self.keys[:, None], torch.arange(first, first + count, device=self.keys.device))
 
 
 def _split_mix(seeds: Tensor | int, places: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from worker.data.augment.image import affine, colour, crop, cutout, flip
 from worker.data.augment.mixture import Mixture, cutmix, mixup
 from worker.data.augment.operation import Operation, Stored
 from worker.data.augment.text import token_dropout
-from worker.data.views import integers, uniforms
+from worker.data.views import Numbers
 
 Fetch = Callable[[Tensor], Tensor]
 """From places in the training split (B,) to these samples' inputs (B, …) as they are stored, on the device that trains."""
@@ -60,14 +60,16 @@ class Augmentation:
     def __call__(self, fetch: Fetch, indices: Tensor, *, seed: int, epoch: int) -> View:
         """The views of the samples at ``indices`` (B,) of the training split."""
         inputs = fetch(indices)
-        here = indices.to(inputs.device, non_blocking=True)
+        numbers = Numbers.of(indices.to(inputs.device, non_blocking=True), seed=seed, epoch=epoch)
         partners = shares = None
         for place, spec in enumerate(self.specs):
-            draw = partial(uniforms, seed, epoch, here, stream=place)
+            draw = partial(numbers.uniforms, stream=place)
             if spec.name in OPERATIONS:
                 inputs = OPERATIONS[spec.name](spec, inputs, draw, self.stored)
             else:
-                partners = integers(seed, epoch, indices, below=self.num_samples, stream=_PARTNER_STREAMS + place)
+                # Where the indices lie, which may be another place than the inputs': nothing waits for a copy back.
+                drawn = Numbers.of(indices, seed=seed, epoch=epoch)
+                partners = drawn.integers(below=self.num_samples, stream=_PARTNER_STREAMS + place)
                 # The partner comes as this epoch's own view of it, as far as this place in the list.
                 before = replace(self, specs=self.specs[:place])
                 others = before(fetch, partners, seed=seed, epoch=epoch).inputs

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.spec.augment import Affine, Colour, Crop, Cutout, Flip
+from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, Stored, between, by_sample, up_to
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -17,33 +18,25 @@ _LUMA = (0.299, 0.587, 0.114)
 def crop(spec: Crop, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     """A window (H, W) of each image with a frame of ``spec.padding`` pixels."""
     height, width = images.shape[2:]
-    corners = up_to(draw(2), 2 * spec.padding + 1) - spec.padding
-    rows = corners[:, :1] + torch.arange(height, device=images.device)
-    columns = corners[:, 1:] + torch.arange(width, device=images.device)
     if spec.mode == "reflect":
-        return _gathered(images, _mirrored(rows, height), _mirrored(columns, width))
-    moved = _gathered(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
-    inside = _both(_within(rows, height), _within(columns, width))
-    return moved.masked_fill_(~inside, _value(0.0, images, stored))
+        framed = images.index_select(2, _mirrored(height, spec.padding, images.device))
+        framed = framed.index_select(3, _mirrored(width, spec.padding, images.device))
+    else:
+        framed = functional.pad(images, [spec.padding] * 4, value=_value(0.0, images, stored))
+    return _windows(framed, up_to(draw(2), 2 * spec.padding + 1), height=height, width=width)
 
 
 def flip(spec: Flip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     """Columns in reverse order, for a share of the samples."""
-    height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device).expand(len(images), height)
-    columns = torch.arange(width, device=images.device)
-    return _gathered(images, rows, torch.where(draw(1) < spec.probability, columns.flip(0), columns))
+    flipped = draw(1)[:, 0] < spec.probability
+    both = torch.cat([images, images.flip(3)])
+    return both.index_select(0, torch.arange(len(images), device=images.device) + flipped * len(images))
 
 
 def cutout(spec: Cutout, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     """A square hidden whose centre is any of the image's pixels."""
-    height, width = images.shape[2:]
-    draws = draw(2)
-    tops = up_to(draws[:, :1], height) - spec.size // 2
-    lefts = up_to(draws[:, 1:], width) - spec.size // 2
-    rows = _within(torch.arange(height, device=images.device) - tops, spec.size)
-    columns = _within(torch.arange(width, device=images.device) - lefts, spec.size)
-    return images.masked_fill(_both(rows, columns), _value(spec.fill, images, stored))
+    square = boxes(images, draw(2), heights=spec.size, widths=spec.size)
+    return paste(images, _value(spec.fill, images, stored), square)
 
 
 def colour(spec: Colour, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
@@ -84,26 +77,22 @@ def affine(spec: Affine, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     return sampled + low
 
 
-def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Images (B, C, H, W) made of each one's pixels at ``rows`` (B, H) and ``columns`` (B, W), in memory of their own."""
-    places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)
-    return images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
+def _windows(images: Tensor, corners: Tensor, *, height: int, width: int) -> Tensor:
+    """From each of the images (B, C, …) the window whose top and left ``corners`` (B, 2) gives: (B, C, height, width)."""
+    batch, channels, rows, columns = images.shape
+    maps = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * (rows * columns)
+    starts = maps + (corners[:, :1] * columns + corners[:, 1:])[:, :, None]
+    starts = starts + torch.arange(height, device=images.device) * columns
+    # Every run of ``width`` pixels of the whole batch is a row of a view that takes no memory: a window is some of these rows.
+    runs = images.flatten().unfold(0, width, 1)
+    return runs.index_select(0, starts.flatten()).view(batch, channels, height, width)
 
 
-def _mirrored(places: Tensor, size: int) -> Tensor:
-    """Places beyond the ends, led back as by mirrors at the first and the last pixel, which are not repeated."""
+def _mirrored(size: int, padding: int, device: torch.device) -> Tensor:
+    """Where each place of a framed side comes from, by mirrors at the first and the last pixel, which are not repeated."""
     period = max(1, 2 * (size - 1))
-    inside = places % period
-    return torch.minimum(inside, period - inside) if size > 1 else inside
-
-
-def _within(places: Tensor, size: int) -> Tensor:
-    return (places >= 0) & (places < size)
-
-
-def _both(rows: Tensor, columns: Tensor) -> Tensor:
-    """(B, H) and (B, W) to (B, 1, H, W)."""
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
+    places = torch.arange(-padding, size + padding, device=device) % period
+    return torch.minimum(places, (period - places) % period)
 
 
 def _value(brightness: float, images: Tensor, stored: Stored) -> float:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from service.spec.augment import CutMix, Mixup
-from worker.data.augment.operation import Draw, beta, by_sample, up_to
+from worker.data.augment.box import boxes, paste
+from worker.data.augment.operation import Draw, beta, by_sample
 
 Mixture = Callable[[Any, Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
 """From parameters, samples (B, …), their partners (B, …) and numbers to the mixed samples and the first ones' shares (B,)."""
@@ -26,16 +27,6 @@ def cutmix(spec: CutMix, samples: Tensor, partners: Tensor, draw: Draw) -> tuple
     draws = draw(4)
     sides = (1 - beta(draws[:, 0], alpha=spec.alpha)).sqrt()
     sides = torch.where(draws[:, 1] < spec.probability, sides, 0.0)
-    rows = _stretch(draws[:, 2], sides, height)
-    columns = _stretch(draws[:, 3], sides, width)
-    box = (rows[:, :, None] & columns[:, None, :])[:, None]
-    area = rows.sum(dim=1) * columns.sum(dim=1)
-    return torch.where(box, partners, samples), 1 - area / (height * width)
-
-
-def _stretch(centres: Tensor, shares: Tensor, size: int) -> Tensor:
-    """Which of ``size`` places lie in a stretch of the given share of them around a centre; (B, size)."""
-    lengths = (shares * size).to(torch.int64)[:, None]
-    starts = up_to(centres, size)[:, None] - lengths // 2
-    places = torch.arange(size, device=centres.device)
-    return (places >= starts) & (places < starts + lengths)
+    heights, widths = ((sides * side).to(torch.int64) for side in (height, width))
+    box = boxes(samples, draws[:, 2:], heights=heights, widths=widths)
+    return paste(samples, partners, box), 1 - box.sum(dim=(1, 2, 3), dtype=torch.float32) / (height * width)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from worker.data.augment.operation import Draw
-from worker.data.views import uniforms
+from worker.data.views import Numbers
 
 
 def chosen(*rows: list[float]) -> Draw:
@@ -20,4 +20,5 @@ def chosen(*rows: list[float]) -> Draw:
 
 def drawn(num_samples: int, *, seed: int = 0) -> Draw:
     """Numbers as a training draws them."""
-    return lambda count: uniforms(seed, 0, torch.arange(num_samples), count, stream=0)
+    numbers = Numbers.of(torch.arange(num_samples), seed=seed, epoch=0)
+    return lambda count: numbers.uniforms(count, stream=0)
