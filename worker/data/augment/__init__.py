@@ -1,0 +1,10 @@
+"""Augmentation of whole batches, on the device where they lie. One module a modality; nothing loops over samples.
+
+Every view of a sample is a function of (seed, epoch, sample): neither the batch nor the device nor an interruption changes it, so
+a teacher that is asked for the same view sees exactly what its student saw.
+"""
+
+from worker.data.augment.augmentation import MIXTURES, OPERATIONS, Augmentation, Fetch, View
+from worker.data.augment.operation import Stored, Vocabulary
+
+__all__ = ["MIXTURES", "OPERATIONS", "Augmentation", "Fetch", "Stored", "View", "Vocabulary"]

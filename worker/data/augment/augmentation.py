@@ -1,0 +1,77 @@
+"""A list of augmentations as one function from samples to their views of an epoch. B batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from service.spec.augment import AugmentationName, AugmentationSpec
+from worker.data.augment.audio import gain, noise, specaugment, time_shift
+from worker.data.augment.image import affine, colour, crop, cutout, flip
+from worker.data.augment.mixture import Mixture, cutmix, mixup
+from worker.data.augment.operation import Operation, Stored
+from worker.data.augment.text import token_dropout
+from worker.data.views import Numbers
+
+Fetch = Callable[[Tensor], Tensor]
+"""From places in the training split (B,) to these samples' inputs (B, …) as they are stored, on the device that trains."""
+
+OPERATIONS: dict[AugmentationName, Operation] = {
+    "crop": crop,
+    "flip": flip,
+    "cutout": cutout,
+    "colour": colour,
+    "affine": affine,
+    "gain": gain,
+    "noise": noise,
+    "time-shift": time_shift,
+    "specaugment": specaugment,
+    "token-dropout": token_dropout,
+}
+MIXTURES: dict[AugmentationName, Mixture] = {"mixup": mixup, "cutmix": cutmix}
+
+_PARTNER_STREAMS = 2**16
+"""Added to an operation's place for the stream that its partners come from."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Samples as an epoch sees them."""
+
+    inputs: Tensor
+    """(B, …), in the range of the stored values; the teacher sees the same."""
+    partners: Tensor | None = None
+    """(B,), places in the training split of the samples that were mixed in; None without a mixture."""
+    shares: Tensor | None = None
+    """(B,), float32: the loss is ``share · ℓ(own label) + (1 - share) · ℓ(partner's label)``."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each sample, in this order. An operation's numbers are those of the stream with its place in the list."""
+
+    specs: Sequence[AugmentationSpec]
+    """At most one of them is a mixture."""
+    num_samples: int
+    """Of the training split, among whom partners are drawn."""
+    stored: Stored
+
+    def __call__(self, fetch: Fetch, indices: Tensor, *, seed: int, epoch: int) -> View:
+        """The views of the samples at ``indices`` (B,) of the training split."""
+        inputs = fetch(indices)
+        numbers = Numbers.of(indices.to(inputs.device, non_blocking=True), seed=seed, epoch=epoch)
+        partners = shares = None
+        for place, spec in enumerate(self.specs):
+            draw = partial(numbers.uniforms, stream=place)
+            if spec.name in OPERATIONS:
+                inputs = OPERATIONS[spec.name](spec, inputs, draw, self.stored)
+            else:
+                # Where the indices lie, which may be another place than the inputs': nothing waits for a copy back.
+                drawn = Numbers.of(indices, seed=seed, epoch=epoch)
+                partners = drawn.integers(below=self.num_samples, stream=_PARTNER_STREAMS + place)
+                # The partner comes as this epoch's own view of it, as far as this place in the list.
+                before = replace(self, specs=self.specs[:place])
+                others = before(fetch, partners, seed=seed, epoch=epoch).inputs
+                inputs, shares = MIXTURES[spec.name](spec, inputs, others, draw)
+        return View(inputs, partners, shares)

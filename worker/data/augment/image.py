@@ -1,0 +1,110 @@
+"""Operations on images as they are stored: pixels of any range, before a network's own preprocessing.
+
+What only moves pixels keeps their type, 8-bit too; what changes values gives float32. B batch, C channels, H height, W width.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.spec.augment import Affine, Colour, Crop, Cutout, Flip
+from worker.data.augment.box import boxes, paste
+from worker.data.augment.operation import Draw, Stored, between, by_sample, up_to
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in a pixel's grey (ITU-R BT.601)."""
+
+
+def crop(spec: Crop, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """A window (H, W) of each image with a frame of ``spec.padding`` pixels."""
+    height, width = images.shape[2:]
+    if spec.mode == "reflect":
+        framed = images.index_select(2, _mirrored(height, spec.padding, images.device))
+        framed = framed.index_select(3, _mirrored(width, spec.padding, images.device))
+    else:
+        framed = functional.pad(images, [spec.padding] * 4, value=_value(0.0, images, stored))
+    return _windows(framed, up_to(draw(2), 2 * spec.padding + 1), height=height, width=width)
+
+
+def flip(spec: Flip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Columns in reverse order, for a share of the samples."""
+    flipped = draw(1)[:, 0] < spec.probability
+    both = torch.cat([images, images.flip(3)])
+    return both.index_select(0, torch.arange(len(images), device=images.device) + flipped * len(images))
+
+
+def cutout(spec: Cutout, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """A square hidden whose centre is any of the image's pixels."""
+    square = boxes(images, draw(2), heights=spec.size, widths=spec.size)
+    return paste(images, _value(spec.fill, images, stored), square)
+
+
+def colour(spec: Colour, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Brightness as distance from black, contrast from the image's mean grey, saturation from each pixel's; float32."""
+    low, high = stored.value_range
+    draws = draw(3)
+    brightness, contrast, saturation = (
+        by_sample(between(draws[:, place], 1 - strength, 1 + strength), images)
+        for place, strength in enumerate((spec.brightness, spec.contrast, spec.saturation))
+    )
+    images = ((images.to(torch.float32) - low) * brightness + low).clamp_(low, high)
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64).to(torch.float32)
+    images = ((images - mean) * contrast + mean).clamp_(low, high)
+    grey = _grey(images)
+    return ((images - grey) * saturation + grey).clamp_(low, high)
+
+
+def affine(spec: Affine, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Turned about the centre, scaled and moved: where each pixel comes from, then bilinear; float32."""
+    height, width = images.shape[2:]
+    low, _ = stored.value_range
+    draws = draw(4)
+    angles = torch.deg2rad(between(draws[:, 0], -spec.degrees, spec.degrees).to(torch.float64))[:, None, None]
+    cosines, sines = angles.cos().to(torch.float32), angles.sin().to(torch.float32)
+    factors = between(draws[:, 1], 1 - spec.scale, 1 + spec.scale)[:, None, None]
+    down, right = (
+        between(draws[:, place], -spec.shift * side, spec.shift * side)[:, None, None]
+        for place, side in ((2, height), (3, width))
+    )
+    # Distances from the image's centre, in pixels: what is square stays square in images that are not.
+    y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None] - down
+    x = (torch.arange(width, device=images.device) - (width - 1) / 2) - right
+    from_x, from_y = (x * cosines + y * sines) / factors, (y * cosines - x * sines) / factors
+    grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=3)
+    sampled = functional.grid_sample(
+        images.to(torch.float32) - low, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return sampled + low
+
+
+def _windows(images: Tensor, corners: Tensor, *, height: int, width: int) -> Tensor:
+    """From each of the images (B, C, …) the window whose top and left ``corners`` (B, 2) gives: (B, C, height, width)."""
+    batch, channels, rows, columns = images.shape
+    maps = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * (rows * columns)
+    starts = maps + (corners[:, :1] * columns + corners[:, 1:])[:, :, None]
+    starts = starts + torch.arange(height, device=images.device) * columns
+    # Every run of ``width`` pixels of the whole batch is a row of a view that takes no memory: a window is some of these rows.
+    runs = images.flatten().unfold(0, width, 1)
+    return runs.index_select(0, starts.flatten()).view(batch, channels, height, width)
+
+
+def _mirrored(size: int, padding: int, device: torch.device) -> Tensor:
+    """Where each place of a framed side comes from, by mirrors at the first and the last pixel, which are not repeated."""
+    period = max(1, 2 * (size - 1))
+    places = torch.arange(-padding, size + padding, device=device) % period
+    return torch.minimum(places, (period - places) % period)
+
+
+def _value(brightness: float, images: Tensor, stored: Stored) -> float:
+    """A brightness of 0 to 1 as these images store it."""
+    low, high = stored.value_range
+    value = low + brightness * (high - low)
+    return value if images.is_floating_point() else round(value)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 1, H, W)."""
+    if images.shape[1] != len(_LUMA):
+        return images.mean(dim=1, keepdim=True)
+    red, green, blue = (images[:, channel : channel + 1] * weight for channel, weight in enumerate(_LUMA))
+    return red + green + blue
