@@ -3,3 +3,7 @@
 
 class UnusableData(Exception):
     """The dataset cannot be trained on; the message says where it breaks and what to change."""
+
+
+class UnreadableTokenizer(Exception):
+    """A network's folder holds no tokenizer that can be loaded; the message names the file and what to change."""

@@ -1,0 +1,170 @@
+"""Tokenizers: trained on a dataset's own texts, or loaded with a network, and what they make of texts. N texts, L tokens.
+
+A tokenizer is the library's own, so that a student's folder loads with ``AutoTokenizer.from_pretrained``. Invariants: the same
+texts give the same tokenizer, byte for byte; every tokenizer that comes from here has a pad token and cuts texts at their end;
+no code of a folder is run. In what :func:`encode` gives, ``ids != tokenizer.pad_token_id`` is the attention mask.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from worker.data.errors import UnreadableTokenizer, UnusableData
+
+TokenizerKind = Literal["bpe", "wordpiece"]
+
+TOKENIZER_FILE = "tokenizer.json"
+END_OF_TEXT, PAD_OF_BPE = "<|endoftext|>", "<|pad|>"
+PAD, UNKNOWN, START, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+CONTINUED = "##"
+"""Before a piece that goes on with a word."""
+
+# A network's other arguments, such as BERT's token types, are the same for every text here and have defaults.
+_MODEL_INPUTS = ["input_ids", "attention_mask"]
+_TEXTS_AT_ONCE = 1024
+
+
+def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) -> Any:
+    """A ``PreTrainedTokenizerFast`` whose vocabulary is learned from these texts; of few texts it may be smaller than asked for.
+
+    ``bpe`` is GPT-2's: bytes, so that every text can be written in it, and ``<|endoftext|>`` to begin and end texts, which
+    :func:`encode` does not add. ``wordpiece`` is BERT's: ``[CLS] … [SEP]``, in small letters, accents kept; a word with a
+    character that no text had becomes ``[UNK]``.
+
+    Raises:
+        UnusableData: there is no text to learn from, or ``vocab_size`` has not even place for the single characters.
+    """
+    if not any(text.strip() for text in texts):
+        raise UnusableData("there is no text to train a tokenizer on: every text of the training split is empty")
+    tokenizer = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size)
+    needed = tokenizer.get_vocab_size()
+    if needed > vocab_size:
+        raise UnusableData(
+            f"vocab_size {vocab_size} is too small for a {kind} tokenizer of these texts: their characters and the special "
+            f"tokens alone take {needed}. Raise vocab_size{'' if kind == 'bpe' else ', or train bpe, whose alphabet is 256 bytes'}"
+        )
+    if kind == "bpe":
+        special = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD_OF_BPE}
+    else:
+        special = {
+            "pad_token": PAD,
+            "unk_token": UNKNOWN,
+            "cls_token": START,
+            "sep_token": SEPARATOR,
+            "mask_token": MASK,
+        }
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=_MODEL_INPUTS, **special)
+
+
+def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
+    """Token ids (N, L), int64, padded at the end; L is the longest text's length, ``max_length`` at most.
+
+    The tokenizer's own special tokens are added, and stay where a text is cut. What only looks like a special token in a text is
+    text. Where the tokenizer ends texts with the token that it also pads with, that end counts as padding.
+
+    Raises:
+        UnusableData: a text holds no token, or ``max_length`` has no place for one.
+    """
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length <= special:
+        raise UnusableData(f"max_length {max_length} has no place for text beside {special} special tokens: raise it")
+    rows: list[Tensor] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        encoded = tokenizer(
+            list(texts[start : start + _TEXTS_AT_ONCE]),
+            truncation=True,
+            max_length=max_length,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        for ids in encoded["input_ids"]:
+            if len(ids) <= special:
+                raise UnusableData(f"text {len(rows)}, {texts[len(rows)][:40]!r}, holds no token: fill it, or remove the row")
+            rows.append(torch.tensor(ids, dtype=torch.int64))
+    if not rows:
+        return torch.empty(0, 0, dtype=torch.int64)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; ``max_length`` is the most tokens that the network reads."""
+    tokenizer.model_max_length = max_length
+    # What the last encoding was cut to and padded to would be written as well.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a ``from_pretrained`` folder. One without a pad token pads with the token that ends its texts.
+
+    Raises:
+        UnreadableTokenizer: the folder has none that can be loaded.
+    """
+    if not (folder / TOKENIZER_FILE).is_file():
+        raise UnreadableTokenizer(f"{TOKENIZER_FILE} is missing: write it with tokenizer.save_pretrained of a fast tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the readers behind it raise plain Exception for a broken file
+        raise UnreadableTokenizer(f"{TOKENIZER_FILE} makes no tokenizer: {type(error).__name__}: {str(error)[:500]}") from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UnreadableTokenizer("the tokenizer has neither a pad token nor an eos token: set pad_token and save it again")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, PAD_OF_BPE],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
+def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    special = [PAD, UNKNOWN, START, SEPARATOR, MASK]
+    learner = _wordpiece({})
+    # The library numbers the continued characters in the order in which a hash map has the words, another in each run, and
+    # merges that are equally frequent go by these numbers. As special tokens, characters are numbered as they are given.
+    continued = sorted({character for text in texts for word in _words(learner, text) for character in word[1:]})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special + [f"{CONTINUED}{character}" for character in continued],
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    tokenizer = _wordpiece(learner.get_vocab())
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {SEPARATOR}",
+        pair=f"{START} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (START, SEPARATOR)],
+    )
+    return tokenizer
+
+
+def _wordpiece(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUED))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUED)
+    return tokenizer
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[str]:
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))]
