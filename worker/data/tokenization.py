@@ -45,8 +45,8 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) 
     needed = tokenizer.get_vocab_size()
     if needed > vocab_size:
         raise UnusableData(
-            f"vocab_size {vocab_size} is too small for a {kind} tokenizer of these texts: their characters and the special "
-            f"tokens alone take {needed}. Raise vocab_size{'' if kind == 'bpe' else ', or train bpe, whose alphabet is 256 bytes'}"
+            f"vocab_size {vocab_size} is too small for a {kind} tokenizer: the texts' characters and the special tokens alone "
+            f"take {needed}. Raise vocab_size{'' if kind == 'bpe' else ', or train bpe, whose alphabet is 256 bytes'}"
         )
     if kind == "bpe":
         special = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD_OF_BPE}
