@@ -18,8 +18,8 @@ from torch.nn import functional
 from worker.methods.sequence import TokenLoss
 from worker.methods.step import at_least_float32
 
-CHUNK_LOGITS = 2**23
-"""Logits of one network in a chunk: 32 MiB in float32, large enough to keep a GPU busy."""
+CHUNK_LOGITS, CHUNK_TOKENS = 2**23, 256
+"""A chunk has so many logits of one network, 32 MiB in float32, but so many tokens at least: each chunk reads all of the head."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def token_mean(
             parts.append(taught.weight * taught.loss(logits, answers))
         return torch.stack(parts).sum(dim=0)
 
-    chunk_tokens = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary)
+    chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
     mean: Tensor = _ChunkedMean.apply(hidden, head.weight, head.bias, losses, chunk_tokens)  # type: ignore[no-untyped-call]
     return mean
 
@@ -103,21 +103,15 @@ class _ChunkedMean(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         for start in range(0, len(hidden), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            logits = OutputHead(weight, bias)(hidden[rows])
-            with torch.set_grad_enabled(any(learned)):
-                loss = losses(logits.requires_grad_(any(learned)), rows).sum()
-            total += loss.detach()
-            if not any(learned):
-                continue
-            # Of the sum, divided by N in the end: the mean's would be too small for float16.
-            (to_logits,) = torch.autograd.grad(loss, logits)
-            slopes = to_logits.to(hidden.dtype)
+            loss, to_logits = _with_slopes(OutputHead(weight, bias)(hidden[rows]), rows, losses, wanted=any(learned))
+            total += loss
             if to_hidden is not None:
-                to_hidden[rows] = slopes @ weight.to(hidden.dtype)
+                to_hidden[rows] = to_logits.to(hidden.dtype) @ weight.to(hidden.dtype)
             if to_weight is not None:
-                to_weight += slopes.T @ hidden[rows]
+                to_weight += to_logits.to(hidden.dtype).T @ hidden[rows]
             if to_bias is not None:
                 to_bias += to_logits.sum(dim=0)
+            del to_logits  # before the next chunk is made
         num_tokens = ctx.num_tokens = max(1, len(hidden))
         ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return total / num_tokens
@@ -127,3 +121,15 @@ class _ChunkedMean(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> Any:
         scale = slope / ctx.num_tokens
         return *(None if each is None else each * scale for each in ctx.saved_tensors), None, None
+
+
+def _with_slopes(
+    logits: Tensor, rows: slice, losses: Callable[[Tensor, slice], Tensor], *, wanted: bool
+) -> tuple[Tensor, Tensor]:
+    """The sum of a chunk's losses and, where it is wanted, its gradient to the logits; else zeros.
+
+    Of the sum, not the mean over all tokens: that would be too small for float16.
+    """
+    with torch.set_grad_enabled(wanted):
+        loss = losses(logits.requires_grad_(wanted), rows).sum()
+    return loss.detach(), torch.autograd.grad(loss, logits)[0] if wanted else logits.new_zeros(()).expand_as(logits)
