@@ -1,0 +1,135 @@
+"""The output head of a language model, and losses on it that never hold all tokens' logits at once.
+
+N tokens, D hidden width, V vocabulary. Logits (N, V) in float32 are the largest tensors of a language model's training, and a
+loss keeps several of them for its backward pass. Here the head is applied to a chunk of tokens at a time, and the gradients of
+its loss are made at once (as Liger Kernel does: Hsu et al., 2024, arXiv:2410.10989). Invariant: beside gradients of the hidden
+states' and the weights' own sizes, memory is that of one chunk, whatever N is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from worker.methods.sequence import TokenLoss
+from worker.methods.step import at_least_float32
+
+CHUNK_LOGITS, CHUNK_TOKENS = 2**23, 256
+"""A chunk has so many logits of one network, 32 MiB in float32, but so many tokens at least: each chunk reads all of the head."""
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The linear map from hidden states to logits."""
+
+    weight: Tensor
+    """(V, D)."""
+    bias: Tensor | None = None
+    """(V,)."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Hidden states (N, D) to logits (N, V): computed in the hidden states' format, given in float32 at least."""
+        bias = None if self.bias is None else self.bias.to(hidden.dtype)
+        return at_least_float32(functional.linear(hidden, self.weight.to(hidden.dtype), bias))
+
+    def detached(self) -> "OutputHead":
+        """The same, to be learned by nobody."""
+        return OutputHead(self.weight.detach(), None if self.bias is None else self.bias.detach())
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the teacher says to the same tokens."""
+
+    hidden: Tensor
+    """(N, ·)."""
+    head: OutputHead
+    loss: TokenLoss
+    weight: float
+
+
+def token_mean(
+    hidden: Tensor,
+    head: OutputHead,
+    labels: Tensor,
+    *,
+    label_weight: float,
+    taught: Taught | None = None,
+    chunk_tokens: int | None = None,
+) -> Tensor:
+    """``weight · loss(student, teacher) + label_weight · CE(labels, student)``, mean over the tokens; 0 where there is none.
+
+    Hidden states (N, D) and labels (N,) are those of the tokens that count, and of no others. The gradient goes to the hidden
+    states and to the head.
+    """
+    vocabulary = max(head.weight.shape[0], 0 if taught is None else taught.head.weight.shape[0])
+
+    def losses(logits: Tensor, rows: slice) -> Tensor:
+        parts = []
+        if label_weight:
+            parts.append(label_weight * functional.cross_entropy(logits, labels[rows], reduction="none"))
+        if taught is not None:
+            with torch.no_grad():
+                answers = taught.head(taught.hidden[rows])
+            parts.append(taught.weight * taught.loss(logits, answers))
+        return torch.stack(parts).sum(dim=0)
+
+    chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
+    mean: Tensor = _ChunkedMean.apply(hidden, head.weight, head.bias, losses, chunk_tokens)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _ChunkedMean(torch.autograd.Function):
+    """The mean of ``losses(logits, rows)``, which gives a loss for each of the tokens ``rows``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        losses: Callable[[Tensor, slice], Tensor],
+        chunk_tokens: int,
+    ) -> Tensor:
+        learned = ctx.needs_input_grad[:3]
+        to_hidden, to_weight, to_bias = (
+            torch.zeros_like(each) if each is not None and needed else None
+            for each, needed in zip((hidden, weight, bias), learned, strict=True)
+        )
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        for start in range(0, len(hidden), chunk_tokens):
+            rows = slice(start, start + chunk_tokens)
+            loss, to_logits = _with_slopes(OutputHead(weight, bias)(hidden[rows]), rows, losses, wanted=any(learned))
+            total += loss
+            if to_hidden is not None:
+                to_hidden[rows] = to_logits.to(hidden.dtype) @ weight.to(hidden.dtype)
+            if to_weight is not None:
+                to_weight += to_logits.to(hidden.dtype).T @ hidden[rows]
+            if to_bias is not None:
+                to_bias += to_logits.sum(dim=0)
+            del to_logits  # before the next chunk is made
+        num_tokens = ctx.num_tokens = max(1, len(hidden))
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        return total / num_tokens
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        scale = slope / ctx.num_tokens
+        return *(None if each is None else each * scale for each in ctx.saved_tensors), None, None
+
+
+def _with_slopes(
+    logits: Tensor, rows: slice, losses: Callable[[Tensor, slice], Tensor], *, wanted: bool
+) -> tuple[Tensor, Tensor]:
+    """The sum of a chunk's losses and, where it is wanted, its gradient to the logits; else zeros.
+
+    Of the sum, not the mean over all tokens: that would be too small for float16.
+    """
+    with torch.set_grad_enabled(wanted):
+        loss = losses(logits.requires_grad_(wanted), rows).sum()
+    return loss.detach(), torch.autograd.grad(loss, logits)[0] if wanted else logits.new_zeros(()).expand_as(logits)

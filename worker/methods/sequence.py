@@ -1,0 +1,70 @@
+"""Losses on the distributions of the next token. N tokens, V the student's vocabulary, U the teacher's, τ temperature.
+
+Each gives the tokens' losses (N,) from student logits (N, V) and teacher logits (N, U); U is V except for ULD. Who calls it takes
+the tokens that count, and their mean.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.spec.methods.sequence import ForwardKl, JensenShannon, OnPolicy, ReverseKl, UniversalLogit
+
+TokenLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def token_loss(method: Any) -> TokenLoss:
+    """The loss by which a method compares student and teacher at each token."""
+    match method:
+        case ForwardKl(temperature=temperature):
+            return lambda student, teacher: generalized_jsd(student, teacher, beta=0.0, temperature=temperature)
+        case ReverseKl(temperature=temperature):
+            return lambda student, teacher: generalized_jsd(student, teacher, beta=1.0, temperature=temperature)
+        case JensenShannon(beta=beta, temperature=temperature) | OnPolicy(beta=beta, temperature=temperature):
+            return lambda student, teacher: generalized_jsd(student, teacher, beta=beta, temperature=temperature)
+        case UniversalLogit(temperature=temperature):
+            return lambda student, teacher: universal(student, teacher, temperature=temperature)
+        case _:
+            raise TypeError(f"{type(method).__name__} compares no distributions of tokens")
+
+
+def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: float, temperature: float) -> Tensor:
+    """``τ² · (β · KL(p_t ‖ m) + (1 − β) · KL(p_s ‖ m))`` with ``m = β · p_t + (1 − β) · p_s``, wholly in log space.
+
+    Agarwal et al., 2024, arXiv:2306.13649. Near β = 0 this is β times the forward KL divergence ``KL(p_t ‖ p_s)``, near β = 1 it
+    is 1 − β times the reverse, ``KL(p_s ‖ p_t)``. At 0 and 1 themselves it would vanish; there it is, as in the public reference
+    code, that divergence itself.
+    """
+    student = functional.log_softmax(student_logits / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
+    if beta == 0:
+        loss = _kl(teacher, student)
+    elif beta == 1:
+        loss = _kl(student, teacher)
+    else:
+        mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+        loss = beta * _kl(teacher, mixture) + (1 - beta) * _kl(student, mixture)
+    return loss * temperature**2
+
+
+def universal(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """``Σ_i |p_s(i) − p_t(i)|`` of the probabilities in falling order, the smaller vocabulary filled up with zeros.
+
+    Universal logit distillation: Boizard, El Haddad, Hudelot, Colombo, 2024, arXiv:2402.12030. As there, without τ².
+    """
+    student, teacher = (
+        functional.softmax(logits / temperature, dim=-1).sort(dim=-1, descending=True).values
+        for logits in (student_logits, teacher_logits)
+    )
+    missing = student.shape[-1] - teacher.shape[-1]
+    student, teacher = functional.pad(student, (0, max(0, -missing))), functional.pad(teacher, (0, max(0, missing)))
+    return (student - teacher).abs().sum(dim=-1)
+
+
+def _kl(first: Tensor, second: Tensor) -> Tensor:
+    """``KL(first ‖ second)`` of log-probabilities (N, V): (N,)."""
+    return functional.kl_div(second, first, reduction="none", log_target=True).sum(dim=-1)
