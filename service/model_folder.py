@@ -1,4 +1,4 @@
-"""What an uploaded ``from_pretrained`` folder must be: a config, its classes, its image shape, whole safetensors weights.
+"""What an uploaded ``from_pretrained`` folder must be: a config, its classes, what it reads, whole safetensors weights.
 
 No torch: the worker, which builds the network, is the last judge of it. Nothing of the folder is ever unpickled or run.
 """
@@ -14,18 +14,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
-from service.spec.transformers_fit import image_classifiers
+from service.spec.transformers_fit import classifier_tasks, classifiers, task_of
 from service.weights import read_header
 
 OWN_MODEL_TYPE = "stillhouse"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_CONFIG, _LABELS, _PREPROCESSOR = "config.json", "labels.json", "preprocessor_config.json"
+_CONFIG, _LABELS, _PREPROCESSOR, _TOKENIZER = "config.json", "labels.json", "preprocessor_config.json", "tokenizer.json"
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".h5", ".msgpack"}
 _WHY_NO_PICKLES = (
     "such files can run code when they are read, and are never loaded. Save the model again with "
     "model.save_pretrained(folder, safe_serialization=True), or its state with safetensors.torch.save_file"
 )
-_HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR}"
+_HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
+_PROCESSORS = {"image-classification": "image processor", "audio-classification": "feature extractor"}
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
@@ -41,9 +42,12 @@ _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 class FolderInfo:
     """What is known of a network without loading it."""
 
+    task: str
+    """What it is for."""
     classes: list[str]
+    """The names of its outputs."""
     input_shape: list[int]
-    """[channels, height, width]."""
+    """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
 
 
 def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
@@ -54,14 +58,17 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     """
     names = {path.as_posix() for path in files}
     _refuse_unsafe(files)
-    for needed, remedy in ((_CONFIG, "model"), (_PREPROCESSOR, "image processor")):
-        if needed not in names:
-            raise InvalidFile(f"{needed} is missing: save the {remedy} into the folder with its save_pretrained(folder)")
+    _need(_CONFIG, names, of="model")
     config = _object(folder / _CONFIG)
     info = _own(folder, config, names) if config.get("model_type") == OWN_MODEL_TYPE else _transformers(folder, config, names)
     for shard in _shards(folder, names):
         read_header(folder / shard, filename=shard)
     return info
+
+
+def _need(file: str, names: set[str], *, of: str) -> None:
+    if file not in names:
+        raise InvalidFile(f"{file} is missing: save the {of} into the folder with its save_pretrained(folder)")
 
 
 def refuse_loose_weights(filename: str) -> None:
@@ -86,6 +93,7 @@ def _refuse_unsafe(files: Sequence[Path]) -> None:
 
 
 def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
+    _need(_PREPROCESSOR, names, of="image processor")
     try:
         _ARCHITECTURE.validate_python(config.get("architecture"))
     except ValidationError as error:
@@ -99,19 +107,22 @@ def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
             raise InvalidFile(f"{_CONFIG} needs input_shape [channels, height, width] and num_outputs")
     if _LABELS not in names:
         raise InvalidFile(f"{_LABELS} is missing: a list of the {num_outputs} class names")
-    classes = _names(_read(folder / _LABELS), _LABELS)
+    classes = _output_names(_read(folder / _LABELS))
     if len(classes) != num_outputs:
-        raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_outputs} classes; they must agree")
-    return FolderInfo(classes=classes, input_shape=shape)
+        raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_outputs} outputs; they must agree")
+    is_of_sound = "feature_extractor_type" in _object(folder / _PREPROCESSOR)
+    task = "audio-classification" if is_of_sound else "image-classification"
+    return FolderInfo(task=task, classes=classes, input_shape=shape)
 
 
 def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
     model_type = config.get("model_type")
-    if model_type not in image_classifiers():
-        known = ", ".join(image_classifiers())
-        raise InvalidFile(
-            f"{_CONFIG}: model_type {model_type!r:.80} is no image classifier that can be loaded; those are {known}"
-        )
+    task = task_of(model_type) if isinstance(model_type, str) else None
+    if task is None:
+        known = "; ".join(f"for {name} {', '.join(classifiers(name))}" for name in classifier_tasks())
+        raise InvalidFile(f"{_CONFIG}: model_type {model_type!r:.80} is no classifier that can be loaded; those are {known}")
+    file, of = (_TOKENIZER, "fast tokenizer") if task == "text-classification" else (_PREPROCESSOR, _PROCESSORS[task])
+    _need(file, names, of=of)
     refused = sorted(_REFUSED_FIELDS & config.keys())
     if refused:
         raise InvalidFile(
@@ -121,12 +132,17 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
     if isinstance(by_index, dict) and by_index:
         classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")
     elif _LABELS in names:
-        classes = _names(_read(folder / _LABELS), _LABELS)
+        classes = _output_names(_read(folder / _LABELS))
     else:
         raise InvalidFile(f"neither {_CONFIG} (id2label) nor {_LABELS} names the classes")
+    if task == "text-classification":
+        return FolderInfo(task=task, classes=classes, input_shape=[])
+    if task == "audio-classification":
+        spectrogram = [1, config["max_length"], config["num_mel_bins"]] if "num_mel_bins" in config else []
+        return FolderInfo(task=task, classes=classes, input_shape=spectrogram)
     channels = config.get("num_channels", 3)
     height, width = _image_size(_object(folder / _PREPROCESSOR), config)
-    return FolderInfo(classes=classes, input_shape=_checked_shape(channels, height, width))
+    return FolderInfo(task=task, classes=classes, input_shape=_checked_shape(channels, height, width))
 
 
 def _image_size(processor: dict[str, Any], config: dict[str, Any]) -> tuple[Any, Any]:
@@ -164,6 +180,17 @@ def _shards(folder: Path, names: set[str]) -> list[str]:
     if missing:
         raise InvalidFile(f"{_INDEX} names {', '.join(missing[:5])!r:.200}, which is no safetensors file of the folder")
     return shards
+
+
+def _output_names(found: Any) -> list[str]:
+    """Of a list of class names, or of each target's list by its name, null for a number."""
+    if not isinstance(found, dict):
+        return _names(found, _LABELS)
+    named: list[str] = []
+    for target, classes in found.items():
+        of_target = [None] if classes is None else _names(classes, f"{_LABELS} {target!r:.80}")
+        named += [target if name is None else f"{target}: {name}" for name in of_target]
+    return _names(named, _LABELS)
 
 
 def _names(found: Any, place: str) -> list[str]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.archives import Limits, unpack
 from service.database import Database
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, InvalidFile, NotFound
 from service.ids import new_id
 from service.jobs import StoredFile
 from service.lifecycle import FINAL
@@ -42,6 +42,8 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
         limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
         root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)
         info = inspect_folder(root, files)
+        if info.task != new.task:
+            raise InvalidFile(f"{new.filename!r} holds a network for {info.task}, not for {new.task}", param="/task")
         model_id = new_id("model")
         is_listed = False
         try:

@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo, Task
+from service.spec.data_fit import output_names
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.tables import Dataset, Job, Model
@@ -88,9 +89,10 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
     dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
     if named.teacher_spec is not None:
         info = _dataset_info(named.teacher_spec, named, settings, pointer=_TEACHER, faults=faults)
-        shape = None if info is None else image_shape(info, named.teacher_spec.dataset.input)
-        if info is not None and shape is not None:
-            named.teacher = TeacherInfo(task=info.task, classes=info.classes, input_shape=shape)
+        if info is not None:
+            planned = named.teacher_spec.dataset
+            shape, names = image_shape(info, planned.input), output_names(planned, info)
+            named.teacher = TeacherInfo(task=info.task, classes=names, input_shape=shape)
     if dataset is not None:
         faults += check_fit(spec, dataset, teacher=named.teacher)
     if faults:
@@ -220,5 +222,6 @@ def _hold(session: Session, spec: JobSpec) -> tuple[str | None, str | None]:
 
 
 def _teacher_info(model: Model) -> TeacherInfo:
-    channels, height, width = model.input_shape
-    return TeacherInfo(task=cast(Task, model.task), classes=model.classes, input_shape=(channels, height, width))
+    shape = model.input_shape
+    input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
+    return TeacherInfo(task=cast(Task, model.task), classes=model.classes, input_shape=input_shape)

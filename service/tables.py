@@ -117,7 +117,7 @@ class Model(Table):
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
     classes: Mapped[list[str]]
     input_shape: Mapped[list[int]]
-    """[channels, height, width] of what it was trained on."""
+    """[channels, height, width] of the images that it was trained on, [1, frames, mel bands] of spectrograms; else empty."""
     files: Mapped[list[dict[str, Any]]]
     """name, size, sha256, media_type and path (key in the store) of each file of its folder."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

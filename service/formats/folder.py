@@ -45,7 +45,9 @@ class FolderTable:
         if self._kind == "text":
             raise InvalidFile(f"an archive of class folders is for images or sound, not for {wanted.task}; send a file of rows")
         if wanted.columns != (self._kind, LABEL_COLUMN):
-            raise InvalidFile(f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out")
+            raise InvalidFile(
+                f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out"
+            )
         with ExitStack() as stack:
             self._members = stack.enter_context(open_members(path, max_unpacked_bytes=self._max_unpacked_bytes))
             self._files = read_layout(self._members.paths)

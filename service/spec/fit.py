@@ -18,10 +18,11 @@ from service.spec.architectures import (
     Vgg,
     WideResNet,
 )
-from service.spec.data import DatasetInfo, DatasetSpec, Splits, Task
+from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
+from service.spec.data_fit import data_faults, output_names
 from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
-from service.spec.job import JobSpec
-from service.spec.methods import BETWEEN_SAMPLES, method_names
+from service.spec.job import JobSpec, StudentSpec, TeacherSpec
+from service.spec.method_fit import method_faults
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import transformers_faults
 
@@ -31,6 +32,8 @@ LEAST_PIXELS_CIFAR = 8
 """For all networks made for 32x32: two halvings leave 2x2 pixels, which batch norm can still normalise when the last batch holds
 one sample. Networks with more halvings leave the first of them out on small images."""
 
+_READ: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
+
 
 @dataclass(frozen=True)
 class TeacherInfo:
@@ -38,8 +41,9 @@ class TeacherInfo:
 
     task: Task
     classes: list[str]
-    input_shape: tuple[int, int, int]
-    """(channels, height, width)."""
+    """The names of its outputs."""
+    input_shape: tuple[int, int, int] | None
+    """(channels, height, width) of its images; None for one that reads texts or sound."""
 
 
 def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | None) -> list[Fault]:
@@ -51,20 +55,64 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if spec.task != dataset.task:
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
-    faults += _batch_faults(spec)
-    faults += _column_faults(spec.dataset, dataset)
-    faults += _split_faults(spec.dataset, dataset)
-    input_shape = image_shape(dataset, spec.dataset.input)
-    if input_shape is None:
+    faults += method_faults(spec, dataset)
+    faults += data_faults(spec.dataset, dataset, task=spec.task)
+    faults += _reading_faults(spec, teacher)
+    names = output_names(spec.dataset, dataset)
+    if not names:
         return faults
-    num_outputs = len(dataset.classes)
-    for role, architecture in (("teacher", spec.teacher.architecture), ("student", spec.student.architecture)):
-        if architecture is not None:
-            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    for role, network in (("teacher", spec.teacher), ("student", spec.student)):
+        input_shape = _input_shape(spec, network, dataset)
+        if network.architecture is not None and input_shape is not None:
+            found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
     if teacher is not None:
-        faults += _teacher_faults(spec, dataset, teacher, input_shape=input_shape)
+        faults += _teacher_faults(spec, names, teacher, input_shape=image_shape(dataset, spec.dataset.input))
     return faults
+
+
+def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
+    """Tokenizers are for texts, features for sound, and a text network that is trained here cannot do without a tokenizer."""
+    kind = INPUT_KINDS[spec.task]
+    faults = []
+    for role, network in (("teacher", spec.teacher), ("student", spec.student)):
+        if kind != "text" and network.tokenizer is not None:
+            message = f"a tokenizer is for texts, and {spec.task} reads {_READ[kind]}: leave it out"
+            faults.append(Fault(pointer=f"/{role}/tokenizer", message=message))
+        if kind != "audio" and network.features is not None:
+            message = f"features are for sound, and {spec.task} reads {_READ[kind]}: leave them out"
+            faults.append(Fault(pointer=f"/{role}/features", message=message))
+        if kind == "audio" and network.features is not None and network.architecture is not None:
+            made_for = usual_features(network.architecture).name
+            if network.features.name != made_for:
+                message = (
+                    f"{network.architecture.name} reads {made_for} features, not {network.features.name}: name those, or none"
+                )
+                faults.append(Fault(pointer=f"/{role}/features/name", message=message))
+    if kind == "text" and spec.teacher.source == "train" and spec.teacher.tokenizer is None:
+        message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
+        faults.append(Fault(pointer="/teacher/tokenizer", message=message))
+    return faults
+
+
+def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: DatasetInfo) -> InputShape | None:
+    """What the network will read, as far as it can be told before its tokenizer is trained; None where it cannot."""
+    match INPUT_KINDS[spec.task]:
+        case "image":
+            return image_shape(dataset, spec.dataset.input)
+        case "text":
+            tokenizer = network.tokenizer or spec.teacher.tokenizer
+            if tokenizer is None:
+                return None
+            return TokenShape(tokenizer.vocab_size, tokenizer.max_length, pad=0 if tokenizer.train == "wordpiece" else 1)
+        case "audio" if network.architecture is not None:
+            features = network.features or usual_features(network.architecture)
+            longest = dataset.columns[spec.dataset.input].longest_seconds if spec.dataset.input in dataset.columns else None
+            seconds = min(spec.dataset.clip_seconds, longest or spec.dataset.clip_seconds)
+            if isinstance(features, LogMelFeatures):
+                return 1, max(1, round((seconds - 0.015) / 0.01)), features.mels
+            return (round(seconds * features.sample_rate),)
+    return None
 
 
 def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
@@ -93,16 +141,6 @@ def image_shape(dataset: DatasetInfo, column: str) -> tuple[int, int, int] | Non
     return channels, height, width
 
 
-def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
-    """The dataset's splits that the spec takes: those it names, else those called train, validation and test."""
-    if spec.splits is not None:
-        return spec.splits
-    return Splits(
-        validation="validation" if "validation" in available else None,
-        test="test" if "test" in available else None,
-    )
-
-
 def _precision_faults(spec: JobSpec) -> list[Fault]:
     message = "fp16 trains on a GPU alone: set resources.gpus to 1, or take bf16, fp32 or auto"
     return [
@@ -110,73 +148,6 @@ def _precision_faults(spec: JobSpec) -> list[Fault]:
         for place, training in (("/teacher/training", spec.teacher.training), ("/training", spec.training))
         if training is not None and training.precision == "fp16" and spec.resources.gpus == 0
     ]
-
-
-def _batch_faults(spec: JobSpec) -> list[Fault]:
-    names = [name for name in method_names(spec.method) if name in BETWEEN_SAMPLES]
-    if spec.training.batch_size > 1 or not names:
-        return []
-    message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
-    return [Fault(pointer="/training/batch_size", message=message)]
-
-
-def _column_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
-    faults = []
-    for pointer, name, kind in (
-        ("/dataset/input", spec.input, "image"),
-        *((f"/dataset/targets/{index}", name, "label") for index, name in enumerate(spec.targets)),
-    ):
-        of_kind = [column for column, described in dataset.columns.items() if described.kind == kind]
-        there = f"its {kind} columns are {_listed(of_kind)}"
-        found = dataset.columns.get(name)
-        if found is None:
-            there += f", of all columns {_listed(list(dataset.columns))}"
-            faults.append(Fault(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
-        elif found.kind != kind:
-            faults.append(Fault(pointer=pointer, message=f"column {name!r} holds no {kind}s ({found.dtype}); {there}"))
-    return faults
-
-
-def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
-    splits = chosen_splits(spec, list(dataset.splits))
-    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    faults, taken = [], dict[str, str]()
-    for role, name in named.items():
-        if name is None:
-            continue
-        if name not in dataset.splits:
-            message = f"the dataset has no split {name!r}; it has {_listed(list(dataset.splits))}"
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
-        elif dataset.splits[name] == 0:
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=f"split {name!r} has no rows"))
-        elif name in taken:
-            message = f"split {name!r} is already the {taken[name]} split; each must have its own samples"
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
-        taken.setdefault(name, role)
-    return faults or _held_out_faults(spec, dataset, splits)
-
-
-def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) -> list[Fault]:
-    held_out = [role for role, name in (("validation", splits.validation), ("test", splits.test)) if name is None]
-    needed = 1 + len(held_out)
-    if not held_out:
-        return []
-    scarce = [
-        (count, dataset.classes[index])
-        for index, count in enumerate(dataset.class_counts.get(splits.train, []))
-        if 0 < count < needed
-    ]
-    if not scarce and dataset.splits[splits.train] >= needed:
-        return []
-    what = f"split {splits.train!r} is to be cut into train, {' and '.join(held_out)}, which takes {needed} samples of each class"
-    if scarce:
-        count, name = min(scarce)
-        others = f" (and {len(scarce) - 1} more classes are as scarce)" if len(scarce) > 1 else ""
-        what += f"; class {name!r} has {count}{others}"
-    else:
-        what += f"; it has {dataset.splits[splits.train]} rows"
-    message = f"{what}. Add samples, or give the dataset a {' and a '.join(held_out)} split of its own"
-    return [Fault(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
 
 
 def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Fault]:
@@ -194,16 +165,16 @@ def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Faul
 
 
 def _teacher_faults(
-    spec: JobSpec, dataset: DatasetInfo, teacher: TeacherInfo, *, input_shape: tuple[int, int, int]
+    spec: JobSpec, names: list[str], teacher: TeacherInfo, *, input_shape: tuple[int, int, int] | None
 ) -> list[Fault]:
     pointer = "/teacher/source"
     if teacher.task != spec.task:
         return [Fault(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
-    if teacher.classes != dataset.classes:
-        message = f"that network was trained on other classes: {_difference(teacher.classes, dataset.classes)}"
+    if teacher.classes != names:
+        message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
         faults.append(Fault(pointer=pointer, message=message))
-    if teacher.input_shape != input_shape:
+    if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
         wants, has = _shape_text(teacher.input_shape), _shape_text(input_shape)
         message = (
             f"that network reads images of {wants}, and the dataset's are {has}: take a dataset or a teacher of the same shape"
@@ -224,8 +195,3 @@ def _difference(teacher: list[str], dataset: list[str]) -> str:
 def _shape_text(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
     return f"{height}x{width} pixels with {channels} channel{'' if channels == 1 else 's'}"
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return (shown + (", …" if len(names) > 20 else "")) or "none"

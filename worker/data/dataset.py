@@ -15,7 +15,7 @@ from torch import Tensor
 from service.errors import InvalidFile
 from service.formats import DataArrays, SplitArrays, read_dataset
 from service.spec.data import DatasetSpec, Task
-from service.spec.fit import chosen_splits
+from service.spec.data_fit import chosen_splits
 from service.spec.source import split_source
 from worker.data.digits import MAX_PIXEL, load_digits
 from worker.data.errors import UnusableData

@@ -82,7 +82,7 @@ class ModelView(View):
     classes: list[str]
     """The names of the classes, in the order of its outputs."""
     input_shape: list[int]
-    """Channels, height, width."""
+    """Channels, height, width of its images; 1, frames, mel bands of spectrograms; empty for texts and waveforms."""
     files: list[ModelFile]
     """The files of its folder, by name."""
     created_at: datetime

@@ -38,6 +38,7 @@ from service.spec.strict import StrictModel
 __all__ = [
     "BETWEEN_SAMPLES",
     "METHODS",
+    "OF_CLASSES",
     "AttentionTransfer",
     "BetweenLayers",
     "ContrastiveDistillation",
@@ -143,6 +144,8 @@ MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag(_SUM)], Discriminator
 
 BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
 """Methods that compare the samples of a batch with each other, and so need two."""
+OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
+"""Methods that are made for one target of classes."""
 
 
 def method_names(method: MethodSpec) -> list[str]:

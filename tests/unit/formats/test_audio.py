@@ -109,7 +109,10 @@ def with_rate(rate: int) -> bytes:
         (sound_file(as_integers, subtype="FLOAT"), "scale the samples to -1 to 1"),
         (with_rate(500), "has 500 samples a second; there may be 1,000 to 384,000: resample it"),
         (with_rate(500_000), "has 500,000 samples a second"),
-        (sound_file(np.zeros(MAX_SECONDS * 1_000 + 1, np.float32), rate=1_000, kind="FLAC"), "is 1,800 s long, 1,800,001 samples"),
+        (
+            sound_file(np.zeros(MAX_SECONDS * 1_000 + 1, np.float32), rate=1_000, kind="FLAC"),
+            "is 1,800 s long, 1,800,001 samples",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(data: bytes, words: str) -> None:

@@ -1,0 +1,114 @@
+"""Whether a dataset has the columns and splits that a spec asks for: every fault at once, each at its place. Pure, no torch."""
+
+from service.errors import Fault
+from service.spec.data import INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
+
+
+def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
+    """Every fault of the spec's dataset part, with pointers from the spec's root."""
+    return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset)
+
+
+def target_classes(dataset: DatasetInfo, name: str) -> list[str] | None:
+    """The class names of a target; None for a number, and for a column that is not there."""
+    column = dataset.columns.get(name)
+    if column is None or column.kind != "label":
+        return None
+    # A dataset that was described when it could have one target alone says its classes once.
+    return column.classes if column.classes is not None else dataset.classes
+
+
+def output_names(spec: DatasetSpec, dataset: DatasetInfo) -> list[str]:
+    """What each output of a network for these targets is called: a class, behind its target's name where there are several."""
+    classes = {name: target_classes(dataset, name) for name in spec.targets}
+    if len(classes) == 1 and (alone := next(iter(classes.values()))) is not None:
+        return alone
+    return [
+        output
+        for name, known in classes.items()
+        for output in ([name] if known is None else [f"{name}: {each}" for each in known])
+    ]
+
+
+def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
+    """The dataset's splits that the spec takes: those it names, else those called train, validation and test."""
+    if spec.splits is not None:
+        return spec.splits
+    return Splits(
+        validation="validation" if "validation" in available else None,
+        test="test" if "test" in available else None,
+    )
+
+
+def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
+    faults = []
+    target_kinds: tuple[str, ...] = ("text",) if task == "causal-lm" else ("label", "number")
+    for pointer, name, kinds in (
+        ("/dataset/input", spec.input, (INPUT_KINDS[task],)),
+        *((f"/dataset/targets/{index}", name, target_kinds) for index, name in enumerate(spec.targets)),
+    ):
+        of_kind = [column for column, described in dataset.columns.items() if described.kind in kinds]
+        kind = " and ".join(kinds)
+        there = f"its {kind} columns are {listed(of_kind)}"
+        found = dataset.columns.get(name)
+        if found is None:
+            there += f", of all columns {listed(list(dataset.columns))}"
+            faults.append(Fault(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
+        elif found.kind not in kinds:
+            held = " or ".join(f"{kind}s" for kind in kinds)
+            faults.append(Fault(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
+    return faults
+
+
+def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
+    splits = chosen_splits(spec, list(dataset.splits))
+    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    faults, taken = [], dict[str, str]()
+    for role, name in named.items():
+        if name is None:
+            continue
+        if name not in dataset.splits:
+            message = f"the dataset has no split {name!r}; it has {listed(list(dataset.splits))}"
+            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
+        elif dataset.splits[name] == 0:
+            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=f"split {name!r} has no rows"))
+        elif name in taken:
+            message = f"split {name!r} is already the {taken[name]} split; each must have its own samples"
+            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
+        taken.setdefault(name, role)
+    return faults or _held_out_faults(spec, dataset, splits)
+
+
+def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) -> list[Fault]:
+    held_out = [role for role, name in (("validation", splits.validation), ("test", splits.test)) if name is None]
+    needed = 1 + len(held_out)
+    if not held_out:
+        return []
+    scarce = [(count, name) for name, count in _train_counts(spec, dataset, splits.train) if 0 < count < needed]
+    if not scarce and dataset.splits[splits.train] >= needed:
+        return []
+    what = f"split {splits.train!r} is to be cut into train, {' and '.join(held_out)}, which takes {needed} samples of each class"
+    if scarce:
+        count, name = min(scarce)
+        others = f" (and {len(scarce) - 1} more classes are as scarce)" if len(scarce) > 1 else ""
+        what += f"; class {name!r} has {count}{others}"
+    else:
+        what += f"; it has {dataset.splits[splits.train]} rows"
+    message = f"{what}. Add samples, or give the dataset a {' and a '.join(held_out)} split of its own"
+    return [Fault(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
+
+
+def _train_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str) -> list[tuple[str, int]]:
+    """Samples of each class of the first target that has classes, by which held-out shares are drawn."""
+    for name in spec.targets:
+        classes = target_classes(dataset, name)
+        if classes is not None:
+            counts = dataset.columns[name].class_counts or dataset.class_counts
+            return list(zip(classes, counts.get(split, []), strict=False))
+    return []
+
+
+def listed(names: list[str]) -> str:
+    """The first of them, quoted."""
+    shown = ", ".join(repr(name) for name in names[:20])
+    return (shown + (", …" if len(names) > 20 else "")) or "none"

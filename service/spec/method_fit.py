@@ -1,0 +1,50 @@
+"""Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
+
+from collections.abc import Iterator
+
+from service.errors import Fault
+from service.spec.data import DatasetInfo
+from service.spec.data_fit import listed, target_classes
+from service.spec.job import JobSpec
+from service.spec.methods import BETWEEN_SAMPLES, OF_CLASSES, MultiTask, SumOfTerms, method_names
+
+
+def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
+    """Every fault of the spec's method on these data."""
+    return [*_batch_faults(spec), *_target_faults(spec, dataset), *_weight_faults(spec)]
+
+
+def _batch_faults(spec: JobSpec) -> list[Fault]:
+    names = [name for name in method_names(spec.method) if name in BETWEEN_SAMPLES]
+    if spec.training.batch_size > 1 or not names:
+        return []
+    message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
+    return [Fault(pointer="/training/batch_size", message=message)]
+
+
+def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[Fault]:
+    """Most of the literature's methods are made for one target of classes."""
+    targets = spec.dataset.targets
+    if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
+        return
+    for pointer, name in zip(_pointers(spec), method_names(spec.method), strict=True):
+        if name in OF_CLASSES:
+            what = "several targets" if len(targets) > 1 else "a number" if targets else "no target"
+            message = f"{name} is for one target of classes, and this job has {what}: take another method, such as multi-task"
+            yield Fault(pointer=f"{pointer}/name", message=message)
+
+
+def _weight_faults(spec: JobSpec) -> Iterator[Fault]:
+    methods = spec.method.terms if isinstance(spec.method, SumOfTerms) else [spec.method]
+    for pointer, method in zip(_pointers(spec), methods, strict=True):
+        if isinstance(method, MultiTask):
+            for name in method.target_weights.keys() - set(spec.dataset.targets):
+                message = f"the job has no target {name!r}; it has {listed(spec.dataset.targets)}"
+                yield Fault(pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message)
+
+
+def _pointers(spec: JobSpec) -> list[str]:
+    """Where each of the method's terms stands."""
+    if isinstance(spec.method, SumOfTerms):
+        return [f"/method/terms/{index}" for index in range(len(spec.method.terms))]
+    return ["/method"]
