@@ -42,6 +42,8 @@ class AudioColumn:
             refuse_nulls(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
         if not is_binary(column.type):
-            raise InvalidFile(f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate")
+            raise InvalidFile(
+                f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate"
+            )
         refuse_nulls(column, place=f"{place} (the sound's bytes)", first_row=first_row)
         return column

@@ -1,4 +1,4 @@
-"""A zip or tar of images or sound in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``, read file by file.
+"""A zip or tar of images or sound in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``.
 
 Its columns are ``image`` or ``audio``, and ``label``. Invariant: the rows are in the order of the sorted paths, whatever the
 archive's own; every image has the first one's size and mode.
@@ -45,7 +45,9 @@ class FolderTable:
         if self._kind == "text":
             raise InvalidFile(f"an archive of class folders is for images or sound, not for {wanted.task}; send a file of rows")
         if wanted.columns != (self._kind, LABEL_COLUMN):
-            raise InvalidFile(f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out")
+            raise InvalidFile(
+                f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out"
+            )
         with ExitStack() as stack:
             self._members = stack.enter_context(open_members(path, max_unpacked_bytes=self._max_unpacked_bytes))
             self._files = read_layout(self._members.paths)

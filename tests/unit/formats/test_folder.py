@@ -159,7 +159,10 @@ def test_a_layout_that_says_no_class_of_each_file_is_refused(paths: list[str], w
         (("dog/x.png", PNGS[4][:60]), "'dog/x.png' is a broken PNG"),
         (("dog/x.png", b""), "'dog/x.png' is neither a PNG nor a JPEG"),
         (("dog/notes.txt", b"bites"), "'dog/notes.txt' is neither a PNG nor a JPEG"),
-        (("dog/x.png", encoded(some_images(9, 5, 3))), "'dog/x.png' is 9x5x3, and 'cat/1.png' is 8x5x3; make all images one size"),
+        (
+            ("dog/x.png", encoded(some_images(9, 5, 3))),
+            "'dog/x.png' is 9x5x3, and 'cat/1.png' is 8x5x3; make all images one size",
+        ),
         (("dog/x.png", encoded(IMAGES[0][:, :, 0])), "'dog/x.png' is 8x5, and 'cat/1.png' is 8x5x3"),
         (("cat/0.png", encoded(some_images(1, 5))), "'cat/0.png' is 1x5: images have at least 2x2 pixels"),
     ],
