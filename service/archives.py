@@ -91,6 +91,11 @@ def opener_of(raw: IO[bytes]) -> Callable[[IO[bytes]], IO[bytes]] | None:
     """What decompresses a file, by its first bytes; None for one that is not compressed."""
     start = raw.read(max(map(len, _OPENERS)))
     raw.seek(0)
+    return opener_by(start)
+
+
+def opener_by(start: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
+    """The same of a file's first bytes."""
     return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
 
 

@@ -31,9 +31,6 @@ _HOW_TO_SAVE = "save it as 16-bit WAV or as FLAC"
 _OTHER_FORMATS = [
     (0, b"OggS", "Ogg (Vorbis or Opus)"),
     (0, b"ID3", "MP3"),
-    (0, b"\xff\xfb", "MP3"),
-    (0, b"\xff\xf3", "MP3"),
-    (0, b"\xff\xf1", "AAC"),
     (0, b"FORM", "AIFF"),
     (0, b"caff", "CAF"),
     (0, b".snd", "AU"),
@@ -85,7 +82,7 @@ class AudioExtent:
 
     def column(self) -> Column:
         """What to tell of the column that holds it."""
-        return Column(kind="audio", dtype="float32", rates=sorted(self.rates), longest_seconds=self.longest_seconds)
+        return Column(kind="audio", dtype="float32", rates=sorted(self.rates)[:20], longest_seconds=self.longest_seconds)
 
 
 def _check_format(data: bytes, place: str) -> None:
@@ -97,6 +94,8 @@ def _check_format(data: bytes, place: str) -> None:
         _check_whole(data, place)
         return
     found = next((name for start, magic, name in _OTHER_FORMATS if data[start : start + len(magic)] == magic), None)
+    if found is None and data[:1] == b"\xff" and data[1:2] >= b"\xe0":
+        found = "MP3 or AAC"
     what = f"is {found}, which is not read" if found else "is neither a WAV nor a FLAC"
     raise InvalidFile(f"{place} {what}; {_HOW_TO_SAVE}")
 

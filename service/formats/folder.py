@@ -1,4 +1,4 @@
-"""A zip or tar of images or sound in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``, read file by file.
+"""A zip or tar of images or sound in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``.
 
 Its columns are ``image`` or ``audio``, and ``label``. Invariant: the rows are in the order of the sorted paths, whatever the
 archive's own; every image has the first one's size and mode.

@@ -95,10 +95,10 @@ def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
                     raise InvalidFile(f"{place} has pixels of kind {image.mode}; convert it to 8-bit grey, RGB or RGBA")
                 return np.asarray(image.convert(mode))
     except UnidentifiedImageError as error:
-        raise InvalidFile(f"{place} is neither a PNG nor a JPEG") from error
+        raise InvalidFile(f"{place} is neither a PNG nor a JPEG; convert it or take it out") from error
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError, TypeError) as error:
         # Pillow's decoders report a broken file by any of these.
-        raise InvalidFile(f"{place} is a broken PNG or JPEG: {error}") from error
+        raise InvalidFile(f"{place} is a broken PNG or JPEG: {error}; save it again or take it out") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidFile(f"{place} declares far too many pixels: {error}") from error
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Protocol
 
-from service.archives import DAMAGE, LEAST_ALLOWANCE_BYTES, MAX_RATIO, Metered, is_damage, opener_of
+from service.archives import DAMAGE, LEAST_ALLOWANCE_BYTES, MAX_RATIO, Metered, is_damage, opener_by, opener_of
 from service.errors import InvalidFile
 
 MAX_FILES = 1_000_000
@@ -59,6 +59,11 @@ def open_members(path: Path, *, max_unpacked_bytes: int) -> Iterator[Members]:
                 raise InvalidFile(f"the archive is no zip or tar, or it is damaged: {str(error)[:200]}; pack it again") from error
             raise
         yield members
+
+
+def is_tar(start: bytes) -> bool:
+    """Whether a file that begins so is a tar, or compressed as one may be."""
+    return start[257:262] == b"ustar" or opener_by(start) is not None
 
 
 class _Zip:

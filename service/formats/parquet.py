@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.arrow import check_batch, is_string, strings, where_null, whole_strings
+from service.formats.audio_column import AudioColumn
 from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
@@ -52,7 +53,11 @@ class InputColumn(Protocol):
         """What to tell of the column."""
 
 
-INPUT_COLUMNS: dict[InputKind, "type[ImageColumn] | type[TextColumn]"] = {"image": ImageColumn, "text": TextColumn}
+INPUT_COLUMNS: dict[InputKind, "type[ImageColumn] | type[TextColumn] | type[AudioColumn]"] = {
+    "image": ImageColumn,
+    "text": TextColumn,
+    "audio": AudioColumn,
+}
 
 
 class ParquetTable:

@@ -1,5 +1,6 @@
 """A dataset file as one table: which reader takes it, what it holds, and its arrays."""
 
+import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from service.archives import DAMAGE, is_damage
 from service.errors import InvalidFile
 from service.formats.chunk import Chunk, DataTable, Inputs, Reader, Wanted
 from service.formats.csv import open_csv
+from service.formats.folder import FolderTable
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
+from service.formats.members import is_tar
 from service.formats.npz import NpzTable
 from service.formats.parquet import ParquetTable
 from service.formats.target import NumberTally, Settled, TargetArray, TargetTally
@@ -23,11 +27,11 @@ from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column,
 MAX_UNPACKED_BYTES = 256 * 2**30
 """Most bytes that a file may declare for its arrays, or take as decoded images: a zip of a few MB can declare petabytes."""
 
-Format = Literal["npz", "Parquet", "JSONL", "CSV"]
+Format = Literal["npz", "Parquet", "JSONL", "CSV", "zip or tar"]
 READERS: dict[InputKind, dict[Format, Reader]] = {
-    "image": {"npz": NpzTable, "Parquet": ParquetTable},
+    "image": {"npz": NpzTable, "Parquet": ParquetTable, "zip or tar": FolderTable},
     "text": {"Parquet": ParquetTable, "JSONL": open_jsonl, "CSV": open_csv},
-    "audio": {},
+    "audio": {"Parquet": ParquetTable, "zip or tar": FolderTable},
 }
 """What reads a file, by what its inputs are and by its format."""
 _HOW_TO_WRITE: dict[Format, str] = {
@@ -35,7 +39,9 @@ _HOW_TO_WRITE: dict[Format, str] = {
     "Parquet": "pyarrow.parquet.write_table",
     "JSONL": "one JSON object a line",
     "CSV": "a line of column names first",
+    "zip or tar": "of class folders",
 }
+_INPUTS: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextMana
     with path.open("rb") as file:
         start = file.read(4096)
     readers = READERS[wanted.input_kind]
-    found = _format(start, filename, wanted.input_kind)
+    found = _format(path, start, filename, wanted.input_kind)
     if start and found in readers:
         return readers[found](path, wanted)
     if not start:
@@ -160,15 +166,17 @@ def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextMana
     elif found is None:
         what = f"is neither {' nor '.join(f'{_article(name)} {name}' for name in readers)} file (or its start is damaged)"
     else:
-        what = f"is {_article(found)} {found} file, which holds no {wanted.input_kind}s to train on"
+        what = f"is {_article(found)} {found} file, which holds no {_INPUTS[wanted.input_kind]} to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
     raise InvalidFile(f"{filename!r} {what}; a dataset for {wanted.task} is {ways}")
 
 
-def _format(start: bytes, filename: str, kind: InputKind) -> Format | None:
+def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format | None:
     """By the file's first bytes; among files of text by its name, then by what stands first."""
     if start.startswith(b"PK"):
-        return "npz"
+        return _zip_format(path, filename)
+    if is_tar(start):
+        return "zip or tar"
     if start.startswith(b"PAR1"):
         return "Parquet"
     if kind != "text":
@@ -181,6 +189,19 @@ def _format(start: bytes, filename: str, kind: InputKind) -> Format | None:
         # Later it is read again under another name: what it is must not depend on the name alone.
         raise InvalidFile(f"{filename!r} is called a CSV and begins like JSON; call it .jsonl, or rename its first column")
     return "JSONL" if is_json else "CSV"
+
+
+def _zip_format(path: Path, filename: str) -> Format:
+    """An npz is a zip too. The name decides only where that of the other kind would be refused as well."""
+    suffix = PurePath(filename).suffix.lower()
+    try:
+        with zipfile.ZipFile(path) as opened:
+            has_arrays = any(name.endswith(".npy") for name in opened.namelist())
+    except (*DAMAGE, OSError) as error:
+        if not is_damage(error):
+            raise
+        return "zip or tar" if suffix == ".zip" else "npz"
+    return "npz" if has_arrays or suffix == ".npz" else "zip or tar"
 
 
 def _article(name: str) -> str:

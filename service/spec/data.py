@@ -93,6 +93,10 @@ class Column(StrictModel):
     """The type of its values."""
     shape: list[int] | None = None
     """Of an image: height, width, channels."""
+    rates: list[int] | None = None
+    """Of audio: the numbers of samples a second that occur, the twenty lowest at most."""
+    longest_seconds: float | None = None
+    """Of audio: how long the longest clip is."""
     num_classes: int | None = None
     """Of a label that is a target."""
     classes: list[str] | None = None
