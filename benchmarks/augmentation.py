@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    # As a training's first step does: once a large block was freed, glibc keeps those of a batch's size and hands them out again.
+    torch.empty(2**24, dtype=torch.uint8)
     contest = Contest(num_samples=arguments.samples, batch_size=arguments.batch_size, size=arguments.size)
     contestants = {
         "the job, whole batches": contest.job,

@@ -28,9 +28,8 @@ def crop(spec: Crop, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 def flip(spec: Flip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     """Columns in reverse order, for a share of the samples."""
-    flipped = draw(1)[:, 0] < spec.probability
-    both = torch.cat([images, images.flip(3)])
-    return both.index_select(0, torch.arange(len(images), device=images.device) + flipped * len(images))
+    flipped = (draw(1)[:, 0] < spec.probability).to(images.dtype)
+    return paste(images, images.flip(3), by_sample(flipped, images))
 
 
 def cutout(spec: Cutout, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
