@@ -62,7 +62,7 @@ def test_weights_may_be_in_several_files(tmp_path: Path) -> None:
             "model-2.safetensors": WEIGHTS,
         },
     )
-    assert info == FolderInfo(classes=["cat", "dog"], input_shape=[3, 8, 8])
+    assert info == FolderInfo(task="image-classification", classes=["cat", "dog"], input_shape=[3, 8, 8])
 
 
 @pytest.mark.parametrize(
