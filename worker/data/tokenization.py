@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from worker.data.errors import UnreadableTokenizer, UnusableData
+from worker.data.language import Framing
 
 TokenizerKind = Literal["bpe", "wordpiece"]
 
@@ -90,6 +91,29 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
     if not rows:
         return torch.empty(0, 0, dtype=torch.int64)
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, all of them and no others. Names of special tokens, as in a chat's markup, are these tokens."""
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = list(texts[start : start + _TEXTS_AT_ONCE])
+        ids += tokenizer(some, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return ids
+
+
+def framing(tokenizer: Any) -> Framing:
+    """What stands around a text of a language model: before it what the tokenizer itself puts there, behind it its end.
+
+    Raises:
+        UnreadableTokenizer: the tokenizer has no token that ends a text.
+    """
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end is None:
+        raise UnreadableTokenizer("the tokenizer has no token that ends a text: set eos_token and save it again")
+    whole, alone = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
+    start = next((place for place in range(len(whole)) if whole[place : place + len(alone)] == alone), 0)
+    return Framing(start=tuple(whole[:start]), end=end, pad=tokenizer.pad_token_id)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:

@@ -79,6 +79,8 @@ def token_mean(
         return torch.stack(parts).sum(dim=0)
 
     chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
+    if not torch.is_grad_enabled():  # which a function of one's own is not told
+        hidden, head = hidden.detach(), head.detached()
     mean: Tensor = _ChunkedMean.apply(hidden, head.weight, head.bias, losses, chunk_tokens)  # type: ignore[no-untyped-call]
     return mean
 

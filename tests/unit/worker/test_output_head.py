@@ -1,5 +1,6 @@
 """Losses on a language model's output head, in chunks, against the same losses on all logits at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,12 +95,20 @@ def test_a_frozen_head_leaves_the_gradient_to_the_hidden_states() -> None:
     torch.testing.assert_close(torch.autograd.grad(tokens.chunked(chunk_tokens=3), tokens.hidden), expected)
 
 
-def test_without_gradients_the_loss_is_the_same() -> None:
+def test_without_gradients_the_loss_is_the_same_and_none_are_made() -> None:
     tokens = Tokens()
+    expected, inner, learned = tokens.whole().detach(), tokens.taught.loss, []
+
+    def watched(student: Tensor, teacher: Tensor) -> Tensor:
+        learned.append(student.requires_grad)
+        return inner(student, teacher)
+
+    tokens.taught = replace(tokens.taught, loss=watched)
     with torch.no_grad():
         loss = tokens.chunked(chunk_tokens=3)
     assert not loss.requires_grad
-    torch.testing.assert_close(loss, tokens.whole().detach())
+    torch.testing.assert_close(loss, expected)
+    assert learned == [False] * 3
 
 
 def test_without_a_teacher_it_is_the_cross_entropy() -> None:

@@ -1,0 +1,166 @@
+"""Rows of tokens that a causal language model trains on. N rows, B batch, L tokens of a row, P of a prompt, D hidden width.
+
+A row is ids and a mask of the tokens that the loss is on. Invariants: rows begin at their first column, and what is behind a
+row's end is padding that no loss is on; the shift by one, of a token to the hidden state that predicts it, is made in
+:func:`predictions` and nowhere else. (A row's own tokens never look at the padding behind them, so there is no attention mask.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.data.errors import UnusableData
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The tokens that a tokenizer puts around texts."""
+
+    start: tuple[int, ...]
+    """Before a text; none with many tokenizers."""
+    end: int
+    """Behind a text that is at its end."""
+    pad: int
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """N texts, or pieces of texts."""
+
+    ids: Tensor
+    """(N, L), int64."""
+    mask: Tensor
+    """(N, L), bool: the tokens that the loss is on. A row's first is predicted by nothing, whatever stands here."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
+    """The documents one after another, each with its end, cut into rows of ``length``: no padding, the loss on all tokens.
+
+    What is left over at the end, less than a row, is dropped.
+
+    Raises:
+        UnusableData: a document holds no token, or all of them are less than one row.
+    """
+    _refuse_short(length, framing)
+    stream: list[int] = []
+    for number, document in enumerate(documents):
+        _refuse_empty(document, "text", number)
+        stream += [*framing.start, *document, framing.end]
+    count = len(stream) // length
+    if count == 0:
+        raise UnusableData(
+            f"all texts together are {len(stream)} tokens, less than one row of {length}: shorten the rows, or add texts"
+        )
+    ids = torch.tensor(stream[: count * length], dtype=torch.int64).view(count, length)
+    return TokenRows(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
+    """One document a row, with its end and then padding; the loss is on all of its tokens.
+
+    One that is longer than ``length`` is cut, and then is without its end.
+
+    Raises:
+        UnusableData: a document holds no token.
+    """
+    _refuse_short(length, framing)
+    rows = []
+    for number, document in enumerate(documents):
+        _refuse_empty(document, "text", number)
+        rows.append([*framing.start, *document, framing.end][:length])
+    return _rows(rows, [0] * len(rows), framing)
+
+
+def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
+    """A prompt and its answer with its end a row; the loss is on the answer and its end.
+
+    Where both are longer than ``length``, prompts lose their beginning and answers their end, and with it the token that ends
+    them: the prompt first, down to half of the row, then the answer.
+
+    Raises:
+        UnusableData: a prompt or an answer holds no token.
+    """
+    _refuse_short(length, framing)
+    rows, starts = [], []
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        _refuse_empty(prompt, "prompt", number)
+        _refuse_empty(answer, "answer", number)
+        after = [*answer, framing.end]
+        kept = min(len(prompt), max(length - len(after), length // 2, len(framing.start) + 1) - len(framing.start))
+        rows.append([*framing.start, *prompt[len(prompt) - kept :], *after][:length])
+        starts.append(len(framing.start) + kept)
+    return _rows(rows, starts, framing)
+
+
+def predictions(hidden: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Of hidden states (B, L, D) those that predict a token of the mask (B, L), and these tokens: (M, D) and (M,)."""
+    counted = mask[:, 1:]
+    return hidden[:, :-1][counted], ids[:, 1:][counted]
+
+
+def paired(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tokenizers' masks (B, ·) of the same texts, cut to as many tokens in each row: the n-th goes with the n-th."""
+    first, second = first.clone(), second.clone()
+    first[:, 0] = second[:, 0] = False  # predicted by nothing
+    shared = torch.minimum(first.sum(dim=1), second.sum(dim=1)).unsqueeze(1)
+    return first & (first.cumsum(dim=1) <= shared), second & (second.cumsum(dim=1) <= shared)
+
+
+def prompts_of(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens: int, longest: int) -> tuple[Tensor, Tensor]:
+    """The prompts of rows (B, L), padded at their beginning, and which tokens of them are no padding: (B, P) each.
+
+    A row's prompt is what stands before its first token with a loss; of a row that has none before, its first ``prompt_tokens``,
+    less where the row is not longer. Prompts above ``longest`` lose their beginning, all but what the tokenizer puts there.
+    """
+    first = mask.int().argmax(dim=1)
+    without = (mask.sum(dim=1) - 1).clamp(min=1, max=prompt_tokens)
+    lengths = torch.where(first > 0, first, without)
+    width = min(longest, int(lengths.max()))
+    columns = torch.arange(width, device=ids.device)
+    places = columns + (lengths - width).unsqueeze(1)
+    places = torch.where((places > columns) & (columns < len(framing.start)), columns, places)
+    real = places >= 0
+    return ids.gather(1, places.clamp(min=0)).masked_fill(~real, framing.pad), real
+
+
+def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) -> TokenRows:
+    """Prompts of :func:`prompts_of`, and behind each what was written (B, T), up to its first end; the loss is on that."""
+    is_end = written == framing.end
+    before_end = is_end.cumsum(dim=1) - is_end.int() == 0
+    lengths = real.sum(dim=1) + before_end.sum(dim=1)
+    skipped = prompts.shape[1] - real.sum(dim=1, keepdim=True)
+    places = torch.arange(int(lengths.max()), device=prompts.device)
+    inside = places < lengths.unsqueeze(1)
+    whole = torch.cat([prompts, written], dim=1)
+    sources = (places + skipped).clamp(max=whole.shape[1] - 1)
+    ids = whole.gather(1, sources).masked_fill(~inside, framing.pad)
+    return TokenRows(ids, inside & (places >= real.sum(dim=1, keepdim=True)))
+
+
+def _rows(rows: Sequence[Ids], starts: Sequence[int], framing: Framing) -> TokenRows:
+    """Pads at the end; the loss is on each row from its start on."""
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=framing.pad)
+    lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)
+    places = torch.arange(ids.shape[1])
+    return TokenRows(ids, (places >= torch.tensor(starts).unsqueeze(1)) & (places < lengths))
+
+
+def _refuse_short(length: int, framing: Framing) -> None:
+    least = len(framing.start) + 2
+    if length < least:
+        raise UnusableData(
+            f"rows of {length} tokens are too short to have a token that another one stands before: take {least} or more"
+        )
+
+
+def _refuse_empty(ids: Ids, what: str, number: int) -> None:
+    if not ids:
+        raise UnusableData(f"row {number}: the {what} holds no token: fill it, or remove the row")
