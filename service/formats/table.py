@@ -162,7 +162,7 @@ def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextMana
     else:
         what = f"is {_article(found)} {found} file, which holds no {wanted.input_kind}s to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
-    raise InvalidFile(f"{filename!r} {what}; a dataset for {wanted.task} is {ways}")
+    raise InvalidFile(f"{filename!r} {what}; for {wanted.task} send {ways}")
 
 
 def _format(start: bytes, filename: str, kind: InputKind) -> Format | None:

@@ -14,7 +14,8 @@ from service.formats.chunk import take
 from service.spec.data import DatasetSpec
 from service.spec.fit import chosen_splits
 from service.spec.source import split_source
-from worker.data.digits import MAX_PIXEL, load_digits
+from worker.data.builtin import BUILTIN_LOADERS
+from worker.data.digits import MAX_PIXEL
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
 from worker.data.preprocessing import Preprocessing, measure
@@ -77,9 +78,9 @@ def load_images(dataset: DatasetSpec, path: Path | None) -> ImageData:
 
 
 def _load_builtin(name: str) -> tuple[DataArrays, float]:
-    if name != "digits":
-        raise UnusableData(f"there is no builtin dataset {name!r}; there is 'digits'")
-    return load_digits(), 1 / MAX_PIXEL
+    if name not in BUILTIN_LOADERS:
+        raise UnusableData(f"there is no builtin dataset {name!r}; there are {', '.join(BUILTIN_LOADERS)}")
+    return BUILTIN_LOADERS[name](), 1 / MAX_PIXEL
 
 
 def _load_file(path: Path, dataset: DatasetSpec) -> DataArrays:
