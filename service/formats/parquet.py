@@ -40,7 +40,7 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, K
 
 
 class InputColumn(Protocol):
-    """How a column is read as the networks' inputs. Made with the file's first row, which says what the others are."""
+    """How a column is read as the networks' inputs."""
 
     rows_at_once: int
     """As many as can be held."""
@@ -52,7 +52,13 @@ class InputColumn(Protocol):
         """What to tell of the column."""
 
 
-INPUT_COLUMNS: dict[InputKind, "type[ImageColumn] | type[TextColumn]"] = {"image": ImageColumn, "text": TextColumn}
+class OpenInputColumn(Protocol):
+    """Makes one of a file's first row, which says what the others are."""
+
+    def __call__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> InputColumn: ...
+
+
+INPUT_COLUMNS: dict[InputKind, OpenInputColumn] = {"image": ImageColumn, "text": TextColumn}
 
 
 class ParquetTable:

@@ -66,7 +66,7 @@ def inspect_dataset(
     target_columns: Sequence[str] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
-    """Reads a file through once, a few MB at a time, and tells what it holds.
+    """Reads a file through, a few MB at a time, and tells what it holds.
 
     ``filename`` is the user's name of it, for messages and for its suffix. Columns that are not named are those that the task has
     by default.

@@ -71,7 +71,7 @@ def upload_texts(client: httpx.Client, *rows: dict[str, Any], **form: str) -> ht
 
 
 def test_a_dataset_of_texts_may_have_several_targets(member: httpx.Client) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"text": "a" * 600, "label": "warm", "score": None, "id": 7},
         {"text": "b", "label": None, "score": 0.5, "id": 8},
         {"text": "c", "label": "cold", "score": 1.5, "id": 9},
