@@ -164,9 +164,9 @@ def test_embeddings_of_two_widths_are_compared_by_the_similarities_of_their_pair
 
     pairs = np.triu_indices(40, 1)
     one, other = (sklearn.pairwise.cosine_similarity(side.double().numpy())[pairs] for side in (student, teacher))
-    ranks = [np.argsort(np.argsort(side)) for side in (one, other)]
+    first_ranks, second_ranks = (np.argsort(np.argsort(side)) for side in (one, other))
     assert found == pytest.approx(
-        {"similarity_pearson": np.corrcoef(one, other)[0, 1], "similarity_spearman": np.corrcoef(*ranks)[0, 1]}
+        {"similarity_pearson": np.corrcoef(one, other)[0, 1], "similarity_spearman": np.corrcoef(first_ranks, second_ranks)[0, 1]}
     )
 
 
