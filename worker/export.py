@@ -56,6 +56,13 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)
     outputs = predict(loaded.network.to(device), samples)
+    # As many tokens, and the same ones: the library chooses a tokenizer's class by the network's, which may read texts otherwise.
+    if outputs.shape != expected.shape:
+        raise JobFault(
+            "export_mismatch",
+            f"The exported {folder.name}, loaded again, reads texts as other tokens than the trained one.",
+            hint="Train a bpe tokenizer, or take another model_type: the library gives this one a tokenizer of its own class.",
+        )
     if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-4):
         raise JobFault(
             "export_mismatch",

@@ -23,7 +23,7 @@ from worker.evaluation import Measure, measure, predict
 from worker.faults import JobFault
 from worker.methods import Outputs, Step, Tap
 from worker.optimizers import build_optimizer
-from worker.precision import choose_precision
+from worker.precision import Precision, choose_precision
 from worker.protocol import Phase
 from worker.randomness import epoch_order, generator_states, restore_generators
 from worker.samples import Samples, count_batches, split_epoch
@@ -89,6 +89,13 @@ class Watch(Protocol):
         """
 
 
+class Lesson(Protocol):
+    """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
+
+    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+        """The loss, a scalar, on the samples ``indices`` (B,). What it draws comes from the global generators."""
+
+
 class Training:
     """One network's training: all that moves while it runs."""
 
@@ -102,9 +109,14 @@ class Training:
         targets: Targets,
         spec: TrainingSpec,
         teaching: Teaching,
+        lesson: Lesson | None = None,
         num_steps: int | None = None,
     ) -> None:
-        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say."""
+        """With a ``lesson`` the loss is the lesson's, and ``teaching`` takes no part.
+
+        ``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+        """
+        self.lesson = lesson
         self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
@@ -134,7 +146,8 @@ class Training:
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Metric points that nobody has taken yet."""
         self._unread_losses: list[Tensor] = []
-        self._score_name = "validation_accuracy" if targets.is_classification else "validation_score"
+        has_accuracy = targets.is_classification or targets.are_tokens
+        self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
         self._windows = {
             "train_loss": WindowMean(self.last_step),
@@ -176,17 +189,7 @@ class Training:
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
-            inputs, labels, teacher_outputs = self.samples.batch(indices)
-            extra: tuple[Tensor, ...] = ()
-            if teacher_outputs is not None:
-                extra = self.teaching.extra_inputs(teacher_outputs, self.step / self.last_step)
-            with self.precision.forward_pass():
-                outputs = self.tap(inputs, *extra)
-            taught = None
-            if teacher_outputs is not None:
-                taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
-            epoch = self.step / self.steps_per_epoch
-            loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
+            loss = self._objective_loss(indices) if self.lesson is None else self.lesson.loss(indices, self.precision)
             if len(batches) > 1:
                 loss = loss * (len(indices) / num_samples)
             torch.autograd.backward(self.scaler.scale(loss))
@@ -203,6 +206,19 @@ class Training:
         self._unread_losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         if len(self._unread_losses) >= _UNREAD_LOSSES:
             self.read_losses()
+
+    def _objective_loss(self, indices: Tensor) -> Tensor:
+        inputs, labels, teacher_outputs = self.samples.batch(indices)
+        extra: tuple[Tensor, ...] = ()
+        if teacher_outputs is not None:
+            extra = self.teaching.extra_inputs(teacher_outputs, self.step / self.last_step)
+        with self.precision.forward_pass():
+            outputs = self.tap(inputs, *extra)
+        taught = None
+        if teacher_outputs is not None:
+            taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
+        epoch = self.step / self.steps_per_epoch
+        return self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
 
     def read_losses(self) -> None:
         """Fetches the losses of the last steps and makes metric points of them.
@@ -318,7 +334,9 @@ class Training:
         return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
 
     def _rank(self, result: Measure) -> tuple[float, float]:
-        by_loss = self.spec.early_stopping is not None and self.spec.early_stopping.metric == "loss"
+        stopping = self.spec.early_stopping
+        # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
+        by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
         return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
 
     def _record(self, name: str, value: float, *, step: int) -> None:

@@ -31,6 +31,14 @@ from service.spec.methods.response import (
     SoftTargets,
     TeacherFree,
 )
+from service.spec.methods.sequence import (
+    ForwardKl,
+    JensenShannon,
+    OnPolicy,
+    ReverseKl,
+    SequenceLevel,
+    UniversalLogit,
+)
 from service.spec.methods.tasks import DistillationNetwork, MultiTask
 from service.spec.methods.terms import BetweenLayers, Layers, Weight, Weighted
 from service.spec.strict import StrictModel
@@ -39,6 +47,7 @@ __all__ = [
     "BETWEEN_SAMPLES",
     "METHODS",
     "OF_CLASSES",
+    "OF_TOKENS",
     "AttentionTransfer",
     "BetweenLayers",
     "ContrastiveDistillation",
@@ -47,6 +56,8 @@ __all__ = [
     "DecoupledDistillation",
     "DistillationNetwork",
     "FitNet",
+    "ForwardKl",
+    "JensenShannon",
     "KnowledgeReview",
     "Labels",
     "Layers",
@@ -55,14 +66,18 @@ __all__ = [
     "MethodSpec",
     "MultiTask",
     "NeuronSelectivity",
+    "OnPolicy",
     "OneForAll",
     "ProbabilisticTransfer",
     "RelationalDistillation",
+    "ReverseKl",
+    "SequenceLevel",
     "SimilarityPreserving",
     "SoftTargets",
     "SumOfTerms",
     "TeacherFree",
     "Term",
+    "UniversalLogit",
     "VariationalInformation",
     "Weighted",
     "method_names",
@@ -118,6 +133,14 @@ _Single = (
     | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
     | Annotated[ContrastiveDistillation, Tag("crd")]
 )
+_OfTokens = (
+    Annotated[ForwardKl, Tag("forward-kl")]
+    | Annotated[ReverseKl, Tag("reverse-kl")]
+    | Annotated[JensenShannon, Tag("jsd")]
+    | Annotated[SequenceLevel, Tag("sequence")]
+    | Annotated[OnPolicy, Tag("on-policy")]
+    | Annotated[UniversalLogit, Tag("uld")]
+)
 Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_term_tag)]
 
 
@@ -139,13 +162,15 @@ class SumOfTerms(StrictModel):
         return {**document, "terms": terms}
 
 
-MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
+MethodSpec = Annotated[_Single | _OfTokens | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
 
 
 BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
 """Methods that compare the samples of a batch with each other, and so need two."""
 OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
 """Methods that are made for one target of classes."""
+OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
+"""Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
 
 
 def method_names(method: MethodSpec) -> list[str]:
@@ -271,5 +296,42 @@ METHODS: dict[str, MethodPage] = {
         summary="Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart.",
         formula="L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))",
         paper="Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, arXiv:1910.10699",
+    ),
+    "forward-kl": MethodPage(
+        spec=ForwardKl,
+        summary="Language models: the teacher's distribution of each next token is the student's target.",
+        formula="L = weight · τ² · mean over tokens of KL(p_t ‖ p_s) + label_weight · CE",
+        paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+    ),
+    "reverse-kl": MethodPage(
+        spec=ReverseKl,
+        summary="Language models: the student writes nothing that the teacher holds unlikely.",
+        formula="L = weight · τ² · mean over tokens of KL(p_s ‖ p_t) + label_weight · CE",
+        paper="Gu, Dong, Wei, Huang: MiniLLM, 2024, arXiv:2306.08543",
+    ),
+    "jsd": MethodPage(
+        spec=JensenShannon,
+        summary="Language models: the generalised Jensen–Shannon divergence, between the forward and the reverse one.",
+        formula="L = weight · τ² · mean over tokens of (β · KL(p_t ‖ m) + (1 − β) · KL(p_s ‖ m)) + label_weight · CE, "
+        "m = β · p_t + (1 − β) · p_s",
+        paper="Agarwal et al.: On-Policy Distillation of Language Models, 2024, arXiv:2306.13649",
+    ),
+    "sequence": MethodPage(
+        spec=SequenceLevel,
+        summary="Language models: the student learns whole texts that the teacher wrote.",
+        formula="L = weight · CE(teacher's text) + label_weight · CE(data)",
+        paper="Kim, Rush: Sequence-Level Knowledge Distillation, 2016, arXiv:1606.07947",
+    ),
+    "on-policy": MethodPage(
+        spec=OnPolicy,
+        summary="Language models: the teacher's distributions on texts that the student writes itself, mixed with the data's.",
+        formula="L = weight · JSD_β(p_t, p_s) on the student's own texts in a share λ of the steps, on the data's in the others",
+        paper="Agarwal et al.: On-Policy Distillation of Language Models, 2024, arXiv:2306.13649",
+    ),
+    "uld": MethodPage(
+        spec=UniversalLogit,
+        summary="Language models with different tokenizers: probabilities are compared by rank.",
+        formula="L = label_weight · CE + weight · mean over tokens of Σ_i |p_s(i) − p_t(i)|, both in falling order",
+        paper="Boizard, El Haddad, Hudelot, Colombo: Universal Logit Distillation, 2024, arXiv:2402.12030",
     ),
 }
