@@ -33,6 +33,7 @@ from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
 from worker.loop import Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
+from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
 from worker.precision import choose_precision
@@ -257,6 +258,7 @@ class Attempt:
             assessed = {
                 str(role): Assessed(
                     test=measure(outputs[role], test.labels, self.data.targets),
+                    metrics=target_metrics(outputs[role], test.labels, self.data.targets),
                     validation=network.figures.best_validation
                     if network.figures
                     else measure(network.outputs(validation), validation.labels, self.data.targets),
@@ -273,6 +275,7 @@ class Attempt:
                 assessed=assessed,
                 score_with_teacher=self._score_with_teacher(networks["teacher"], test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
