@@ -69,6 +69,17 @@ REPORT: dict[str, Any] = {
     "gain": None,
     "compression": {"parameters": 58.24, "bytes": 50.92, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
 }
+
+
+def _column(kind: str, dtype: str, **told: Any) -> dict[str, Any]:
+    nothing = {"shape": None, "num_classes": None, "classes": None, "class_counts": None, "num_missing": 0}
+    return {"kind": kind, "dtype": dtype, **nothing, **told}
+
+
+def _label(classes: list[str], counts: dict[str, list[int]]) -> dict[str, Any]:
+    return _column("label", "int64", num_classes=len(classes), classes=classes, class_counts=counts)
+
+
 DATASET: dict[str, Any] = {
     "id": "ds_01k5zq3v7m8n9p0q1r2s3t4v5w",
     "object": "dataset",
@@ -77,8 +88,9 @@ DATASET: dict[str, Any] = {
     "task": "image-classification",
     "splits": {"train": 1200, "test": 300},
     "columns": {
-        "image": {"kind": "image", "dtype": "uint8", "shape": [32, 32, 3], "num_classes": None},
-        "label": {"kind": "label", "dtype": "int64", "shape": None, "num_classes": 2},
+        "image": _column("image", "uint8", shape=[32, 32, 3]),
+        "label": _label(["stop", "yield"], {"train": [600, 600], "test": [150, 150]}),
+        "distance": _column("number", "float64", num_missing=40),
     },
     "classes": ["stop", "yield"],
     "class_counts": {"train": [600, 600], "test": [150, 150]},
@@ -87,7 +99,19 @@ DATASET: dict[str, Any] = {
     "bytes": 4608000,
     "created_at": _MORNING,
 }
-_SAMPLE = {"split": "train", "row": 0, "label": "stop", "shape": [32, 32, 3], "minimum": 0.0, "mean": 117.4, "maximum": 255.0}
+_SAMPLE = {
+    "split": "train",
+    "row": 0,
+    "targets": {"label": "stop", "distance": 12.5},
+    "label": "stop",
+    "text": None,
+    "shape": [32, 32, 3],
+    "seconds": None,
+    "rate": None,
+    "minimum": 0.0,
+    "mean": 117.4,
+    "maximum": 255.0,
+}
 _WEIGHTS = {"size": 44700000, "sha256": _SHA256, "media_type": "application/octet-stream"}
 MODEL: dict[str, Any] = {
     "id": "model_01k5zq3v7m8n9p0q1r2s3t4v5w",
@@ -169,15 +193,17 @@ _KEY = {
     "created_at": _MORNING,
     "revoked_at": None,
 }
+_DIGIT_COUNTS = {"test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]}
 _DIGITS = {
     "task": "image-classification",
     "splits": {"train": 1259, "validation": 179, "test": 359},
     "columns": {
-        "image": {"kind": "image", "dtype": "uint8", "shape": [8, 8, 1], "num_classes": None},
-        "label": {"kind": "label", "dtype": "int64", "shape": None, "num_classes": 10},
+        "image": _column("image", "uint8", shape=[8, 8, 1]),
+        "label": _label([str(digit) for digit in range(10)], _DIGIT_COUNTS),
+        "parity": _label(["even", "odd"], {"test": [178, 181]}),
     },
-    "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-    "class_counts": {"test": [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]},
+    "classes": [str(digit) for digit in range(10)],
+    "class_counts": _DIGIT_COUNTS,
 }
 
 
@@ -200,6 +226,15 @@ EXAMPLES: dict[str, Any] = {
         }
     ),
     "ArtifactList": _list({"name": "student/model.safetensors", **_WEIGHTS}),
+    "AugmentationList": _list(
+        {
+            "name": "flip",
+            "summary": "Left and right change places.",
+            "modalities": ["image"],
+            "paper": None,
+            "parameters": {"type": "object", "properties": {"probability": {"type": "number", "default": 0.5, "maximum": 1}}},
+        }
+    ),
     "BuiltinList": _list(
         {
             "name": "digits",

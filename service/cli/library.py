@@ -25,13 +25,20 @@ def register(app: typer.Typer) -> None:
 
 def upload(
     path: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="npz, Parquet, …; or a zip or tar of a model's folder.")
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="npz, Parquet, JSON Lines, CSV, …; or a zip or tar of a model's folder."
+        ),
     ],
     *,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
     task: Annotated[str, typer.Option(help="What the dataset is for.")] = "image-classification",
-    input_column: Annotated[str | None, typer.Option(help="The column that networks read; image by default.")] = None,
-    target_column: Annotated[str | None, typer.Option(help="The column to predict; label by default.")] = None,
+    input_column: Annotated[
+        str | None, typer.Option(help="The column that networks read; by default image, text or audio.")
+    ] = None,
+    target_column: Annotated[
+        str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label where the task has one.")
+    ] = None,
     model: Annotated[
         bool, typer.Option("--model", help="It is a teacher (a zip or tar of a from_pretrained folder), no dataset.")
     ] = False,

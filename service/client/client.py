@@ -185,10 +185,20 @@ class Client:
     # ------------------------------------------------------------ datasets, models, what a spec may say
 
     def upload_dataset(
-        self, path: Path | str, *, name: str, task: str, input_column: str | None = None, target_column: str | None = None
+        self,
+        path: Path | str,
+        *,
+        name: str,
+        task: str,
+        input_column: str | None = None,
+        target_column: str | Sequence[str] | None = None,
     ) -> Dataset:
-        """Stores a dataset file, streamed from the disk. The same bytes twice give the same dataset."""
-        columns = {"input_column": input_column, "target_column": target_column}
+        """Stores a dataset file, streamed from the disk. The same bytes twice, for the same task and columns, are one dataset.
+
+        ``target_column`` is a name, or several of a multi-task dataset.
+        """
+        targets = target_column if target_column is None or isinstance(target_column, str) else ",".join(target_column)
+        columns = {"input_column": input_column, "target_column": targets}
         form = {"name": name, "task": task} | {field: column for field, column in columns.items() if column is not None}
         answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_patient())
         return Dataset.model_validate(answer.json())

@@ -18,6 +18,8 @@ CHUNK_BYTES = 8 * 2**20
 SPLIT_COLUMN = "split"
 """In a file of rows, the column of text that says which split each row is in."""
 MAX_SPLITS = 16
+MAX_COLUMNS = 2000
+"""Each is told in every description of the dataset."""
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _Values = TypeVar("_Values")
 
@@ -149,6 +151,10 @@ def check_columns(wanted: Wanted, names: Sequence[str], *, hint: str = "") -> No
     Raises:
         InvalidFile: it has not; ``hint`` says what else to look at.
     """
+    if len(names) > MAX_COLUMNS:
+        raise InvalidFile(
+            f"the file has {len(names):,} columns; at most {MAX_COLUMNS:,} may be: keep those that are needed{hint}"
+        )
     there = f"its columns are {', '.join(repr(name)[:200] for name in names[:50]) or 'none'}{hint}"
     if len(set(names)) != len(names):
         raise InvalidFile(f"two columns have one name; {there}")

@@ -58,29 +58,30 @@ class CsvRecords:
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Each row that is not blank, the column names too, with the line on which it begins."""
-        size = 0
+        line, size = 1, 0
 
         def feed() -> Iterator[str]:
             nonlocal size
-            for number, line in read_lines(self._path):
-                size += len(line)
+            for _, text in read_lines(self._path):
+                size += len(text)
                 if size > MAX_LINE_BYTES:
                     raise InvalidFile(
-                        f"the row that ends after line {number - 1} has more than {MAX_LINE_BYTES:,} characters; "
-                        f"is a quote before it never closed? {_HOW_TO_WRITE}"
+                        f"the row that begins on line {line} has more than {MAX_LINE_BYTES:,} characters; is a quote in it never "
+                        f"closed? {_HOW_TO_WRITE}"
                     )
-                yield line
+                yield text
 
         reader = csv.reader(feed(), strict=True)
-        line = 1
         while True:
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                raise InvalidFile(f"the row that begins on line {line} is no CSV: {error}; {_HOW_TO_WRITE}") from error
+                raise InvalidFile(
+                    f"the row that begins on line {line} is no CSV: {error}; {_HOW_TO_WRITE}; JSON Lines and Parquet take fields "
+                    f"of more than {csv.field_size_limit():,} characters"
+                ) from error
             if fields:
                 yield line, fields
-            line = reader.line_num + 1
-            size = 0
+            line, size = reader.line_num + 1, 0

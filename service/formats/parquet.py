@@ -41,7 +41,7 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, K
 
 
 class InputColumn(Protocol):
-    """How a column is read as the networks' inputs. Made with the file's first row, which says what the others are."""
+    """How a column is read as the networks' inputs."""
 
     rows_at_once: int
     """As many as can be held."""
@@ -53,11 +53,13 @@ class InputColumn(Protocol):
         """What to tell of the column."""
 
 
-INPUT_COLUMNS: dict[InputKind, "type[ImageColumn] | type[TextColumn] | type[AudioColumn]"] = {
-    "image": ImageColumn,
-    "text": TextColumn,
-    "audio": AudioColumn,
-}
+class OpenInputColumn(Protocol):
+    """Makes one of a file's first row, which says what the others are."""
+
+    def __call__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> InputColumn: ...
+
+
+INPUT_COLUMNS: dict[InputKind, OpenInputColumn] = {"image": ImageColumn, "text": TextColumn, "audio": AudioColumn}
 
 
 class ParquetTable:

@@ -72,7 +72,7 @@ def inspect_dataset(
     target_columns: Sequence[str] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
-    """Reads a file through once, a few MB at a time, and tells what it holds.
+    """Reads a file through, a few MB at a time, and tells what it holds.
 
     ``filename`` is the user's name of it, for messages and for its suffix. Columns that are not named are those that the task has
     by default.
@@ -168,7 +168,7 @@ def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextMana
     else:
         what = f"is {_article(found)} {found} file, which holds no {_INPUTS[wanted.input_kind]} to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
-    raise InvalidFile(f"{filename!r} {what}; a dataset for {wanted.task} is {ways}")
+    raise InvalidFile(f"{filename!r} {what}; for {wanted.task} send {ways}")
 
 
 def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format | None:

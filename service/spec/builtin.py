@@ -28,6 +28,14 @@ _DIGIT = _label(
     },
 )
 _PARITY = _label(["even", "odd"], {"train": [624, 635], "validation": [89, 90], "test": [178, 181]})
+_LANGUAGE = _label(
+    ["English", "Finnish", "French", "German", "Hungarian", "Polish", "Spanish", "Turkish"],
+    {"train": [420] * 8, "validation": [60] * 8, "test": [120] * 8},
+)
+_KIND = _label(
+    ["currency", "language", "territory"],
+    {"train": [1344, 1400, 616], "validation": [192, 200, 88], "test": [384, 400, 176]},
+)
 
 BUILTIN_DATASETS: dict[str, BuiltinDataset] = {
     "digits": BuiltinDataset(
@@ -47,6 +55,21 @@ BUILTIN_DATASETS: dict[str, BuiltinDataset] = {
             },
             classes=_DIGIT.classes or [],
             class_counts=_DIGIT.class_counts or {},
+        ),
+    ),
+    "languages": BuiltinDataset(
+        summary=(
+            "4,800 names of currencies, languages and territories in eight languages of Latin script, to tell the language and "
+            "what it is the name of, in fixed splits for training, validation and test, stratified by both"
+        ),
+        origin="Unicode Common Locale Data Repository (CLDR), as Babel has it, cldr.unicode.org",
+        licence="Unicode-3.0",
+        info=DatasetInfo(
+            task="text-classification",
+            splits={"train": 3360, "validation": 480, "test": 960},
+            columns={"text": Column(kind="text", dtype="string"), "label": _LANGUAGE, "kind": _KIND},
+            classes=_LANGUAGE.classes or [],
+            class_counts=_LANGUAGE.class_counts or {},
         ),
     ),
 }

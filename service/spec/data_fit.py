@@ -1,7 +1,7 @@
 """Whether a dataset has the columns and splits that a spec asks for: every fault at once, each at its place. Pure, no torch."""
 
 from service.errors import Fault
-from service.spec.data import INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
+from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
 
 
 def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
@@ -57,7 +57,29 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
         elif found.kind not in kinds:
             held = " or ".join(f"{kind}s" for kind in kinds)
             faults.append(Fault(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
-    return faults
+    return [*faults, *_number_of_targets_faults(spec, task=task), *_missing_faults(spec, dataset)]
+
+
+def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[Fault]:
+    if task == "causal-lm" and len(spec.targets) > 1:
+        return [Fault(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
+    if task == "sentence-embedding" and spec.targets:
+        return [Fault(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
+    if DEFAULT_TARGETS[task] and not spec.targets:
+        return [Fault(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
+    return []
+
+
+def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
+    """A sample without a label can still be learnt from by another target's, if there is one."""
+    if len(spec.targets) != 1:
+        return []
+    (name,) = spec.targets
+    missing = dataset.columns[name].num_missing if name in dataset.columns else 0
+    if not missing:
+        return []
+    message = f"{missing} rows have no value in column {name!r}: fill them, drop them, or name another target beside it"
+    return [Fault(pointer="/dataset/targets/0", message=message)]
 
 
 def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:

@@ -108,7 +108,7 @@ def test_a_field_that_would_fetch_code_is_refused_whatever_it_says(tmp_path: Pat
         ({"model_type": None}, "no classifier"),
         ({"model_type": []}, "no classifier"),
         ({"model_type": {}}, "no classifier"),
-        ({"model_type": "gpt2"}, "no classifier"),
+        ({"model_type": "gpt2"}, "tokenizer.json is missing"),
         ({"id2label": {"0": "cat", "2": "dog"}}, "does not name every class"),
         ({"id2label": {"0": "cat", "1": "cat"}}, "names a class twice"),
         ({"id2label": {"0": "cat", "1": ""}}, "does not name every class"),

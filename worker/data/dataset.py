@@ -17,7 +17,8 @@ from service.formats import DataArrays, SplitArrays, read_dataset
 from service.spec.data import DatasetSpec, Task
 from service.spec.data_fit import chosen_splits
 from service.spec.source import split_source
-from worker.data.digits import MAX_PIXEL, load_digits
+from worker.data.builtin import BUILTIN_LOADERS
+from worker.data.digits import MAX_PIXEL
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
 from worker.data.preprocessing import Inputs, take
@@ -62,12 +63,14 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
     """
     kind, name = split_source(dataset.source)
     if kind == "builtin":
-        arrays, max_value = _load_builtin(name)
+        if name not in BUILTIN_LOADERS:
+            raise UnusableData(f"there is no builtin dataset {name!r}; there is {', '.join(BUILTIN_LOADERS)}")
+        arrays, max_value = BUILTIN_LOADERS[name](), float(MAX_PIXEL)
     else:
         if path is None:
             raise UnusableData(f"{dataset.source} has no local file")
         arrays = _load_file(path, dataset, task)
-        max_value = 255
+        max_value = 255.0
     chosen = _choose(dataset, arrays)
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
@@ -80,13 +83,6 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
     )
-
-
-def _load_builtin(name: str) -> tuple[DataArrays, float | None]:
-    match name:
-        case "digits":
-            return load_digits(), MAX_PIXEL
-    raise UnusableData(f"there is no builtin dataset {name!r}; there is 'digits'")
 
 
 def _load_file(path: Path, dataset: DatasetSpec, task: Task) -> DataArrays:

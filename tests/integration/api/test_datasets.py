@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ def test_an_uploaded_dataset_is_described_and_can_be_trained_on(member: httpx.Cl
     seen = member.get(f"/v1/datasets/{dataset['id']}").json()
     samples = seen.pop("samples")
     assert seen == dataset
+    assert samples[1]["targets"] == {"label": "1"}
     assert [(sample["row"], sample["label"], sample["shape"]) for sample in samples] == [
         (row, str(row % 3), [8, 8, 1]) for row in range(5)
     ]
@@ -61,6 +63,56 @@ def test_the_same_bytes_twice_are_the_same_dataset(member: httpx.Client, team: T
     assert [dataset["id"] for dataset in listed["data"]] == [other_column.json()["id"]]
     rest = member.get("/v1/datasets", params={"after": other_column.json()["id"]}).json()
     assert [dataset["id"] for dataset in rest["data"]] == [first.json()["id"]]
+
+
+def upload_texts(client: httpx.Client, *rows: dict[str, Any], **form: str) -> httpx.Response:
+    content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    return client.post("/v1/datasets", data=FORM | form, files={"file": ("texts.jsonl", content)})
+
+
+def test_a_dataset_of_texts_may_have_several_targets(member: httpx.Client) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": "a" * 600, "label": "warm", "score": None, "id": 7},
+        {"text": "b", "label": None, "score": 0.5, "id": 8},
+        {"text": "c", "label": "cold", "score": 1.5, "id": 9},
+    ]
+    answer = upload_texts(member, *rows, task="text-classification", target_column=" label , score")
+    dataset = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert (dataset["task"], dataset["splits"], dataset["classes"]) == ("text-classification", {"train": 3}, ["cold", "warm"])
+    told = {name: (column["kind"], column["num_missing"]) for name, column in dataset["columns"].items()}
+    assert told == {"text": ("text", 0), "label": ("label", 1), "score": ("number", 1), "id": ("other", 0)}
+    assert dataset["columns"]["label"]["class_counts"] == {"train": [1, 1]}
+    first, second, _ = member.get(f"/v1/datasets/{dataset['id']}").json()["samples"]
+    assert (first["text"], first["targets"], first["shape"]) == ("a" * 500, {"label": "warm", "score": None}, None)
+    assert second["targets"] == {"label": None, "score": 0.5}
+
+
+def test_the_same_bytes_are_stored_once_for_each_task_and_targets(member: httpx.Client) -> None:
+    rows = [{"text": f"row {index}", "label": index % 2} for index in range(4)]
+    tasks = ["text-classification", "sentence-embedding", "causal-lm"]
+    stored = [upload_texts(member, *rows, task=task) for task in tasks]
+    assert [answer.status_code for answer in stored] == [201, 201, 201]
+    assert [answer.json()["classes"] for answer in stored] == [["0", "1"], [], []]
+    again = [upload_texts(member, *rows, task=task) for task in tasks]
+    assert [answer.json() for answer in again] == [answer.json() for answer in stored]
+
+
+def test_a_dataset_may_have_as_many_targets_with_as_long_names_as_a_spec_names(member: httpx.Client) -> None:
+    names = [f"{index:02}{'ü' * 198}" for index in range(64)]
+    rows = [{"text": f"row {row}"} | dict.fromkeys(names, row % 2) for row in range(2)]
+    first = upload_texts(member, *rows, task="text-classification", target_column=",".join(names))
+    assert first.status_code == 201, first.text
+    assert first.json()["classes"] == ["0", "1"]
+    assert upload_texts(member, *rows, task="text-classification", target_column=",".join(names)).status_code == 200
+
+
+def test_a_file_that_holds_nothing_for_the_task_is_refused(member: httpx.Client) -> None:
+    images = upload(member, npz(), task="text-classification")
+    texts = upload_texts(member, {"text": "a", "label": 0}, {"text": "b", "label": 1})
+    assert (images.status_code, texts.status_code) == (422, 422)
+    assert "an npz file, which holds no texts" in images.json()["detail"]
+    assert "neither an npz nor a Parquet file" in texts.json()["detail"]
 
 
 def _pickled() -> bytes:
@@ -97,12 +149,17 @@ def test_a_file_that_cannot_be_used_is_refused_and_leaves_nothing(member: httpx.
 @pytest.mark.parametrize(
     ("form", "pointer"),
     [
-        ({"task": "text-classification"}, "/task"),
+        ({"task": "text-recognition"}, "/task"),
         ({"task": ""}, "/task"),
         ({"name": ""}, "/name"),
         ({"name": "x" * 201}, "/name"),
         ({"name": "nul\0"}, "/name"),
         ({"colour": "red"}, "/colour"),
+        ({"input_column": "x" * 201}, "/input_column"),
+        ({"target_column": "label,"}, "/target_column"),
+        ({"target_column": "label, label"}, "/target_column"),
+        ({"target_column": "x" * 201}, "/target_column"),
+        ({"target_column": ",".join(f"t{index}" for index in range(65))}, "/target_column"),
     ],
 )
 def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(

@@ -1,6 +1,7 @@
 """Dataset files to read: small ones, written the way that users write them."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,16 @@ def write_npz(path: Path, *, compressed: bool = False, **arrays: Any) -> Path:
     return path
 
 
-def write_parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+def write_parquet(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Path:
     """A Parquet file of those columns."""
-    pq.write_table(pa.table(columns), path, **options)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path, **options)
+    return path
+
+
+def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    """Those rows, each as JSON on a line; a string is a line as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
     return path
 
 

@@ -2,26 +2,41 @@
 
 from typing import get_args
 
+import numpy as np
+
 from service.spec.architectures import ARCHITECTURES, Architecture
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import INPUT_KINDS, DatasetSpec
-from worker.data import load_data
+from service.spec.data import INPUT_KINDS
+from worker.data.builtin import BUILTIN_LOADERS
+from worker.data.digits import load_digits
 from worker.models.build import BUILDERS
 
 
 def test_every_builtin_dataset_holds_what_is_told_of_it() -> None:
-    for name, described in BUILTIN_DATASETS.items():
-        info = described.info
-        spec = DatasetSpec(source=f"builtin:{name}", input=INPUT_KINDS[info.task])
-        data = load_data(spec, None, task=info.task)
-        assert {split: len(samples) for split, samples in data.splits.items()} == info.splits
-        counts = {split: samples.labels.bincount(minlength=len(info.classes)).tolist() for split, samples in data.splits.items()}
-        assert counts == info.class_counts
-        assert data.targets.classes == info.classes
-        if info.task == "image-classification":
-            channels, height, width = data.splits["train"].inputs.shape[1:]
-            assert info.columns["image"].shape == [height, width, channels]
-        assert info.columns["label"].num_classes == len(info.classes)
+    assert BUILTIN_LOADERS.keys() == BUILTIN_DATASETS.keys()
+    for name, load in BUILTIN_LOADERS.items():
+        data, info = load(), BUILTIN_DATASETS[name].info
+        kind = INPUT_KINDS[info.task]
+        assert {split: len(samples.inputs) for split, samples in data.splits.items()} == info.splits
+        assert [column for column, told in info.columns.items() if told.kind == kind] == [kind]
+        first, *_ = data.classes
+        assert (info.classes, info.class_counts) == (data.classes[first], info.columns[first].class_counts)
+        assert info.columns.keys() == {kind, *data.classes}
+        for column, classes in data.classes.items():
+            told = info.columns[column]
+            assert (told.kind, told.classes, told.num_classes) == ("label", classes, len(classes or []))
+            assert told.class_counts == {
+                split: np.bincount(np.asarray(samples.targets[column]), minlength=len(classes or [])).tolist()
+                for split, samples in data.splits.items()
+            }
+
+
+def test_the_digits_have_the_shape_and_type_that_is_told() -> None:
+    inputs = load_digits().splits["train"].inputs
+    assert isinstance(inputs, np.ndarray)
+    _, channels, height, width = inputs.shape
+    told = BUILTIN_DATASETS["digits"].info.columns["image"]
+    assert (told.shape, told.dtype) == ([height, width, channels], str(inputs.dtype))
 
 
 def test_architectures_pages_and_builders_have_the_same_names() -> None:

@@ -82,7 +82,11 @@ def test_every_fault_is_named_at_once() -> None:
             "no column 'pixels'; its image columns are 'image', of all columns 'image', 'label', 'id'",
         ),
         ({"input": "label"}, "/dataset/input", "holds no images"),
-        ({"targets": ["id"]}, "/dataset/targets/0", "column 'id' holds no labels or numbers (string); its label and number columns are 'label'"),
+        (
+            {"targets": ["id"]},
+            "/dataset/targets/0",
+            "column 'id' holds no labels or numbers (string); its label and number columns are 'label'",
+        ),
         ({"targets": ["class"]}, "/dataset/targets/0", "no column 'class'; its label and number columns are 'label'"),
         ({"splits": {"train": "big"}}, "/dataset/splits/train", "no split 'big'; it has 'train'"),
         ({"splits": {"test": "val"}}, "/dataset/splits/test", "no split 'val'"),

@@ -56,3 +56,26 @@ def test_a_missing_field_is_pointed_at_where_it_would_be_whatever_the_job_is_cal
 )
 def test_numbers_in_yaml_are_those_that_people_write(text: str, value: object) -> None:
     assert load_yaml(f"x: {text}") == {"x": value}
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "targets"),
+    [
+        ("image-classification", "image", ["label"]),
+        ("text-classification", "text", ["label"]),
+        ("audio-classification", "audio", ["label"]),
+        ("sentence-embedding", "text", []),
+        ("causal-lm", "text", []),
+    ],
+)
+def test_the_columns_that_a_task_has_by_default_are_written_down(task: str, column: str, targets: list[str]) -> None:
+    spec = parse_spec(SPEC | {"task": task})
+    assert (spec.dataset.input, spec.dataset.targets) == (column, targets)
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+    named = parse_spec(SPEC | {"task": task, "dataset": {"source": "builtin:digits", "input": "x", "targets": []}})
+    assert (named.dataset.input, named.dataset.targets) == ("x", [])
+
+
+def test_a_target_is_named_once() -> None:
+    found = faults(SPEC | {"dataset": {"source": "builtin:digits", "targets": ["a", "b", "a"]}})
+    assert found == {"/dataset/targets": "each target is named once; 'a' is named several times"}

@@ -1,0 +1,81 @@
+"""Several targets side by side: their columns, their labels, and what each of them loses."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from worker.evaluation import agreement, measure
+from worker.targets import Target, Targets, label_loss, target_losses, variance_of
+
+COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None, variance=4.0), Target("shape", ("a", "b", "c"))
+MANY = Targets((COLOUR, SIZE, SHAPE))
+NAN = math.nan
+LABELS = torch.tensor([[0.0, 1.0, 2.0], [1.0, NAN, NAN], [NAN, 3.0, 0.0]])
+
+
+def outputs() -> torch.Tensor:
+    return torch.randn(3, MANY.width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_each_target_has_its_own_columns_and_names() -> None:
+    assert MANY.width == 6
+    assert [part.shape[-1] for part in MANY.split(outputs())] == [2, 1, 3]
+    assert torch.equal(torch.cat(MANY.split(outputs()), dim=-1), outputs())
+    assert MANY.classes == ["colour: red", "colour: blue", "size", "shape: a", "shape: b", "shape: c"]
+    assert Targets((COLOUR,)).classes == ["red", "blue"]
+    assert not Targets((SIZE,)).is_classification
+
+
+def test_a_missing_label_counts_for_its_own_target_only() -> None:
+    logits = outputs()
+    colour, size, shape = MANY.split(logits)
+    losses = target_losses(MANY, logits, LABELS)
+
+    assert losses[0].item() == pytest.approx(functional.cross_entropy(colour[:2], torch.tensor([0, 1])).item())
+    assert losses[1].item() == pytest.approx(((size[0, 0] - 1) ** 2 + (size[2, 0] - 3) ** 2).item() / 2 / 4.0)
+    assert losses[2].item() == pytest.approx(functional.cross_entropy(shape[[0, 2]], torch.tensor([2, 0])).item())
+    assert label_loss(MANY, logits, LABELS).item() == pytest.approx(losses.sum().item())
+
+
+def test_a_batch_without_any_label_of_a_target_loses_nothing_there_and_teaches_nothing() -> None:
+    logits = outputs().requires_grad_()
+    losses = target_losses(MANY, logits, torch.full((3, 3), NAN))
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+
+    assert losses.tolist() == [0, 0, 0]
+    assert gradient.count_nonzero() == 0
+
+
+def test_one_target_of_classes_is_the_plain_cross_entropy() -> None:
+    targets, labels = Targets((SHAPE,)), torch.tensor([0, 2, 1])
+    logits = torch.randn(3, 3, dtype=torch.float64)
+    assert label_loss(targets, logits, labels).item() == functional.cross_entropy(logits, labels).item()
+    assert target_losses(targets, logits, labels).item() == pytest.approx(functional.cross_entropy(logits, labels).item())
+
+
+def test_the_score_is_accuracy_and_the_share_of_variance_explained() -> None:
+    logits = torch.zeros(3, MANY.width)
+    logits[:, 0] = 1  # always red: right for the first of the two that have a colour
+    logits[:, 2] = torch.tensor([1.0, 9.0, 3.0])  # exact where the size is known
+    logits[:, 5] = 1  # always c: right for the first of two
+    assert measure(logits, LABELS, MANY).score == pytest.approx((0.5 + 1.0 + 0.5) / 3)
+
+    numbers = Targets((SIZE,))
+    mean_alone = torch.full((3, 1), 2.0)
+    assert measure(mean_alone, torch.tensor([[1.0], [NAN], [3.0]]), numbers).score == pytest.approx(0.0)
+
+
+def test_two_networks_agree_by_target() -> None:
+    first, second = torch.zeros(4, MANY.width), torch.zeros(4, MANY.width)
+    first[:, 2] = second[:, 2] = torch.arange(4.0)
+    second[:2, 1] = 1  # another colour for half of the samples
+    assert agreement(first, second, MANY) == pytest.approx((0.5 + 1.0 + 1.0) / 3)
+
+
+def test_a_number_that_never_varies_can_be_divided_by() -> None:
+    assert variance_of(torch.tensor([2.0, 2.0, NAN])) == 1.0
+    assert variance_of(torch.tensor([1.0, 3.0, NAN])) == 1.0
+    assert variance_of(torch.tensor([0.0, 4.0])) == 4.0
+    assert variance_of(torch.tensor([NAN])) == 1.0
