@@ -90,7 +90,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
     figure = "score" if student.test_accuracy is None else "accuracy"
     is_transformers = spec.student.architecture.name == "transformers"
     front_matter: dict[str, Any] = {
-        "pipeline_tag": report.task,
+        "pipeline_tag": "text-generation" if _is_causal(report) else report.task,
         "library_name": "transformers" if is_transformers else "stillhouse",
         "tags": ["distillation", *method_names(spec.method)],
         "metrics": [figure],
@@ -129,13 +129,14 @@ def model_card(report: Report, spec: JobSpec) -> str:
 # {_one_line(report.name) or report.job_id}
 
 A student of {student.parameters:,} parameters, distilled by {method} from a teacher of {teacher.parameters:,}
-({report.compression.parameters:.1f} times as many). It agrees with its teacher on {report.agreement:.2%} of the test split.
+({report.compression.parameters:.1f} times as many). {_agreement(report)}
 
 | network | test {figure} | parameters | bytes | ms, batch of 1 | ms, batch of 64 |
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-Weights were chosen on the validation split; the {figure} is on the test split, which took no part in the choice.
+{_by_target(report)}Weights were chosen on the validation split; the {figure} is that on the test split, which took no part in
+the choice.
 
 ## Use
 
@@ -153,6 +154,28 @@ Weights were chosen on the validation split; the {figure} is on the test split, 
 {json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _agreement(report: Report) -> str:
+    if report.agreement is None:
+        return "Its tokenizer is not its teacher's, so the two do not compare token by token."
+    return f"It agrees with its teacher on {report.agreement:.2%} of the {'test tokens' if _is_causal(report) else 'test split'}."
+
+
+def _is_causal(report: Report) -> bool:
+    return report.task == "causal-lm"
+
+
+def _by_target(report: Report) -> str:
+    """A row for each target, where there are several."""
+    measured = report.student.metrics
+    if len(measured) < 2 and not _is_causal(report):
+        return ""
+    rows = [
+        f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
+        for target, figures in measured.items()
+    ]
+    return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
 
 
 def _data_words(report: Report) -> str:

@@ -193,7 +193,8 @@ def _widened(rows: Tensor, width: int, filled: int | bool) -> Tensor:
 
 def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Ids and mask (B, L), without what is behind the last token that counts in any of the rows."""
-    ids, mask, _ = samples.batch(indices)
+    batch = samples.batch(indices)
+    ids, mask = batch.inputs, batch.labels
     counted = mask.any(dim=0).nonzero()
     width = int(counted[-1]) + 1 if len(counted) else 1
     return ids[:, :width], mask[:, :width]

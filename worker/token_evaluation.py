@@ -29,7 +29,8 @@ def predict_tokens(
     count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
     for start in range(0, len(samples), count):
         indices = torch.arange(start, min(start + count, len(samples)))
-        ids, mask, _ = samples.batch(indices)
+        batch = samples.batch(indices)
+        ids, mask = batch.inputs, batch.labels
         with precision.forward_pass():
             hidden = network.hidden(ids)
         pieces.append(_judged(*predictions(hidden, ids, mask), network.head))

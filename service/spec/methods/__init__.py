@@ -47,6 +47,7 @@ __all__ = [
     "BETWEEN_SAMPLES",
     "METHODS",
     "OF_CLASSES",
+    "OF_HARD_LABELS",
     "OF_TOKENS",
     "AttentionTransfer",
     "BetweenLayers",
@@ -169,6 +170,8 @@ BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preservin
 """Methods that compare the samples of a batch with each other, and so need two."""
 OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
 """Methods that are made for one target of classes."""
+OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
+"""Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
 OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
 """Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
 
