@@ -6,14 +6,12 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.methods import SoftTargets
+from service.spec.methods import Softened
 from worker.methods.response import kl_divergence, soft_cross_entropy
 from worker.targets import Target, Targets, label_loss
 
 
-def soft_targets(
-    method: SoftTargets, targets: Targets, student_outputs: Tensor, teacher_outputs: Tensor, labels: Tensor
-) -> Tensor:
+def soft_targets(method: Softened, targets: Targets, student_outputs: Tensor, teacher_outputs: Tensor, labels: Tensor) -> Tensor:
     """``(1 − w) · divergence(teacher, student) + w · label loss``, w being the method's ``label_weight``.
 
     Outputs are (B, W), labels (B,) or (B, M). Several targets' divergences are summed; a number's is the squared error in
@@ -30,7 +28,7 @@ def soft_targets(
     return (1 - weight) * soft + weight * label_loss(targets, student_outputs, labels)
 
 
-def _divergence(method: SoftTargets, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
+def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
     """Of one target's outputs (B, its width)."""
     if target.classes is None:
         return functional.mse_loss(student, teacher) / target.variance
