@@ -100,7 +100,9 @@ def model_card(report: Report, spec: JobSpec) -> str:
             }
         ],
     }
-    rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
+    rows = [("teacher", teacher), *report.chain.items(), ("student", student)] + (
+        [("control", report.control)] if report.control else []
+    )
     table = "\n".join(
         f"| {role} | {percent(card.test_accuracy) or f'{card.test_score:.4f}'} | {card.parameters:,} | {card.bytes:,} "
         f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
