@@ -107,7 +107,9 @@ def model_card(report: Report, spec: JobSpec) -> str:
             }
         ],
     }
-    rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
+    rows = [("teacher", teacher), *report.chain.items(), ("student", student)] + (
+        [("control", report.control)] if report.control else []
+    )
     table = "\n".join(
         f"| {role} | {percent(card.test_accuracy) or f'{card.test_score:.4f}'} | {card.parameters:,} | {card.bytes:,} "
         f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
@@ -141,7 +143,7 @@ the choice.
 ## Use
 
 ```python
-{_usage(is_transformers)}
+{_usage(is_transformers, is_causal=_is_causal(report))}
 ```
 
 ## Data
@@ -179,6 +181,8 @@ def _by_target(report: Report) -> str:
 
 
 def _data_words(report: Report) -> str:
+    if _is_causal(report):
+        return "The loss and the perplexity are per token of `student/tokenizer.json`."
     predicted = ", ".join(
         f"{_one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
         for name, classes in report.data.targets.items()
@@ -193,7 +197,15 @@ def _data_words(report: Report) -> str:
     return words
 
 
-def _usage(is_transformers: bool) -> str:
+def _usage(is_transformers: bool, *, is_causal: bool) -> str:
+    if is_causal:
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+            'student = AutoModelForCausalLM.from_pretrained("student")\n'
+            'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
+            "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
+        )
     if is_transformers:
         return (
             "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"

@@ -7,7 +7,7 @@ first step, and again the same after an interruption; what the student writes is
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from torch import Tensor
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
+from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.faults import JobFault
+from worker.finished import FinishedNetwork
 from worker.loop import Lesson
 from worker.methods.generation import Decoding, write
 from worker.methods.output_head import OutputHead, Taught, token_mean
@@ -49,8 +51,16 @@ class LanguageTeacher:
     """Of its tokenizer."""
     row_tokens: int
     """Most tokens of a row."""
-    samples: Samples | None
+    samples: Samples | None = None
     """The training rows by its own tokenizer; None: it reads the student's."""
+
+    @classmethod
+    def of(cls, teacher: FinishedNetwork) -> Self:
+        """A teacher that reads the student's rows."""
+        network, reads = teacher.network, teacher.preprocessing
+        if not isinstance(network, LanguageNetwork) or not isinstance(reads, LanguagePreprocessing):
+            raise TypeError(f"{type(network).__name__} is no language model")
+        return cls(network, reads.framing, reads.max_length)
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,15 @@ class Report(_Card):
     method: dict[str, Any]
     data: DataCard
     teacher: NetworkCard
+    chain: dict[str, NetworkCard] = {}
+    """The networks between teacher and student, by role and in order: each was taught by the one before."""
     student: NetworkCard
     control: NetworkCard | None
     """The same student, trained without the teacher for as many steps from the same initial weights."""
     score_with_teacher: float | None = None
     """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
+    ensemble_score: float | None = None
+    """What student and chain score together on the test split, where ``born-again`` asks for it."""
     agreement: float | None
     """Share of the test split on which student and teacher choose the same class; of several targets the mean. Of language models
     the share of tokens, null where the two have different tokenizers."""
@@ -174,8 +178,9 @@ def make_report(
     agreement: float | None,
     agreement_by_target: dict[str, dict[str, float]],
     score_with_teacher: float | None = None,
+    ensemble_score: float | None = None,
 ) -> Report:
-    """The report on ``teacher``, ``student`` and, if there is one, ``control``."""
+    """The report on ``teacher``, ``student`` and, if there is one, ``control``; other roles are those of the chain."""
     cards = {role: _network_card(network, assessed[role], data.targets) for role, network in networks.items()}
     teacher, student, control = cards["teacher"], cards["student"], cards.get("control")
     device = networks["student"].device
@@ -194,9 +199,11 @@ def make_report(
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
         ),
         teacher=teacher,
+        chain={role: card for role, card in cards.items() if role not in ("teacher", "student", "control")},
         student=student,
         control=control,
         score_with_teacher=score_with_teacher,
+        ensemble_score=ensemble_score,
         agreement=agreement,
         agreement_by_target=agreement_by_target,
         gain=None if control is None else student.test_score - control.test_score,
@@ -293,7 +300,7 @@ def _described(term: Mapping[str, Any]) -> str:
 
 def report_html(report: Report) -> str:
     """The report as one page that needs no other file and runs no script."""
-    cards = {"teacher": report.teacher, "student": report.student}
+    cards = {"teacher": report.teacher, **report.chain, "student": report.student}
     if report.control is not None:
         cards["control"] = report.control
     head = "".join(f"<th>{role}</th>" for role in cards)
@@ -312,6 +319,7 @@ def report_html(report: Report) -> str:
             if report.score_with_teacher is None
             else {"Student's score while it reads its teacher's output": f"{report.score_with_teacher:.4f}"}
         ),
+        **({} if report.ensemble_score is None else {"Score of all generations together": f"{report.ensemble_score:.4f}"}),
         "Compression": f"{report.compression.parameters:.1f}× fewer parameters, {report.compression.bytes:.1f}× fewer bytes",
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),

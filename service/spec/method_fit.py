@@ -1,6 +1,7 @@
 """Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from service.errors import Fault
 from service.spec.augment import MIXTURES
@@ -15,7 +16,6 @@ from service.spec.methods import (
     MethodSpec,
     MultiTask,
     SumOfTerms,
-    Term,
     method_names,
 )
 

@@ -11,7 +11,12 @@ from service.spec.methods import METHODS
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, MetricPoints, Progress, Stopped, StopRequest
 from worker.trainer import run
 
-SMALL = {"crd": {"negatives": 64}, "review": {"width": 16}}
+SMALL: dict[str, Any] = {
+    "crd": {"negatives": 64},
+    "review": {"width": 16},
+    "born-again": {"generations": 2, "ensemble": True},
+    "teacher-assistant": {"assistants": [{"name": "small-cnn", "width": 8}]},
+}
 STOP_AT = 5
 
 
@@ -47,10 +52,12 @@ class Recorder:
         return StopRequest("drain") if self._looks >= self._stop_at else None
 
 
-def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None) -> Recorder:
+def train(
+    document: dict[str, Any], folder: Path, *, stop_at: int | None = None, inputs: dict[str, Path] | None = None
+) -> Recorder:
     folder.mkdir(exist_ok=True)
     recorder = Recorder(stop_at=stop_at)
-    run(Assignment(job_id="job_test", spec=document, folder=folder, num_threads=1), recorder)
+    run(Assignment(job_id="job_test", spec=document, folder=folder, num_threads=1, inputs=inputs or {}), recorder)
     return recorder
 
 
