@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.targets import Targets
-from worker.token_evaluation import token_metrics
+from worker.token_figures import token_metrics
 
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {
