@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
+from worker.onnx_export import UnexportableNetwork
+from worker.onnx_student import export_student, write_onnx
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -140,6 +143,7 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
             if self.spec.teacher.source == "train":
@@ -150,6 +154,13 @@ class Attempt:
             method = self._plan(student, teacher, reads)
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_exports(self) -> None:
+        """What cannot be written as ONNX, told by writing the student as it begins."""
+        if self.spec.exports:
+            plain = self._build_plain("student", num_outputs=self.data.targets.width)
+            with TemporaryDirectory(dir=self.assignment.folder) as folder, self._told_as_fault("/exports"):
+                write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
 
     def _refuse_augmentation(self) -> None:
         """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
@@ -289,6 +300,8 @@ class Attempt:
                 if role != "control"
             }
             check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
+            with self._told_as_fault("/exports"):
+                exports = export_student(networks["student"], folder, self.spec.exports, data=self.data)
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
             assessed = {
@@ -313,6 +326,7 @@ class Attempt:
                 ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
                 agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                exports=exports,
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -461,6 +475,9 @@ class Attempt:
     def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
+        except UnexportableNetwork as error:
+            message = f"The student cannot be exported as the spec asks: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
         except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
             what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import MethodSpec, SoftTargets
 from service.spec.source import TeacherSource
@@ -102,6 +103,8 @@ class JobSpec(StrictModel):
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What else is measured and compared."""
+    exports: Exports = []
+    """Other forms of the student beside its folder: ``onnx``, and ``onnx-int8`` with 8-bit weights."""
     resources: ResourceSpec = ResourceSpec()
     """Which workers may take the job, and for how long."""
     priority: Priority = "normal"
