@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.spec import JobSpec, parse_spec
 from service.spec.augment import AUGMENTATIONS, MIXTURES, Augment, AugmentationName, AugmentationSpec
 from service.spec.augment_fit import READABLE, augmentation_faults
-from service.spec.data import Column, DatasetInfo
+from service.spec.data import INPUT_KINDS, Column, DatasetInfo
 from service.spec.fit import check_fit
 from worker.data.augment import MIXTURES as MIXING
 from worker.data.augment import OPERATIONS
@@ -138,7 +138,7 @@ def described(kind: Any, **more: Any) -> DatasetInfo:
         kind: Column(kind=kind, dtype="x", **more),
         "label": Column(kind="label", dtype="int64", num_classes=2, classes=["a", "b"]),
     }
-    task = "image-classification" if kind == "image" else "audio-classification" if kind == "audio" else "text-classification"
+    task = next(task for task, read in INPUT_KINDS.items() if read == kind)
     return DatasetInfo(task=task, splits={"train": 100}, columns=columns, classes=["a", "b"])
 
 
