@@ -103,8 +103,13 @@ class Training:
         spec: TrainingSpec,
         teaching: Teaching,
         num_steps: int | None = None,
+        name: str | None = None,
     ) -> None:
-        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say."""
+        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+
+        ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
+        """
+        self.name = name or phase
         self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
@@ -214,7 +219,7 @@ class Training:
         self._unread_losses.clear()
         for step, value in enumerate(values, start=first_step):
             if not math.isfinite(value):
-                raise self._non_finite(f"The {self.phase}'s loss became {value}", step=step)
+                raise self._non_finite(f"The {self.name}'s loss became {value}", step=step)
             self._record("train_loss", value, step=step)
             self._record("learning_rate", self._learning_rate(step - 1), step=step)
 
@@ -228,7 +233,7 @@ class Training:
         outputs = predict(self.network, self.validation, precision=self.precision)
         result = measure(outputs, self.validation.labels, self.targets)
         if not math.isfinite(result.loss):
-            raise self._non_finite(f"The {self.phase}'s loss on the validation split became {result.loss}", step=self.step)
+            raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
         self._record(self._score_name, result.score, step=self.step)
         self._record("validation_loss", result.loss, step=self.step)
@@ -276,7 +281,7 @@ class Training:
         self.read_losses()
         weights = copy_weights(self.network)
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-            raise self._non_finite(f"The {self.phase}'s weights became NaN or infinite", step=self.step)
+            raise self._non_finite(f"The {self.name}'s weights became NaN or infinite", step=self.step)
         return {
             "step": self.step,
             "network": weights,
@@ -326,7 +331,7 @@ class Training:
             return
         if name == "train_loss":
             self.train_loss = mean
-        self.points.setdefault(f"{self.phase}/{name}", []).append((step, mean))
+        self.points.setdefault(f"{self.name}/{name}", []).append((step, mean))
 
     def _non_finite(self, what: str, *, step: int) -> JobFault:
         epoch = (step - 1) // self.steps_per_epoch + 1

@@ -24,6 +24,7 @@ from service.spec.data_fit import data_faults, output_names
 from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.method_fit import method_faults
+from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import transformers_faults
 
@@ -68,8 +69,23 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
+    faults += _assistant_faults(spec, dataset, num_outputs=len(names))
     if teacher is not None:
         faults += _teacher_faults(spec, names, teacher, input_shape=image_shape(dataset, spec.dataset.input))
+    return faults
+
+
+def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
+    """The assistants read as the student does."""
+    assistants = spec.method.assistants if isinstance(spec.method, TeacherAssistant) else []
+    faults = []
+    for index, architecture in enumerate(assistants):
+        network = spec.student.model_copy(update={"architecture": architecture, "features": None})
+        input_shape = _input_shape(spec, network, dataset)
+        if input_shape is not None:
+            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+            place = f"/method/assistants/{index}"
+            faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
 
 

@@ -1,6 +1,7 @@
 """Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from service.errors import Fault
 from service.spec.augment import MIXTURES
@@ -15,7 +16,6 @@ from service.spec.methods import (
     MethodSpec,
     MultiTask,
     SumOfTerms,
-    Term,
     method_names,
 )
 
@@ -64,11 +64,11 @@ def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
             yield Fault(pointer=f"/training/augment/{index}", message=message)
 
 
-def _reads_hard_labels(term: Term) -> bool:
+def _reads_hard_labels(term: Any) -> bool:
     return term.name in OF_HARD_LABELS or (isinstance(term, LogitStandardization) and term.loss == "dkd")
 
 
-def _terms(method: MethodSpec) -> list[Term]:
+def _terms(method: MethodSpec) -> list[Any]:
     return list(method.terms) if isinstance(method, SumOfTerms) else [method]
 
 

@@ -6,13 +6,13 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.methods import SoftTargets
+from service.spec.methods import Softened
 from worker.methods.response import kl_divergence, soft_cross_entropy
 from worker.targets import Mixture, Target, Targets, label_loss
 
 
 def soft_targets(
-    method: SoftTargets,
+    method: Softened,
     targets: Targets,
     student_outputs: Tensor,
     teacher_outputs: Tensor,
@@ -36,7 +36,7 @@ def soft_targets(
     return (1 - weight) * soft + weight * label_loss(targets, student_outputs, labels, mixture)
 
 
-def _divergence(method: SoftTargets, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
+def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
     """Of one target's outputs (B, its width)."""
     if target.classes is None:
         return functional.mse_loss(student, teacher) / target.variance
