@@ -4,10 +4,10 @@ B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
-Three things make it fast without changing a value. The data are tensors in memory, there is no loader. The teacher is asked
-once about the training split, before the loop (each sample has one view in every epoch: there is no augmentation), so a
-student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not finite
-is still found by its step, and always before a checkpoint or the best weights are written.
+Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
+augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
+loop, and a student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not
+finite is still found by its step, and always before a checkpoint or the best weights are written.
 """
 
 import math
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from service.spec.training import TrainingSpec
 from worker.evaluation import Measure, measure, predict
 from worker.faults import JobFault
-from worker.methods import Outputs, Step, Tap
+from worker.methods import Step, Tap
 from worker.optimizers import build_optimizer
 from worker.precision import choose_precision
 from worker.protocol import Phase
@@ -179,17 +179,13 @@ class Training:
 
     def forward(self, indices: Tensor) -> Step:
         """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
-        inputs, labels, teacher_outputs = self.samples.batch(indices)
-        extra: tuple[Tensor, ...] = ()
-        if teacher_outputs is not None:
-            extra = self.teaching.extra_inputs(teacher_outputs, self.step / self.last_step)
+        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
         with self.precision.forward_pass():
-            outputs = self.tap(inputs, *extra)
-        taught = None
-        if teacher_outputs is not None:
-            taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
+            outputs = self.tap(batch.inputs, *extra)
         epoch = self.step / self.steps_per_epoch
-        return Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch)
+        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
 
     def backward(self, step: Step, *, share: float) -> Tensor:
         """Adds the gradient of a batch that holds this share of the optimizer step's samples; the loss, so weighted."""

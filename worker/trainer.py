@@ -27,6 +27,7 @@ from service.spec.training import TrainingSpec
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
+from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.ensemble import combined
@@ -36,6 +37,7 @@ from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
 from worker.loop import Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
+from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
 from worker.mutual import MutualTraining
@@ -58,7 +60,7 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
-from worker.teaching import Plan, Teaching, ask, extra_inputs, labels_only, plan
+from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = str
@@ -139,6 +141,7 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        self._refuse_augmentation()
         if looks_inside(self.spec.method):
             if self.spec.teacher.source == "train":
                 teacher, reads = self._build("teacher"), self._preprocessing("teacher")
@@ -146,8 +149,23 @@ class Attempt:
                 given = self._teacher()
                 teacher, reads = given.network, given.preprocessing
             method = self._plan(student, teacher, reads)
-            with self._told_as_fault():
+            with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_augmentation(self) -> None:
+        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        trained = self.spec.teacher.source == "train"
+        if trained:
+            self._views("teacher")
+        views = self._views("student")
+        if views is None:
+            return
+        student, teacher = (
+            self._preprocessing("student"),
+            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
+        )
+        with self._told_as_fault("/training/augment"):
+            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -179,6 +197,25 @@ class Attempt:
             return
         samples = self._samples(role, "train")
         method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
+        taught: dict[str, Any] = {}
+        if samples.views is None:
+            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
+        else:
+            reads, in_order = teacher.preprocessing, teacher.in_order
+            taught["answers"] = ask_each_view(
+                teacher.network, samples, method.teacher_shapes, preprocessing=reads, in_order=in_order
+            )
+
+        def teaching() -> Teaching:
+            objective = method.objective(targets=self.data.targets, labels=samples.labels)
+            return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
+
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+
+    def _ask_once(
+        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
+        """The training split with what the teacher says to it, and the teacher's features."""
         self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
         answers, features = ask(
             teacher.network,
@@ -193,14 +230,7 @@ class Attempt:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        samples = samples.with_teacher(teacher.in_order(answers))
-
-        def teaching() -> Teaching:
-            objective = method.objective(targets=self.data.targets, labels=samples.labels)
-            return Teaching(objective, method.student_layers, features, extra_inputs(self.spec.method))
-
-        spec = self.chain[role].training if role in self.chain else self.spec.training
-        self._train(role, samples=samples, spec=spec, teaching=teaching)
+        return samples.with_teacher(teacher.in_order(answers)), features
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
@@ -293,6 +323,7 @@ class Attempt:
             assessed = {
                 role: Assessed(
                     test=measure(outputs[role], test.labels, self.data.targets),
+                    metrics=target_metrics(outputs[role], test.labels, self.data.targets),
                     validation=network.figures.best_validation
                     if network.figures
                     else measure(network.outputs(validation), validation.labels, self.data.targets),
@@ -310,6 +341,7 @@ class Attempt:
                 score_with_teacher=self._score_with_teacher(networks["teacher"], test),
                 ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -394,7 +426,24 @@ class Attempt:
     # Small things that the phases share.
 
     def _samples(self, role: Role, split: SplitName) -> Samples:
-        return Samples.of(self.data.splits[split], self._preprocessing(role), device=self.device)
+        views = self._views(role) if split == "train" else None
+        return Samples.of(self.data.splits[split], self._preprocessing(role), device=self.device, views=views)
+
+    def _views(self, role: Role) -> EpochViews | None:
+        """What each epoch of a network's training sees; None without augmentation."""
+        training = self._training_spec(role)
+        if not training.augment:
+            return None
+        with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
+            return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
+
+    def _training_spec(self, role: Role) -> TrainingSpec:
+        if role in self.chain:
+            return self.chain[role].training
+        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        if training is None:
+            raise RuntimeError("a spec whose teacher is trained says how")
+        return training
 
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
@@ -434,7 +483,7 @@ class Attempt:
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
         student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
-        with self._told_as_fault():
+        with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
                 student=student,
@@ -444,12 +493,13 @@ class Attempt:
             )
 
     @contextmanager
-    def _told_as_fault(self) -> Iterator[None]:
+    def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
-        except (UnknownLayer, UnfitLayers) as error:
+        except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
+            what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(
-                "invalid_spec", f"The method does not fit the networks: {error}", details={"pointer": "/method"}
+                "invalid_spec", f"The {what} does not fit the networks: {error}", details={"pointer": pointer}
             ) from error
 
     def _build(self, role: Role) -> nn.Module:

@@ -18,6 +18,7 @@ from service.spec.architectures import (
     Vgg,
     WideResNet,
 )
+from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, output_names
 from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
@@ -56,6 +57,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if spec.task != dataset.task:
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
     faults += _reading_faults(spec, teacher)
@@ -108,6 +110,36 @@ def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
     if kind == "text" and spec.teacher.source == "train" and spec.teacher.tokenizer is None:
         message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
         faults.append(Fault(pointer="/teacher/tokenizer", message=message))
+    return faults
+
+
+def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
+    """A teacher that is not trained here is looked at by the worker, which knows what it reads."""
+    faults: list[Fault] = []
+    teachers: dict[str, TeacherSpec | StudentSpec] = {"teacher": spec.teacher}
+    both = {"student": spec.student, **(teachers if spec.teacher.source == "train" else {})}
+    for place, training, networks in (("/teacher/training", spec.teacher.training, teachers), ("/training", spec.training, both)):
+        if training is None or not training.augment:
+            continue
+        pointer = f"{place}/augment"
+        shape = image_shape(dataset, spec.dataset.input)
+        found = augmentation_faults(training.augment, task=spec.task, image_shape=shape, pointer=pointer)
+        match INPUT_KINDS[spec.task]:
+            case "audio" if not found:
+                read = {
+                    role: network.features or usual_features(network.architecture)
+                    for role, network in networks.items()
+                    if network.architecture is not None
+                }
+                found += sound_faults(training.augment, read, pointer=pointer)
+            case "text" if not found:
+                tokenizers = {role: network.tokenizer or spec.teacher.tokenizer for role, network in networks.items()}
+                if spec.teacher.source != "train" and spec.student.tokenizer is not None:
+                    tokenizers["teacher"] = None
+                found += text_faults(training.augment, tokenizers, pointer=pointer)
+            case _:
+                pass
+        faults += found
     return faults
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "BETWEEN_SAMPLES",
     "METHODS",
     "OF_CLASSES",
+    "OF_HARD_LABELS",
     "AttentionTransfer",
     "BetweenLayers",
     "BornAgain",
@@ -163,6 +164,8 @@ BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preservin
 """Methods that compare the samples of a batch with each other, and so need two."""
 OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
 """Methods that are made for one target of classes."""
+OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
+"""Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
 NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
 
