@@ -21,7 +21,7 @@ from worker.evaluation import predict
 from worker.faults import JobFault
 from worker.finished import FinishedNetwork, weight_bytes
 from worker.models import UnreadableNetwork, load_network, save_network
-from worker.report import Report, percent, report_html
+from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
 
@@ -130,8 +130,8 @@ A student of {student.parameters:,} parameters, distilled by {method} from a tea
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-{_by_target(report)}{_other_forms(report)}Weights were chosen on the validation split; the {figure} is that on the test
-split, which took no part in the choice.
+{_by_target(report)}{_over_seeds(report)}{_other_forms(report)}Weights were chosen on the validation split; the {figure} is on
+the test split, which took no part in the choice.
 
 ## Use
 
@@ -161,6 +161,17 @@ def _by_target(report: Report) -> str:
         for target, figures in measured.items()
     ]
     return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def _over_seeds(report: Report) -> str:
+    card = report.seeds
+    if card is None:
+        return ""
+    gain = "" if card.gain is None else f", the gain over the control is {interval_text(card.gain)}"
+    return (
+        f"Over the seeds {', '.join(map(str, card.seeds))} the test score is {interval_text(card.student)}{gain} "
+        "(mean and 95% interval, of initial weights and order of samples).\n\n"
+    )
 
 
 def _other_forms(report: Report) -> str:

@@ -61,6 +61,7 @@ from worker.protocol import (
     StopRequest,
 )
 from worker.randomness import seed_everything
+from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
 from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
@@ -95,6 +96,8 @@ class Attempt:
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.repeats: dict[Role, Measure] = {}
+        """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
         self.given: FinishedNetwork | None = None
         """A teacher that this job does not train."""
@@ -120,6 +123,7 @@ class Attempt:
                 self._train_by(teacher, role)
                 teacher = networks[role] = self._rebuild(role)
             self._train_control()
+            self._train_repeats(networks[([*self.chain] or ["teacher"])[-1]])
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = self._evaluate_and_export(networks)
@@ -248,6 +252,21 @@ class Attempt:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
+    def _train_repeats(self, teacher: FinishedNetwork) -> None:
+        """The student, and its control, again from the other seeds that the spec names."""
+        for roles in roles_of(self.spec):
+            if roles[-1] in self.repeats:
+                continue
+            self._train_by(teacher, roles[0])
+            for control in roles[1:]:
+                self._train(control, spec=self._training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
+            test = self.data.splits["test"]
+            for role in roles:
+                self.repeats[role] = measure(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+            for role in roles:
+                del self.finished[role], self.last_test[role]
+            self._write_checkpoint()
+
     def _train(
         self,
         role: Role,
@@ -356,6 +375,7 @@ class Attempt:
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
                 agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
                 exports=exports,
+                seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -410,6 +430,7 @@ class Attempt:
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
@@ -434,6 +455,7 @@ class Attempt:
             torch.set_num_threads(state["threads"])
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
+        self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
         self.interrupted = state["unfinished"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
@@ -457,11 +479,11 @@ class Attempt:
         training = self.spec.teacher.training if role == "teacher" else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        return training
+        return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
 
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
-        key: Role = "student" if role == "control" else role
+        key: Role = "student" if kind_of(role) in {"student", "control"} else role
         if key in self.chain and key not in self.preprocessings:
             self.preprocessings[key] = choose_preprocessing(
                 self.data,
@@ -521,7 +543,7 @@ class Attempt:
 
     def _build(self, role: Role) -> nn.Module:
         """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
-        informed = informed_by(self.spec.method) if role == "student" else None
+        informed = informed_by(self.spec.method) if kind_of(role) == "student" else None
         if informed is None:
             return self._build_plain(role, num_outputs=self.data.targets.width)
         body = self._build_plain(role, num_outputs=2 * self.data.targets.width)
@@ -590,7 +612,12 @@ class Attempt:
 
 def _phase(role: Role) -> Phase:
     """Under which phase a network's training is told: those between teacher and student teach."""
-    return "student" if role == "student" else "control" if role == "control" else "teacher"
+    match kind_of(role):
+        case "student":
+            return "student"
+        case "control":
+            return "control"
+    return "teacher"
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:
