@@ -1,4 +1,6 @@
-"""Any classifier of ``transformers`` as a plain module from one input to its outputs. B batch, L tokens, T audio samples.
+"""Any classifier or causal language model of ``transformers`` as a plain module from one input to its outputs.
+
+B batch, L tokens, T audio samples.
 
 Invariant: what the data decide (channels, image size, vocabulary, number of outputs) comes from the data; no code and no weights
 come from outside the library and the folder.
@@ -13,14 +15,16 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
 )
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.transformers_fit import config_fields, task_of
+from service.spec.transformers_fit import CAUSAL, config_fields, task_of
 from worker.models.errors import UnfitArchitecture
+from worker.models.language_network import LanguageNetwork
 
 LIBRARY_ERRORS = (
     ArithmeticError,
@@ -42,6 +46,7 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "image-classification": (AutoModelForImageClassification, "pixel_values"),
     "text-classification": (AutoModelForSequenceClassification, "input_ids"),
     "audio-classification": (AutoModelForAudioClassification, "input_values"),
+    CAUSAL: (AutoModelForCausalLM, "input_ids"),
 }
 
 
@@ -65,8 +70,10 @@ class TransformersNetwork(nn.Module):
         return outputs
 
 
-def wrap(model: Any, *, task: str) -> TransformersNetwork:
+def wrap(model: Any, *, task: str) -> TransformersNetwork | LanguageNetwork:
     """A model of the library's class for that task as a plain module."""
+    if task == CAUSAL:
+        return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
     return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad)
 
@@ -78,7 +85,7 @@ def auto_class(task: str) -> Any:
 
 def build_transformers_network(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
-) -> TransformersNetwork:
+) -> TransformersNetwork | LanguageNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
@@ -87,6 +94,9 @@ def build_transformers_network(
     task = task_of(architecture.model_type) or "image-classification"
     # An empty list of architectures: the library reads it where a model type has several classifiers, and takes the first.
     fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
+    if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens:
+        task, num_outputs = CAUSAL, input_shape.vocabulary
+        del fields["num_labels"]
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
         network = wrap(auto_class(task).from_config(config, trust_remote_code=False), task=task)
@@ -108,7 +118,8 @@ def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) 
         case TokenShape():
             return {
                 "vocab_size": input_shape.vocabulary,
-                "pad_token_id": input_shape.pad,
+                # The padding's embedding is never trained; where it is also the end of a text, it must be.
+                "pad_token_id": None if input_shape.predicts_tokens and input_shape.pad == input_shape.end else input_shape.pad,
                 "bos_token_id": input_shape.start,
                 "eos_token_id": input_shape.end,
             }
