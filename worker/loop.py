@@ -184,7 +184,7 @@ class Training:
                 outputs = self.tap(inputs, *extra)
             taught = None
             if teacher_outputs is not None:
-                taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
+                taught = Outputs(teacher_outputs, *self.teaching.teacher_features(indices)).at_least_float32()
             epoch = self.step / self.steps_per_epoch
             loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
             if len(batches) > 1:
