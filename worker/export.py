@@ -100,7 +100,9 @@ def model_card(report: Report, spec: JobSpec) -> str:
             }
         ],
     }
-    rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
+    rows = [("teacher", teacher), *report.chain.items(), ("student", student)] + (
+        [("control", report.control)] if report.control else []
+    )
     table = "\n".join(
         f"| {role} | {percent(card.test_accuracy) or f'{card.test_score:.4f}'} | {card.parameters:,} | {card.bytes:,} "
         f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
@@ -128,7 +130,8 @@ A student of {student.parameters:,} parameters, distilled by {method} from a tea
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-Weights were chosen on the validation split; the {figure} is on the test split, which took no part in the choice.
+{_by_target(report)}Weights were chosen on the validation split; the {figure} is that on the test split, which took no part in
+the choice.
 
 ## Use
 
@@ -146,6 +149,18 @@ Weights were chosen on the validation split; the {figure} is on the test split, 
 {json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _by_target(report: Report) -> str:
+    """A row for each target, where there are several."""
+    measured = report.student.metrics
+    if len(measured) < 2:
+        return ""
+    rows = [
+        f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
+        for target, figures in measured.items()
+    ]
+    return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
 
 
 def _data_words(report: Report) -> str:

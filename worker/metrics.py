@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.targets import Targets
+
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {
         "accuracy": True,
@@ -40,6 +42,27 @@ _MOST_COMPARED_ROWS = 2_000
 """Their pairs are two million."""
 
 _Numbers = npt.NDArray[np.float64]
+
+
+def target_metrics(outputs: Tensor, labels: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
+    """By target, the figures of outputs (N, W) against labels (N,) or (N, M); a target without any label is left out."""
+    figures = {}
+    for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
+        wanted = targets.labels_of(labels, index)
+        if target.classes is None:
+            if bool((~wanted.isnan()).any()):
+                figures[target.name] = regression_metrics(part[:, 0], wanted)
+        elif bool((wanted >= 0).any()):
+            figures[target.name] = classification_metrics(part, wanted)
+    return figures
+
+
+def target_agreement(teacher: Tensor, student: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
+    """By target, how a student's outputs (N, W) follow its teacher's; of a number as :func:`regression_metrics` tells."""
+    return {
+        target.name: regression_metrics(ours[:, 0], theirs[:, 0]) if target.classes is None else agreement_metrics(theirs, ours)
+        for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)
+    }
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -11,7 +11,12 @@ from service.spec.methods import METHODS
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, MetricPoints, Progress, Stopped, StopRequest
 from worker.trainer import run
 
-SMALL = {"crd": {"negatives": 64}, "review": {"width": 16}}
+SMALL: dict[str, Any] = {
+    "crd": {"negatives": 64},
+    "review": {"width": 16},
+    "born-again": {"generations": 2, "ensemble": True},
+    "teacher-assistant": {"assistants": [{"name": "small-cnn", "width": 8}]},
+}
 STOP_AT = 5
 
 

@@ -25,7 +25,7 @@ from service.spec.methods import (
     MultiTask,
     OneForAll,
     RelationalDistillation,
-    SoftTargets,
+    Softened,
     TeacherFree,
     VariationalInformation,
 )
@@ -93,20 +93,22 @@ def _weighted(spec: Any, loss: Loss, step: Step, targets: Targets) -> Tensor:
     if weight != 1:
         value = weight * value
     # These weigh their labels themselves.
-    has_labels = isinstance(spec, SoftTargets | DistillationNetwork | MultiTask | Labels)
+    has_labels = isinstance(spec, Softened | DistillationNetwork | MultiTask | Labels)
     label_weight = 0.0 if has_labels else spec.label_weight
-    return value + label_weight * label_loss(targets, step.student.logits, step.labels) if label_weight else value
+    return value + label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture) if label_weight else value
 
 
 # ------------------------------------------------------------ outputs
 
 
 def _labels(spec: Labels, setting: Setting) -> Loss:
-    return lambda step: label_loss(setting.targets, step.student.logits, step.labels)
+    return lambda step: label_loss(setting.targets, step.student.logits, step.labels, step.mixture)
 
 
-def _soft_targets(spec: SoftTargets, setting: Setting) -> Loss:
-    return lambda step: soft_targets(spec, setting.targets, step.student.logits, step.taught.logits, step.labels)
+def _soft_targets(spec: Softened, setting: Setting) -> Loss:
+    return lambda step: soft_targets(
+        spec, setting.targets, step.student.logits, step.taught.logits, step.labels, mixture=step.mixture
+    )
 
 
 def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
@@ -389,4 +391,6 @@ TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "pkt": _pkt,
     "correlation-congruence": _Congruence,
     "crd": _Contrast,
+    "born-again": _soft_targets,
+    "teacher-assistant": _soft_targets,
 }

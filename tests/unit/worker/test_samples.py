@@ -54,7 +54,7 @@ def test_images_are_the_same_whether_mapped_once_or_by_batch(monkeypatch: pytest
 
     assert once.preprocessing is None
     assert by_batch.inputs.dtype is torch.uint8
-    assert torch.equal(once.batch(indices)[0], by_batch.batch(indices)[0])
+    assert torch.equal(once.batch(indices).inputs, by_batch.batch(indices).inputs)
     assert torch.equal(once.inputs_from(5, 7), by_batch.inputs_from(5, 7))
 
 
@@ -64,8 +64,8 @@ def test_the_teachers_outputs_come_with_their_samples() -> None:
         torch.arange(10.0).reshape(5, 2)
     )
 
-    _, labels, teacher_outputs = samples.batch(torch.tensor([4, 1]))
+    batch = samples.batch(torch.tensor([4, 1]))
 
-    assert labels.tolist() == [4, 1]
-    assert teacher_outputs is not None
-    assert teacher_outputs.tolist() == [[8, 9], [2, 3]]
+    assert batch.labels.tolist() == [4, 1]
+    assert batch.teacher_outputs is not None
+    assert batch.teacher_outputs.tolist() == [[8, 9], [2, 3]]
