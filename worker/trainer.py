@@ -34,6 +34,7 @@ from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views,
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text import same_tokens
 from worker.ensemble import combined
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
@@ -550,7 +551,8 @@ class Attempt:
 
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
-        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
+        student_reads = self._preprocessing("student")
+        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
         with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
@@ -558,6 +560,7 @@ class Attempt:
                 teacher=teacher,
                 student_inputs=student_inputs,
                 teacher_inputs=teacher_inputs,
+                same_tokens=same_tokens(student_reads, teacher_reads),
             )
 
     @contextmanager
