@@ -130,8 +130,8 @@ A student of {student.parameters:,} parameters, distilled by {method} from a tea
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-{_by_target(report)}Weights were chosen on the validation split; the {figure} is that on the test split, which took no part in
-the choice.
+{_by_target(report)}{_other_forms(report)}Weights were chosen on the validation split; the {figure} is that on the test
+split, which took no part in the choice.
 
 ## Use
 
@@ -161,6 +161,16 @@ def _by_target(report: Report) -> str:
         for target, figures in measured.items()
     ]
     return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def _other_forms(report: Report) -> str:
+    """A line for each other form of the student."""
+    lines = [
+        f"- `{export.name}`: {export.bytes:,} bytes, test score {export.test_score:.4f}, "
+        f"agrees with the student on {export.agreement:.2%}"
+        for export in report.exports
+    ]
+    return "\n".join(["In other forms, run by onnxruntime:", "", *lines]) + "\n\n" if lines else ""
 
 
 def _data_words(report: Report) -> str:

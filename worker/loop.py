@@ -174,26 +174,32 @@ class Training:
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
+        num_samples = sum(map(len, batches))
+        self.descend([self.backward(self.forward(indices), share=len(indices) / num_samples) for indices in batches])
+
+    def forward(self, indices: Tensor) -> Step:
+        """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
+        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+        with self.precision.forward_pass():
+            outputs = self.tap(batch.inputs, *extra)
+        epoch = self.step / self.steps_per_epoch
+        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
+
+    def backward(self, step: Step, *, share: float) -> Tensor:
+        """Adds the gradient of a batch that holds this share of the optimizer step's samples; the loss, so weighted."""
+        loss = self.objective(step)
+        if share != 1:
+            loss = loss * share
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach()
+
+    def descend(self, losses: list[Tensor]) -> None:
+        """The optimizer's step along the gradient of these losses."""
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-
-        num_samples = sum(map(len, batches))
-        losses = []
-        for indices in batches:
-            batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
-            taught = self.teaching.taught(batch)
-            extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
-            with self.precision.forward_pass():
-                outputs = self.tap(batch.inputs, *extra)
-            epoch = self.step / self.steps_per_epoch
-            seen = Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
-            loss = self.objective(seen)
-            if len(batches) > 1:
-                loss = loss * (len(indices) / num_samples)
-            torch.autograd.backward(self.scaler.scale(loss))
-            losses.append(loss.detach())
-
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)

@@ -4,8 +4,9 @@ Every figure that a job's users decide on is here with what it was measured on: 
 evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
 """
 
+import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +21,7 @@ from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
 from worker.loop import TrainingFigures
 from worker.models import built_from, num_parameters
+from worker.onnx_student import Exported
 from worker.targets import Targets
 
 
@@ -75,6 +77,20 @@ class NetworkCard(_Card):
     latency_ms: Latency
     training: TrainingCard | None
     """None for a network that this job did not train."""
+
+
+class ExportCard(_Card):
+    """Another form of the student, as a file."""
+
+    name: str
+    bytes: int
+    largest_difference: float | None
+    """From the student's outputs, on some samples; a share of the largest where that is above 1; null where one has a NaN."""
+    test_score: float
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split, run by onnxruntime."""
+    agreement: float
+    """With the student itself, on the test split."""
 
 
 class Compression(_Card):
@@ -136,6 +152,7 @@ class Report(_Card):
     gain: float | None
     """The student's test score less the control's."""
     compression: Compression
+    exports: list[ExportCard] = []
     environment: EnvironmentCard
 
     def headline(self) -> dict[str, Any]:
@@ -176,6 +193,7 @@ def make_report(
     assessed: Mapping[str, Assessed],
     agreement: float,
     agreement_by_target: dict[str, dict[str, float]],
+    exports: Sequence[Exported] = (),
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
 ) -> Report:
@@ -212,6 +230,7 @@ def make_report(
             latency_batch_1=teacher.latency_ms.batch_1 / student.latency_ms.batch_1,
             latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
         ),
+        exports=[_export_card(exported) for exported in exports],
         environment=EnvironmentCard(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -219,6 +238,18 @@ def make_report(
             torch=torch.__version__,
             platform=f"{platform.system()} {platform.machine()}",
         ),
+    )
+
+
+def _export_card(exported: Exported) -> ExportCard:
+    differs = exported.largest_difference
+    return ExportCard(
+        name=exported.name,
+        bytes=exported.num_bytes,
+        largest_difference=differs if math.isfinite(differs) else None,
+        test_score=exported.test.score,
+        metrics=exported.metrics,
+        agreement=exported.agreement,
     )
 
 
@@ -323,6 +354,10 @@ def report_html(report: Report) -> str:
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),
         "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
+        **{
+            export.name: f"{export.bytes:,} bytes, test score {export.test_score:.4f}, agreement {export.agreement:.2%}"
+            for export in report.exports
+        },
         "Device": report.environment.device,
         "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",
     }

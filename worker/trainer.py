@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
-from service.spec.methods import BornAgain
+from service.spec.methods import BornAgain, DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.chain import chain_of
@@ -40,6 +41,9 @@ from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
+from worker.mutual import MutualTraining
+from worker.onnx_export import UnexportableNetwork
+from worker.onnx_student import export_student, write_onnx
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -140,6 +144,7 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
             if self.spec.teacher.source == "train":
@@ -150,6 +155,13 @@ class Attempt:
             method = self._plan(student, teacher, reads)
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_exports(self) -> None:
+        """What cannot be written as ONNX, told by writing the student as it begins."""
+        if self.spec.exports:
+            plain = self._build_plain("student", num_outputs=self.data.targets.width)
+            with TemporaryDirectory(dir=self.assignment.folder) as folder, self._told_as_fault("/exports"):
+                write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
 
     def _refuse_augmentation(self) -> None:
         """What cannot be done to a network's inputs, or to those of a network and its teacher alike."""
@@ -174,8 +186,20 @@ class Attempt:
             return self.given
         if teacher.training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        self._train("teacher", spec=teacher.training)
+        if isinstance(self.spec.method, DeepMutual):
+            self._train_peers()
+        else:
+            self._train("teacher", spec=teacher.training)
         return self._rebuild("teacher")
+
+    def _train_peers(self) -> None:
+        """Student and teacher at the same time, each taught by the other."""
+
+        def teaching() -> Teaching:
+            method = self._plan(self._build("student"), self._build("teacher"), self._preprocessing("teacher"))
+            return Teaching(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
+
+        self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
 
     def _train_by(self, teacher: FinishedNetwork, role: Role) -> None:
         """The student, or one of the chain to it."""
@@ -185,7 +209,7 @@ class Attempt:
         method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
-            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, of=role)
+            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
         else:
             reads, in_order = teacher.preprocessing, teacher.in_order
             taught["answers"] = ask_each_view(
@@ -196,12 +220,13 @@ class Attempt:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
-        spec = self.chain[role].training if role in self.chain else self.spec.training
-        self._train(role, samples=samples, spec=spec, teaching=teaching)
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
 
-    def _ask_once(self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, of: Role) -> tuple[Samples, TeacherFeatures]:
+    def _ask_once(
+        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teacher says to it, and the teacher's features."""
-        self._announce("cache", f"Asking the {of}'s teacher about {len(samples):,} training samples, once for all epochs")
+        self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
         answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
@@ -230,43 +255,58 @@ class Attempt:
         samples: Samples | None = None,
         teaching: Callable[[], Teaching] | None = None,
         num_steps: int | None = None,
+        peer: Role | None = None,
     ) -> None:
+        """``peer`` names another network that is trained in the same steps, as the same spec says."""
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
-        samples = samples or self._samples(role, "train")
-        training = Training(
-            network.to(self.device),
-            phase=_phase(role),
-            name=role,
-            samples=samples,
-            validation=self._samples(role, "validation"),
-            targets=self.data.targets,
-            spec=spec,
-            teaching=teaching()
-            if teaching
-            else labels_only(self.data.targets),  # after the network: the method's own weights must not change the student's
-            num_steps=num_steps,
-        )
+        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
+        # After the network: the method's own weights must not change the student's, nor may its peer's.
+        options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        if peer is None:
+            training = self._training(Training, role, network, samples=samples, **options)
+        else:
+            beside = self._training(Training, peer, self._build(peer), **options)
+            training = self._training(MutualTraining, role, network, samples=samples, peer=beside, **options)
         if self.interrupted is not None and self.interrupted[0] == role:
             training.restore(self.interrupted[1])
         self.interrupted, self.training = None, training
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        beginning += f" the {peer} and" if peer else ""
         self._announce(
             _phase(role),
             f"{beginning} the {role}, {self._architecture(role).name} of {num_parameters(network):,} parameters, "
-            f"on {len(samples):,} samples in at most {training.last_step:,} steps",
+            f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
-
-        test = self._samples(role, "test")
-        outputs = predict(network, test, between_batches=lambda done: self._check_stop())
-        self.last_test[role] = measure(outputs, test.labels, self.data.targets)
-        self.finished[role] = trained if role == "student" else replace(trained, last=None)
+        if isinstance(training, MutualTraining):
+            self._keep(training.peer, training.peer.finish())
+        self._keep(training, trained)
         self.training = None
         self._write_checkpoint(after=(_phase(role), trained.figures.steps))
+
+    def _training(
+        self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
+    ) -> Training:
+        return kind(
+            network.to(self.device),
+            phase=_phase(role),
+            name=role,
+            samples=samples or self._samples(role, "train"),
+            validation=self._samples(role, "validation"),
+            targets=self.data.targets,
+            **options,
+        )
+
+    def _keep(self, training: Training, trained: Trained) -> None:
+        """What came of a training whose network still has its last weights."""
+        test = self._samples(training.name, "test")
+        outputs = predict(training.network, test, between_batches=lambda done: self._check_stop())
+        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
+        self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
@@ -288,6 +328,8 @@ class Attempt:
                 if role != "control"
             }
             check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
+            with self._told_as_fault("/exports"):
+                exports = export_student(networks["student"], folder, self.spec.exports, data=self.data)
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
             assessed = {
@@ -312,6 +354,7 @@ class Attempt:
                 ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
                 agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                exports=exports,
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -401,13 +444,19 @@ class Attempt:
 
     def _views(self, role: Role) -> EpochViews | None:
         """What each epoch of a network's training sees; None without augmentation."""
-        training = self.spec.teacher.training if role == "teacher" else self.spec.training
-        if role in self.chain:
-            training = self.chain[role].training
-        if training is None or not training.augment:
+        training = self._training_spec(role)
+        if not training.augment:
             return None
         with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
             return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
+
+    def _training_spec(self, role: Role) -> TrainingSpec:
+        if role in self.chain:
+            return self.chain[role].training
+        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        if training is None:
+            raise RuntimeError("a spec whose teacher is trained says how")
+        return training
 
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
@@ -460,6 +509,9 @@ class Attempt:
     def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
+        except UnexportableNetwork as error:
+            message = f"The student cannot be exported as the spec asks: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
         except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
             what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(

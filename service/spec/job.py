@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
-from service.spec.methods import MethodSpec, SoftTargets
+from service.spec.methods import DeepMutual, MethodSpec, SoftTargets
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
 from service.spec.training import TrainingSpec
@@ -102,6 +103,8 @@ class JobSpec(StrictModel):
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What else is measured and compared."""
+    exports: Exports = []
+    """Other forms of the student beside its folder: ``onnx``, and ``onnx-int8`` with 8-bit weights."""
     resources: ResourceSpec = ResourceSpec()
     """Which workers may take the job, and for how long."""
     priority: Priority = "normal"
@@ -112,6 +115,17 @@ class JobSpec(StrictModel):
     """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
     labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
     """Words to find the job by."""
+
+    @model_validator(mode="after")
+    def _peers_are_trained_together(self) -> Self:
+        if not isinstance(self.method, DeepMutual):
+            return self
+        if self.teacher.source != "train":
+            raise ValueError("deep-mutual trains its teacher itself: /teacher needs source 'train' and an architecture")
+        if self.teacher.training not in (TrainingSpec(), self.training):
+            raise ValueError("deep-mutual trains both in the same steps, as /training says: leave out /teacher/training")
+        object.__setattr__(self, "teacher", self.teacher.model_copy(update={"training": self.training}))
+        return self
 
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:

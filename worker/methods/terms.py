@@ -18,6 +18,7 @@ from service.spec.methods import (
     CorrelationCongruence,
     CorrelationDistillation,
     DecoupledDistillation,
+    DeepMutual,
     DistillationNetwork,
     FitNet,
     KnowledgeReview,
@@ -36,7 +37,7 @@ from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
 from worker.methods.step import Step
-from worker.methods.tasks import MultiTaskLoss, distillation_network
+from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Targets, label_loss
 
 Loss = Callable[[Step], Tensor]
@@ -115,6 +116,13 @@ def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
 
 def _multi_task(spec: MultiTask, setting: Setting) -> Loss:
     return MultiTaskLoss(spec, setting.targets)
+
+
+def _deep_mutual(spec: DeepMutual, setting: Setting) -> Loss:
+    """Of either network; the other is its teacher."""
+    return lambda step: teacher_losses(
+        setting.targets, step.student.logits, step.taught.logits, divergence="kl", temperature=spec.temperature
+    ).sum()
 
 
 def _dkd(spec: DecoupledDistillation, setting: Setting) -> Loss:
@@ -398,6 +406,7 @@ TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "pkt": _pkt,
     "correlation-congruence": _Congruence,
     "crd": _Contrast,
+    "deep-mutual": _deep_mutual,
     "born-again": _soft_targets,
     "teacher-assistant": _soft_targets,
 }
