@@ -177,19 +177,18 @@ class Attempt:
                 write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
 
     def _refuse_augmentation(self) -> None:
-        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        """What cannot be done to a network's inputs, or to those of a network and its teacher alike."""
         trained = self.spec.teacher.source == "train"
         if trained:
             self._views("teacher")
-        views = self._views("student")
-        if views is None:
+        if not self.spec.training.augment:
             return
-        student, teacher = (
-            self._preprocessing("student"),
-            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
-        )
-        with self._told_as_fault("/training/augment"):
-            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
+        reads = self._preprocessing("teacher") if trained else self._teacher().preprocessing
+        for role in (*self.chain, "student"):
+            views, teacher, reads = self._views(role), reads, self._preprocessing(role)
+            if views is not None:
+                with self._told_as_fault("/training/augment"):
+                    check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
