@@ -185,19 +185,35 @@ class Training:
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
-        rate = self._learning_rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
-            loss = self._objective_loss(indices) if self.lesson is None else self.lesson.loss(indices, self.precision)
-            if len(batches) > 1:
-                loss = loss * (len(indices) / num_samples)
-            torch.autograd.backward(self.scaler.scale(loss))
-            losses.append(loss.detach())
+            loss = self.objective(self.forward(indices)) if self.lesson is None else self.lesson.loss(indices, self.precision)
+            losses.append(self.backward(loss, share=len(indices) / num_samples))
+        self.descend(losses)
 
+    def forward(self, indices: Tensor) -> Step:
+        """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
+        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+        with self.precision.forward_pass():
+            outputs = self.tap(batch.inputs, *extra)
+        epoch = self.step / self.steps_per_epoch
+        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
+
+    def backward(self, loss: Tensor, *, share: float) -> Tensor:
+        """Adds the gradient of a batch's loss, which holds this share of the optimizer step's samples; the loss, so weighted."""
+        if share != 1:
+            loss = loss * share
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach()
+
+    def descend(self, losses: list[Tensor]) -> None:
+        """The optimizer's step along the gradient of these losses."""
+        rate = self._learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)
@@ -209,16 +225,6 @@ class Training:
         self._unread_losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         if len(self._unread_losses) >= _UNREAD_LOSSES:
             self.read_losses()
-
-    def _objective_loss(self, indices: Tensor) -> Tensor:
-        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
-        taught = self.teaching.taught(batch)
-        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
-        with self.precision.forward_pass():
-            outputs = self.tap(batch.inputs, *extra)
-        epoch = self.step / self.steps_per_epoch
-        seen = Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
-        return self.objective(seen)
 
     def read_losses(self) -> None:
         """Fetches the losses of the last steps and makes metric points of them.

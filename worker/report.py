@@ -4,8 +4,9 @@ Every figure that a job's users decide on is here with what it was measured on: 
 evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
 """
 
+import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +21,7 @@ from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
 from worker.loop import TrainingFigures
 from worker.models import built_from, num_parameters
+from worker.onnx_student import Exported
 from worker.targets import Targets
 
 
@@ -75,6 +77,40 @@ class NetworkCard(_Card):
     latency_ms: Latency
     training: TrainingCard | None
     """None for a network that this job did not train."""
+
+
+class Interval(_Card):
+    """A figure over repeats."""
+
+    mean: float
+    half_width: float | None
+    """Of the mean's 95 % confidence interval, by Student's t; null of a single repeat."""
+    values: list[float]
+    """By seed, in their order."""
+
+
+class SeedsCard(_Card):
+    """The student's test score over several seeds: of its initial weights and the order of its samples, on the same data."""
+
+    seeds: list[int]
+    student: Interval
+    control: Interval | None
+    gain: Interval | None
+    """Of the differences by seed, student less control."""
+
+
+class ExportCard(_Card):
+    """Another form of the student, as a file."""
+
+    name: str
+    bytes: int
+    largest_difference: float | None
+    """From the student's outputs, on some samples; a share of the largest where that is above 1; null where one has a NaN."""
+    test_score: float
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split, run by onnxruntime."""
+    agreement: float
+    """With the student itself, on the test split."""
 
 
 class Compression(_Card):
@@ -137,6 +173,8 @@ class Report(_Card):
     gain: float | None
     """The student's test score less the control's."""
     compression: Compression
+    exports: list[ExportCard] = []
+    seeds: SeedsCard | None = None
     environment: EnvironmentCard
 
     def headline(self) -> dict[str, Any]:
@@ -177,6 +215,8 @@ def make_report(
     assessed: Mapping[str, Assessed],
     agreement: float | None,
     agreement_by_target: dict[str, dict[str, float]],
+    exports: Sequence[Exported] = (),
+    seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
 ) -> Report:
@@ -213,6 +253,8 @@ def make_report(
             latency_batch_1=teacher.latency_ms.batch_1 / student.latency_ms.batch_1,
             latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
         ),
+        seeds=seeds,
+        exports=[_export_card(exported) for exported in exports],
         environment=EnvironmentCard(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -220,6 +262,18 @@ def make_report(
             torch=torch.__version__,
             platform=f"{platform.system()} {platform.machine()}",
         ),
+    )
+
+
+def _export_card(exported: Exported) -> ExportCard:
+    differs = exported.largest_difference
+    return ExportCard(
+        name=exported.name,
+        bytes=exported.num_bytes,
+        largest_difference=differs if math.isfinite(differs) else None,
+        test_score=exported.test.score,
+        metrics=exported.metrics,
+        agreement=exported.agreement,
     )
 
 
@@ -289,6 +343,17 @@ def _metric_rows(cards: Mapping[str, NetworkCard]) -> Iterator[tuple[str, list[s
             yield label, ["" if value is None else f"{value:.4f}" for value in values]
 
 
+def _seed_facts(card: SeedsCard) -> dict[str, str]:
+    named = {"Student": card.student, "Control": card.control, "Gain": card.gain}
+    over = f" over {len(card.seeds)} seeds"
+    return {name + over: interval_text(interval) for name, interval in named.items() if interval is not None}
+
+
+def interval_text(interval: Interval) -> str:
+    """``0.9312 ± 0.0041``."""
+    return f"{interval.mean:.4f}" + ("" if interval.half_width is None else f" ± {interval.half_width:.4f}")
+
+
 def percent(share: float | None) -> str:
     """With two decimals; nothing for None."""
     return "" if share is None else f"{share:.2%}"
@@ -324,6 +389,11 @@ def report_html(report: Report) -> str:
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),
         "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
+        **({} if report.seeds is None else _seed_facts(report.seeds)),
+        **{
+            export.name: f"{export.bytes:,} bytes, test score {export.test_score:.4f}, agreement {export.agreement:.2%}"
+            for export in report.exports
+        },
         "Device": report.environment.device,
         "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",
     }

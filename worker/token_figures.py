@@ -8,6 +8,9 @@ import math
 import torch
 from torch import Tensor
 
+PREDICTED = "next token"
+"""What figures by target call the one that is predicted."""
+
 
 def token_score(outputs: Tensor) -> Tensor:
     """Token accuracy and mean loss of outputs (M, 3): (2,)."""
@@ -25,4 +28,4 @@ def token_agreement(first: Tensor, second: Tensor) -> float | None:
 def token_metrics(outputs: Tensor) -> dict[str, float]:
     """Figures of outputs (M, 3). The perplexity is one a token, so networks with different tokenizers do not compare by it."""
     accuracy, loss = token_score(outputs).tolist()
-    return {"token_accuracy": accuracy, "loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": float(len(outputs))}
+    return {"token_accuracy": accuracy, "loss": loss, "perplexity": math.exp(min(loss, 700.0))}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
 from service.spec.language_fit import shares_tokenizer
-from service.spec.methods import BornAgain, SequenceLevel
+from service.spec.methods import BornAgain, DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.chain import chain_of
@@ -33,6 +34,7 @@ from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views,
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text import same_tokens
 from worker.ensemble import combined
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
@@ -45,6 +47,9 @@ from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
 from worker.models.language_network import LanguageNetwork
+from worker.mutual import MutualTraining
+from worker.onnx_export import UnexportableNetwork
+from worker.onnx_student import export_student, write_onnx
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -62,6 +67,7 @@ from worker.protocol import (
     StopRequest,
 )
 from worker.randomness import seed_everything
+from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
 from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
@@ -96,6 +102,8 @@ class Attempt:
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.repeats: dict[Role, Measure] = {}
+        """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
         self.given: FinishedNetwork | None = None
         """A teacher that this job does not train."""
@@ -121,6 +129,7 @@ class Attempt:
                 self._train_by(teacher, role)
                 teacher = networks[role] = self._rebuild(role)
             self._train_control()
+            self._train_repeats(networks[([*self.chain] or ["teacher"])[-1]])
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = self._evaluate_and_export(networks)
@@ -148,6 +157,7 @@ class Attempt:
         if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
             refuse_long_texts(self.spec.method, reads.max_length)
             return
+        self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
             if self.spec.teacher.source == "train":
@@ -159,20 +169,26 @@ class Attempt:
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
 
+    def _refuse_exports(self) -> None:
+        """What cannot be written as ONNX, told by writing the student as it begins."""
+        if self.spec.exports:
+            plain = self._build_plain("student", num_outputs=self.data.targets.width)
+            with TemporaryDirectory(dir=self.assignment.folder) as folder, self._told_as_fault("/exports"):
+                write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
+
     def _refuse_augmentation(self) -> None:
-        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        """What cannot be done to a network's inputs, or to those of a network and its teacher alike."""
         trained = self.spec.teacher.source == "train"
         if trained:
             self._views("teacher")
-        views = self._views("student")
-        if views is None:
+        if not self.spec.training.augment:
             return
-        student, teacher = (
-            self._preprocessing("student"),
-            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
-        )
-        with self._told_as_fault("/training/augment"):
-            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
+        reads = self._preprocessing("teacher") if trained else self._teacher().preprocessing
+        for role in (*self.chain, "student"):
+            views, teacher, reads = self._views(role), reads, self._preprocessing(role)
+            if views is not None:
+                with self._told_as_fault("/training/augment"):
+                    check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -183,8 +199,20 @@ class Attempt:
             return self.given
         if teacher.training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        self._train("teacher", spec=teacher.training)
+        if isinstance(self.spec.method, DeepMutual):
+            self._train_peers()
+        else:
+            self._train("teacher", spec=teacher.training)
         return self._rebuild("teacher")
+
+    def _train_peers(self) -> None:
+        """Student and teacher at the same time, each taught by the other."""
+
+        def teaching() -> Teaching:
+            method = self._plan(self._build("student"), self._build("teacher"), self._preprocessing("teacher"))
+            return Teaching(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
+
+        self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
 
     def _train_by(self, teacher: FinishedNetwork, role: Role) -> None:
         """The student, or one of the chain to it."""
@@ -197,7 +225,7 @@ class Attempt:
         method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
-            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, of=role)
+            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
         else:
             reads, in_order = teacher.preprocessing, teacher.in_order
             taught["answers"] = ask_each_view(
@@ -208,8 +236,7 @@ class Attempt:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
-        spec = self.chain[role].training if role in self.chain else self.spec.training
-        self._train(role, samples=samples, spec=spec, teaching=teaching)
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
 
     def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
@@ -226,11 +253,13 @@ class Attempt:
         def lesson(network: LanguageNetwork) -> Lesson:
             return lesson_of(method, network, samples, master, written=written)
 
-        self._train(role, samples=samples, spec=self.spec.training, lesson=lesson)
+        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson)
 
-    def _ask_once(self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, of: Role) -> tuple[Samples, TeacherFeatures]:
+    def _ask_once(
+        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teacher says to it, and the teacher's features."""
-        self._announce("cache", f"Asking the {of}'s teacher about {len(samples):,} training samples, once for all epochs")
+        self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
         answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
@@ -251,6 +280,21 @@ class Attempt:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
+    def _train_repeats(self, teacher: FinishedNetwork) -> None:
+        """The student, and its control, again from the other seeds that the spec names."""
+        for roles in roles_of(self.spec):
+            if roles[-1] in self.repeats:
+                continue
+            self._train_by(teacher, roles[0])
+            for control in roles[1:]:
+                self._train(control, spec=self._training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
+            test = self.data.splits["test"]
+            for role in roles:
+                self.repeats[role] = measure(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+            for role in roles:
+                del self.finished[role], self.last_test[role]
+            self._write_checkpoint()
+
     def _train(
         self,
         role: Role,
@@ -260,44 +304,61 @@ class Attempt:
         teaching: Callable[[], Teaching] | None = None,
         lesson: Callable[[LanguageNetwork], Lesson] | None = None,
         num_steps: int | None = None,
+        peer: Role | None = None,
     ) -> None:
+        """``peer`` names another network that is trained in the same steps, as the same spec says."""
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
-        samples = samples or self._samples(role, "train")
-        training = Training(
-            network.to(self.device),
-            phase=_phase(role),
-            name=role,
-            samples=samples,
-            validation=self._samples(role, "validation"),
-            targets=self.data.targets,
-            spec=spec,
-            teaching=teaching()
-            if teaching
-            else labels_only(self.data.targets),  # after the network: the method's own weights must not change the student's
-            lesson=(lesson or partial(NextTokens, samples=samples))(network) if isinstance(network, LanguageNetwork) else None,
-            num_steps=num_steps,
-        )
+        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
+        # After the network: the method's own weights must not change the student's, nor may its peer's.
+        options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        if isinstance(network, LanguageNetwork):
+            samples = samples or self._samples(role, "train")
+            options["lesson"] = (lesson or partial(NextTokens, samples=samples))(network)
+        if peer is None:
+            training = self._training(Training, role, network, samples=samples, **options)
+        else:
+            beside = self._training(Training, peer, self._build(peer), **options)
+            training = self._training(MutualTraining, role, network, samples=samples, peer=beside, **options)
         if self.interrupted is not None and self.interrupted[0] == role:
             training.restore(self.interrupted[1])
         self.interrupted, self.training = None, training
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        beginning += f" the {peer} and" if peer else ""
         self._announce(
             _phase(role),
             f"{beginning} the {role}, {self._architecture(role).name} of {num_parameters(network):,} parameters, "
-            f"on {len(samples):,} samples in at most {training.last_step:,} steps",
+            f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
-
-        test = self._samples(role, "test")
-        outputs = predict(network, test, between_batches=lambda done: self._check_stop())
-        self.last_test[role] = measure(outputs, test.labels, self.data.targets)
-        self.finished[role] = trained if role == "student" else replace(trained, last=None)
+        if isinstance(training, MutualTraining):
+            self._keep(training.peer, training.peer.finish())
+        self._keep(training, trained)
         self.training = None
         self._write_checkpoint(after=(_phase(role), trained.figures.steps))
+
+    def _training(
+        self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
+    ) -> Training:
+        return kind(
+            network.to(self.device),
+            phase=_phase(role),
+            name=role,
+            samples=samples or self._samples(role, "train"),
+            validation=self._samples(role, "validation"),
+            targets=self.data.targets,
+            **options,
+        )
+
+    def _keep(self, training: Training, trained: Trained) -> None:
+        """What came of a training whose network still has its last weights."""
+        test = self._samples(training.name, "test")
+        outputs = predict(training.network, test, between_batches=lambda done: self._check_stop())
+        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
+        self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
@@ -319,6 +380,8 @@ class Attempt:
                 if role != "control"
             }
             check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
+            with self._told_as_fault("/exports"):
+                exports = export_student(networks["student"], folder, self.spec.exports, data=self.data)
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
             assessed = {
@@ -343,6 +406,8 @@ class Attempt:
                 ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
                 agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                exports=exports,
+                seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -397,6 +462,7 @@ class Attempt:
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
@@ -421,6 +487,7 @@ class Attempt:
             torch.set_num_threads(state["threads"])
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
+        self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
         self.interrupted = state["unfinished"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
@@ -432,17 +499,23 @@ class Attempt:
 
     def _views(self, role: Role) -> EpochViews | None:
         """What each epoch of a network's training sees; None without augmentation."""
-        training = self.spec.teacher.training if role == "teacher" else self.spec.training
-        if role in self.chain:
-            training = self.chain[role].training
-        if training is None or not training.augment:
+        training = self._training_spec(role)
+        if not training.augment:
             return None
         with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
             return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
 
+    def _training_spec(self, role: Role) -> TrainingSpec:
+        if role in self.chain:
+            return self.chain[role].training
+        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        if training is None:
+            raise RuntimeError("a spec whose teacher is trained says how")
+        return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
+
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
-        key: Role = "student" if role == "control" else role
+        key: Role = "student" if kind_of(role) in {"student", "control"} else role
         if key in self.chain and key not in self.preprocessings:
             self.preprocessings[key] = choose_preprocessing(
                 self.data,
@@ -477,7 +550,8 @@ class Attempt:
 
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
-        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
+        student_reads = self._preprocessing("student")
+        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
         with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
@@ -485,12 +559,16 @@ class Attempt:
                 teacher=teacher,
                 student_inputs=student_inputs,
                 teacher_inputs=teacher_inputs,
+                same_tokens=same_tokens(student_reads, teacher_reads),
             )
 
     @contextmanager
     def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
+        except UnexportableNetwork as error:
+            message = f"The student cannot be exported as the spec asks: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
         except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
             what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(
@@ -499,7 +577,7 @@ class Attempt:
 
     def _build(self, role: Role) -> nn.Module:
         """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
-        informed = informed_by(self.spec.method) if role == "student" else None
+        informed = informed_by(self.spec.method) if kind_of(role) == "student" else None
         if informed is None:
             return self._build_plain(role, num_outputs=self.data.targets.width)
         body = self._build_plain(role, num_outputs=2 * self.data.targets.width)
@@ -568,7 +646,12 @@ class Attempt:
 
 def _phase(role: Role) -> Phase:
     """Under which phase a network's training is told: those between teacher and student teach."""
-    return "student" if role == "student" else "control" if role == "control" else "teacher"
+    match kind_of(role):
+        case "student":
+            return "student"
+        case "control":
+            return "control"
+    return "teacher"
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
     faults += language_faults(spec)
@@ -94,6 +95,13 @@ def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) 
             place = f"/method/assistants/{index}"
             faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
+
+
+def _export_faults(spec: JobSpec) -> list[Fault]:
+    if spec.exports and spec.task == "causal-lm":
+        message = "a language model is given out as its library's folder alone: leave exports empty"
+        return [Fault(pointer="/exports", message=message)]
+    return []
 
 
 def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:

@@ -14,8 +14,8 @@ from tests.integration.test_methods import Recorder, student, train
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
 
 STOP_AT = 3
-WRITES = {"max_new_tokens": 5, "prompt_tokens": 3}
-SMALL = {"sequence": WRITES | {"num_beams": 2}, "on-policy": WRITES | {"student_share": 0.6}}
+WRITES: dict[str, Any] = {"max_new_tokens": 5, "prompt_tokens": 3}
+SMALL: dict[str, dict[str, Any]] = {"sequence": WRITES | {"num_beams": 2}, "on-policy": WRITES | {"student_share": 0.6}}
 
 
 def network(width: int) -> dict[str, Any]:

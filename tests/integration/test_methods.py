@@ -22,11 +22,13 @@ STOP_AT = 5
 
 def spec(method: dict[str, Any]) -> dict[str, Any]:
     """A teacher and a student that differ in width, depth and kind."""
+    # A peer is trained in the student's own steps.
+    training = {} if method.get("name") == "deep-mutual" else {"training": {"max_steps": 3}}
     return parse_spec(
         {
             "task": "image-classification",
             "dataset": {"source": "builtin:digits"},
-            "teacher": {"architecture": {"name": "resnet8x4"}, "training": {"max_steps": 3}},
+            "teacher": {"architecture": {"name": "resnet8x4"}, **training},
             "student": {"architecture": {"name": "small-cnn", "width": 4}},
             "method": method,
             "training": {"max_steps": 12},

@@ -24,6 +24,7 @@ from service.spec.architectures import TransformersNetwork as TransformersArchit
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import CAUSAL, config_fields, task_of
 from worker.models.errors import UnfitArchitecture
+from worker.models.hidden_layers import find_hidden_layers
 from worker.models.language_network import LanguageNetwork
 
 LIBRARY_ERRORS = (
@@ -57,6 +58,10 @@ class TransformersNetwork(nn.Module):
         """``pad`` is the token id that attention passes over, of a network that reads text."""
         super().__init__()
         self.model, self.input_name, self.pad = model, input_name, pad
+        found = find_hidden_layers(model)
+        path, layers = found if found is not None else ("", ())
+        self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
+        self.embedding_layers = self.stage_layers[-1:]
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
     def forward(self, inputs: Tensor) -> Tensor:

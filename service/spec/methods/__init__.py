@@ -17,7 +17,7 @@ from service.spec.methods.feature import (
     SimilarityPreserving,
     VariationalInformation,
 )
-from service.spec.methods.online import BornAgain, TeacherAssistant
+from service.spec.methods.online import BornAgain, DeepMutual, TeacherAssistant
 from service.spec.methods.relation import (
     ContrastiveDistillation,
     CorrelationCongruence,
@@ -58,6 +58,7 @@ __all__ = [
     "CorrelationCongruence",
     "CorrelationDistillation",
     "DecoupledDistillation",
+    "DeepMutual",
     "DistillationNetwork",
     "FitNet",
     "ForwardKl",
@@ -150,7 +151,11 @@ _OfTokens = (
 Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_term_tag)]
 
 
-_Whole = Annotated[BornAgain, Tag("born-again")] | Annotated[TeacherAssistant, Tag("teacher-assistant")]
+_Whole = (
+    Annotated[DeepMutual, Tag("deep-mutual")]
+    | Annotated[BornAgain, Tag("born-again")]
+    | Annotated[TeacherAssistant, Tag("teacher-assistant")]
+)
 """Methods that are more than a loss, and so no term of a sum."""
 
 
@@ -184,7 +189,7 @@ OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "cr
 """Methods that are made for one target of classes."""
 OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
 """Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
-NOT_IN_A_SUM = {"born-again", "teacher-assistant"}
+NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
 OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
 """Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
@@ -313,6 +318,12 @@ METHODS: dict[str, MethodPage] = {
         summary="Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart.",
         formula="L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))",
         paper="Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, arXiv:1910.10699",
+    ),
+    "deep-mutual": MethodPage(
+        spec=DeepMutual,
+        summary="Student and teacher are trained at the same time, each by the labels and by the other's outputs of that moment.",
+        formula="L_s = label_weight · CE(y, z_s) + weight · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)); L_t with s and t exchanged",
+        paper="Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, 2018, arXiv:1706.00384",
     ),
     "born-again": MethodPage(
         spec=BornAgain,

@@ -1,4 +1,4 @@
-"""Methods that change who teaches whom: chains of students, one taught by the next. Each is a whole method, never a term."""
+"""Methods that change who teaches whom: peers, and chains of students. Each is a whole method, never a term of a sum."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,19 @@ from pydantic import Field
 
 from service.spec.architectures import Architecture
 from service.spec.methods.response import Softened
-from service.spec.methods.terms import Temperature
+from service.spec.methods.terms import Temperature, Weighted
+
+
+class DeepMutual(Weighted):
+    """Student and teacher are peers that are trained at the same time: each learns the labels and what the other says just then.
+
+    The peer is ``teacher``, with ``source: train``; it is trained as ``training`` says, in the student's own steps.
+    """
+
+    name: Literal["deep-mutual"]
+    """Which method this is."""
+    temperature: Temperature = 1.0
+    """τ, by which both networks' logits are divided; the paper softens nothing."""
 
 
 class BornAgain(Softened):

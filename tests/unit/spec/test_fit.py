@@ -213,3 +213,21 @@ def test_a_chain_is_no_term_of_a_sum() -> None:
     (fault,) = caught.value.faults
     assert fault.pointer == "/method"
     assert "no term of a sum" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ({"source": "model:model_1"}, "source 'train' and an architecture"),
+        ({"architecture": {"name": "small-cnn"}, "training": {"epochs": 7}}, "leave out /teacher/training"),
+    ],
+)
+def test_peers_are_trained_together_and_alike(teacher: dict[str, Any], words: str) -> None:
+    document = spec().model_dump(mode="json", exclude={"teacher"}) | {"method": {"name": "deep-mutual"}}
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(document | {"teacher": teacher})
+    assert words in caught.value.faults[0].message
+
+    job = parse_spec(document | {"teacher": {"architecture": {"name": "small-cnn"}}, "training": {"epochs": 7}})
+    assert job.teacher.training == job.training
+    assert parse_spec(job.model_dump(mode="json")) == job

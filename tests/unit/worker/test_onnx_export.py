@@ -89,7 +89,7 @@ class FixedLength(nn.Module):
 
 
 def image_network(architecture: Any) -> Callable[[], nn.Module]:
-    return lambda: build_network(architecture, input_shape=IMAGE, num_classes=3)
+    return lambda: build_network(architecture, input_shape=IMAGE, num_outputs=3)
 
 
 def bert() -> nn.Module:
