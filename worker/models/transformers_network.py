@@ -19,7 +19,8 @@ from transformers import (
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.transformers_fit import config_fields, task_of
+from service.spec.transformers_fit import config_fields, samples_for, task_of
+from worker.data.waveform import clip_lengths
 from worker.models.errors import UnfitArchitecture
 
 LIBRARY_ERRORS = (
@@ -48,10 +49,14 @@ _CLASSES: dict[str, tuple[Any, str]] = {
 class TransformersNetwork(nn.Module):
     """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any, *, input_name: str, pad: int | None = None) -> None:
-        """``pad`` is the token id that attention passes over, of a network that reads text."""
+    def __init__(self, model: Any, *, input_name: str, pad: int | None = None, masks_waveforms: bool = False) -> None:
+        """``pad`` is the token id that attention passes over, of a network that reads text.
+
+        With ``masks_waveforms`` attention passes over what lies behind a clip's end. The library asks for that where its feature
+        extractor says ``return_attention_mask``, and for no mask elsewhere: networks trained without one do worse with it.
+        """
         super().__init__()
-        self.model, self.input_name, self.pad = model, input_name, pad
+        self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -61,14 +66,19 @@ class TransformersNetwork(nn.Module):
         named = {self.input_name: inputs}
         if self.pad is not None:
             named["attention_mask"] = (inputs != self.pad).long()
+        elif self._masks_waveforms:
+            places = torch.arange(inputs.shape[1], device=inputs.device)
+            # Of a clip that is shorter than one frame, that frame, or nothing would be left to take a mean of.
+            lengths = clip_lengths(inputs).clamp(min=samples_for(1, self.model.config.to_dict()))
+            named["attention_mask"] = (places < lengths.unsqueeze(1)).long()
         outputs: Tensor = self.model(**named).logits
         return outputs
 
 
-def wrap(model: Any, *, task: str) -> TransformersNetwork:
+def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork:
     """A model of the library's class for that task as a plain module."""
     pad = model.config.pad_token_id if task == "text-classification" else None
-    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad)
+    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad, masks_waveforms=masks_waveforms)
 
 
 def auto_class(task: str) -> Any:
@@ -89,7 +99,10 @@ def build_transformers_network(
     fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
-        network = wrap(auto_class(task).from_config(config, trust_remote_code=False), task=task)
+        model = auto_class(task).from_config(config, trust_remote_code=False)
+        # Whatever its norm: a network that is made here has never seen padding without a mask.
+        reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
+        network = wrap(model, task=task, masks_waveforms=reads_waveforms)
         _try(network, input_shape=input_shape, num_outputs=num_outputs)
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
