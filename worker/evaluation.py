@@ -88,12 +88,14 @@ def _score(target: Target, outputs: Tensor, wanted: Tensor) -> Tensor:
 def agreement(first: Tensor, second: Tensor, targets: Targets) -> float:
     """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
 
-    Of a number, how much of the first's variance the second explains; of several targets, the mean.
+    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean.
     """
     shares = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
-        wanted = one.argmax(dim=-1) if target.classes is not None else one[:, 0]
-        shares.append(_score(target, other.to(torch.float64), wanted))
+        if target.classes is not None:
+            shares.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
+        else:
+            shares.append(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]).double())[0, 1].nan_to_num(nan=0.0))
     return torch.stack(shares).mean().item()
 
 

@@ -21,7 +21,7 @@ from worker.evaluation import predict
 from worker.faults import JobFault
 from worker.finished import FinishedNetwork, weight_bytes
 from worker.models import UnreadableNetwork, load_network, save_network
-from worker.report import Report, percent, report_html
+from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
 
@@ -100,7 +100,9 @@ def model_card(report: Report, spec: JobSpec) -> str:
             }
         ],
     }
-    rows = [("teacher", teacher), ("student", student)] + ([("control", report.control)] if report.control else [])
+    rows = [("teacher", teacher), *report.chain.items(), ("student", student)] + (
+        [("control", report.control)] if report.control else []
+    )
     table = "\n".join(
         f"| {role} | {percent(card.test_accuracy) or f'{card.test_score:.4f}'} | {card.parameters:,} | {card.bytes:,} "
         f"| {card.latency_ms.batch_1:.2f} | {card.latency_ms.batch_64:.2f} |"
@@ -128,7 +130,8 @@ A student of {student.parameters:,} parameters, distilled by {method} from a tea
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-Weights were chosen on the validation split; the {figure} is on the test split, which took no part in the choice.
+{_by_target(report)}{_over_seeds(report)}{_other_forms(report)}Weights were chosen on the validation split; the {figure} is on
+the test split, which took no part in the choice.
 
 ## Use
 
@@ -146,6 +149,39 @@ Weights were chosen on the validation split; the {figure} is on the test split, 
 {json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _by_target(report: Report) -> str:
+    """A row for each target, where there are several."""
+    measured = report.student.metrics
+    if len(measured) < 2:
+        return ""
+    rows = [
+        f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
+        for target, figures in measured.items()
+    ]
+    return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def _over_seeds(report: Report) -> str:
+    card = report.seeds
+    if card is None:
+        return ""
+    gain = "" if card.gain is None else f", the gain over the control is {interval_text(card.gain)}"
+    return (
+        f"Over the seeds {', '.join(map(str, card.seeds))} the test score is {interval_text(card.student)}{gain} "
+        "(mean and 95% interval, of initial weights and order of samples).\n\n"
+    )
+
+
+def _other_forms(report: Report) -> str:
+    """A line for each other form of the student."""
+    lines = [
+        f"- `{export.name}`: {export.bytes:,} bytes, test score {export.test_score:.4f}, "
+        f"agrees with the student on {export.agreement:.2%}"
+        for export in report.exports
+    ]
+    return "\n".join(["In other forms, run by onnxruntime:", "", *lines]) + "\n\n" if lines else ""
 
 
 def _data_words(report: Report) -> str:

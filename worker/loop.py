@@ -4,10 +4,10 @@ B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
-Three things make it fast without changing a value. The data are tensors in memory, there is no loader. The teacher is asked
-once about the training split, before the loop (each sample has one view in every epoch: there is no augmentation), so a
-student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not finite
-is still found by its step, and always before a checkpoint or the best weights are written.
+Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
+augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
+loop, and a student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not
+finite is still found by its step, and always before a checkpoint or the best weights are written.
 """
 
 import math
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from service.spec.training import TrainingSpec
 from worker.evaluation import Measure, measure, predict
 from worker.faults import JobFault
-from worker.methods import Outputs, Step, Tap
+from worker.methods import Step, Tap
 from worker.optimizers import build_optimizer
 from worker.precision import choose_precision
 from worker.protocol import Phase
@@ -103,8 +103,13 @@ class Training:
         spec: TrainingSpec,
         teaching: Teaching,
         num_steps: int | None = None,
+        name: str | None = None,
     ) -> None:
-        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say."""
+        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+
+        ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
+        """
+        self.name = name or phase
         self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
@@ -169,29 +174,32 @@ class Training:
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
+        num_samples = sum(map(len, batches))
+        self.descend([self.backward(self.forward(indices), share=len(indices) / num_samples) for indices in batches])
+
+    def forward(self, indices: Tensor) -> Step:
+        """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
+        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+        with self.precision.forward_pass():
+            outputs = self.tap(batch.inputs, *extra)
+        epoch = self.step / self.steps_per_epoch
+        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
+
+    def backward(self, step: Step, *, share: float) -> Tensor:
+        """Adds the gradient of a batch that holds this share of the optimizer step's samples; the loss, so weighted."""
+        loss = self.objective(step)
+        if share != 1:
+            loss = loss * share
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach()
+
+    def descend(self, losses: list[Tensor]) -> None:
+        """The optimizer's step along the gradient of these losses."""
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-
-        num_samples = sum(map(len, batches))
-        losses = []
-        for indices in batches:
-            inputs, labels, teacher_outputs = self.samples.batch(indices)
-            extra: tuple[Tensor, ...] = ()
-            if teacher_outputs is not None:
-                extra = self.teaching.extra_inputs(teacher_outputs, self.step / self.last_step)
-            with self.precision.forward_pass():
-                outputs = self.tap(inputs, *extra)
-            taught = None
-            if teacher_outputs is not None:
-                taught = Outputs(teacher_outputs, self.teaching.teacher_features(indices)).at_least_float32()
-            epoch = self.step / self.steps_per_epoch
-            loss = self.objective(Step(outputs.at_least_float32(), taught, labels, indices.to(self.device), epoch))
-            if len(batches) > 1:
-                loss = loss * (len(indices) / num_samples)
-            torch.autograd.backward(self.scaler.scale(loss))
-            losses.append(loss.detach())
-
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)
@@ -217,7 +225,7 @@ class Training:
         self._unread_losses.clear()
         for step, value in enumerate(values, start=first_step):
             if not math.isfinite(value):
-                raise self._non_finite(f"The {self.phase}'s loss became {value}", step=step)
+                raise self._non_finite(f"The {self.name}'s loss became {value}", step=step)
             self._record("train_loss", value, step=step)
             self._record("learning_rate", self._learning_rate(step - 1), step=step)
 
@@ -231,7 +239,7 @@ class Training:
         outputs = predict(self.network, self.validation, precision=self.precision)
         result = measure(outputs, self.validation.labels, self.targets)
         if not math.isfinite(result.loss):
-            raise self._non_finite(f"The {self.phase}'s loss on the validation split became {result.loss}", step=self.step)
+            raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
         self._record(self._score_name, result.score, step=self.step)
         self._record("validation_loss", result.loss, step=self.step)
@@ -279,7 +287,7 @@ class Training:
         self.read_losses()
         weights = copy_weights(self.network)
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-            raise self._non_finite(f"The {self.phase}'s weights became NaN or infinite", step=self.step)
+            raise self._non_finite(f"The {self.name}'s weights became NaN or infinite", step=self.step)
         return {
             "step": self.step,
             "network": weights,
@@ -329,7 +337,7 @@ class Training:
             return
         if name == "train_loss":
             self.train_loss = mean
-        self.points.setdefault(f"{self.phase}/{name}", []).append((step, mean))
+        self.points.setdefault(f"{self.name}/{name}", []).append((step, mean))
 
     def _non_finite(self, what: str, *, step: int) -> JobFault:
         epoch = (step - 1) // self.steps_per_epoch + 1

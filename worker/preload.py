@@ -4,7 +4,9 @@ Only imports: a tensor operation that starts threads, or any question to CUDA, w
 """
 
 import sklearn.datasets
+import sklearn.metrics
 import torch._dynamo  # the first optimizer would import it otherwise
+import torchmetrics.functional.classification
 import transformers.models.auto.modeling_auto
 import transformers.models.convnext.modeling_convnext
 import transformers.models.resnet.modeling_resnet
@@ -12,4 +14,4 @@ import transformers.models.vit.modeling_vit
 
 import worker.trainer
 
-__all__ = ["sklearn", "torch", "transformers", "worker"]
+__all__ = ["sklearn", "torch", "torchmetrics", "transformers", "worker"]

@@ -4,8 +4,9 @@ Every figure that a job's users decide on is here with what it was measured on: 
 evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
 """
 
+import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +21,7 @@ from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
 from worker.loop import TrainingFigures
 from worker.models import built_from, num_parameters
+from worker.onnx_student import Exported
 from worker.targets import Targets
 
 
@@ -69,9 +71,46 @@ class NetworkCard(_Card):
     validation_accuracy: float | None
     validation_loss: float
     validation_accuracy_last: float | None
+    metrics: dict[str, dict[str, float]]
+    """Of the best weights on the test split, by target. Of classes: accuracy, top_5_accuracy, macro_f1, calibration_error, loss;
+    of a number: mse, mae, pearson, spearman, r2."""
     latency_ms: Latency
     training: TrainingCard | None
     """None for a network that this job did not train."""
+
+
+class Interval(_Card):
+    """A figure over repeats."""
+
+    mean: float
+    half_width: float | None
+    """Of the mean's 95 % confidence interval, by Student's t; null of a single repeat."""
+    values: list[float]
+    """By seed, in their order."""
+
+
+class SeedsCard(_Card):
+    """The student's test score over several seeds: of its initial weights and the order of its samples, on the same data."""
+
+    seeds: list[int]
+    student: Interval
+    control: Interval | None
+    gain: Interval | None
+    """Of the differences by seed, student less control."""
+
+
+class ExportCard(_Card):
+    """Another form of the student, as a file."""
+
+    name: str
+    bytes: int
+    largest_difference: float | None
+    """From the student's outputs, on some samples; a share of the largest where that is above 1; null where one has a NaN."""
+    test_score: float
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split, run by onnxruntime."""
+    agreement: float
+    """With the student itself, on the test split."""
 
 
 class Compression(_Card):
@@ -117,16 +156,24 @@ class Report(_Card):
     method: dict[str, Any]
     data: DataCard
     teacher: NetworkCard
+    chain: dict[str, NetworkCard] = {}
+    """The networks between teacher and student, by role and in order: each was taught by the one before."""
     student: NetworkCard
     control: NetworkCard | None
     """The same student, trained without the teacher for as many steps from the same initial weights."""
     score_with_teacher: float | None = None
     """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
+    ensemble_score: float | None = None
+    """What student and chain score together on the test split, where ``born-again`` asks for it."""
     agreement: float
     """Share of the test split on which student and teacher choose the same class; of several targets the mean."""
+    agreement_by_target: dict[str, dict[str, float]]
+    """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
     gain: float | None
     """The student's test score less the control's."""
     compression: Compression
+    exports: list[ExportCard] = []
+    seeds: SeedsCard | None = None
     environment: EnvironmentCard
 
     def headline(self) -> dict[str, Any]:
@@ -151,6 +198,8 @@ class Assessed:
     """What was measured of a finished network."""
 
     test: Measure
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split."""
     validation: Measure
     latency_ms: Latency
     num_bytes: int
@@ -164,9 +213,13 @@ def make_report(
     networks: Mapping[str, FinishedNetwork],
     assessed: Mapping[str, Assessed],
     agreement: float,
+    agreement_by_target: dict[str, dict[str, float]],
+    exports: Sequence[Exported] = (),
+    seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
+    ensemble_score: float | None = None,
 ) -> Report:
-    """The report on ``teacher``, ``student`` and, if there is one, ``control``."""
+    """The report on ``teacher``, ``student`` and, if there is one, ``control``; other roles are those of the chain."""
     cards = {role: _network_card(network, assessed[role], data.targets) for role, network in networks.items()}
     teacher, student, control = cards["teacher"], cards["student"], cards.get("control")
     device = networks["student"].device
@@ -185,10 +238,13 @@ def make_report(
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
         ),
         teacher=teacher,
+        chain={role: card for role, card in cards.items() if role not in ("teacher", "student", "control")},
         student=student,
         control=control,
         score_with_teacher=score_with_teacher,
+        ensemble_score=ensemble_score,
         agreement=agreement,
+        agreement_by_target=agreement_by_target,
         gain=None if control is None else student.test_score - control.test_score,
         compression=Compression(
             parameters=teacher.parameters / student.parameters,
@@ -196,6 +252,8 @@ def make_report(
             latency_batch_1=teacher.latency_ms.batch_1 / student.latency_ms.batch_1,
             latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
         ),
+        seeds=seeds,
+        exports=[_export_card(exported) for exported in exports],
         environment=EnvironmentCard(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -203,6 +261,18 @@ def make_report(
             torch=torch.__version__,
             platform=f"{platform.system()} {platform.machine()}",
         ),
+    )
+
+
+def _export_card(exported: Exported) -> ExportCard:
+    differs = exported.largest_difference
+    return ExportCard(
+        name=exported.name,
+        bytes=exported.num_bytes,
+        largest_difference=differs if math.isfinite(differs) else None,
+        test_score=exported.test.score,
+        metrics=exported.metrics,
+        agreement=exported.agreement,
     )
 
 
@@ -226,6 +296,7 @@ def _network_card(network: FinishedNetwork, assessed: Assessed, targets: Targets
         validation_accuracy=accuracy(assessed.validation),
         validation_loss=assessed.validation.loss,
         validation_accuracy_last=accuracy(figures.last_validation if figures else None),
+        metrics=assessed.metrics,
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
     )
@@ -258,6 +329,30 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
 )
 
 
+def _metric_rows(cards: Mapping[str, NetworkCard]) -> Iterator[tuple[str, list[str]]]:
+    """What is measured by target beside the score; the target is named where there are several."""
+    measured = {target: list(figures) for card in cards.values() for target, figures in card.metrics.items()}
+    for target, names in measured.items():
+        for name in names:
+            if name in ("accuracy", "loss") and len(measured) == 1:
+                continue
+            values = [card.metrics.get(target, {}).get(name) for card in cards.values()]
+            words = name.replace("_", " ")
+            label = words if len(measured) == 1 else f"{target}: {words}"
+            yield label, ["" if value is None else f"{value:.4f}" for value in values]
+
+
+def _seed_facts(card: SeedsCard) -> dict[str, str]:
+    named = {"Student": card.student, "Control": card.control, "Gain": card.gain}
+    over = f" over {len(card.seeds)} seeds"
+    return {name + over: interval_text(interval) for name, interval in named.items() if interval is not None}
+
+
+def interval_text(interval: Interval) -> str:
+    """``0.9312 ± 0.0041``."""
+    return f"{interval.mean:.4f}" + ("" if interval.half_width is None else f" ± {interval.half_width:.4f}")
+
+
 def percent(share: float | None) -> str:
     """With two decimals; nothing for None."""
     return "" if share is None else f"{share:.2%}"
@@ -269,7 +364,7 @@ def _described(term: Mapping[str, Any]) -> str:
 
 def report_html(report: Report) -> str:
     """The report as one page that needs no other file and runs no script."""
-    cards = {"teacher": report.teacher, "student": report.student}
+    cards = {"teacher": report.teacher, **report.chain, "student": report.student}
     if report.control is not None:
         cards["control"] = report.control
     head = "".join(f"<th>{role}</th>" for role in cards)
@@ -277,6 +372,9 @@ def report_html(report: Report) -> str:
         f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(show(card))}</td>' for card in cards.values())}</tr>"
         for label, show in _ROWS
         if any(show(card) for card in cards.values())
+    ) + "".join(
+        f"<tr><th>{escape(label)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
+        for label, values in _metric_rows(cards)
     )
     facts = {
         "Agreement of student and teacher": f"{report.agreement:.2%}",
@@ -285,10 +383,16 @@ def report_html(report: Report) -> str:
             if report.score_with_teacher is None
             else {"Student's score while it reads its teacher's output": f"{report.score_with_teacher:.4f}"}
         ),
+        **({} if report.ensemble_score is None else {"Score of all generations together": f"{report.ensemble_score:.4f}"}),
         "Compression": f"{report.compression.parameters:.1f}× fewer parameters, {report.compression.bytes:.1f}× fewer bytes",
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),
         "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
+        **({} if report.seeds is None else _seed_facts(report.seeds)),
+        **{
+            export.name: f"{export.bytes:,} bytes, test score {export.test_score:.4f}, agreement {export.agreement:.2%}"
+            for export in report.exports
+        },
         "Device": report.environment.device,
         "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",
     }

@@ -1,6 +1,7 @@
 """A split of the data as the training reads it: whole tensors, on the device where they fit.
 
-There are no loader processes: a batch is one gather from memory. N samples, B batch, W outputs.
+There are no loader processes: a batch is one gather from memory, and its augmentation a few operations on the device. N samples,
+B batch, W outputs.
 """
 
 from dataclasses import dataclass, replace
@@ -10,12 +11,32 @@ import torch
 from torch import Tensor
 
 from worker.data import Preprocessing, Split
+from worker.data.augment import EpochViews
+from worker.targets import Mixture
 
 # Below this size the inputs are made once. Above it the stored form is kept (8-bit images: a quarter) and each batch is mapped.
 PREPROCESS_ONCE_BYTES = 256 * 2**20
 # Share of a GPU's free memory that data may take; the networks need the rest.
 _DEVICE_MEMORY_SHARE = 0.5
 _CHUNK_SAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples of a split, on the device."""
+
+    indices: Tensor
+    """(B,), places in the split, where the split lies."""
+    epoch: int
+    inputs: Tensor
+    """(B, …), as the network reads them."""
+    labels: Tensor
+    """(B,) or (B, M)."""
+    teacher_outputs: Tensor | None = None
+    """(B, W), where the teacher was asked beforehand."""
+    stored_view: Tensor | None = None
+    """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
@@ -29,21 +50,23 @@ class Samples:
     device: torch.device
     """Where the batches go."""
     teacher_outputs: Tensor | None = None
+    views: EpochViews | None = None
+    """Of a training split with augmentation, whose inputs are not preprocessed yet."""
 
     @classmethod
-    def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device) -> Self:
+    def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Brings a split to the device where it fits, and preprocesses it at once where that is small."""
         inputs, labels, home = preprocessing.prepare(split.inputs), split.labels, torch.device("cpu")
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home
         inputs, labels = inputs.to(home), labels.to(home)
-        if preprocessing.keeps_size and len(inputs):
+        if views is None and preprocessing.keeps_size and len(inputs):
             num_values = preprocessing(inputs[:1]).numel() * len(inputs)
             if num_values * 4 <= PREPROCESS_ONCE_BYTES:
                 whole = torch.cat([preprocessing(chunk) for chunk in torch.split(inputs, _CHUNK_SAMPLES)])
                 return cls(whole, labels, None, device)
-        return cls(inputs, labels, preprocessing, device)
+        return cls(inputs, labels, preprocessing, device, views=views)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,25 +80,55 @@ class Samples:
         """The same samples with the teacher's outputs (N, W) for them."""
         return replace(self, teacher_outputs=teacher_outputs.to(self.home))
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs (B, …), labels (B,) or (B, M), teacher outputs (B, W) of the samples ``indices`` (B,), on the device."""
+    def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
+        """The samples at ``indices`` (B,) as the epoch, from 0, sees them."""
         indices = indices.to(self.home)
-        inputs = self._ready(self.inputs.index_select(0, indices))
-        labels = self.labels.index_select(0, indices).to(self.device, non_blocking=True)
-        if self.teacher_outputs is None:
-            return inputs, labels, None
-        return inputs, labels, self.teacher_outputs.index_select(0, indices).to(self.device, non_blocking=True)
+        labels = self._labels_of(indices)
+        if self.views is not None:
+            return self._augmented(self.views, indices, labels, epoch=epoch)
+        inputs = self._ready(self.inputs.index_select(0, indices), self.preprocessing)
+        taught = self.teacher_outputs
+        if taught is not None:
+            taught = taught.index_select(0, indices).to(self.device, non_blocking=True)
+        return Batch(indices, epoch, inputs, labels, taught)
+
+    def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+        """What another network reads, behind its own preprocessing, of the very view that an augmented batch shows; (B, …)."""
+        if self.views is None or batch.stored_view is None:
+            raise RuntimeError("only a batch of an augmented split has a view")
+        inputs = self._ready(batch.stored_view, preprocessing)
+        return self.views.read(inputs, batch.indices.to(inputs.device, non_blocking=True), epoch=batch.epoch)
 
     def inputs_from(self, start: int, count: int) -> Tensor:
         """``count`` inputs in the stored order, as the network reads them, on the device."""
-        return self._ready(self.inputs[start : start + count])
+        return self._ready(self.inputs[start : start + count], self.preprocessing)
 
-    def _ready(self, stored: Tensor) -> Tensor:
-        if self.preprocessing is None:
+    def _augmented(self, views: EpochViews, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
+        reads = self.preprocessing
+        if reads is None:
+            raise RuntimeError("an augmented split is preprocessed batch by batch")
+        place = self.home if reads.on_host else self.device
+
+        def fetch(places: Tensor) -> Tensor:
+            return self.inputs.index_select(0, places).to(place, non_blocking=True)
+
+        view = views.stored(fetch, indices, epoch=epoch)
+        mixture = None
+        if view.partners is not None and view.shares is not None:
+            mixture = Mixture(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
+        inputs = self._ready(view.inputs, reads)
+        inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
+        return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture)
+
+    def _labels_of(self, indices: Tensor) -> Tensor:
+        return self.labels.index_select(0, indices).to(self.device, non_blocking=True)
+
+    def _ready(self, stored: Tensor, preprocessing: Preprocessing | None) -> Tensor:
+        if preprocessing is None:
             return stored.to(self.device, non_blocking=True)
-        if self.preprocessing.on_host:
-            return self.preprocessing(stored).to(self.device, non_blocking=True)
-        return self.preprocessing(stored.to(self.device, non_blocking=True))
+        if preprocessing.on_host:
+            return preprocessing(stored).to(self.device, non_blocking=True)
+        return preprocessing(stored.to(self.device, non_blocking=True))
 
 
 def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:

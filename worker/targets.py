@@ -87,30 +87,47 @@ def _column_names(target: Target) -> list[str]:
     return [target.name] if target.classes is None else [f"{target.name}: {name}" for name in target.classes]
 
 
-def label_loss(targets: Targets, outputs: Tensor, labels: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Mixture:
+    """What a batch of mixtures of two samples is labelled with beside the first ones' labels."""
+
+    partner_labels: Tensor
+    """(B,) or (B, M): of the second ones."""
+    shares: Tensor
+    """(B,), float32: of the first ones in the loss, ``share · ℓ(own) + (1 − share) · ℓ(partner's)``."""
+
+
+def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
     """The task's own loss, what a network learns from when it has no teacher: the sum of :func:`target_losses`."""
-    if targets.is_classification:
+    if targets.is_classification and mixture is None:
         return functional.cross_entropy(outputs, labels)
-    return target_losses(targets, outputs, labels).sum()
+    return target_losses(targets, outputs, labels, mixture).sum()
 
 
-def target_losses(targets: Targets, outputs: Tensor, labels: Tensor) -> Tensor:
+def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
     """(M,): each target's mean over the samples that have a label for it, 0 where none has.
 
     Cross-entropy for classes; for a number the squared error in units of the number's variance, so that the scale of its column
-    says nothing about its weight.
+    says nothing about its weight. Of a mixture each of the two labels counts by its share.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
-        wanted = targets.labels_of(labels, index)
-        if target.classes is None:
-            known = ~wanted.isnan()
-            errors = (part[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance
-        else:
-            known = wanted >= 0
-            errors = functional.cross_entropy(part, wanted.clamp(min=0), reduction="none")
-        losses.append((errors * known).sum() / known.sum().clamp(min=1))
+        errors, known = _errors(target, part, targets.labels_of(labels, index))
+        if mixture is None:
+            losses.append((errors * known).sum() / known.sum().clamp(min=1))
+            continue
+        others, others_known = _errors(target, part, targets.labels_of(mixture.partner_labels, index))
+        own, other = mixture.shares * known, (1 - mixture.shares) * others_known
+        weight = (own + other).sum().clamp(min=torch.finfo(torch.float32).tiny)
+        losses.append((errors * own + others * other).sum() / weight)
     return torch.stack(losses)
+
+
+def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one target's outputs (B, its width): each sample's error (B,), and whether it has a label (B,)."""
+    if target.classes is None:
+        return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance, ~wanted.isnan()
+    return functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none"), wanted >= 0
 
 
 def variance_of(values: Tensor) -> float:

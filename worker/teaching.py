@@ -1,19 +1,23 @@
 """How a student is taught: its objective, the layers that the objective looks at, and the teacher's outputs for each sample.
 
 The teacher is asked once about the whole training split where its answers fit into memory; what is too large, inner layers of
-large datasets, is asked for batch by batch. N samples, B batch, W outputs.
+large datasets, is asked for batch by batch. Of an augmented split, whose samples have another view in each epoch, the teacher is
+asked in each step about the very view that the student sees (consistent teaching: Beyer et al., Knowledge distillation: A good
+teacher is patient and consistent, 2022, arXiv:2106.05237). N samples, B batch, W outputs.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from worker.data import Preprocessing
 from worker.evaluation import EVALUATION_BATCH, in_eval_mode
 from worker.methods import (
     Objective,
+    Outputs,
     Pairs,
     Setting,
     Step,
@@ -24,7 +28,7 @@ from worker.methods import (
     shapes_of,
     terms_of,
 )
-from worker.samples import Samples
+from worker.samples import Batch, Samples
 from worker.targets import Targets, label_loss
 
 ASK_ONCE_BYTES = 512 * 2**20
@@ -33,6 +37,8 @@ ASK_ONCE_BYTES = 512 * 2**20
 TeacherFeatures = Callable[[Tensor], Mapping[str, Tensor]]
 """From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each."""
 
+Answers = Callable[[Batch], Outputs]
+"""From an augmented batch to the teacher's outputs and features for the view that it shows."""
 
 ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
 """From the teacher's outputs (B, W) and the share of the steps done to further inputs of the student."""
@@ -47,11 +53,21 @@ class Teaching:
     teacher_features: TeacherFeatures = field(default=lambda indices: {})
     extra_inputs: ExtraInputs = field(default=lambda taught, progress: ())
     """What the student reads beside the sample."""
+    answers: Answers | None = None
+    """Asks in each step; None where the teacher was asked beforehand, or there is none."""
+
+    def taught(self, batch: Batch) -> Outputs | None:
+        """What the teacher says to a batch of the training split, in float32 at least."""
+        if self.answers is not None:
+            return self.answers(batch).at_least_float32()
+        if batch.teacher_outputs is None:
+            return None
+        return Outputs(batch.teacher_outputs, self.teacher_features(batch.indices)).at_least_float32()
 
 
 def labels_only(targets: Targets) -> Teaching:
     """What a network without a teacher learns from."""
-    return Teaching(lambda step: label_loss(targets, step.student.logits, step.labels))
+    return Teaching(lambda step: label_loss(targets, step.student.logits, step.labels, step.mixture))
 
 
 @dataclass(frozen=True)
@@ -142,11 +158,34 @@ def ask(
     return torch.cat(whole_outputs), _asking(teacher, samples, list(layers))
 
 
+def ask_each_view(
+    teacher: nn.Module,
+    samples: Samples,
+    layers: Mapping[str, torch.Size],
+    *,
+    preprocessing: Preprocessing,
+    in_order: Callable[[Tensor], Tensor],
+) -> Answers:
+    """Asks the teacher, behind its own preprocessing, about each batch of the student's augmented ``samples``.
+
+    ``in_order`` brings the teacher's outputs into the order of the job's.
+    """
+    tap = Tap(teacher, list(layers))
+
+    def answers(batch: Batch) -> Outputs:
+        inputs = samples.view_for(batch, preprocessing)
+        with in_eval_mode(teacher):
+            outputs = tap(inputs)
+        return replace(outputs, logits=in_order(outputs.logits))
+
+    return answers
+
+
 def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
     tap = Tap(teacher, layers)
 
     def features(indices: Tensor) -> Mapping[str, Tensor]:
-        inputs, _, _ = samples.batch(indices)
+        inputs = samples.batch(indices).inputs
         with in_eval_mode(teacher):
             return tap(inputs).features
 

@@ -8,11 +8,12 @@ on a CPU a job that is killed anywhere and started again ends with the same stud
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +22,28 @@ from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
+from service.spec.methods import BornAgain, DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
+from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
+from worker.ensemble import combined
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
 from worker.loop import Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
+from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
+from worker.mutual import MutualTraining
+from worker.onnx_export import UnexportableNetwork
+from worker.onnx_student import export_student, write_onnx
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -52,12 +61,14 @@ from worker.protocol import (
     StopRequest,
 )
 from worker.randomness import seed_everything
+from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
-from worker.teaching import Plan, Teaching, ask, extra_inputs, labels_only, plan
+from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
-Role = Literal["teacher", "student", "control"]
+Role = str
+"""``teacher``, ``student``, ``control``, or one between the first two, of :func:`worker.chain.chain_of`."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,15 +92,18 @@ class Attempt:
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter) -> None:
         self.spec, self.assignment, self.reporter = spec, assignment, reporter
         self.device = torch.device(assignment.device)
+        self.chain = chain_of(spec)
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.repeats: dict[Role, Measure] = {}
+        """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
         self.given: FinishedNetwork | None = None
         """A teacher that this job does not train."""
         self.training: Training | None = None
         """The one that runs."""
-        self.interrupted: tuple[Phase, dict[str, Any]] | None = None
+        self.interrupted: tuple[Role, dict[str, Any]] | None = None
         """The training that the attempt before was at, until this one is there again."""
 
     def run(self) -> Event:
@@ -104,9 +118,12 @@ class Attempt:
         self._refuse_early()
         try:
             teacher = self._teacher()
-            self._train_student(teacher)
+            networks: dict[Role, FinishedNetwork] = {"teacher": teacher}
+            for role in (*self.chain, "student"):
+                self._train_by(teacher, role)
+                teacher = networks[role] = self._rebuild(role)
             self._train_control()
-            networks: dict[Role, FinishedNetwork] = {"teacher": teacher, "student": self._rebuild("student")}
+            self._train_repeats(networks[([*self.chain] or ["teacher"])[-1]])
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = self._evaluate_and_export(networks)
@@ -131,6 +148,8 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        self._refuse_exports()
+        self._refuse_augmentation()
         if looks_inside(self.spec.method):
             if self.spec.teacher.source == "train":
                 teacher, reads = self._build("teacher"), self._preprocessing("teacher")
@@ -138,8 +157,30 @@ class Attempt:
                 given = self._teacher()
                 teacher, reads = given.network, given.preprocessing
             method = self._plan(student, teacher, reads)
-            with self._told_as_fault():
+            with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_exports(self) -> None:
+        """What cannot be written as ONNX, told by writing the student as it begins."""
+        if self.spec.exports:
+            plain = self._build_plain("student", num_outputs=self.data.targets.width)
+            with TemporaryDirectory(dir=self.assignment.folder) as folder, self._told_as_fault("/exports"):
+                write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
+
+    def _refuse_augmentation(self) -> None:
+        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        trained = self.spec.teacher.source == "train"
+        if trained:
+            self._views("teacher")
+        views = self._views("student")
+        if views is None:
+            return
+        student, teacher = (
+            self._preprocessing("student"),
+            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
+        )
+        with self._told_as_fault("/training/augment"):
+            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -150,15 +191,47 @@ class Attempt:
             return self.given
         if teacher.training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        self._train("teacher", spec=teacher.training)
+        if isinstance(self.spec.method, DeepMutual):
+            self._train_peers()
+        else:
+            self._train("teacher", spec=teacher.training)
         return self._rebuild("teacher")
 
-    def _train_student(self, teacher: FinishedNetwork) -> None:
-        if "student" in self.finished:
+    def _train_peers(self) -> None:
+        """Student and teacher at the same time, each taught by the other."""
+
+        def teaching() -> Teaching:
+            method = self._plan(self._build("student"), self._build("teacher"), self._preprocessing("teacher"))
+            return Teaching(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
+
+        self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
+
+    def _train_by(self, teacher: FinishedNetwork, role: Role) -> None:
+        """The student, or one of the chain to it."""
+        if role in self.finished:
             return
-        samples = self._samples("student", "train")
-        method = self._plan(self._build("student").to(self.device), teacher.network, teacher.preprocessing)
-        self._announce("cache", f"Asking the teacher about {len(samples):,} training samples, once for all epochs")
+        samples = self._samples(role, "train")
+        method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
+        taught: dict[str, Any] = {}
+        if samples.views is None:
+            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
+        else:
+            reads, in_order = teacher.preprocessing, teacher.in_order
+            taught["answers"] = ask_each_view(
+                teacher.network, samples, method.teacher_shapes, preprocessing=reads, in_order=in_order
+            )
+
+        def teaching() -> Teaching:
+            objective = method.objective(targets=self.data.targets, labels=samples.labels)
+            return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
+
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+
+    def _ask_once(
+        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
+        """The training split with what the teacher says to it, and the teacher's features."""
+        self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
         answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
@@ -172,18 +245,27 @@ class Attempt:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        samples = samples.with_teacher(teacher.in_order(answers))
-
-        def teaching() -> Teaching:
-            objective = method.objective(targets=self.data.targets, labels=samples.labels)
-            return Teaching(objective, method.student_layers, features, extra_inputs(self.spec.method))
-
-        self._train("student", samples=samples, spec=self.spec.training, teaching=teaching)
+        return samples.with_teacher(teacher.in_order(answers)), features
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
+
+    def _train_repeats(self, teacher: FinishedNetwork) -> None:
+        """The student, and its control, again from the other seeds that the spec names."""
+        for roles in roles_of(self.spec):
+            if roles[-1] in self.repeats:
+                continue
+            self._train_by(teacher, roles[0])
+            for control in roles[1:]:
+                self._train(control, spec=self._training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
+            test = self.data.splits["test"]
+            for role in roles:
+                self.repeats[role] = measure(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+            for role in roles:
+                del self.finished[role], self.last_test[role]
+            self._write_checkpoint()
 
     def _train(
         self,
@@ -193,42 +275,58 @@ class Attempt:
         samples: Samples | None = None,
         teaching: Callable[[], Teaching] | None = None,
         num_steps: int | None = None,
+        peer: Role | None = None,
     ) -> None:
+        """``peer`` names another network that is trained in the same steps, as the same spec says."""
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
-        samples = samples or self._samples(role, "train")
-        training = Training(
-            network.to(self.device),
-            phase=role,
-            samples=samples,
-            validation=self._samples(role, "validation"),
-            targets=self.data.targets,
-            spec=spec,
-            teaching=teaching()
-            if teaching
-            else labels_only(self.data.targets),  # after the network: the method's own weights must not change the student's
-            num_steps=num_steps,
-        )
+        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
+        # After the network: the method's own weights must not change the student's, nor may its peer's.
+        options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        if peer is None:
+            training = self._training(Training, role, network, samples=samples, **options)
+        else:
+            beside = self._training(Training, peer, self._build(peer), **options)
+            training = self._training(MutualTraining, role, network, samples=samples, peer=beside, **options)
         if self.interrupted is not None and self.interrupted[0] == role:
             training.restore(self.interrupted[1])
         self.interrupted, self.training = None, training
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        beginning += f" the {peer} and" if peer else ""
         self._announce(
-            role,
+            _phase(role),
             f"{beginning} the {role}, {self._architecture(role).name} of {num_parameters(network):,} parameters, "
-            f"on {len(samples):,} samples in at most {training.last_step:,} steps",
+            f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
-
-        test = self._samples(role, "test")
-        outputs = predict(network, test, between_batches=lambda done: self._check_stop())
-        self.last_test[role] = measure(outputs, test.labels, self.data.targets)
-        self.finished[role] = trained if role == "student" else replace(trained, last=None)
+        if isinstance(training, MutualTraining):
+            self._keep(training.peer, training.peer.finish())
+        self._keep(training, trained)
         self.training = None
-        self._write_checkpoint(after=(role, trained.figures.steps))
+        self._write_checkpoint(after=(_phase(role), trained.figures.steps))
+
+    def _training(
+        self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
+    ) -> Training:
+        return kind(
+            network.to(self.device),
+            phase=_phase(role),
+            name=role,
+            samples=samples or self._samples(role, "train"),
+            validation=self._samples(role, "validation"),
+            targets=self.data.targets,
+            **options,
+        )
+
+    def _keep(self, training: Training, trained: Trained) -> None:
+        """What came of a training whose network still has its last weights."""
+        test = self._samples(training.name, "test")
+        outputs = predict(training.network, test, between_batches=lambda done: self._check_stop())
+        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
+        self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
@@ -238,25 +336,26 @@ class Attempt:
             self._tell("evaluation", done, total=len(networks) + 1)
             outputs[role] = network.outputs(test)
         self._tell("evaluation", len(networks), total=len(networks) + 1)
-        turns = {str(role): (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
+        turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
         batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
         self._tell("evaluation", len(networks) + 1, total=len(networks) + 1)
 
         self._announce("export", "Writing the student, its report and its model card, and loading the student once more")
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
-            num_bytes: dict[Role, int] = {
-                "student": export_network(networks["student"], folder / "student", targets=self.data.targets)
+            num_bytes = {
+                role: network.num_bytes or export_network(network, folder / role, targets=self.data.targets)
+                for role, network in networks.items()
+                if role != "control"
             }
             check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
+            with self._told_as_fault("/exports"):
+                exports = export_student(networks["student"], folder, self.spec.exports, data=self.data)
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
-            given = networks["teacher"].num_bytes
-            num_bytes["teacher"] = (
-                export_network(networks["teacher"], folder / "teacher", targets=self.data.targets) if given is None else given
-            )
             assessed = {
-                str(role): Assessed(
+                role: Assessed(
                     test=measure(outputs[role], test.labels, self.data.targets),
+                    metrics=target_metrics(outputs[role], test.labels, self.data.targets),
                     validation=network.figures.best_validation
                     if network.figures
                     else measure(network.outputs(validation), validation.labels, self.data.targets),
@@ -269,10 +368,14 @@ class Attempt:
                 spec=self.spec,
                 job_id=self.assignment.job_id,
                 data=self.data,
-                networks={str(role): network for role, network in networks.items()},
+                networks=networks,
                 assessed=assessed,
                 score_with_teacher=self._score_with_teacher(networks["teacher"], test),
+                ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                exports=exports,
+                seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -287,6 +390,13 @@ class Attempt:
         outputs = predict(network.to(self.device), samples, reads_teacher=True)
         return measure(outputs, samples.labels, self.data.targets).score
 
+    def _ensemble_score(self, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
+        """What the student and those before it score together; None where the spec does not ask."""
+        if not (isinstance(self.spec.method, BornAgain) and self.spec.method.ensemble):
+            return None
+        together = combined([outputs[role] for role in (*self.chain, "student")], self.data.targets)
+        return measure(together, split.labels, self.data.targets).score
+
     def _keep_student(self, request: StopRequest) -> None:
         """Writes the student as far as it came, when the request wants it and there is one."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
@@ -300,8 +410,8 @@ class Attempt:
         trained = self.finished.get("student")
         if trained is not None:
             return trained.best if best else trained.last
-        phase, state = self._unfinished() or (None, {})
-        if phase != "student":
+        role, state = self._unfinished() or (None, {})
+        if role != "student":
             return None
         # Before the first evaluation there is no best.
         weights: Weights = (best and state["best"]) or state["network"]
@@ -309,8 +419,8 @@ class Attempt:
 
     # The checkpoint.
 
-    def _unfinished(self) -> tuple[Phase, dict[str, Any]] | None:
-        return (self.training.phase, self.training.state()) if self.training is not None else self.interrupted
+    def _unfinished(self) -> tuple[Role, dict[str, Any]] | None:
+        return (self.training.name, self.training.state()) if self.training is not None else self.interrupted
 
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
         """``after`` names the phase that just ended and its last step."""
@@ -320,10 +430,11 @@ class Attempt:
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
-        phase, step = after or ((unfinished[0], unfinished[1]["step"]) if unfinished else ("evaluation", 0))
+        phase, step = after or ((_phase(unfinished[0]), unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))
 
     def _resume(self) -> None:
@@ -344,17 +455,42 @@ class Attempt:
             torch.set_num_threads(state["threads"])
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
+        self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
         self.interrupted = state["unfinished"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
     # Small things that the phases share.
 
     def _samples(self, role: Role, split: SplitName) -> Samples:
-        return Samples.of(self.data.splits[split], self._preprocessing(role), device=self.device)
+        views = self._views(role) if split == "train" else None
+        return Samples.of(self.data.splits[split], self._preprocessing(role), device=self.device, views=views)
+
+    def _views(self, role: Role) -> EpochViews | None:
+        """What each epoch of a network's training sees; None without augmentation."""
+        training = self._training_spec(role)
+        if not training.augment:
+            return None
+        with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
+            return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
+
+    def _training_spec(self, role: Role) -> TrainingSpec:
+        if role in self.chain:
+            return self.chain[role].training
+        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        if training is None:
+            raise RuntimeError("a spec whose teacher is trained says how")
+        return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
 
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
-        key: Role = "teacher" if role == "teacher" else "student"
+        key: Role = "student" if kind_of(role) in {"student", "control"} else role
+        if key in self.chain and key not in self.preprocessings:
+            self.preprocessings[key] = choose_preprocessing(
+                self.data,
+                self._architecture(key),
+                features=self.chain[key].features,
+                teachers=self._preprocessing("student"),
+            )
         if key not in self.preprocessings:
             spec = self.spec.teacher if key == "teacher" else self.spec.student
             self.preprocessings[key] = choose_preprocessing(
@@ -373,6 +509,8 @@ class Attempt:
         return self._preprocessing("teacher") if self.spec.teacher.source == "train" else self._teacher().preprocessing
 
     def _architecture(self, role: Role) -> Architecture:
+        if role in self.chain:
+            return self.chain[role].architecture
         architecture = self.spec.teacher.architecture if role == "teacher" else self.spec.student.architecture
         if architecture is None:
             raise RuntimeError("only a network with an architecture in the spec is trained")
@@ -381,7 +519,7 @@ class Attempt:
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
         student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
-        with self._told_as_fault():
+        with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
                 student=student,
@@ -391,17 +529,21 @@ class Attempt:
             )
 
     @contextmanager
-    def _told_as_fault(self) -> Iterator[None]:
+    def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
-        except (UnknownLayer, UnfitLayers) as error:
+        except UnexportableNetwork as error:
+            message = f"The student cannot be exported as the spec asks: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
+        except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
+            what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(
-                "invalid_spec", f"The method does not fit the networks: {error}", details={"pointer": "/method"}
+                "invalid_spec", f"The {what} does not fit the networks: {error}", details={"pointer": pointer}
             ) from error
 
     def _build(self, role: Role) -> nn.Module:
         """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
-        informed = informed_by(self.spec.method) if role == "student" else None
+        informed = informed_by(self.spec.method) if kind_of(role) == "student" else None
         if informed is None:
             return self._build_plain(role, num_outputs=self.data.targets.width)
         body = self._build_plain(role, num_outputs=2 * self.data.targets.width)
@@ -416,8 +558,12 @@ class Attempt:
             raise JobFault(
                 "invalid_spec",
                 f"The {role}'s architecture does not fit the data: {error}",
-                details={"pointer": f"/{'teacher' if role == 'teacher' else 'student'}/architecture"},
+                details={"pointer": self._place_of_architecture(role)},
             ) from error
+
+    def _place_of_architecture(self, role: Role) -> str:
+        """In the spec."""
+        return "/method" if role in self.chain else f"/{'teacher' if role == 'teacher' else 'student'}/architecture"
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
         trained = self.finished.get(role)
@@ -462,6 +608,16 @@ class Attempt:
         request = self.reporter.stop_request()
         if request is not None:
             raise StopAsked(request)
+
+
+def _phase(role: Role) -> Phase:
+    """Under which phase a network's training is told: those between teacher and student teach."""
+    match kind_of(role):
+        case "student":
+            return "student"
+        case "control":
+            return "control"
+    return "teacher"
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

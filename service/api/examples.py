@@ -226,6 +226,15 @@ EXAMPLES: dict[str, Any] = {
         }
     ),
     "ArtifactList": _list({"name": "student/model.safetensors", **_WEIGHTS}),
+    "AugmentationList": _list(
+        {
+            "name": "flip",
+            "summary": "Left and right change places.",
+            "modalities": ["image"],
+            "paper": None,
+            "parameters": {"type": "object", "properties": {"probability": {"type": "number", "default": 0.5, "maximum": 1}}},
+        }
+    ),
     "BuiltinList": _list(
         {
             "name": "digits",

@@ -84,15 +84,17 @@ def models(*, as_json: AsJson = False) -> None:
 
 
 def catalogue(
-    what: Annotated[Literal["methods", "architectures"], typer.Argument(help="What to list.")], *, as_json: AsJson = False
+    what: Annotated[Literal["methods", "architectures", "augmentations"], typer.Argument(help="What to list.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """List the methods or the architectures that a spec may name; --json with their parameters."""
+    """List the methods, architectures or augmentations that a spec may name; --json with their parameters."""
     with Client() as client:
-        items = client.methods() if what == "methods" else client.architectures()
+        items = {"methods": client.methods, "architectures": client.architectures, "augmentations": client.augmentations}[what]()
     if as_json:
         typer.echo(json.dumps(items, indent=2))
     else:
-        _print_table(("name", "summary", "paper"), items)
+        _print_table(("name", "summary", "modalities", "paper"), items)
 
 
 @keys.command("ls")
@@ -144,4 +146,6 @@ def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {size}" for name, size in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "" if value is None else str(value)

@@ -108,10 +108,10 @@ class ProgressView:
             self._phase_line(phase)
 
     def measure(self, points: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-        """Metric points; the validation accuracies among them are shown with their phase."""
+        """Metric points; the validation accuracies, or scores, among them are shown with their phase."""
         for name, series in points.items():
             phase, _, metric = name.partition("/")
-            if metric == "validation_accuracy" and phase in self._phases and series:
+            if metric in {"validation_accuracy", "validation_score"} and phase in self._phases and series:
                 self._phases[phase].accuracy = series[-1][1]
 
     def finish(self) -> None:

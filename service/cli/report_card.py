@@ -16,7 +16,9 @@ def report_card(report: Mapping[str, Any]) -> Table:
     """
     table = Table(title="Report card", title_style="bold", title_justify="left", caption=_caption(report), caption_justify="left")
     table.add_column("")
-    for column in ("test accuracy", "parameters", "size", "latency", "agreement"):
+    student = report.get("student") or {}
+    figure = "test accuracy" if student.get("test_accuracy") is not None else "test score"
+    for column in (figure, "parameters", "size", "latency", "agreement"):
         table.add_column(column, justify="right")
     for role in _ROLES:
         card = report.get(role)
@@ -24,7 +26,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
             latency_ms = card.get("latency_ms") or {}
             table.add_row(
                 role,
-                _percent(card.get("test_accuracy")),
+                _percent(card.get("test_accuracy")) or _score(card.get("test_score")),
                 _count(card.get("parameters")),
                 _size(card.get("bytes")),
                 _milliseconds(latency_ms.get("batch_1")),
@@ -42,6 +44,10 @@ def _caption(report: Mapping[str, Any]) -> Text:
     if report.get("gain") is not None:
         parts.append(f"{report['gain'] * 100:+.2f} points over the control, the same student without a teacher")
     return Text("; ".join(parts))
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _percent(value: float | None) -> str:

@@ -234,6 +234,10 @@ class Client:
         """The networks that a spec may name."""
         return self._catalogue("/v1/architectures")
 
+    def augmentations(self) -> list[dict[str, Any]]:
+        """What a spec may have done to the samples of a training split."""
+        return self._catalogue("/v1/augmentations")
+
     def builtin_datasets(self) -> list[dict[str, Any]]:
         """The datasets that need no upload."""
         return self._catalogue("/v1/builtin-datasets")

@@ -1,7 +1,8 @@
 """The augmentations that may stand in ``training.augment``, in the order in which they are applied: parameters, bounds, papers.
 
 ``AUGMENTATIONS`` is the whole list; the worker's operations carry one entry for each name in it, which a test compares. A bare
-name is short for that augmentation with its defaults. The student and its teacher see the same view of a sample.
+name is short for that augmentation with its defaults. The student and its teacher see the same view of a sample. What acts on a
+spectrogram comes after all that acts on the waveform behind it, wherever it stands.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ Decibels = Annotated[float, Field(ge=-120, le=120)]
 
 
 class Augmenting(StrictModel):
-    """One augmentation of a sample's input as it is stored, before a network's own preprocessing."""
+    """One augmentation of a sample's input as it is stored, before a network's own preprocessing, or of its spectrogram."""
 
     modalities: ClassVar[tuple[Modality, ...]]
     """What it can be applied to."""
@@ -239,7 +240,7 @@ Augment = Annotated[
 
 @dataclass(frozen=True)
 class AugmentationPage:
-    """What is told of an augmentation beside its parameters."""
+    """What ``GET /v1/augmentations`` tells of an augmentation beside its parameters."""
 
     spec: type[Augmenting]
     summary: str

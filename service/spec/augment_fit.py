@@ -1,9 +1,10 @@
-"""Whether augmentations fit a task and its inputs: every fault at once, each at its place in the spec. Pure, no torch."""
+"""Whether augmentations fit a task, its inputs and its networks: every fault at once, each at its place in the spec. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from service.errors import Fault
-from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, Modality
+from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, Modality, SpecAugment, TokenDropout
+from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec
 
 READABLE: Mapping[str, tuple[Modality, ...]] = {
     "image-classification": ("image",),
@@ -12,6 +13,10 @@ READABLE: Mapping[str, tuple[Modality, ...]] = {
     "sentence-embedding": ("text",),
 }
 """What the inputs of each task may be. A causal language model is not here: its tokens are its targets too."""
+
+
+LOG_MEL_RATE = 16_000
+"""Samples a second of the sound that log-mel spectrograms are made of."""
 
 
 def augmentation_faults(
@@ -33,6 +38,47 @@ def augmentation_faults(
         elif image_shape is not None:
             faults += _size_faults(each, image_shape, pointer=place)
     return faults
+
+
+def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Features], *, pointer: str) -> Iterator[Fault]:
+    """Why networks of sound, by role, cannot all see the same view, the student's and the teacher's of one training."""
+    rates = {role: LOG_MEL_RATE if isinstance(each, LogMelFeatures) else each.sample_rate for role, each in networks.items()}
+    if augment and len(set(rates.values())) > 1:
+        read = " and ".join(f"the {role} reads {rate} samples a second" for role, rate in rates.items())
+        yield Fault(
+            pointer=pointer,
+            message=f"all networks are to see the same view, and {read}: give them one rate, or leave augment empty",
+        )
+    for index, each in enumerate(augment):
+        if not isinstance(each, SpecAugment):
+            continue
+        if unfit := [role for role, features in networks.items() if not isinstance(features, LogMelFeatures)]:
+            message = f"{each.name} is for log-mel inputs, and the {' and the '.join(unfit)} reads waveforms: leave it out"
+            yield Fault(pointer=f"{pointer}/{index}", message=message)
+        elif len({features.mels for features in networks.values() if isinstance(features, LogMelFeatures)}) > 1:
+            message = f"{each.name} is to hide the same of all networks, and they read other numbers of mel bands: give them one"
+            yield Fault(pointer=f"{pointer}/{index}", message=message)
+
+
+def text_faults(
+    augment: Sequence[AugmentationSpec], networks: Mapping[str, TokenizerSpec | None], *, pointer: str
+) -> Iterator[Fault]:
+    """Why networks of texts, by role, cannot all see the same view. None is a tokenizer that is not known here."""
+    tokenizers = list(networks.values())
+    for index, each in enumerate(augment):
+        if not isinstance(each, TokenDropout):
+            continue
+        if any(tokenizer != tokenizers[0] for tokenizer in tokenizers):
+            message = (
+                f"{each.name} is to hide the same tokens from student and teacher, and they have different tokenizers: "
+                "leave the student's tokenizer out, so that it reads as its teacher, or leave this out"
+            )
+            yield Fault(pointer=f"{pointer}/{index}", message=message)
+        elif each.mode == "mask" and any(tokenizer is not None and tokenizer.train == "bpe" for tokenizer in tokenizers):
+            message = (
+                "a bpe tokenizer has neither a mask token nor an unknown one to stand for a hidden token: take the mode delete"
+            )
+            yield Fault(pointer=f"{pointer}/{index}/mode", message=message)
 
 
 def _size_faults(augmentation: AugmentationSpec, image_shape: tuple[int, int, int], *, pointer: str) -> list[Fault]:

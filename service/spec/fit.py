@@ -18,11 +18,13 @@ from service.spec.architectures import (
     Vgg,
     WideResNet,
 )
+from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, output_names
 from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.method_fit import method_faults
+from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import transformers_faults
 
@@ -55,6 +57,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if spec.task != dataset.task:
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
     faults += _reading_faults(spec, teacher)
@@ -66,8 +69,23 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
+    faults += _assistant_faults(spec, dataset, num_outputs=len(names))
     if teacher is not None:
         faults += _teacher_faults(spec, names, teacher, input_shape=image_shape(dataset, spec.dataset.input))
+    return faults
+
+
+def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
+    """The assistants read as the student does."""
+    assistants = spec.method.assistants if isinstance(spec.method, TeacherAssistant) else []
+    faults = []
+    for index, architecture in enumerate(assistants):
+        network = spec.student.model_copy(update={"architecture": architecture, "features": None})
+        input_shape = _input_shape(spec, network, dataset)
+        if input_shape is not None:
+            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+            place = f"/method/assistants/{index}"
+            faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
 
 
@@ -92,6 +110,36 @@ def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
     if kind == "text" and spec.teacher.source == "train" and spec.teacher.tokenizer is None:
         message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
         faults.append(Fault(pointer="/teacher/tokenizer", message=message))
+    return faults
+
+
+def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
+    """A teacher that is not trained here is looked at by the worker, which knows what it reads."""
+    faults: list[Fault] = []
+    teachers: dict[str, TeacherSpec | StudentSpec] = {"teacher": spec.teacher}
+    both = {"student": spec.student, **(teachers if spec.teacher.source == "train" else {})}
+    for place, training, networks in (("/teacher/training", spec.teacher.training, teachers), ("/training", spec.training, both)):
+        if training is None or not training.augment:
+            continue
+        pointer = f"{place}/augment"
+        shape = image_shape(dataset, spec.dataset.input)
+        found = augmentation_faults(training.augment, task=spec.task, image_shape=shape, pointer=pointer)
+        match INPUT_KINDS[spec.task]:
+            case "audio" if not found:
+                read = {
+                    role: network.features or usual_features(network.architecture)
+                    for role, network in networks.items()
+                    if network.architecture is not None
+                }
+                found += sound_faults(training.augment, read, pointer=pointer)
+            case "text" if not found:
+                tokenizers = {role: network.tokenizer or spec.teacher.tokenizer for role, network in networks.items()}
+                if spec.teacher.source != "train" and spec.student.tokenizer is not None:
+                    tokenizers["teacher"] = None
+                found += text_faults(training.augment, tokenizers, pointer=pointer)
+            case _:
+                pass
+        faults += found
     return faults
 
 

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
-from service.spec.methods import MethodSpec, SoftTargets
+from service.spec.methods import DeepMutual, MethodSpec, SoftTargets
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
 from service.spec.training import TrainingSpec
@@ -15,6 +16,7 @@ from service.spec.training import TrainingSpec
 Label = Annotated[str, Field(max_length=200)]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Priority = Literal["low", "normal", "high"]
 
 
@@ -62,6 +64,16 @@ class EvaluationSpec(StrictModel):
 
     control: bool = False
     """Also train the same student without the teacher for the same number of updates, and report the gain."""
+    seeds: Annotated[list[Seed], Field(max_length=20)] = []
+    """Train the student, and its control, from each of these seeds too, and report mean and 95% interval; the student that comes
+    out is the one of ``training.seed``."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"each seed is named once; {', '.join(map(str, twice))} is named several times")
+        return seeds
 
 
 class ResourceSpec(StrictModel):
@@ -102,6 +114,8 @@ class JobSpec(StrictModel):
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What else is measured and compared."""
+    exports: Exports = []
+    """Other forms of the student beside its folder: ``onnx``, and ``onnx-int8`` with 8-bit weights."""
     resources: ResourceSpec = ResourceSpec()
     """Which workers may take the job, and for how long."""
     priority: Priority = "normal"
@@ -112,6 +126,17 @@ class JobSpec(StrictModel):
     """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
     labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
     """Words to find the job by."""
+
+    @model_validator(mode="after")
+    def _peers_are_trained_together(self) -> Self:
+        if not isinstance(self.method, DeepMutual):
+            return self
+        if self.teacher.source != "train":
+            raise ValueError("deep-mutual trains its teacher itself: /teacher needs source 'train' and an architecture")
+        if self.teacher.training not in (TrainingSpec(), self.training):
+            raise ValueError("deep-mutual trains both in the same steps, as /training says: leave out /teacher/training")
+        object.__setattr__(self, "teacher", self.teacher.model_copy(update={"training": self.training}))
+        return self
 
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:

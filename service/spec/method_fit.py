@@ -1,17 +1,41 @@
 """Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from service.errors import Fault
+from service.spec.augment import MIXTURES
 from service.spec.data import DatasetInfo
 from service.spec.data_fit import listed, target_classes
 from service.spec.job import JobSpec
-from service.spec.methods import BETWEEN_SAMPLES, OF_CLASSES, MultiTask, SumOfTerms, method_names
+from service.spec.methods import (
+    BETWEEN_SAMPLES,
+    OF_CLASSES,
+    OF_HARD_LABELS,
+    LogitStandardization,
+    MethodSpec,
+    MultiTask,
+    SumOfTerms,
+    method_names,
+)
 
 
 def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
     """Every fault of the spec's method on these data."""
-    return [*_batch_faults(spec), *_target_faults(spec, dataset), *_weight_faults(spec)]
+    return [
+        *_seed_faults(spec),
+        *_batch_faults(spec),
+        *_target_faults(spec, dataset),
+        *_weight_faults(spec),
+        *_mixture_faults(spec),
+    ]
+
+
+def _seed_faults(spec: JobSpec) -> list[Fault]:
+    if spec.evaluation.seeds and method_names(spec.method) == ["deep-mutual"]:
+        message = "seeds repeat the student beside one teacher, and deep-mutual trains both together: leave them out"
+        return [Fault(pointer="/evaluation/seeds", message=message)]
+    return []
 
 
 def _batch_faults(spec: JobSpec) -> list[Fault]:
@@ -35,12 +59,30 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[Fault]:
 
 
 def _weight_faults(spec: JobSpec) -> Iterator[Fault]:
-    methods = spec.method.terms if isinstance(spec.method, SumOfTerms) else [spec.method]
-    for pointer, method in zip(_pointers(spec), methods, strict=True):
+    for pointer, method in zip(_pointers(spec), _terms(spec.method), strict=True):
         if isinstance(method, MultiTask):
             for name in method.target_weights.keys() - set(spec.dataset.targets):
                 message = f"the job has no target {name!r}; it has {listed(spec.dataset.targets)}"
                 yield Fault(pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message)
+
+
+def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
+    hard = [term.name for term in _terms(spec.method) if _reads_hard_labels(term)]
+    for index, each in enumerate(spec.training.augment if hard else []):
+        if each.name in MIXTURES:
+            message = (
+                f"{each.name} gives a sample two labels, and the loss of {', '.join(hard)} reads one class: "
+                "leave it out, or take another method, such as soft-targets"
+            )
+            yield Fault(pointer=f"/training/augment/{index}", message=message)
+
+
+def _reads_hard_labels(term: Any) -> bool:
+    return term.name in OF_HARD_LABELS or (isinstance(term, LogitStandardization) and term.loss == "dkd")
+
+
+def _terms(method: MethodSpec) -> list[Any]:
+    return list(method.terms) if isinstance(method, SumOfTerms) else [method]
 
 
 def _pointers(spec: JobSpec) -> list[str]:

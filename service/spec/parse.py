@@ -76,7 +76,7 @@ def as_fault(details: ErrorDetails, document: Any) -> Fault:
             continue
         steps.append(str(step).replace("~", "~0").replace("/", "~1"))
         place = _descend(place, step)
-    if details["type"].startswith("union_tag"):
+    if details["type"].startswith("union_tag") and not isinstance(place, str):  # a bare name has no field of that name
         steps.append("name")
     return Fault(pointer="".join(f"/{step}" for step in steps), message=message)
 

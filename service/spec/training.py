@@ -1,9 +1,10 @@
-"""How a network is trained: length, optimizer, schedule, precision, seed, checkpoints."""
+"""How a network is trained: length, augmentation, optimizer, schedule, precision, seed, checkpoints."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from service.spec.augment import Augment
 from service.spec.strict import StrictModel
 
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
@@ -107,6 +108,9 @@ class TrainingSpec(StrictModel):
     """Optimizer steps, instead of ``epochs``."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Samples of one forward pass; an optimizer step sees ``batch_size * gradient_accumulation`` of them."""
+    augment: Augment = []
+    """What is done to each sample of the training split, anew in every epoch and in this order; names, or names with parameters.
+    A student and its teacher see the same view of a sample."""
     optimizer: Optimizer = AdamW()
     """What makes an update of a gradient."""
     schedule: Schedule = OneCycle()
@@ -114,7 +118,7 @@ class TrainingSpec(StrictModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the initial weights and of the order of the samples."""
+    """Of the initial weights, of the order of the samples and of their views."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Batches whose gradients make one optimizer step."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None

@@ -11,17 +11,24 @@ from service.spec.methods import METHODS
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, MetricPoints, Progress, Stopped, StopRequest
 from worker.trainer import run
 
-SMALL = {"crd": {"negatives": 64}, "review": {"width": 16}}
+SMALL: dict[str, Any] = {
+    "crd": {"negatives": 64},
+    "review": {"width": 16},
+    "born-again": {"generations": 2, "ensemble": True},
+    "teacher-assistant": {"assistants": [{"name": "small-cnn", "width": 8}]},
+}
 STOP_AT = 5
 
 
 def spec(method: dict[str, Any]) -> dict[str, Any]:
     """A teacher and a student that differ in width, depth and kind."""
+    # A peer is trained in the student's own steps.
+    training = {} if method.get("name") == "deep-mutual" else {"training": {"max_steps": 3}}
     return parse_spec(
         {
             "task": "image-classification",
             "dataset": {"source": "builtin:digits"},
-            "teacher": {"architecture": {"name": "resnet8x4"}, "training": {"max_steps": 3}},
+            "teacher": {"architecture": {"name": "resnet8x4"}, **training},
             "student": {"architecture": {"name": "small-cnn", "width": 4}},
             "method": method,
             "training": {"max_steps": 12},

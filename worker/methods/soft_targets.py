@@ -6,13 +6,19 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.methods import SoftTargets
+from service.spec.methods import Softened
 from worker.methods.response import kl_divergence, soft_cross_entropy
-from worker.targets import Target, Targets, label_loss
+from worker.targets import Mixture, Target, Targets, label_loss
 
 
 def soft_targets(
-    method: SoftTargets, targets: Targets, student_outputs: Tensor, teacher_outputs: Tensor, labels: Tensor
+    method: Softened,
+    targets: Targets,
+    student_outputs: Tensor,
+    teacher_outputs: Tensor,
+    labels: Tensor,
+    *,
+    mixture: Mixture | None = None,
 ) -> Tensor:
     """``(1 − w) · divergence(teacher, student) + w · label loss``, w being the method's ``label_weight``.
 
@@ -21,16 +27,16 @@ def soft_targets(
     """
     weight = method.label_weight
     if weight == 1:
-        return label_loss(targets, student_outputs, labels)
+        return label_loss(targets, student_outputs, labels, mixture)
     student, teacher = targets.split(student_outputs), targets.split(teacher_outputs)
     parts = [_divergence(method, *each) for each in zip(targets, student, teacher, strict=True)]
     soft = parts[0] if len(parts) == 1 else sum(parts[1:], start=parts[0])
     if weight == 0:
         return soft
-    return (1 - weight) * soft + weight * label_loss(targets, student_outputs, labels)
+    return (1 - weight) * soft + weight * label_loss(targets, student_outputs, labels, mixture)
 
 
-def _divergence(method: SoftTargets, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
+def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
     """Of one target's outputs (B, its width)."""
     if target.classes is None:
         return functional.mse_loss(student, teacher) / target.variance

@@ -7,6 +7,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from worker.targets import Mixture
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -36,6 +38,8 @@ class Step:
     """(B,), places of the samples in the training split."""
     epoch: float = 0.0
     """How many epochs are done; a warm-up counts by it."""
+    mixture: Mixture | None = None
+    """Where each sample is a mixture of two."""
 
     @property
     def taught(self) -> Outputs:

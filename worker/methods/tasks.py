@@ -49,7 +49,9 @@ def distillation_network(method: DistillationNetwork, targets: Targets, step: St
         temperature=method.temperature,
     )
     loss = method.teacher_weight * guess.sum()
-    return loss + method.label_weight * label_loss(targets, step.student.logits, step.labels) if method.label_weight else loss
+    if not method.label_weight:
+        return loss
+    return loss + method.label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture)
 
 
 class MultiTaskLoss(nn.Module):
@@ -65,7 +67,7 @@ class MultiTaskLoss(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         method, outputs = self._method, step.student.logits
-        losses = method.label_weight * target_losses(self._targets, outputs, step.labels)
+        losses = method.label_weight * target_losses(self._targets, outputs, step.labels, step.mixture)
         if method.teacher_weight and step.teacher is not None:
             losses = losses + method.teacher_weight * teacher_losses(
                 self._targets,

@@ -18,6 +18,7 @@ from service.spec.methods import (
     CorrelationCongruence,
     CorrelationDistillation,
     DecoupledDistillation,
+    DeepMutual,
     DistillationNetwork,
     FitNet,
     KnowledgeReview,
@@ -26,7 +27,7 @@ from service.spec.methods import (
     MultiTask,
     OneForAll,
     RelationalDistillation,
-    SoftTargets,
+    Softened,
     TeacherFree,
     VariationalInformation,
 )
@@ -36,7 +37,7 @@ from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
 from worker.methods.step import Step
-from worker.methods.tasks import MultiTaskLoss, distillation_network
+from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Targets, label_loss
 
 Loss = Callable[[Step], Tensor]
@@ -91,20 +92,22 @@ def _weighted(spec: Any, loss: Loss, step: Step, targets: Targets) -> Tensor:
     if weight != 1:
         value = weight * value
     # These weigh their labels themselves.
-    has_labels = isinstance(spec, SoftTargets | DistillationNetwork | MultiTask | Labels)
+    has_labels = isinstance(spec, Softened | DistillationNetwork | MultiTask | Labels)
     label_weight = 0.0 if has_labels else spec.label_weight
-    return value + label_weight * label_loss(targets, step.student.logits, step.labels) if label_weight else value
+    return value + label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture) if label_weight else value
 
 
 # ------------------------------------------------------------ outputs
 
 
 def _labels(spec: Labels, setting: Setting) -> Loss:
-    return lambda step: label_loss(setting.targets, step.student.logits, step.labels)
+    return lambda step: label_loss(setting.targets, step.student.logits, step.labels, step.mixture)
 
 
-def _soft_targets(spec: SoftTargets, setting: Setting) -> Loss:
-    return lambda step: soft_targets(spec, setting.targets, step.student.logits, step.taught.logits, step.labels)
+def _soft_targets(spec: Softened, setting: Setting) -> Loss:
+    return lambda step: soft_targets(
+        spec, setting.targets, step.student.logits, step.taught.logits, step.labels, mixture=step.mixture
+    )
 
 
 def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
@@ -113,6 +116,13 @@ def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
 
 def _multi_task(spec: MultiTask, setting: Setting) -> Loss:
     return MultiTaskLoss(spec, setting.targets)
+
+
+def _deep_mutual(spec: DeepMutual, setting: Setting) -> Loss:
+    """Of either network; the other is its teacher."""
+    return lambda step: teacher_losses(
+        setting.targets, step.student.logits, step.taught.logits, divergence="kl", temperature=spec.temperature
+    ).sum()
 
 
 def _dkd(spec: DecoupledDistillation, setting: Setting) -> Loss:
@@ -396,4 +406,7 @@ TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "pkt": _pkt,
     "correlation-congruence": _Congruence,
     "crd": _Contrast,
+    "deep-mutual": _deep_mutual,
+    "born-again": _soft_targets,
+    "teacher-assistant": _soft_targets,
 }

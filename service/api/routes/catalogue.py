@@ -1,4 +1,4 @@
-"""What may stand in a spec: methods, architectures, built-in datasets."""
+"""What may stand in a spec: methods, architectures, augmentations, built-in datasets."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from service.api.bodies import StrictRoute
 from service.api.dependencies import Viewer
 from service.api.views.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
+from service.spec.augment import AUGMENTATIONS, Modality
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo
 from service.spec.methods import METHODS
@@ -43,6 +44,21 @@ class ArchitectureView(View):
     """JSON Schema, with defaults and bounds."""
 
 
+class AugmentationView(View):
+    """What may be done to the samples of a training split."""
+
+    name: str
+    """As ``training.augment`` of a spec has it, by itself or as ``name``."""
+    summary: str
+    """What it does."""
+    modalities: list[Modality]
+    """What it can be applied to."""
+    paper: str | None
+    """Where it comes from."""
+    parameters: dict[str, Any]
+    """JSON Schema, with defaults and bounds."""
+
+
 class BuiltinView(View):
     """A dataset that needs no upload: ``source: builtin:NAME``."""
 
@@ -66,6 +82,10 @@ class MethodList(Listing[MethodView]):
 
 class ArchitectureList(Listing[ArchitectureView]):
     """All architectures."""
+
+
+class AugmentationList(Listing[AugmentationView]):
+    """All augmentations."""
 
 
 class BuiltinList(Listing[BuiltinView]):
@@ -96,6 +116,23 @@ async def list_architectures(_caller: Viewer) -> ArchitectureList:
         data=[
             ArchitectureView(name=name, summary=page.summary, paper=page.paper, parameters=page.spec.model_json_schema())
             for name, page in ARCHITECTURES.items()
+        ]
+    )
+
+
+@router.get("/augmentations")
+async def list_augmentations(_caller: Viewer) -> AugmentationList:
+    """What may be done to the samples of a training split, in every epoch anew."""
+    return AugmentationList(
+        data=[
+            AugmentationView(
+                name=name,
+                summary=page.summary,
+                modalities=list(page.modalities),
+                paper=page.paper,
+                parameters=page.spec.model_json_schema(),
+            )
+            for name, page in AUGMENTATIONS.items()
         ]
     )
 

@@ -17,6 +17,7 @@ from service.spec.methods.feature import (
     SimilarityPreserving,
     VariationalInformation,
 )
+from service.spec.methods.online import BornAgain, DeepMutual, TeacherAssistant
 from service.spec.methods.relation import (
     ContrastiveDistillation,
     CorrelationCongruence,
@@ -28,6 +29,7 @@ from service.spec.methods.response import (
     DecoupledDistillation,
     LogitStandardization,
     OneForAll,
+    Softened,
     SoftTargets,
     TeacherFree,
 )
@@ -39,12 +41,15 @@ __all__ = [
     "BETWEEN_SAMPLES",
     "METHODS",
     "OF_CLASSES",
+    "OF_HARD_LABELS",
     "AttentionTransfer",
     "BetweenLayers",
+    "BornAgain",
     "ContrastiveDistillation",
     "CorrelationCongruence",
     "CorrelationDistillation",
     "DecoupledDistillation",
+    "DeepMutual",
     "DistillationNetwork",
     "FitNet",
     "KnowledgeReview",
@@ -60,7 +65,9 @@ __all__ = [
     "RelationalDistillation",
     "SimilarityPreserving",
     "SoftTargets",
+    "Softened",
     "SumOfTerms",
+    "TeacherAssistant",
     "TeacherFree",
     "Term",
     "VariationalInformation",
@@ -121,6 +128,14 @@ _Single = (
 Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_term_tag)]
 
 
+_Whole = (
+    Annotated[DeepMutual, Tag("deep-mutual")]
+    | Annotated[BornAgain, Tag("born-again")]
+    | Annotated[TeacherAssistant, Tag("teacher-assistant")]
+)
+"""Methods that are more than a loss, and so no term of a sum."""
+
+
 class SumOfTerms(StrictModel):
     """Several methods at once: the sum of their losses, each by its weight. Labels count where a term says so."""
 
@@ -132,6 +147,9 @@ class SumOfTerms(StrictModel):
     def _labels_only_where_said(cls, document: Any) -> Any:
         if not isinstance(document, dict) or not isinstance(document.get("terms"), list):
             return document
+        for term in document["terms"]:
+            if isinstance(term, dict) and term.get("name") in NOT_IN_A_SUM:
+                raise ValueError(f"{term['name']} is more than a loss and no term of a sum: name it as the method itself")
         terms = [
             {"label_weight": 0.0, **term} if isinstance(term, dict) and term.get("name") != "labels" else term
             for term in document["terms"]
@@ -139,13 +157,17 @@ class SumOfTerms(StrictModel):
         return {**document, "terms": terms}
 
 
-MethodSpec = Annotated[_Single | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
+MethodSpec = Annotated[_Single | _Whole | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
 
 
 BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
 """Methods that compare the samples of a batch with each other, and so need two."""
 OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
 """Methods that are made for one target of classes."""
+OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
+"""Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
+NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
+"""Methods that say who teaches whom, or how long, rather than by what loss."""
 
 
 def method_names(method: MethodSpec) -> list[str]:
@@ -271,5 +293,23 @@ METHODS: dict[str, MethodPage] = {
         summary="Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart.",
         formula="L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))",
         paper="Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, arXiv:1910.10699",
+    ),
+    "deep-mutual": MethodPage(
+        spec=DeepMutual,
+        summary="Student and teacher are trained at the same time, each by the labels and by the other's outputs of that moment.",
+        formula="L_s = label_weight · CE(y, z_s) + weight · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)); L_t with s and t exchanged",
+        paper="Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, 2018, arXiv:1706.00384",
+    ),
+    "born-again": MethodPage(
+        spec=BornAgain,
+        summary="Generations of students of one architecture, each taught by the one before; the last is the student.",
+        formula="L = (1 − label_weight) · τ² · KL(softmax(z_(g−1)/τ) ‖ softmax(z_g/τ)) + label_weight · CE(y, z_g)",
+        paper="Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks, 2018, arXiv:1805.04770",
+    ),
+    "teacher-assistant": MethodPage(
+        spec=TeacherAssistant,
+        summary="Networks of sizes in between: the teacher teaches the first, each the next, the last the student.",
+        formula="L = (1 − label_weight) · τ² · KL(softmax(z_(i−1)/τ) ‖ softmax(z_i/τ)) + label_weight · CE(y, z_i)",
+        paper="Mirzadeh et al.: Improved Knowledge Distillation via Teacher Assistant, 2020, arXiv:1902.03393",
     ),
 }

@@ -8,11 +8,9 @@ from service.spec.methods.terms import Temperature, Weight, Weighted
 from service.spec.strict import StrictModel
 
 
-class SoftTargets(StrictModel):
-    """The teacher's outputs are the student's targets."""
+class Softened(StrictModel):
+    """A loss between softened outputs, and a share of the labels' own."""
 
-    name: Literal["soft-targets"] = "soft-targets"
-    """Which method this is."""
     weight: Weight = 1.0
     """Of the whole, labels and all; for a sum of terms."""
     temperature: Temperature = 4.0
@@ -21,6 +19,13 @@ class SoftTargets(StrictModel):
     """``kl``: τ²·KL(p_t‖p_s). ``cross-entropy``: τ²·H(p_t, p_s). ``mse``: on the logits, τ takes no part."""
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the label's own cross-entropy in the loss; 0 trains without labels."""
+
+
+class SoftTargets(Softened):
+    """The teacher's outputs are the student's targets."""
+
+    name: Literal["soft-targets"] = "soft-targets"
+    """Which method this is."""
 
 
 class DecoupledDistillation(Weighted):

@@ -112,7 +112,7 @@ def test_a_file_that_holds_nothing_for_the_task_is_refused(member: httpx.Client)
     texts = upload_texts(member, {"text": "a", "label": 0}, {"text": "b", "label": 1})
     assert (images.status_code, texts.status_code) == (422, 422)
     assert "an npz file, which holds no texts" in images.json()["detail"]
-    assert "neither an npz nor a Parquet file" in texts.json()["detail"]
+    assert "neither an npz nor a Parquet nor a zip or tar file" in texts.json()["detail"]
 
 
 def _pickled() -> bytes:

@@ -26,6 +26,7 @@ ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("GET", "/v1/models/model_x/files/y", VIEWER, {}),
     ("GET", "/v1/methods", VIEWER, {}),
     ("GET", "/v1/architectures", VIEWER, {}),
+    ("GET", "/v1/augmentations", VIEWER, {}),
     ("GET", "/v1/builtin-datasets", VIEWER, {}),
     ("GET", "/v1/queue", VIEWER, {}),
     ("GET", "/v1/workers", VIEWER, {}),

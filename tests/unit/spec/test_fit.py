@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import Column, DatasetInfo
@@ -196,3 +197,37 @@ def test_a_teacher_of_the_same_classes_and_images_fits() -> None:
     job = spec(teacher={"source": "model:model_1"})
     teacher = TeacherInfo("image-classification", ["a", "b", "c"], (3, 8, 8))
     assert faults(job, images(8, 8, 3), teacher=teacher) == {}
+
+
+def test_assistants_must_fit_the_data_each_at_its_place() -> None:
+    assistants = [{"name": "small-cnn"}, {"name": "resnet20"}]
+    job = spec().model_dump(mode="json") | {"method": {"name": "teacher-assistant", "assistants": assistants}}
+    found = faults(parse_spec(job), images(6, 6, 1))
+    assert "8x8 pixels and more" in found["/method/assistants/1/name"]
+    assert "/method/assistants/0/name" not in found
+
+
+def test_a_chain_is_no_term_of_a_sum() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(spec().model_dump(mode="json") | {"method": {"terms": [{"name": "labels"}, {"name": "born-again"}]}})
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/method"
+    assert "no term of a sum" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ({"source": "model:model_1"}, "source 'train' and an architecture"),
+        ({"architecture": {"name": "small-cnn"}, "training": {"epochs": 7}}, "leave out /teacher/training"),
+    ],
+)
+def test_peers_are_trained_together_and_alike(teacher: dict[str, Any], words: str) -> None:
+    document = spec().model_dump(mode="json", exclude={"teacher"}) | {"method": {"name": "deep-mutual"}}
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(document | {"teacher": teacher})
+    assert words in caught.value.faults[0].message
+
+    job = parse_spec(document | {"teacher": {"architecture": {"name": "small-cnn"}}, "training": {"epochs": 7}})
+    assert job.teacher.training == job.training
+    assert parse_spec(job.model_dump(mode="json")) == job

@@ -49,7 +49,7 @@ def test_the_teacher_is_asked_exactly_what_each_step_would_ask() -> None:
     logits = predict(subject, data)
     indices = torch.tensor([599, 0, 300])
     with in_eval_mode(subject):
-        direct = subject(data.batch(indices)[0])
+        direct = subject(data.batch(indices).inputs)
 
     assert torch.allclose(logits[indices], direct, rtol=1e-6, atol=1e-6)
 

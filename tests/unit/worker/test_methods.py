@@ -111,7 +111,12 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 # ------------------------------------------------------------ every method on two small networks
 
 
-SIZES = {"crd": {"negatives": 5, "dimension": 6}, "correlation-congruence": {"dimension": 6}, "review": {"width": 8}}
+SIZES: dict[str, Any] = {
+    "crd": {"negatives": 5, "dimension": 6},
+    "correlation-congruence": {"dimension": 6},
+    "review": {"width": 8},
+    "teacher-assistant": {"assistants": [{"name": "small-cnn", "width": 4}]},
+}
 NUM_CLASSES = 5
 TARGETS = Targets.of_classes([str(index) for index in range(NUM_CLASSES)])
 

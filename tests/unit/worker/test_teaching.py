@@ -1,13 +1,17 @@
-"""How the teacher is asked: once where its answers fit into memory, else in each step, to the same answers."""
+"""How the teacher is asked: once where its answers fit into memory, else in each step; of augmented samples, about each view."""
 
 import pytest
 import torch
 
 from service.spec.architectures import CifarResNet
+from service.spec.augment import Crop
 from worker import teaching
+from worker.data import Data, PixelPreprocessing, Split
+from worker.data.augment import epoch_views
 from worker.methods import Tap
 from worker.models import build_network
 from worker.samples import Samples
+from worker.targets import Targets
 
 CPU = torch.device("cpu")
 LAYERS = {"layer1": torch.Size((32, 8, 8)), "pool": torch.Size((256, 1, 1))}
@@ -50,3 +54,26 @@ def test_asking_moves_nothing_of_the_teacher(teacher: torch.nn.Module, samples: 
     features(torch.tensor([1, 2]))
     assert teacher.training, "it is given back in the mode that it came in"
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.nn.Module) -> None:
+    ours, theirs = PixelPreprocessing(mean=(0.0,), std=(1.0,)), PixelPreprocessing(mean=(0.5,), std=(2.0,))
+    split = Split(torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3)
+    data = Data("image-classification", {"train": split}, Targets.of_classes(["a", "b", "c"]))
+    views = epoch_views([Crop(name="crop")], data=data, preprocessing=ours, seed=0)
+    samples = Samples.of(split, ours, device=CPU, views=views)
+    answers = teaching.ask_each_view(
+        teacher, samples, LAYERS, preprocessing=theirs, in_order=lambda outputs: outputs[:, [2, 0, 1]]
+    )
+    asked = teaching.Teaching(lambda step: step.student.logits.sum(), answers=answers)
+
+    for epoch in (0, 1):
+        batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
+        taught = asked.taught(batch)
+        with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
+            expected = tap((batch.inputs - 0.5) / 2)
+        assert taught is not None
+        torch.testing.assert_close(taught.logits, expected.logits[:, [2, 0, 1]])
+        assert not taught.logits.requires_grad
+        for path in LAYERS:
+            torch.testing.assert_close(taught.features[path], expected.features[path])

@@ -49,13 +49,15 @@ class View:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each sample, in this order. An operation's numbers are those of the stream with its place in the list."""
+    """What is done to each sample, in this order. An operation's numbers are those of a stream by its place in the list."""
 
     specs: Sequence[AugmentationSpec]
     """At most one of them is a mixture."""
     num_samples: int
     """Of the training split, among whom partners are drawn."""
     stored: Stored
+    first_stream: int = 0
+    """The stream of the first operation: two lists for the same samples begin at different ones."""
 
     def __call__(self, fetch: Fetch, indices: Tensor, *, seed: int, epoch: int) -> View:
         """The views of the samples at ``indices`` (B,) of the training split."""
@@ -63,13 +65,14 @@ class Augmentation:
         numbers = Numbers.of(indices.to(inputs.device, non_blocking=True), seed=seed, epoch=epoch)
         partners = shares = None
         for place, spec in enumerate(self.specs):
-            draw = partial(numbers.uniforms, stream=place)
+            stream = self.first_stream + place
+            draw = partial(numbers.uniforms, stream=stream)
             if spec.name in OPERATIONS:
                 inputs = OPERATIONS[spec.name](spec, inputs, draw, self.stored)
             else:
                 # Where the indices lie, which may be another place than the inputs': nothing waits for a copy back.
                 drawn = Numbers.of(indices, seed=seed, epoch=epoch)
-                partners = drawn.integers(below=self.num_samples, stream=_PARTNER_STREAMS + place)
+                partners = drawn.integers(below=self.num_samples, stream=_PARTNER_STREAMS + stream)
                 # The partner comes as this epoch's own view of it, as far as this place in the list.
                 before = replace(self, specs=self.specs[:place])
                 others = before(fetch, partners, seed=seed, epoch=epoch).inputs
