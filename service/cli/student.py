@@ -3,6 +3,15 @@
 import json
 from pathlib import Path
 
+from service.spec.transformers_fit import task_of
+
+_LOADERS = {
+    "image-classification": "AutoModelForImageClassification",
+    "text-classification": "AutoModelForSequenceClassification",
+    "audio-classification": "AutoModelForAudioClassification",
+    "causal-lm": "AutoModelForCausalLM",
+}
+
 
 def how_to_load(student: Path) -> str:
     """A few lines of Python for the folder of a student."""
@@ -13,7 +22,7 @@ def how_to_load(student: Path) -> str:
             "from worker.models import load_network\n"
             f"student = load_network(Path({str(student)!r})).network"
         )
-    return (
-        "from transformers import AutoModelForImageClassification\n"
-        f"student = AutoModelForImageClassification.from_pretrained({str(student)!r})"
-    )
+    classes = config.get("architectures") or [""]
+    task = task_of(config.get("model_type", "")) if classes[0].endswith("Classification") else "causal-lm"
+    loader = _LOADERS.get(task or "image-classification", _LOADERS["image-classification"])
+    return f"from transformers import {loader}\nstudent = {loader}.from_pretrained({str(student)!r})"
