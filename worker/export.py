@@ -144,7 +144,7 @@ the test split, which took no part in the choice.
 ## Use
 
 ```python
-{_usage(is_transformers, is_causal=_is_causal(report))}
+{_usage(is_transformers, task=report.task)}
 ```
 
 ## Data
@@ -226,22 +226,40 @@ def _data_words(report: Report) -> str:
     return words
 
 
-def _usage(is_transformers: bool, *, is_causal: bool) -> str:
-    if is_causal:
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'tokenizer = AutoTokenizer.from_pretrained("student")\n'
-            'student = AutoModelForCausalLM.from_pretrained("student")\n'
-            'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
-            "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
-        )
+_USAGE = {
+    "image-classification": (
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
+        'processor = AutoImageProcessor.from_pretrained("student")\n'
+        'student = AutoModelForImageClassification.from_pretrained("student")\n'
+        'logits = student(**processor(image, return_tensors="pt")).logits'
+    ),
+    "text-classification": (
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForSequenceClassification.from_pretrained("student")\n'
+        'logits = student(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits'
+    ),
+    "audio-classification": (
+        "from transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n\n"
+        'extractor = AutoFeatureExtractor.from_pretrained("student")\n'
+        'student = AutoModelForAudioClassification.from_pretrained("student")\n'
+        'inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")\n'
+        "logits = student(**inputs).logits"
+    ),
+    "causal-lm": (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForCausalLM.from_pretrained("student")\n'
+        'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
+        "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
+    ),
+}
+"""How a student of ``transformers`` is used, by task."""
+
+
+def _usage(is_transformers: bool, *, task: str) -> str:
     if is_transformers:
-        return (
-            "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
-            'processor = AutoImageProcessor.from_pretrained("student")\n'
-            'student = AutoModelForImageClassification.from_pretrained("student")\n'
-            'logits = student(**processor(image, return_tensors="pt")).logits'
-        )
+        return _USAGE[task]
     return (
         "from pathlib import Path\n\n"
         "import torch\n\n"
