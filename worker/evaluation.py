@@ -17,7 +17,8 @@ from worker.models.language_network import LanguageNetwork
 from worker.precision import Precision
 from worker.samples import Samples
 from worker.targets import Target, Targets, label_loss
-from worker.token_evaluation import predict_tokens, token_agreement, token_score
+from worker.token_evaluation import predict_tokens
+from worker.token_figures import token_agreement, token_score
 
 EVALUATION_BATCH = 256
 _LATENCY_ROUNDS = 30

@@ -24,6 +24,7 @@ from worker.models import UnreadableNetwork, load_network, save_network
 from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
+from worker.token_figures import PREDICTED
 
 
 @contextmanager
@@ -171,13 +172,20 @@ def _is_causal(report: Report) -> bool:
 def _by_target(report: Report) -> str:
     """A row for each target, where there are several."""
     measured = report.student.metrics
-    if len(measured) < 2 and not _is_causal(report):
-        return ""
+    if len(measured) < 2:
+        return _by_token(report) if _is_causal(report) else ""
     rows = [
         f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
         for target, figures in measured.items()
     ]
     return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def _by_token(report: Report) -> str:
+    """The usual figures of language models, a row for each network."""
+    cards = {"teacher": report.teacher, "student": report.student} | ({"control": report.control} if report.control else {})
+    rows = [f"| {role} | {card.metrics[PREDICTED]['perplexity']:.2f} | {card.test_loss:.4f} |" for role, card in cards.items()]
+    return "\n".join(["| network | test perplexity | test loss |", "| --- | --- | --- |", *rows]) + "\n\n"
 
 
 def _over_seeds(report: Report) -> str:

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from service.spec.transformers_fit import task_of
+from service.spec.data import Task
+from service.spec.transformers_fit import task_of_config
 
-_LOADERS = {
+_LOADERS: dict[Task, str] = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
     "audio-classification": "AutoModelForAudioClassification",
@@ -22,7 +23,5 @@ def how_to_load(student: Path) -> str:
             "from worker.models import load_network\n"
             f"student = load_network(Path({str(student)!r})).network"
         )
-    classes = config.get("architectures") or [""]
-    task = task_of(config.get("model_type", "")) if classes[0].endswith("Classification") else "causal-lm"
-    loader = _LOADERS.get(task or "image-classification", _LOADERS["image-classification"])
+    loader = next((name for task, name in _LOADERS.items() if task == task_of_config(config)), "AutoModel")
     return f"from transformers import {loader}\nstudent = {loader}.from_pretrained({str(student)!r})"

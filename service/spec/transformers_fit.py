@@ -92,9 +92,19 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
                 faults = list(_token_faults(model_type, values, input_shape))
             case (_, height, width) if task == "image-classification":
                 faults = list(_shape_faults(model_type, fields, values, height=height, width=width))
+            case (num_samples,):
+                faults = [*_frame_faults(values, num_samples=num_samples), *_head_faults(values)]
             case _:
                 faults = list(_head_faults(values))
     return faults
+
+
+def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
+    """The samples of a waveform that it takes for so many frames of a network with that config."""
+    needed = num_frames * int(values.get("squeeze_factor", 1))
+    for kernel, stride in zip(reversed(values["conv_kernel"]), reversed(values["conv_stride"]), strict=True):
+        needed = (needed - 1) * stride + kernel
+    return needed
 
 
 def _task_for(model_type: str, input_shape: InputShape) -> str:
@@ -159,6 +169,26 @@ def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -
         message = f"num_key_value_heads {groups} does not divide num_attention_heads {heads}: give both"
         yield Fault(pointer="/config/num_key_value_heads", message=message)
     yield from _head_faults(values)
+
+
+def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[Fault]:
+    """A network of waveforms needs a frame at least, and as many as it hides at once in training (SpecAugment)."""
+    layers = {name: len(values[name]) for name in ("conv_dim", "conv_kernel", "conv_stride")}
+    if len(set(layers.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in layers.items())
+        yield Fault(pointer="/config", message=f"each is for as many layers as the others, and here {told}: give all three")
+        return
+    if num_samples < samples_for(1, values):
+        message = f"one frame takes {samples_for(1, values)} samples, and clips have {num_samples}: make conv_stride smaller"
+        yield Fault(pointer="/config/conv_stride", message=message)
+        return
+    hides = values.get("apply_spec_augment", True)
+    if hides and values["mask_time_prob"] > 0 and num_samples < samples_for(values["mask_time_length"], values):
+        message = (
+            f"is {values['mask_time_length']} frames, more than clips of {num_samples} samples have: "
+            "make it smaller, or set mask_time_prob to 0.0"
+        )
+        yield Fault(pointer="/config/mask_time_length", message=message)
 
 
 def _value_fault(name: str, value: Any, types: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Causal language models, from a spec to a student that its library loads; an interruption changes nothing."""
+"""Causal language models, from a spec to a student that its library loads, and again with an interruption."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.integration.test_methods import Recorder, student, train
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
 
 STOP_AT = 3
-WRITES = {"max_new_tokens": 5, "prompt_tokens": 3}
+WRITES: dict[str, Any] = {"max_new_tokens": 5, "prompt_tokens": 3}
 SMALL: dict[str, dict[str, Any]] = {"sequence": WRITES | {"num_beams": 2}, "on-policy": WRITES | {"student_share": 0.6}}
 
 
@@ -44,27 +44,12 @@ def spec(path: Path, method: dict[str, Any], **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     """Sums in words, each with what it makes."""
-    numbers = [
-        "none",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-    ]
+    tens = ["", "twenty ", "thirty ", "forty ", "fifty ", "sixty ", "seventy "]
+    ones = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
     rows = [
-        {"text": f"{numbers[first]} and {numbers[second]} make", "answer": f" {numbers[first + second]}"}
-        for first in range(8)
-        for second in range(7)
+        {"text": f"{ten}{one} and one make", "answer": f" {ten}{ones[index + 1]}"}
+        for ten in tens
+        for index, one in enumerate(ones[:-1])
     ]
     path = tmp_path / "sums.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

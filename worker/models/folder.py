@@ -25,6 +25,8 @@ from service.spec.architectures import TransformersNetwork as TransformersArchit
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from worker.data.preprocessing import Preprocessing
+from worker.data.sound import SoundPreprocessing
+from worker.data.waveform import RawWaveform
 from worker.models.build import Built, build_network, built_from, remember
 from worker.models.errors import UnreadableNetwork
 from worker.models.language_network import LanguageNetwork
@@ -177,7 +179,7 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
             f"save the whole network with model.save_pretrained(folder)"
         )
     preprocessing, input_shape = read_preprocessing(folder, config, task=task)
-    network = wrap(model, task=task)
+    network = wrap(model, task=task, masks_waveforms=_masks_waveforms(preprocessing))
     remember(
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
@@ -187,6 +189,11 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     has_labels = (folder / LABELS_FILE).is_file()
     targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else Targets.of_classes(named)
     return LoadedNetwork(network, preprocessing, targets, input_shape)
+
+
+def _masks_waveforms(preprocessing: Preprocessing) -> bool:
+    features = preprocessing.features if isinstance(preprocessing, SoundPreprocessing) else None
+    return isinstance(features, RawWaveform) and features.masked
 
 
 def _refuse_unsafe_files(folder: Path) -> None:

@@ -22,7 +22,8 @@ from transformers import (
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.transformers_fit import CAUSAL, config_fields, task_of
+from service.spec.transformers_fit import CAUSAL, config_fields, samples_for, task_of
+from worker.data.waveform import clip_lengths
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.language_network import LanguageNetwork
@@ -54,10 +55,14 @@ _CLASSES: dict[str, tuple[Any, str]] = {
 class TransformersNetwork(nn.Module):
     """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any, *, input_name: str, pad: int | None = None) -> None:
-        """``pad`` is the token id that attention passes over, of a network that reads text."""
+    def __init__(self, model: Any, *, input_name: str, pad: int | None = None, masks_waveforms: bool = False) -> None:
+        """``pad`` is the token id that attention passes over, of a network that reads text.
+
+        With ``masks_waveforms`` attention passes over what lies behind a clip's end. The library asks for that where its feature
+        extractor says ``return_attention_mask``, and for no mask elsewhere: networks trained without one do worse with it.
+        """
         super().__init__()
-        self.model, self.input_name, self.pad = model, input_name, pad
+        self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
         found = find_hidden_layers(model)
         path, layers = found if found is not None else ("", ())
         self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
@@ -71,16 +76,21 @@ class TransformersNetwork(nn.Module):
         named = {self.input_name: inputs}
         if self.pad is not None:
             named["attention_mask"] = (inputs != self.pad).long()
+        elif self._masks_waveforms:
+            places = torch.arange(inputs.shape[1], device=inputs.device)
+            # Of a clip that is shorter than one frame, that frame, or nothing would be left to take a mean of.
+            lengths = clip_lengths(inputs).clamp(min=samples_for(1, self.model.config.to_dict()))
+            named["attention_mask"] = (places < lengths.unsqueeze(1)).long()
         outputs: Tensor = self.model(**named).logits
         return outputs
 
 
-def wrap(model: Any, *, task: str) -> TransformersNetwork | LanguageNetwork:
+def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork:
     """A model of the library's class for that task as a plain module."""
     if task == CAUSAL:
         return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
-    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad)
+    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad, masks_waveforms=masks_waveforms)
 
 
 def auto_class(task: str) -> Any:
@@ -104,7 +114,10 @@ def build_transformers_network(
         del fields["num_labels"]
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
-        network = wrap(auto_class(task).from_config(config, trust_remote_code=False), task=task)
+        model = auto_class(task).from_config(config, trust_remote_code=False)
+        # Whatever its norm: a network that is made here has never seen padding without a mask.
+        reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
+        network = wrap(model, task=task, masks_waveforms=reads_waveforms)
         _try(network, input_shape=input_shape, num_outputs=num_outputs)
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
