@@ -47,6 +47,7 @@ from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
 from worker.models.language_network import LanguageNetwork
+from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.mutual import MutualTraining
 from worker.onnx_export import UnexportableNetwork
 from worker.onnx_student import export_student, write_onnx
@@ -154,6 +155,8 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        if self.spec.student.source == "teacher-layers":
+            self._refuse_start(student)
         if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
             refuse_long_texts(self.spec.method, reads.max_length)
             return
@@ -168,6 +171,28 @@ class Attempt:
             method = self._plan(student, teacher, reads)
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_start(self, student: nn.Module) -> None:
+        """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
+        if self.spec.teacher.source == "train":
+            teacher, reads = self._build("teacher"), self._preprocessing("teacher")
+        else:
+            teacher, reads = self._teacher().network, self._teacher().preprocessing
+        if not same_tokens(self._preprocessing("student"), reads):
+            raise JobFault(
+                "invalid_spec",
+                "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
+                details={"pointer": "/student/tokenizer"},
+            )
+        self._take_layers(student, teacher)
+
+    def _take_layers(self, student: nn.Module, teacher: nn.Module) -> None:
+        try:
+            taken = take_teacher_layers(student, teacher, self.spec.student.layers)
+        except UnfitStart as error:
+            message = f"The student cannot begin with its teacher's layers: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
+        logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
 
     def _refuse_exports(self) -> None:
         """What cannot be written as ONNX, told by writing the student as it begins."""
@@ -236,7 +261,7 @@ class Attempt:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
-        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching, teacher=teacher.network)
 
     def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
@@ -253,7 +278,7 @@ class Attempt:
         def lesson(network: LanguageNetwork) -> Lesson:
             return lesson_of(method, network, samples, master, written=written)
 
-        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson)
+        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson, teacher=teacher.network)
 
     def _ask_once(
         self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
@@ -305,13 +330,19 @@ class Attempt:
         lesson: Callable[[LanguageNetwork], Lesson] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
-        """``peer`` names another network that is trained in the same steps, as the same spec says."""
+        """One network's training.
+
+        ``peer`` names another that is trained in the same steps, as the same spec says; of ``teacher`` a student may take layers.
+        """
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
+        if teacher is not None and self.spec.student.source == "teacher-layers":
+            self._take_layers(network, teacher)
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
         options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
