@@ -3,12 +3,9 @@
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from service.spec import parse_spec
@@ -113,24 +110,6 @@ def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None)
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / RESULT_FOLDER / "report.json").read_text())
     return found
-
-
-@pytest.fixture(scope="module")
-def voices(spoken_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same clips as a Parquet file that also says whether a man or a woman speaks, of some of them."""
-    path = tmp_path_factory.mktemp("voices") / "voices.parquet"
-    with zipfile.ZipFile(spoken_digits) as archive:
-        names = sorted(archive.namelist())
-        clips = [{"bytes": archive.read(name), "path": name} for name in names]
-    columns = {
-        "audio": clips,
-        "label": [name.split("/")[1] for name in names],
-        # Of every fifth clip it is not known.
-        "voice": [None if index % 5 == 0 else "woman" if "+f" in name else "man" for index, name in enumerate(names)],
-        "split": [name.split("/")[0] for name in names],
-    }
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 @pytest.mark.parametrize("method", METHODS)
