@@ -165,8 +165,9 @@ class Report(_Card):
     """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
     ensemble_score: float | None = None
     """What student and chain score together on the test split, where ``born-again`` asks for it."""
-    agreement: float
-    """Share of the test split on which student and teacher choose the same class; of several targets the mean."""
+    agreement: float | None
+    """Share of the test split on which student and teacher choose the same class; of several targets the mean. Of language models
+    the share of tokens, null where the two have different tokenizers."""
     agreement_by_target: dict[str, dict[str, float]]
     """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
     gain: float | None
@@ -212,7 +213,7 @@ def make_report(
     data: Data,
     networks: Mapping[str, FinishedNetwork],
     assessed: Mapping[str, Assessed],
-    agreement: float,
+    agreement: float | None,
     agreement_by_target: dict[str, dict[str, float]],
     exports: Sequence[Exported] = (),
     seeds: SeedsCard | None = None,
@@ -377,7 +378,7 @@ def report_html(report: Report) -> str:
         for label, values in _metric_rows(cards)
     )
     facts = {
-        "Agreement of student and teacher": f"{report.agreement:.2%}",
+        "Agreement of student and teacher": percent(report.agreement) or "not to be told: their tokens are different",
         **(
             {}
             if report.score_with_teacher is None

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,8 @@ from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
-from service.spec.methods import BornAgain, DeepMutual
+from service.spec.language_fit import shares_tokenizer
+from service.spec.methods import BornAgain, DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.chain import chain_of
@@ -31,16 +33,20 @@ from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, fir
 from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text import same_tokens
 from worker.ensemble import combined
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.loop import Trained, Training, Weights, train
+from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+from worker.loop import Lesson, Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
+from worker.models.language_network import LanguageNetwork
 from worker.mutual import MutualTraining
 from worker.onnx_export import UnexportableNetwork
 from worker.onnx_student import export_student, write_onnx
@@ -148,6 +154,9 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
+            refuse_long_texts(self.spec.method, reads.max_length)
+            return
         self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
@@ -168,19 +177,18 @@ class Attempt:
                 write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
 
     def _refuse_augmentation(self) -> None:
-        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        """What cannot be done to a network's inputs, or to those of a network and its teacher alike."""
         trained = self.spec.teacher.source == "train"
         if trained:
             self._views("teacher")
-        views = self._views("student")
-        if views is None:
+        if not self.spec.training.augment:
             return
-        student, teacher = (
-            self._preprocessing("student"),
-            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
-        )
-        with self._told_as_fault("/training/augment"):
-            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
+        reads = self._preprocessing("teacher") if trained else self._teacher().preprocessing
+        for role in (*self.chain, "student"):
+            views, teacher, reads = self._views(role), reads, self._preprocessing(role)
+            if views is not None:
+                with self._told_as_fault("/training/augment"):
+                    check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
 
     def _teacher(self) -> FinishedNetwork:
         teacher = self.spec.teacher
@@ -211,6 +219,9 @@ class Attempt:
         if role in self.finished:
             return
         samples = self._samples(role, "train")
+        if self.data.targets.are_tokens:
+            self._train_to_write(teacher, samples, role)
+            return
         method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
@@ -226,6 +237,23 @@ class Attempt:
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
         self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+
+    def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
+        """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
+        method, master = self.spec.method, LanguageTeacher.of(teacher)
+        if not shares_tokenizer(self.spec):
+            master = replace(master, samples=teacher.samples(self.data.splits["train"]))
+        written = None
+        if isinstance(method, SequenceLevel):
+            self._announce("cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs")
+            seed = self.spec.training.seed
+            tell = partial(self._tell, "cache", total=len(samples))
+            written = write_texts(method, master, samples, seed=seed, after_batch=tell)
+
+        def lesson(network: LanguageNetwork) -> Lesson:
+            return lesson_of(method, network, samples, master, written=written)
+
+        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson)
 
     def _ask_once(
         self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
@@ -274,6 +302,7 @@ class Attempt:
         spec: TrainingSpec,
         samples: Samples | None = None,
         teaching: Callable[[], Teaching] | None = None,
+        lesson: Callable[[LanguageNetwork], Lesson] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
     ) -> None:
@@ -286,6 +315,9 @@ class Attempt:
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
         options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        if isinstance(network, LanguageNetwork):
+            samples = samples or self._samples(role, "train")
+            options["lesson"] = (lesson or partial(NextTokens, samples=samples))(network)
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
@@ -518,7 +550,8 @@ class Attempt:
 
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
-        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
+        student_reads = self._preprocessing("student")
+        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
         with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
@@ -526,6 +559,7 @@ class Attempt:
                 teacher=teacher,
                 student_inputs=student_inputs,
                 teacher_inputs=teacher_inputs,
+                same_tokens=same_tokens(student_reads, teacher_reads),
             )
 
     @contextmanager

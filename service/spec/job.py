@@ -1,6 +1,6 @@
 """The whole job spec."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -141,7 +141,12 @@ class JobSpec(StrictModel):
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
         """Writes down the columns that the task has by default, so that a stored spec is complete."""
-        defaults = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        defaults: dict[str, Any] = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        if self.task == "causal-lm" and self.dataset.packing is None:
+            by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
+                self.method, "name", ""
+            ) == "uld"
+            object.__setattr__(self, "dataset", self.dataset.model_copy(update={"packing": "padded" if by_text else "packed"}))
         if unsaid := {name: value for name, value in defaults.items() if name not in self.dataset.model_fields_set}:
             object.__setattr__(self, "dataset", self.dataset.model_copy(update=unsaid))
         return self

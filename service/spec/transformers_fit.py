@@ -14,8 +14,10 @@ from typing import Any
 
 from service.errors import Fault
 from service.spec.architectures import TransformersNetwork
+from service.spec.data import Task
 from service.spec.shapes import InputShape, TokenShape
 
+CAUSAL: Task = "causal-lm"
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 
 # The fields that the data decide.
@@ -55,6 +57,16 @@ def task_of(model_type: str) -> str | None:
     return next((task for task, types in _table()["tasks"].items() if model_type in types), None)
 
 
+def task_of_config(config: Mapping[str, Any]) -> str | None:
+    """The task of a network with that ``config.json``, told by ``architectures`` where a model type has several."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    if not isinstance(model_type, str):
+        return None
+    named = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in named) and model_type in classifiers(CAUSAL)
+    return CAUSAL if is_causal else task_of(model_type)
+
+
 def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
     """The fields of that model's config class: JSON types and default."""
     fields: dict[str, dict[str, Any]] = _table()["model_types"][model_type]
@@ -67,10 +79,8 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
     known = classifiers(task)
     model_type = architecture.model_type
     if model_type not in known:
-        kind = task.removesuffix("-classification")
-        message = (
-            f"{model_type!r} is no {kind} classifier of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
-        )
+        kind = "causal language model" if task == CAUSAL else f"{task.removesuffix('-classification')} classifier"
+        message = f"{model_type!r} is no {kind} of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
         return [Fault(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
     faults = list(_field_faults(architecture, fields, decided=_decided(input_shape, num_outputs)))
@@ -99,7 +109,7 @@ def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
 
 def _task_for(model_type: str, input_shape: InputShape) -> str:
     if isinstance(input_shape, TokenShape):
-        return "text-classification"
+        return CAUSAL if input_shape.predicts_tokens else "text-classification"
     # A log-mel spectrogram is an image of one channel: only the model type tells whether it is meant as sound.
     is_audio = len(input_shape) == 1 or task_of(model_type) == "audio-classification"
     return "audio-classification" if is_audio else "image-classification"
@@ -154,6 +164,10 @@ def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -
         if values[name] < needed:
             message = f"{name} is {values[name]}, and texts may have {tokens.length} tokens: make it {needed} or lower max_length"
             yield Fault(pointer=f"/config/{name}", message=message)
+    heads, groups = values.get("num_attention_heads"), values.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
+        message = f"num_key_value_heads {groups} does not divide num_attention_heads {heads}: give both"
+        yield Fault(pointer="/config/num_key_value_heads", message=message)
     yield from _head_faults(values)
 
 

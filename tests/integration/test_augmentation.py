@@ -57,6 +57,7 @@ def losses(events: list[Any], role: str = "student") -> list[float]:
         pytest.param(DIGITS, id="images, two labels"),
         pytest.param(DIGITS | {"method": {"name": "fitnet"}}, id="inner layers"),
         pytest.param(DIGITS | {"method": {"name": "distillation-network"}}, id="read by the student"),
+        pytest.param(DIGITS | {"method": {"name": "born-again", "generations": 2}}, id="a chain"),
         pytest.param(LANGUAGES, id="texts"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Any classifier of ``transformers`` as a plain module from one input to its outputs. B batch, L tokens, T audio samples.
+"""Any classifier or causal language model of ``transformers`` as a plain module from one input to its outputs.
+
+B batch, L tokens, T audio samples.
 
 Invariant: what the data decide (channels, image size, vocabulary, number of outputs) comes from the data; no code and no weights
 come from outside the library and the folder.
@@ -13,15 +15,18 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
 )
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.transformers_fit import config_fields, samples_for, task_of
+from service.spec.transformers_fit import CAUSAL, config_fields, samples_for, task_of
 from worker.data.waveform import clip_lengths
 from worker.models.errors import UnfitArchitecture
+from worker.models.hidden_layers import find_hidden_layers
+from worker.models.language_network import LanguageNetwork
 
 LIBRARY_ERRORS = (
     ArithmeticError,
@@ -43,6 +48,7 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "image-classification": (AutoModelForImageClassification, "pixel_values"),
     "text-classification": (AutoModelForSequenceClassification, "input_ids"),
     "audio-classification": (AutoModelForAudioClassification, "input_values"),
+    CAUSAL: (AutoModelForCausalLM, "input_ids"),
 }
 
 
@@ -57,6 +63,10 @@ class TransformersNetwork(nn.Module):
         """
         super().__init__()
         self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
+        found = find_hidden_layers(model)
+        path, layers = found if found is not None else ("", ())
+        self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
+        self.embedding_layers = self.stage_layers[-1:]
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -75,8 +85,10 @@ class TransformersNetwork(nn.Module):
         return outputs
 
 
-def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork:
+def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork:
     """A model of the library's class for that task as a plain module."""
+    if task == CAUSAL:
+        return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
     return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad, masks_waveforms=masks_waveforms)
 
@@ -88,7 +100,7 @@ def auto_class(task: str) -> Any:
 
 def build_transformers_network(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
-) -> TransformersNetwork:
+) -> TransformersNetwork | LanguageNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
@@ -97,6 +109,9 @@ def build_transformers_network(
     task = task_of(architecture.model_type) or "image-classification"
     # An empty list of architectures: the library reads it where a model type has several classifiers, and takes the first.
     fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
+    if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens:
+        task, num_outputs = CAUSAL, input_shape.vocabulary
+        del fields["num_labels"]
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
         model = auto_class(task).from_config(config, trust_remote_code=False)
@@ -121,7 +136,8 @@ def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) 
         case TokenShape():
             return {
                 "vocab_size": input_shape.vocabulary,
-                "pad_token_id": input_shape.pad,
+                # The padding's embedding is never trained; where it is also the end of a text, it must be.
+                "pad_token_id": None if input_shape.predicts_tokens and input_shape.pad == input_shape.end else input_shape.pad,
                 "bos_token_id": input_shape.start,
                 "eos_token_id": input_shape.end,
             }
