@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.targets import Targets
+from worker.token_evaluation import token_metrics
 
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {
@@ -46,6 +47,8 @@ _Numbers = npt.NDArray[np.float64]
 
 def target_metrics(outputs: Tensor, labels: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
     """By target, the figures of outputs (N, W) against labels (N,) or (N, M); a target without any label is left out."""
+    if targets.are_tokens:
+        return {"next token": token_metrics(outputs)}
     figures = {}
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
         wanted = targets.labels_of(labels, index)

@@ -88,11 +88,14 @@ def export_student(student: FinishedNetwork, folder: Path, formats: Sequence[Exp
 def _measured(path: Path, student: FinishedNetwork, test: Samples, data: Data) -> Exported:
     network = OnnxNetwork(path)
     outputs, wanted = predict(network, test), predict(student.network, test)
+    agrees = agreement(wanted, outputs, data.targets)
+    if agrees is None:
+        raise RuntimeError("a language model has no such export")
     return Exported(
         name=path.name,
         num_bytes=path.stat().st_size,
         largest_difference=check_onnx(path, student.network, test.inputs_from(0, 64)),
         test=measure(outputs, test.labels, data.targets),
         metrics=target_metrics(outputs, test.labels, data.targets),
-        agreement=agreement(wanted, outputs, data.targets),
+        agreement=agrees,
     )

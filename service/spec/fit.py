@@ -23,6 +23,7 @@ from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, output_names
 from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
+from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
@@ -54,15 +55,17 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     ``teacher`` is that of ``job:ID`` or ``model:ID``; None for one that the job trains.
     """
     faults = []
-    if spec.task != dataset.task:
+    if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
+    faults += language_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
     faults += _reading_faults(spec, teacher)
-    names = output_names(spec.dataset, dataset)
-    if not names:
+    names = [] if spec.task == "causal-lm" else output_names(spec.dataset, dataset)
+    if not names and spec.task != "causal-lm":
         return faults
     for role, network in (("teacher", spec.teacher), ("student", spec.student)):
         input_shape = _input_shape(spec, network, dataset)
@@ -73,6 +76,11 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     if teacher is not None:
         faults += _teacher_faults(spec, names, teacher, input_shape=image_shape(dataset, spec.dataset.input))
     return faults
+
+
+def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
+    """A causal language model without answers learns from the texts of any dataset that has some."""
+    return spec.task == "causal-lm" and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
 
 
 def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
@@ -87,6 +95,13 @@ def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) 
             place = f"/method/assistants/{index}"
             faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
+
+
+def _export_faults(spec: JobSpec) -> list[Fault]:
+    if spec.exports and spec.task == "causal-lm":
+        message = "a language model is given out as its library's folder alone: leave exports empty"
+        return [Fault(pointer="/exports", message=message)]
+    return []
 
 
 def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
@@ -152,7 +167,12 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
             tokenizer = network.tokenizer or spec.teacher.tokenizer
             if tokenizer is None:
                 return None
-            return TokenShape(tokenizer.vocab_size, tokenizer.max_length, pad=0 if tokenizer.train == "wordpiece" else 1)
+            return TokenShape(
+                tokenizer.vocab_size,
+                min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length),
+                pad=0 if tokenizer.train == "wordpiece" else 1,
+                predicts_tokens=spec.task == "causal-lm",
+            )
         case "audio" if network.architecture is not None:
             features = network.features or usual_features(network.architecture)
             longest = dataset.columns[spec.dataset.input].longest_seconds if spec.dataset.input in dataset.columns else None
@@ -219,7 +239,7 @@ def _teacher_faults(
     if teacher.task != spec.task:
         return [Fault(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
-    if teacher.classes != names:
+    if teacher.classes != names and spec.task != "causal-lm":
         message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
         faults.append(Fault(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:

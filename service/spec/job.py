@@ -1,8 +1,8 @@
 """The whole job spec."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
@@ -16,6 +16,7 @@ from service.spec.training import TrainingSpec
 Label = Annotated[str, Field(max_length=200)]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Priority = Literal["low", "normal", "high"]
 
 
@@ -63,6 +64,16 @@ class EvaluationSpec(StrictModel):
 
     control: bool = False
     """Also train the same student without the teacher for the same number of updates, and report the gain."""
+    seeds: Annotated[list[Seed], Field(max_length=20)] = []
+    """Train the student, and its control, from each of these seeds too, and report mean and 95% interval; the student that comes
+    out is the one of ``training.seed``."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"each seed is named once; {', '.join(map(str, twice))} is named several times")
+        return seeds
 
 
 class ResourceSpec(StrictModel):
@@ -130,7 +141,12 @@ class JobSpec(StrictModel):
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
         """Writes down the columns that the task has by default, so that a stored spec is complete."""
-        defaults = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        defaults: dict[str, Any] = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        if self.task == "causal-lm" and self.dataset.packing is None:
+            by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
+                self.method, "name", ""
+            ) == "uld"
+            object.__setattr__(self, "dataset", self.dataset.model_copy(update={"packing": "padded" if by_text else "packed"}))
         if unsaid := {name: value for name, value in defaults.items() if name not in self.dataset.model_fields_set}:
             object.__setattr__(self, "dataset", self.dataset.model_copy(update=unsaid))
         return self

@@ -54,10 +54,12 @@ class Recorder:
         return StopRequest("drain") if self._looks >= self._stop_at else None
 
 
-def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None) -> Recorder:
+def train(
+    document: dict[str, Any], folder: Path, *, stop_at: int | None = None, inputs: dict[str, Path] | None = None
+) -> Recorder:
     folder.mkdir(exist_ok=True)
     recorder = Recorder(stop_at=stop_at)
-    run(Assignment(job_id="job_test", spec=document, folder=folder, num_threads=1), recorder)
+    run(Assignment(job_id="job_test", spec=document, folder=folder, num_threads=1, inputs=inputs or {}), recorder)
     return recorder
 
 
