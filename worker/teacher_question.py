@@ -34,15 +34,17 @@ def question(
     *,
     layers: Mapping[str, torch.Size],
     device: torch.device,
-    view: str = PLAIN,
 ) -> Question:
-    """What is asked when a network behind ``preprocessing`` is shown ``inputs``, for its logits and for these layers."""
+    """What is asked when a network behind ``preprocessing`` is shown ``inputs``, for its logits and for these layers.
+
+    Of augmented samples it is another question for each ``view``.
+    """
     return {
         "format": FORMAT,
         "network": _network_digest(network),
         "inputs": inputs_digest(inputs),
         "preprocessing": preprocessing_digest(preprocessing),
-        "view": view,
+        "view": PLAIN,
         "layers": sorted(layers),
         "computed": _computed_on(device),
     }
