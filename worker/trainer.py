@@ -60,11 +60,12 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
+from worker.teachers import Teachers, teachers_by_role
 from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = str
-"""``teacher``, ``student``, ``control``, or one between the first two, of :func:`worker.chain.chain_of`."""
+"""A teacher's, of :func:`worker.teachers.teachers_by_role`; one of :func:`worker.chain.chain_of`; ``student``; ``control``."""
 
 logger = logging.getLogger(__name__)
 
@@ -88,13 +89,13 @@ class Attempt:
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter) -> None:
         self.spec, self.assignment, self.reporter = spec, assignment, reporter
         self.device = torch.device(assignment.device)
-        self.chain = chain_of(spec)
+        self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
         self.preprocessings: dict[Role, Preprocessing] = {}
-        self.given: FinishedNetwork | None = None
-        """A teacher that this job does not train."""
+        self.given: dict[Role, FinishedNetwork] = {}
+        """Teachers that this job does not train."""
         self.training: Training | None = None
         """The one that runs."""
         self.interrupted: tuple[Role, dict[str, Any]] | None = None
@@ -111,15 +112,16 @@ class Attempt:
         self._resume()
         self._refuse_early()
         try:
-            teacher = self._teacher()
-            networks: dict[Role, FinishedNetwork] = {"teacher": teacher}
+            teachers = taught_by = self._teachers()
+            networks = dict(teachers.members)
             for role in (*self.chain, "student"):
-                self._train_by(teacher, role)
-                teacher = networks[role] = self._rebuild(role)
+                self._train_by(taught_by, role)
+                networks[role] = self._rebuild(role)
+                taught_by = Teachers({role: networks[role]}, (1.0,), self.data.targets)
             self._train_control()
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
-            report = self._evaluate_and_export(networks)
+            report = self._evaluate_and_export(networks, teachers)
         except StopAsked as stop:
             if stop.request.reason in {"cancel", "time_limit"}:
                 self._keep_student(stop.request)
@@ -143,44 +145,50 @@ class Attempt:
         student = self._build("student")
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
-            if self.spec.teacher.source == "train":
-                teacher, reads = self._build("teacher"), self._preprocessing("teacher")
-            else:
-                given = self._teacher()
-                teacher, reads = given.network, given.preprocessing
-            method = self._plan(student, teacher, reads)
+            role = next(iter(self.teachers))
+            teacher = self._build(role) if self._is_trained(role) else self._given(role).network
+            method = self._plan(student, teacher, self._reads(role))
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
 
     def _refuse_augmentation(self) -> None:
         """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
-        trained = self.spec.teacher.source == "train"
-        if trained:
-            self._views("teacher")
+        for role in filter(self._is_trained, self.teachers):
+            self._views(role)
         views = self._views("student")
         if views is None:
             return
-        student, teacher = (
-            self._preprocessing("student"),
-            self._preprocessing("teacher") if trained else self._teacher().preprocessing,
-        )
-        with self._told_as_fault("/training/augment"):
-            check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=teacher)
+        student = self._preprocessing("student")
+        for role in self.teachers:
+            with self._told_as_fault("/training/augment"):
+                check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=self._reads(role))
 
-    def _teacher(self) -> FinishedNetwork:
-        teacher = self.spec.teacher
-        if teacher.source != "train":
-            if self.given is None:
-                path = self._input(teacher.source)
-                self.given = load_teacher(path, source=teacher.source, data=self.data, device=self.device)
-            return self.given
-        if teacher.training is None:
-            raise RuntimeError("a spec whose teacher is trained says how")
+    def _teachers(self) -> Teachers:
+        weights = tuple(spec.weight for spec in self.teachers.values())
+        return Teachers({role: self._teacher(role) for role in self.teachers}, weights, self.data.targets)
+
+    def _teacher(self, role: Role) -> FinishedNetwork:
+        if not self._is_trained(role):
+            return self._given(role)
         if isinstance(self.spec.method, DeepMutual):
             self._train_peers()
         else:
-            self._train("teacher", spec=teacher.training)
-        return self._rebuild("teacher")
+            self._train(role, spec=self._training_spec(role))
+        return self._rebuild(role)
+
+    def _is_trained(self, role: Role) -> bool:
+        return role not in self.teachers or self.teachers[role].source == "train"
+
+    def _given(self, role: Role) -> FinishedNetwork:
+        if role not in self.given:
+            source, teaches = self.teachers[role].source, self.teachers[role].targets
+            path = self._input(source)
+            self.given[role] = load_teacher(path, source=source, data=self.data, device=self.device, teaches=teaches)
+        return self.given[role]
+
+    def _reads(self, role: Role) -> Preprocessing:
+        """What lies between the data and any network."""
+        return self._preprocessing(role) if self._is_trained(role) else self._given(role).preprocessing
 
     def _train_peers(self) -> None:
         """Student and teacher at the same time, each taught by the other."""
@@ -191,20 +199,22 @@ class Attempt:
 
         self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
 
-    def _train_by(self, teacher: FinishedNetwork, role: Role) -> None:
+    def _train_by(self, teachers: Teachers, role: Role) -> None:
         """The student, or one of the chain to it."""
         if role in self.finished:
             return
         samples = self._samples(role, "train")
-        method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
+        method = self._plan(self._build(role).to(self.device), teachers.first.network, teachers.first.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
-            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
+            samples, taught["teacher_features"] = self._ask_once(teachers, samples, method, role=role)
         else:
-            reads, in_order = teacher.preprocessing, teacher.in_order
-            taught["answers"] = ask_each_view(
-                teacher.network, samples, method.teacher_shapes, preprocessing=reads, in_order=in_order
-            )
+            shapes = method.teacher_shapes
+            answers = [
+                ask_each_view(each.network, samples, shapes, preprocessing=each.preprocessing, in_order=each.in_order)
+                for each in teachers.members.values()
+            ]
+            taught["answers"] = teachers.answers(answers)
 
         def teaching() -> Teaching:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
@@ -212,14 +222,18 @@ class Attempt:
 
         self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
 
-    def _ask_once(
-        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
-    ) -> tuple[Samples, TeacherFeatures]:
-        """The training split with what the teacher says to it, and the teacher's features."""
-        self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
+    def _ask_once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+        """The training split with what the teachers say to it, and the features of the one that is looked into."""
+        asked = " and ".join(f"the {teacher}" for teacher in teachers.members)
+        self._announce("cache", f"Asking {asked} about {len(samples):,} training samples for the {role}, once for all epochs")
+        answered = [self._ask(teacher, method) for teacher in teachers.members.values()]
+        return samples.with_teacher(teachers.together([answers for answers, _ in answered])), answered[0][1]
+
+    def _ask(self, teacher: FinishedNetwork, method: Plan) -> tuple[Tensor, TeacherFeatures]:
+        samples = teacher.samples(self.data.splits["train"])
         answers, features = ask(
             teacher.network,
-            teacher.samples(self.data.splits["train"]),
+            samples,
             method.teacher_shapes,
             after_batch=lambda done: self._tell("cache", done, total=len(samples)),
         )
@@ -230,7 +244,7 @@ class Attempt:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        return samples.with_teacher(teacher.in_order(answers)), features
+        return teacher.in_order(answers), features
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
@@ -298,7 +312,7 @@ class Attempt:
         self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
         self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
-    def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
+    def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork], teachers: Teachers) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
         self._announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
         outputs: dict[Role, Tensor] = {}
@@ -306,6 +320,7 @@ class Attempt:
             self._tell("evaluation", done, total=len(networks) + 1)
             outputs[role] = network.outputs(test)
         self._tell("evaluation", len(networks), total=len(networks) + 1)
+        together = teachers.together([outputs[role] for role in teachers.members])
         turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
         batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
         self._tell("evaluation", len(networks) + 1, total=len(networks) + 1)
@@ -322,37 +337,46 @@ class Attempt:
             num_bytes["control"] = num_bytes["student"]
             assessed = {
                 role: Assessed(
-                    test=measure(outputs[role], test.labels, self.data.targets),
-                    metrics=target_metrics(outputs[role], test.labels, self.data.targets),
+                    test=measure(outputs[role], test.labels, self.data.targets, of=network.teaches),
+                    metrics=target_metrics(outputs[role], test.labels, self.data.targets, of=network.teaches),
                     validation=network.figures.best_validation
-                    if network.figures
-                    else measure(network.outputs(validation), validation.labels, self.data.targets),
+                    if network.figures and network.teaches is None
+                    else measure(network.outputs(validation), validation.labels, self.data.targets, of=network.teaches),
                     latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                     num_bytes=num_bytes[role],
                 )
                 for role, network in networks.items()
             }
+            if "teacher" not in assessed:
+                of = teachers.teaches
+                assessed["teacher"] = Assessed.together(
+                    [assessed[role] for role in teachers.members],
+                    test=measure(together, test.labels, self.data.targets, of=of),
+                    metrics=target_metrics(together, test.labels, self.data.targets, of=of),
+                    validation=measure(teachers.outputs(validation), validation.labels, self.data.targets, of=of),
+                )
             report = make_report(
                 spec=self.spec,
                 job_id=self.assignment.job_id,
                 data=self.data,
                 networks=networks,
+                teachers=self.teachers,
                 assessed=assessed,
-                score_with_teacher=self._score_with_teacher(networks["teacher"], test),
+                score_with_teacher=self._score_with_teacher(teachers, test),
                 ensemble_score=self._ensemble_score(outputs, test),
-                agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
-                agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                agreement=agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
+                agreement_by_target=target_agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
 
-    def _score_with_teacher(self, teacher: FinishedNetwork, split: Split) -> float | None:
+    def _score_with_teacher(self, teachers: Teachers, split: Split) -> float | None:
         """What the student's best weights score while they read the teacher's own output; None for one that never does."""
         network = self._build("student")
         if not isinstance(network, InformedNetwork) or not network.reads_teacher:
             return None
         network.load_state_dict(self.finished["student"].best)
-        samples = Samples.of(split, self._preprocessing("student"), device=self.device).with_teacher(teacher.outputs(split))
+        samples = Samples.of(split, self._preprocessing("student"), device=self.device).with_teacher(teachers.outputs(split))
         outputs = predict(network.to(self.device), samples, reads_teacher=True)
         return measure(outputs, samples.labels, self.data.targets).score
 
@@ -434,13 +458,14 @@ class Attempt:
         training = self._training_spec(role)
         if not training.augment:
             return None
-        with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
+        place = f"/{self._place(role)}/training" if role in self.teachers else "/training"
+        with self._told_as_fault(f"{place}/augment"):
             return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
 
     def _training_spec(self, role: Role) -> TrainingSpec:
         if role in self.chain:
             return self.chain[role].training
-        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        training = self.teachers[role].training if role in self.teachers else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
         return training
@@ -456,7 +481,7 @@ class Attempt:
                 teachers=self._preprocessing("student"),
             )
         if key not in self.preprocessings:
-            spec = self.spec.teacher if key == "teacher" else self.spec.student
+            spec = self.teachers.get(key) or self.spec.student
             self.preprocessings[key] = choose_preprocessing(
                 self.data,
                 self._architecture(key),
@@ -470,12 +495,12 @@ class Attempt:
         """What a student of texts reads by that has no tokenizer of its own."""
         if INPUT_KINDS[self.data.task] != "text":
             return None
-        return self._preprocessing("teacher") if self.spec.teacher.source == "train" else self._teacher().preprocessing
+        return self._reads(next(iter(self.teachers)))
 
     def _architecture(self, role: Role) -> Architecture:
         if role in self.chain:
             return self.chain[role].architecture
-        architecture = self.spec.teacher.architecture if role == "teacher" else self.spec.student.architecture
+        architecture = (self.teachers.get(role) or self.spec.student).architecture
         if architecture is None:
             raise RuntimeError("only a network with an architecture in the spec is trained")
         return architecture
@@ -519,12 +544,12 @@ class Attempt:
             raise JobFault(
                 "invalid_spec",
                 f"The {role}'s architecture does not fit the data: {error}",
-                details={"pointer": self._place_of_architecture(role)},
+                details={"pointer": "/method" if role in self.chain else f"/{self._place(role)}/architecture"},
             ) from error
 
-    def _place_of_architecture(self, role: Role) -> str:
-        """In the spec."""
-        return "/method" if role in self.chain else f"/{'teacher' if role == 'teacher' else 'student'}/architecture"
+    def _place(self, role: Role) -> str:
+        """Of a teacher or the student in the spec."""
+        return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
         trained = self.finished.get(role)
@@ -542,7 +567,9 @@ class Attempt:
             trained=trained,
             last_test=self.last_test.get(role),
             architecture=self._architecture(role),
-            source=self.spec.teacher.source if role == "teacher" else self.spec.student.source,
+            source=(self.teachers.get(role) or self.spec.student).source,
+            targets=self.data.targets,
+            teaches=self.teachers[role].targets if role in self.teachers else None,
             preprocessing=self._preprocessing(role),
             device=self.device,
         )

@@ -73,6 +73,7 @@ __all__ = [
     "VariationalInformation",
     "Weighted",
     "method_names",
+    "terms_of",
 ]
 
 
@@ -170,9 +171,14 @@ NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
 
 
+def terms_of(method: MethodSpec) -> list[Any]:
+    """The terms of a sum, or the one method."""
+    return list(method.terms) if isinstance(method, SumOfTerms) else [method]
+
+
 def method_names(method: MethodSpec) -> list[str]:
     """The name of the method, or of each of the terms that are summed."""
-    return [term.name for term in method.terms] if isinstance(method, SumOfTerms) else [method.name]
+    return [term.name for term in terms_of(method)]
 
 
 @dataclass(frozen=True)
