@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from worker.models.language_network import LanguageNetwork
 from worker.precision import Precision
 from worker.samples import Samples
 from worker.targets import Target, Targets, label_loss, target_losses
+from worker.token_evaluation import predict_tokens
+from worker.token_figures import token_agreement, token_score
 
 EVALUATION_BATCH = 256
 _LATENCY_ROUNDS = 30
@@ -27,7 +30,8 @@ class Measure:
     """How well outputs match the labels."""
 
     score: float
-    """Accuracy; of a number the share of its variance that is explained (R²); of several targets their mean. More is better."""
+    """Accuracy, of a causal language model that of its tokens; of a number the share of its variance that is explained (R²); of
+    several targets their mean. More is better."""
     loss: float
     """The task's own loss: of a classification the mean cross-entropy."""
 
@@ -42,10 +46,15 @@ def predict(
 ) -> Tensor:
     """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
+    Of a causal language model what :func:`predict_tokens` keeps of each token.
+
     With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
     float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it.
     """
     precision = precision or Precision(samples.device, None)
+    if isinstance(network, LanguageNetwork):
+        with in_eval_mode(network):
+            return predict_tokens(network, samples, precision=precision, between_batches=between_batches)
     pieces = []
     with in_eval_mode(network):
         for start in range(0, len(samples), EVALUATION_BATCH):
@@ -64,6 +73,9 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection
 
     ``of`` names the targets that count; None: all.
     """
+    if targets.are_tokens:
+        score, loss = token_score(outputs).tolist()
+        return Measure(score=score, loss=loss)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
     scores = torch.stack(
         [
@@ -97,11 +109,14 @@ def _score(target: Target, outputs: Tensor, wanted: Tensor) -> Tensor:
     return 1 - (values - wanted).square().sum() / spread.clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float:
+def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float | None:
     """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
 
-    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean over those in ``of``.
+    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean over those in ``of``. Of
+    tokens the share for which they hold the same one the likeliest; None where they read different tokens.
     """
+    if targets.are_tokens:
+        return token_agreement(first, second)
     shares = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
         if of is not None and target.name not in of:

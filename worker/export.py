@@ -21,9 +21,10 @@ from worker.evaluation import predict
 from worker.faults import JobFault
 from worker.finished import FinishedNetwork, weight_bytes
 from worker.models import UnreadableNetwork, load_network, save_network
-from worker.report import Report, percent, report_html
+from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
+from worker.token_figures import PREDICTED
 
 
 @contextmanager
@@ -56,6 +57,13 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)
     outputs = predict(loaded.network.to(device), samples)
+    # As many tokens, and the same ones: the library chooses a tokenizer's class by the network's, which may read texts otherwise.
+    if outputs.shape != expected.shape:
+        raise JobFault(
+            "export_mismatch",
+            f"The exported {folder.name}, loaded again, reads texts as other tokens than the trained one.",
+            hint="Train a bpe tokenizer, or take another model_type: the library gives this one a tokenizer of its own class.",
+        )
     if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-4):
         raise JobFault(
             "export_mismatch",
@@ -83,7 +91,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
     figure = "score" if student.test_accuracy is None else "accuracy"
     is_transformers = spec.student.architecture.name == "transformers"
     front_matter: dict[str, Any] = {
-        "pipeline_tag": report.task,
+        "pipeline_tag": "text-generation" if _is_causal(report) else report.task,
         "library_name": "transformers" if is_transformers else "stillhouse",
         "tags": ["distillation", *method_names(spec.method)],
         "metrics": [figure],
@@ -124,19 +132,19 @@ def model_card(report: Report, spec: JobSpec) -> str:
 # {_one_line(report.name) or report.job_id}
 
 A student of {student.parameters:,} parameters, distilled by {method} from a teacher of {teacher.parameters:,}
-({report.compression.parameters:.1f} times as many). It agrees with its teacher on {report.agreement:.2%} of the test split.
+({report.compression.parameters:.1f} times as many). {_agreement(report)}
 
 | network | test {figure} | parameters | bytes | ms, batch of 1 | ms, batch of 64 |
 | --- | --- | --- | --- | --- | --- |
 {table}
 {gain}
-{_by_target(report)}Weights were chosen on the validation split; the {figure} is that on the test split, which took no part in
-the choice.
+{_by_target(report)}{_over_seeds(report)}{_other_forms(report)}Weights were chosen on the validation split; the {figure} is on
+the test split, which took no part in the choice.
 
 ## Use
 
 ```python
-{_usage(is_transformers)}
+{_usage(is_transformers, task=report.task)}
 ```
 
 ## Data
@@ -151,11 +159,21 @@ the choice.
 """
 
 
+def _agreement(report: Report) -> str:
+    if report.agreement is None:
+        return "Its tokenizer is not its teacher's, so the two do not compare token by token."
+    return f"It agrees with its teacher on {report.agreement:.2%} of the {'test tokens' if _is_causal(report) else 'test split'}."
+
+
+def _is_causal(report: Report) -> bool:
+    return report.task == "causal-lm"
+
+
 def _by_target(report: Report) -> str:
     """A row for each target, where there are several."""
     measured = report.student.metrics
     if len(measured) < 2:
-        return ""
+        return _by_token(report) if _is_causal(report) else ""
     rows = [
         f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
         for target, figures in measured.items()
@@ -163,7 +181,37 @@ def _by_target(report: Report) -> str:
     return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
 
 
+def _by_token(report: Report) -> str:
+    """The usual figures of language models, a row for each network."""
+    cards = {"teacher": report.teacher, "student": report.student} | ({"control": report.control} if report.control else {})
+    rows = [f"| {role} | {card.metrics[PREDICTED]['perplexity']:.2f} | {card.test_loss:.4f} |" for role, card in cards.items()]
+    return "\n".join(["| network | test perplexity | test loss |", "| --- | --- | --- |", *rows]) + "\n\n"
+
+
+def _over_seeds(report: Report) -> str:
+    card = report.seeds
+    if card is None:
+        return ""
+    gain = "" if card.gain is None else f", the gain over the control is {interval_text(card.gain)}"
+    return (
+        f"Over the seeds {', '.join(map(str, card.seeds))} the test score is {interval_text(card.student)}{gain} "
+        "(mean and 95% interval, of initial weights and order of samples).\n\n"
+    )
+
+
+def _other_forms(report: Report) -> str:
+    """A line for each other form of the student."""
+    lines = [
+        f"- `{export.name}`: {export.bytes:,} bytes, test score {export.test_score:.4f}, "
+        f"agrees with the student on {export.agreement:.2%}"
+        for export in report.exports
+    ]
+    return "\n".join(["In other forms, run by onnxruntime:", "", *lines]) + "\n\n" if lines else ""
+
+
 def _data_words(report: Report) -> str:
+    if _is_causal(report):
+        return "The loss and the perplexity are per token of `student/tokenizer.json`."
     predicted = ", ".join(
         f"{_one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
         for name, classes in report.data.targets.items()
@@ -178,14 +226,40 @@ def _data_words(report: Report) -> str:
     return words
 
 
-def _usage(is_transformers: bool) -> str:
+_USAGE = {
+    "image-classification": (
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
+        'processor = AutoImageProcessor.from_pretrained("student")\n'
+        'student = AutoModelForImageClassification.from_pretrained("student")\n'
+        'logits = student(**processor(image, return_tensors="pt")).logits'
+    ),
+    "text-classification": (
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForSequenceClassification.from_pretrained("student")\n'
+        'logits = student(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits'
+    ),
+    "audio-classification": (
+        "from transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n\n"
+        'extractor = AutoFeatureExtractor.from_pretrained("student")\n'
+        'student = AutoModelForAudioClassification.from_pretrained("student")\n'
+        'inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")\n'
+        "logits = student(**inputs).logits"
+    ),
+    "causal-lm": (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForCausalLM.from_pretrained("student")\n'
+        'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
+        "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
+    ),
+}
+"""How a student of ``transformers`` is used, by task."""
+
+
+def _usage(is_transformers: bool, *, task: str) -> str:
     if is_transformers:
-        return (
-            "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
-            'processor = AutoImageProcessor.from_pretrained("student")\n'
-            'student = AutoModelForImageClassification.from_pretrained("student")\n'
-            'logits = student(**processor(image, return_tensors="pt")).logits'
-        )
+        return _USAGE[task]
     return (
         "from pathlib import Path\n\n"
         "import torch\n\n"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from service.spec.architectures import Architecture
 from service.spec.shapes import InputShape
 from worker.data import Data, PixelPreprocessing, Preprocessing, Split
+from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.sound import SoundPreprocessing, longest_seconds
 from worker.data.waveform import RawWaveform
 from worker.evaluation import Measure, predict
@@ -19,6 +20,9 @@ from worker.loop import Trained, TrainingFigures, Weights
 from worker.models import load_network
 from worker.samples import Samples
 from worker.targets import Target, Targets, column_names
+
+USUAL_ROW_TOKENS = 1024
+"""Most tokens of a row that a given language model reads, where the spec does not say."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def rebuild(
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
         last_test=last_test,
-        output_order=_output_order(targets, targets, teaches=teaches, source=source),
+        output_order=None if teaches is None else _output_order(targets, targets, teaches=teaches, source=source),
         teaches=None if teaches is None else tuple(teaches),
     )
 
@@ -105,7 +109,16 @@ def load_teacher(
                 "(channels x height x width).",
                 hint="Choose a teacher that was trained on images of that shape, or another dataset.",
             )
+    if loaded.targets.are_tokens != data.targets.are_tokens:
+        raise JobFault(
+            "invalid_spec",
+            f"The teacher {source} is {'a' if loaded.targets.are_tokens else 'no'} causal language model.",
+            hint="Choose a teacher that was trained for the job's task.",
+        )
     preprocessing = loaded.preprocessing
+    if isinstance(preprocessing, LanguagePreprocessing):
+        # A network's own limit may be that of a book: rows of it would not fit into memory.
+        preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
     if isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, RawWaveform):
         # A network of waveforms reads clips of any length: those of this job's data.
         seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)

@@ -23,7 +23,7 @@ from worker.evaluation import Measure, measure, predict
 from worker.faults import JobFault
 from worker.methods import Step, Tap
 from worker.optimizers import build_optimizer
-from worker.precision import choose_precision
+from worker.precision import Precision, choose_precision
 from worker.protocol import Phase
 from worker.randomness import epoch_order, generator_states, restore_generators
 from worker.samples import Samples, count_batches, split_epoch
@@ -89,6 +89,13 @@ class Watch(Protocol):
         """
 
 
+class Lesson(Protocol):
+    """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
+
+    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+        """The loss, a scalar, on the samples ``indices`` (B,). What it draws comes from the global generators."""
+
+
 class Training:
     """One network's training: all that moves while it runs."""
 
@@ -102,14 +109,17 @@ class Training:
         targets: Targets,
         spec: TrainingSpec,
         teaching: Teaching,
+        lesson: Lesson | None = None,
         num_steps: int | None = None,
         name: str | None = None,
     ) -> None:
-        """``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+        """With a ``lesson`` the loss is the lesson's, and ``teaching`` takes no part.
+
+        ``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
 
         ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
         """
-        self.name = name or phase
+        self.lesson, self.name = lesson, name or phase
         self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
@@ -139,7 +149,8 @@ class Training:
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Metric points that nobody has taken yet."""
         self._unread_losses: list[Tensor] = []
-        self._score_name = "validation_accuracy" if targets.is_classification else "validation_score"
+        has_accuracy = targets.is_classification or targets.are_tokens
+        self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
         self._windows = {
             "train_loss": WindowMean(self.last_step),
@@ -175,7 +186,11 @@ class Training:
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
         num_samples = sum(map(len, batches))
-        self.descend([self.backward(self.forward(indices), share=len(indices) / num_samples) for indices in batches])
+        losses = []
+        for indices in batches:
+            loss = self.objective(self.forward(indices)) if self.lesson is None else self.lesson.loss(indices, self.precision)
+            losses.append(self.backward(loss, share=len(indices) / num_samples))
+        self.descend(losses)
 
     def forward(self, indices: Tensor) -> Step:
         """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
@@ -187,9 +202,8 @@ class Training:
         epoch = self.step / self.steps_per_epoch
         return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
 
-    def backward(self, step: Step, *, share: float) -> Tensor:
-        """Adds the gradient of a batch that holds this share of the optimizer step's samples; the loss, so weighted."""
-        loss = self.objective(step)
+    def backward(self, loss: Tensor, *, share: float) -> Tensor:
+        """Adds the gradient of a batch's loss, which holds this share of the optimizer step's samples; the loss, so weighted."""
         if share != 1:
             loss = loss * share
         torch.autograd.backward(self.scaler.scale(loss))
@@ -326,7 +340,9 @@ class Training:
         return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
 
     def _rank(self, result: Measure) -> tuple[float, float]:
-        by_loss = self.spec.early_stopping is not None and self.spec.early_stopping.metric == "loss"
+        stopping = self.spec.early_stopping
+        # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
+        by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
         return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
 
     def _record(self, name: str, value: float, *, step: int) -> None:

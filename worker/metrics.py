@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.targets import Targets
+from worker.token_figures import PREDICTED, token_metrics
 
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {
@@ -51,6 +52,8 @@ def target_metrics(
 
     A target without any label is left out; so are those that ``of`` does not name, unless it is None.
     """
+    if targets.are_tokens:
+        return {PREDICTED: token_metrics(outputs)}
     figures = {}
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
         if of is not None and target.name not in of:

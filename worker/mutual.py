@@ -36,7 +36,7 @@ class MutualTraining(Training):
             ours, theirs = (training.forward(indices) for training in both)
             taught = (_taught(ours, by=theirs), _taught(theirs, by=ours))
             for training, step, kept in zip(both, taught, losses, strict=True):
-                kept.append(training.backward(step, share=len(indices) / num_samples))
+                kept.append(training.backward(training.objective(step), share=len(indices) / num_samples))
         for training, kept in zip(both, losses, strict=True):
             training.descend(kept)
 

@@ -4,6 +4,7 @@ Every figure that a job's users decide on is here with what it was measured on: 
 evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
 """
 
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
 from worker.loop import TrainingFigures
 from worker.models import built_from, num_parameters
+from worker.onnx_student import Exported
 from worker.targets import Targets
 
 
@@ -87,6 +89,40 @@ class TeacherCard(NetworkCard):
     """Those that it teaches, and that its figures are of; null for all."""
 
 
+class Interval(_Card):
+    """A figure over repeats."""
+
+    mean: float
+    half_width: float | None
+    """Of the mean's 95 % confidence interval, by Student's t; null of a single repeat."""
+    values: list[float]
+    """By seed, in their order."""
+
+
+class SeedsCard(_Card):
+    """The student's test score over several seeds: of its initial weights and the order of its samples, on the same data."""
+
+    seeds: list[int]
+    student: Interval
+    control: Interval | None
+    gain: Interval | None
+    """Of the differences by seed, student less control."""
+
+
+class ExportCard(_Card):
+    """Another form of the student, as a file."""
+
+    name: str
+    bytes: int
+    largest_difference: float | None
+    """From the student's outputs, on some samples; a share of the largest where that is above 1; null where one has a NaN."""
+    test_score: float
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split, run by onnxruntime."""
+    agreement: float
+    """With the student itself, on the test split."""
+
+
 class Compression(_Card):
     """Teacher over student."""
 
@@ -142,13 +178,16 @@ class Report(_Card):
     """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
     ensemble_score: float | None = None
     """What student and chain score together on the test split, where ``born-again`` asks for it."""
-    agreement: float
-    """Share of the test split on which student and teacher choose the same class; of several targets the mean."""
+    agreement: float | None
+    """Share of the test split on which student and teacher choose the same class; of several targets the mean. Of language models
+    the share of tokens, null where the two have different tokenizers."""
     agreement_by_target: dict[str, dict[str, float]]
     """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
     gain: float | None
     """The student's test score less the control's."""
     compression: Compression
+    exports: list[ExportCard] = []
+    seeds: SeedsCard | None = None
     environment: EnvironmentCard
 
     def headline(self) -> dict[str, Any]:
@@ -197,8 +236,10 @@ def make_report(
     networks: Mapping[str, FinishedNetwork],
     teachers: Mapping[str, TeacherSpec],
     assessed: Mapping[str, Assessed],
-    agreement: float,
+    agreement: float | None,
     agreement_by_target: dict[str, dict[str, float]],
+    exports: Sequence[Exported] = (),
+    seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
 ) -> Report:
@@ -245,6 +286,8 @@ def make_report(
             latency_batch_1=teacher.latency_ms.batch_1 / student.latency_ms.batch_1,
             latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
         ),
+        seeds=seeds,
+        exports=[_export_card(exported) for exported in exports],
         environment=EnvironmentCard(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -274,6 +317,18 @@ def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: 
         metrics=assessed.metrics,
         latency_ms=assessed.latency_ms,
         training=None,
+    )
+
+
+def _export_card(exported: Exported) -> ExportCard:
+    differs = exported.largest_difference
+    return ExportCard(
+        name=exported.name,
+        bytes=exported.num_bytes,
+        largest_difference=differs if math.isfinite(differs) else None,
+        test_score=exported.test.score,
+        metrics=exported.metrics,
+        agreement=exported.agreement,
     )
 
 
@@ -343,6 +398,17 @@ def _metric_rows(cards: Mapping[str, NetworkCard]) -> Iterator[tuple[str, list[s
             yield label, ["" if value is None else f"{value:.4f}" for value in values]
 
 
+def _seed_facts(card: SeedsCard) -> dict[str, str]:
+    named = {"Student": card.student, "Control": card.control, "Gain": card.gain}
+    over = f" over {len(card.seeds)} seeds"
+    return {name + over: interval_text(interval) for name, interval in named.items() if interval is not None}
+
+
+def interval_text(interval: Interval) -> str:
+    """``0.9312 ± 0.0041``."""
+    return f"{interval.mean:.4f}" + ("" if interval.half_width is None else f" ± {interval.half_width:.4f}")
+
+
 def percent(share: float | None) -> str:
     """With two decimals; nothing for None."""
     return "" if share is None else f"{share:.2%}"
@@ -368,7 +434,7 @@ def report_html(report: Report) -> str:
         for label, values in _metric_rows(cards)
     )
     facts = {
-        "Agreement of student and teacher": f"{report.agreement:.2%}",
+        "Agreement of student and teacher": percent(report.agreement) or "not to be told: their tokens are different",
         **(
             {}
             if report.score_with_teacher is None
@@ -379,6 +445,11 @@ def report_html(report: Report) -> str:
         "Gain over the control": "not measured" if report.gain is None else f"{report.gain * 100:+.2f} points",
         "Method": " + ".join(map(_described, report.method.get("terms", [report.method]))),
         "Data": f"{report.data.source}: " + ", ".join(f"{rows:,} {split}" for split, rows in report.data.rows.items()),
+        **({} if report.seeds is None else _seed_facts(report.seeds)),
+        **{
+            export.name: f"{export.bytes:,} bytes, test score {export.test_score:.4f}, agreement {export.agreement:.2%}"
+            for export in report.exports
+        },
         "Device": report.environment.device,
         "Finished": f"{report.created_at:%Y-%m-%d %H:%M} UTC",
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
+from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.targets import Mixture
 
 # Below this size the inputs are made once. Above it the stored form is kept (8-bit images: a quarter) and each batch is mapped.
@@ -41,7 +42,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (N, …), labels (N,) or (N, M), the teacher's outputs (N, W) once it was asked. All lie on one device, ``home``."""
+    """Inputs (N, …), labels (N,) or (N, M), the teacher's outputs (N, W) once it was asked. All lie on one device, ``home``.
+
+    Of a causal language model the inputs are rows of tokens (N, L), and the labels say which of them the loss is on.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -56,7 +60,12 @@ class Samples:
     @classmethod
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Brings a split to the device where it fits, and preprocesses it at once where that is small."""
-        inputs, labels, home = preprocessing.prepare(split.inputs), split.labels, torch.device("cpu")
+        home = torch.device("cpu")
+        if isinstance(preprocessing, LanguagePreprocessing):
+            rows = preprocessing.rows(split)
+            inputs, labels = rows.ids, rows.mask
+        else:
+            inputs, labels = preprocessing.prepare(split.inputs), split.labels
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home

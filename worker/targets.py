@@ -37,6 +37,8 @@ class Targets:
     """All that a network is to predict, in order."""
 
     each: tuple[Target, ...]
+    are_tokens: bool = False
+    """Whether each next token is predicted, of a vocabulary that belongs to a network rather than to the data."""
 
     @classmethod
     def of_classes(cls, classes: Sequence[str], *, name: str = "label") -> "Targets":

@@ -28,14 +28,15 @@ from worker.methods import (
     shapes_of,
     terms_of,
 )
+from worker.methods.compared import padded_together
 from worker.samples import Batch, Samples
 from worker.targets import Targets, label_loss
 
 ASK_ONCE_BYTES = 512 * 2**20
 """Features above this size in all are computed in each step instead."""
 
-TeacherFeatures = Callable[[Tensor], Mapping[str, Tensor]]
-"""From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each."""
+TeacherFeatures = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
+"""From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each, and which tokens count (B, L)."""
 
 Answers = Callable[[Batch], Outputs]
 """From an augmented batch to the teacher's outputs and features for the view that it shows."""
@@ -50,7 +51,7 @@ class Teaching:
 
     objective: Callable[[Step], Tensor]
     student_layers: tuple[str, ...] = ()
-    teacher_features: TeacherFeatures = field(default=lambda indices: {})
+    teacher_features: TeacherFeatures = field(default=lambda indices: ({}, None))
     extra_inputs: ExtraInputs = field(default=lambda taught, progress: ())
     """What the student reads beside the sample."""
     answers: Answers | None = None
@@ -62,7 +63,7 @@ class Teaching:
             return self.answers(batch).at_least_float32()
         if batch.teacher_outputs is None:
             return None
-        return Outputs(batch.teacher_outputs, self.teacher_features(batch.indices)).at_least_float32()
+        return Outputs(batch.teacher_outputs, *self.teacher_features(batch.indices)).at_least_float32()
 
 
 def labels_only(targets: Targets) -> Teaching:
@@ -79,6 +80,8 @@ class Plan:
     """By term."""
     student_shapes: Mapping[str, torch.Size]
     teacher_shapes: Mapping[str, torch.Size]
+    same_tokens: bool = True
+    """Whether the two read a text as the same tokens."""
 
     @property
     def student_layers(self) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ class Plan:
         """
         terms = []
         for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
-            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes)
+            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens)
             terms.append((term, build_term(term, setting)))
         return Objective(terms, targets)
 
@@ -113,7 +116,15 @@ def extra_inputs(method: Any) -> ExtraInputs:
     return inputs
 
 
-def plan(method: Any, *, student: nn.Module, teacher: nn.Module, student_inputs: Tensor, teacher_inputs: Tensor) -> Plan:
+def plan(
+    method: Any,
+    *,
+    student: nn.Module,
+    teacher: nn.Module,
+    student_inputs: Tensor,
+    teacher_inputs: Tensor,
+    same_tokens: bool = True,
+) -> Plan:
     """Finds the layers and, on a few inputs (B, …) of each network, their shapes.
 
     Raises:
@@ -128,6 +139,7 @@ def plan(method: Any, *, student: nn.Module, teacher: nn.Module, student_inputs:
         pairs,
         shapes_of(student, student_layers, student_inputs) if student_layers else {},
         shapes_of(teacher, teacher_layers, teacher_inputs) if teacher_layers else {},
+        same_tokens,
     )
 
 
@@ -139,23 +151,42 @@ def ask(
     ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``after_batch``
     is told how many samples are done, and may raise, to end it.
     """
-    num_bytes = 4 * len(samples) * sum(shape.numel() for shape in layers.values())
+    num_bytes = 4 * len(samples) * sum(_most_values(shape, samples) for shape in layers.values())
     kept = layers if num_bytes <= ASK_ONCE_BYTES else {}
     whole_outputs: list[Tensor] = []
     features: dict[str, list[Tensor]] = {path: [] for path in kept}
+    counted: list[Tensor] = []
     with in_eval_mode(teacher), Tap(teacher, list(kept)) as tap:
         for start in range(0, len(samples), EVALUATION_BATCH):
             outputs = tap(samples.inputs_from(start, EVALUATION_BATCH))
             whole_outputs.append(outputs.logits.to(torch.float32))
             for path, pieces in features.items():
                 pieces.append(outputs.features[path].to(torch.float32))
+            if outputs.counted is not None:
+                counted.append(outputs.counted)
             after_batch(min(start + EVALUATION_BATCH, len(samples)))
-    whole = {path: torch.cat(pieces) for path, pieces in features.items()}
-    if kept == layers:
-        return torch.cat(whole_outputs), lambda indices: {
-            path: each.index_select(0, indices.to(each.device)) for path, each in whole.items()
-        }
-    return torch.cat(whole_outputs), _asking(teacher, samples, list(layers))
+    if kept != layers:
+        return torch.cat(whole_outputs), _asking(teacher, samples, list(layers))
+    whole = {path: padded_together(pieces) for path, pieces in features.items()}
+    whole_counted = padded_together(counted) if counted else None
+
+    def looked_up(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:
+        return {path: _chosen(each, indices) for path, each in whole.items()}, (
+            None if whole_counted is None else _chosen(whole_counted, indices)
+        )
+
+    return torch.cat(whole_outputs), looked_up
+
+
+def _most_values(shape: torch.Size, samples: Samples) -> int:
+    """Of one sample's features; tokens (L, D) may be as many as the longest text has."""
+    stored = samples.inputs
+    is_tokens = len(shape) == 2 and stored.dim() == 2 and not stored.is_floating_point()
+    return max(shape[0], stored.shape[1]) * shape[1] if is_tokens else shape.numel()
+
+
+def _chosen(whole: Tensor, indices: Tensor) -> Tensor:
+    return whole.index_select(0, indices.to(whole.device))
 
 
 def ask_each_view(
@@ -184,9 +215,10 @@ def ask_each_view(
 def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
     tap = Tap(teacher, layers)
 
-    def features(indices: Tensor) -> Mapping[str, Tensor]:
+    def asked(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:
         inputs = samples.batch(indices).inputs
         with in_eval_mode(teacher):
-            return tap(inputs).features
+            outputs = tap(inputs)
+        return outputs.features, outputs.counted
 
-    return features
+    return asked

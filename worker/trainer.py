@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ from service.errors import InvalidSpec
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
-from service.spec.methods import BornAgain, DeepMutual
+from service.spec.language_fit import shares_tokenizer
+from service.spec.methods import BornAgain, DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.chain import chain_of
@@ -30,17 +33,23 @@ from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, fir
 from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text import same_tokens
 from worker.ensemble import combined
 from worker.evaluation import Measure, agreement, measure, measure_latency, predict
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.loop import Trained, Training, Weights, train
+from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+from worker.loop import Lesson, Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
+from worker.models.language_network import LanguageNetwork
 from worker.mutual import MutualTraining
+from worker.onnx_export import UnexportableNetwork
+from worker.onnx_student import export_student, write_onnx
 from worker.precision import choose_precision
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -58,6 +67,7 @@ from worker.protocol import (
     StopRequest,
 )
 from worker.randomness import seed_everything
+from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples
 from worker.teachers import Teachers, teachers_by_role
@@ -93,6 +103,8 @@ class Attempt:
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
+        self.repeats: dict[Role, Measure] = {}
+        """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
         self.given: dict[Role, FinishedNetwork] = {}
         """Teachers that this job does not train."""
@@ -114,11 +126,14 @@ class Attempt:
         try:
             teachers = taught_by = self._teachers()
             networks = dict(teachers.members)
-            for role in (*self.chain, "student"):
+            for role in self.chain:
                 self._train_by(taught_by, role)
                 networks[role] = self._rebuild(role)
                 taught_by = Teachers({role: networks[role]}, (1.0,), self.data.targets)
+            self._train_by(taught_by, "student")
+            networks["student"] = self._rebuild("student")
             self._train_control()
+            self._train_repeats(taught_by)
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = self._evaluate_and_export(networks, teachers)
@@ -143,6 +158,10 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
+            refuse_long_texts(self.spec.method, reads.max_length)
+            return
+        self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
             role = next(iter(self.teachers))
@@ -151,17 +170,27 @@ class Attempt:
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
 
+    def _refuse_exports(self) -> None:
+        """What cannot be written as ONNX, told by writing the student as it begins."""
+        if self.spec.exports:
+            plain = self._build_plain("student", num_outputs=self.data.targets.width)
+            with TemporaryDirectory(dir=self.assignment.folder) as folder, self._told_as_fault("/exports"):
+                write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
+
     def _refuse_augmentation(self) -> None:
-        """What cannot be done to a network's inputs, or to a student's and its teacher's alike."""
+        """What cannot be done to a network's inputs, or to those of a network and its teachers alike."""
         for role in filter(self._is_trained, self.teachers):
             self._views(role)
-        views = self._views("student")
-        if views is None:
+        if not self.spec.training.augment:
             return
-        student = self._preprocessing("student")
-        for role in self.teachers:
-            with self._told_as_fault("/training/augment"):
-                check_same_views(views, self.data.splits["train"].inputs, student=student, teacher=self._reads(role))
+        teachers = [self._reads(role) for role in self.teachers]
+        for role in (*self.chain, "student"):
+            views, reads = self._views(role), self._preprocessing(role)
+            for teacher in teachers:
+                if views is not None:
+                    with self._told_as_fault("/training/augment"):
+                        check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
+            teachers = [reads]
 
     def _teachers(self) -> Teachers:
         weights = tuple(spec.weight for spec in self.teachers.values())
@@ -204,6 +233,9 @@ class Attempt:
         if role in self.finished:
             return
         samples = self._samples(role, "train")
+        if self.data.targets.are_tokens:
+            self._train_to_write(teachers.first, samples, role)
+            return
         method = self._plan(self._build(role).to(self.device), teachers.first.network, teachers.first.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
@@ -221,6 +253,23 @@ class Attempt:
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
         self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+
+    def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
+        """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
+        method, master = self.spec.method, LanguageTeacher.of(teacher)
+        if not shares_tokenizer(self.spec):
+            master = replace(master, samples=teacher.samples(self.data.splits["train"]))
+        written = None
+        if isinstance(method, SequenceLevel):
+            self._announce("cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs")
+            seed = self.spec.training.seed
+            tell = partial(self._tell, "cache", total=len(samples))
+            written = write_texts(method, master, samples, seed=seed, after_batch=tell)
+
+        def lesson(network: LanguageNetwork) -> Lesson:
+            return lesson_of(method, network, samples, master, written=written)
+
+        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson)
 
     def _ask_once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
@@ -251,6 +300,21 @@ class Attempt:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
+    def _train_repeats(self, teachers: Teachers) -> None:
+        """The student, and its control, again from the other seeds that the spec names."""
+        for roles in roles_of(self.spec):
+            if roles[-1] in self.repeats:
+                continue
+            self._train_by(teachers, roles[0])
+            for control in roles[1:]:
+                self._train(control, spec=self._training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
+            test = self.data.splits["test"]
+            for role in roles:
+                self.repeats[role] = measure(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+            for role in roles:
+                del self.finished[role], self.last_test[role]
+            self._write_checkpoint()
+
     def _train(
         self,
         role: Role,
@@ -258,6 +322,7 @@ class Attempt:
         spec: TrainingSpec,
         samples: Samples | None = None,
         teaching: Callable[[], Teaching] | None = None,
+        lesson: Callable[[LanguageNetwork], Lesson] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
     ) -> None:
@@ -270,6 +335,9 @@ class Attempt:
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
         options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        if isinstance(network, LanguageNetwork):
+            samples = samples or self._samples(role, "train")
+            options["lesson"] = (lesson or partial(NextTokens, samples=samples))(network)
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
@@ -333,6 +401,8 @@ class Attempt:
                 if role != "control"
             }
             check_export(folder / "student", split=test, device=self.device, expected=outputs["student"])
+            with self._told_as_fault("/exports"):
+                exports = export_student(networks["student"], folder, self.spec.exports, data=self.data)
             # The control is the student's twin; it is measured, not kept.
             num_bytes["control"] = num_bytes["student"]
             assessed = {
@@ -366,6 +436,8 @@ class Attempt:
                 ensemble_score=self._ensemble_score(outputs, test),
                 agreement=agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
                 agreement_by_target=target_agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
+                exports=exports,
+                seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
             write_documents(folder, report=report, spec=self.spec)
         return report
@@ -420,6 +492,7 @@ class Attempt:
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
@@ -444,6 +517,7 @@ class Attempt:
             torch.set_num_threads(state["threads"])
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
+        self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
         self.interrupted = state["unfinished"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
@@ -468,11 +542,11 @@ class Attempt:
         training = self.teachers[role].training if role in self.teachers else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
-        return training
+        return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
 
     def _preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
-        key: Role = "student" if role == "control" else role
+        key: Role = "student" if kind_of(role) in {"student", "control"} else role
         if key in self.chain and key not in self.preprocessings:
             self.preprocessings[key] = choose_preprocessing(
                 self.data,
@@ -507,7 +581,8 @@ class Attempt:
 
     def _plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
         few = first(self.data.splits["train"].inputs, 2)
-        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (self._preprocessing("student"), teacher_reads))
+        student_reads = self._preprocessing("student")
+        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
         with self._told_as_fault("/method"):
             return plan(
                 self.spec.method,
@@ -515,12 +590,16 @@ class Attempt:
                 teacher=teacher,
                 student_inputs=student_inputs,
                 teacher_inputs=teacher_inputs,
+                same_tokens=same_tokens(student_reads, teacher_reads),
             )
 
     @contextmanager
     def _told_as_fault(self, pointer: str) -> Iterator[None]:
         try:
             yield
+        except UnexportableNetwork as error:
+            message = f"The student cannot be exported as the spec asks: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
         except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
             what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
             raise JobFault(
@@ -529,7 +608,7 @@ class Attempt:
 
     def _build(self, role: Role) -> nn.Module:
         """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
-        informed = informed_by(self.spec.method) if role == "student" else None
+        informed = informed_by(self.spec.method) if kind_of(role) == "student" else None
         if informed is None:
             return self._build_plain(role, num_outputs=self.data.targets.width)
         body = self._build_plain(role, num_outputs=2 * self.data.targets.width)
@@ -600,7 +679,12 @@ class Attempt:
 
 def _phase(role: Role) -> Phase:
     """Under which phase a network's training is told: those between teacher and student teach."""
-    return "student" if role == "student" else "control" if role == "control" else "teacher"
+    match kind_of(role):
+        case "student":
+            return "student"
+        case "control":
+            return "control"
+    return "teacher"
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

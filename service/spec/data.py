@@ -66,6 +66,12 @@ class DatasetSpec(StrictModel):
     """Share of the training split held out, stratified by class, when the dataset has no test split."""
     clip_seconds: Annotated[float, Field(ge=0.05, le=1800)] = 10.0
     """Of sound: most seconds of a clip that are read. Clips are as long as the training split's longest, and at most this."""
+    packing: Literal["packed", "padded"] | None = None
+    """Of texts for a ``causal-lm``: ``packed``, one after another, each with its end, cut into rows without padding; ``padded``,
+    one a row. By default ``padded`` where there are answers and for ``uld``, else ``packed``."""
+    row_tokens: Annotated[int, Field(ge=4, le=32_768)] | None = None
+    """Most tokens of a row for a ``causal-lm``; by default the tokenizer's own ``max_length``, of one that comes with a teacher
+    1,024 at most."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the held-out shares: the same seed gives the same splits for every job on this dataset."""
 

@@ -22,8 +22,9 @@ from service.spec.architectures import (
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, listed, output_names
-from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec, WaveformFeatures
+from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
+from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
@@ -56,15 +57,17 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
     ``teachers`` are those of ``job:ID`` and ``model:ID``, by source.
     """
     faults = []
-    if spec.task != dataset.task:
+    if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
+    faults += language_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
     faults += _reading_faults(spec)
-    names = output_names(spec.dataset, dataset)
-    if not names:
+    names = [] if spec.task == "causal-lm" else output_names(spec.dataset, dataset)
+    if not names and spec.task != "causal-lm":
         return faults
     for role, network in _networks(spec):
         input_shape = _input_shape(spec, network, dataset)
@@ -83,6 +86,11 @@ def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
     return [*spec.teachers.items(), ("student", spec.student)]
 
 
+def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
+    """A causal language model without answers learns from the texts of any dataset that has some."""
+    return spec.task == "causal-lm" and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
+
+
 def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
     """The assistants read as the student does."""
     assistants = spec.method.assistants if isinstance(spec.method, TeacherAssistant) else []
@@ -95,6 +103,13 @@ def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) 
             place = f"/method/assistants/{index}"
             faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
+
+
+def _export_faults(spec: JobSpec) -> list[Fault]:
+    if spec.exports and spec.task == "causal-lm":
+        message = "a language model is given out as its library's folder alone: leave exports empty"
+        return [Fault(pointer="/exports", message=message)]
+    return []
 
 
 def _reading_faults(spec: JobSpec) -> list[Fault]:
@@ -146,7 +161,7 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
                 }
                 found += sound_faults(training.augment, read, pointer=pointer)
             case "text" if not found:
-                tokenizers = {role: network.tokenizer or _teachers_tokenizer(spec) for role, network in networks.items()}
+                tokenizers = {role: network.tokenizer or spec.first_teacher.tokenizer for role, network in networks.items()}
                 if spec.student.tokenizer is not None:
                     tokenizers |= dict.fromkeys(spec.teachers.keys() - trained.keys())
                 found += text_faults(training.augment, tokenizers, pointer=pointer)
@@ -162,10 +177,15 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
         case "image":
             return image_shape(dataset, spec.dataset.input)
         case "text":
-            tokenizer = network.tokenizer or _teachers_tokenizer(spec)
+            tokenizer = network.tokenizer or spec.first_teacher.tokenizer
             if tokenizer is None:
                 return None
-            return TokenShape(tokenizer.vocab_size, tokenizer.max_length, pad=0 if tokenizer.train == "wordpiece" else 1)
+            return TokenShape(
+                tokenizer.vocab_size,
+                min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length),
+                pad=0 if tokenizer.train == "wordpiece" else 1,
+                predicts_tokens=spec.task == "causal-lm",
+            )
         case "audio" if network.architecture is not None:
             features = network.features or usual_features(network.architecture)
             longest = dataset.columns[spec.dataset.input].longest_seconds if spec.dataset.input in dataset.columns else None
@@ -174,11 +194,6 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
                 return 1, max(1, round((seconds - 0.015) / 0.01)), features.mels
             return (round(seconds * features.sample_rate),)
     return None
-
-
-def _teachers_tokenizer(spec: JobSpec) -> TokenizerSpec | None:
-    """By which a student of texts reads that has none of its own: the first teacher's."""
-    return next(iter(spec.teachers.values())).tokenizer
 
 
 def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
@@ -243,7 +258,7 @@ def _teacher_faults(
     names = output_names(spec.dataset, dataset)
     if asked.targets is not None:
         faults += _lacking(spec, dataset, asked.targets, teacher, pointer=pointer)
-    elif teacher.classes != names:
+    elif teacher.classes != names and spec.task != "causal-lm":
         message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
         faults.append(Fault(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:

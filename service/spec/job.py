@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
 from service.spec.source import TeacherSource
@@ -15,6 +16,7 @@ from service.spec.training import TrainingSpec
 Label = Annotated[str, Field(max_length=200)]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Priority = Literal["low", "normal", "high"]
 
 
@@ -80,6 +82,16 @@ class EvaluationSpec(StrictModel):
 
     control: bool = False
     """Also train the same student without the teacher for the same number of updates, and report the gain."""
+    seeds: Annotated[list[Seed], Field(max_length=20)] = []
+    """Train the student, and its control, from each of these seeds too, and report mean and 95% interval; the student that comes
+    out is the one of ``training.seed``."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"each seed is named once; {', '.join(map(str, twice))} is named several times")
+        return seeds
 
 
 class ResourceSpec(StrictModel):
@@ -120,6 +132,8 @@ class JobSpec(StrictModel):
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What else is measured and compared."""
+    exports: Exports = []
+    """Other forms of the student beside its folder: ``onnx``, and ``onnx-int8`` with 8-bit weights."""
     resources: ResourceSpec = ResourceSpec()
     """Which workers may take the job, and for how long."""
     priority: Priority = "normal"
@@ -165,6 +179,17 @@ class JobSpec(StrictModel):
             seen.append(network)
         return self
 
+    @model_validator(mode="after")
+    def _language_models_have_one_teacher(self) -> Self:
+        if self.task == "causal-lm" and len(self.teachers) > 1:
+            raise ValueError("a causal-lm has one teacher: leave one alone in /teacher")
+        return self
+
+    @property
+    def first_teacher(self) -> TeacherSpec:
+        """The one teacher, or the first of several: a student of texts reads by its tokenizer unless it has its own."""
+        return next(iter(self.teachers.values()))
+
     @property
     def teachers(self) -> dict[str, TeacherSpec]:
         """Every teacher by its place in the spec: ``teacher``, or ``teacher/0``, ``teacher/1`` and so on."""
@@ -175,7 +200,12 @@ class JobSpec(StrictModel):
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
         """Writes down the columns that the task has by default, so that a stored spec is complete."""
-        defaults = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        defaults: dict[str, Any] = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        if self.task == "causal-lm" and self.dataset.packing is None:
+            by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
+                self.method, "name", ""
+            ) == "uld"
+            object.__setattr__(self, "dataset", self.dataset.model_copy(update={"packing": "padded" if by_text else "packed"}))
         if unsaid := {name: value for name, value in defaults.items() if name not in self.dataset.model_fields_set}:
             object.__setattr__(self, "dataset", self.dataset.model_copy(update=unsaid))
         return self

@@ -24,12 +24,20 @@ from service.spec.methods import (
 def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
     """Every fault of the spec's method on these data."""
     return [
+        *_seed_faults(spec),
         *_batch_faults(spec),
         *_target_faults(spec, dataset),
         *_weight_faults(spec),
         *_mixture_faults(spec),
         *_teaching_faults(spec),
     ]
+
+
+def _seed_faults(spec: JobSpec) -> list[Fault]:
+    if spec.evaluation.seeds and method_names(spec.method) == ["deep-mutual"]:
+        message = "seeds repeat the student beside one teacher, and deep-mutual trains both together: leave them out"
+        return [Fault(pointer="/evaluation/seeds", message=message)]
+    return []
 
 
 def _batch_faults(spec: JobSpec) -> list[Fault]:

@@ -6,7 +6,7 @@ Told from a table of the library's config classes, ``transformers_configs.json``
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 
 from service.errors import Fault
 from service.spec.architectures import TransformersNetwork
+from service.spec.data import Task
 from service.spec.shapes import InputShape, TokenShape
 
+CAUSAL: Task = "causal-lm"
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 
 # The fields that the data decide.
@@ -55,6 +57,16 @@ def task_of(model_type: str) -> str | None:
     return next((task for task, types in _table()["tasks"].items() if model_type in types), None)
 
 
+def task_of_config(config: Mapping[str, Any]) -> str | None:
+    """The task of a network with that ``config.json``, told by ``architectures`` where a model type has several."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    if not isinstance(model_type, str):
+        return None
+    named = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in named) and model_type in classifiers(CAUSAL)
+    return CAUSAL if is_causal else task_of(model_type)
+
+
 def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
     """The fields of that model's config class: JSON types and default."""
     fields: dict[str, dict[str, Any]] = _table()["model_types"][model_type]
@@ -67,10 +79,8 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
     known = classifiers(task)
     model_type = architecture.model_type
     if model_type not in known:
-        kind = task.removesuffix("-classification")
-        message = (
-            f"{model_type!r} is no {kind} classifier of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
-        )
+        kind = "causal language model" if task == CAUSAL else f"{task.removesuffix('-classification')} classifier"
+        message = f"{model_type!r} is no {kind} of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
         return [Fault(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
     faults = list(_field_faults(architecture, fields, decided=_decided(input_shape, num_outputs)))
@@ -82,14 +92,24 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
                 faults = list(_token_faults(model_type, values, input_shape))
             case (_, height, width) if task == "image-classification":
                 faults = list(_shape_faults(model_type, fields, values, height=height, width=width))
+            case (num_samples,):
+                faults = [*_frame_faults(values, num_samples=num_samples), *_head_faults(values)]
             case _:
                 faults = list(_head_faults(values))
     return faults
 
 
+def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
+    """The samples of a waveform that it takes for so many frames of a network with that config."""
+    needed = num_frames * int(values.get("squeeze_factor", 1))
+    for kernel, stride in zip(reversed(values["conv_kernel"]), reversed(values["conv_stride"]), strict=True):
+        needed = (needed - 1) * stride + kernel
+    return needed
+
+
 def _task_for(model_type: str, input_shape: InputShape) -> str:
     if isinstance(input_shape, TokenShape):
-        return "text-classification"
+        return CAUSAL if input_shape.predicts_tokens else "text-classification"
     # A log-mel spectrogram is an image of one channel: only the model type tells whether it is meant as sound.
     is_audio = len(input_shape) == 1 or task_of(model_type) == "audio-classification"
     return "audio-classification" if is_audio else "image-classification"
@@ -144,7 +164,31 @@ def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -
         if values[name] < needed:
             message = f"{name} is {values[name]}, and texts may have {tokens.length} tokens: make it {needed} or lower max_length"
             yield Fault(pointer=f"/config/{name}", message=message)
+    heads, groups = values.get("num_attention_heads"), values.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
+        message = f"num_key_value_heads {groups} does not divide num_attention_heads {heads}: give both"
+        yield Fault(pointer="/config/num_key_value_heads", message=message)
     yield from _head_faults(values)
+
+
+def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[Fault]:
+    """A network of waveforms needs a frame at least, and as many as it hides at once in training (SpecAugment)."""
+    layers = {name: len(values[name]) for name in ("conv_dim", "conv_kernel", "conv_stride")}
+    if len(set(layers.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in layers.items())
+        yield Fault(pointer="/config", message=f"each is for as many layers as the others, and here {told}: give all three")
+        return
+    if num_samples < samples_for(1, values):
+        message = f"one frame takes {samples_for(1, values)} samples, and clips have {num_samples}: make conv_stride smaller"
+        yield Fault(pointer="/config/conv_stride", message=message)
+        return
+    hides = values.get("apply_spec_augment", True)
+    if hides and values["mask_time_prob"] > 0 and num_samples < samples_for(values["mask_time_length"], values):
+        message = (
+            f"is {values['mask_time_length']} frames, more than clips of {num_samples} samples have: "
+            "make it smaller, or set mask_time_prob to 0.0"
+        )
+        yield Fault(pointer="/config/mask_time_length", message=message)
 
 
 def _value_fault(name: str, value: Any, types: list[str]) -> str:

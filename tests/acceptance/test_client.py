@@ -142,6 +142,7 @@ def test_a_file_that_is_here_is_not_fetched_again_and_a_damaged_one_is(client: C
 def test_what_a_spec_may_name_is_listed(client: Client) -> None:
     assert "soft-targets" in [method["name"] for method in client.methods()]
     assert "small-cnn" in [architecture["name"] for architecture in client.architectures()]
+    assert "crop" in [augmentation["name"] for augmentation in client.augmentations()]
     assert "digits" in [dataset["name"] for dataset in client.builtin_datasets()]
 
 

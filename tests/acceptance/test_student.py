@@ -44,6 +44,21 @@ with torch.no_grad():
     chosen = student.network(student.preprocessing(images)).argmax(dim=-1)
 print(numpy.mean([student.classes[index] == str(label) for index, label in zip(chosen.tolist(), arrays["label"])]))
 """
+_TEXTS_ALONE = """
+import sys
+sys.modules["worker"] = sys.modules["service"] = None
+import json, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+folder, data = sys.argv[1:]
+rows = json.load(open(data))
+tokenizer = AutoTokenizer.from_pretrained(folder)
+student = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+with torch.no_grad():
+    read = tokenizer([text for text, _ in rows], padding=True, truncation=True, return_tensors="pt")
+    chosen = student(**read).logits.argmax(dim=-1)
+names = [student.config.id2label[index] for index in chosen.tolist()]
+print(sum(name == label for name, (_, label) in zip(names, rows)) / len(rows))
+"""
 VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 2}
 
 
@@ -73,6 +88,42 @@ def test_it_has_the_reports_accuracy(
     assert job.status == "succeeded", job.error
     client.download(job.id, tmp_path, names=["student", "report.json"])
     command = [sys.executable, "-c", script, str(tmp_path / "student"), str(test_split)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert float(done.stdout) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
+
+
+def test_one_that_reads_texts_has_it_too(client: Client, tmp_path: Path) -> None:
+    bert = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    job = client.submit(
+        {
+            "task": "text-classification",
+            "dataset": {"source": "builtin:languages"},
+            "teacher": {
+                "architecture": {"name": "transformers", "model_type": "bert", "config": bert},
+                "tokenizer": {"train": "wordpiece", "vocab_size": 500},
+                "training": {"max_steps": 20},
+            },
+            "student": {
+                "architecture": {
+                    "name": "transformers",
+                    "model_type": "gpt2",
+                    "config": {"n_embd": 8, "n_layer": 1, "n_head": 2},
+                },
+                "tokenizer": {"train": "bpe", "vocab_size": 400},
+            },
+            "training": {"max_steps": 60},
+        }
+    )
+    job = client.wait(job.id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    client.download(job.id, tmp_path, names=["student", "report.json"])
+    data = load_data(DatasetSpec(source="builtin:languages", input="text"), None, task="text-classification")
+    split, names = data.splits["test"], data.targets.classes
+    rows = [[text, names[label]] for text, label in zip(split.inputs, split.labels.tolist(), strict=True)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    command = [sys.executable, "-c", _TEXTS_ALONE, str(tmp_path / "student"), str(tmp_path / "rows.json")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())

@@ -6,6 +6,7 @@ from service.spec.fit import usual_features
 from service.spec.inputs import Features, TokenizerSpec
 from worker.data.dataset import Data
 from worker.data.errors import UnusableData
+from worker.data.language_preprocessing import LanguagePreprocessing, train_language_preprocessing
 from worker.data.pixels import measure_pixels
 from worker.data.preprocessing import Preprocessing
 from worker.data.sound import measure_sound
@@ -31,8 +32,10 @@ def choose_preprocessing(
             return measure_pixels(inputs, rescale_factor=1 / data.max_value if data.max_value else 1.0)
         case "audio":
             return measure_sound(inputs, features or usual_features(architecture), most_seconds=data.clip_seconds)
+        case "text" if data.task == "causal-lm" and tokenizer is not None:
+            return train_language_preprocessing(data, tokenizer)
         case "text" if tokenizer is not None:
             return train_text_preprocessing(inputs, tokenizer)
-        case "text" if isinstance(teachers, TextPreprocessing):
+        case "text" if isinstance(teachers, TextPreprocessing | LanguagePreprocessing):
             return teachers
     raise UnusableData("a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say")

@@ -35,6 +35,10 @@ class Split:
     """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored: a network's preprocessing comes later."""
     labels: Tensor
     """(N,) int64 of a classification, else (N, M) float32: see :mod:`worker.targets`."""
+    answers: list[str] | None = None
+    """Of a causal language model that answers: N texts, each to follow its input."""
+    is_packed: bool = False
+    """Whether a causal language model reads the texts one after another, rather than one a row."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +55,8 @@ class Data:
     """The greatest value that a stored pixel may have; None for images of floating-point numbers, and for what is no image."""
     clip_seconds: float = 10.0
     """Most seconds of a clip of sound that are read."""
+    row_tokens: int | None = None
+    """Most tokens of a row of a causal language model, where the spec says so."""
 
 
 def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
@@ -72,6 +78,8 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
         arrays = _load_file(path, dataset, task)
         max_value = 255.0
     chosen = _choose(dataset, arrays)
+    if task == "causal-lm":
+        return _texts(dataset, chosen)
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
     inputs = splits["train"].inputs
@@ -83,6 +91,15 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
     )
+
+
+def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
+    splits = {}
+    for part, split in chosen.items():
+        texts = list(split.inputs)
+        answers = list(split.targets[dataset.targets[0]]) if dataset.targets else None
+        splits[part] = Split(texts, torch.empty(len(texts), 0), answers, is_packed=dataset.packing == "packed")
+    return Data("causal-lm", splits, Targets((), are_tokens=True), row_tokens=dataset.row_tokens)
 
 
 def _load_file(path: Path, dataset: DatasetSpec, task: Task) -> DataArrays:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
+from worker.data.preprocessing import Preprocessing
 from worker.data.tokenization import encode, train_tokenizer
 
 
@@ -40,6 +41,14 @@ class TextPreprocessing:
             start=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id,
             end=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id,
         )
+
+
+def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
+    """Whether both read a text as the same tokens; True of what reads no texts."""
+    if not (isinstance(one, TextPreprocessing) and isinstance(other, TextPreprocessing)) or one is other:
+        return True
+    written = (each.tokenizer.backend_tokenizer.to_str() for each in (one, other))
+    return one.max_length == other.max_length and len(set(written)) == 1
 
 
 def train_text_preprocessing(texts: Sequence[str], spec: TokenizerSpec) -> TextPreprocessing:

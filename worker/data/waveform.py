@@ -29,6 +29,8 @@ class RawWaveform:
     """Samples a second."""
     normalise: bool = True
     """Each clip to zero mean and unit variance."""
+    masked: bool = True
+    """Whether the network is told where clips end, by an attention mask; an extractor's ``return_attention_mask``."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, T) to float32 of the same shape, on the same device; the padding stays."""

@@ -18,6 +18,8 @@ class Outputs:
     """(B, W): class scores before the softmax, numbers as they are; several targets side by side."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """Outputs of the modules that the method asked for, by module path; (B, …) each."""
+    counted: Tensor | None = None
+    """(B, L), which tokens of the input are no padding; None for a network that reads no tokens."""
 
     def at_least_float32(self) -> Self:
         """A loss in half precision would lose the small probabilities that the student is to learn from."""

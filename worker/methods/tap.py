@@ -30,14 +30,15 @@ class Tap:
         self._hooks = [module.register_forward_hook(self._catch(path)) for path, module in find_layers(network, layers).items()]
 
     def __call__(self, *inputs: Tensor | None) -> Outputs:
-        """Inputs (B, …), and whatever else the network takes; logits are (B, W)."""
+        """Inputs (B, …), and whatever else the network takes; logits are (B, W). A network of texts knows its ``pad``."""
         self._listening = True
         try:
             logits = self._network(*inputs)
         finally:
             features, self._caught = self._caught, {}
             self._listening = False
-        return Outputs(logits, features)
+        pad = getattr(self._network, "pad", None)
+        return Outputs(logits, features, None if pad is None or inputs[0] is None else inputs[0] != pad)
 
     def close(self) -> None:
         """Takes the hooks off."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from service.spec.methods import (
     AttentionTransfer,
@@ -32,6 +31,7 @@ from service.spec.methods import (
     VariationalInformation,
 )
 from worker.methods import feature, relation, response
+from worker.methods.compared import features, one_size, pooled, pooled_features, resized, token_features
 from worker.methods.crd import ContrastiveMemory
 from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
@@ -54,6 +54,8 @@ class Setting:
     student_shapes: Mapping[str, torch.Size]
     """By layer, without the batch."""
     teacher_shapes: Mapping[str, torch.Size]
+    same_tokens: bool = True
+    """Whether student and teacher read a text as the same tokens; of no meaning for anything else."""
 
     def shape_pairs(self) -> list[tuple[torch.Size, torch.Size]]:
         """The compared layers' shapes, the student's first."""
@@ -168,12 +170,14 @@ class _Exits(nn.Module):
     def __init__(self, spec: OneForAll, setting: Setting) -> None:
         super().__init__()
         self._spec, self._layers = spec, setting.pairs.student
-        self.exits = nn.ModuleList(nn.Linear(setting.student_shapes[layer][0], setting.targets.width) for layer in self._layers)
+        self.exits = nn.ModuleList(
+            nn.Linear(_channels(setting.student_shapes[layer]), setting.targets.width) for layer in self._layers
+        )
 
     def forward(self, step: Step) -> Tensor:
         taught = step.taught.logits
         logits = [step.student.logits]
-        logits += [out(pooled(step.student.features[layer])) for out, layer in zip(self.exits, self._layers, strict=True)]
+        logits += [out(pooled(step.student, layer)) for out, layer in zip(self.exits, self._layers, strict=True)]
         epsilon, temperature = self._spec.epsilon, self._spec.temperature
         losses = [response.one_for_all(each, taught, step.labels, epsilon=epsilon, temperature=temperature) for each in logits]
         return torch.stack(losses).sum()
@@ -183,6 +187,7 @@ class _Exits(nn.Module):
 
 
 def _fitnet(spec: FitNet, setting: Setting) -> Loss:
+    _need_same_tokens(spec.name, setting)
     regressors = nn.ModuleList(Regressor(ours, theirs) for ours, theirs in setting.shape_pairs())
     return _Through(regressors, setting.pairs, feature.hint)
 
@@ -204,6 +209,7 @@ def _nst(spec: Any, setting: Setting) -> Loss:
 class _Variational(nn.Module):
     def __init__(self, spec: VariationalInformation, setting: Setting) -> None:
         super().__init__()
+        _need_same_tokens(spec.name, setting)
         self._pairs = setting.pairs
         self.regressors = nn.ModuleList(
             feature.VariationalRegressor(
@@ -218,7 +224,7 @@ class _Variational(nn.Module):
     def forward(self, step: Step) -> Tensor:
         losses = [
             regressor(*one_size(ours, theirs))
-            for regressor, (ours, theirs) in zip(self.regressors, _features(step, self._pairs), strict=True)
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(step, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
@@ -232,7 +238,7 @@ class _Review(nn.Module):
         self.review = ReviewModule(ours, theirs, width=spec.width)
 
     def forward(self, step: Step) -> Tensor:
-        ours, theirs = zip(*_features(step, self._pairs), strict=True)
+        ours, theirs = zip(*features(step, self._pairs), strict=True)
         loss: Tensor = self.review(ours, theirs)
         return loss
 
@@ -264,16 +270,16 @@ class Regressor(nn.Module):
 
 
 def _rkd(spec: RelationalDistillation, setting: Setting) -> Loss:
-    return _over_layers(
+    return _over_vectors(
         setting,
         lambda ours, theirs: relation.relational(
-            pooled(ours), pooled(theirs), distance_weight=spec.distance_weight, angle_weight=spec.angle_weight
+            ours, theirs, distance_weight=spec.distance_weight, angle_weight=spec.angle_weight
         ),
     )
 
 
 def _pkt(spec: Any, setting: Setting) -> Loss:
-    return _over_layers(setting, lambda ours, theirs: relation.probabilistic(pooled(ours), pooled(theirs)))
+    return _over_vectors(setting, relation.probabilistic)
 
 
 class _Congruence(nn.Module):
@@ -286,8 +292,10 @@ class _Congruence(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         losses = [
-            relation.congruence(student(pooled(ours)), teacher(pooled(theirs)))
-            for student, teacher, (ours, theirs) in zip(self.student, self.teacher, _features(step, self._pairs), strict=True)
+            relation.congruence(student(ours), teacher(theirs))
+            for student, teacher, (ours, theirs) in zip(
+                self.student, self.teacher, pooled_features(step, self._pairs), strict=True
+            )
         ]
         return torch.stack(losses).sum()
 
@@ -311,8 +319,8 @@ class _Contrast(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         losses = [
-            memory(pooled(ours), pooled(theirs), step.indices)
-            for memory, (ours, theirs) in zip(self.memories, _features(step, self._pairs), strict=True)
+            memory(ours, theirs, step.indices)
+            for memory, (ours, theirs) in zip(self.memories, pooled_features(step, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
@@ -330,43 +338,19 @@ class _Through(nn.Module):
     def forward(self, step: Step) -> Tensor:
         losses = [
             self._loss(regressor(ours), theirs)
-            for regressor, (ours, theirs) in zip(self.regressors, _features(step, self._pairs), strict=True)
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(step, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
 
 def _over_layers(setting: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     pairs = setting.pairs
-    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in _features(step, pairs)]).sum()
+    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in features(step, pairs)]).sum()
 
 
-def _features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
-    ours, theirs = step.student.features, step.taught.features
-    return [(ours[one], theirs[other]) for one, other in zip(pairs.student, pairs.teacher, strict=True)]
-
-
-def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps (B, C, H, W), the larger averaged down to the smaller's size; vectors as they are."""
-    if first.dim() != 4 or second.dim() != 4 or first.shape[-2:] == second.shape[-2:]:
-        return first, second
-    size = torch.Size(min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True))
-    return resized(first, size), resized(second, size)
-
-
-def resized(maps: Tensor, size: torch.Size) -> Tensor:
-    """Maps (B, C, H, W) of another size: averages where it is smaller, the nearest pixels where it is larger."""
-    if maps.shape[-2:] == size:
-        return maps
-    if size[0] <= maps.shape[-2] and size[1] <= maps.shape[-1]:
-        return functional.adaptive_avg_pool2d(maps, (size[0], size[1]))
-    return functional.interpolate(maps, (size[0], size[1]), mode="nearest")
-
-
-def pooled(features: Tensor) -> Tensor:
-    """A vector (B, C) for each sample: the mean of maps (B, C, H, W) over their pixels, of tokens (B, L, D) over the tokens."""
-    if features.dim() == 4:
-        return features.mean(dim=(2, 3))
-    return features.mean(dim=1) if features.dim() == 3 else features.flatten(1)
+def _over_vectors(setting: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    pairs = setting.pairs
+    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in pooled_features(step, pairs)]).sum()
 
 
 def _is_map(shape: torch.Size) -> bool:
@@ -376,6 +360,15 @@ def _is_map(shape: torch.Size) -> bool:
 def _channels(shape: torch.Size) -> int:
     """Width of what :func:`pooled` makes of it."""
     return shape[0] if len(shape) != 2 else shape[1]
+
+
+def _need_same_tokens(name: str, setting: Setting) -> None:
+    if setting.same_tokens or not any(len(shape) == 2 for pair in setting.shape_pairs() for shape in pair):
+        return
+    raise UnfitLayers(
+        f"{name} compares token by token, and student and teacher read texts as other tokens: leave student.tokenizer out, so "
+        "that the student reads as its teacher, or take a method that compares one vector for each text, such as rkd or pkt"
+    )
 
 
 def _need_maps(name: str, setting: Setting) -> None:

@@ -39,8 +39,8 @@ def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWave
                 "feature_extractor_type": "Wav2Vec2FeatureExtractor",
                 "sampling_rate": preprocessing.rate,
                 "do_normalize": preprocessing.normalise,
-                # Without it clips that are padded together are normalised with their padding, which changes their loudness.
-                "return_attention_mask": True,
+                # Without it, too, clips that are padded together are normalised with their padding, which changes their loudness.
+                "return_attention_mask": preprocessing.masked,
             }
     document |= {"feature_size": 1, "padding_value": 0.0, "padding_side": "right"}
     (folder / FEATURE_EXTRACTOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -78,7 +78,7 @@ def _preprocessing(extractor: Any) -> LogMel | RawWaveform:
         num_mels, num_frames = _positive(extractor, "num_mel_bins"), _positive(extractor, "max_length")
         return LogMel(num_mels=num_mels, num_frames=num_frames, mean=mean, std=std)
     if type(extractor) is Wav2Vec2FeatureExtractor:
-        return RawWaveform(rate=rate, normalise=bool(extractor.do_normalize))
+        return RawWaveform(rate, normalise=bool(extractor.do_normalize), masked=bool(extractor.return_attention_mask))
     raise UnreadableNetwork(
         f"{FEATURE_EXTRACTOR_FILE} is of {type(extractor).__name__}; networks are run behind ASTFeatureExtractor, log-mel "
         "spectrograms, and Wav2Vec2FeatureExtractor, the waveform itself"

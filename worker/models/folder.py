@@ -23,10 +23,13 @@ from transformers.utils import logging
 from service.spec.architectures import Architecture
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape
-from service.spec.transformers_fit import classifier_tasks, classifiers, task_of
+from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from worker.data.preprocessing import Preprocessing
+from worker.data.sound import SoundPreprocessing
+from worker.data.waveform import RawWaveform
 from worker.models.build import Built, build_network, built_from, remember
 from worker.models.errors import UnreadableNetwork
+from worker.models.language_network import LanguageNetwork
 from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
 from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork, auto_class, wrap
 from worker.targets import Target, Targets
@@ -67,7 +70,10 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
     """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is made where it is not."""
     folder.mkdir(parents=True, exist_ok=True)
     built = built_from(network)
-    if isinstance(network, TransformersNetwork):
+    if isinstance(network, LanguageNetwork):
+        with _no_progress_bars():
+            network.model.save_pretrained(folder)
+    elif isinstance(network, TransformersNetwork):
         names = dict(enumerate(targets.classes))
         network.model.config.id2label = names
         network.model.config.label2id = {name: index for index, name in names.items()}
@@ -84,7 +90,8 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_preprocessing(folder, preprocessing, input_shape=built.input_shape)
-    _write_json(folder / LABELS_FILE, _labels_document(targets))
+    if not targets.are_tokens:
+        _write_json(folder / LABELS_FILE, _labels_document(targets))
 
 
 def _labels_document(targets: Targets) -> Any:
@@ -131,11 +138,11 @@ def _load_own(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
 
 def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     model_type = document.get("model_type")
-    task = task_of(model_type) if isinstance(model_type, str) else None
+    task = task_of_config(document)
     if task is None or not isinstance(model_type, str):
         known = "; ".join(f"{kind}: {', '.join(classifiers(kind))}" for kind in classifier_tasks())
         raise UnreadableNetwork(
-            f"{CONFIG_FILE}: model_type {model_type!r} is no classifier that can be loaded here; "
+            f"{CONFIG_FILE}: model_type {model_type!r} is no network that can be loaded here; "
             f"those are {known}, and {OWN_MODEL_TYPE!r} for the project's own"
         )
     if refused := sorted(_REFUSED_FIELDS & document.keys()):
@@ -169,17 +176,24 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     if missing := sorted(info["missing_keys"]):
         raise UnreadableNetwork(
             f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "
-            f"save the whole classifier with model.save_pretrained(folder)"
+            f"save the whole network with model.save_pretrained(folder)"
         )
     preprocessing, input_shape = read_preprocessing(folder, config, task=task)
-    network = wrap(model, task=task)
+    network = wrap(model, task=task, masks_waveforms=_masks_waveforms(preprocessing))
     remember(
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
+    if task == CAUSAL:
+        return LoadedNetwork(network, preprocessing, Targets((), are_tokens=True), input_shape)
     named = [str(config.id2label[index]) for index in range(config.num_labels)]
     has_labels = (folder / LABELS_FILE).is_file()
     targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else Targets.of_classes(named)
     return LoadedNetwork(network, preprocessing, targets, input_shape)
+
+
+def _masks_waveforms(preprocessing: Preprocessing) -> bool:
+    features = preprocessing.features if isinstance(preprocessing, SoundPreprocessing) else None
+    return isinstance(features, RawWaveform) and features.masked
 
 
 def _refuse_unsafe_files(folder: Path) -> None:

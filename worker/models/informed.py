@@ -44,6 +44,11 @@ class InformedNetwork(nn.Module):
         return base + functional.linear(read, self._reading())
 
     @property
+    def pad(self) -> int | None:
+        """The token id that takes no part; None for a body that reads no tokens."""
+        return getattr(self.body, "pad", None)
+
+    @property
     def reads_teacher(self) -> bool:
         """Whether the teacher's outputs make a difference."""
         return self._extra_input

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from service.spec.shapes import InputShape
-from service.spec.transformers_fit import POSITIONS
+from service.spec.transformers_fit import CAUSAL, POSITIONS
+from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.log_mel import LogMel
 from worker.data.pixels import PixelPreprocessing
 from worker.data.preprocessing import Preprocessing
@@ -33,7 +34,7 @@ def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_sha
     match preprocessing, input_shape:
         case PixelPreprocessing(), (channels, height, width):
             write_processor_config(folder, preprocessing, input_shape=(channels, height, width))
-        case TextPreprocessing(), _:
+        case TextPreprocessing() | LanguagePreprocessing(), _:
             save_tokenizer(preprocessing.tokenizer, folder, max_length=preprocessing.max_length)
         case SoundPreprocessing(), _:
             write_feature_extractor_config(folder, preprocessing.features)
@@ -59,8 +60,8 @@ def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preproc
     Raises:
         UnreadableNetwork: a file is missing or broken.
     """
-    if task == "text-classification":
-        return _read_text(folder, config)
+    if task in ("text-classification", CAUSAL):
+        return _read_text(folder, config, task=task)
     if task == "audio-classification":
         frames, mels = getattr(config, "max_length", 0), getattr(config, "num_mel_bins", None)
         sound = _read_sound(folder, () if mels is None else (1, frames, mels))
@@ -70,17 +71,18 @@ def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preproc
     return preprocessing, (channels, *_image_size(config, output_size))
 
 
-def _read_text(folder: Path, config: Any) -> tuple[Preprocessing, InputShape]:
+def _read_text(folder: Path, config: Any, *, task: str) -> tuple[Preprocessing, InputShape]:
     tokenizer = load_tokenizer(folder)
     positions = next((getattr(config, name) for name in POSITIONS if isinstance(getattr(config, name, None), int)), None)
     most = [length for length in (positions, tokenizer.model_max_length) if length is not None and length < _NO_LIMIT]
-    text = TextPreprocessing(tokenizer, min(most, default=_USUAL_LENGTH))
+    length = min(most, default=_USUAL_LENGTH)
+    text = LanguagePreprocessing(tokenizer, length) if task == CAUSAL else TextPreprocessing(tokenizer, length)
     if len(tokenizer) > config.vocab_size:
         raise UnreadableNetwork(
             f"the tokenizer has {len(tokenizer)} tokens and config.json a vocab_size of {config.vocab_size}: "
             "save both of one network"
         )
-    if config.pad_token_id is None:
+    if config.pad_token_id is None and task != CAUSAL:
         config.pad_token_id = tokenizer.pad_token_id
     return text, text.input_shape([])
 

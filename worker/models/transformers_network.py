@@ -1,4 +1,6 @@
-"""Any classifier of ``transformers`` as a plain module from one input to its outputs. B batch, L tokens, T audio samples.
+"""Any classifier or causal language model of ``transformers`` as a plain module from one input to its outputs.
+
+B batch, L tokens, T audio samples.
 
 Invariant: what the data decide (channels, image size, vocabulary, number of outputs) comes from the data; no code and no weights
 come from outside the library and the folder.
@@ -13,14 +15,18 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
 )
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.transformers_fit import config_fields, task_of
+from service.spec.transformers_fit import CAUSAL, config_fields, samples_for, task_of
+from worker.data.waveform import clip_lengths
 from worker.models.errors import UnfitArchitecture
+from worker.models.hidden_layers import find_hidden_layers
+from worker.models.language_network import LanguageNetwork
 
 LIBRARY_ERRORS = (
     ArithmeticError,
@@ -42,16 +48,25 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "image-classification": (AutoModelForImageClassification, "pixel_values"),
     "text-classification": (AutoModelForSequenceClassification, "input_ids"),
     "audio-classification": (AutoModelForAudioClassification, "input_values"),
+    CAUSAL: (AutoModelForCausalLM, "input_ids"),
 }
 
 
 class TransformersNetwork(nn.Module):
     """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any, *, input_name: str, pad: int | None = None) -> None:
-        """``pad`` is the token id that attention passes over, of a network that reads text."""
+    def __init__(self, model: Any, *, input_name: str, pad: int | None = None, masks_waveforms: bool = False) -> None:
+        """``pad`` is the token id that attention passes over, of a network that reads text.
+
+        With ``masks_waveforms`` attention passes over what lies behind a clip's end. The library asks for that where its feature
+        extractor says ``return_attention_mask``, and for no mask elsewhere: networks trained without one do worse with it.
+        """
         super().__init__()
-        self.model, self.input_name, self.pad = model, input_name, pad
+        self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
+        found = find_hidden_layers(model)
+        path, layers = found if found is not None else ("", ())
+        self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
+        self.embedding_layers = self.stage_layers[-1:]
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -61,14 +76,21 @@ class TransformersNetwork(nn.Module):
         named = {self.input_name: inputs}
         if self.pad is not None:
             named["attention_mask"] = (inputs != self.pad).long()
+        elif self._masks_waveforms:
+            places = torch.arange(inputs.shape[1], device=inputs.device)
+            # Of a clip that is shorter than one frame, that frame, or nothing would be left to take a mean of.
+            lengths = clip_lengths(inputs).clamp(min=samples_for(1, self.model.config.to_dict()))
+            named["attention_mask"] = (places < lengths.unsqueeze(1)).long()
         outputs: Tensor = self.model(**named).logits
         return outputs
 
 
-def wrap(model: Any, *, task: str) -> TransformersNetwork:
+def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork:
     """A model of the library's class for that task as a plain module."""
+    if task == CAUSAL:
+        return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
-    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad)
+    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad, masks_waveforms=masks_waveforms)
 
 
 def auto_class(task: str) -> Any:
@@ -78,7 +100,7 @@ def auto_class(task: str) -> Any:
 
 def build_transformers_network(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
-) -> TransformersNetwork:
+) -> TransformersNetwork | LanguageNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
@@ -87,9 +109,15 @@ def build_transformers_network(
     task = task_of(architecture.model_type) or "image-classification"
     # An empty list of architectures: the library reads it where a model type has several classifiers, and takes the first.
     fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
+    if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens:
+        task, num_outputs = CAUSAL, input_shape.vocabulary
+        del fields["num_labels"]
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
-        network = wrap(auto_class(task).from_config(config, trust_remote_code=False), task=task)
+        model = auto_class(task).from_config(config, trust_remote_code=False)
+        # Whatever its norm: a network that is made here has never seen padding without a mask.
+        reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
+        network = wrap(model, task=task, masks_waveforms=reads_waveforms)
         _try(network, input_shape=input_shape, num_outputs=num_outputs)
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
@@ -108,7 +136,8 @@ def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) 
         case TokenShape():
             return {
                 "vocab_size": input_shape.vocabulary,
-                "pad_token_id": input_shape.pad,
+                # The padding's embedding is never trained; where it is also the end of a text, it must be.
+                "pad_token_id": None if input_shape.predicts_tokens and input_shape.pad == input_shape.end else input_shape.pad,
                 "bos_token_id": input_shape.start,
                 "eos_token_id": input_shape.end,
             }

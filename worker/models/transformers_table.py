@@ -24,6 +24,8 @@ _TEXT = {
     "albert", "bert", "deberta-v2", "distilbert", "electra", "gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "mobilebert",
     "modernbert", "mpnet", "opt", "qwen2", "qwen3", "roberta", "xlm-roberta",
 }  # fmt: skip
+_CAUSAL = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"}
+"""Those whose logits are one linear map of the hidden states, neither scaled nor capped: losses in chunks rely on it."""
 _AUDIO = {"audio-spectrogram-transformer", "data2vec-audio", "hubert", "sew", "unispeech-sat", "wav2vec2", "wavlm"}
 _TOKEN_FIELDS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 _JSON_TYPES: dict[Any, str] = {
@@ -46,6 +48,7 @@ def make_table() -> dict[str, Any]:
         ],
         "text-classification": sorted(_TEXT),
         "audio-classification": sorted(_AUDIO),
+        "causal-lm": sorted(_CAUSAL),
     }
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     model_types = {}

@@ -33,6 +33,14 @@ from service.spec.methods.response import (
     SoftTargets,
     TeacherFree,
 )
+from service.spec.methods.sequence import (
+    ForwardKl,
+    JensenShannon,
+    OnPolicy,
+    ReverseKl,
+    SequenceLevel,
+    UniversalLogit,
+)
 from service.spec.methods.tasks import DistillationNetwork, MultiTask
 from service.spec.methods.terms import BetweenLayers, Layers, Weight, Weighted
 from service.spec.strict import StrictModel
@@ -42,6 +50,7 @@ __all__ = [
     "METHODS",
     "OF_CLASSES",
     "OF_HARD_LABELS",
+    "OF_TOKENS",
     "AttentionTransfer",
     "BetweenLayers",
     "BornAgain",
@@ -52,6 +61,8 @@ __all__ = [
     "DeepMutual",
     "DistillationNetwork",
     "FitNet",
+    "ForwardKl",
+    "JensenShannon",
     "KnowledgeReview",
     "Labels",
     "Layers",
@@ -60,9 +71,12 @@ __all__ = [
     "MethodSpec",
     "MultiTask",
     "NeuronSelectivity",
+    "OnPolicy",
     "OneForAll",
     "ProbabilisticTransfer",
     "RelationalDistillation",
+    "ReverseKl",
+    "SequenceLevel",
     "SimilarityPreserving",
     "SoftTargets",
     "Softened",
@@ -70,6 +84,7 @@ __all__ = [
     "TeacherAssistant",
     "TeacherFree",
     "Term",
+    "UniversalLogit",
     "VariationalInformation",
     "Weighted",
     "method_names",
@@ -126,6 +141,14 @@ _Single = (
     | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
     | Annotated[ContrastiveDistillation, Tag("crd")]
 )
+_OfTokens = (
+    Annotated[ForwardKl, Tag("forward-kl")]
+    | Annotated[ReverseKl, Tag("reverse-kl")]
+    | Annotated[JensenShannon, Tag("jsd")]
+    | Annotated[SequenceLevel, Tag("sequence")]
+    | Annotated[OnPolicy, Tag("on-policy")]
+    | Annotated[UniversalLogit, Tag("uld")]
+)
 Term = Annotated[_Single | Annotated[Labels, Tag("labels")], Discriminator(_term_tag)]
 
 
@@ -149,7 +172,7 @@ class SumOfTerms(StrictModel):
         if not isinstance(document, dict) or not isinstance(document.get("terms"), list):
             return document
         for term in document["terms"]:
-            if isinstance(term, dict) and term.get("name") in NOT_IN_A_SUM:
+            if isinstance(term, dict) and term.get("name") in NOT_IN_A_SUM | OF_TOKENS:
                 raise ValueError(f"{term['name']} is more than a loss and no term of a sum: name it as the method itself")
         terms = [
             {"label_weight": 0.0, **term} if isinstance(term, dict) and term.get("name") != "labels" else term
@@ -158,7 +181,7 @@ class SumOfTerms(StrictModel):
         return {**document, "terms": terms}
 
 
-MethodSpec = Annotated[_Single | _Whole | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
+MethodSpec = Annotated[_Single | _OfTokens | _Whole | Annotated[SumOfTerms, Tag(_SUM)], Discriminator(_tag)]
 
 
 BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
@@ -169,6 +192,8 @@ OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
 """Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
 NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
+OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
+"""Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
 
 
 def terms_of(method: MethodSpec) -> list[Any]:
@@ -317,5 +342,42 @@ METHODS: dict[str, MethodPage] = {
         summary="Networks of sizes in between: the teacher teaches the first, each the next, the last the student.",
         formula="L = (1 − label_weight) · τ² · KL(softmax(z_(i−1)/τ) ‖ softmax(z_i/τ)) + label_weight · CE(y, z_i)",
         paper="Mirzadeh et al.: Improved Knowledge Distillation via Teacher Assistant, 2020, arXiv:1902.03393",
+    ),
+    "forward-kl": MethodPage(
+        spec=ForwardKl,
+        summary="Language models: the teacher's distribution of each next token is the student's target.",
+        formula="L = weight · τ² · mean over tokens of KL(p_t ‖ p_s) + label_weight · CE",
+        paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+    ),
+    "reverse-kl": MethodPage(
+        spec=ReverseKl,
+        summary="Language models: the student writes nothing that the teacher holds unlikely.",
+        formula="L = weight · τ² · mean over tokens of KL(p_s ‖ p_t) + label_weight · CE",
+        paper="Gu, Dong, Wei, Huang: MiniLLM, 2024, arXiv:2306.08543",
+    ),
+    "jsd": MethodPage(
+        spec=JensenShannon,
+        summary="Language models: the generalised Jensen–Shannon divergence, between the forward and the reverse one.",
+        formula="L = weight · τ² · mean over tokens of (β · KL(p_t ‖ m) + (1 − β) · KL(p_s ‖ m)) + label_weight · CE, "
+        "m = β · p_t + (1 − β) · p_s",
+        paper="Agarwal et al.: On-Policy Distillation of Language Models, 2024, arXiv:2306.13649",
+    ),
+    "sequence": MethodPage(
+        spec=SequenceLevel,
+        summary="Language models: the student learns whole texts that the teacher wrote.",
+        formula="L = weight · CE(teacher's text) + label_weight · CE(data)",
+        paper="Kim, Rush: Sequence-Level Knowledge Distillation, 2016, arXiv:1606.07947",
+    ),
+    "on-policy": MethodPage(
+        spec=OnPolicy,
+        summary="Language models: the teacher's distributions on texts that the student writes itself, mixed with the data's.",
+        formula="L = weight · JSD_β(p_t, p_s) on the student's own texts in a share λ of the steps, on the data's in the others",
+        paper="Agarwal et al.: On-Policy Distillation of Language Models, 2024, arXiv:2306.13649",
+    ),
+    "uld": MethodPage(
+        spec=UniversalLogit,
+        summary="Language models with different tokenizers: probabilities are compared by rank.",
+        formula="L = label_weight · CE + weight · mean over tokens of Σ_i |p_s(i) − p_t(i)|, both in falling order",
+        paper="Boizard, El Haddad, Hudelot, Colombo: Universal Logit Distillation, 2024, arXiv:2402.12030",
     ),
 }

@@ -41,7 +41,7 @@ def test_waveforms_are_those_of_the_extractor_that_transformers_loads(tmp_path: 
 
 def test_an_extractor_that_transformers_saved_is_read_with_its_classes_defaults(tmp_path: Path) -> None:
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    assert read_feature_extractor_config(tmp_path) == RawWaveform(rate=16_000)
+    assert read_feature_extractor_config(tmp_path) == RawWaveform(rate=16_000, masked=False)
     (tmp_path / "preprocessor_config.json").write_text('{"feature_extractor_type": "ASTFeatureExtractor", "do_normalize": false}')
     log_mel = read_feature_extractor_config(tmp_path)
     assert log_mel == LogMel(num_mels=128, num_frames=1024, mean=0.0, std=0.5)

@@ -34,6 +34,10 @@ def faults(document: dict[str, Any]) -> dict[str, str]:
         ({"training": {"optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": True}}}, "/training/optimizer"),
         ({"training": {"schedule": {"name": "step", "milestones": [0.1, 2.0]}}}, "/training/schedule/milestones/1"),
         ({"training": {"epochs": 1, "max_steps": 2}}, "/training"),
+        ({"training": {"augment": ["corp"]}}, "/training/augment/0"),
+        ({"training": {"augment": ["crop", {"name": "corp"}]}}, "/training/augment/1/name"),
+        ({"training": {"augment": [{"name": "crop", "padding": 0}]}}, "/training/augment/0/padding"),
+        ({"training": {"augment": ["mixup", "cutmix"]}}, "/training/augment"),
     ],
 )
 def test_a_fault_points_at_its_place_in_the_document(changes: dict[str, Any], pointer: str) -> None:

@@ -1,13 +1,20 @@
 """Batches: every sample once an epoch, in an order that is a function of seed and epoch alone."""
 
+from typing import Any
+
 import pytest
 import torch
+from pydantic import TypeAdapter
 
-from worker.data import PixelPreprocessing, Split
+from service.spec.augment import Augment, AugmentationSpec
+from worker.data import Data, PixelPreprocessing, Split
+from worker.data.augment import epoch_views
 from worker.randomness import epoch_order
 from worker.samples import Samples, count_batches, split_epoch
+from worker.targets import Targets
 
 CPU = torch.device("cpu")
+AUGMENT: TypeAdapter[list[AugmentationSpec]] = TypeAdapter(Augment)
 
 
 def test_an_epoch_has_every_sample_once_and_every_epoch_another_order() -> None:
@@ -69,3 +76,57 @@ def test_the_teachers_outputs_come_with_their_samples() -> None:
     assert batch.labels.tolist() == [4, 1]
     assert batch.teacher_outputs is not None
     assert batch.teacher_outputs.tolist() == [[8, 9], [2, 3]]
+
+
+def augmented(augment: list[Any]) -> tuple[Split, Samples]:
+    split = Split(inputs=torch.randint(0, 256, (20, 3, 6, 6), dtype=torch.uint8), labels=torch.arange(20) % 4)
+    reads = PixelPreprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), rescale_factor=1 / 255)
+    data = Data("image-classification", {"train": split}, Targets.of_classes(list("abcd")), max_value=255)
+    views = epoch_views(AUGMENT.validate_python(augment), data=data, preprocessing=reads, seed=1)
+    return split, Samples.of(split, reads, device=CPU, views=views)
+
+
+def test_an_augmented_batch_is_the_epochs_view_behind_the_preprocessing() -> None:
+    split, samples = augmented([{"name": "flip", "probability": 1.0}])
+    indices = torch.tensor([3, 17, 0])
+    batch = samples.batch(indices, epoch=2)
+    flipped = split.inputs[indices].flip(3)
+
+    assert batch.stored_view is not None
+    assert torch.equal(batch.stored_view, flipped)
+    assert samples.preprocessing is not None
+    assert torch.equal(batch.inputs, samples.preprocessing(flipped))
+    assert batch.labels.tolist() == [3, 1, 0]
+    assert batch.mixture is None
+
+
+def test_a_view_follows_from_epoch_and_sample_whatever_the_batch() -> None:
+    _, samples = augmented(["crop", "cutmix"])
+    whole = samples.batch(torch.arange(20), epoch=4)
+    part = samples.batch(torch.tensor([11, 2]), epoch=4)
+
+    assert torch.equal(whole.inputs[[11, 2]], part.inputs)
+    assert not torch.equal(samples.batch(torch.arange(20), epoch=5).inputs, whole.inputs)
+
+
+def test_a_mixture_carries_its_partners_labels_and_shares() -> None:
+    split, samples = augmented(["mixup"])
+    indices = torch.arange(20)
+    batch = samples.batch(indices, epoch=1)
+
+    assert samples.views is not None
+    view = samples.views.stored(lambda places: split.inputs[places], indices, epoch=1)
+    assert batch.mixture is not None
+    assert view.partners is not None
+    assert torch.equal(batch.mixture.partner_labels, split.labels[view.partners])
+    assert view.shares is not None
+    assert torch.equal(batch.mixture.shares, view.shares)
+
+
+def test_another_network_reads_the_very_view_behind_its_own_preprocessing() -> None:
+    _, samples = augmented(["crop", "colour"])
+    batch = samples.batch(torch.tensor([5, 6]), epoch=3)
+    plain = PixelPreprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    assert batch.stored_view is not None
+    assert torch.equal(samples.view_for(batch, plain), batch.stored_view)

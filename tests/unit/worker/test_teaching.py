@@ -1,13 +1,19 @@
-"""How the teacher is asked: once where its answers fit into memory, else in each step, to the same answers."""
+"""How the teacher is asked: once where its answers fit into memory, else in each step; of augmented samples, about each view."""
 
 import pytest
 import torch
 
-from service.spec.architectures import CifarResNet
+from service.spec.architectures import CifarResNet, TransformersNetwork
+from service.spec.augment import Crop
+from service.spec.inputs import TokenizerSpec
 from worker import teaching
+from worker.data import Data, PixelPreprocessing, Split
+from worker.data.augment import epoch_views
+from worker.data.text import train_text_preprocessing
 from worker.methods import Tap
 from worker.models import build_network
 from worker.samples import Samples
+from worker.targets import Targets
 
 CPU = torch.device("cpu")
 LAYERS = {"layer1": torch.Size((32, 8, 8)), "pool": torch.Size((256, 1, 1))}
@@ -38,10 +44,38 @@ def test_features_belong_to_the_samples_that_were_asked_for(
     with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
         expected = tap(samples.inputs[indices])
     torch.testing.assert_close(logits[indices], expected.logits)
-    assert features(indices).keys() == LAYERS.keys()
-    for path, feature in features(indices).items():
+    found, counted = features(indices)
+    assert (found.keys(), counted) == (LAYERS.keys(), None)
+    for path, feature in found.items():
         torch.testing.assert_close(feature, expected.features[path])
         assert not feature.requires_grad
+
+
+@pytest.mark.parametrize("most_bytes", [teaching.ASK_ONCE_BYTES, 0], ids=["once", "in each step"])
+def test_features_of_texts_come_with_the_tokens_that_count(monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
+    monkeypatch.setattr(teaching, "ASK_ONCE_BYTES", most_bytes)
+    texts = ["short"] * 256 + ["a text of more words", "two words"]
+    reads = train_text_preprocessing(texts, TokenizerSpec(train="wordpiece", vocab_size=64, max_length=16))
+    config = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    torch.manual_seed(0)
+    bert = build_network(
+        TransformersNetwork(name="transformers", model_type="bert", config=config),
+        input_shape=reads.input_shape(texts),
+        num_outputs=2,
+    )
+    prepared = reads.prepare(texts)
+    layers = {"bert.encoder.layer.1": torch.Size((4, 8))}
+    samples = Samples(prepared, torch.zeros(258, dtype=torch.int64), reads, CPU)
+    _, features = teaching.ask(bert, samples, layers, after_batch=lambda done: None)
+
+    indices = torch.tensor([256, 0])
+    found, counted = features(indices)
+    used = prepared[indices] != reads.tokenizer.pad_token_id
+    assert counted is not None
+    assert counted.sum(dim=1).tolist() == used.sum(dim=1).tolist()
+    with torch.no_grad(), Tap(bert.eval(), list(layers)) as tap:
+        alone = tap(reads(prepared[indices[1:]])).features["bert.encoder.layer.1"]
+    torch.testing.assert_close(found["bert.encoder.layer.1"][1][counted[1]], alone[0], atol=1e-5, rtol=1e-5)
 
 
 def test_asking_moves_nothing_of_the_teacher(teacher: torch.nn.Module, samples: Samples) -> None:
@@ -50,3 +84,26 @@ def test_asking_moves_nothing_of_the_teacher(teacher: torch.nn.Module, samples: 
     features(torch.tensor([1, 2]))
     assert teacher.training, "it is given back in the mode that it came in"
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.nn.Module) -> None:
+    ours, theirs = PixelPreprocessing(mean=(0.0,), std=(1.0,)), PixelPreprocessing(mean=(0.5,), std=(2.0,))
+    split = Split(torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3)
+    data = Data("image-classification", {"train": split}, Targets.of_classes(["a", "b", "c"]))
+    views = epoch_views([Crop(name="crop")], data=data, preprocessing=ours, seed=0)
+    samples = Samples.of(split, ours, device=CPU, views=views)
+    answers = teaching.ask_each_view(
+        teacher, samples, LAYERS, preprocessing=theirs, in_order=lambda outputs: outputs[:, [2, 0, 1]]
+    )
+    asked = teaching.Teaching(lambda step: step.student.logits.sum(), answers=answers)
+
+    for epoch in (0, 1):
+        batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
+        taught = asked.taught(batch)
+        with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
+            expected = tap((batch.inputs - 0.5) / 2)
+        assert taught is not None
+        torch.testing.assert_close(taught.logits, expected.logits[:, [2, 0, 1]])
+        assert not taught.logits.requires_grad
+        for path in LAYERS:
+            torch.testing.assert_close(taught.features[path], expected.features[path])

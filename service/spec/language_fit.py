@@ -1,0 +1,73 @@
+"""Whether the parts of a spec that are about causal language models fit each other. Pure, no torch."""
+
+from collections.abc import Iterator
+
+from service.errors import Fault
+from service.spec.job import JobSpec
+from service.spec.methods import OF_TOKENS, OnPolicy, SequenceLevel, SumOfTerms, method_names
+
+LEAST_PROMPT = 2
+"""Tokens of a row that stay for a prompt beside what is written behind it: one, and one that the tokenizer may put before it."""
+_FOR_TOKENS = "forward-kl, reverse-kl, jsd, sequence, on-policy or uld"
+
+
+def language_faults(spec: JobSpec) -> list[Fault]:
+    """Every fault: methods of tokens for other tasks, other methods for language models, tokenizers that do not go together."""
+    if spec.task == "causal-lm":
+        return [*_other_method_faults(spec), *_tokenizer_faults(spec), *_written_faults(spec)]
+    faults = []
+    if isinstance(spec.method, SumOfTerms) or spec.method.name in OF_TOKENS:
+        faults = [
+            Fault(pointer="/method/name", message=f"{name} is for causal language models, not for {spec.task}: take soft-targets")
+            for name in method_names(spec.method)
+            if name in OF_TOKENS
+        ]
+    for name in ("packing", "row_tokens"):
+        if getattr(spec.dataset, name) is not None:
+            message = f"{name} is of causal language models, and this job is {spec.task}: leave it out"
+            faults.append(Fault(pointer=f"/dataset/{name}", message=message))
+    return faults
+
+
+def shares_tokenizer(spec: JobSpec) -> bool:
+    """Whether student and teacher read the same tokens."""
+    return spec.student.tokenizer is None or spec.student.tokenizer == spec.first_teacher.tokenizer
+
+
+def _other_method_faults(spec: JobSpec) -> Iterator[Fault]:
+    if isinstance(spec.method, SumOfTerms):
+        yield Fault(pointer="/method/terms", message=f"terms are not summed for causal-lm: take one of {_FOR_TOKENS}")
+    elif spec.method.name not in OF_TOKENS:
+        message = f"{spec.method.name} compares outputs of whole samples, and causal-lm predicts tokens: take {_FOR_TOKENS}"
+        yield Fault(pointer="/method/name", message=message)
+
+
+def _tokenizer_faults(spec: JobSpec) -> Iterator[Fault]:
+    if shares_tokenizer(spec) or isinstance(spec.method, SumOfTerms):
+        return
+    if spec.method.name != "uld":
+        message = (
+            f"{spec.method.name} compares token by token, with one tokenizer: leave the student's out, or take the method uld"
+        )
+        yield Fault(pointer="/student/tokenizer", message=message)
+    elif spec.dataset.packing == "packed":
+        message = "with two tokenizers each row must be one text: make it padded"
+        yield Fault(pointer="/dataset/packing", message=message)
+
+
+def _written_faults(spec: JobSpec) -> Iterator[Fault]:
+    if spec.dataset.packing == "packed" and spec.dataset.targets:
+        yield Fault(
+            pointer="/dataset/packing", message="a text and its answer are a row of their own: make it padded, or name no target"
+        )
+    tokenizer = spec.student.tokenizer or spec.first_teacher.tokenizer
+    if not isinstance(spec.method, SequenceLevel | OnPolicy) or tokenizer is None:
+        return
+    length = min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length)
+    most = length - LEAST_PROMPT
+    if spec.method.max_new_tokens > most:
+        message = (
+            f"a row has {length} tokens, a prompt's among them, and {spec.method.max_new_tokens} are to be written: "
+            f"write {most} at most, or raise max_length"
+        )
+        yield Fault(pointer="/method/max_new_tokens", message=message)

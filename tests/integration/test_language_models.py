@@ -1,0 +1,106 @@
+"""Causal language models, from a spec to a student that its library loads, and again with an interruption."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from service.spec import parse_spec
+from service.spec.methods import OF_TOKENS
+from tests.integration.test_methods import Recorder, student, train
+from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
+
+STOP_AT = 3
+WRITES: dict[str, Any] = {"max_new_tokens": 5, "prompt_tokens": 3}
+SMALL: dict[str, dict[str, Any]] = {"sequence": WRITES | {"num_beams": 2}, "on-policy": WRITES | {"student_share": 0.6}}
+
+
+def network(width: int) -> dict[str, Any]:
+    return {
+        "name": "transformers",
+        "model_type": "gpt2",
+        "config": {"n_layer": 1, "n_embd": width, "n_head": 2, "n_positions": 16},
+    }
+
+
+def spec(path: Path, method: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A teacher and a student that differ in width; for ``uld`` in tokenizers too."""
+    tokenizer = {"train": "bpe", "vocab_size": 300, "max_length": 16}
+    of_its_own = {"train": "wordpiece", "vocab_size": 80, "max_length": 16} if method["name"] == "uld" else None
+    document = {
+        "task": "causal-lm",
+        "dataset": {"source": f"file:{path}"},
+        "teacher": {"architecture": network(32), "tokenizer": tokenizer, "training": {"max_steps": 4, "batch_size": 8}},
+        "student": {"architecture": network(16), "tokenizer": of_its_own},
+        "method": method,
+        "training": {"max_steps": 6, "batch_size": 8},
+    }
+    return parse_spec(document | changes).model_dump(mode="json")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Sums in words, each with what it makes."""
+    tens = ["", "twenty ", "thirty ", "forty ", "fifty ", "sixty ", "seventy "]
+    ones = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    rows = [
+        {"text": f"{ten}{one} and one make", "answer": f" {ten}{ones[index + 1]}"}
+        for ten in tens
+        for index, one in enumerate(ones[:-1])
+    ]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run(document: dict[str, Any], folder: Path, *, stop_at: int | None = None) -> Recorder:
+    return train(
+        document, folder, stop_at=stop_at, inputs={document["dataset"]["source"]: Path(document["dataset"]["source"][5:])}
+    )
+
+
+def report(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / RESULT_FOLDER / "report.json").read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.mark.parametrize("name", sorted(OF_TOKENS))
+def test_a_method_trains_a_language_model_and_resumes_exactly(name: str, tmp_path: Path, texts: Path) -> None:
+    document = spec(texts, {"name": name} | SMALL.get(name, {}))
+    whole = run(document, tmp_path / "whole")
+    assert isinstance(whole.events[-1], Finished), whole.events[-1]
+    card = report(tmp_path / "whole")
+    assert card["student"]["metrics"]["next token"]["perplexity"] > 1
+    assert (card["agreement"] is None) == (name == "uld")
+
+    stopped = run(document, tmp_path / "stopped", stop_at=STOP_AT)
+    assert stopped.events[-1] == Stopped("drain")
+    assert isinstance(run(document, tmp_path / "stopped").events[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+
+
+def test_the_student_of_answers_loads_with_its_library_and_says_what_the_trained_one_said(tmp_path: Path, texts: Path) -> None:
+    answers = {"source": f"file:{texts}", "targets": ["answer"]}
+    document = spec(texts, {"name": "forward-kl"}, dataset=answers, evaluation={"control": True})
+    assert document["dataset"]["packing"] == "padded"
+    last = run(document, tmp_path / "job").events[-1]
+    assert isinstance(last, Finished), last
+    folder = tmp_path / "job" / RESULT_FOLDER / "student"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([[*tokenizer("one and two make", add_special_tokens=False)["input_ids"]]])
+    assert model(ids).logits.shape == (1, ids.shape[1], len(tokenizer))
+    assert tokenizer.decode(ids[0]) == "one and two make"
+    card = report(tmp_path / "job")
+    assert card["gain"] == card["student"]["test_accuracy"] - card["control"]["test_accuracy"]
+    assert "AutoModelForCausalLM" in (tmp_path / "job" / RESULT_FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_row_with_no_place_for_what_is_to_be_written_fails_the_job_before_the_teacher_is_trained(
+    tmp_path: Path, texts: Path
+) -> None:
+    (last,) = run(spec(texts, {"name": "on-policy", "max_new_tokens": 15}), tmp_path / "job").events
+    assert isinstance(last, Failed)
+    assert (last.code, last.details) == ("invalid_spec", {"pointer": "/method/max_new_tokens"})

@@ -1,0 +1,96 @@
+"""A step's features as a method compares them. Invariant: what a network makes of padding takes no part.
+
+B batch, L tokens, D width, C channels, H height, W width, n tokens of a batch that are no padding.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.methods.layers import Pairs
+from worker.methods.step import Outputs, Step
+
+
+def features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+    """Each pair of layers, the student's first: (B, …), tokens (B, L, D) with zeros in place of padding."""
+    return _paired(step, pairs, _without_padding)
+
+
+def pooled_features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+    """Each pair of layers as vectors (B, C): see :func:`pooled`."""
+    return _paired(step, pairs, pooled)
+
+
+def token_features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+    """Each pair of layers, tokens (B, L, D) as a row each, (n, D); anything else as it is.
+
+    Student and teacher read the same tokens, of which a batch of either may hold more padding.
+    """
+    return _paired(step, pairs, _token_rows)
+
+
+def pooled(outputs: Outputs, layer: str) -> Tensor:
+    """A vector (B, C) for each sample: the mean of maps (B, C, H, W) over their pixels, of tokens (B, L, D) over the tokens."""
+    feature = outputs.features[layer]
+    if feature.dim() == 4:
+        return feature.mean(dim=(2, 3))
+    if feature.dim() != 3:
+        return feature.flatten(1)
+    counted = _counted(outputs, feature)
+    if counted is None:
+        return feature.mean(dim=1)
+    return (feature * counted.unsqueeze(-1)).sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (B, C, H, W), the larger averaged down to the smaller's size; vectors as they are."""
+    if first.dim() != 4 or second.dim() != 4 or first.shape[-2:] == second.shape[-2:]:
+        return first, second
+    size = torch.Size(min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True))
+    return resized(first, size), resized(second, size)
+
+
+def resized(maps: Tensor, size: torch.Size) -> Tensor:
+    """Maps (B, C, H, W) of another size: averages where it is smaller, the nearest pixels where it is larger."""
+    if maps.shape[-2:] == size:
+        return maps
+    if size[0] <= maps.shape[-2] and size[1] <= maps.shape[-1]:
+        return functional.adaptive_avg_pool2d(maps, (size[0], size[1]))
+    return functional.interpolate(maps, (size[0], size[1]), mode="nearest")
+
+
+def padded_together(pieces: Sequence[Tensor]) -> Tensor:
+    """Pieces (B, …) one after the other; those of tokens, (B, L, …), may differ in L: the shorter get zeros at their end."""
+    longest = max(piece.shape[1] for piece in pieces) if pieces[0].dim() in (2, 3) else 0
+    return torch.cat([_lengthened(piece, longest) if piece.dim() > 1 else piece for piece in pieces])
+
+
+def _lengthened(piece: Tensor, length: int) -> Tensor:
+    missing = length - piece.shape[1]
+    return functional.pad(piece, (*[0, 0] * (piece.dim() - 2), 0, missing)) if missing > 0 else piece
+
+
+def _paired(step: Step, pairs: Pairs, form: Callable[[Outputs, str], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [(form(step.student, one), form(step.taught, other)) for one, other in zip(pairs.student, pairs.teacher, strict=True)]
+
+
+def _counted(outputs: Outputs, feature: Tensor) -> Tensor | None:
+    """(B, L), which rows of a feature are tokens that count; None where it has no row for each token, or all count."""
+    counted = outputs.counted
+    return counted if counted is not None and feature.dim() == 3 and feature.shape[:2] == counted.shape else None
+
+
+def _without_padding(outputs: Outputs, layer: str) -> Tensor:
+    feature = outputs.features[layer]
+    counted = _counted(outputs, feature)
+    return feature if counted is None else feature * counted.unsqueeze(-1)
+
+
+def _token_rows(outputs: Outputs, layer: str) -> Tensor:
+    feature = outputs.features[layer]
+    if feature.dim() != 3:
+        return feature
+    counted = _counted(outputs, feature)
+    return feature.flatten(0, 1) if counted is None else feature[counted]

@@ -1,0 +1,147 @@
+"""A network as an ONNX file, which runs without torch: written, run, and compared with the network.
+
+Invariant: the network is not touched. What is exported and compared is a copy of it, on the CPU and in ``eval()``, and the file
+tells nothing of the machine that wrote it. The exporter and the runtime are imported where they are used. B batch, L length.
+"""
+
+import copy
+import logging
+import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_MOST_BYTES = 1536 * 2**20
+"""A file of the format holds 2 GiB; from here on torch would write the weights into a second one."""
+
+
+class UnexportableNetwork(Exception):
+    """The network cannot be written as an ONNX file; the message has the exporter's reason."""
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX file as a network on the CPU, so that all that measures networks can measure it."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        super().__init__()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors; what it warns of are missed optimisations
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (B, …) to outputs (B, W), on the inputs' device."""
+        names = [given.name for given in self._session.get_inputs()]
+        (outputs,) = self._session.run(None, dict(zip(names, [inputs.cpu().numpy()], strict=True)))
+        return torch.from_numpy(outputs).to(inputs.device)
+
+
+def export_onnx(
+    network: nn.Module,
+    path: Path,
+    *,
+    example: Tensor,
+    input_name: str,
+    output_name: str,
+    dynamic_length: bool = False,
+) -> None:
+    """Writes the network, from one tensor (B, …) to one (B, W), as a single file that takes batches of any size.
+
+    Args:
+        example: some samples (B, …) as the network reads them.
+        dynamic_length: the second dimension, of token ids or waveforms (B, L), may be of any length too.
+
+    Raises:
+        UnexportableNetwork: the exporter cannot, or the file would be too large for the format.
+    """
+    num_bytes = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    if num_bytes > _MOST_BYTES:
+        raise UnexportableNetwork(
+            f"{type(network).__name__} has {num_bytes:,} bytes of weights, and an ONNX file takes {_MOST_BYTES:,}: "
+            "take a smaller student, or leave the export out"
+        )
+    subject, example = _on_cpu(network), example.cpu()
+    if len(example) == 1:
+        example = example.repeat_interleave(2, dim=0)  # 1 would be traced as the only size
+    dimensions = {0: "batch", 1: "length"} if dynamic_length else {0: "batch"}
+    with torch.no_grad(), _quiet_exporter():
+        subject(example)  # what a network keeps of its first forward must be there before: it would be made while tracing
+        try:
+            program: Any = torch.onnx.export(
+                subject,
+                (example,),
+                input_names=[input_name],
+                output_names=[output_name],
+                dynamic_shapes=(dimensions,),
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise UnexportableNetwork(f"{type(network).__name__} cannot be written as ONNX: {_reason(error)}") from error
+        _write(program, path)
+
+
+def check_onnx(path: Path, network: nn.Module, inputs: Tensor) -> float:
+    """The largest difference between the outputs of file and network, for the inputs (B, …) in batches of several sizes.
+
+    Both run on the CPU in float32. Where outputs are larger than 1, it is a share of the largest; infinite where one has a NaN.
+    """
+    exported, subject, inputs = OnnxNetwork(path), _on_cpu(network), inputs.cpu()
+    largest = 0.0
+    with torch.no_grad():
+        for size in sorted({1, 2, len(inputs)}):
+            outputs = subject(inputs[:size])
+            difference = (exported(inputs[:size]) - outputs).abs().max() / outputs.abs().max().clamp(min=1)
+            largest = max(largest, difference.nan_to_num(nan=math.inf).item())
+    return largest
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).to("cpu").eval()
+
+
+def _write(program: Any, path: Path) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(program.model)  # source paths and stack traces, larger than a small network
+    program.save(path, external_data=False)
+
+
+def _reason(error: BaseException) -> str:
+    """How what went wrong inside begins; the exporter's own first line is the same for everything."""
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["no reason given"]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{type(cause).__name__}: {told[:500]}"
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what the exporter tells of itself, and without the thread and the semaphore of a progress bar that is never shown.
+
+    A trainer ends without cleaning up: the semaphore would stay behind.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    bar: Any = torch.hub.tqdm  # type: ignore[attr-defined]
+    monitor_interval, bar.monitor_interval = bar.monitor_interval, 0
+    bar.set_lock(threading.RLock())
+    try:
+        with warnings.catch_warnings():
+            # torch.export copies its own tree of inputs in a way that it warns of itself.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        bar.monitor_interval = monitor_interval
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
