@@ -162,3 +162,13 @@ def test_a_library_that_gives_the_network_another_tokenizer_fails_the_export(tmp
     last = run(document, tmp_path / "job").events[-1]
     assert isinstance(last, Failed)
     assert last.code == "export_mismatch"
+
+
+def test_a_split_of_fewer_tokens_than_a_row_is_told_before_the_teacher_is_trained(tmp_path: Path, texts: Path) -> None:
+    long = {"train": "bpe", "vocab_size": 300, "max_length": 128}
+    roomy = {"name": "transformers", "model_type": "gpt2", "config": {"n_layer": 1, "n_embd": 16, "n_head": 2}}
+    document = spec(texts, {"name": "jsd"}, teacher={"architecture": roomy, "tokenizer": long}, student={"architecture": roomy})
+    (last,) = run(document, tmp_path / "job").events
+    assert isinstance(last, Failed)
+    assert last.code == "invalid_data"
+    assert "the validation split: all texts together are" in last.message
