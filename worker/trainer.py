@@ -41,7 +41,7 @@ from worker.evaluation import Measure, agreement, measure, measure_latency, pred
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, refuse_rowless, write_texts
 from worker.loop import Lesson, Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
@@ -166,6 +166,7 @@ class Attempt:
             self._refuse_start(student)
         if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
             refuse_long_texts(self.spec.method, reads.max_length)
+            refuse_rowless(self.data, reads)
             return
         self._refuse_exports()
         self._refuse_augmentation()
@@ -285,7 +286,7 @@ class Attempt:
         written = None
         if isinstance(method, SequenceLevel):
             self._announce("cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs")
-            seed = self.spec.training.seed
+            seed = self._training_spec(role).seed
             tell = partial(self._tell, "cache", total=len(samples))
             written = write_texts(method, master, samples, seed=seed, after_batch=tell)
 
