@@ -52,6 +52,7 @@ __all__ = [
     "OF_CLASSES",
     "OF_HARD_LABELS",
     "OF_TOKENS",
+    "TOKEN_BY_TOKEN",
     "AttentionTransfer",
     "BetweenLayers",
     "BornAgain",
@@ -192,6 +193,8 @@ OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "cr
 """Methods that are made for one target of classes."""
 OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
 """Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
+TOKEN_BY_TOKEN = {"fitnet", "vid", "distilbert"}
+"""Methods that compare what two networks make of one token, where the layers have something for each token."""
 NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
 OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
