@@ -27,6 +27,7 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import BornAgain, DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from worker.asking import Kept, ask, ask_views
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
@@ -70,8 +71,10 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
-from worker.samples import Samples
-from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
+from worker.samples import Samples, num_epochs
+from worker.teacher_outputs import TeacherCache
+from worker.teacher_question import question
+from worker.teaching import Answers, Plan, TeacherFeatures, Teaching, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = str
@@ -252,10 +255,7 @@ class Attempt:
         if samples.views is None:
             samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
         else:
-            reads, in_order = teacher.preprocessing, teacher.in_order
-            taught["answers"] = ask_each_view(
-                teacher.network, samples, method.teacher_shapes, preprocessing=reads, in_order=in_order
-            )
+            taught["answers"] = self._ask_views(teacher, samples, samples.views, method, role=role)
 
         def teaching() -> Teaching:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
@@ -284,11 +284,18 @@ class Attempt:
         self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
     ) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teacher says to it, and the teacher's features."""
-        self._announce("cache", f"Asking the {role}'s teacher about {len(samples):,} training samples, once for all epochs")
+        what = f"{len(samples):,} training samples"
+
+        def begin(is_kept: bool) -> None:
+            asking = f"Asking the {role}'s teacher about {what}, once for all epochs"
+            self._announce("cache", f"What the {role}'s teacher says of {what} is read from the cache" if is_kept else asking)
+
         answers, features = ask(
             teacher.network,
             teacher.samples(self.data.splits["train"]),
             method.teacher_shapes,
+            kept=self._kept(teacher, method),
+            begin=begin,
             after_batch=lambda done: self._tell("cache", done, total=len(samples)),
         )
         if not bool(answers.isfinite().all()):
@@ -299,6 +306,37 @@ class Attempt:
                 details={"phase": "cache", "step": 0},
             )
         return samples.with_teacher(teacher.in_order(answers)), features
+
+    def _ask_views(self, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role) -> Answers:
+        """What the teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
+        num_views = views.count and min(views.count, num_epochs(self._training_spec(role), len(samples)))
+        kept = self._kept(teacher, method) if num_views else None
+
+        def begin(view: int, is_kept: bool) -> None:
+            what = f"view {view + 1} of {num_views} of {len(samples):,} training samples"
+            asking = f"Asking the {role}'s teacher about {what}"
+            self._announce("cache", f"What the {role}'s teacher says of {what} is read from the cache" if is_kept else asking)
+
+        return ask_views(
+            teacher.network,
+            samples,
+            method.teacher_shapes,
+            preprocessing=teacher.preprocessing,
+            in_order=teacher.in_order,
+            num_views=num_views,
+            kept=lambda view: kept and replace(kept, question={**kept.question, "view": views.told(view)}),
+            begin=begin,
+            after_batch=lambda done: self._tell("cache", done, total=len(samples)),
+        )
+
+    def _kept(self, teacher: FinishedNetwork, method: Plan) -> Kept | None:
+        """Where the cache has, or will have, what a teacher says to the training split; None without a cache."""
+        if self.assignment.cache is None:
+            return None
+        inputs = self.data.splits["train"].inputs
+        layers, reads = method.teacher_shapes, teacher.preprocessing
+        asked = question(teacher.network, inputs, reads, layers=layers, device=self.device)
+        return Kept(TeacherCache(self.assignment.cache), asked)
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
@@ -534,12 +572,19 @@ class Attempt:
         if not training.augment:
             return None
         with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
-            return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
+            return epoch_views(
+                training.augment,
+                data=self.data,
+                preprocessing=self._preprocessing(role),
+                seed=training.seed,
+                count=training.views,
+            )
 
     def _training_spec(self, role: Role) -> TrainingSpec:
         if role in self.chain:
             return self.chain[role].training
-        training = self.spec.teacher.training if role == "teacher" else self.spec.training
+        own = role == "teacher" and not isinstance(self.spec.method, DeepMutual)  # peers see the same
+        training = self.spec.teacher.training if own else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
         return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
