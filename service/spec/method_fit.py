@@ -88,7 +88,8 @@ def _token_faults(spec: JobSpec) -> Iterator[Fault]:
         if term.name in TOKEN_BY_TOKEN and term.layers is None:
             message = (
                 f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
-                "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, such as rkd or pkt"
+                "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, "
+                "such as rkd or pkt"
             )
             yield Fault(pointer=f"{pointer}/name", message=message)
 
