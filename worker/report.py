@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from service.spec import JobSpec
+from service.spec.data import Task
 from worker.data import Data
 from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
@@ -151,7 +152,7 @@ class Report(_Card):
     format: int = 1
     job_id: str
     name: str
-    task: str
+    task: Task
     created_at: datetime
     method: dict[str, Any]
     data: DataCard
