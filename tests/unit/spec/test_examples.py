@@ -23,4 +23,4 @@ def datasets(spoken_digits: Path) -> dict[str, DatasetInfo]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_can_be_submitted_as_it_is(path: Path, datasets: dict[str, DatasetInfo]) -> None:
     spec = load_spec(path)
-    assert check_fit(spec, datasets[spec.dataset.source], teacher=None) == []
+    assert check_fit(spec, datasets[spec.dataset.source], teachers={}) == []
