@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from service.spec import JobSpec
+from service.spec.data import Task
 from service.spec.job import TeacherSpec
 from worker.data import Data
 from worker.evaluation import Measure
@@ -161,7 +162,7 @@ class Report(_Card):
     format: int = 1
     job_id: str
     name: str
-    task: str
+    task: Task
     created_at: datetime
     method: dict[str, Any]
     data: DataCard
