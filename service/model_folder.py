@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
-from service.spec.transformers_fit import classifier_tasks, classifiers, task_of
+from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from service.weights import read_header
 
 OWN_MODEL_TYPE = "stillhouse"
@@ -27,6 +27,7 @@ _WHY_NO_PICKLES = (
 )
 _HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
 _PROCESSORS = {"image-classification": "image processor", "audio-classification": "feature extractor"}
+_OF_TEXTS = {"text-classification", CAUSAL}
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
@@ -45,7 +46,7 @@ class FolderInfo:
     task: str
     """What it is for."""
     classes: list[str]
-    """The names of its outputs."""
+    """The names of its outputs; none of a causal language model, whose outputs are its tokenizer's tokens."""
     input_shape: list[int]
     """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
 
@@ -117,17 +118,19 @@ def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
 
 def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
     model_type = config.get("model_type")
-    task = task_of(model_type) if isinstance(model_type, str) else None
+    task = task_of_config(config)
     if task is None:
         known = "; ".join(f"for {name} {', '.join(classifiers(name))}" for name in classifier_tasks())
-        raise InvalidFile(f"{_CONFIG}: model_type {model_type!r:.80} is no classifier that can be loaded; those are {known}")
-    file, of = (_TOKENIZER, "fast tokenizer") if task == "text-classification" else (_PREPROCESSOR, _PROCESSORS[task])
+        raise InvalidFile(f"{_CONFIG}: model_type {model_type!r:.80} is no network that can be loaded; those are {known}")
+    file, of = (_TOKENIZER, "fast tokenizer") if task in _OF_TEXTS else (_PREPROCESSOR, _PROCESSORS[task])
     _need(file, names, of=of)
     refused = sorted(_REFUSED_FIELDS & config.keys())
     if refused:
         raise InvalidFile(
             f"{_CONFIG} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
         )
+    if task == CAUSAL:
+        return FolderInfo(task=task, classes=[], input_shape=[])
     by_index = config.get("id2label")
     if isinstance(by_index, dict) and by_index:
         classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")

@@ -24,6 +24,7 @@ from worker.models import UnreadableNetwork, load_network, save_network
 from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
+from worker.token_figures import PREDICTED
 
 
 @contextmanager
@@ -143,7 +144,7 @@ the test split, which took no part in the choice.
 ## Use
 
 ```python
-{_usage(is_transformers, is_causal=_is_causal(report))}
+{_usage(is_transformers, task=report.task)}
 ```
 
 ## Data
@@ -171,13 +172,20 @@ def _is_causal(report: Report) -> bool:
 def _by_target(report: Report) -> str:
     """A row for each target, where there are several."""
     measured = report.student.metrics
-    if len(measured) < 2 and not _is_causal(report):
-        return ""
+    if len(measured) < 2:
+        return _by_token(report) if _is_causal(report) else ""
     rows = [
         f"| {_one_line(target)} | {', '.join(f'{name} {value:.4f}' for name, value in figures.items())} |".replace("_", " ")
         for target, figures in measured.items()
     ]
     return "\n".join(["| target | the student on the test split |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def _by_token(report: Report) -> str:
+    """The usual figures of language models, a row for each network."""
+    cards = {"teacher": report.teacher, "student": report.student} | ({"control": report.control} if report.control else {})
+    rows = [f"| {role} | {card.metrics[PREDICTED]['perplexity']:.2f} | {card.test_loss:.4f} |" for role, card in cards.items()]
+    return "\n".join(["| network | test perplexity | test loss |", "| --- | --- | --- |", *rows]) + "\n\n"
 
 
 def _over_seeds(report: Report) -> str:
@@ -218,22 +226,40 @@ def _data_words(report: Report) -> str:
     return words
 
 
-def _usage(is_transformers: bool, *, is_causal: bool) -> str:
-    if is_causal:
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'tokenizer = AutoTokenizer.from_pretrained("student")\n'
-            'student = AutoModelForCausalLM.from_pretrained("student")\n'
-            'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
-            "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
-        )
+_USAGE = {
+    "image-classification": (
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
+        'processor = AutoImageProcessor.from_pretrained("student")\n'
+        'student = AutoModelForImageClassification.from_pretrained("student")\n'
+        'logits = student(**processor(image, return_tensors="pt")).logits'
+    ),
+    "text-classification": (
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForSequenceClassification.from_pretrained("student")\n'
+        'logits = student(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits'
+    ),
+    "audio-classification": (
+        "from transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n\n"
+        'extractor = AutoFeatureExtractor.from_pretrained("student")\n'
+        'student = AutoModelForAudioClassification.from_pretrained("student")\n'
+        'inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")\n'
+        "logits = student(**inputs).logits"
+    ),
+    "causal-lm": (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
+        'student = AutoModelForCausalLM.from_pretrained("student")\n'
+        'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
+        "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
+    ),
+}
+"""How a student of ``transformers`` is used, by task."""
+
+
+def _usage(is_transformers: bool, *, task: str) -> str:
     if is_transformers:
-        return (
-            "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
-            'processor = AutoImageProcessor.from_pretrained("student")\n'
-            'student = AutoModelForImageClassification.from_pretrained("student")\n'
-            'logits = student(**processor(image, return_tensors="pt")).logits'
-        )
+        return _USAGE[task]
     return (
         "from pathlib import Path\n\n"
         "import torch\n\n"

@@ -1,10 +1,9 @@
-"""How well a causal language model predicts each next token. N rows, M tokens that count, V vocabulary.
+"""What a causal language model says to each next token. N rows, M tokens that count, V vocabulary.
 
 Logits of all tokens would not fit into memory. What is kept of a token is its loss, the likeliest token and the token itself,
-(M, 3) in float64, which holds every id exactly: all figures come of these.
+(M, 3) in float64, which holds every id exactly: all of :mod:`worker.token_figures` comes of these.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -37,25 +36,6 @@ def predict_tokens(
         if between_batches is not None:
             between_batches(start + len(indices))
     return torch.cat(pieces)
-
-
-def token_score(outputs: Tensor) -> Tensor:
-    """Token accuracy and mean loss of outputs (M, 3): (2,)."""
-    loss, predicted, wanted = outputs.unbind(dim=1)
-    return torch.stack([(predicted == wanted).double().mean(), loss.mean()])
-
-
-def token_agreement(first: Tensor, second: Tensor) -> float | None:
-    """Share of the tokens where two networks' outputs (M, 3) hold the same token the likeliest; None of different tokens."""
-    if first.shape != second.shape or not torch.equal(first[:, 2], second[:, 2]):
-        return None
-    return float((first[:, 1] == second[:, 1]).double().mean())
-
-
-def token_metrics(outputs: Tensor) -> dict[str, float]:
-    """Figures of outputs (M, 3). The perplexity is one a token, so networks with different tokenizers do not compare by it."""
-    accuracy, loss = token_score(outputs).tolist()
-    return {"token_accuracy": accuracy, "loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": float(len(outputs))}
 
 
 def _judged(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:

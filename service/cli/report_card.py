@@ -18,7 +18,8 @@ def report_card(report: Mapping[str, Any]) -> Table:
     table.add_column("")
     student = report.get("student") or {}
     figure = "test accuracy" if student.get("test_accuracy") is not None else "test score"
-    for column in (figure, "parameters", "size", "latency", "agreement"):
+    perplexity = ["perplexity"] if report.get("task") == "causal-lm" else []
+    for column in (figure, *perplexity, "parameters", "size", "latency", "agreement"):
         table.add_column(column, justify="right")
     for role in _ROLES:
         card = report.get(role)
@@ -27,6 +28,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
             table.add_row(
                 role,
                 _percent(card.get("test_accuracy")) or _score(card.get("test_score")),
+                *(_perplexity(card) for _ in perplexity),
                 _count(card.get("parameters")),
                 _size(card.get("bytes")),
                 _milliseconds(latency_ms.get("batch_1")),
@@ -48,6 +50,12 @@ def _caption(report: Mapping[str, Any]) -> Text:
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _perplexity(card: Mapping[str, Any]) -> str:
+    """Of a language model: the figure that it is known by."""
+    value = (card.get("metrics") or {}).get("next token", {}).get("perplexity")
+    return "" if value is None else f"{value:,.2f}"
 
 
 def _percent(value: float | None) -> str:

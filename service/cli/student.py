@@ -3,6 +3,16 @@
 import json
 from pathlib import Path
 
+from service.spec.data import Task
+from service.spec.transformers_fit import task_of_config
+
+_LOADERS: dict[Task, str] = {
+    "image-classification": "AutoModelForImageClassification",
+    "text-classification": "AutoModelForSequenceClassification",
+    "audio-classification": "AutoModelForAudioClassification",
+    "causal-lm": "AutoModelForCausalLM",
+}
+
 
 def how_to_load(student: Path) -> str:
     """A few lines of Python for the folder of a student."""
@@ -13,7 +23,5 @@ def how_to_load(student: Path) -> str:
             "from worker.models import load_network\n"
             f"student = load_network(Path({str(student)!r})).network"
         )
-    return (
-        "from transformers import AutoModelForImageClassification\n"
-        f"student = AutoModelForImageClassification.from_pretrained({str(student)!r})"
-    )
+    loader = next((name for task, name in _LOADERS.items() if task == task_of_config(config)), "AutoModel")
+    return f"from transformers import {loader}\nstudent = {loader}.from_pretrained({str(student)!r})"

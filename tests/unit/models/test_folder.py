@@ -212,7 +212,7 @@ def break_folder(folder: Path, how: str) -> None:
     [
         ("pickle", r"pytorch_model.bin is a pickle, which can run code and is never loaded"),
         ("no config", "config.json is missing"),
-        ("no model_type", "model_type None is no classifier"),
+        ("no model_type", "model_type None is no network"),
         ("config is no JSON", "config.json cannot be read"),
         ("remote code", "may not have auto_map"),
         ("remote kernel", "may not have attn_implementation"),

@@ -14,4 +14,4 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_can_be_submitted_as_it_is(path: Path) -> None:
     spec = load_spec(path)
-    assert check_fit(spec, BUILTIN_DATASETS[spec.dataset.source.removeprefix("builtin:")].info, teacher=None) == []
+    assert check_fit(spec, BUILTIN_DATASETS[spec.dataset.source.removeprefix("builtin:")].info, teachers={}) == []
