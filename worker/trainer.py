@@ -31,7 +31,8 @@ from worker.asking import Kept, ask, ask_views
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
-from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
+from worker.data.augment import EpochViews
+from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.data.language_preprocessing import LanguagePreprocessing
