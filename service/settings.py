@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     """Where artifacts and datasets live: ``file:///path`` or ``s3://bucket/prefix``."""
     scratch: Path | None = None
     """Folder of the worker for running jobs' files; the system's temporary folder by default."""
+    teacher_cache: Path | None = None
+    """Folder of the worker for what teachers said of datasets, kept for later jobs; ``teacher-cache`` in ``scratch`` by default,
+    and nothing is kept where neither is set. Whatever is in it may be removed at any time."""
 
     cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
     """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default."""
@@ -41,6 +44,11 @@ class Settings(BaseSettings):
     """Sustained rate of one API key, on one API process; bursts of twice as many pass."""
     file_roots: list[Path] = []
     """Folders under which a spec may name ``file:PATH``, as a JSON list; none by default."""
+
+    @property
+    def teacher_cache_folder(self) -> Path | None:
+        """Where that is."""
+        return self.teacher_cache or (self.scratch / "teacher-cache" if self.scratch is not None else None)
 
 
 @cache

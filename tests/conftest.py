@@ -1,5 +1,39 @@
 """For every test, before torch is imported: several trainings at once must not fight for the cores."""
 
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
 from worker.threads import let_idle_threads_sleep
 
 let_idle_threads_sleep()
+
+
+@pytest.fixture(scope="session")
+def spoken_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of 40 spoken digits: two of each for training, one for validation, one for test."""
+    from examples.spoken_digits import make
+
+    path = tmp_path_factory.mktemp("speech") / "spoken-digits.zip"
+    make(path, variations=4)
+    return path
+
+
+@pytest.fixture(scope="session")
+def voices(spoken_digits: Path) -> Path:
+    """The same clips as a Parquet file that also says whether a man or a woman speaks; of every fifth clip it does not."""
+    with zipfile.ZipFile(spoken_digits) as archive:
+        names = sorted(archive.namelist())
+        clips = [{"bytes": archive.read(name), "path": name} for name in names]
+    columns = {
+        "audio": clips,
+        "label": [name.split("/")[1] for name in names],
+        "voice": [None if index % 5 == 0 else "woman" if "+f" in name else "man" for index, name in enumerate(names)],
+        "split": [name.split("/")[0] for name in names],
+    }
+    path = spoken_digits.with_suffix(".parquet")
+    pq.write_table(pa.table(columns), path)
+    return path

@@ -38,8 +38,10 @@ class FolderInUse(Exception):
     """The folder holds the checkpoint of another spec."""
 
 
-def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None]) -> Finished | Stopped:
+def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
     """Trains in this process and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
+
+    ``cache`` is a folder for what teachers say, kept for other trainings.
 
     Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one ends at once.
 
@@ -54,6 +56,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None]) -> Finish
         folder=out,
         inputs=_local_inputs(spec),
         device=_choose_device(spec),
+        cache=cache,
     )
     _claim_folder(out, spec)
     terminal = _Terminal(on_event)

@@ -37,6 +37,8 @@ class Assignment:
     """Local path of each source that the spec names: ``dataset:ID`` a file, ``job:ID`` and ``model:ID`` a folder."""
     device: str = "cpu"
     """``cpu`` or ``cuda:N``."""
+    cache: Path | None = None
+    """Folder of teachers' outputs that outlives the job; None keeps nothing."""
     num_threads: int | None = None
     """CPU threads of tensor operations; None leaves torch's own choice."""
 

@@ -4,12 +4,14 @@ There are no loader processes: a batch is one gather from memory, and its augmen
 B batch, W outputs.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from service.spec.training import TrainingSpec
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -146,6 +148,14 @@ def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def num_epochs(spec: TrainingSpec, num_samples: int) -> int:
+    """Epochs that a training begins, unless it stops early."""
+    if spec.max_steps is None:
+        return spec.epochs or 1
+    steps = math.ceil(count_batches(num_samples, batch_size=spec.batch_size) / spec.gradient_accumulation)
+    return math.ceil(spec.max_steps / steps)
 
 
 def count_batches(num_samples: int, *, batch_size: int) -> int:

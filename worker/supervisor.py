@@ -138,6 +138,7 @@ class Supervisor:
                 folder=self._folder,
                 inputs=inputs,
                 device=self._claim.devices[0],
+                cache=self._settings.teacher_cache_folder,
                 num_threads=self._num_threads,
             )
         )

@@ -1,39 +1,29 @@
-"""How a student is taught: its objective, the layers that the objective looks at, and the teacher's outputs for each sample.
+"""How a student is taught: its objective, the layers that the objective looks at, and what it hears of its teacher.
 
-The teacher is asked once about the whole training split where its answers fit into memory; what is too large, inner layers of
-large datasets, is asked for batch by batch. Of an augmented split, whose samples have another view in each epoch, the teacher is
-asked in each step about the very view that the student sees (consistent teaching: Beyer et al., Knowledge distillation: A good
-teacher is patient and consistent, 2022, arXiv:2106.05237). N samples, B batch, W outputs.
+B batch, W outputs, L tokens.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from worker.data import Preprocessing
-from worker.evaluation import EVALUATION_BATCH, in_eval_mode
 from worker.methods import (
     Objective,
     Outputs,
     Pairs,
     Setting,
     Step,
-    Tap,
     build_term,
     informed_by,
     layers_of,
     shapes_of,
     terms_of,
 )
-from worker.methods.compared import padded_together
-from worker.samples import Batch, Samples
+from worker.samples import Batch
 from worker.targets import Targets, label_loss
-
-ASK_ONCE_BYTES = 512 * 2**20
-"""Features above this size in all are computed in each step instead."""
 
 TeacherFeatures = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
 """From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each, and which tokens count (B, L)."""
@@ -141,84 +131,3 @@ def plan(
         shapes_of(teacher, teacher_layers, teacher_inputs) if teacher_layers else {},
         same_tokens,
     )
-
-
-def ask(
-    teacher: nn.Module, samples: Samples, layers: Mapping[str, torch.Size], *, after_batch: Callable[[int], None]
-) -> tuple[Tensor, TeacherFeatures]:
-    """The teacher's outputs (N, W) for all samples, in float32, and its features.
-
-    ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``after_batch``
-    is told how many samples are done, and may raise, to end it.
-    """
-    num_bytes = 4 * len(samples) * sum(_most_values(shape, samples) for shape in layers.values())
-    kept = layers if num_bytes <= ASK_ONCE_BYTES else {}
-    whole_outputs: list[Tensor] = []
-    features: dict[str, list[Tensor]] = {path: [] for path in kept}
-    counted: list[Tensor] = []
-    with in_eval_mode(teacher), Tap(teacher, list(kept)) as tap:
-        for start in range(0, len(samples), EVALUATION_BATCH):
-            outputs = tap(samples.inputs_from(start, EVALUATION_BATCH))
-            whole_outputs.append(outputs.logits.to(torch.float32))
-            for path, pieces in features.items():
-                pieces.append(outputs.features[path].to(torch.float32))
-            if outputs.counted is not None:
-                counted.append(outputs.counted)
-            after_batch(min(start + EVALUATION_BATCH, len(samples)))
-    if kept != layers:
-        return torch.cat(whole_outputs), _asking(teacher, samples, list(layers))
-    whole = {path: padded_together(pieces) for path, pieces in features.items()}
-    whole_counted = padded_together(counted) if counted else None
-
-    def looked_up(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:
-        return {path: _chosen(each, indices) for path, each in whole.items()}, (
-            None if whole_counted is None else _chosen(whole_counted, indices)
-        )
-
-    return torch.cat(whole_outputs), looked_up
-
-
-def _most_values(shape: torch.Size, samples: Samples) -> int:
-    """Of one sample's features; tokens (L, D) may be as many as the longest text has."""
-    stored = samples.inputs
-    is_tokens = len(shape) == 2 and stored.dim() == 2 and not stored.is_floating_point()
-    return max(shape[0], stored.shape[1]) * shape[1] if is_tokens else shape.numel()
-
-
-def _chosen(whole: Tensor, indices: Tensor) -> Tensor:
-    return whole.index_select(0, indices.to(whole.device))
-
-
-def ask_each_view(
-    teacher: nn.Module,
-    samples: Samples,
-    layers: Mapping[str, torch.Size],
-    *,
-    preprocessing: Preprocessing,
-    in_order: Callable[[Tensor], Tensor],
-) -> Answers:
-    """Asks the teacher, behind its own preprocessing, about each batch of the student's augmented ``samples``.
-
-    ``in_order`` brings the teacher's outputs into the order of the job's.
-    """
-    tap = Tap(teacher, list(layers))
-
-    def answers(batch: Batch) -> Outputs:
-        inputs = samples.view_for(batch, preprocessing)
-        with in_eval_mode(teacher):
-            outputs = tap(inputs)
-        return replace(outputs, logits=in_order(outputs.logits))
-
-    return answers
-
-
-def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
-    tap = Tap(teacher, layers)
-
-    def asked(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:
-        inputs = samples.batch(indices).inputs
-        with in_eval_mode(teacher):
-            outputs = tap(inputs)
-        return outputs.features, outputs.counted
-
-    return asked

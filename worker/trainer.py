@@ -28,6 +28,7 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import BornAgain, DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from worker.asking import Kept, ask, ask_views
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
@@ -49,6 +50,7 @@ from worker.metrics import target_agreement, target_metrics
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_network, num_parameters
 from worker.models.informed import InformedNetwork
 from worker.models.language_network import LanguageNetwork
+from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.mutual import MutualTraining
 from worker.onnx_export import UnexportableNetwork
 from worker.onnx_student import export_student, write_onnx
@@ -71,9 +73,11 @@ from worker.protocol import (
 from worker.randomness import seed_everything
 from worker.repeats import kind_of, roles_of, seed_of, seeds_card
 from worker.report import Assessed, Latency, Report, make_report
-from worker.samples import Samples
+from worker.samples import Samples, num_epochs
+from worker.teacher_outputs import TeacherCache
+from worker.teacher_question import question
 from worker.teachers import Teachers, teachers_by_role
-from worker.teaching import Plan, TeacherFeatures, Teaching, ask, ask_each_view, extra_inputs, labels_only, plan
+from worker.teaching import Answers, Plan, TeacherFeatures, Teaching, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = str
@@ -162,6 +166,8 @@ class Attempt:
         if self.finished or self.interrupted is not None:
             return
         student = self._build("student")
+        if self.spec.student.source == "teacher-layers":
+            self._refuse_start(student)
         if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
             refuse_long_texts(self.spec.method, reads.max_length)
             return
@@ -173,6 +179,26 @@ class Attempt:
             method = self._plan(student, teacher, self._reads(role))
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
+
+    def _refuse_start(self, student: nn.Module) -> None:
+        """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
+        role = next(iter(self.teachers))
+        teacher = self._build(role) if self._is_trained(role) else self._given(role).network
+        if not same_tokens(self._preprocessing("student"), self._reads(role)):
+            raise JobFault(
+                "invalid_spec",
+                "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
+                details={"pointer": "/student/tokenizer"},
+            )
+        self._take_layers(student, teacher)
+
+    def _take_layers(self, student: nn.Module, teacher: nn.Module) -> None:
+        try:
+            taken = take_teacher_layers(student, teacher, self.spec.student.layers)
+        except UnfitStart as error:
+            message = f"The student cannot begin with its teacher's layers: {error}"
+            raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
+        logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
 
     def _refuse_exports(self) -> None:
         """What cannot be written as ONNX, told by writing the student as it begins."""
@@ -252,18 +278,15 @@ class Attempt:
         if samples.views is None:
             samples, taught["teacher_features"] = self._ask_once(teachers, samples, method, role=role)
         else:
-            shapes = method.teacher_shapes
-            answers = [
-                ask_each_view(each.network, samples, shapes, preprocessing=each.preprocessing, in_order=each.in_order)
-                for each in teachers.members.values()
-            ]
+            views = samples.views
+            answers = [self._ask_views(name, each, samples, views, method, role=role) for name, each in teachers.members.items()]
             taught["answers"] = teachers.answers(answers)
 
         def teaching() -> Teaching:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
-        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching)
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching, teacher=teachers.first.network)
 
     def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
@@ -280,21 +303,27 @@ class Attempt:
         def lesson(network: LanguageNetwork) -> Lesson:
             return lesson_of(method, network, samples, master, written=written)
 
-        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson)
+        self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson, teacher=teacher.network)
 
     def _ask_once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
-        asked = " and ".join(f"the {teacher}" for teacher in teachers.members)
-        self._announce("cache", f"Asking {asked} about {len(samples):,} training samples for the {role}, once for all epochs")
-        answered = [self._ask(teacher, method) for teacher in teachers.members.values()]
+        answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
         return samples.with_teacher(teachers.together([answers for answers, _ in answered])), answered[0][1]
 
-    def _ask(self, teacher: FinishedNetwork, method: Plan) -> tuple[Tensor, TeacherFeatures]:
+    def _ask(self, name: Role, teacher: FinishedNetwork, method: Plan, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
         samples = teacher.samples(self.data.splits["train"])
+        what = f"{len(samples):,} training samples for the {role}"
+
+        def begin(is_kept: bool) -> None:
+            asking = f"Asking the {name} about {what}, once for all epochs"
+            self._announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+
         answers, features = ask(
             teacher.network,
             samples,
             method.teacher_shapes,
+            kept=self._kept(teacher, method),
+            begin=begin,
             after_batch=lambda done: self._tell("cache", done, total=len(samples)),
         )
         if not bool(answers.isfinite().all()):
@@ -305,6 +334,39 @@ class Attempt:
                 details={"phase": "cache", "step": 0},
             )
         return teacher.in_order(answers), features
+
+    def _ask_views(
+        self, name: Role, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role
+    ) -> Answers:
+        """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
+        num_views = views.count and min(views.count, num_epochs(self._training_spec(role), len(samples)))
+        kept = self._kept(teacher, method) if num_views else None
+
+        def begin(view: int, is_kept: bool) -> None:
+            what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
+            asking = f"Asking the {name} about {what}"
+            self._announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+
+        return ask_views(
+            teacher.network,
+            samples,
+            method.teacher_shapes,
+            preprocessing=teacher.preprocessing,
+            in_order=teacher.in_order,
+            num_views=num_views,
+            kept=lambda view: kept and replace(kept, question={**kept.question, "view": views.told(view)}),
+            begin=begin,
+            after_batch=lambda done: self._tell("cache", done, total=len(samples)),
+        )
+
+    def _kept(self, teacher: FinishedNetwork, method: Plan) -> Kept | None:
+        """Where the cache has, or will have, what a teacher says to the training split; None without a cache."""
+        if self.assignment.cache is None:
+            return None
+        inputs = self.data.splits["train"].inputs
+        layers, reads = method.teacher_shapes, teacher.preprocessing
+        asked = question(teacher.network, inputs, reads, layers=layers, device=self.device)
+        return Kept(TeacherCache(self.assignment.cache), asked)
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
@@ -336,13 +398,19 @@ class Attempt:
         lesson: Callable[[LanguageNetwork], Lesson] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
-        """``peer`` names another network that is trained in the same steps, as the same spec says."""
+        """One network's training.
+
+        ``peer`` names another that is trained in the same steps, as the same spec says; of ``teacher`` a student may take layers.
+        """
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
         seed_everything(spec.seed)
         network = self._build(role)
+        if teacher is not None and self.spec.student.source == "teacher-layers":
+            self._take_layers(network, teacher)
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
         options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
@@ -546,12 +614,19 @@ class Attempt:
             return None
         place = f"/{self._place(role)}/training" if role in self.teachers else "/training"
         with self._told_as_fault(f"{place}/augment"):
-            return epoch_views(training.augment, data=self.data, preprocessing=self._preprocessing(role), seed=training.seed)
+            return epoch_views(
+                training.augment,
+                data=self.data,
+                preprocessing=self._preprocessing(role),
+                seed=training.seed,
+                count=training.views,
+            )
 
     def _training_spec(self, role: Role) -> TrainingSpec:
         if role in self.chain:
             return self.chain[role].training
-        training = self.teachers[role].training if role in self.teachers else self.spec.training
+        own = role in self.teachers and not isinstance(self.spec.method, DeepMutual)  # peers see the same
+        training = self.teachers[role].training if own else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
         return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})

@@ -26,6 +26,9 @@ def train(
     spec: SpecFile,
     *,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where the student, the report and the log go.")],
+    teacher_cache: Annotated[
+        Path | None, typer.Option(help="A folder for what teachers say of the data, which later trainings read again.")
+    ] = None,
 ) -> None:
     """Train a student here and now, without a service. Ctrl-C stops it at a checkpoint, the same command goes on from there."""
     job = parse_spec(read_spec(spec))
@@ -39,7 +42,7 @@ def train(
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         try:
-            last = alone.train(job, folder, on_event=lambda event: show_event(view, event))
+            last = alone.train(job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache)
         except alone.FolderInUse as error:
             raise CommandFailed(str(error)) from error
         except alone.TrainingFailed as error:
@@ -47,7 +50,9 @@ def train(
             hint = f"\n  {failed.hint}" if failed.hint else ""
             raise CommandFailed(f"{failed.code}: {failed.message}{hint}", exit_code=JOB_FAILED) from error
     if last.type == "stopped":
-        err.print(f"stopped at a checkpoint; go on with: stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}")
+        kept = f" --teacher-cache {shlex.quote(str(teacher_cache))}" if teacher_cache else ""
+        again = f"stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}{kept}"
+        err.print(f"stopped at a checkpoint; go on with: {again}")
         raise typer.Exit(INTERRUPTED)
     out.print(report_card(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
     print_student(folder / "student")

@@ -3,6 +3,7 @@
     DATA/connection.json   address and admin key, for the clients of this machine
     DATA/postgres, valkey  the servers' own
     DATA/store, scratch    artifacts and datasets; running jobs' files
+    DATA/teacher-cache     what teachers said of datasets
     DATA/logs              api.log, worker.log
 
 One process holds a data directory at a time, and what it started ends with it.
@@ -125,6 +126,7 @@ def stack(
             "REDIS_URL": broker.url,
             "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # fsspec takes it as it stands: nothing is to be quoted
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+            "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
         }
         api = _child("API", ["service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)], env=env, log=logs / "api.log")
         worker = _child("worker", ["worker", *(["--devices", devices] if devices else [])], env=env, log=logs / "worker.log")

@@ -28,6 +28,7 @@ from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
+from service.spec.start_fit import start_faults
 from service.spec.training import TrainingSpec
 from service.spec.transformers_fit import transformers_faults
 
@@ -60,6 +61,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
     faults += _precision_faults(spec)
+    faults += start_faults(spec)
     faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)

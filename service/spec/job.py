@@ -67,14 +67,26 @@ Teachers = Annotated[
 class StudentSpec(StrictModel):
     """The network to train."""
 
-    source: Literal["random"] = "random"
-    """``random``: freshly initialised from ``training.seed``."""
+    source: Literal["random", "teacher-layers"] = "random"
+    """``random``: freshly initialised from ``training.seed``. ``teacher-layers``: with some of the teacher's own layers, and with
+    whatever else of it has the same name and shape, such as its embeddings; the control has none of that."""
+    layers: Annotated[list[Annotated[int, Field(ge=0, le=999)]], Field(min_length=1, max_length=1000)] | None = None
+    """With ``teacher-layers``: which of the teacher's layers, from 0, become the student's, one for each of its own. By default
+    evenly spaced from the first on: every second where the student has half as many."""
     architecture: Architecture
     """Which network it is; input and output sizes come from the data."""
     tokenizer: TokenizerSpec | None = None
     """Of a student of texts; by default its teacher's, of several the first's."""
     features: Features | None = None
     """Of a student of sound: what it reads. By default what its architecture is made for."""
+
+    @model_validator(mode="after")
+    def _layers_are_the_teachers(self) -> Self:
+        if self.layers is not None and self.source != "teacher-layers":
+            raise ValueError(
+                f"layers says which of the teacher's layers are taken: set source to 'teacher-layers', not {self.source}"
+            )
+        return self
 
 
 class EvaluationSpec(StrictModel):

@@ -111,6 +111,9 @@ class TrainingSpec(StrictModel):
     augment: Augment = []
     """What is done to each sample of the training split, anew in every epoch and in this order; names, or names with parameters.
     A student and its teacher see the same view of a sample."""
+    views: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many views of each sample there are, which the epochs go through again and again: the teacher is asked once about each,
+    where its answers can be kept. null: another view in each epoch, about which the teacher is asked in each step."""
     optimizer: Optimizer = AdamW()
     """What makes an update of a gradient."""
     schedule: Schedule = OneCycle()
@@ -129,6 +132,12 @@ class TrainingSpec(StrictModel):
     """A checkpoint is written at the first step after this many seconds; a crash costs at most that."""
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
     """Also write one every so many optimizer steps."""
+
+    @model_validator(mode="after")
+    def _views_are_of_augmentation(self) -> Self:
+        if self.views is not None and not self.augment:
+            raise ValueError("views counts the views that augment makes: give augment, or leave views out")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from service.client import Client
 from service.spec.data import DatasetSpec
@@ -62,6 +63,22 @@ print(sum(name == label for name, (_, label) in zip(names, rows)) / len(rows))
 VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 2}
 
 
+_LANGUAGE_MODEL_ALONE = """
+import sys
+sys.modules["worker"] = sys.modules["service"] = None
+import math, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, *texts = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+student = AutoModelForCausalLM.from_pretrained(folder).eval()
+stream = [token for text in texts for token in [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]]
+length = tokenizer.model_max_length
+rows = torch.tensor(stream[: len(stream) // length * length]).view(-1, length)
+with torch.no_grad():
+    print(math.exp(student(rows, labels=rows).loss))
+"""
+
+
 @pytest.fixture
 def test_split(tmp_path: Path) -> Path:
     """The digits that took no part in the training, as (N, H, W, C) 8-bit images with their labels."""
@@ -92,6 +109,21 @@ def test_it_has_the_reports_accuracy(
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert float(done.stdout) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
+
+
+def test_the_example_of_a_language_model_has_the_reports_perplexity(client: Client, tmp_path: Path) -> None:
+    example = yaml.safe_load((Path(__file__).parents[2] / "examples" / "language-model.yaml").read_text(encoding="utf-8"))
+    example["teacher"]["training"] = example["training"] = {"max_steps": 10, "batch_size": 16}
+    job = client.wait(client.submit(example | {"evaluation": {"control": False}}).id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    client.download(job.id, tmp_path, names=["student", "report.json"])
+    dataset = DatasetSpec(source="builtin:languages", input="text", targets=[], packing="packed")
+    texts = load_data(dataset, None, task="causal-lm").splits["test"].inputs
+    command = [sys.executable, "-c", _LANGUAGE_MODEL_ALONE, str(tmp_path / "student"), *texts]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert float(done.stdout) == pytest.approx(report["student"]["metrics"]["next token"]["perplexity"], rel=1e-4)
 
 
 def test_one_that_reads_texts_has_it_too(client: Client, tmp_path: Path) -> None:

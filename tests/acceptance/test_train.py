@@ -22,8 +22,11 @@ def train(spec: Spec, folder: Path, environment: dict[str, str]) -> subprocess.C
 
 
 def test_it_leaves_the_student_and_its_report_and_shows_both(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
-    done = train(spec, tmp_path, environment)
+    said = tmp_path / "said"
+    asked = [*command(spec, tmp_path), "--teacher-cache", str(said)]
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert list(said.rglob("outputs.json"))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert f"{report['student']['test_accuracy']:.2%}" in done.stdout
     subprocess.run([sys.executable, "-c", done.stdout.split("Load it with:\n")[1]], check=True, env=environment)

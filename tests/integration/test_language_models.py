@@ -9,9 +9,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.spec import parse_spec
+from service.spec.architectures import TransformersNetwork
+from service.spec.inputs import TokenizerSpec
 from service.spec.methods import OF_TOKENS
 from tests.integration.test_methods import Recorder, student, train
+from worker.data.text import train_text_preprocessing
+from worker.models import build_network, save_network
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
+from worker.targets import Targets
 
 STOP_AT = 3
 WRITES: dict[str, Any] = {"max_new_tokens": 5, "prompt_tokens": 3}
@@ -56,10 +61,10 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
-def run(document: dict[str, Any], folder: Path, *, stop_at: int | None = None) -> Recorder:
-    return train(
-        document, folder, stop_at=stop_at, inputs={document["dataset"]["source"]: Path(document["dataset"]["source"][5:])}
-    )
+def run(document: dict[str, Any], folder: Path, *, stop_at: int | None = None, teacher: Path | None = None) -> Recorder:
+    source = document["dataset"]["source"]
+    inputs = {source: Path(source.removeprefix("file:"))} | ({document["teacher"]["source"]: teacher} if teacher else {})
+    return train(document, folder, stop_at=stop_at, inputs=inputs)
 
 
 def report(folder: Path) -> dict[str, Any]:
@@ -104,3 +109,56 @@ def test_a_row_with_no_place_for_what_is_to_be_written_fails_the_job_before_the_
     (last,) = run(spec(texts, {"name": "on-policy", "max_new_tokens": 15}), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/method/max_new_tokens"})
+
+
+def test_a_student_may_teach_the_next_one_in_shorter_rows_with_its_tokenizer_or_another(tmp_path: Path, texts: Path) -> None:
+    assert isinstance(run(spec(texts, {"name": "forward-kl"}), tmp_path / "first").events[-1], Finished)
+    teacher = tmp_path / "first" / RESULT_FOLDER / "student"
+    given = {"source": "job:job_00000000000000000000000000"}
+    dataset = {"source": f"file:{texts}", "row_tokens": 12}
+    same = spec(texts, {"name": "jsd"}, teacher=given, dataset=dataset)
+    assert isinstance(run(same, tmp_path / "same", teacher=teacher).events[-1], Finished)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "same" / RESULT_FOLDER / "student")
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(teacher).get_vocab()
+    assert tokenizer.model_max_length == 12
+    other = spec(texts, {"name": "uld"}, teacher=given, dataset=dataset)
+    last = run(other, tmp_path / "other", teacher=teacher).events[-1]
+    assert isinstance(last, Finished), last
+
+
+def test_a_teacher_that_is_no_language_model_fails_the_job(tmp_path: Path, texts: Path) -> None:
+    reads = train_text_preprocessing(["one and two"], TokenizerSpec(train="bpe", vocab_size=300, max_length=16))
+    architecture = TransformersNetwork.model_validate(network(16))
+    classifier = build_network(architecture, input_shape=reads.input_shape([]), num_outputs=2)
+    save_network(classifier, tmp_path / "teacher", preprocessing=reads, targets=Targets.of_classes(["a", "b"]))
+    given = spec(texts, {"name": "jsd"}, teacher={"source": "model:model_00000000000000000000000000"})
+    last = run(given, tmp_path / "job", teacher=tmp_path / "teacher").events[-1]
+    assert isinstance(last, Failed)
+    assert "is no causal language model" in last.message
+
+
+def test_a_library_that_gives_the_network_another_tokenizer_fails_the_export(tmp_path: Path, texts: Path) -> None:
+    """Folders of Qwen2 load with Qwen2's own class of tokenizer, which reads the words of a WordPiece otherwise."""
+    config = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 32,
+        "max_position_embeddings": 16,
+    }
+    qwen2 = {"name": "transformers", "model_type": "qwen2", "config": config}
+    document = spec(
+        texts,
+        {"name": "forward-kl"},
+        teacher={
+            "architecture": network(16),
+            "tokenizer": {"train": "wordpiece", "vocab_size": 80, "max_length": 16},
+            "training": {"max_steps": 2},
+        },
+        student={"architecture": qwen2},
+        training={"max_steps": 2},
+    )
+    last = run(document, tmp_path / "job").events[-1]
+    assert isinstance(last, Failed)
+    assert last.code == "export_mismatch"

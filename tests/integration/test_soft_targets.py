@@ -12,6 +12,7 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
+from worker.asking import ask
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
 from worker.evaluation import measure, predict
@@ -21,7 +22,7 @@ from worker.protocol import Event, StopRequest
 from worker.randomness import seed_everything
 from worker.samples import Samples
 from worker.targets import Targets
-from worker.teaching import Teaching, ask, labels_only, plan
+from worker.teaching import Teaching, labels_only, plan
 from worker.watch import TrainingWatch
 
 MISSING = 3

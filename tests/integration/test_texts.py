@@ -95,6 +95,30 @@ def test_a_student_with_its_own_tokenizer_is_trained_and_resumes_exactly(
     assert student(tmp_path / "stopped") == student(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("method", ["soft-targets", "distillation-network"])
+def test_a_student_that_begins_with_its_teachers_layers_resumes_exactly(tmp_path: Path, rows: Path, method: str) -> None:
+    halved = {"source": "teacher-layers", "architecture": network("bert", BERT | {"num_hidden_layers": 2})}
+    document = spec(rows, student=halved, method={"name": method}, evaluation={"control": True})
+    whole = train(document, tmp_path / "whole")
+    assert isinstance(whole.events[-1], Finished), whole.events[-1]
+    assert report(tmp_path / "whole")["student"]["source"] == "teacher-layers"
+    assert train(document, tmp_path / "stopped", stop_at=STOP_AT).events[-1] == Stopped("drain")
+    assert isinstance(train(document, tmp_path / "stopped").events[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+
+    other = train(spec(rows, student=halved | {"layers": [1, 3]}, method={"name": method}), tmp_path / "others")
+    assert isinstance(other.events[-1], Finished)
+    assert student(tmp_path / "others") != student(tmp_path / "whole")
+
+
+def test_layers_of_another_width_fail_the_job_before_anything_is_trained(tmp_path: Path, rows: Path) -> None:
+    narrow = {"source": "teacher-layers", "architecture": network("bert", BERT | {"intermediate_size": 8})}
+    (last,) = train(spec(rows, student=narrow), tmp_path / "job").events
+    assert isinstance(last, Failed)
+    assert (last.code, last.details) == ("invalid_spec", {"pointer": "/student/source"})
+    assert "give the student its teacher's model_type and widths" in last.message
+
+
 @pytest.mark.parametrize("name", ["fitnet", "vid"])
 def test_token_by_token_a_student_learns_from_a_teacher_that_reads_the_same_tokens(tmp_path: Path, rows: Path, name: str) -> None:
     reads_as_its_teacher = {"architecture": network("gpt2", GPT2)}

@@ -105,9 +105,9 @@ def test_a_field_that_would_fetch_code_is_refused_whatever_it_says(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": None}, "no classifier"),
-        ({"model_type": []}, "no classifier"),
-        ({"model_type": {}}, "no classifier"),
+        ({"model_type": None}, "no network"),
+        ({"model_type": []}, "no network"),
+        ({"model_type": {}}, "no network"),
         ({"model_type": "gpt2"}, "tokenizer.json is missing"),
         ({"id2label": {"0": "cat", "2": "dog"}}, "does not name every class"),
         ({"id2label": {"0": "cat", "1": "cat"}}, "names a class twice"),
@@ -165,3 +165,11 @@ def test_a_processor_that_cannot_be_believed_is_refused(tmp_path: Path, processo
 def test_an_own_network_that_cannot_be_believed_is_refused(tmp_path: Path, changes: Any, labels: Any, said: str) -> None:
     with pytest.raises(InvalidFile, match=said):
         inspected(tmp_path, config__json=OWN | changes, labels__json=labels)
+
+
+def test_a_causal_language_model_is_told_by_its_architecture_and_has_no_classes(tmp_path: Path) -> None:
+    causal = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 300}
+    info = inspected(tmp_path, config__json=causal, preprocessor_config__json=None, tokenizer__json={})
+    assert info == FolderInfo(task="causal-lm", classes=[], input_shape=[])
+    with pytest.raises(InvalidFile, match=r"tokenizer.json is missing"):
+        inspected(tmp_path, config__json=causal, preprocessor_config__json=None)

@@ -123,7 +123,7 @@ def _config(**changes: Any) -> bytes:
         (zipped(folder(config__json=_config(architecture={"name": "huge"}))), "architecture"),
         (zipped(folder(config__json=_config(input_shape=[1, 8]))), "input_shape"),
         (zipped(folder(config__json=_config(input_shape=[1, 8, 2**40]))), "whole number"),
-        (zipped(folder(config__json=_config(model_type="bart"))), "no classifier"),
+        (zipped(folder(config__json=_config(model_type="bart"))), "no network"),
         (zipped(folder(config__json=_config(model_type="vit", auto_map={"AutoModel": "x.Y"}))), "auto_map"),
         (zipped(folder(model__safetensors=b"")), "safetensors"),
         (zipped(folder(model__safetensors=b"\xff" * 64)), "safetensors"),

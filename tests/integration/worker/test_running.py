@@ -15,7 +15,9 @@ from tests.integration.worker.conftest import LONG_STEPS, Queue, WorkerProcess, 
 Start = Callable[..., WorkerProcess]
 
 
-def test_a_queued_job_becomes_a_student_with_its_artifacts(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
+def test_a_queued_job_becomes_a_student_with_its_artifacts(
+    start_worker: Start, queue: Queue, undisturbed: bytes, tmp_path: Path
+) -> None:
     worker = start_worker()
     job_id = queue.submit()
     job = queue.until_status(job_id, "succeeded")
@@ -39,6 +41,7 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(start_worker: Start, 
     assert model.classes == list("0123456789")
     assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
     assert worker.process.poll() is None
+    assert list(tmp_path.rglob("teacher-cache/*/*/outputs.json")), "what the teacher said outlives the job"
 
 
 @pytest.mark.parametrize("end", ["succeeded", "cancelled"])

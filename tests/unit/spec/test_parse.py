@@ -38,6 +38,7 @@ def faults(document: dict[str, Any]) -> dict[str, str]:
         ({"training": {"augment": ["crop", {"name": "corp"}]}}, "/training/augment/1/name"),
         ({"training": {"augment": [{"name": "crop", "padding": 0}]}}, "/training/augment/0/padding"),
         ({"training": {"augment": ["mixup", "cutmix"]}}, "/training/augment"),
+        ({"training": {"views": 3}}, "/training"),
     ],
 )
 def test_a_fault_points_at_its_place_in_the_document(changes: dict[str, Any], pointer: str) -> None:

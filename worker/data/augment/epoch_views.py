@@ -32,20 +32,33 @@ class EpochViews:
     of_stored: Augmentation
     of_spectrograms: Augmentation
     seed: int
+    count: int | None = None
+    """How many views of each sample there are, which the epochs go through again and again; None: another in each epoch."""
 
     def stored(self, fetch: Fetch, indices: Tensor, *, epoch: int) -> View:
         """The samples at ``indices`` (B,) of the training split as the epoch sees them, before any network's preprocessing."""
-        return self.of_stored(fetch, indices, seed=self.seed, epoch=epoch)
+        return self.of_stored(fetch, indices, seed=self.seed, epoch=self.view(epoch))
 
     def read(self, inputs: Tensor, indices: Tensor, *, epoch: int) -> Tensor:
         """What a network reads of them (B, …), from what its preprocessing made of them."""
         if not self.of_spectrograms.specs:
             return inputs
         spectrograms = inputs.squeeze(1)
-        return self.of_spectrograms(lambda _: spectrograms, indices, seed=self.seed, epoch=epoch).inputs.unsqueeze(1)
+        view = self.of_spectrograms(lambda _: spectrograms, indices, seed=self.seed, epoch=self.view(epoch))
+        return view.inputs.unsqueeze(1)
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch sees."""
+        return epoch if self.count is None else epoch % self.count
+
+    def told(self, epoch: int) -> str:
+        """All that an epoch's view depends on, beside the samples themselves."""
+        return repr((self.of_stored, self.of_spectrograms, self.seed, self.view(epoch)))
 
 
-def epoch_views(augment: Sequence[AugmentationSpec], *, data: Data, preprocessing: Preprocessing, seed: int) -> EpochViews:
+def epoch_views(
+    augment: Sequence[AugmentationSpec], *, data: Data, preprocessing: Preprocessing, seed: int, count: int | None = None
+) -> EpochViews:
     """The views of the training split for a network behind ``preprocessing``.
 
     Raises:
@@ -57,9 +70,9 @@ def epoch_views(augment: Sequence[AugmentationSpec], *, data: Data, preprocessin
         raise UnfitAugmentation(f"{behind[0].name} is for log-mel inputs, and this network reads others: leave it out")
     stored = _stored(data, preprocessing, augment)
     num_samples = len(data.splits["train"])
-    return EpochViews(
-        Augmentation(before, num_samples, stored), Augmentation(behind, num_samples, stored, first_stream=len(before)), seed
-    )
+    of_stored = Augmentation(before, num_samples, stored)
+    of_spectrograms = Augmentation(behind, num_samples, stored, first_stream=len(before))
+    return EpochViews(of_stored, of_spectrograms, seed, count)
 
 
 def check_same_views(views: EpochViews, inputs: Inputs, *, student: Preprocessing, teacher: Preprocessing) -> None:

@@ -1,0 +1,218 @@
+"""Images, texts and sound: uploaded over HTTP, and trained on by the three methods that everything else is measured by."""
+
+import csv
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from service.client import ApiError, Client, Job
+from service.embedded.stack import Stack
+from service.spec.data import DatasetSpec, Task
+from worker.data import load_data
+
+METHODS = ["soft-targets", "distillation-network", "multi-task"]
+BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+GPT2 = {"n_embd": 16, "n_layer": 1, "n_head": 2}
+WAV2VEC2 = {
+    "feat_extract_norm": "layer",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8],
+    "conv_kernel": [20, 16],
+    "conv_stride": [16, 16],
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 8,
+}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A dataset with two targets, and a teacher and a student for it that have little in common."""
+
+    task: Task
+    second_target: str
+    teacher: dict[str, Any]
+    student: dict[str, Any]
+
+
+MODALITIES = {
+    "images": Modality(
+        task="image-classification",
+        second_target="parity",
+        teacher={"architecture": {"name": "small-cnn", "width": 8}},
+        student={"architecture": {"name": "small-cnn", "width": 2}},
+    ),
+    "texts": Modality(
+        task="text-classification",
+        second_target="kind",
+        teacher={
+            "architecture": {"name": "transformers", "model_type": "bert", "config": BERT},
+            "tokenizer": {"train": "wordpiece", "vocab_size": 100, "max_length": 24},
+        },
+        student={
+            "architecture": {"name": "transformers", "model_type": "gpt2", "config": GPT2},
+            "tokenizer": {"train": "bpe", "vocab_size": 300, "max_length": 32},
+        },
+    ),
+    "sound": Modality(
+        task="audio-classification",
+        second_target="voice",
+        teacher={"architecture": {"name": "transformers", "model_type": "wav2vec2", "config": WAV2VEC2}},
+        student={"architecture": {"name": "small-cnn", "width": 2}, "features": {"name": "log-mel", "mels": 16}},
+    ),
+}
+
+
+def png(pixels: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def digit_files() -> list[tuple[str, bytes]]:
+    """Some handwritten digits as PNGs, each with its class."""
+    split = load_data(DatasetSpec(source="builtin:digits"), None, task="image-classification").splits["train"]
+    return [(str(int(split.labels[row])), png((split.inputs[row, 0] * 15).numpy())) for row in range(0, 600, 5)]
+
+
+def image_table(folder: Path) -> Path:
+    files = digit_files()
+    columns = {
+        "image": [{"bytes": data, "path": None} for _, data in files],
+        "label": [digit for digit, _ in files],
+        "parity": ["odd" if int(digit) % 2 else "even" for digit, _ in files],
+    }
+    pq.write_table(pa.table(columns), folder / "digits.parquet")
+    return folder / "digits.parquet"
+
+
+def text_table(folder: Path) -> Path:
+    dataset = DatasetSpec(source="builtin:languages", input="text", targets=["label", "kind"])
+    data = load_data(dataset, None, task="text-classification")
+    split = data.splits["train"]
+    path = folder / "names.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", *(target.name for target in data.targets)])
+        for row in range(0, len(split), 8):
+            named = [(target.classes or ())[int(label)] for target, label in zip(data.targets, split.labels[row], strict=True)]
+            writer.writerow([split.inputs[row], *named])
+    return path
+
+
+@pytest.fixture(scope="module")
+def jobs(running_stack: Stack, voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Job]]:
+    """Every method on every modality, queued at once."""
+    folder = tmp_path_factory.mktemp("modalities")
+    files = {"images": image_table(folder), "texts": text_table(folder), "sound": voices}
+    submitted = {}
+    with Client(running_stack.connection.url, running_stack.connection.api_key) as client:
+        for name, modality in MODALITIES.items():
+            targets = ["label", modality.second_target]
+            dataset = client.upload_dataset(files[name], name=name, task=modality.task, target_column=targets)
+            for method in METHODS:
+                spec = {
+                    "name": f"{name} by {method}",
+                    "task": modality.task,
+                    "dataset": {
+                        "source": f"dataset:{dataset.id}",
+                        "targets": targets if method == "multi-task" else ["label"],
+                    },
+                    "teacher": {**modality.teacher, "training": {"max_steps": 10}},
+                    "student": modality.student,
+                    "method": {"name": method},
+                    "training": {"max_steps": 15, "batch_size": 20},
+                }
+                submitted[name, method] = client.submit(spec)
+        yield submitted
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", MODALITIES)
+def test_each_of_the_three_methods_works_on_images_texts_and_sound(
+    client: Client, jobs: dict[tuple[str, str], Job], name: str, method: str
+) -> None:
+    job = client.wait(jobs[name, method].id, timeout_seconds=300)
+    assert job.status == "succeeded", job.error
+    report = client.report(job.id)
+    targets = ["label", MODALITIES[name].second_target] if method == "multi-task" else ["label"]
+    assert list(report["data"]["targets"]) == targets
+    for role in ("teacher", "student"):
+        assert list(report[role]["metrics"]) == targets
+        assert all(0 <= figures["accuracy"] <= 1 for figures in report[role]["metrics"].values())
+    assert (report["score_with_teacher"] is not None) == (method == "distillation-network")
+    artifacts = {artifact.name for artifact in client.artifacts(job.id)}
+    assert {"student/model.safetensors", "student/labels.json", "report.json", "README.md"} <= artifacts
+
+
+def as_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def as_tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def folders() -> dict[str, bytes]:
+    return {f"digits/{digit}/{index:03}.png": data for index, (digit, data) in enumerate(digit_files())}
+
+
+@pytest.mark.parametrize("pack", [as_zip, as_tar], ids=["zip", "tar.gz"])
+def test_an_archive_of_class_folders_is_uploaded_and_trained_on(client: Client, tmp_path: Path, pack: Any) -> None:
+    path = pack(tmp_path / ("digits.zip" if pack is as_zip else "digits.tar.gz"), folders())
+    dataset = client.upload_dataset(path, name="class folders", task="image-classification")
+    assert dataset.classes == [str(digit) for digit in range(10)]
+    job = client.submit(
+        {
+            "task": "image-classification",
+            "dataset": {"source": f"dataset:{dataset.id}"},
+            "teacher": {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 10}},
+            "student": {"architecture": {"name": "small-cnn", "width": 2}},
+            "training": {"max_steps": 10},
+        }
+    )
+    job = client.wait(job.id, timeout_seconds=300)
+    assert job.status == "succeeded", job.error
+    assert sum(client.report(job.id)["data"]["rows"].values()) == len(digit_files())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"digits/7/broken.png": b"\x89PNG\r\n\x1a\n and no more"}, "'digits/7/broken.png'"),
+        ({"digits/7/large.png": "9x9"}, "'digits/7/large.png' is 9x9, and 'digits/0/000.png' is 8x8"),
+        (None, "class"),
+    ],
+    ids=["a corrupt image", "images of two sizes", "one class"],
+)
+def test_what_is_wrong_with_an_archive_is_told_by_its_path(client: Client, tmp_path: Path, change: Any, words: str) -> None:
+    files = folders()
+    if change is None:
+        files = {name: data for name, data in files.items() if "/7/" in name}
+    else:
+        files |= {name: png(np.zeros((9, 9), np.uint8)) if data == "9x9" else data for name, data in change.items()}
+    with pytest.raises(ApiError) as refused:
+        client.upload_dataset(as_zip(tmp_path / "digits.zip", files), name="wrong", task="image-classification")
+    assert refused.value.status == 422
+    assert words in str(refused.value)

@@ -1,0 +1,70 @@
+"""A student that begins with some of its teacher's layers, as DistilBERT does (Sanh et al., 2019, arXiv:1910.01108).
+
+Invariant: nothing is taken in part. Every weight of every layer of the student comes from one layer of the teacher; what stands
+outside the layers is taken where name and shape agree, and stays as it was initialised elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from worker.models.hidden_layers import find_hidden_layers
+
+
+class UnfitStart(ValueError):
+    """The student cannot begin with the teacher's layers; the text says what to change."""
+
+
+def take_teacher_layers(student: nn.Module, teacher: nn.Module, layers: Sequence[int] | None = None) -> list[int]:
+    """Writes the teacher's weights into the student; the teacher's layers, one for each of the student's, that were taken.
+
+    By default they are evenly spaced, from the first on.
+
+    Raises:
+        UnfitStart: one of the two is no network of ``transformers``, or the layers have other weights.
+    """
+    (ours, our_path, our_count), (theirs, their_path, their_count) = (
+        _described(network, role) for network, role in ((student, "student"), (teacher, "teacher"))
+    )
+    taken = list(layers) if layers is not None else [index * their_count // our_count for index in range(our_count)]
+    if len(taken) != our_count:
+        raise UnfitStart(f"{len(taken)} layers are named and the student has {our_count}: name one for each")
+    if wrong := [index for index in taken if index >= their_count]:
+        raise UnfitStart(f"the teacher has {their_count} layers, 0 to {their_count - 1}, and no layer {wrong[0]}")
+    if len(set(taken)) < our_count and layers is None:
+        raise UnfitStart(f"the student has {our_count} layers and the teacher {their_count}: make it as deep or shallower")
+    found: list[tuple[Tensor, Tensor]] = []
+    for name, weight in ours.items():
+        source = _source(name, our_path=our_path, their_path=their_path, taken=taken)
+        other = theirs.get(source)
+        if other is not None and other.shape == weight.shape:
+            found.append((weight, other))
+        elif name.startswith(f"{our_path}."):
+            what = "nothing of that name" if other is None else f"{tuple(other.shape)}"
+            raise UnfitStart(
+                f"the student's {name} is {tuple(weight.shape)}, the teacher's {source} {what}: "
+                "give the student its teacher's model_type and widths, or take source random"
+            )
+    with torch.no_grad():
+        for weight, other in found:
+            weight.copy_(other)
+    return taken
+
+
+def _described(network: nn.Module, role: str) -> tuple[Mapping[str, Tensor], str, int]:
+    """A network's weights, where its layers stand among them, and how many there are."""
+    model = getattr(getattr(network, "body", network), "model", None)
+    found = None if model is None else find_hidden_layers(model)
+    if model is None or found is None:
+        raise UnfitStart(f"the {role} has no list of layers as networks of transformers have: take source random")
+    path, layers = found
+    return model.state_dict(), path, len(layers)
+
+
+def _source(name: str, *, our_path: str, their_path: str, taken: Sequence[int]) -> str:
+    """The teacher's name of a weight of the student."""
+    if not name.startswith(f"{our_path}."):
+        return name
+    index, _, rest = name.removeprefix(f"{our_path}.").partition(".")
+    return f"{their_path}.{taken[int(index)]}.{rest}"
