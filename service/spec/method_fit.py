@@ -99,10 +99,10 @@ def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
 
 def _token_faults(spec: JobSpec) -> Iterator[Fault]:
     """Tokens of two tokenizers do not stand for each other. Of layers that a spec names, the worker knows what they give."""
-    ours, theirs = spec.student.tokenizer, spec.teacher.tokenizer
+    ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
     if ours is None or ours == theirs:
         return
-    for pointer, term in zip(_pointers(spec), _terms(spec.method), strict=True):
+    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
         if term.name in TOKEN_BY_TOKEN and term.layers is None:
             message = (
                 f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
