@@ -177,3 +177,15 @@ def test_a_student_teaches_the_next_job(start_worker: Start, queue: Queue) -> No
     job = queue.until_status(second, "succeeded")
     assert job.result is not None
     assert job.result["teacher"]["parameters"] == queue.job(first).result["student"]["parameters"]  # type: ignore[index]
+
+
+def test_several_students_teach_the_next_job_together(start_worker: Start, queue: Queue) -> None:
+    start_worker()
+    teachers = [queue.submit(student={"architecture": {"name": "small-cnn", "width": width}}) for width in (3, 5)]
+    last = queue.submit(teacher=[{"source": f"job:{job_id}"} for job_id in teachers])
+    for job_id in teachers:
+        queue.until_status(job_id, "succeeded")
+    job = queue.until_status(last, "succeeded")
+    sizes = [queue.job(job_id).result["student"]["parameters"] for job_id in teachers]  # type: ignore[index]
+    assert job.result is not None
+    assert job.result["teacher"]["parameters"] == sum(sizes)
