@@ -91,6 +91,7 @@ __all__ = [
     "VariationalInformation",
     "Weighted",
     "method_names",
+    "terms_of",
 ]
 
 
@@ -201,9 +202,14 @@ OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
 """Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
 
 
+def terms_of(method: MethodSpec) -> list[Any]:
+    """The terms of a sum, or the one method."""
+    return list(method.terms) if isinstance(method, SumOfTerms) else [method]
+
+
 def method_names(method: MethodSpec) -> list[str]:
     """The name of the method, or of each of the terms that are summed."""
-    return [term.name for term in method.terms] if isinstance(method, SumOfTerms) else [method.name]
+    return [term.name for term in terms_of(method)]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def faults(*, teacher_info: TeacherInfo | None = None, **changes: Any) -> dict[str, str]:
-    found = check_fit(parse_spec(document(**changes)), LANGUAGES, teacher=teacher_info)
+    spec = parse_spec(document(**changes))
+    found = check_fit(spec, LANGUAGES, teachers={spec.first_teacher.source: teacher_info} if teacher_info else {})
     return {fault.pointer: fault.message for fault in found}
 
 
@@ -97,7 +98,7 @@ def test_a_tokenizer_is_for_texts() -> None:
             "student": {"architecture": {"name": "small-cnn"}, "tokenizer": BPE},
         }
     )
-    (fault,) = check_fit(images, BUILTIN_DATASETS["digits"].info, teacher=None)
+    (fault,) = check_fit(images, BUILTIN_DATASETS["digits"].info, teachers={})
     assert fault.pointer == "/student/tokenizer"
     assert "a tokenizer is for texts" in fault.message
 

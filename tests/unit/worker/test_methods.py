@@ -130,14 +130,15 @@ def networks(method: dict[str, Any]) -> tuple[Plan, nn.Module, nn.Module]:
     """A method's plan with a student and a teacher of different widths and depths, in float64."""
     torch.manual_seed(0)
     spec = job(method)
-    assert spec.teacher.architecture is not None
+    taught_by = spec.teachers["teacher"].architecture
+    assert taught_by is not None
     informed = informed_by(spec.method)
     student = build_network(
         spec.student.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if informed else 1)
     ).double()
     if informed:
         student = InformedNetwork(student, TARGETS, extra_input=informed.extra_input).double()
-    teacher = build_network(spec.teacher.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES).double()
+    teacher = build_network(taught_by, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES).double()
     images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
     return plan(spec.method, student=student, teacher=teacher, student_inputs=images, teacher_inputs=images), student, teacher
 
