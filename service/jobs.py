@@ -17,7 +17,8 @@ from service.errors import Conflict, IdempotencyMismatch, JobFailure, NotFound, 
 from service.ids import new_id
 from service.lifecycle import FINAL, Outcome, Status, may_move
 from service.spec import JobSpec
-from service.tables import Artifact, Job, JobDependency, JobEvent, LogChunk, MetricPoint, Model
+from service.spec.source import split_source
+from service.tables import Artifact, Job, JobDependency, JobEvent, JobTeacher, LogChunk, MetricPoint, Model
 
 PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
 MAX_LOG_BYTES = 8 * 2**20
@@ -60,7 +61,7 @@ def submit(
     owner_id: str,
     spec: JobSpec,
     dataset_id: str | None = None,
-    teacher_model_id: str | None = None,
+    teacher_model_ids: Iterable[str] = (),
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
 ) -> tuple[Job, bool]:
@@ -100,13 +101,13 @@ def submit(
         run_seconds=0.0,
         gpu_seconds=0.0,
         dataset_id=dataset_id,
-        teacher_model_id=teacher_model_id,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
     )
     session.add(job)
     session.flush()
     session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
+    session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in dict.fromkeys(teacher_model_ids))
     record_event(session, job, f"job.{job.status}", job.status_reason)
     return job, True
 
@@ -226,7 +227,8 @@ def remove(session: Session, job_id: str) -> list[str]:
     session.execute(select(Model.id).where(Model.job_id == job_id).with_for_update())
     user = session.scalar(
         select(Job.id)
-        .join(Model, Model.id == Job.teacher_model_id)
+        .join(JobTeacher, JobTeacher.job_id == Job.id)
+        .join(Model, Model.id == JobTeacher.model_id)
         .where(Model.job_id == job_id, Job.status.not_in(FINAL))
         .limit(1)
     )
@@ -428,8 +430,8 @@ def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
 
 
 def _lock_dependencies(session: Session, spec: JobSpec) -> list[Job]:
-    kind, _, name = spec.teacher.source.partition(":")
-    ids = sorted({*spec.depends_on, *([name] if kind == "job" else [])})
+    sources = [split_source(teacher.source) for teacher in spec.teachers.values()]
+    ids = sorted({*spec.depends_on, *(source.name for source in sources if source.kind == "job")})
     # FOR SHARE: a needed job cannot finish between this look and our commit, so nobody waits for one that is over.
     rows = session.scalars(select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update(read=True)).all() if ids else []
     missing = set(ids) - {job.id for job in rows}

@@ -16,7 +16,7 @@ from service.jobs import StoredFile
 from service.lifecycle import FINAL
 from service.model_folder import inspect_folder, refuse_loose_weights
 from service.store import Store
-from service.tables import Job, Model, User
+from service.tables import Job, JobTeacher, Model, User
 
 _MAX_FILES = 1000
 
@@ -107,7 +107,12 @@ def remove(session: Session, model_id: str) -> str:
         raise Conflict(
             f"model {model_id} is the student of job {model.job_id} and is deleted with it: DELETE /v1/jobs/{model.job_id}"
         )
-    user = session.scalar(select(Job.id).where(Job.teacher_model_id == model_id, Job.status.not_in(FINAL)).limit(1))
+    user = session.scalar(
+        select(Job.id)
+        .join(JobTeacher, JobTeacher.job_id == Job.id)
+        .where(JobTeacher.model_id == model_id, Job.status.not_in(FINAL))
+        .limit(1)
+    )
     if user is not None:
         raise Conflict(f"job {user} learns from model {model_id}; cancel it or wait until it has finished")
     session.delete(model)

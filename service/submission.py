@@ -28,7 +28,7 @@ from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.tables import Dataset, Job, Model
 
-_DATASET, _TEACHER = "/dataset/source", "/teacher/source"
+_DATASET = "/dataset/source"
 
 
 @dataclass
@@ -37,9 +37,10 @@ class _Named:
 
     datasets: dict[str, DatasetInfo] = field(default_factory=dict)
     """By source."""
-    teacher: TeacherInfo | None = None
-    teacher_spec: JobSpec | None = None
-    """Of a teacher that is still to be trained: its classes and shape are those of its dataset."""
+    teachers: dict[str, TeacherInfo] = field(default_factory=dict)
+    """By source."""
+    planned: dict[str, JobSpec] = field(default_factory=dict)
+    """By source, of a teacher that is still to be trained: its classes and shape are those of its dataset."""
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -66,13 +67,13 @@ def submit(
             return earlier, False
     spec = check(database, settings, caller, document)
     with database.transaction() as session:
-        dataset_id, teacher_model_id = _hold(session, spec)
+        dataset_id, teacher_model_ids = _hold(session, spec)
         return jobs.submit(
             session,
             owner_id=caller.user_id,
             spec=spec,
             dataset_id=dataset_id,
-            teacher_model_id=teacher_model_id,
+            teacher_model_ids=teacher_model_ids,
             idempotency_key=idempotency_key,
             request_sha256=digest,
         )
@@ -87,14 +88,14 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
         named = _look_up(session, spec)
     faults = named.faults
     dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
-    if named.teacher_spec is not None:
-        info = _dataset_info(named.teacher_spec, named, settings, pointer=_TEACHER, faults=faults)
-        if info is not None:
-            planned = named.teacher_spec.dataset
-            shape, names = image_shape(info, planned.input), output_names(planned, info)
-            named.teacher = TeacherInfo(task=info.task, classes=names, input_shape=shape)
+    for pointer, source in _teacher_sources(spec):
+        planned = named.planned.get(source)
+        info = None if planned is None else _dataset_info(planned, named, settings, pointer=pointer, faults=faults)
+        if planned is not None and info is not None:
+            shape, names = image_shape(info, planned.dataset.input), output_names(planned.dataset, info)
+            named.teachers[source] = TeacherInfo(task=info.task, classes=names, input_shape=shape)
     if dataset is not None:
-        faults += check_fit(spec, dataset, teacher=named.teacher)
+        faults += check_fit(spec, dataset, teachers=named.teachers)
     if faults:
         raise InvalidSpec(faults)
     return spec
@@ -108,31 +109,38 @@ def _canonical_sha256(document: Any) -> str:
 def _look_up(session: Session, spec: JobSpec) -> _Named:
     named = _Named()
     _look_up_dataset(session, spec.dataset.source, named)
-    kind, name = split_source(spec.teacher.source)
-    if kind == "model":
-        model = session.get(Model, name)
-        if model is None:
-            named.faults.append(Fault(pointer=_TEACHER, message=f"there is no model {name!r}; GET /v1/models lists them"))
-        else:
-            named.teacher = _teacher_info(model)
-    elif kind == "job":
-        _look_up_teacher_job(session, name, named)
+    for pointer, source in _teacher_sources(spec):
+        kind, name = split_source(source)
+        if kind == "model":
+            model = session.get(Model, name)
+            if model is None:
+                named.faults.append(Fault(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
+            else:
+                named.teachers[source] = _teacher_info(model)
+        elif kind == "job":
+            _look_up_teacher_job(session, name, named, pointer=pointer)
     named.faults += _needs_faults(session, spec, lock=False)
     return named
 
 
-def _look_up_teacher_job(session: Session, job_id: str, named: _Named) -> None:
+def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
+    """Each teacher's source behind the pointer to it."""
+    return [(f"/{place}/source", teacher.source) for place, teacher in spec.teachers.items()]
+
+
+def _look_up_teacher_job(session: Session, job_id: str, named: _Named, *, pointer: str) -> None:
+    source = f"job:{job_id}"
     model = session.scalar(select(Model).where(Model.job_id == job_id))
     if model is not None:
-        named.teacher = _teacher_info(model)
+        named.teachers[source] = _teacher_info(model)
         return
     job = session.get(Job, job_id)
     if job is None or job.status == Status.SUCCEEDED:
         what = "does not exist" if job is None else "left no student"
-        named.faults.append(Fault(pointer=_TEACHER, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
+        named.faults.append(Fault(pointer=pointer, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
         return
-    named.teacher_spec = JobSpec.model_validate(job.spec)
-    _look_up_dataset(session, named.teacher_spec.dataset.source, named)
+    named.planned[source] = JobSpec.model_validate(job.spec)
+    _look_up_dataset(session, named.planned[source].dataset.source, named)
 
 
 def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
@@ -184,41 +192,47 @@ def allowed_file(name: str, roots: list[Path]) -> Path:
 
 def _needs_faults(session: Session, spec: JobSpec, *, lock: bool) -> list[Fault]:
     """What is wrong with the jobs that a spec depends on."""
-    kind, name = split_source(spec.teacher.source)
     pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
-    if kind == "job":
-        pointers[name] = _TEACHER
+    teaching = {
+        name: pointer for pointer, source in _teacher_sources(spec) for kind, name in [split_source(source)] if kind == "job"
+    }
+    pointers |= teaching
     query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
     found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)}
     faults = []
     for job_id, pointer in pointers.items():
         job = found.get(job_id)
         if job is None:
-            if lock or pointer != _TEACHER:
+            if lock or job_id not in teaching:
                 faults.append(Fault(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
         elif job.status in {Status.FAILED, Status.CANCELLED}:
             faults.append(Fault(pointer=pointer, message=f"job {job_id} is {job.status}; name one that can still succeed"))
     return faults
 
 
-def _hold(session: Session, spec: JobSpec) -> tuple[str | None, str | None]:
-    """Locks what the spec names against deletion until the job is stored; the dataset's and the teacher model's ids."""
+def _hold(session: Session, spec: JobSpec) -> tuple[str | None, list[str]]:
+    """Locks what the spec names against deletion until the job is stored; the dataset's id and those of the teachers' models."""
     faults = _needs_faults(session, spec, lock=True)
-    dataset_id = teacher_model_id = None
+    dataset_id, model_ids = None, list[str]()
     kind, name = split_source(spec.dataset.source)
     if kind == "dataset":
         dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
         if dataset_id is None:
             faults.append(Fault(pointer=_DATASET, message=f"dataset {name!r} was deleted a moment ago"))
-    kind, name = split_source(spec.teacher.source)
-    if kind in {"job", "model"}:
+    # In one order, so that two submissions never wait for each other.
+    for pointer, source in sorted(_teacher_sources(spec), key=lambda each: each[1]):
+        kind, name = split_source(source)
+        if kind not in {"job", "model"}:
+            continue
         column = Model.job_id if kind == "job" else Model.id
-        teacher_model_id = session.scalar(select(Model.id).where(column == name).with_for_update(read=True))
-        if teacher_model_id is None and kind == "model":
-            faults.append(Fault(pointer=_TEACHER, message=f"model {name!r} was deleted a moment ago"))
+        model_id = session.scalar(select(Model.id).where(column == name).with_for_update(read=True))
+        if model_id is not None:
+            model_ids.append(model_id)
+        elif kind == "model":
+            faults.append(Fault(pointer=pointer, message=f"model {name!r} was deleted a moment ago"))
     if faults:
         raise InvalidSpec(faults)
-    return dataset_id, teacher_model_id
+    return dataset_id, model_ids
 
 
 def _teacher_info(model: Model) -> TeacherInfo:

@@ -164,7 +164,6 @@ class Job(Table):
         Index("ix_jobs_owner", "owner_id", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index("ix_jobs_dataset", "dataset_id", postgresql_where=text("dataset_id IS NOT NULL")),
-        Index("ix_jobs_teacher", "teacher_model_id", postgresql_where=text("teacher_model_id IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -211,7 +210,6 @@ class Job(Table):
     error: Mapped[dict[str, Any] | None]
 
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
-    teacher_model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="SET NULL", use_alter=True))
 
     idempotency_key: Mapped[str | None]
     request_sha256: Mapped[str | None]
@@ -224,6 +222,15 @@ class JobDependency(Table):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     needs_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class JobTeacher(Table):
+    """``job_id`` learns from ``model_id``; until it has finished, the model stays."""
+
+    __tablename__ = "job_teachers"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True, index=True)
 
 
 class JobEvent(Table):

@@ -103,8 +103,10 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
                 message=f"{spec.dataset.source} is in the service; without it, use builtin:… or file:PATH",
             )
         )
-    if spec.teacher.source != "train":
-        faults.append(Fault(pointer="/teacher/source", message=f"{spec.teacher.source} is in the service; without it, use train"))
+    for place, teacher in spec.teachers.items():
+        if split_source(teacher.source).kind not in ("train", "hub"):
+            message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
+            faults.append(Fault(pointer=f"/{place}/source", message=message))
     path = Path(source.name).expanduser()
     if source.kind == "file" and not path.is_file():
         faults.append(Fault(pointer="/dataset/source", message=f"there is no file {path}"))

@@ -6,7 +6,7 @@ came in. N samples, B batch, W outputs.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from worker.models.language_network import LanguageNetwork
 from worker.precision import Precision
 from worker.samples import Samples
-from worker.targets import Target, Targets, label_loss
+from worker.targets import Target, Targets, label_loss, target_losses
 from worker.token_evaluation import predict_tokens
 from worker.token_figures import token_agreement, token_score
 
@@ -68,17 +68,29 @@ def predict(
     return torch.cat(pieces)
 
 
-def measure(outputs: Tensor, labels: Tensor, targets: Targets) -> Measure:
-    """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there."""
+def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> Measure:
+    """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there.
+
+    ``of`` names the targets that count; None: all.
+    """
     if targets.are_tokens:
         score, loss = token_score(outputs).tolist()
         return Measure(score=score, loss=loss)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
     scores = torch.stack(
-        [_score(target, part, targets.labels_of(labels, index)) for index, (target, part) in _parts(targets, outputs)]
+        [
+            _score(target, part, targets.labels_of(labels, index))
+            for index, (target, part) in _parts(targets, outputs)
+            if of is None or target.name in of
+        ]
     )
+    if of is None:
+        whole_loss = label_loss(targets, outputs, labels)
+    else:
+        counts = torch.tensor([target.name in of for target in targets], device=outputs.device)
+        whole_loss = target_losses(targets, outputs, labels)[counts].sum()
     # One transfer for both: on a GPU each is a wait for everything before it.
-    score, loss = torch.stack([scores.mean(), label_loss(targets, outputs, labels)]).tolist()
+    score, loss = torch.stack([scores.mean(), whole_loss]).tolist()
     return Measure(score=score, loss=loss)
 
 
@@ -97,16 +109,18 @@ def _score(target: Target, outputs: Tensor, wanted: Tensor) -> Tensor:
     return 1 - (values - wanted).square().sum() / spread.clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def agreement(first: Tensor, second: Tensor, targets: Targets) -> float | None:
+def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float | None:
     """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
 
-    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean. Of tokens the share for which they
-    hold the same one the likeliest; None where they read different tokens.
+    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean over those in ``of``. Of
+    tokens the share for which they hold the same one the likeliest; None where they read different tokens.
     """
     if targets.are_tokens:
         return token_agreement(first, second)
     shares = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
+        if of is not None and target.name not in of:
+            continue
         if target.classes is not None:
             shares.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
         else:

@@ -25,6 +25,7 @@ from worker.report import Report, interval_text, percent, report_html
 from worker.samples import Samples
 from worker.targets import Targets
 from worker.token_figures import PREDICTED
+from worker.usage import usage
 
 
 @contextmanager
@@ -144,7 +145,7 @@ the test split, which took no part in the choice.
 ## Use
 
 ```python
-{_usage(is_transformers, task=report.task)}
+{_usage(report, is_own=not is_transformers)}
 ```
 
 ## Data
@@ -226,48 +227,13 @@ def _data_words(report: Report) -> str:
     return words
 
 
-_USAGE = {
-    "image-classification": (
-        "from transformers import AutoImageProcessor, AutoModelForImageClassification\n\n"
-        'processor = AutoImageProcessor.from_pretrained("student")\n'
-        'student = AutoModelForImageClassification.from_pretrained("student")\n'
-        'logits = student(**processor(image, return_tensors="pt")).logits'
-    ),
-    "text-classification": (
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
-        'student = AutoModelForSequenceClassification.from_pretrained("student")\n'
-        'logits = student(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits'
-    ),
-    "audio-classification": (
-        "from transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n\n"
-        'extractor = AutoFeatureExtractor.from_pretrained("student")\n'
-        'student = AutoModelForAudioClassification.from_pretrained("student")\n'
-        'inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")\n'
-        "logits = student(**inputs).logits"
-    ),
-    "causal-lm": (
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'tokenizer = AutoTokenizer.from_pretrained("student")\n'
-        'student = AutoModelForCausalLM.from_pretrained("student")\n'
-        'prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)\n'
-        "print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))"
-    ),
-}
-"""How a student of ``transformers`` is used, by task."""
-
-
-def _usage(is_transformers: bool, *, task: str) -> str:
-    if is_transformers:
-        return _USAGE[task]
-    return (
-        "from pathlib import Path\n\n"
-        "import torch\n\n"
-        "from worker.models import load_network\n\n"
-        'student = load_network(Path("student"))\n'
-        "with torch.no_grad():\n"
-        "    logits = student.network(student.preprocessing(images))  # images (B, C, H, W) as stored, uint8 or float32\n"
-        "names = [student.classes[index] for index in logits.argmax(dim=-1)]"
+def _usage(report: Report, *, is_own: bool) -> str:
+    shape, targets = report.data.input_shape, list(report.data.targets.values())
+    return usage(
+        report.task,
+        is_own=is_own,
+        reads_waveforms=shape is not None and len(shape) == 1,
+        is_one_choice=len(targets) == 1 and targets[0] is not None,
     )
 
 

@@ -1,5 +1,6 @@
 """The networks that a job ends with, whether it trained them or was given one. N samples, W outputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from worker.faults import JobFault
 from worker.loop import Trained, TrainingFigures, Weights
 from worker.models import load_network
 from worker.samples import Samples
-from worker.targets import Targets
+from worker.targets import Target, Targets, column_names
 
 USUAL_ROW_TOKENS = 1024
 """Most tokens of a row that a given language model reads, where the spec does not say."""
@@ -39,7 +40,9 @@ class FinishedNetwork:
     last_test: Measure | None = None
     """How the last weights, rather than the best, do on the test split."""
     output_order: list[int] | None = None
-    """Where each of the job's outputs stands among the network's; None: in the same order."""
+    """Where each of the job's outputs stands among the network's, -1 for one that it does not teach; None: in the same order."""
+    teaches: tuple[str, ...] | None = None
+    """Of several targets those that it teaches; None for all."""
     num_bytes: int | None = None
     """Size of the weights on disk, for a network that came from there."""
 
@@ -48,8 +51,11 @@ class FinishedNetwork:
         return Samples.of(split, self.preprocessing, device=self.device)
 
     def in_order(self, outputs: Tensor) -> Tensor:
-        """The network's outputs (N, ·) as the job's (N, W)."""
-        return outputs if self.output_order is None else outputs[:, self.output_order]
+        """The network's outputs (N, ·) as the job's (N, W), NaN for a target that it does not teach."""
+        if self.output_order is None:
+            return outputs
+        order = torch.tensor(self.output_order, device=outputs.device)
+        return outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
 
     def outputs(self, split: Split) -> Tensor:
         """The outputs (N, W) for a split, in its order, columns in the order of the job's targets."""
@@ -66,8 +72,10 @@ def rebuild(
     source: str,
     preprocessing: Preprocessing,
     device: torch.device,
+    targets: Targets,
+    teaches: Sequence[str] | None = None,
 ) -> FinishedNetwork:
-    """A network that this job trained, with the given weights."""
+    """A network that this job trained on all its ``targets``, with the given weights."""
     network.load_state_dict(weights)
     return FinishedNetwork(
         network.to(device).eval(),
@@ -77,11 +85,15 @@ def rebuild(
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
         last_test=last_test,
+        output_order=None if teaches is None else _output_order(targets, targets, teaches=teaches, source=source),
+        teaches=None if teaches is None else tuple(teaches),
     )
 
 
-def load_teacher(folder: Path, *, source: str, data: Data, device: torch.device) -> FinishedNetwork:
-    """A teacher from a folder; it sees the samples through its own preprocessing.
+def load_teacher(
+    folder: Path, *, source: str, data: Data, device: torch.device, teaches: Sequence[str] | None = None
+) -> FinishedNetwork:
+    """A teacher from a folder, of the targets ``teaches`` or of all; it sees the samples through its own preprocessing.
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded.
@@ -117,17 +129,20 @@ def load_teacher(folder: Path, *, source: str, data: Data, device: torch.device)
         preprocessing,
         source=source,
         architecture=None,
-        output_order=_output_order(loaded.targets, data.targets, source=source),
+        output_order=_output_order(loaded.targets, data.targets, teaches=teaches, source=source),
+        teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
     )
 
 
-def _output_order(theirs: Targets, ours: Targets, *, source: str) -> list[int] | None:
+def _output_order(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | None, source: str) -> list[int] | None:
     """Where each of our outputs stands among theirs. The same names in another order would teach one class as another.
 
     Raises:
-        JobFault: the two have not as many classes.
+        JobFault: an output is not there.
     """
+    if teaches is not None:
+        return [place for target in ours for place in _places(target, theirs, teaches=teaches, source=source)]
     if ours.is_classification and theirs.is_classification:
         if theirs.width != ours.width:
             raise JobFault(
@@ -138,7 +153,19 @@ def _output_order(theirs: Targets, ours: Targets, *, source: str) -> list[int] |
         # Other names are taken to stand in the same order.
         if sorted(theirs.classes) != sorted(ours.classes):
             return None
-    missing = [name for name in ours.classes if name not in theirs.classes]
+    return None if theirs.classes == ours.classes else _find(ours.classes, theirs, source=source)
+
+
+def _places(target: Target, theirs: Targets, *, teaches: Sequence[str], source: str) -> list[int]:
+    """Of one of our targets. A teacher that knows nothing else may call the target's classes by their bare names."""
+    if target.name not in teaches:
+        return [-1] * target.width
+    bare = target.classes if theirs.is_classification and len(teaches) == 1 else None
+    return _find(column_names(target) if bare is None else bare, theirs, source=source)
+
+
+def _find(names: Sequence[str], theirs: Targets, *, source: str) -> list[int]:
+    missing = [name for name in names if name not in theirs.classes]
     if missing:
         raise JobFault(
             "invalid_spec",
@@ -146,7 +173,7 @@ def _output_order(theirs: Targets, ours: Targets, *, source: str) -> list[int] |
             f"it has {', '.join(theirs.classes[:20])}.",
             hint="Choose a teacher for the dataset's own targets, or name for each teacher the targets that it teaches.",
         )
-    return None if theirs.classes == ours.classes else [theirs.classes.index(name) for name in ours.classes]
+    return [theirs.classes.index(name) for name in names]
 
 
 def weight_bytes(folder: Path) -> int:

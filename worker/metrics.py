@@ -5,7 +5,7 @@ are finite; missing targets (label -1, number NaN) take no part. N samples, C cl
 where they are used: together they take seconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -45,12 +45,19 @@ _MOST_COMPARED_ROWS = 2_000
 _Numbers = npt.NDArray[np.float64]
 
 
-def target_metrics(outputs: Tensor, labels: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
-    """By target, the figures of outputs (N, W) against labels (N,) or (N, M); a target without any label is left out."""
+def target_metrics(
+    outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """By target, the figures of outputs (N, W) against labels (N,) or (N, M).
+
+    A target without any label is left out; so are those that ``of`` does not name, unless it is None.
+    """
     if targets.are_tokens:
         return {PREDICTED: token_metrics(outputs)}
     figures = {}
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
+        if of is not None and target.name not in of:
+            continue
         wanted = targets.labels_of(labels, index)
         if target.classes is None:
             if bool((~wanted.isnan()).any()):
@@ -60,11 +67,17 @@ def target_metrics(outputs: Tensor, labels: Tensor, targets: Targets) -> dict[st
     return figures
 
 
-def target_agreement(teacher: Tensor, student: Tensor, targets: Targets) -> dict[str, dict[str, float]]:
-    """By target, how a student's outputs (N, W) follow its teacher's; of a number as :func:`regression_metrics` tells."""
+def target_agreement(
+    teacher: Tensor, student: Tensor, targets: Targets, *, of: Collection[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """By target, or by those in ``of``, how a student's outputs (N, W) follow its teacher's.
+
+    Of a number as :func:`regression_metrics` tells.
+    """
     return {
         target.name: regression_metrics(ours[:, 0], theirs[:, 0]) if target.classes is None else agreement_metrics(theirs, ours)
         for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)
+        if of is None or target.name in of
     }
 
 

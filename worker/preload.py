@@ -7,10 +7,14 @@ import sklearn.datasets
 import sklearn.metrics
 import torch._dynamo  # the first optimizer would import it otherwise
 import torchmetrics.functional.classification
+import transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer
 import transformers.models.auto.modeling_auto
+import transformers.models.bert.modeling_bert
 import transformers.models.convnext.modeling_convnext
+import transformers.models.gpt2.modeling_gpt2
 import transformers.models.resnet.modeling_resnet
 import transformers.models.vit.modeling_vit
+import transformers.models.wav2vec2.modeling_wav2vec2
 
 import worker.trainer
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from service.spec import JobSpec
+from service.spec.data import Task
+from service.spec.job import TeacherSpec
 from worker.data import Data
 from worker.evaluation import Measure
 from worker.finished import FinishedNetwork
@@ -77,6 +79,15 @@ class NetworkCard(_Card):
     latency_ms: Latency
     training: TrainingCard | None
     """None for a network that this job did not train."""
+
+
+class TeacherCard(NetworkCard):
+    """One teacher of several."""
+
+    weight: float
+    """Of its outputs in the mean."""
+    targets: list[str] | None
+    """Those that it teaches, and that its figures are of; null for all."""
 
 
 class Interval(_Card):
@@ -151,11 +162,14 @@ class Report(_Card):
     format: int = 1
     job_id: str
     name: str
-    task: str
+    task: Task
     created_at: datetime
     method: dict[str, Any]
     data: DataCard
     teacher: NetworkCard
+    """Of several, what they say together; their parameters, bytes and latency are summed."""
+    teachers: list[TeacherCard] = []
+    """Each of several teachers, in the spec's order; empty where there is one."""
     chain: dict[str, NetworkCard] = {}
     """The networks between teacher and student, by role and in order: each was taught by the one before."""
     student: NetworkCard
@@ -205,6 +219,15 @@ class Assessed:
     latency_ms: Latency
     num_bytes: int
 
+    @classmethod
+    def together(cls, each: Sequence[Self], *, test: Measure, validation: Measure, metrics: dict[str, dict[str, float]]) -> Self:
+        """Several networks that are asked one after the other."""
+        latency_ms = Latency(
+            batch_1=sum(one.latency_ms.batch_1 for one in each), batch_64=sum(one.latency_ms.batch_64 for one in each)
+        )
+        num_bytes = sum(one.num_bytes for one in each)
+        return cls(test=test, validation=validation, metrics=metrics, latency_ms=latency_ms, num_bytes=num_bytes)
+
 
 def make_report(
     *,
@@ -212,6 +235,7 @@ def make_report(
     job_id: str,
     data: Data,
     networks: Mapping[str, FinishedNetwork],
+    teachers: Mapping[str, TeacherSpec],
     assessed: Mapping[str, Assessed],
     agreement: float | None,
     agreement_by_target: dict[str, dict[str, float]],
@@ -220,9 +244,18 @@ def make_report(
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
 ) -> Report:
-    """The report on ``teacher``, ``student`` and, if there is one, ``control``; other roles are those of the chain."""
+    """The report on ``teachers``, ``student`` and, if there is one, ``control``; other roles are those of the chain.
+
+    Of several teachers ``assessed["teacher"]`` is what they are together.
+    """
     cards = {role: _network_card(network, assessed[role], data.targets) for role, network in networks.items()}
-    teacher, student, control = cards["teacher"], cards["student"], cards.get("control")
+    student, control = cards["student"], cards.get("control")
+    each_teacher = (
+        []
+        if len(teachers) == 1
+        else [TeacherCard(**dict(cards[role]), weight=spec.weight, targets=spec.targets) for role, spec in teachers.items()]
+    )
+    teacher = _several_card(each_teacher, assessed["teacher"], data.targets) if each_teacher else cards["teacher"]
     device = networks["student"].device
     input_shape = built_from(networks["student"].network).input_shape
     return Report(
@@ -239,7 +272,8 @@ def make_report(
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
         ),
         teacher=teacher,
-        chain={role: card for role, card in cards.items() if role not in ("teacher", "student", "control")},
+        teachers=each_teacher,
+        chain={role: card for role, card in cards.items() if role not in (*teachers, "student", "control")},
         student=student,
         control=control,
         score_with_teacher=score_with_teacher,
@@ -262,6 +296,28 @@ def make_report(
             torch=torch.__version__,
             platform=f"{platform.system()} {platform.machine()}",
         ),
+    )
+
+
+def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:
+    """What several teachers are together."""
+    are_classes = all(target.classes is not None for target in targets)
+    return NetworkCard(
+        source=" + ".join(card.source for card in teachers),
+        architecture=None,
+        parameters=sum(card.parameters for card in teachers),
+        bytes=assessed.num_bytes,
+        test_score=assessed.test.score,
+        test_accuracy=assessed.test.score if are_classes else None,
+        test_loss=assessed.test.loss,
+        test_accuracy_last=None,
+        validation_score=assessed.validation.score,
+        validation_accuracy=assessed.validation.score if are_classes else None,
+        validation_loss=assessed.validation.loss,
+        validation_accuracy_last=None,
+        metrics=assessed.metrics,
+        latency_ms=assessed.latency_ms,
+        training=None,
     )
 
 
@@ -365,7 +421,8 @@ def _described(term: Mapping[str, Any]) -> str:
 
 def report_html(report: Report) -> str:
     """The report as one page that needs no other file and runs no script."""
-    cards = {"teacher": report.teacher, **report.chain, "student": report.student}
+    teachers = {f"teacher {number}": card for number, card in enumerate(report.teachers, start=1)}
+    cards = {"teacher": report.teacher, **teachers, **report.chain, "student": report.student}
     if report.control is not None:
         cards["control"] = report.control
     head = "".join(f"<th>{role}</th>" for role in cards)

@@ -30,6 +30,7 @@ from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
 from service.scheduling import Claim
 from service.settings import Settings
+from service.spec import JobSpec
 from service.spec.source import split_source
 from service.store import Store
 from service.tables import Artifact, Dataset, Model
@@ -149,15 +150,16 @@ class Supervisor:
 
     def _fetch_inputs(self) -> dict[str, Path]:
         inputs: dict[str, Path] = {}
-        dataset, teacher = self._spec["dataset"]["source"], self._spec["teacher"]["source"]
+        dataset = self._spec["dataset"]["source"]
         kind, name = split_source(dataset)
         if kind == "dataset":
             inputs[dataset] = self._fetch_dataset(name)
         elif kind == "file":
             inputs[dataset] = Path(name)
-        kind, name = split_source(teacher)
-        if kind in {"job", "model"}:
-            inputs[teacher] = self._fetch_model(kind, name)
+        for teacher in JobSpec.model_validate(self._spec).teachers.values():
+            kind, name = split_source(teacher.source)
+            if kind in {"job", "model"} and teacher.source not in inputs:
+                inputs[teacher.source] = self._fetch_model(kind, name)
         return inputs
 
     def _fetch_dataset(self, dataset_id: str) -> Path:
@@ -173,7 +175,7 @@ class Supervisor:
         row = self._in_database(lambda session: session.scalar(select(Model).where(column == name)))
         if row is None:
             raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
-        folder = self._folder / "inputs" / "teacher"
+        folder = self._folder / "inputs" / row.id
         for file in row.files:
             self._in_store(partial(self._store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
         return folder

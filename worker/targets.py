@@ -66,7 +66,7 @@ class Targets:
         """The name of each column of the outputs."""
         if self.is_classification:
             return list(self.each[0].classes or ())
-        return [name for target in self.each for name in _column_names(target)]
+        return [name for target in self.each for name in column_names(target)]
 
     @cached_property
     def _slices(self) -> tuple[slice, ...]:
@@ -85,7 +85,8 @@ class Targets:
         return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0).to(torch.int64)
 
 
-def _column_names(target: Target) -> list[str]:
+def column_names(target: Target) -> list[str]:
+    """What its outputs are called among those of several targets."""
     return [target.name] if target.classes is None else [f"{target.name}: {name}" for name in target.classes]
 
 

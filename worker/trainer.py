@@ -1,8 +1,9 @@
 """The trainer's main: data → teacher → student → control → evaluation → export.
 
-It knows a spec, a folder and a device, and no database, no Redis, no HTTP. Invariant: between any two optimizer steps the
-whole job is in one :class:`Attempt`'s ``finished`` and the running :class:`Training`, and a checkpoint holds both, so that
-on a CPU a job that is killed anywhere and started again ends with the same student, bit for bit, as one that never was.
+It knows a spec, a folder and a device, and no database, no Redis, no HTTP; it asks nobody but the Hub, for a teacher that is
+there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``finished`` and the running
+:class:`Training`, and a checkpoint holds both, so that on a CPU a job that is killed anywhere and started again ends with the
+same student, bit for bit, as one that never was.
 """
 
 import hashlib
@@ -31,7 +32,8 @@ from worker.asking import Kept, ask, ask_views
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
-from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
+from worker.data.augment import EpochViews
+from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -41,6 +43,7 @@ from worker.evaluation import Measure, agreement, measure, measure_latency, pred
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
+from worker.hub import fetch_snapshot, pinned, pinned_spec
 from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, refuse_rowless, write_texts
 from worker.loop import Lesson, Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
@@ -74,11 +77,12 @@ from worker.report import Assessed, Latency, Report, make_report
 from worker.samples import Samples, num_epochs
 from worker.teacher_outputs import TeacherCache
 from worker.teacher_question import question
+from worker.teachers import Teachers, teachers_by_role
 from worker.teaching import Answers, Plan, TeacherFeatures, Teaching, extra_inputs, labels_only, plan
 from worker.watch import TrainingWatch
 
 Role = str
-"""``teacher``, ``student``, ``control``, or one between the first two, of :func:`worker.chain.chain_of`."""
+"""A teacher's, of :func:`worker.teachers.teachers_by_role`; one of :func:`worker.chain.chain_of`; ``student``; ``control``."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +106,17 @@ class Attempt:
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter) -> None:
         self.spec, self.assignment, self.reporter = spec, assignment, reporter
         self.device = torch.device(assignment.device)
-        self.chain = chain_of(spec)
+        self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
         self.repeats: dict[Role, Measure] = {}
         """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
-        self.given: FinishedNetwork | None = None
-        """A teacher that this job does not train."""
+        self.commits: dict[str, str] = {}
+        """Which commit each ``hub:`` source was found to be."""
+        self.given: dict[Role, FinishedNetwork] = {}
+        """Teachers that this job does not train."""
         self.training: Training | None = None
         """The one that runs."""
         self.interrupted: tuple[Role, dict[str, Any]] | None = None
@@ -127,16 +133,19 @@ class Attempt:
         self._resume()
         self._refuse_early()
         try:
-            teacher = self._teacher()
-            networks: dict[Role, FinishedNetwork] = {"teacher": teacher}
-            for role in (*self.chain, "student"):
-                self._train_by(teacher, role)
-                teacher = networks[role] = self._rebuild(role)
+            teachers = taught_by = self._teachers()
+            networks = dict(teachers.members)
+            for role in self.chain:
+                self._train_by(taught_by, role)
+                networks[role] = self._rebuild(role)
+                taught_by = Teachers({role: networks[role]}, (1.0,), self.data.targets)
+            self._train_by(taught_by, "student")
+            networks["student"] = self._rebuild("student")
             self._train_control()
-            self._train_repeats(networks[([*self.chain] or ["teacher"])[-1]])
+            self._train_repeats(taught_by)
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
-            report = self._evaluate_and_export(networks)
+            report = self._evaluate_and_export(networks, teachers)
         except StopAsked as stop:
             if stop.request.reason in {"cancel", "time_limit"}:
                 self._keep_student(stop.request)
@@ -167,22 +176,17 @@ class Attempt:
         self._refuse_exports()
         self._refuse_augmentation()
         if looks_inside(self.spec.method):
-            if self.spec.teacher.source == "train":
-                teacher, reads = self._build("teacher"), self._preprocessing("teacher")
-            else:
-                given = self._teacher()
-                teacher, reads = given.network, given.preprocessing
-            method = self._plan(student, teacher, reads)
+            role = next(iter(self.teachers))
+            teacher = self._build(role) if self._is_trained(role) else self._given(role).network
+            method = self._plan(student, teacher, self._reads(role))
             with self._told_as_fault("/method"):
                 method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels)
 
     def _refuse_start(self, student: nn.Module) -> None:
         """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
-        if self.spec.teacher.source == "train":
-            teacher, reads = self._build("teacher"), self._preprocessing("teacher")
-        else:
-            teacher, reads = self._teacher().network, self._teacher().preprocessing
-        if not same_tokens(self._preprocessing("student"), reads):
+        role = next(iter(self.teachers))
+        teacher = self._build(role) if self._is_trained(role) else self._given(role).network
+        if not same_tokens(self._preprocessing("student"), self._reads(role)):
             raise JobFault(
                 "invalid_spec",
                 "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
@@ -206,33 +210,53 @@ class Attempt:
                 write_onnx(plain, Path(folder) / "student.onnx", samples=self._samples("student", "test"), data=self.data)
 
     def _refuse_augmentation(self) -> None:
-        """What cannot be done to a network's inputs, or to those of a network and its teacher alike."""
-        trained = self.spec.teacher.source == "train"
-        if trained:
-            self._views("teacher")
+        """What cannot be done to a network's inputs, or to those of a network and its teachers alike."""
+        for role in filter(self._is_trained, self.teachers):
+            self._views(role)
         if not self.spec.training.augment:
             return
-        reads = self._preprocessing("teacher") if trained else self._teacher().preprocessing
+        teachers = [self._reads(role) for role in self.teachers]
         for role in (*self.chain, "student"):
-            views, teacher, reads = self._views(role), reads, self._preprocessing(role)
-            if views is not None:
-                with self._told_as_fault("/training/augment"):
-                    check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
+            views, reads = self._views(role), self._preprocessing(role)
+            for teacher in teachers:
+                if views is not None:
+                    with self._told_as_fault("/training/augment"):
+                        check_same_views(views, self.data.splits["train"].inputs, student=reads, teacher=teacher)
+            teachers = [reads]
 
-    def _teacher(self) -> FinishedNetwork:
-        teacher = self.spec.teacher
-        if teacher.source != "train":
-            if self.given is None:
-                path = self._input(teacher.source)
-                self.given = load_teacher(path, source=teacher.source, data=self.data, device=self.device)
-            return self.given
-        if teacher.training is None:
-            raise RuntimeError("a spec whose teacher is trained says how")
+    def _teachers(self) -> Teachers:
+        weights = tuple(spec.weight for spec in self.teachers.values())
+        return Teachers({role: self._teacher(role) for role in self.teachers}, weights, self.data.targets)
+
+    def _teacher(self, role: Role) -> FinishedNetwork:
+        if not self._is_trained(role):
+            return self._given(role)
         if isinstance(self.spec.method, DeepMutual):
             self._train_peers()
         else:
-            self._train("teacher", spec=teacher.training)
-        return self._rebuild("teacher")
+            self._train(role, spec=self._training_spec(role))
+        return self._rebuild(role)
+
+    def _is_trained(self, role: Role) -> bool:
+        return role not in self.teachers or self.teachers[role].source == "train"
+
+    def _given(self, role: Role) -> FinishedNetwork:
+        if role not in self.given:
+            source, teaches = self.teachers[role].source, self.teachers[role].targets
+            with TemporaryDirectory(dir=self.assignment.folder) as links:
+                path = self._from_hub(source, Path(links)) if split_source(source).kind == "hub" else self._input(source)
+                named = pinned(source, self.commits)
+                self.given[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
+        return self.given[role]
+
+    def _from_hub(self, source: str, folder: Path) -> Path:
+        snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))
+        self.commits[source] = snapshot.commit
+        return snapshot.folder
+
+    def _reads(self, role: Role) -> Preprocessing:
+        """What lies between the data and any network."""
+        return self._preprocessing(role) if self._is_trained(role) else self._given(role).preprocessing
 
     def _train_peers(self) -> None:
         """Student and teacher at the same time, each taught by the other."""
@@ -243,26 +267,28 @@ class Attempt:
 
         self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
 
-    def _train_by(self, teacher: FinishedNetwork, role: Role) -> None:
+    def _train_by(self, teachers: Teachers, role: Role) -> None:
         """The student, or one of the chain to it."""
         if role in self.finished:
             return
         samples = self._samples(role, "train")
         if self.data.targets.are_tokens:
-            self._train_to_write(teacher, samples, role)
+            self._train_to_write(teachers.first, samples, role)
             return
-        method = self._plan(self._build(role).to(self.device), teacher.network, teacher.preprocessing)
+        method = self._plan(self._build(role).to(self.device), teachers.first.network, teachers.first.preprocessing)
         taught: dict[str, Any] = {}
         if samples.views is None:
-            samples, taught["teacher_features"] = self._ask_once(teacher, samples, method, role=role)
+            samples, taught["teacher_features"] = self._ask_once(teachers, samples, method, role=role)
         else:
-            taught["answers"] = self._ask_views(teacher, samples, samples.views, method, role=role)
+            views = samples.views
+            answers = [self._ask_views(name, each, samples, views, method, role=role) for name, each in teachers.members.items()]
+            taught["answers"] = teachers.answers(answers)
 
         def teaching() -> Teaching:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
             return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
 
-        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching, teacher=teacher.network)
+        self._train(role, samples=samples, spec=self._training_spec(role), teaching=teaching, teacher=teachers.first.network)
 
     def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
@@ -281,19 +307,22 @@ class Attempt:
 
         self._train(role, samples=samples, spec=self._training_spec(role), lesson=lesson, teacher=teacher.network)
 
-    def _ask_once(
-        self, teacher: FinishedNetwork, samples: Samples, method: Plan, *, role: Role
-    ) -> tuple[Samples, TeacherFeatures]:
-        """The training split with what the teacher says to it, and the teacher's features."""
-        what = f"{len(samples):,} training samples"
+    def _ask_once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+        """The training split with what the teachers say to it, and the features of the one that is looked into."""
+        answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
+        return samples.with_teacher(teachers.together([answers for answers, _ in answered])), answered[0][1]
+
+    def _ask(self, name: Role, teacher: FinishedNetwork, method: Plan, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
+        samples = teacher.samples(self.data.splits["train"])
+        what = f"{len(samples):,} training samples for the {role}"
 
         def begin(is_kept: bool) -> None:
-            asking = f"Asking the {role}'s teacher about {what}, once for all epochs"
-            self._announce("cache", f"What the {role}'s teacher says of {what} is read from the cache" if is_kept else asking)
+            asking = f"Asking the {name} about {what}, once for all epochs"
+            self._announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
         answers, features = ask(
             teacher.network,
-            teacher.samples(self.data.splits["train"]),
+            samples,
             method.teacher_shapes,
             kept=self._kept(teacher, method),
             begin=begin,
@@ -306,17 +335,19 @@ class Attempt:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        return samples.with_teacher(teacher.in_order(answers)), features
+        return teacher.in_order(answers), features
 
-    def _ask_views(self, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role) -> Answers:
-        """What the teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
+    def _ask_views(
+        self, name: Role, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role
+    ) -> Answers:
+        """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
         num_views = views.count and min(views.count, num_epochs(self._training_spec(role), len(samples)))
         kept = self._kept(teacher, method) if num_views else None
 
         def begin(view: int, is_kept: bool) -> None:
-            what = f"view {view + 1} of {num_views} of {len(samples):,} training samples"
-            asking = f"Asking the {role}'s teacher about {what}"
-            self._announce("cache", f"What the {role}'s teacher says of {what} is read from the cache" if is_kept else asking)
+            what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
+            asking = f"Asking the {name} about {what}"
+            self._announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
         return ask_views(
             teacher.network,
@@ -344,12 +375,12 @@ class Attempt:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
-    def _train_repeats(self, teacher: FinishedNetwork) -> None:
+    def _train_repeats(self, teachers: Teachers) -> None:
         """The student, and its control, again from the other seeds that the spec names."""
         for roles in roles_of(self.spec):
             if roles[-1] in self.repeats:
                 continue
-            self._train_by(teacher, roles[0])
+            self._train_by(teachers, roles[0])
             for control in roles[1:]:
                 self._train(control, spec=self._training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
             test = self.data.splits["test"]
@@ -430,7 +461,7 @@ class Attempt:
         self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
         self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
-    def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork]) -> Report:
+    def _evaluate_and_export(self, networks: dict[Role, FinishedNetwork], teachers: Teachers) -> Report:
         test, validation = self.data.splits["test"], self.data.splits["validation"]
         self._announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
         outputs: dict[Role, Tensor] = {}
@@ -438,6 +469,7 @@ class Attempt:
             self._tell("evaluation", done, total=len(networks) + 1)
             outputs[role] = network.outputs(test)
         self._tell("evaluation", len(networks), total=len(networks) + 1)
+        together = teachers.together([outputs[role] for role in teachers.members])
         turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
         batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
         self._tell("evaluation", len(networks) + 1, total=len(networks) + 1)
@@ -456,39 +488,48 @@ class Attempt:
             num_bytes["control"] = num_bytes["student"]
             assessed = {
                 role: Assessed(
-                    test=measure(outputs[role], test.labels, self.data.targets),
-                    metrics=target_metrics(outputs[role], test.labels, self.data.targets),
+                    test=measure(outputs[role], test.labels, self.data.targets, of=network.teaches),
+                    metrics=target_metrics(outputs[role], test.labels, self.data.targets, of=network.teaches),
                     validation=network.figures.best_validation
-                    if network.figures
-                    else measure(network.outputs(validation), validation.labels, self.data.targets),
+                    if network.figures and network.teaches is None
+                    else measure(network.outputs(validation), validation.labels, self.data.targets, of=network.teaches),
                     latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                     num_bytes=num_bytes[role],
                 )
                 for role, network in networks.items()
             }
+            if "teacher" not in assessed:
+                of = teachers.teaches
+                assessed["teacher"] = Assessed.together(
+                    [assessed[role] for role in teachers.members],
+                    test=measure(together, test.labels, self.data.targets, of=of),
+                    metrics=target_metrics(together, test.labels, self.data.targets, of=of),
+                    validation=measure(teachers.outputs(validation), validation.labels, self.data.targets, of=of),
+                )
             report = make_report(
                 spec=self.spec,
                 job_id=self.assignment.job_id,
                 data=self.data,
                 networks=networks,
+                teachers=self.teachers,
                 assessed=assessed,
-                score_with_teacher=self._score_with_teacher(networks["teacher"], test),
+                score_with_teacher=self._score_with_teacher(teachers, test),
                 ensemble_score=self._ensemble_score(outputs, test),
-                agreement=agreement(outputs["teacher"], outputs["student"], self.data.targets),
-                agreement_by_target=target_agreement(outputs["teacher"], outputs["student"], self.data.targets),
+                agreement=agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
+                agreement_by_target=target_agreement(together, outputs["student"], self.data.targets, of=teachers.teaches),
                 exports=exports,
                 seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
-            write_documents(folder, report=report, spec=self.spec)
+            write_documents(folder, report=report, spec=pinned_spec(self.spec, self.commits))
         return report
 
-    def _score_with_teacher(self, teacher: FinishedNetwork, split: Split) -> float | None:
+    def _score_with_teacher(self, teachers: Teachers, split: Split) -> float | None:
         """What the student's best weights score while they read the teacher's own output; None for one that never does."""
         network = self._build("student")
         if not isinstance(network, InformedNetwork) or not network.reads_teacher:
             return None
         network.load_state_dict(self.finished["student"].best)
-        samples = Samples.of(split, self._preprocessing("student"), device=self.device).with_teacher(teacher.outputs(split))
+        samples = Samples.of(split, self._preprocessing("student"), device=self.device).with_teacher(teachers.outputs(split))
         outputs = predict(network.to(self.device), samples, reads_teacher=True)
         return measure(outputs, samples.labels, self.data.targets).score
 
@@ -506,7 +547,7 @@ class Attempt:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
-            write_spec(folder, self.spec)
+            write_spec(folder, pinned_spec(self.spec, self.commits))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
         trained = self.finished.get("student")
@@ -531,6 +572,7 @@ class Attempt:
             "digest": self.digest,
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
+            "commits": self.commits,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
             "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
@@ -558,7 +600,7 @@ class Attempt:
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
         self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
-        self.interrupted = state["unfinished"]
+        self.interrupted, self.commits = state["unfinished"], state["commits"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
     # Small things that the phases share.
@@ -572,7 +614,8 @@ class Attempt:
         training = self._training_spec(role)
         if not training.augment:
             return None
-        with self._told_as_fault("/teacher/training/augment" if role == "teacher" else "/training/augment"):
+        place = f"/{self._place(role)}/training" if role in self.teachers else "/training"
+        with self._told_as_fault(f"{place}/augment"):
             return epoch_views(
                 training.augment,
                 data=self.data,
@@ -584,8 +627,8 @@ class Attempt:
     def _training_spec(self, role: Role) -> TrainingSpec:
         if role in self.chain:
             return self.chain[role].training
-        own = role == "teacher" and not isinstance(self.spec.method, DeepMutual)  # peers see the same
-        training = self.spec.teacher.training if own else self.spec.training
+        own = role in self.teachers and not isinstance(self.spec.method, DeepMutual)  # peers see the same
+        training = self.teachers[role].training if own else self.spec.training
         if training is None:
             raise RuntimeError("a spec whose teacher is trained says how")
         return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
@@ -601,7 +644,7 @@ class Attempt:
                 teachers=self._preprocessing("student"),
             )
         if key not in self.preprocessings:
-            spec = self.spec.teacher if key == "teacher" else self.spec.student
+            spec = self.teachers.get(key) or self.spec.student
             self.preprocessings[key] = choose_preprocessing(
                 self.data,
                 self._architecture(key),
@@ -615,12 +658,12 @@ class Attempt:
         """What a student of texts reads by that has no tokenizer of its own."""
         if INPUT_KINDS[self.data.task] != "text":
             return None
-        return self._preprocessing("teacher") if self.spec.teacher.source == "train" else self._teacher().preprocessing
+        return self._reads(next(iter(self.teachers)))
 
     def _architecture(self, role: Role) -> Architecture:
         if role in self.chain:
             return self.chain[role].architecture
-        architecture = self.spec.teacher.architecture if role == "teacher" else self.spec.student.architecture
+        architecture = (self.teachers.get(role) or self.spec.student).architecture
         if architecture is None:
             raise RuntimeError("only a network with an architecture in the spec is trained")
         return architecture
@@ -669,12 +712,12 @@ class Attempt:
             raise JobFault(
                 "invalid_spec",
                 f"The {role}'s architecture does not fit the data: {error}",
-                details={"pointer": self._place_of_architecture(role)},
+                details={"pointer": "/method" if role in self.chain else f"/{self._place(role)}/architecture"},
             ) from error
 
-    def _place_of_architecture(self, role: Role) -> str:
-        """In the spec."""
-        return "/method" if role in self.chain else f"/{'teacher' if role == 'teacher' else 'student'}/architecture"
+    def _place(self, role: Role) -> str:
+        """Of a teacher or the student in the spec."""
+        return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
         trained = self.finished.get(role)
@@ -692,7 +735,9 @@ class Attempt:
             trained=trained,
             last_test=self.last_test.get(role),
             architecture=self._architecture(role),
-            source=self.spec.teacher.source if role == "teacher" else self.spec.student.source,
+            source=(self.teachers.get(role) or self.spec.student).source,
+            targets=self.data.targets,
+            teaches=self.teachers[role].targets if role in self.teachers else None,
             preprocessing=self._preprocessing(role),
             device=self.device,
         )

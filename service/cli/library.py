@@ -27,7 +27,9 @@ def upload(
     path: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help="npz, Parquet, JSON Lines, CSV, …; or a zip or tar of a model's folder."
+            exists=True,
+            dir_okay=False,
+            help="npz, Parquet, JSON Lines, CSV, a zip or tar of class folders; or of a model's folder.",
         ),
     ],
     *,

@@ -5,6 +5,7 @@ Pure, no torch. Every function answers with all faults at once. What passes here
 else than was meant.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.errors import Fault
@@ -20,14 +21,15 @@ from service.spec.architectures import (
 )
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
-from service.spec.data_fit import data_faults, output_names
-from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
+from service.spec.data_fit import data_faults, listed, output_names
+from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
+from service.spec.training import TrainingSpec
 from service.spec.transformers_fit import transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
@@ -50,10 +52,10 @@ class TeacherInfo:
     """(channels, height, width) of its images; None for one that reads texts or sound."""
 
 
-def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | None) -> list[Fault]:
+def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo]) -> list[Fault]:
     """Every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
-    ``teacher`` is that of ``job:ID`` or ``model:ID``; None for one that the job trains.
+    ``teachers`` are those of ``job:ID`` and ``model:ID``, by source.
     """
     faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
@@ -65,19 +67,25 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teacher: TeacherInfo | Non
     faults += method_faults(spec, dataset)
     faults += language_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
-    faults += _reading_faults(spec, teacher)
+    faults += _reading_faults(spec)
     names = [] if spec.task == "causal-lm" else output_names(spec.dataset, dataset)
     if not names and spec.task != "causal-lm":
         return faults
-    for role, network in (("teacher", spec.teacher), ("student", spec.student)):
+    for role, network in _networks(spec):
         input_shape = _input_shape(spec, network, dataset)
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
     faults += _assistant_faults(spec, dataset, num_outputs=len(names))
-    if teacher is not None:
-        faults += _teacher_faults(spec, names, teacher, input_shape=image_shape(dataset, spec.dataset.input))
+    for place, teacher in spec.teachers.items():
+        if teacher.source in teachers:
+            faults += _teacher_faults(spec, dataset, teacher, teachers[teacher.source], pointer=f"/{place}/source")
     return faults
+
+
+def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
+    """Each by its place in the spec."""
+    return [*spec.teachers.items(), ("student", spec.student)]
 
 
 def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
@@ -106,14 +114,20 @@ def _export_faults(spec: JobSpec) -> list[Fault]:
     return []
 
 
-def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
+def _reading_faults(spec: JobSpec) -> list[Fault]:
     """Tokenizers are for texts, features for sound, and a text network that is trained here cannot do without a tokenizer."""
     kind = INPUT_KINDS[spec.task]
     faults = []
-    for role, network in (("teacher", spec.teacher), ("student", spec.student)):
+    for role, network in _networks(spec):
         if kind != "text" and network.tokenizer is not None:
             message = f"a tokenizer is for texts, and {spec.task} reads {_READ[kind]}: leave it out"
             faults.append(Fault(pointer=f"/{role}/tokenizer", message=message))
+        elif network.tokenizer is not None and network.tokenizer.vocab_size < LEAST_VOCABULARY[network.tokenizer.train]:
+            message = (
+                f"{network.tokenizer.train} has {LEAST_VOCABULARY[network.tokenizer.train]} tokens before it learns any, "
+                f"and vocab_size is {network.tokenizer.vocab_size}: raise it"
+            )
+            faults.append(Fault(pointer=f"/{role}/tokenizer/vocab_size", message=message))
         if kind != "audio" and network.features is not None:
             message = f"features are for sound, and {spec.task} reads {_READ[kind]}: leave them out"
             faults.append(Fault(pointer=f"/{role}/features", message=message))
@@ -124,18 +138,23 @@ def _reading_faults(spec: JobSpec, teacher: TeacherInfo | None) -> list[Fault]:
                     f"{network.architecture.name} reads {made_for} features, not {network.features.name}: name those, or none"
                 )
                 faults.append(Fault(pointer=f"/{role}/features/name", message=message))
-    if kind == "text" and spec.teacher.source == "train" and spec.teacher.tokenizer is None:
-        message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
-        faults.append(Fault(pointer="/teacher/tokenizer", message=message))
+    for place, teacher in spec.teachers.items():
+        if kind == "text" and teacher.source == "train" and teacher.tokenizer is None:
+            message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
+            faults.append(Fault(pointer=f"/{place}/tokenizer", message=message))
     return faults
 
 
 def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
     """A teacher that is not trained here is looked at by the worker, which knows what it reads."""
     faults: list[Fault] = []
-    teachers: dict[str, TeacherSpec | StudentSpec] = {"teacher": spec.teacher}
-    both = {"student": spec.student, **(teachers if spec.teacher.source == "train" else {})}
-    for place, training, networks in (("/teacher/training", spec.teacher.training, teachers), ("/training", spec.training, both)):
+    trained = {place: teacher for place, teacher in spec.teachers.items() if teacher.source == "train"}
+    trainings: list[tuple[str, TrainingSpec | None, Mapping[str, TeacherSpec | StudentSpec]]] = [
+        ("/training", spec.training, {"student": spec.student, **trained})
+    ]
+    for place, teacher in trained.items():
+        trainings.append((f"/{place}/training", teacher.training, {place: teacher}))
+    for place, training, networks in trainings:
         if training is None or not training.augment:
             continue
         pointer = f"{place}/augment"
@@ -150,9 +169,9 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
                 }
                 found += sound_faults(training.augment, read, pointer=pointer)
             case "text" if not found:
-                tokenizers = {role: network.tokenizer or spec.teacher.tokenizer for role, network in networks.items()}
-                if spec.teacher.source != "train" and spec.student.tokenizer is not None:
-                    tokenizers["teacher"] = None
+                tokenizers = {role: network.tokenizer or spec.first_teacher.tokenizer for role, network in networks.items()}
+                if spec.student.tokenizer is not None:
+                    tokenizers |= dict.fromkeys(spec.teachers.keys() - trained.keys())
                 found += text_faults(training.augment, tokenizers, pointer=pointer)
             case _:
                 pass
@@ -166,7 +185,7 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
         case "image":
             return image_shape(dataset, spec.dataset.input)
         case "text":
-            tokenizer = network.tokenizer or spec.teacher.tokenizer
+            tokenizer = network.tokenizer or spec.first_teacher.tokenizer
             if tokenizer is None:
                 return None
             return TokenShape(
@@ -215,7 +234,10 @@ def _precision_faults(spec: JobSpec) -> list[Fault]:
     message = "fp16 trains on a GPU alone: set resources.gpus to 1, or take bf16, fp32 or auto"
     return [
         Fault(pointer=f"{place}/precision", message=message)
-        for place, training in (("/teacher/training", spec.teacher.training), ("/training", spec.training))
+        for place, training in (
+            *((f"/{place}/training", teacher.training) for place, teacher in spec.teachers.items()),
+            ("/training", spec.training),
+        )
         if training is not None and training.precision == "fp16" and spec.resources.gpus == 0
     ]
 
@@ -235,13 +257,16 @@ def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Faul
 
 
 def _teacher_faults(
-    spec: JobSpec, names: list[str], teacher: TeacherInfo, *, input_shape: tuple[int, int, int] | None
+    spec: JobSpec, dataset: DatasetInfo, asked: TeacherSpec, teacher: TeacherInfo, *, pointer: str
 ) -> list[Fault]:
-    pointer = "/teacher/source"
     if teacher.task != spec.task:
         return [Fault(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
-    if teacher.classes != names and spec.task != "causal-lm":
+    input_shape = image_shape(dataset, spec.dataset.input)
+    names = output_names(spec.dataset, dataset)
+    if asked.targets is not None:
+        faults += _lacking(spec, dataset, asked.targets, teacher, pointer=pointer)
+    elif teacher.classes != names and spec.task != "causal-lm":
         message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
         faults.append(Fault(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
@@ -251,6 +276,21 @@ def _teacher_faults(
         )
         faults.append(Fault(pointer=pointer, message=message))
     return faults
+
+
+def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: TeacherInfo, *, pointer: str) -> list[Fault]:
+    """A teacher of some targets has these among its outputs; one that knows nothing else may call its classes by their names."""
+    part = spec.dataset.model_copy(update={"targets": targets})
+    alone = output_names(part, dataset)
+    if len(targets) == 1 and sorted(alone) == sorted(teacher.classes):
+        return []
+    whole = output_names(spec.dataset, dataset)
+    wanted = [name for name in whole if any(name == target or name.startswith(f"{target}: ") for target in targets)]
+    missing = [name for name in wanted if name not in teacher.classes]
+    if not missing:
+        return []
+    message = f"that network has no output for {listed(missing)}, it has {listed(teacher.classes)}: name targets that it knows"
+    return [Fault(pointer=pointer, message=message)]
 
 
 def _difference(teacher: list[str], dataset: list[str]) -> str:

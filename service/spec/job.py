@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from service.spec.architectures import Architecture
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
 from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
-from service.spec.methods import DeepMutual, MethodSpec, SoftTargets
+from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
 from service.spec.training import TrainingSpec
@@ -24,7 +24,7 @@ class TeacherSpec(StrictModel):
     """The network to learn from: trained here first, an earlier job's student, or an uploaded model."""
 
     source: TeacherSource = "train"
-    """``train``, ``job:ID`` (that job's student) or ``model:ID``."""
+    """``train``, ``job:ID`` (that job's student), ``model:ID`` or ``hub:REPO[@REVISION]`` of the Hugging Face Hub."""
     architecture: Architecture | None = None
     """Needed with ``train``; otherwise the source has one."""
     training: TrainingSpec | None = None
@@ -33,6 +33,10 @@ class TeacherSpec(StrictModel):
     """Of a teacher of texts with ``train``: needed there."""
     features: Features | None = None
     """Of a teacher of sound with ``train``: what it reads. By default what its architecture is made for."""
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Beside other teachers: of its probabilities, or its numbers, in the mean that is taught."""
+    targets: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=64)] | None = None
+    """Of several targets those that it teaches; null for all. One that is trained here learns all, and teaches these."""
 
     @model_validator(mode="after")
     def _train_needs_architecture(self) -> Self:
@@ -44,6 +48,20 @@ class TeacherSpec(StrictModel):
         elif given := [name for name in ("architecture", "training", "tokenizer", "features") if getattr(self, name) is not None]:
             raise ValueError(f"a teacher from {self.source} is neither built nor trained here: leave out {', '.join(given)}")
         return self
+
+
+_SEVERAL = "[…]"
+
+
+def _one_or_several(document: Any) -> str:
+    return _SEVERAL if isinstance(document, list) else "teacher"
+
+
+Teachers = Annotated[
+    Annotated[TeacherSpec, Tag("teacher")]
+    | Annotated[list[TeacherSpec], Field(min_length=1, max_length=16, title="Several teachers"), Tag(_SEVERAL)],
+    Discriminator(_one_or_several),
+]
 
 
 class StudentSpec(StrictModel):
@@ -58,7 +76,7 @@ class StudentSpec(StrictModel):
     architecture: Architecture
     """Which network it is; input and output sizes come from the data."""
     tokenizer: TokenizerSpec | None = None
-    """Of a student of texts; by default its teacher's."""
+    """Of a student of texts; by default its teacher's, of several the first's."""
     features: Features | None = None
     """Of a student of sound: what it reads. By default what its architecture is made for."""
 
@@ -116,8 +134,8 @@ class JobSpec(StrictModel):
     """What the networks do."""
     dataset: DatasetSpec
     """What they learn from and are measured on."""
-    teacher: TeacherSpec
-    """The network to learn from."""
+    teacher: Teachers
+    """The network to learn from, or several: then the weighted mean of what they say is taught."""
     student: StudentSpec
     """The network that learns."""
     method: MethodSpec = SoftTargets()
@@ -143,12 +161,53 @@ class JobSpec(StrictModel):
     def _peers_are_trained_together(self) -> Self:
         if not isinstance(self.method, DeepMutual):
             return self
+        if isinstance(self.teacher, list):
+            raise ValueError("deep-mutual has one peer: name one teacher")
         if self.teacher.source != "train":
             raise ValueError("deep-mutual trains its teacher itself: /teacher needs source 'train' and an architecture")
         if self.teacher.training not in (TrainingSpec(), self.training):
             raise ValueError("deep-mutual trains both in the same steps, as /training says: leave out /teacher/training")
         object.__setattr__(self, "teacher", self.teacher.model_copy(update={"training": self.training}))
         return self
+
+    @model_validator(mode="after")
+    def _several_teachers_are_asked_for_outputs_alone(self) -> Self:
+        terms = zip(method_names(self.method), terms_of(self.method), strict=True)
+        inside = [name for name, term in terms if isinstance(term, BetweenLayers)]
+        if inside and len(self.teachers) > 1:
+            names = ", ".join(inside)
+            raise ValueError(f"{names} looks inside the teacher, and /teacher has several: name one, or take a method of outputs")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_differ(self) -> Self:
+        seen: list[TeacherSpec] = []
+        for place, teacher in self.teachers.items():
+            network = teacher.model_copy(update={"weight": 1.0, "targets": None})
+            if network in seen:
+                raise ValueError(
+                    f"/{place} is the very network of /teacher/{seen.index(network)}: give it another seed, or drop it"
+                )
+            seen.append(network)
+        return self
+
+    @model_validator(mode="after")
+    def _language_models_have_one_teacher(self) -> Self:
+        if self.task == "causal-lm" and len(self.teachers) > 1:
+            raise ValueError("a causal-lm has one teacher: leave one alone in /teacher")
+        return self
+
+    @property
+    def first_teacher(self) -> TeacherSpec:
+        """The one teacher, or the first of several: a student of texts reads by its tokenizer unless it has its own."""
+        return next(iter(self.teachers.values()))
+
+    @property
+    def teachers(self) -> dict[str, TeacherSpec]:
+        """Every teacher by its place in the spec: ``teacher``, or ``teacher/0``, ``teacher/1`` and so on."""
+        if isinstance(self.teacher, TeacherSpec):
+            return {"teacher": self.teacher}
+        return {f"teacher/{index}": teacher for index, teacher in enumerate(self.teacher)}
 
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:

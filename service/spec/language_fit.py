@@ -31,7 +31,7 @@ def language_faults(spec: JobSpec) -> list[Fault]:
 
 def shares_tokenizer(spec: JobSpec) -> bool:
     """Whether student and teacher read the same tokens."""
-    return spec.student.tokenizer is None or spec.student.tokenizer == spec.teacher.tokenizer
+    return spec.student.tokenizer is None or spec.student.tokenizer == spec.first_teacher.tokenizer
 
 
 def _other_method_faults(spec: JobSpec) -> Iterator[Fault]:
@@ -60,7 +60,7 @@ def _written_faults(spec: JobSpec) -> Iterator[Fault]:
         yield Fault(
             pointer="/dataset/packing", message="a text and its answer are a row of their own: make it padded, or name no target"
         )
-    tokenizer = spec.student.tokenizer or spec.teacher.tokenizer
+    tokenizer = spec.student.tokenizer or spec.first_teacher.tokenizer
     if not isinstance(spec.method, SequenceLevel | OnPolicy) or tokenizer is None:
         return
     length = min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length)

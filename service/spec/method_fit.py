@@ -12,11 +12,13 @@ from service.spec.methods import (
     BETWEEN_SAMPLES,
     OF_CLASSES,
     OF_HARD_LABELS,
+    TOKEN_BY_TOKEN,
+    Labels,
     LogitStandardization,
-    MethodSpec,
     MultiTask,
     SumOfTerms,
     method_names,
+    terms_of,
 )
 
 
@@ -28,6 +30,8 @@ def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
         *_target_faults(spec, dataset),
         *_weight_faults(spec),
         *_mixture_faults(spec),
+        *_teaching_faults(spec),
+        *_token_faults(spec),
     ]
 
 
@@ -59,15 +63,31 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[Fault]:
 
 
 def _weight_faults(spec: JobSpec) -> Iterator[Fault]:
-    for pointer, method in zip(_pointers(spec), _terms(spec.method), strict=True):
+    for pointer, method in zip(_pointers(spec), terms_of(spec.method), strict=True):
         if isinstance(method, MultiTask):
             for name in method.target_weights.keys() - set(spec.dataset.targets):
                 message = f"the job has no target {name!r}; it has {listed(spec.dataset.targets)}"
                 yield Fault(pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message)
 
 
+def _teaching_faults(spec: JobSpec) -> Iterator[Fault]:
+    """Who teaches which targets; what nobody teaches is left out by ``multi-task`` alone."""
+    targets, taught = spec.dataset.targets, set[str]()
+    for place, teacher in spec.teachers.items():
+        for index, name in enumerate(teacher.targets or []):
+            if name not in targets:
+                message = f"the job has no target {name!r}; it has {listed(targets)}"
+                yield Fault(pointer=f"/{place}/targets/{index}", message=message)
+        taught |= set(targets if teacher.targets is None else teacher.targets)
+    untaught = [name for name in targets if name not in taught]
+    if untaught and not all(isinstance(term, MultiTask | Labels) for term in terms_of(spec.method)):
+        names = ", ".join(method_names(spec.method))
+        message = f"no teacher teaches {listed(untaught)}, which {names} needs: name one, or take the method multi-task"
+        yield Fault(pointer=f"/{next(iter(spec.teachers))}/targets", message=message)
+
+
 def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
-    hard = [term.name for term in _terms(spec.method) if _reads_hard_labels(term)]
+    hard = [term.name for term in terms_of(spec.method) if _reads_hard_labels(term)]
     for index, each in enumerate(spec.training.augment if hard else []):
         if each.name in MIXTURES:
             message = (
@@ -77,12 +97,23 @@ def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
             yield Fault(pointer=f"/training/augment/{index}", message=message)
 
 
+def _token_faults(spec: JobSpec) -> Iterator[Fault]:
+    """Tokens of two tokenizers do not stand for each other. Of layers that a spec names, the worker knows what they give."""
+    ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
+    if ours is None or ours == theirs:
+        return
+    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
+        if term.name in TOKEN_BY_TOKEN and term.layers is None:
+            message = (
+                f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
+                "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, "
+                "such as rkd or pkt"
+            )
+            yield Fault(pointer=f"{pointer}/name", message=message)
+
+
 def _reads_hard_labels(term: Any) -> bool:
     return term.name in OF_HARD_LABELS or (isinstance(term, LogitStandardization) and term.loss == "dkd")
-
-
-def _terms(method: MethodSpec) -> list[Any]:
-    return list(method.terms) if isinstance(method, SumOfTerms) else [method]
 
 
 def _pointers(spec: JobSpec) -> list[str]:

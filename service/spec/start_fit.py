@@ -28,7 +28,10 @@ def start_faults(spec: JobSpec) -> list[Fault]:
 
 
 def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
-    student, teacher = spec.student.architecture, spec.teacher.architecture
+    student, teacher = spec.student.architecture, spec.first_teacher.architecture
+    if len(spec.teachers) > 1:
+        message = "teacher-layers takes the layers of one teacher, and there are several: take random"
+        yield Fault(pointer="/student/source", message=message)
     if isinstance(spec.method, DeepMutual | BornAgain | TeacherAssistant):
         message = f"teacher-layers needs one finished teacher, and {spec.method.name} has none before the student: take random"
         yield Fault(pointer="/student/source", message=message)
@@ -42,13 +45,13 @@ def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
         )
         yield Fault(pointer="/student/architecture", message=message)
     reads_text = INPUT_KINDS[spec.task] == "text"
-    if reads_text and spec.student.tokenizer is not None and spec.student.tokenizer != spec.teacher.tokenizer:
+    if reads_text and spec.student.tokenizer is not None and spec.student.tokenizer != spec.first_teacher.tokenizer:
         message = "a student with its teacher's layers reads as its teacher: leave its tokenizer out"
         yield Fault(pointer="/student/tokenizer", message=message)
 
 
 def _width_faults(spec: JobSpec) -> Iterator[Fault]:
-    student, teacher = _values(spec.student.architecture), _values(spec.teacher.architecture)
+    student, teacher = _values(spec.student.architecture), _values(spec.first_teacher.architecture)
     for name in _WIDTHS:
         if teacher and name in student and student[name] != teacher[name]:
             message = f"{name} is {student[name]}, and {teacher[name]} in the teacher, whose layers are taken: make it the same"
@@ -56,7 +59,7 @@ def _width_faults(spec: JobSpec) -> Iterator[Fault]:
 
 
 def _depth_faults(spec: JobSpec) -> Iterator[Fault]:
-    ours, theirs = (_depth(_values(network.architecture)) for network in (spec.student, spec.teacher))
+    ours, theirs = (_depth(_values(network.architecture)) for network in (spec.student, spec.first_teacher))
     layers = spec.student.layers
     if layers is not None and ours is not None and len(layers) != ours:
         message = f"these are {len(layers)} layers, and the student has {ours}: name one of the teacher's for each"

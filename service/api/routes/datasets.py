@@ -23,8 +23,9 @@ _FIELDS = frozenset({"name", "task", "input_column", "target_column"})
 _MAX_NAME_CHARACTERS = 200
 _MAX_CHARACTERS = dict.fromkeys(_FIELDS, _MAX_NAME_CHARACTERS) | {"target_column": MAX_TARGETS * (_MAX_NAME_CHARACTERS + 1)}
 _FILE = (
-    "For images npz or Parquet; for text Parquet, JSON Lines or CSV. In a file of rows, a column `split` may say which split "
-    "each is in."
+    "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split) of PNG or JPEG; for "
+    "text Parquet, JSON Lines or CSV; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of rows, a "
+    "column `split` may say which split each is in."
 )
 _INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
 _TARGET = (

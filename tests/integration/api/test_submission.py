@@ -10,7 +10,9 @@ import pytest
 
 from service import jobs
 from service.database import Database
+from service.errors import Conflict
 from service.ids import new_id
+from service.models import remove as remove_model
 from service.tables import Model, User
 from tests.integration.api.conftest import Api, Team, run_one, spec, submit
 
@@ -46,7 +48,7 @@ def _pointers(answer: httpx.Response) -> set[str]:
         ({"method": {"name": "soft-targets", "temperature": -1}}, "/method/temperature"),
         ({"method": {"temperature": 0}}, "/method/temperature"),
         ({"method": {"name": "fitnetz"}}, "/method/name"),
-        ({"method": "dkd"}, "/method/name"),
+        ({"method": "dkd"}, "/method"),
         ({"method": {"terms": []}}, "/method/terms"),
         ({"method": {"terms": [{"name": "labels"}, {"name": "dkd", "beta": -1}]}}, "/method/terms/1/beta"),
         ({"method": {"terms": [{"weight": 1}]}}, "/method/terms/0/name"),
@@ -161,6 +163,50 @@ def test_a_finished_jobs_student_teaches(member: httpx.Client, database: Databas
     assert refused.status_code == 409
     assert teacher["id"] in refused.json()["detail"]
     assert member.delete(f"/v1/jobs/{teacher['id']}").status_code == 409
+
+
+def test_a_job_waits_for_each_of_several_teachers(member: httpx.Client) -> None:
+    first, second = submit(member), submit(member)
+    teachers = [{"source": f"job:{job['id']}"} for job in (first, second)]
+    student = submit(member, teacher=teachers)
+    assert student["status"] == "waiting"
+    assert member.get(f"/v1/jobs/{student['id']}/explain").json()["blocked_by"] == sorted([first["id"], second["id"]])
+    member.post(f"/v1/jobs/{second['id']}/cancel")
+    assert member.get(f"/v1/jobs/{student['id']}").json()["error"]["code"] == "dependency_failed"
+    assert _pointers(member.post("/v1/jobs", json=spec(teacher=teachers))) == {"/teacher/1/source"}
+
+
+def test_models_of_several_teachers_stay_while_the_job_needs_them(member: httpx.Client, database: Database) -> None:
+    with database.transaction() as session:
+        owner = User(id=new_id("user"), name="owner")
+        session.add(owner)
+        session.flush()
+        classes = [str(digit) for digit in range(10)]
+        models = [
+            Model(
+                id=new_id("model"),
+                owner_id=owner.id,
+                name=name,
+                task="image-classification",
+                classes=classes,
+                input_shape=[1, 8, 8],
+                files=[],
+            )
+            for name in ("a", "b")
+        ]
+        session.add_all(models)
+        ids = [model.id for model in models]
+    job = submit(member, teacher=[{"source": f"model:{model_id}"} for model_id in ids])
+    for model_id in ids:
+        with database.transaction() as session, pytest.raises(Conflict, match=job["id"]):
+            remove_model(session, model_id)
+    assert _pointers(member.post("/v1/jobs", json=spec(teacher=[{"source": "model:no"}, {"source": "job:job_no"}]))) == {
+        "/teacher/0/source",
+        "/teacher/1/source",
+    }
+    member.post(f"/v1/jobs/{job['id']}/cancel")
+    with database.transaction() as session:
+        remove_model(session, ids[1])
 
 
 def test_a_teacher_of_other_classes_is_refused(member: httpx.Client, database: Database) -> None:

@@ -18,7 +18,7 @@ from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.scheduling import Offer, claim
 from service.spec import parse_spec
-from service.tables import Model
+from service.tables import JobTeacher, Model
 from tests.integration.jobs.conftest import (
     APPLIED,
     ENDS_ATTEMPT,
@@ -175,11 +175,12 @@ def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team
     def submit_with_teacher(session: Session) -> object:
         session.execute(select(Model.id).where(Model.id == model_id).with_for_update(read=True))  # as a submission does
         spec = parse_spec(SPEC | {"teacher": {"source": f"model:{model_id}"}})
-        return jobs.submit(session, owner_id="user_ana", spec=spec, teacher_model_id=model_id)[0].id
+        return jobs.submit(session, owner_id="user_ana", spec=spec, teacher_model_ids=[model_id])[0].id
 
     job_id, later = meeting(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
     assert isinstance(later.exception(), Conflict)
-    assert team.job(str(job_id)).teacher_model_id == model_id
+    with team.database.transaction() as session:
+        assert session.scalars(select(JobTeacher.model_id).where(JobTeacher.job_id == job_id)).all() == [model_id]
 
 
 def submit_after(session: Session, needed: str) -> str:

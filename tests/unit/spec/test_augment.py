@@ -149,7 +149,7 @@ BPE = {"train": "bpe", "vocab_size": 300}
 
 def of_augment(spec: JobSpec, dataset: DatasetInfo) -> dict[str, str]:
     """Those of the faults that are about augmentation."""
-    return {fault.pointer: fault.message for fault in check_fit(spec, dataset, teacher=None) if "/augment" in fault.pointer}
+    return {fault.pointer: fault.message for fault in check_fit(spec, dataset, teachers={}) if "/augment" in fault.pointer}
 
 
 def test_a_teachers_augmentation_is_looked_at_as_well_as_the_students() -> None:

@@ -50,8 +50,9 @@ def images(*shape: int, splits: dict[str, int] | None = None, counts: dict[str, 
 
 
 def faults(job: JobSpec, dataset: DatasetInfo = DIGITS, *, teacher: TeacherInfo | None = None) -> dict[str, str]:
-    """Messages by pointer."""
-    return {fault.pointer: fault.message for fault in check_fit(job, dataset, teacher=teacher)}
+    """Messages by pointer; ``teacher`` is what is known of the first one."""
+    known = {} if teacher is None else {next(iter(job.teachers.values())).source: teacher}
+    return {fault.pointer: fault.message for fault in check_fit(job, dataset, teachers=known)}
 
 
 @pytest.mark.parametrize(
@@ -229,5 +230,62 @@ def test_peers_are_trained_together_and_alike(teacher: dict[str, Any], words: st
     assert words in caught.value.faults[0].message
 
     job = parse_spec(document | {"teacher": {"architecture": {"name": "small-cnn"}}, "training": {"epochs": 7}})
-    assert job.teacher.training == job.training
+    assert job.teachers["teacher"].training == job.training
     assert parse_spec(job.model_dump(mode="json")) == job
+
+
+CNN = {"architecture": {"name": "small-cnn"}}
+
+
+def several(*teachers: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return spec().model_dump(mode="json", exclude={"teacher"}) | {"teacher": list(teachers)} | changes
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer", "words"),
+    [
+        (several(), "/teacher", "at least 1"),
+        (several(CNN, {"architecture": {"name": "small-cnm"}}), "/teacher/1/architecture/name", "not known here"),
+        (several(CNN | {"weight": 0.0}), "/teacher/0/weight", "greater than 0"),
+        (several(CNN, CNN | {"weight": 2.0}), "", "/teacher/1 is the very network of /teacher/0"),
+        (several(CNN, {"source": "job:x"}, method={"name": "fitnet"}), "", "fitnet looks inside the teacher"),
+        (several(CNN, {"source": "job:x"}, method={"name": "deep-mutual"}), "", "one peer"),
+        (several(CNN) | {"teacher": 3}, "/teacher", "valid dictionary"),
+    ],
+)
+def test_faults_of_several_teachers_name_their_places(document: dict[str, Any], pointer: str, words: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(document)
+    (fault,) = caught.value.faults
+    assert fault.pointer == pointer
+    assert words in fault.message
+
+
+def test_each_of_several_teachers_must_fit_the_data() -> None:
+    known = TeacherInfo(task="image-classification", classes=["cat", "dog"], input_shape=(1, 8, 8))
+    job = parse_spec(several({"source": "model:a"}, CNN | {"targets": ["breed"]}))
+    found = faults(job, teacher=known)
+    assert "other classes" in found["/teacher/0/source"]
+    assert "no target 'breed'" in found["/teacher/1/targets/0"]
+
+
+def test_a_target_that_nobody_teaches_is_for_multi_task_alone() -> None:
+    columns = {
+        "image": Column(kind="image", dtype="uint8", shape=[8, 8, 1]),
+        "sex": Column(kind="label", dtype="int64", num_classes=2, classes=["f", "m"]),
+        "age": Column(kind="number", dtype="float32"),
+    }
+    people = DatasetInfo(task="image-classification", splits={"train": 300}, columns=columns, classes=[])
+    dataset = {"source": "builtin:digits", "targets": ["sex", "age"]}
+
+    def found(*teachers: dict[str, Any], method: str = "soft-targets", known: TeacherInfo | None = None) -> dict[str, str]:
+        return faults(parse_spec(several(*teachers, dataset=dataset, method={"name": method})), people, teacher=known)
+
+    of_age = CNN | {"targets": ["age"]}
+    assert "no teacher teaches 'sex'" in found(of_age)["/teacher/0/targets"]
+    assert found(of_age, method="multi-task") == {}
+    assert found(of_age, {"source": "model:a", "targets": ["sex"]}) == {}
+    of_sex = {"source": "model:a", "targets": ["sex"]}
+    for classes, refused in ((["f", "m"], False), (["sex: f", "sex: m", "age"], False), (["f", "x"], True)):
+        known = TeacherInfo(task="image-classification", classes=classes, input_shape=(1, 8, 8))
+        assert ("/teacher/0/source" in found(of_sex, of_age, known=known)) == refused

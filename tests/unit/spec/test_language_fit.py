@@ -19,6 +19,8 @@ TEXTS = DatasetInfo(
     classes=[],
 )
 
+SOURCE = "model:model_00000000000000000000000000"
+
 
 def spec(method: dict[str, Any], **changes: Any) -> JobSpec:
     document: dict[str, Any] = {
@@ -32,7 +34,7 @@ def spec(method: dict[str, Any], **changes: Any) -> JobSpec:
 
 
 def faults(spec: JobSpec, *, dataset: DatasetInfo = TEXTS, teacher: TeacherInfo | None = None) -> dict[str, str]:
-    return {fault.pointer: fault.message for fault in check_fit(spec, dataset, teacher=teacher)}
+    return {fault.pointer: fault.message for fault in check_fit(spec, dataset, teachers={SOURCE: teacher} if teacher else {})}
 
 
 def test_a_plain_one_fits_and_is_packed_where_texts_need_not_be_rows() -> None:
@@ -125,7 +127,7 @@ def test_a_fault_is_told_at_its_place(method: dict[str, Any], changes: dict[str,
 
 
 def test_a_teacher_of_another_task_is_refused_and_one_of_this_has_no_classes_to_compare() -> None:
-    given = spec({"name": "forward-kl"}, teacher={"source": "model:model_00000000000000000000000000"})
+    given = spec({"name": "forward-kl"}, teacher={"source": SOURCE})
     assert faults(given, teacher=TeacherInfo(task="causal-lm", classes=[], input_shape=None)) == {}
     classifier = TeacherInfo(task="text-classification", classes=["a"], input_shape=None)
     assert "for text-classification" in faults(given, teacher=classifier)["/teacher/source"]

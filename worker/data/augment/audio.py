@@ -5,6 +5,7 @@ from torch import Tensor
 
 from service.spec.augment import Gain, Noise, SpecAugment, TimeShift
 from worker.data.augment.operation import Draw, Stored, between, normal, up_to
+from worker.data.waveform import PADDING
 
 
 def gain(spec: Gain, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
@@ -22,12 +23,12 @@ def noise(spec: Noise, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 
 def time_shift(spec: TimeShift, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Each waveform later by a whole number of samples, or earlier."""
+    """Each waveform later by a whole number of samples, or earlier; where it ends moves with it."""
     length = waveforms.shape[1]
     most = int(spec.share * length)
     places = torch.arange(length, device=waveforms.device) - (up_to(draw(1), 2 * most + 1) - most)
     outside = (places < 0) | (places >= length)
-    return waveforms.gather(1, places.clamp_(0, length - 1)).masked_fill_(outside, 0)
+    return waveforms.gather(1, places.clamp_(0, length - 1)).masked_fill_(outside, float(PADDING))
 
 
 def specaugment(spec: SpecAugment, spectrograms: Tensor, draw: Draw, stored: Stored) -> Tensor:

@@ -7,6 +7,7 @@ from service.spec.augment import Gain, Noise, SpecAugment, TimeShift
 from tests.unit.data.augment.draws import chosen, drawn
 from worker.data.augment import Stored
 from worker.data.augment.audio import gain, noise, specaugment, time_shift
+from worker.data.waveform import clip_lengths
 
 STORED = Stored()
 
@@ -43,6 +44,7 @@ def test_a_shifted_waveform_is_earlier_or_later_with_silence_in_the_gap() -> Non
     batch = torch.arange(1.0, 11).repeat(3, 1)
     shifted = time_shift(TimeShift(name="time-shift", share=0.3), batch, chosen([0.0], [0.99], [0.5]), STORED)
     assert shifted.tolist() == [[4, 5, 6, 7, 8, 9, 10, 0, 0, 0], [0, 0, 0, 1, 2, 3, 4, 5, 6, 7], batch[2].tolist()]
+    assert clip_lengths(shifted).tolist() == [7, 10, 10]
 
 
 def test_specaugment_hides_stretches_of_time_and_bands_of_frequencies_behind_the_mean() -> None:
