@@ -70,7 +70,7 @@ class ShuffleNet(StrictModel):
 
 
 class TransformersNetwork(StrictModel):
-    """A network of ``transformers`` for the job's task, built from a config: input size, vocabulary, labels come from the data."""
+    """A network of ``transformers`` for the job's task, built from a config; what the data decide comes from the data."""
 
     name: Literal["transformers"]
     """Which architecture this is."""
@@ -145,7 +145,7 @@ ARCHITECTURES: dict[str, ArchitecturePage] = {
     "transformers": ArchitecturePage(
         spec=TransformersNetwork,
         summary="A network of the transformers library for the job's task, built from its config and trained from the start: "
-        "image classifiers that take any number of channels (ViT, ResNet, ConvNeXT, Swin and more), classifiers of text and sound, "
+        "classifiers of images with any number of channels (ViT, ResNet, Swin and more), of texts and of sound, "
         "causal language models.",
         paper="Wolf et al.: Transformers, 2020, arXiv:1910.03771; each model_type has a paper of its own",
     ),
