@@ -70,7 +70,7 @@ class ShuffleNet(StrictModel):
 
 
 class TransformersNetwork(StrictModel):
-    """Any image classifier of ``transformers``, built from a config: channels, image size and labels come from the data."""
+    """A network of ``transformers`` for the job's task, built from a config; what the data decide comes from the data."""
 
     name: Literal["transformers"]
     """Which architecture this is."""
@@ -144,8 +144,9 @@ ARCHITECTURES: dict[str, ArchitecturePage] = {
     "shufflenetv2": _cifar_network(ShuffleNet, "ShuffleNet V2 at width 1", millions=1.36, paper=_SHUFFLENET_V2),
     "transformers": ArchitecturePage(
         spec=TransformersNetwork,
-        summary="Any image classifier of the transformers library that takes any number of channels, built from its "
-        "config and trained from the start: ViT, ResNet, ConvNeXT, Swin, MobileNet and more.",
+        summary="A network of the transformers library for the job's task, built from its config and trained from the start: "
+        "classifiers of images with any number of channels (ViT, ResNet, Swin and more), of texts and of sound, "
+        "causal language models.",
         paper="Wolf et al.: Transformers, 2020, arXiv:1910.03771; each model_type has a paper of its own",
     ),
 }
