@@ -66,6 +66,7 @@ RUN groupadd --gid 10001 stillhouse \
 ENV PATH=/opt/stillhouse/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STILLHOUSE_SCRATCH=/var/lib/stillhouse/scratch \
+    HF_HOME=/var/lib/stillhouse/scratch/huggingface \
     STILLHOUSE_STORE=file:///var/lib/stillhouse/store
 LABEL org.opencontainers.image.title="Stillhouse" \
     org.opencontainers.image.description="Distils large PyTorch models into small ones on GPUs that a team shares" \

@@ -104,8 +104,8 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
             )
         )
     for place, teacher in spec.teachers.items():
-        if teacher.source != "train":
-            message = f"{teacher.source} is in the service; without it, use train"
+        if split_source(teacher.source).kind not in ("train", "hub"):
+            message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
             faults.append(Fault(pointer=f"/{place}/source", message=message))
     path = Path(source.name).expanduser()
     if source.kind == "file" and not path.is_file():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
+from worker.data import Data, UnusableData
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.faults import JobFault
@@ -168,6 +169,15 @@ def refuse_long_texts(method: Any, row_tokens: int) -> None:
             hint=f"Set max_new_tokens to {row_tokens - LEAST_PROMPT} or less, or raise dataset.row_tokens.",
             details={"pointer": "/method/max_new_tokens"},
         )
+
+
+def refuse_rowless(data: Data, reads: LanguagePreprocessing) -> None:
+    """Raises UnusableData where a split makes no rows, such as one of fewer tokens than a row has; the message names it."""
+    for name, split in data.splits.items():
+        try:
+            reads.rows(split)
+        except UnusableData as error:
+            raise UnusableData(f"the {name} split: {error}") from error
 
 
 def write_texts(

@@ -1,8 +1,9 @@
 """The trainer's main: data → teacher → student → control → evaluation → export.
 
-It knows a spec, a folder and a device, and no database, no Redis, no HTTP. Invariant: between any two optimizer steps the
-whole job is in one :class:`Attempt`'s ``finished`` and the running :class:`Training`, and a checkpoint holds both, so that
-on a CPU a job that is killed anywhere and started again ends with the same student, bit for bit, as one that never was.
+It knows a spec, a folder and a device, and no database, no Redis, no HTTP; it asks nobody but the Hub, for a teacher that is
+there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``finished`` and the running
+:class:`Training`, and a checkpoint holds both, so that on a CPU a job that is killed anywhere and started again ends with the
+same student, bit for bit, as one that never was.
 """
 
 import hashlib
@@ -31,7 +32,8 @@ from worker.asking import Kept, ask, ask_views
 from worker.chain import chain_of
 from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData, first, load_data
-from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
+from worker.data.augment import EpochViews
+from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.errors import UnreadableTokenizer
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -41,7 +43,8 @@ from worker.evaluation import Measure, agreement, measure, measure_latency, pred
 from worker.export import check_export, export_network, result_folder, write_documents, write_spec
 from worker.faults import JobFault, StopAsked
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+from worker.hub import fetch_snapshot, pinned, pinned_spec
+from worker.lessons import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, refuse_rowless, write_texts
 from worker.loop import Lesson, Trained, Training, Weights, train
 from worker.methods import UnfitLayers, UnknownLayer, informed_by, looks_inside
 from worker.metrics import target_agreement, target_metrics
@@ -110,6 +113,8 @@ class Attempt:
         self.repeats: dict[Role, Measure] = {}
         """How each repeat from another seed does on the test split; its weights are not kept."""
         self.preprocessings: dict[Role, Preprocessing] = {}
+        self.commits: dict[str, str] = {}
+        """Which commit each ``hub:`` source was found to be."""
         self.given: dict[Role, FinishedNetwork] = {}
         """Teachers that this job does not train."""
         self.training: Training | None = None
@@ -166,6 +171,7 @@ class Attempt:
             self._refuse_start(student)
         if isinstance(reads := self._preprocessing("student"), LanguagePreprocessing):
             refuse_long_texts(self.spec.method, reads.max_length)
+            refuse_rowless(self.data, reads)
             return
         self._refuse_exports()
         self._refuse_augmentation()
@@ -237,9 +243,16 @@ class Attempt:
     def _given(self, role: Role) -> FinishedNetwork:
         if role not in self.given:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
-            path = self._input(source)
-            self.given[role] = load_teacher(path, source=source, data=self.data, device=self.device, teaches=teaches)
+            with TemporaryDirectory(dir=self.assignment.folder) as links:
+                path = self._from_hub(source, Path(links)) if split_source(source).kind == "hub" else self._input(source)
+                named = pinned(source, self.commits)
+                self.given[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
         return self.given[role]
+
+    def _from_hub(self, source: str, folder: Path) -> Path:
+        snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))
+        self.commits[source] = snapshot.commit
+        return snapshot.folder
 
     def _reads(self, role: Role) -> Preprocessing:
         """What lies between the data and any network."""
@@ -285,7 +298,7 @@ class Attempt:
         written = None
         if isinstance(method, SequenceLevel):
             self._announce("cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs")
-            seed = self.spec.training.seed
+            seed = self._training_spec(role).seed
             tell = partial(self._tell, "cache", total=len(samples))
             written = write_texts(method, master, samples, seed=seed, after_batch=tell)
 
@@ -507,7 +520,7 @@ class Attempt:
                 exports=exports,
                 seeds=seeds_card(self.spec, self.repeats | {role: each.test for role, each in assessed.items()}),
             )
-            write_documents(folder, report=report, spec=self.spec)
+            write_documents(folder, report=report, spec=pinned_spec(self.spec, self.commits))
         return report
 
     def _score_with_teacher(self, teachers: Teachers, split: Split) -> float | None:
@@ -534,7 +547,7 @@ class Attempt:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
-            write_spec(folder, self.spec)
+            write_spec(folder, pinned_spec(self.spec, self.commits))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
         trained = self.finished.get("student")
@@ -559,6 +572,7 @@ class Attempt:
             "digest": self.digest,
             "threads": torch.get_num_threads(),
             "unfinished": unfinished,
+            "commits": self.commits,
             "finished": {role: trained.state() for role, trained in self.finished.items()},
             "repeats": {role: asdict(result) for role, result in self.repeats.items()},
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
@@ -586,7 +600,7 @@ class Attempt:
         self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
         self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
         self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
-        self.interrupted = state["unfinished"]
+        self.interrupted, self.commits = state["unfinished"], state["commits"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
     # Small things that the phases share.

@@ -22,7 +22,7 @@ from service.spec.architectures import (
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, listed, output_names
-from service.spec.inputs import Features, LogMelFeatures, WaveformFeatures
+from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
@@ -122,6 +122,12 @@ def _reading_faults(spec: JobSpec) -> list[Fault]:
         if kind != "text" and network.tokenizer is not None:
             message = f"a tokenizer is for texts, and {spec.task} reads {_READ[kind]}: leave it out"
             faults.append(Fault(pointer=f"/{role}/tokenizer", message=message))
+        elif network.tokenizer is not None and network.tokenizer.vocab_size < LEAST_VOCABULARY[network.tokenizer.train]:
+            message = (
+                f"{network.tokenizer.train} has {LEAST_VOCABULARY[network.tokenizer.train]} tokens before it learns any, "
+                f"and vocab_size is {network.tokenizer.vocab_size}: raise it"
+            )
+            faults.append(Fault(pointer=f"/{role}/tokenizer/vocab_size", message=message))
         if kind != "audio" and network.features is not None:
             message = f"features are for sound, and {spec.task} reads {_READ[kind]}: leave them out"
             faults.append(Fault(pointer=f"/{role}/features", message=message))

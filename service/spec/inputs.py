@@ -6,6 +6,9 @@ from pydantic import Field
 
 from service.spec.strict import StrictModel
 
+LEAST_VOCABULARY = {"bpe": 258, "wordpiece": 32}
+"""Of ``bpe`` the 256 bytes and two special tokens; of ``wordpiece`` it depends on the texts' characters."""
+
 
 class TokenizerSpec(StrictModel):
     """A tokenizer that is trained here, on the texts of the training split."""

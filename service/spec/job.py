@@ -24,7 +24,7 @@ class TeacherSpec(StrictModel):
     """The network to learn from: trained here first, an earlier job's student, or an uploaded model."""
 
     source: TeacherSource = "train"
-    """``train``, ``job:ID`` (that job's student) or ``model:ID``."""
+    """``train``, ``job:ID`` (that job's student), ``model:ID`` or ``hub:REPO[@REVISION]`` of the Hugging Face Hub."""
     architecture: Architecture | None = None
     """Needed with ``train``; otherwise the source has one."""
     training: TrainingSpec | None = None

@@ -12,6 +12,7 @@ from service.spec.methods import (
     BETWEEN_SAMPLES,
     OF_CLASSES,
     OF_HARD_LABELS,
+    TOKEN_BY_TOKEN,
     Labels,
     LogitStandardization,
     MultiTask,
@@ -30,6 +31,7 @@ def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
         *_weight_faults(spec),
         *_mixture_faults(spec),
         *_teaching_faults(spec),
+        *_token_faults(spec),
     ]
 
 
@@ -93,6 +95,21 @@ def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
                 "leave it out, or take another method, such as soft-targets"
             )
             yield Fault(pointer=f"/training/augment/{index}", message=message)
+
+
+def _token_faults(spec: JobSpec) -> Iterator[Fault]:
+    """Tokens of two tokenizers do not stand for each other. Of layers that a spec names, the worker knows what they give."""
+    ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
+    if ours is None or ours == theirs:
+        return
+    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
+        if term.name in TOKEN_BY_TOKEN and term.layers is None:
+            message = (
+                f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
+                "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, "
+                "such as rkd or pkt"
+            )
+            yield Fault(pointer=f"{pointer}/name", message=message)
 
 
 def _reads_hard_labels(term: Any) -> bool:

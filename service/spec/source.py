@@ -1,11 +1,14 @@
 """Where a dataset or a network comes from: ``kind:name``, such as ``builtin:digits`` or ``job:job_01…``."""
 
+import re
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
 DATASET_KINDS = ("builtin", "dataset", "file")
-NETWORK_KINDS = ("job", "model")
+NETWORK_KINDS = ("job", "model", "hub")
+_HUB = re.compile(r"hub:(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
+_HUB_LENGTH = 200
 
 
 class Source(NamedTuple):
@@ -21,6 +24,15 @@ def split_source(text: str) -> Source:
     return Source(kind, name)
 
 
+def split_hub(source: str) -> tuple[str, str | None]:
+    """Repository and revision of ``hub:REPO[@REVISION]``. Raises ValueError for one that cannot be."""
+    found = _HUB.fullmatch(source)
+    refused = "--" in source or ".." in source or source.endswith((".", "-", "/"))
+    if found is None or refused or len(source) > _HUB_LENGTH:
+        raise ValueError(f"{source!r} names nothing on the Hub: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION")
+    return found["repository"], found["revision"]
+
+
 def _check(text: str, kinds: tuple[str, ...], words: tuple[str, ...] = ()) -> str:
     kind, name = split_source(text)
     if text in words or (kind in kinds and name):
@@ -34,7 +46,10 @@ def _dataset_source(text: str) -> str:
 
 
 def _teacher_source(text: str) -> str:
-    return _check(text, NETWORK_KINDS, ("train",))
+    source = _check(text, NETWORK_KINDS, ("train",))
+    if split_source(source).kind == "hub":
+        split_hub(source)
+    return source
 
 
 DatasetSource = Annotated[str, AfterValidator(_dataset_source)]

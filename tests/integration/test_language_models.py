@@ -126,6 +126,22 @@ def test_a_student_may_teach_the_next_one_in_shorter_rows_with_its_tokenizer_or_
     assert isinstance(last, Finished), last
 
 
+def test_a_student_may_begin_with_its_teachers_layers_and_not_with_another_tokenizer(tmp_path: Path, texts: Path) -> None:
+    deep = network(16) | {"config": network(16)["config"] | {"n_layer": 2}}
+    teacher = {
+        "architecture": deep,
+        "tokenizer": {"train": "bpe", "vocab_size": 300, "max_length": 16},
+        "training": {"max_steps": 4, "batch_size": 8},
+    }
+    student = {"source": "teacher-layers", "architecture": network(16)}
+    last = run(spec(texts, {"name": "forward-kl"}, teacher=teacher, student=student), tmp_path / "job").events[-1]
+    assert isinstance(last, Finished), last
+    own = student | {"tokenizer": {"train": "bpe", "vocab_size": 290, "max_length": 16}}
+    (failed,) = run(spec(texts, {"name": "uld"}, teacher=teacher, student=own), tmp_path / "other").events
+    assert isinstance(failed, Failed)
+    assert failed.details == {"pointer": "/student/tokenizer"}
+
+
 def test_a_teacher_that_is_no_language_model_fails_the_job(tmp_path: Path, texts: Path) -> None:
     reads = train_text_preprocessing(["one and two"], TokenizerSpec(train="bpe", vocab_size=300, max_length=16))
     architecture = TransformersNetwork.model_validate(network(16))
@@ -162,3 +178,13 @@ def test_a_library_that_gives_the_network_another_tokenizer_fails_the_export(tmp
     last = run(document, tmp_path / "job").events[-1]
     assert isinstance(last, Failed)
     assert last.code == "export_mismatch"
+
+
+def test_a_split_of_fewer_tokens_than_a_row_is_told_before_the_teacher_is_trained(tmp_path: Path, texts: Path) -> None:
+    long = {"train": "bpe", "vocab_size": 300, "max_length": 128}
+    roomy = {"name": "transformers", "model_type": "gpt2", "config": {"n_layer": 1, "n_embd": 16, "n_head": 2}}
+    document = spec(texts, {"name": "jsd"}, teacher={"architecture": roomy, "tokenizer": long}, student={"architecture": roomy})
+    (last,) = run(document, tmp_path / "job").events
+    assert isinstance(last, Failed)
+    assert last.code == "invalid_data"
+    assert "the validation split: all texts together are" in last.message

@@ -1,4 +1,4 @@
-"""Jobs that share what a teacher said: the second asks nothing, and its student is that of a job without a cache, bit for bit."""
+"""Jobs that share what a teacher said: the second asks nothing; its student is, bit for bit, that of a job without a cache."""
 
 from pathlib import Path
 from typing import Any

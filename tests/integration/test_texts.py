@@ -95,7 +95,7 @@ def test_a_student_with_its_own_tokenizer_is_trained_and_resumes_exactly(
     assert student(tmp_path / "stopped") == student(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("method", ["soft-targets", "distillation-network"])
+@pytest.mark.parametrize("method", ["distilbert", "distillation-network"])
 def test_a_student_that_begins_with_its_teachers_layers_resumes_exactly(tmp_path: Path, rows: Path, method: str) -> None:
     halved = {"source": "teacher-layers", "architecture": network("bert", BERT | {"num_hidden_layers": 2})}
     document = spec(rows, student=halved, method={"name": method}, evaluation={"control": True})
@@ -119,14 +119,14 @@ def test_layers_of_another_width_fail_the_job_before_anything_is_trained(tmp_pat
     assert "give the student its teacher's model_type and widths" in last.message
 
 
-@pytest.mark.parametrize("name", ["fitnet", "vid"])
+@pytest.mark.parametrize("name", ["fitnet", "vid", "distilbert"])
 def test_token_by_token_a_student_learns_from_a_teacher_that_reads_the_same_tokens(tmp_path: Path, rows: Path, name: str) -> None:
     reads_as_its_teacher = {"architecture": network("gpt2", GPT2)}
     last = train(spec(rows, student=reads_as_its_teacher, method={"name": name}), tmp_path / "job").events[-1]
     assert isinstance(last, Finished), last
 
 
-@pytest.mark.parametrize("name", ["fitnet", "vid"])
+@pytest.mark.parametrize("name", ["fitnet", "vid", "distilbert"])
 def test_token_by_token_two_tokenizers_cannot_be_compared(tmp_path: Path, rows: Path, name: str) -> None:
     (last,) = train(spec(rows, method={"name": name}), tmp_path / "job").events
     assert isinstance(last, Failed)

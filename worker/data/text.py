@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
+from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import Preprocessing
 from worker.data.tokenization import encode, train_tokenizer
 
@@ -45,7 +46,8 @@ class TextPreprocessing:
 
 def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
     """Whether both read a text as the same tokens; True of what reads no texts."""
-    if not (isinstance(one, TextPreprocessing) and isinstance(other, TextPreprocessing)) or one is other:
+    reads_texts = TextPreprocessing | LanguagePreprocessing
+    if not (isinstance(one, reads_texts) and isinstance(other, reads_texts)) or one is other:
         return True
     written = (each.tokenizer.backend_tokenizer.to_str() for each in (one, other))
     return one.max_length == other.max_length and len(set(written)) == 1

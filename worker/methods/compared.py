@@ -31,6 +31,11 @@ def token_features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
     return _paired(step, pairs, _token_rows)
 
 
+def hidden_states(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+    """Each pair of layers as vectors: of tokens a row each (n, D), of anything else one for each sample, (B, C)."""
+    return _paired(step, pairs, _as_vectors)
+
+
 def pooled(outputs: Outputs, layer: str) -> Tensor:
     """A vector (B, C) for each sample: the mean of maps (B, C, H, W) over their pixels, of tokens (B, L, D) over the tokens."""
     feature = outputs.features[layer]
@@ -86,6 +91,10 @@ def _without_padding(outputs: Outputs, layer: str) -> Tensor:
     feature = outputs.features[layer]
     counted = _counted(outputs, feature)
     return feature if counted is None else feature * counted.unsqueeze(-1)
+
+
+def _as_vectors(outputs: Outputs, layer: str) -> Tensor:
+    return _token_rows(outputs, layer) if outputs.features[layer].dim() == 3 else pooled(outputs, layer)
 
 
 def _token_rows(outputs: Outputs, layer: str) -> Tensor:

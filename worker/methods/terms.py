@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from service.spec.methods import (
     AttentionTransfer,
@@ -18,6 +19,7 @@ from service.spec.methods import (
     CorrelationDistillation,
     DecoupledDistillation,
     DeepMutual,
+    DistilBert,
     DistillationNetwork,
     FitNet,
     KnowledgeReview,
@@ -31,7 +33,7 @@ from service.spec.methods import (
     VariationalInformation,
 )
 from worker.methods import feature, relation, response
-from worker.methods.compared import features, one_size, pooled, pooled_features, resized, token_features
+from worker.methods.compared import features, hidden_states, one_size, pooled, pooled_features, resized, token_features
 from worker.methods.crd import ContrastiveMemory
 from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
@@ -243,6 +245,34 @@ class _Review(nn.Module):
         return loss
 
 
+class _HiddenStates(nn.Module):
+    """DistilBERT's: the divergence of the outputs, and the angle between hidden states."""
+
+    def __init__(self, spec: DistilBert, setting: Setting) -> None:
+        super().__init__()
+        _need_same_tokens(spec.name, setting)
+        self._spec, self._pairs = spec, setting.pairs
+        self.projections = nn.ModuleList()
+        for ours, theirs in setting.shape_pairs():
+            are_tokens = len(ours) == 2, len(theirs) == 2
+            if any(are_tokens) and ours[:-1] != theirs[:-1]:
+                raise UnfitLayers(
+                    f"layers of shape {tuple(ours)} and {tuple(theirs)} have no token of the one for each of the other: "
+                    "name others in layers"
+                )
+            widths = _channels(ours), _channels(theirs)
+            self.projections.append(nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths))
+
+    def forward(self, step: Step) -> Tensor:
+        spec = self._spec
+        cosines = [
+            functional.cosine_similarity(projection(ours), theirs, dim=-1).mean()
+            for projection, (ours, theirs) in zip(self.projections, hidden_states(step, self._pairs), strict=True)
+        ]
+        kl = response.kl_divergence(step.student.logits, step.taught.logits, temperature=spec.temperature)
+        return spec.kl_weight * kl + spec.cosine_weight * (1 - torch.stack(cosines)).sum()
+
+
 class Regressor(nn.Module):
     """From one layer's shape to another's: a 1x1 convolution for maps, brought to one size first, else linear."""
 
@@ -395,6 +425,7 @@ TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "nst": _nst,
     "vid": _Variational,
     "review": _Review,
+    "distilbert": _HiddenStates,
     "rkd": _rkd,
     "pkt": _pkt,
     "correlation-congruence": _Congruence,

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from service.spec.methods.feature import (
     AttentionTransfer,
+    DistilBert,
     FitNet,
     KnowledgeReview,
     NeuronSelectivity,
@@ -51,6 +52,7 @@ __all__ = [
     "OF_CLASSES",
     "OF_HARD_LABELS",
     "OF_TOKENS",
+    "TOKEN_BY_TOKEN",
     "AttentionTransfer",
     "BetweenLayers",
     "BornAgain",
@@ -59,6 +61,7 @@ __all__ = [
     "CorrelationDistillation",
     "DecoupledDistillation",
     "DeepMutual",
+    "DistilBert",
     "DistillationNetwork",
     "FitNet",
     "ForwardKl",
@@ -136,6 +139,7 @@ _Single = (
     | Annotated[NeuronSelectivity, Tag("nst")]
     | Annotated[VariationalInformation, Tag("vid")]
     | Annotated[KnowledgeReview, Tag("review")]
+    | Annotated[DistilBert, Tag("distilbert")]
     | Annotated[RelationalDistillation, Tag("rkd")]
     | Annotated[ProbabilisticTransfer, Tag("pkt")]
     | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
@@ -186,10 +190,12 @@ MethodSpec = Annotated[_Single | _OfTokens | _Whole | Annotated[SumOfTerms, Tag(
 
 BETWEEN_SAMPLES = {"rkd", "pkt", "correlation-congruence", "similarity-preserving", "dist"}
 """Methods that compare the samples of a batch with each other, and so need two."""
-OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd"}
+OF_CLASSES = {"dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd", "distilbert"}
 """Methods that are made for one target of classes."""
 OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
 """Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
+TOKEN_BY_TOKEN = {"fitnet", "vid", "distilbert"}
+"""Methods that compare what two networks make of one token, where the layers have something for each token."""
 NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
 """Methods that say who teaches whom, or how long, rather than by what loss."""
 OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
@@ -300,6 +306,15 @@ METHODS: dict[str, MethodPage] = {
         summary="The student's deeper stages review its earlier ones: fused by attention, compared at four scales.",
         formula="L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · Σ_stages HCL(fuse(f_s, deeper), f_t)",
         paper="Chen, Liu, Zhao, Jia: Distilling Knowledge via Knowledge Review, 2021, arXiv:2104.09044",
+    ),
+    "distilbert": MethodPage(
+        spec=DistilBert,
+        summary=(
+            "DistilBERT's, for a task: softened outputs and last hidden states, best from half of the teacher's layers. The "
+            "masked words' loss belongs to pre-training, which is no task here; the labels' loss takes its place."
+        ),
+        formula="L = label_weight · CE + weight · (kl_weight · τ² · KL(p_t ‖ p_s) + cosine_weight · (1 − cos(h_s, h_t)))",
+        paper="Sanh, Debut, Chaumond, Wolf: DistilBERT, 2019, arXiv:1910.01108",
     ),
     "rkd": MethodPage(
         spec=RelationalDistillation,

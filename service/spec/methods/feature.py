@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.spec.methods.terms import BetweenLayers, Weight
+from service.spec.methods.terms import BetweenLayers, Temperature, Weight
 
 
 class FitNet(BetweenLayers):
@@ -67,3 +67,24 @@ class KnowledgeReview(BetweenLayers):
     """Epochs over which the loss grows from 0 to its weight; 0 begins with the whole of it."""
     weight: Weight = 5.0
     """Of the method's own loss. Published: 5 for the 8x4 and the wide ResNets, 0.6 for ResNet-20, 1 for ResNet-32."""
+
+
+class DistilBert(BetweenLayers):
+    """Softened outputs, and last hidden states that point the same way as the teacher's, token by token.
+
+    The paper distils in pre-training, with the masked words' own loss at weight 2; here the labels' loss stands in its place. Its
+    student begins with every second layer of the teacher: ``student.source: teacher-layers``.
+    """
+
+    compares = "embedding"
+
+    name: Literal["distilbert"]
+    """Which method this is."""
+    temperature: Temperature = 2.0
+    """τ of the softened outputs."""
+    kl_weight: Weight = 5.0
+    """Of the softened outputs' divergence."""
+    cosine_weight: Weight = 1.0
+    """Of the hidden states' 1 − cosine; states of another width are compared behind a learned linear map."""
+    label_weight: Weight = 2.0
+    """Of the cross-entropy with the labels. In ``terms`` it is 0 unless it is given."""

@@ -12,7 +12,7 @@ from service.spec.augment import Crop
 from service.spec.inputs import TokenizerSpec
 from worker import asking, teaching
 from worker.data import Data, PixelPreprocessing, Split
-from worker.data.augment import epoch_views
+from worker.data.augment.choose import epoch_views
 from worker.data.text import train_text_preprocessing
 from worker.methods import Tap
 from worker.models import build_network

@@ -43,7 +43,7 @@ def network(width: int, *, vocabulary: int = VOCABULARY, seed: int = 0) -> Langu
     assert isinstance(built, LanguageNetwork)
     with torch.no_grad():
         for weight in built.parameters():
-            weight.add_(torch.randn_like(weight), alpha=0.3)
+            weight.add_(0.3 * torch.randn_like(weight))
     return built.double().eval()
 
 

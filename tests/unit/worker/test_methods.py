@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.spec.job import JobSpec
-from service.spec.methods import METHODS, OF_TOKENS, SoftTargets, SumOfTerms
+from service.spec.methods import METHODS, OF_TOKENS, DistilBert, Layers, SoftTargets, SumOfTerms
 from tests.unit.spec.test_fit import spec as digits_spec
-from worker.methods import TERMS, Outputs, Step, UnfitLayers, UnknownLayer, informed_by
+from worker.methods import TERMS, Outputs, Pairs, Setting, Step, UnfitLayers, UnknownLayer, informed_by
 from worker.methods.feature import attention, hint, neuron_selectivity, pyramid, similarity
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
@@ -331,3 +331,18 @@ def test_each_method_of_the_spec_has_a_term() -> None:
 def test_a_sum_is_a_method_of_its_own() -> None:
     assert isinstance(job({"terms": [{"name": "soft-targets", "label_weight": 0.1}]}).method, SumOfTerms)
     assert isinstance(job({}).method, SoftTargets)
+
+
+def test_hidden_states_of_one_direction_cost_distilbert_nothing() -> None:
+    """The outputs' part at its published weight is left, τ² and all."""
+    layers = {"student": ["classifier.2"], "teacher": ["classifier.2"]}
+    spec = DistilBert(name="distilbert", layers=Layers(**layers), label_weight=0)
+    shapes = {"classifier.2": torch.Size((5,))}
+    pairs = Pairs(("classifier.2",), ("classifier.2",))
+    loss = TERMS["distilbert"](spec, Setting(TARGETS, torch.arange(6), pairs, shapes, shapes))
+    hidden, logits, taught = (torch.randn(6, width, dtype=torch.float64) for width in (5, NUM_CLASSES, NUM_CLASSES))
+    ours, theirs = Outputs(logits, {"classifier.2": hidden}), Outputs(taught, {"classifier.2": 3 * hidden})
+    value = loss(Step(ours, theirs, torch.arange(6), torch.arange(6)))
+    assert value.item() == pytest.approx(5 * kl_divergence(logits, taught, temperature=2.0).item(), rel=1e-9)
+    opposite = Outputs(taught, {"classifier.2": -hidden})
+    assert loss(Step(ours, opposite, torch.arange(6), torch.arange(6))).item() == pytest.approx(value.item() + 2, rel=1e-9)

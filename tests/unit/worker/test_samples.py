@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from service.spec.augment import Augment, AugmentationSpec
 from worker.data import Data, PixelPreprocessing, Split
-from worker.data.augment import epoch_views
+from worker.data.augment.choose import epoch_views
 from worker.randomness import epoch_order
 from worker.samples import Samples, count_batches, split_epoch
 from worker.targets import Targets

@@ -5,7 +5,7 @@ a teacher that is asked for the same view sees exactly what its student saw.
 """
 
 from worker.data.augment.augmentation import MIXTURES, OPERATIONS, Augmentation, Fetch, View
-from worker.data.augment.epoch_views import EpochViews, UnfitAugmentation, check_same_views, epoch_views
+from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
 
 __all__ = [
@@ -15,9 +15,6 @@ __all__ = [
     "EpochViews",
     "Fetch",
     "Stored",
-    "UnfitAugmentation",
     "View",
     "Vocabulary",
-    "check_same_views",
-    "epoch_views",
 ]

@@ -1,28 +1,14 @@
-"""What each epoch of one training sees of its samples, and whether two networks can see the same of them. B batch.
+"""What each epoch of one training sees of its samples. B batch.
 
 Invariant: a view depends on the training's seed, the epoch and the sample alone. All that acts on stored inputs is done once for
 student and teacher; what acts on spectrograms is done by the same numbers to each network's own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from service.spec.augment import AugmentationSpec, TokenDropout
 from worker.data.augment.augmentation import Augmentation, Fetch, View
-from worker.data.augment.operation import Stored, Vocabulary
-from worker.data.dataset import Data
-from worker.data.log_mel import LogMel
-from worker.data.preprocessing import Inputs, Preprocessing, first
-from worker.data.sound import SoundPreprocessing
-from worker.data.text import TextPreprocessing
-
-
-class UnfitAugmentation(ValueError):
-    """The augmentations do not fit what the networks read; the text says what to change."""
 
 
 @dataclass(frozen=True)
@@ -54,76 +40,3 @@ class EpochViews:
     def told(self, epoch: int) -> str:
         """All that an epoch's view depends on, beside the samples themselves."""
         return repr((self.of_stored, self.of_spectrograms, self.seed, self.view(epoch)))
-
-
-def epoch_views(
-    augment: Sequence[AugmentationSpec], *, data: Data, preprocessing: Preprocessing, seed: int, count: int | None = None
-) -> EpochViews:
-    """The views of the training split for a network behind ``preprocessing``.
-
-    Raises:
-        UnfitAugmentation: the network does not read what is to be changed.
-    """
-    behind = [each for each in augment if each.modalities == ("log-mel",)]
-    before = [each for each in augment if each not in behind]
-    if behind and not _reads_spectrograms(preprocessing):
-        raise UnfitAugmentation(f"{behind[0].name} is for log-mel inputs, and this network reads others: leave it out")
-    stored = _stored(data, preprocessing, augment)
-    num_samples = len(data.splits["train"])
-    of_stored = Augmentation(before, num_samples, stored)
-    of_spectrograms = Augmentation(behind, num_samples, stored, first_stream=len(before))
-    return EpochViews(of_stored, of_spectrograms, seed, count)
-
-
-def check_same_views(views: EpochViews, inputs: Inputs, *, student: Preprocessing, teacher: Preprocessing) -> None:
-    """Whether both networks read ``inputs``, the training split's, in one stored form, so that a view of it is one for both.
-
-    Raises:
-        UnfitAugmentation: they do not.
-    """
-    if student is teacher:
-        return
-    ours, theirs = student.prepare(inputs), teacher.prepare(inputs)
-    if not torch.equal(ours, theirs):
-        what = "other tokens" if isinstance(student, TextPreprocessing) else "clips of another rate or length"
-        raise UnfitAugmentation(
-            f"student and teacher are to see the same view, and the teacher reads {what}: "
-            "have the student read as its teacher does, or leave augment empty"
-        )
-    if views.of_spectrograms.specs:
-        shapes = [tuple(reads(first(ours, 1)).shape) for reads in (student, teacher)]
-        if not _reads_spectrograms(teacher) or shapes[0] != shapes[1]:
-            raise UnfitAugmentation(
-                f"{views.of_spectrograms.specs[0].name} is to hide the same from student and teacher, and they read inputs of "
-                f"shape {shapes[0][1:]} and {shapes[1][1:]}: give the student its teacher's features, or leave it out"
-            )
-
-
-def _reads_spectrograms(preprocessing: Preprocessing) -> bool:
-    return isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, LogMel)
-
-
-def _stored(data: Data, preprocessing: Preprocessing, augment: Sequence[AugmentationSpec]) -> Stored:
-    inputs = data.splits["train"].inputs
-    if isinstance(preprocessing, TextPreprocessing):
-        hides = any(isinstance(each, TokenDropout) and each.mode == "mask" for each in augment)
-        return Stored(vocabulary=_vocabulary(preprocessing.tokenizer, hides=hides))
-    if data.max_value is not None:
-        return Stored(value_range=(0.0, data.max_value))
-    if isinstance(inputs, Tensor) and inputs.numel():  # images of floating-point numbers, of whatever range they are
-        low, high = inputs.aminmax()
-        return Stored(value_range=(low.item(), high.item()))
-    return Stored()
-
-
-def _vocabulary(tokenizer: Any, *, hides: bool) -> Vocabulary:
-    mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-    if mask is None and hides:
-        raise UnfitAugmentation(
-            "the tokenizer has neither a mask token nor an unknown one to stand for a hidden token: take the mode delete"
-        )
-    around = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
-    pad = tokenizer.pad_token_id
-    return Vocabulary(
-        pad=pad, mask=pad if mask is None else mask, special=tuple(sorted({each for each in around if each is not None}))
-    )

@@ -13,7 +13,8 @@ from service.spec.augment import Augment, AugmentationSpec
 from service.spec.data import Task
 from service.spec.inputs import LogMelFeatures, TokenizerSpec, WaveformFeatures
 from worker.data import Data, PixelPreprocessing, Preprocessing, Split
-from worker.data.augment import EpochViews, UnfitAugmentation, check_same_views, epoch_views
+from worker.data.augment import EpochViews
+from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
 from worker.data.sound import measure_sound
 from worker.data.text import train_text_preprocessing
 from worker.targets import Targets

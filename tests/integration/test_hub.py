@@ -1,0 +1,117 @@
+"""Teachers of the Hugging Face Hub: from a cache as the library lays it out, and what is told where there is none."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+
+from service.errors import InvalidSpec
+from service.spec import parse_spec
+from tests.integration.test_chain import report, train
+from tests.integration.test_teachers import CNN, SHORT, spec
+from worker.protocol import RESULT_FOLDER, Failed, Finished
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+VIT = {
+    "name": "transformers",
+    "model_type": "vit",
+    "config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 4},
+}
+
+
+def lay_out(cache: Path, folder: Path, *, commit: str, branch: str = "main", name: str = "models--anna--digits") -> None:
+    """Blobs, a snapshot of links to them, and the branch's commit."""
+    repository = cache / name
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        blob = repository / "blobs" / f"{commit}-{file.name}"
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(blob)
+    (snapshot / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A worker whose library looks into its cache alone."""
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def test_a_teacher_of_the_hub_teaches_at_the_commit_that_was_found(offline: Path, tmp_path: Path) -> None:
+    train(spec({"architecture": VIT, "training": SHORT}), tmp_path / "made")
+    lay_out(offline, tmp_path / "made" / RESULT_FOLDER / "teacher", commit=COMMIT)
+
+    document = spec([{"source": "hub:anna/digits"}, {"architecture": CNN, "training": SHORT}])
+    stopped = train(document, tmp_path / "job", stop_in="teacher-2")
+    # The branch moves on; the job does not.
+    lay_out(offline, tmp_path / "made" / RESULT_FOLDER / "teacher", commit=COMMIT[::-1])
+    events = train(document, tmp_path / "job")
+
+    assert not isinstance(stopped[-1], Failed)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+    assert told["teachers"][0]["source"] == f"hub:anna/digits@{COMMIT}"
+    assert told["teachers"][0]["test_accuracy"] == report(tmp_path / "made")["teacher"]["test_accuracy"]
+    written = json.loads((tmp_path / "job" / RESULT_FOLDER / "spec.json").read_text())
+    assert written["teacher"][0]["source"] == f"hub:anna/digits@{COMMIT}"
+    assert parse_spec(written)
+
+
+@pytest.mark.parametrize("source", ["hub:anna/nothing", "hub:anna/digits@v2"])
+def test_what_an_offline_worker_does_not_have_is_told(offline: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "empty").mkdir()
+    lay_out(offline, tmp_path / "empty", commit=COMMIT)
+    last = train(spec({"source": source}), tmp_path / "job")[-1]
+    assert isinstance(last, Failed)
+    assert (last.code, last.retryable) == ("input_unavailable", False)
+    assert f"{source} cannot be fetched: the worker is offline" in last.message
+
+
+def test_a_repository_without_safetensors_is_told(offline: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    lay_out(offline, tmp_path / "empty", commit=COMMIT)
+    last = train(spec({"source": "hub:anna/digits"}), tmp_path / "job")[-1]
+    assert isinstance(last, Failed)
+    assert last.code == "input_unavailable"
+    assert "model.safetensors is missing" in last.message or "config.json" in last.message
+
+
+def test_a_hub_that_cannot_be_reached_is_told_and_tried_again(tmp_path: Path) -> None:
+    """With the library's own environment, hence in a process of its own: nothing listens at the address."""
+    script = (
+        "from pathlib import Path; from worker.faults import JobFault; from worker.hub import fetch_snapshot\n"
+        f"try: fetch_snapshot('hub:anna/digits', Path({str(tmp_path / 'links')!r}))\n"
+        "except JobFault as fault: print(fault.code, fault.retryable, fault.message)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("input_unavailable True hub:anna/digits cannot be fetched: the Hub cannot be reached")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["hub:", "hub:a/b/c", "hub:../x", "hub:a/b@", "hub:a--b/c", "hub:a b/c", "hub:a/x@../../etc", f"hub:a/{'b' * 300}"],
+)
+def test_what_cannot_be_a_repository_is_refused_at_its_place(source: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        spec({"source": source})
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/teacher/source"
+
+
+@pytest.mark.parametrize("source", ["hub:gpt2", "hub:google/vit-base-patch16-224", "hub:a/b.c_d@refs/pr/1", f"hub:a/b@{COMMIT}"])
+def test_what_may_be_a_repository_is_taken(source: str) -> None:
+    taken: Any = spec({"source": source})["teacher"]["source"]
+    assert taken == source
