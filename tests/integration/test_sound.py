@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder
@@ -98,12 +99,13 @@ def spec(path: Path, method: dict[str, Any], *, teacher: dict[str, Any], student
     ).model_dump(mode="json")
 
 
-def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None) -> Recorder:
+def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None, device: str = "cpu") -> Recorder:
     folder.mkdir(exist_ok=True)
     source = document["dataset"]["source"]
     recorder = Recorder(stop_at=stop_at)
     inputs = {source: Path(source.removeprefix("file:"))}
-    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, device=device, num_threads=1)
+    run(assignment, recorder)
     return recorder
 
 
@@ -122,6 +124,15 @@ def test_every_method_hands_on_what_a_teacher_hears_otherwise(
     result = report(tmp_path)
     assert result["data"]["rows"] == {"train": 20, "validation": 10, "test": 10}
     assert (result["score_with_teacher"] is not None) == (method == "distillation-network")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_is_heard_on_a_gpu_is_exported_and_loaded_again(spoken_digits: Path, tmp_path: Path) -> None:
+    document = spec(spoken_digits, {"name": "distillation-network"}, teacher=CNN, student=WAV2VEC2)
+    said = train(document, tmp_path, device="cuda:0")
+    assert isinstance(said.events[-1], Finished), said.events[-1]
+    assert report(tmp_path)["environment"]["device"] != "cpu"
 
 
 def test_a_student_is_taught_digit_and_voice_at_once_where_some_voices_are_not_known(voices: Path, tmp_path: Path) -> None:
