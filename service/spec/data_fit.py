@@ -63,8 +63,6 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
 def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[Fault]:
     if task == "causal-lm" and len(spec.targets) > 1:
         return [Fault(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
-    if task == "sentence-embedding" and spec.targets:
-        return [Fault(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
     if DEFAULT_TARGETS[task] and not spec.targets:
         return [Fault(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
     return []

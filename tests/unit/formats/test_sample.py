@@ -36,7 +36,7 @@ def test_a_text_is_shown_up_to_500_characters_with_its_targets_by_name(tmp_path:
         Sample(split="train", row=0, targets={"label": None, "tone": "warm"}, label=None, text="x" * 500),
         Sample(split="train", row=1, targets={"label": "0", "tone": "cold"}, label="0", text="y"),
     ]
-    bare = first_samples(path, filename="a", task="sentence-embedding", num_rows=5)
+    bare = first_samples(path, filename="a", task="causal-lm", num_rows=5)
     assert bare[2] == Sample(split="test", row=2, text="z")
 
 

@@ -139,10 +139,10 @@ def test_a_causal_lm_has_one_answer_of_text(tmp_path: Path) -> None:
     assert "row 0 (line 1): a text is a string, not 1" in refusal(numbers, task="causal-lm", targets=["answer"])
 
 
-def test_a_sentence_embedding_needs_texts_alone(tmp_path: Path) -> None:
+def test_a_language_model_needs_texts_alone(tmp_path: Path) -> None:
     path = csv(tmp_path, {"label": [0] * NUM_ROWS})
-    assert read(path, task="sentence-embedding").splits["train"].targets == {}
-    assert inspect(path, task="sentence-embedding").columns["label"].kind == "other"
+    assert read(path, task="causal-lm").splits["train"].targets == {}
+    assert inspect(path, task="causal-lm").columns["label"].kind == "other"
 
 
 def test_targets_that_cannot_be_are_refused(tmp_path: Path) -> None:

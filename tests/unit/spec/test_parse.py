@@ -69,7 +69,6 @@ def test_numbers_in_yaml_are_those_that_people_write(text: str, value: object) -
         ("image-classification", "image", ["label"]),
         ("text-classification", "text", ["label"]),
         ("audio-classification", "audio", ["label"]),
-        ("sentence-embedding", "text", []),
         ("causal-lm", "text", []),
     ],
 )
