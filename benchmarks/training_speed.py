@@ -27,15 +27,15 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
-from worker.asking import ask
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
-from worker.loop import Training, train
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
-from worker.samples import Samples
-from worker.teaching import Teaching, plan
-from worker.watch import TrainingWatch
+from worker.teachers.asking import ask
+from worker.teachers.plan import Teaching, plan
+from worker.training.loop import Training, train
+from worker.training.samples import Samples
+from worker.training.watch import TrainingWatch
 
 CPU = torch.device("cpu")
 Batch = tuple[Tensor, Tensor, Tensor | None]

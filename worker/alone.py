@@ -18,7 +18,7 @@ import torch
 from service.errors import Fault, InvalidSpec
 from service.spec import JobSpec, load_spec
 from service.spec.source import split_source
-from worker.export import write_spec
+from worker.export.result import write_spec
 from worker.logs import log_to
 from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
 from worker.trainer import run, training_parts

@@ -10,10 +10,10 @@ from service.errors import InvalidSpec
 from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
 from worker.data.errors import UnreadableTokenizer
+from worker.export.onnx import UnexportableNetwork
 from worker.faults import JobFault
 from worker.methods import UnfitLayers, UnknownLayer
 from worker.models import UnfitArchitecture, UnreadableNetwork
-from worker.onnx_export import UnexportableNetwork
 from worker.protocol import Failed
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from worker.data import Data, PixelPreprocessing, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.sound import SoundPreprocessing, longest_seconds
 from worker.data.waveform import RawWaveform
-from worker.evaluation import Measure, predict
 from worker.faults import JobFault
-from worker.loop import Trained, TrainingFigures, Weights
+from worker.measuring.evaluation import Measure, predict
 from worker.models import load_network
-from worker.samples import Samples
 from worker.targets import Target, Targets, column_names
+from worker.training.loop import Trained, TrainingFigures, Weights
+from worker.training.samples import Samples
 
 USUAL_ROW_TOKENS = 1024
 """Most tokens of a row that a given language model reads, where the spec does not say."""

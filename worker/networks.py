@@ -17,31 +17,31 @@ from service.spec.data import INPUT_KINDS
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
-from worker.chain import chain_of
 from worker.data import Data, Preprocessing, SplitName, first
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.text import same_tokens
-from worker.evaluation import Measure
 from worker.failures import told_as_fault
 from worker.faults import JobFault
 from worker.finished import FinishedNetwork, load_teacher, rebuild
-from worker.hub import fetch_snapshot, pinned
-from worker.loop import Trained, Weights
+from worker.measuring.evaluation import Measure
+from worker.measuring.repeats import kind_of, seed_of
 from worker.methods import informed_by
 from worker.models import UnfitArchitecture, build_network
 from worker.models.informed import InformedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
-from worker.repeats import kind_of, seed_of
-from worker.samples import Samples
-from worker.teachers import teachers_by_role
-from worker.teaching import Plan, plan
+from worker.teachers.chain import chain_of
+from worker.teachers.hub import fetch_snapshot, pinned
+from worker.teachers.plan import Plan, plan
+from worker.teachers.together import teachers_by_role
+from worker.training.loop import Trained, Weights
+from worker.training.samples import Samples
 
 logger = logging.getLogger(__name__)
 
 Role = str
-"""A teacher's, of :func:`worker.teachers.teachers_by_role`; one of :func:`worker.chain.chain_of`; ``student``; ``control``."""
+"""A teacher's, of ``teachers_by_role``; one of ``chain_of``; ``student``; ``control``; or a repeat of one of these two."""
 
 
 class Networks:

@@ -8,13 +8,13 @@ from torch import nn
 from worker.data.augment.choose import check_same_views
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import same_tokens
+from worker.export.forms import write_onnx
 from worker.failures import told_as_fault
 from worker.faults import JobFault
-from worker.lessons import refuse_long_texts, refuse_rowless
 from worker.methods import looks_inside
 from worker.networks import Networks
-from worker.onnx_student import write_onnx
-from worker.precision import choose_precision
+from worker.training.lessons import refuse_long_texts, refuse_rowless
+from worker.training.precision import choose_precision
 
 
 def refuse_early(networks: Networks) -> None:

@@ -23,20 +23,16 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
-from worker.assessment import evaluate_and_export
-from worker.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.data import Data, Split, first, load_data
-from worker.evaluation import Measure, measure, predict
-from worker.export import export_network, result_folder, write_spec
+from worker.export.result import export_network, result_folder, write_spec
 from worker.failures import as_failure
 from worker.faults import StopAsked
 from worker.finished import FinishedNetwork
-from worker.hub import pinned_spec
-from worker.lessons import LanguageTeacher, NextTokens, lesson_of, write_texts
-from worker.loop import Lesson, Trained, Training, Weights, train
+from worker.measuring.assessment import evaluate_and_export
+from worker.measuring.evaluation import Measure, measure, predict
+from worker.measuring.repeats import kind_of, roles_of
 from worker.models import num_parameters
 from worker.models.language_network import LanguageNetwork
-from worker.mutual import MutualTraining
 from worker.networks import Networks, Role, local_input
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -50,15 +46,19 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
-from worker.questions import Questions
-from worker.randomness import seed_everything
 from worker.refusals import refuse_early
-from worker.repeats import kind_of, roles_of
-from worker.samples import Samples
-from worker.teachers import Teachers
-from worker.teaching import Teaching, extra_inputs, labels_only
+from worker.teachers.hub import pinned_spec
+from worker.teachers.plan import Teaching, extra_inputs, labels_only
+from worker.teachers.questions import Questions
+from worker.teachers.together import Teachers
 from worker.telling import Telling
-from worker.watch import TrainingWatch
+from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from worker.training.lessons import LanguageTeacher, NextTokens, lesson_of, write_texts
+from worker.training.loop import Lesson, Trained, Training, Weights, train
+from worker.training.mutual import MutualTraining
+from worker.training.randomness import seed_everything
+from worker.training.samples import Samples
+from worker.training.watch import TrainingWatch
 
 logger = logging.getLogger(__name__)
 

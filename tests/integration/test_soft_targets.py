@@ -12,18 +12,18 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
-from worker.asking import ask
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
-from worker.evaluation import measure, predict
-from worker.loop import Training, train
+from worker.measuring.evaluation import measure, predict
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
-from worker.randomness import seed_everything
-from worker.samples import Samples
 from worker.targets import Targets
-from worker.teaching import Teaching, labels_only, plan
-from worker.watch import TrainingWatch
+from worker.teachers.asking import ask
+from worker.teachers.plan import Teaching, labels_only, plan
+from worker.training.loop import Training, train
+from worker.training.randomness import seed_everything
+from worker.training.samples import Samples
+from worker.training.watch import TrainingWatch
 
 MISSING = 3
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from tests.integration.test_methods import Recorder, student
 from worker.data import load_data
 from worker.finished import load_teacher
 from worker.protocol import RESULT_FOLDER, Assignment, CheckpointWritten, Finished, Stopped
-from worker.teachers import Teachers
+from worker.teachers.together import Teachers
 from worker.trainer import run
 
 CNN = {"name": "small-cnn", "width": 8}

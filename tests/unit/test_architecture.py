@@ -122,8 +122,8 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
         ("worker.host", {"torch", "transformers", "sklearn", "fastapi"}),
         ("worker.trainer", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
-        ("worker.metrics", {"sklearn", "scipy", "torchmetrics"}),
-        ("worker.onnx_export", {"onnx", "onnxscript", "onnxruntime"}),
+        ("worker.measuring.metrics", {"sklearn", "scipy", "torchmetrics"}),
+        ("worker.export.onnx", {"onnx", "onnxscript", "onnxruntime"}),
     ],
 )
 def test_importing_it_leaves_these_out(module: str, unwanted: set[str]) -> None:

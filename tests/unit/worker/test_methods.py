@@ -23,7 +23,7 @@ from worker.methods.soft_targets import soft_targets
 from worker.models import build_network
 from worker.models.informed import InformedNetwork
 from worker.targets import Targets, label_loss
-from worker.teaching import Plan, plan
+from worker.teachers.plan import Plan, plan
 
 # Another file of the same form may be named.
 REFERENCE_FILE = Path(os.environ.get("REFERENCE_LOSSES", Path(__file__).parents[2] / "data" / "losses.json"))

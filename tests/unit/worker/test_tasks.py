@@ -12,7 +12,7 @@ from worker.methods import Outputs, Step
 from worker.methods.response import kl_divergence
 from worker.methods.tasks import GUESS, MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
-from worker.teaching import extra_inputs
+from worker.teachers.plan import extra_inputs
 
 TARGETS = Targets((Target("digit", ("a", "b", "c")), Target("size", None, variance=2.0)))
 LABELS = torch.tensor([[0.0, 1.0], [2.0, math.nan], [math.nan, 3.0], [1.0, 0.5]])

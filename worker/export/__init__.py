@@ -1,0 +1,1 @@
+"""What a job gives out: folders, ONNX files, documents."""

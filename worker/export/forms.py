@@ -1,0 +1,101 @@
+"""The student's other forms: what a spec's ``exports`` ask for, each written, checked against the student and measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from service.spec.data import INPUT_KINDS
+from service.spec.exports import EXPORTS, ExportFormat
+from worker.data import Data
+from worker.export.int8 import quantize_int8
+from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
+from worker.faults import JobFault
+from worker.finished import FinishedNetwork
+from worker.measuring.evaluation import Measure, agreement, measure, predict
+from worker.measuring.metrics import target_metrics
+from worker.training.samples import Samples
+
+_INPUT_NAMES = {"image": "pixel_values", "text": "input_ids", "audio": "input_values"}
+_LARGEST_DIFFERENCE = 1e-4
+_CALIBRATION_SAMPLES = 128
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file, and how it does."""
+
+    name: str
+    num_bytes: int
+    largest_difference: float
+    """From the student's outputs, on some samples of the test split; a share of the largest where that is above 1."""
+    test: Measure
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split."""
+    agreement: float
+    """With the student itself, on the test split."""
+
+
+def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) -> None:
+    """Writes a network that reads such samples as an ONNX file.
+
+    Raises:
+        UnexportableNetwork: the exporter cannot.
+    """
+    kind = INPUT_KINDS[data.task]
+    inputs = samples.inputs_from(0, 2)
+    export_onnx(
+        network,
+        path,
+        example=inputs,
+        input_name=_INPUT_NAMES[kind],
+        output_name="logits",
+        dynamic_length=inputs.dim() == 2,  # token ids and waveforms
+    )
+
+
+def export_student(student: FinishedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:
+    """Writes the files that are asked for into ``folder``.
+
+    Raises:
+        UnexportableNetwork: the exporter cannot.
+        JobFault: the float32 file gives other outputs than the student.
+    """
+    if not formats:
+        return []
+    test = student.samples(data.splits["test"])
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        plain = (folder if "onnx" in formats else Path(scratch)) / EXPORTS["onnx"].filename
+        write_onnx(student.network, plain, samples=test, data=data)
+        paths = {"onnx": plain}
+        if "onnx-int8" in formats:
+            paths["onnx-int8"] = folder / EXPORTS["onnx-int8"].filename
+            calibration = student.samples(data.splits["train"]).inputs_from(0, _CALIBRATION_SAMPLES)
+            quantize_int8(plain, paths["onnx-int8"], calibration=calibration.cpu())
+        exported = [_measured(paths[name], student, test, data) for name in formats]
+        differs = check_onnx(plain, student.network, test.inputs_from(0, 64))
+    if not differs <= _LARGEST_DIFFERENCE:
+        raise JobFault(
+            "export_mismatch",
+            f"{plain.name} gives other outputs than the student.",
+            details={"largest_difference": differs if differs < float("inf") else -1.0},
+        )
+    return exported
+
+
+def _measured(path: Path, student: FinishedNetwork, test: Samples, data: Data) -> Exported:
+    network = OnnxNetwork(path)
+    outputs, wanted = predict(network, test), predict(student.network, test)
+    agrees = agreement(wanted, outputs, data.targets)
+    if agrees is None:
+        raise RuntimeError("a language model has no such export")
+    return Exported(
+        name=path.name,
+        num_bytes=path.stat().st_size,
+        largest_difference=check_onnx(path, student.network, test.inputs_from(0, 64)),
+        test=measure(outputs, test.labels, data.targets),
+        metrics=target_metrics(outputs, test.labels, data.targets),
+        agreement=agrees,
+    )

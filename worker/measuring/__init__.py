@@ -1,0 +1,1 @@
+"""How networks do: figures, repeats, the report card."""

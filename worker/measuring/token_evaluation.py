@@ -1,0 +1,48 @@
+"""What a causal language model says to each next token. N rows, M tokens that count, V vocabulary.
+
+Logits of all tokens would not fit into memory. What is kept of a token is its loss, the likeliest token and the token itself,
+(M, 3) in float64, which holds every id exactly: all of :mod:`worker.measuring.token_figures` comes of these.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.data.language import predictions
+from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
+from worker.models.language_network import LanguageNetwork
+from worker.training.precision import Precision
+from worker.training.samples import Samples
+
+BATCH_TOKENS = 2**15
+"""Of one forward pass."""
+
+
+def predict_tokens(
+    network: LanguageNetwork, samples: Samples, *, precision: Precision, between_batches: Callable[[int], None] | None
+) -> Tensor:
+    """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
+    pieces = []
+    count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
+    for start in range(0, len(samples), count):
+        indices = torch.arange(start, min(start + count, len(samples)))
+        batch = samples.batch(indices)
+        ids, mask = batch.inputs, batch.labels
+        with precision.forward_pass():
+            hidden = network.hidden(ids)
+        pieces.append(_judged(*predictions(hidden, ids, mask), network.head))
+        if between_batches is not None:
+            between_batches(start + len(indices))
+    return torch.cat(pieces)
+
+
+def _judged(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+    chunk_tokens = max(CHUNK_TOKENS, CHUNK_LOGITS // head.weight.shape[0])
+    pieces = [torch.empty(0, 3, dtype=torch.float64, device=hidden.device)]
+    for start in range(0, len(hidden), chunk_tokens):
+        logits, wanted = head(hidden[start : start + chunk_tokens]), labels[start : start + chunk_tokens]
+        loss = functional.cross_entropy(logits, wanted, reduction="none")
+        pieces.append(torch.stack([loss.double(), logits.argmax(dim=-1).double(), wanted.double()], dim=1))
+    return torch.cat(pieces)

@@ -1,0 +1,392 @@
+"""The one training loop: teacher, student and control all go through :func:`train`.
+
+B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation`` batches. Steps are counted over the whole
+training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
+the number is the whole position.
+
+Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
+augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
+loop, and a student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not
+finite is still found by its step, and always before a checkpoint or the best weights are written.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from service.spec.training import TrainingSpec
+from worker.faults import JobFault
+from worker.measuring.evaluation import Measure, measure, predict
+from worker.methods import Step, Tap
+from worker.protocol import Phase
+from worker.targets import Targets
+from worker.teachers.plan import Teaching
+from worker.training.optimizers import build_optimizer
+from worker.training.precision import Precision, choose_precision
+from worker.training.randomness import epoch_order, generator_states, restore_generators
+from worker.training.samples import Samples, count_batches, split_epoch
+from worker.training.schedules import learning_rate
+from worker.training.windows import WindowMean
+
+Weights = dict[str, Tensor]
+"""A network's state_dict, on the CPU."""
+
+# Losses that may wait on the device: few enough that a NaN is found soon, many enough that reading them costs nothing.
+_UNREAD_LOSSES = 64
+
+
+@dataclass(frozen=True)
+class TrainingFigures:
+    """What one finished training tells about itself."""
+
+    steps: int
+    epochs: int
+    """Epochs begun; the last may be cut short by ``max_steps``."""
+    stopped_early: bool
+    best_step: int
+    best_validation: Measure
+    last_validation: Measure
+    train_loss: float
+    """Mean over the last window of steps."""
+    seconds: float
+    """Over all attempts; work that a crash undid does not count."""
+    samples_seen: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the weights of the best evaluation on the validation split, and the last ones."""
+
+    best: Weights
+    last: Weights | None
+    """Kept for the student alone, whom a cancel may ask for."""
+    figures: TrainingFigures
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"best": self.best, "last": self.last, "figures": asdict(self.figures)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        figures = dict(state["figures"])
+        for name in ("best_validation", "last_validation"):
+            figures[name] = Measure(**figures[name])
+        return cls(best=state["best"], last=state["last"], figures=TrainingFigures(**figures))
+
+
+class Watch(Protocol):
+    """What happens between two steps beside the training itself: progress, checkpoints, requests to stop."""
+
+    def after_step(self, training: "Training") -> None:
+        """Called after each step, when it is wholly done.
+
+        Raises:
+            StopAsked: the training is to end here.
+        """
+
+
+class Lesson(Protocol):
+    """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
+
+    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+        """The loss, a scalar, on the samples ``indices`` (B,). What it draws comes from the global generators."""
+
+
+class Training:
+    """One network's training: all that moves while it runs."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        phase: Phase,
+        samples: Samples,
+        validation: Samples,
+        targets: Targets,
+        spec: TrainingSpec,
+        teaching: Teaching,
+        lesson: Lesson | None = None,
+        num_steps: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        """With a ``lesson`` the loss is the lesson's, and ``teaching`` takes no part.
+
+        ``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+
+        ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
+        """
+        self.lesson, self.name = lesson, name or phase
+        self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
+        self.tap = Tap(network, teaching.student_layers)
+        self.objective = teaching.objective
+        """A module where the method has weights or memory of its own: they are trained and checkpointed with the network's."""
+        self.learner = nn.ModuleList([network])
+        if isinstance(self.objective, nn.Module):
+            self.learner.append(self.objective.to(samples.device))
+        self.samples, self.validation, self.device = samples, validation, samples.device
+        self.precision = choose_precision(spec.precision, self.device)
+        self.optimizer = build_optimizer(self.learner, spec.optimizer)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
+
+        self.batches_per_epoch = count_batches(len(samples), batch_size=spec.batch_size)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / spec.gradient_accumulation)
+        self.total_steps = spec.max_steps or (spec.epochs or 1) * self.steps_per_epoch
+        self.last_step = num_steps or self.total_steps
+        self.early_stopping = spec.early_stopping if num_steps is None else None
+
+        self.step = 0
+        """Steps done."""
+        self.best: Weights | None = None
+        self.best_step = 0
+        self.best_validation: Measure | None = None
+        self.last_validation: Measure | None = None
+        self.stale_evaluations = 0
+        self.train_loss = 0.0
+        self.points: dict[str, list[tuple[int, float]]] = {}
+        """Metric points that nobody has taken yet."""
+        self._unread_losses: list[Tensor] = []
+        has_accuracy = targets.is_classification or targets.are_tokens
+        self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
+        num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
+        self._windows = {
+            "train_loss": WindowMean(self.last_step),
+            "learning_rate": WindowMean(self.last_step),
+            self._score_name: WindowMean(num_evaluations),
+            "validation_loss": WindowMean(num_evaluations),
+        }
+        self._earlier_seconds = 0.0
+        self._started_at = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last step done, from 1."""
+        return max(0, self.step - 1) // self.steps_per_epoch + 1
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.early_stopping is not None and self.stale_evaluations >= self.early_stopping.patience
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.last_step or self.stopped_early
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._started_at
+
+    def epoch_batches(self, epoch: int) -> list[Tensor]:
+        """The sample indices of an epoch's batches; epochs count from 0 here."""
+        order = epoch_order(len(self.samples), seed=self.spec.seed, epoch=epoch).to(self.samples.home)
+        return split_epoch(order, batch_size=self.spec.batch_size)
+
+    def update(self, batches: list[Tensor]) -> None:
+        """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
+        num_samples = sum(map(len, batches))
+        losses = []
+        for indices in batches:
+            loss = self.objective(self.forward(indices)) if self.lesson is None else self.lesson.loss(indices, self.precision)
+            losses.append(self.backward(loss, share=len(indices) / num_samples))
+        self.descend(losses)
+
+    def forward(self, indices: Tensor) -> Step:
+        """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
+        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+        with self.precision.forward_pass():
+            outputs = self.tap(batch.inputs, *extra)
+        epoch = self.step / self.steps_per_epoch
+        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
+
+    def backward(self, loss: Tensor, *, share: float) -> Tensor:
+        """Adds the gradient of a batch's loss, which holds this share of the optimizer step's samples; the loss, so weighted."""
+        if share != 1:
+            loss = loss * share
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach()
+
+    def descend(self, losses: list[Tensor]) -> None:
+        """The optimizer's step along the gradient of these losses."""
+        rate = self._learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.spec.gradient_clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+        self.step += 1
+        self._unread_losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+        if len(self._unread_losses) >= _UNREAD_LOSSES:
+            self.read_losses()
+
+    def read_losses(self) -> None:
+        """Fetches the losses of the last steps and makes metric points of them.
+
+        Raises:
+            JobFault: one is not finite; the first such step is named.
+        """
+        if not self._unread_losses:
+            return
+        values = torch.stack(self._unread_losses).tolist()
+        first_step = self.step - len(values) + 1
+        self._unread_losses.clear()
+        for step, value in enumerate(values, start=first_step):
+            if not math.isfinite(value):
+                raise self._non_finite(f"The {self.name}'s loss became {value}", step=step)
+            self._record("train_loss", value, step=step)
+            self._record("learning_rate", self._learning_rate(step - 1), step=step)
+
+    def evaluate(self) -> None:
+        """Measures the network on the validation split, keeps the weights if they are the best so far, counts for early stopping.
+
+        Raises:
+            JobFault: the loss is not finite.
+        """
+        self.read_losses()
+        outputs = predict(self.network, self.validation, precision=self.precision)
+        result = measure(outputs, self.validation.labels, self.targets)
+        if not math.isfinite(result.loss):
+            raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
+        self.last_validation = result
+        self._record(self._score_name, result.score, step=self.step)
+        self._record("validation_loss", result.loss, step=self.step)
+
+        previous = self.best_validation
+        # Early stopping asks for a better metric; among equals, the other metric decides which weights stay.
+        improved = previous is None or self._rank(result)[0] > self._rank(previous)[0]
+        self.stale_evaluations = 0 if improved else self.stale_evaluations + 1
+        if previous is None or self._rank(result) > self._rank(previous):
+            self.best, self.best_step, self.best_validation = copy_weights(self.network), self.step, result
+        if self.done:
+            for name in self._windows:
+                self._point(name, self._windows[name].close(), step=self.step)
+
+    def take_points(self) -> dict[str, list[tuple[int, float]]]:
+        """The metric points since the last call."""
+        points, self.points = self.points, {}
+        return points
+
+    def finish(self) -> Trained:
+        """What came of it, after the last step."""
+        if self.best is None or self.best_validation is None or self.last_validation is None:
+            raise RuntimeError("a training is finished only after its last step's evaluation")
+        epochs, rest = divmod(self.step, self.steps_per_epoch)
+        figures = TrainingFigures(
+            steps=self.step,
+            epochs=epochs + (rest > 0),
+            stopped_early=self.stopped_early,
+            best_step=self.best_step,
+            best_validation=self.best_validation,
+            last_validation=self.last_validation,
+            train_loss=self.train_loss,
+            seconds=self.seconds,
+            samples_seen=epochs * len(self.samples)
+            + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, len(self.samples)),
+        )
+        return Trained(best=self.best, last=copy_weights(self.network), figures=figures)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`restore` needs to go on as if nothing had happened; to be written before the next step.
+
+        Raises:
+            JobFault: a loss or a weight is not finite; such a state is not worth keeping.
+        """
+        self.read_losses()
+        weights = copy_weights(self.network)
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise self._non_finite(f"The {self.name}'s weights became NaN or infinite", step=self.step)
+        return {
+            "step": self.step,
+            "network": weights,
+            "objective": copy_weights(self.objective) if isinstance(self.objective, nn.Module) else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": generator_states(self.device),
+            "best": self.best,
+            "best_step": self.best_step,
+            "best_validation": asdict(self.best_validation) if self.best_validation else None,
+            "last_validation": asdict(self.last_validation) if self.last_validation else None,
+            "stale_evaluations": self.stale_evaluations,
+            "train_loss": self.train_loss,
+            "windows": {name: window.state() for name, window in self._windows.items()},
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to where :meth:`state` was taken, the global random generators with it."""
+        self.network.load_state_dict(state["network"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
+        self.best_validation = Measure(**state["best_validation"]) if state["best_validation"] else None
+        self.last_validation = Measure(**state["last_validation"]) if state["last_validation"] else None
+        self.stale_evaluations, self.train_loss = state["stale_evaluations"], state["train_loss"]
+        for name, window in self._windows.items():
+            window.restore(state["windows"][name])
+        self._earlier_seconds, self._started_at = state["seconds"], time.monotonic()
+        restore_generators(state["generators"], self.device)
+
+    def _learning_rate(self, step: int) -> float:
+        peak = self.spec.optimizer.learning_rate
+        return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
+
+    def _rank(self, result: Measure) -> tuple[float, float]:
+        stopping = self.spec.early_stopping
+        # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
+        by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
+        return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
+
+    def _record(self, name: str, value: float, *, step: int) -> None:
+        self._point(name, self._windows[name].add(value), step=step)
+
+    def _point(self, name: str, mean: float | None, *, step: int) -> None:
+        if mean is None:
+            return
+        if name == "train_loss":
+            self.train_loss = mean
+        self.points.setdefault(f"{self.name}/{name}", []).append((step, mean))
+
+    def _non_finite(self, what: str, *, step: int) -> JobFault:
+        epoch = (step - 1) // self.steps_per_epoch + 1
+        return JobFault(
+            "non_finite_loss",
+            f"{what} at step {step} of {self.last_step}, in epoch {epoch}.",
+            hint="Lower the learning rate, set gradient_clip_norm, or train in fp32.",
+            details={"phase": self.phase, "step": step, "epoch": epoch},
+        )
+
+
+def train(training: Training, watch: Watch) -> Trained:
+    """Runs a training from wherever it stands to its end.
+
+    Raises:
+        JobFault: the loss became NaN or infinite.
+        StopAsked: by ``watch``, between two steps; the training can go on from its state.
+    """
+    accumulation = training.spec.gradient_accumulation
+    training.network.train()
+    while not training.done:
+        epoch, steps_done = divmod(training.step, training.steps_per_epoch)
+        batches = training.epoch_batches(epoch)
+        for first in range(steps_done * accumulation, len(batches), accumulation):
+            training.update(batches[first : first + accumulation])
+            if training.step % training.steps_per_epoch == 0 or training.step == training.last_step:
+                training.evaluate()
+            watch.after_step(training)
+            if training.done:
+                break
+    return training.finish()
+
+
+def copy_weights(network: nn.Module) -> Weights:
+    """The network's weights as they are now, on the CPU, in memory of their own."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}
