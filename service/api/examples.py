@@ -276,6 +276,7 @@ EXAMPLES: dict[str, Any] = {
             "summary": "The student learns the teacher's softened outputs, with a share of the labels.",
             "formula": "L = (1 − label_weight) · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)) + label_weight · CE(y, z_s)",
             "paper": "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531",
+            "tasks": ["image-classification", "text-classification", "audio-classification"],
             "parameters": {"type": "object", "properties": {"temperature": {"type": "number", "default": 4.0}}},
         }
     ),

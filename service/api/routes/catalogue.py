@@ -10,8 +10,8 @@ from service.api.views.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
 from service.spec.augment import AUGMENTATIONS, Modality
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo
-from service.spec.methods import METHODS
+from service.spec.data import DatasetInfo, Task
+from service.spec.methods import METHODS, tasks_of
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
@@ -27,6 +27,8 @@ class MethodView(View):
     """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
     paper: str
     """Where it comes from."""
+    tasks: list[Task]
+    """What it is for."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 
@@ -102,6 +104,7 @@ async def list_methods(_caller: Viewer) -> MethodList:
                 summary=page.summary,
                 formula=page.formula,
                 paper=page.paper,
+                tasks=tasks_of(name),
                 parameters=page.spec.model_json_schema(),
             )
             for name, page in METHODS.items()

@@ -5,10 +5,11 @@ its name, or several as ``terms``, which are summed.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from service.spec.data import Task
 from service.spec.methods.feature import (
     AttentionTransfer,
     DistilBert,
@@ -91,6 +92,7 @@ __all__ = [
     "VariationalInformation",
     "Weighted",
     "method_names",
+    "tasks_of",
     "terms_of",
 ]
 
@@ -205,6 +207,11 @@ OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
 def terms_of(method: MethodSpec) -> list[Any]:
     """The terms of a sum, or the one method."""
     return list(method.terms) if isinstance(method, SumOfTerms) else [method]
+
+
+def tasks_of(name: str) -> list[Task]:
+    """The tasks that a method is for."""
+    return [task for task in get_args(Task) if (task == "causal-lm") == (name in OF_TOKENS)]
 
 
 def method_names(method: MethodSpec) -> list[str]:

@@ -1,0 +1,19 @@
+"""What may stand in a spec, as the service tells it."""
+
+from typing import get_args
+
+import httpx
+
+from service.spec.data import Task
+from service.spec.methods import METHODS, OF_TOKENS
+
+
+def test_every_method_is_listed_with_its_formula_parameters_and_tasks(member: httpx.Client) -> None:
+    listed = {method["name"]: method for method in member.get("/v1/methods").json()["data"]}
+    assert listed.keys() == METHODS.keys()
+    for name, method in listed.items():
+        assert method["formula"].startswith("L"), name
+        assert method["parameters"]["properties"]["name"]["const"] == name
+        assert method["tasks"] == (
+            ["causal-lm"] if name in OF_TOKENS else [task for task in get_args(Task) if task != "causal-lm"]
+        )
