@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
+from service.spec.data import EMBEDDING
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from service.weights import read_header
 
@@ -27,7 +28,7 @@ _WHY_NO_PICKLES = (
 )
 _HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
 _PROCESSORS = {"image-classification": "image processor", "audio-classification": "feature extractor"}
-_OF_TEXTS = {"text-classification", CAUSAL}
+_OF_TEXTS = {"text-classification", CAUSAL, EMBEDDING}
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
@@ -46,7 +47,7 @@ class FolderInfo:
     task: str
     """What it is for."""
     classes: list[str]
-    """The names of its outputs; none of a causal language model, whose outputs are its tokenizer's tokens."""
+    """The names of its outputs; none of a causal language model, or of an encoder, whose vector has none."""
     input_shape: list[int]
     """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
 
@@ -129,7 +130,7 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
         raise InvalidFile(
             f"{_CONFIG} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
         )
-    if task == CAUSAL:
+    if task in (CAUSAL, EMBEDDING):
         return FolderInfo(task=task, classes=[], input_shape=[])
     by_index = config.get("id2label")
     if isinstance(by_index, dict) and by_index:

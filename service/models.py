@@ -28,7 +28,8 @@ class NewModel:
     path: Path
     filename: str
     name: str
-    task: str
+    task: str | None
+    """None: what the folder says."""
 
 
 def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, max_bytes: int) -> Model:
@@ -42,7 +43,7 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
         limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
         root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)
         info = inspect_folder(root, files)
-        if info.task != new.task:
+        if new.task is not None and info.task != new.task:
             raise InvalidFile(f"{new.filename!r} holds a network for {info.task}, not for {new.task}", param="/task")
         model_id = new_id("model")
         is_listed = False
@@ -53,7 +54,7 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
                     id=model_id,
                     owner_id=owner_id,
                     name=new.name,
-                    task=new.task,
+                    task=info.task,
                     classes=info.classes,
                     input_shape=info.input_shape,
                     files=[asdict(file) for file in stored],

@@ -109,12 +109,16 @@ def load_teacher(
                 "(channels x height x width).",
                 hint="Choose a teacher that was trained on images of that shape, or another dataset.",
             )
-    if loaded.targets.are_tokens != data.targets.are_tokens:
-        raise JobFault(
-            "invalid_spec",
-            f"The teacher {source} is {'a' if loaded.targets.are_tokens else 'no'} causal language model.",
-            hint="Choose a teacher that was trained for the job's task.",
-        )
+    for what, theirs, ours in (
+        ("causal language model", loaded.targets.are_tokens, data.targets.are_tokens),
+        ("text encoder", loaded.targets.are_embeddings, data.targets.are_embeddings),
+    ):
+        if theirs != ours:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} is {'a' if theirs else 'no'} {what}.",
+                hint="Choose a teacher that was trained for the job's task.",
+            )
     preprocessing = loaded.preprocessing
     if isinstance(preprocessing, LanguagePreprocessing):
         # A network's own limit may be that of a book: rows of it would not fit into memory.

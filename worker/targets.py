@@ -39,6 +39,8 @@ class Targets:
     each: tuple[Target, ...]
     are_tokens: bool = False
     """Whether each next token is predicted, of a vocabulary that belongs to a network rather than to the data."""
+    are_embeddings: bool = False
+    """Whether each sample's vector is predicted: its teacher's, which stands in the labels' place, (N, D), once it was asked."""
 
     @classmethod
     def of_classes(cls, classes: Sequence[str], *, name: str = "label") -> "Targets":

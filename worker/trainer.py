@@ -110,6 +110,7 @@ class Attempt:
             refuse_early(self.networks)
         try:
             teachers = taught_by = self._teachers()
+            self._label_by(teachers)
             networks = dict(teachers.members)
             for role in self.networks.chain:
                 self._train_by(taught_by, role)
@@ -145,6 +146,12 @@ class Attempt:
         source = self.spec.dataset.source
         path = None if split_source(source).kind == "builtin" else local_input(self.assignment.inputs, source)
         return load_data(self.spec.dataset, path, task=self.spec.task)
+
+    def _label_by(self, teachers: Teachers) -> None:
+        """Of embeddings the teacher's stand in the labels' place: they are what is learnt and what is measured against."""
+        if self.data.targets.are_embeddings:
+            splits = {name: replace(split, labels=teachers.outputs(split).cpu()) for name, split in self.data.splits.items()}
+            self.data = self.networks.data = replace(self.data, splits=splits)
 
     def _teachers(self) -> Teachers:
         weights = tuple(spec.weight for spec in self.networks.teachers.values())

@@ -10,6 +10,7 @@ _LOADERS: dict[Task, str] = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
     "audio-classification": "AutoModelForAudioClassification",
+    "sentence-embedding": "AutoModel",
     "causal-lm": "AutoModelForCausalLM",
 }
 

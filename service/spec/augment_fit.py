@@ -10,6 +10,7 @@ READABLE: Mapping[str, tuple[Modality, ...]] = {
     "image-classification": ("image",),
     "audio-classification": ("waveform", "log-mel"),
     "text-classification": ("text",),
+    "sentence-embedding": ("text",),
 }
 """What the inputs of each task may be. A causal language model is not here: its tokens are its targets too."""
 

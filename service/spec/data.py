@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from service.spec.source import DatasetSource
 from service.spec.strict import StrictModel
 
-Task = Literal["image-classification", "text-classification", "audio-classification", "causal-lm"]
+Task = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
+EMBEDDING: Task = "sentence-embedding"
 InputKind = Literal["image", "text", "audio"]
 MAX_TARGETS = 64
 
@@ -15,6 +16,7 @@ INPUT_KINDS: dict[Task, InputKind] = {
     "image-classification": "image",
     "text-classification": "text",
     "audio-classification": "audio",
+    "sentence-embedding": "text",
     "causal-lm": "text",
 }
 """What the networks of a task read; also the usual name of the column that holds it."""
@@ -22,6 +24,7 @@ DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {
     "image-classification": ("label",),
     "text-classification": ("label",),
     "audio-classification": ("label",),
+    "sentence-embedding": (),
     "causal-lm": (),
 }
 """The columns to predict where nothing is said."""
@@ -55,7 +58,7 @@ class DatasetSpec(StrictModel):
     """The column that the networks read; by default ``image``, ``text`` or ``audio``, by the task."""
     targets: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS, json_schema_extra=_without_default)] = ["label"]
     """The columns to predict: of labels, or of numbers; several make it a multi-task job. By default ``[label]``, for
-    ``causal-lm`` none; it may have one, of text: the answer to the input."""
+    ``sentence-embedding`` and ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
     splits: Splits | None = None
     """The dataset's splits by their own names; by default those called train, validation and test."""
     validation_fraction: Fraction = 0.1

@@ -1,7 +1,7 @@
 """Whether a dataset has the columns and splits that a spec asks for: every fault at once, each at its place. Pure, no torch."""
 
 from service.errors import Fault
-from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
+from service.spec.data import DEFAULT_TARGETS, EMBEDDING, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
 
 
 def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
@@ -63,6 +63,8 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
 def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[Fault]:
     if task == "causal-lm" and len(spec.targets) > 1:
         return [Fault(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
+    if task == EMBEDDING and spec.targets:
+        return [Fault(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
     if DEFAULT_TARGETS[task] and not spec.targets:
         return [Fault(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
     return []

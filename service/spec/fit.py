@@ -20,8 +20,9 @@ from service.spec.architectures import (
     WideResNet,
 )
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
-from service.spec.data import INPUT_KINDS, DatasetInfo, InputKind, Task
+from service.spec.data import EMBEDDING, INPUT_KINDS, DatasetInfo, InputKind, Task
 from service.spec.data_fit import data_faults, listed, output_names
+from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.language_fit import language_faults
@@ -38,6 +39,7 @@ LEAST_PIXELS_CIFAR = 8
 """For all networks made for 32x32: two halvings leave 2x2 pixels, which batch norm can still normalise when the last batch holds
 one sample. Networks with more halvings leave the first of them out on small images."""
 
+_WITHOUT_TARGETS = {"causal-lm", EMBEDDING}
 _READ: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
 
 
@@ -66,10 +68,12 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
     faults += language_faults(spec)
+    faults += embedding_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
     faults += _reading_faults(spec)
-    names = [] if spec.task == "causal-lm" else output_names(spec.dataset, dataset)
-    if not names and spec.task != "causal-lm":
+    has_targets = spec.task not in _WITHOUT_TARGETS
+    names = output_names(spec.dataset, dataset) if has_targets else []
+    if not names and has_targets:
         return faults
     for role, network in _networks(spec):
         input_shape = _input_shape(spec, network, dataset)
@@ -89,8 +93,8 @@ def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
 
 
 def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
-    """A causal language model without answers learns from the texts of any dataset that has some."""
-    return spec.task == "causal-lm" and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
+    """A causal language model without answers, or an embedding, learns from the texts of any dataset that has some."""
+    return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
 
 
 def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
@@ -193,6 +197,7 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
                 min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length),
                 pad=0 if tokenizer.train == "wordpiece" else 1,
                 predicts_tokens=spec.task == "causal-lm",
+                is_embedded=spec.task == EMBEDDING,
             )
         case "audio" if network.architecture is not None:
             features = network.features or usual_features(network.architecture)
@@ -266,7 +271,7 @@ def _teacher_faults(
     names = output_names(spec.dataset, dataset)
     if asked.targets is not None:
         faults += _lacking(spec, dataset, asked.targets, teacher, pointer=pointer)
-    elif teacher.classes != names and spec.task != "causal-lm":
+    elif teacher.classes != names and spec.task not in _WITHOUT_TARGETS:
         message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
         faults.append(Fault(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:

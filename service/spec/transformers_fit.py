@@ -14,7 +14,7 @@ from typing import Any
 
 from service.errors import Fault
 from service.spec.architectures import TransformersNetwork
-from service.spec.data import Task
+from service.spec.data import EMBEDDING, Task
 from service.spec.shapes import InputShape, TokenShape
 
 CAUSAL: Task = "causal-lm"
@@ -38,7 +38,7 @@ _MAY_BE_ZERO = {"num_hidden_layers", "num_register_tokens", "patch_padding"}
 
 def classifiers(task: str) -> list[str]:
     """The model types that may stand in a spec of that task."""
-    types: list[str] = _table()["tasks"].get(task, [])
+    types: list[str] = _table()["tasks"].get("text-classification" if task == EMBEDDING else task, [])
     return types
 
 
@@ -64,7 +64,12 @@ def task_of_config(config: Mapping[str, Any]) -> str | None:
         return None
     named = [str(name) for name in architectures] if isinstance(architectures, list) else []
     is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in named) and model_type in classifiers(CAUSAL)
-    return CAUSAL if is_causal else task_of(model_type)
+    if is_causal:
+        return CAUSAL
+    # An encoder alone, as ``AutoModel`` saves it.
+    is_encoder = any(name.endswith("Model") and not name.endswith("LMHeadModel") for name in named)
+    is_encoder = is_encoder and model_type in classifiers(EMBEDDING)
+    return EMBEDDING if is_encoder else task_of(model_type)
 
 
 def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
@@ -79,7 +84,8 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
     known = classifiers(task)
     model_type = architecture.model_type
     if model_type not in known:
-        kind = "causal language model" if task == CAUSAL else f"{task.removesuffix('-classification')} classifier"
+        kinds: dict[str, str] = {CAUSAL: "causal language model", EMBEDDING: "text encoder"}
+        kind = kinds.get(task, f"{task.removesuffix('-classification')} classifier")
         message = f"{model_type!r} is no {kind} of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
         return [Fault(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
@@ -109,7 +115,7 @@ def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
 
 def _task_for(model_type: str, input_shape: InputShape) -> str:
     if isinstance(input_shape, TokenShape):
-        return CAUSAL if input_shape.predicts_tokens else "text-classification"
+        return CAUSAL if input_shape.predicts_tokens else EMBEDDING if input_shape.is_embedded else "text-classification"
     # A log-mel spectrogram is an image of one channel: only the model type tells whether it is meant as sound.
     is_audio = len(input_shape) == 1 or task_of(model_type) == "audio-classification"
     return "audio-classification" if is_audio else "image-classification"

@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from transformers import BertConfig, BertModel
 
 from service.client import ApiError, Client, Job
 from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec, Task
 from worker.data import load_data
+from worker.data.languages import load_languages
+from worker.data.tokenization import save_tokenizer, train_tokenizer
 
 METHODS = ["soft-targets", "distillation-network", "multi-task"]
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -195,6 +198,36 @@ def test_an_archive_of_class_folders_is_uploaded_and_trained_on(client: Client, 
     job = client.wait(job.id, timeout_seconds=300)
     assert job.status == "succeeded", job.error
     assert sum(client.report(job.id)["data"]["rows"].values()) == len(digit_files())
+
+
+def test_an_uploaded_encoder_teaches_a_smaller_one_and_that_one_the_next(client: Client, tmp_path: Path) -> None:
+    names = list(load_languages().splits["train"].inputs)[:500]
+    tokenizer = train_tokenizer(names, "wordpiece", 300)
+    folder = tmp_path / "encoder"
+    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **BERT)).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, max_length=32)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model = client.upload_model(as_zip(tmp_path / "encoder.zip", files), name="encoder")
+    told = model.model_dump()
+    assert (told["task"], told["classes"]) == ("sentence-embedding", [])
+
+    source = f"model:{model.id}"
+    for width in (8, 4):
+        student = {"name": "transformers", "model_type": "bert", "config": BERT | {"hidden_size": width}}
+        job = client.submit(
+            {
+                "task": "sentence-embedding",
+                "dataset": {"source": "builtin:languages"},
+                "teacher": {"source": source},
+                "student": {"architecture": student},
+                "method": {"name": "embedding"},
+                "training": {"max_steps": 10},
+            }
+        )
+        job = client.wait(job.id, timeout_seconds=300)
+        assert job.status == "succeeded", job.error
+        assert "embedding" in client.report(job.id)["student"]["metrics"]
+        source = f"job:{job.id}"
 
 
 @pytest.mark.parametrize(

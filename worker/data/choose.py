@@ -1,5 +1,7 @@
 """Which preprocessing a network that the job trains gets: by what the data are and what the network is."""
 
+from dataclasses import replace
+
 from service.spec.architectures import Architecture
 from service.spec.data import INPUT_KINDS
 from service.spec.fit import usual_features
@@ -35,7 +37,7 @@ def choose_preprocessing(
         case "text" if data.task == "causal-lm" and tokenizer is not None:
             return train_language_preprocessing(data, tokenizer)
         case "text" if tokenizer is not None:
-            return train_text_preprocessing(inputs, tokenizer)
+            return replace(train_text_preprocessing(inputs, tokenizer), is_embedded=data.targets.are_embeddings)
         case "text" if isinstance(teachers, TextPreprocessing | LanguagePreprocessing):
             return teachers
     raise UnusableData("a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say")

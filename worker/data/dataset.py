@@ -14,7 +14,7 @@ from torch import Tensor
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, SplitArrays, read_dataset
-from service.spec.data import DatasetSpec, Task
+from service.spec.data import EMBEDDING, DatasetSpec, Task
 from service.spec.data_fit import chosen_splits
 from service.spec.source import split_source
 from worker.data.builtin import BUILTIN_LOADERS
@@ -80,6 +80,9 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
     chosen = _choose(dataset, arrays)
     if task == "causal-lm":
         return _texts(dataset, chosen)
+    if task == EMBEDDING:
+        splits = {part: Split(list(split.inputs), torch.empty(len(split.inputs), 0)) for part, split in chosen.items()}
+        return Data(task, splits, Targets((), are_embeddings=True))
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
     inputs = splits["train"].inputs

@@ -22,6 +22,8 @@ class TextPreprocessing:
 
     tokenizer: Any
     max_length: int
+    is_embedded: bool = False
+    """Whether the network that reads so gives a vector for the text."""
 
     def prepare(self, inputs: Sequence[str]) -> Tensor:
         """Token ids (N, L), padded at the end."""
@@ -41,6 +43,7 @@ class TextPreprocessing:
             pad=tokenizer.pad_token_id,
             start=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id,
             end=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id,
+            is_embedded=self.is_embedded,
         )
 
 

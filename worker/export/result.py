@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from service.spec import JobSpec
+from service.spec.data import EMBEDDING
 from service.spec.methods import method_names
 from worker.data import Split
 from worker.export.usage import usage
@@ -163,6 +164,8 @@ the test split, which took no part in the choice.
 def _agreement(report: Report) -> str:
     if report.agreement is None:
         return "Its tokenizer is not its teacher's, so the two do not compare token by token."
+    if report.task == EMBEDDING:
+        return f"How alike it holds two texts correlates with how alike its teacher does: {report.agreement:.4f}."
     return f"It agrees with its teacher on {report.agreement:.2%} of the {'test tokens' if _is_causal(report) else 'test split'}."
 
 
@@ -213,6 +216,8 @@ def _other_forms(report: Report) -> str:
 def _data_words(report: Report) -> str:
     if _is_causal(report):
         return "The loss and the perplexity are per token of `student/tokenizer.json`."
+    if report.task == EMBEDDING:
+        return "The score is the correlation of all pairs' cosine similarities with the teacher's."
     predicted = ", ".join(
         f"{_one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
         for name, classes in report.data.targets.items()

@@ -5,7 +5,7 @@ Invariant: what is printed runs as it stands beside the folder ``student``, once
 
 from textwrap import dedent
 
-from service.spec.data import INPUT_KINDS, Task
+from service.spec.data import EMBEDDING, INPUT_KINDS, Task
 
 _OWN_IMPORTS = {
     "image": "import numpy\nimport torch\nfrom PIL import Image\nfrom worker.models import load_network\n",
@@ -83,6 +83,21 @@ _LIBRARY_SEVERAL = """\
     """
 
 
+_EMBEDDING = """\
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("student")
+    student = AutoModel.from_pretrained("student").eval()
+    inputs = tokenizer(["some text", "another"], padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        states = student(**inputs).last_hidden_state
+    counted = inputs["attention_mask"].unsqueeze(-1)
+    embeddings = (states * counted).sum(dim=1) / counted.sum(dim=1)  # the mean of the tokens, as 1_Pooling/config.json says
+    print(torch.nn.functional.cosine_similarity(embeddings[0], embeddings[1], dim=0).item())
+    """
+
+
 def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: bool) -> str:
     """The program for a student of that task.
 
@@ -93,6 +108,8 @@ def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: boo
     """
     if task == "causal-lm":
         return dedent(_GENERATION).rstrip()
+    if task == EMBEDDING:
+        return dedent(_EMBEDDING).rstrip()
     kind = INPUT_KINDS[task]
     if is_own:
         parts = [

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from worker.measuring.token_evaluation import predict_tokens
 from worker.measuring.token_figures import token_agreement, token_score
+from worker.methods.embedding import similarity_correlation
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.precision import Precision
@@ -31,9 +32,9 @@ class Measure:
 
     score: float
     """Accuracy, of a causal language model that of its tokens; of a number the share of its variance that is explained (R²); of
-    several targets their mean. More is better."""
+    several targets their mean; of embeddings the correlation of pairs' similarities with the teacher's. More is better."""
     loss: float
-    """The task's own loss: of a classification the mean cross-entropy."""
+    """The task's own loss: of a classification the mean cross-entropy; of embeddings 1 less the score."""
 
 
 def predict(
@@ -76,6 +77,9 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection
     if targets.are_tokens:
         score, loss = token_score(outputs).tolist()
         return Measure(score=score, loss=loss)
+    if targets.are_embeddings:
+        alike = similarity_correlation(outputs, labels.to(outputs.device)).item()
+        return Measure(score=alike, loss=1 - alike)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
     scores = torch.stack(
         [
@@ -117,6 +121,8 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection
     """
     if targets.are_tokens:
         return token_agreement(first, second)
+    if targets.are_embeddings:
+        return similarity_correlation(first, second).item()
     shares = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
         if of is not None and target.name not in of:

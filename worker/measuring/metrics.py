@@ -52,6 +52,8 @@ def target_metrics(
 
     A target without any label is left out; so are those that ``of`` does not name, unless it is None.
     """
+    if targets.are_embeddings:
+        return {"embedding": embedding_metrics(outputs, labels)}
     if targets.are_tokens:
         return {PREDICTED: token_metrics(outputs)}
     figures = {}
@@ -72,8 +74,10 @@ def target_agreement(
 ) -> dict[str, dict[str, float]]:
     """By target, or by those in ``of``, how a student's outputs (N, W) follow its teacher's.
 
-    Of a number as :func:`regression_metrics` tells.
+    Of a number as :func:`regression_metrics` tells, of embeddings as :func:`embedding_metrics`.
     """
+    if targets.are_embeddings:
+        return {"embedding": embedding_metrics(student, teacher)}
     return {
         target.name: regression_metrics(ours[:, 0], theirs[:, 0]) if target.classes is None else agreement_metrics(theirs, ours)
         for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)

@@ -301,7 +301,7 @@ def make_report(
 
 def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:
     """What several teachers are together."""
-    are_classes = all(target.classes is not None for target in targets)
+    are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
     return NetworkCard(
         source=" + ".join(card.source for card in teachers),
         architecture=None,
@@ -335,7 +335,7 @@ def _export_card(exported: Exported) -> ExportCard:
 
 def _network_card(network: FinishedNetwork, assessed: Assessed, targets: Targets) -> NetworkCard:
     figures = network.figures
-    are_classes = all(target.classes is not None for target in targets)
+    are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
 
     def accuracy(measured: Measure | None) -> float | None:
         return measured.score if measured is not None and are_classes else None

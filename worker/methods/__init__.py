@@ -4,7 +4,7 @@
 layers that they compare.
 """
 
-from worker.methods.layers import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, shapes_of, terms_of
+from worker.methods.layers import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, output_width, shapes_of, terms_of
 from worker.methods.step import Outputs, Step
 from worker.methods.tap import Tap, UnknownLayer
 from worker.methods.terms import TERMS, Objective, Setting, build_term
@@ -23,6 +23,7 @@ __all__ = [
     "informed_by",
     "layers_of",
     "looks_inside",
+    "output_width",
     "shapes_of",
     "terms_of",
 ]

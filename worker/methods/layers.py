@@ -81,6 +81,18 @@ def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapp
     return {path: feature.shape[1:] for path, feature in features.items()}
 
 
+def output_width(network: nn.Module, inputs: Tensor) -> int:
+    """Of what the network gives for some inputs (B, …). Its statistics do not move."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            outputs: Tensor = network(inputs.to(next(network.parameters()).device))
+    finally:
+        network.train(was_training)
+    return outputs.shape[-1]
+
+
 def _offered(network: nn.Module, kind: str, field: str, *, role: str) -> tuple[str, ...]:
     offered: tuple[str, ...] = getattr(network, f"{kind}_layers", ())
     if not offered:

@@ -21,6 +21,7 @@ from service.spec.methods import (
     DeepMutual,
     DistilBert,
     DistillationNetwork,
+    EmbeddingDistillation,
     FitNet,
     KnowledgeReview,
     Labels,
@@ -35,6 +36,7 @@ from service.spec.methods import (
 from worker.methods import feature, relation, response
 from worker.methods.compared import features, hidden_states, one_size, pooled, pooled_features, resized, token_features
 from worker.methods.crd import ContrastiveMemory
+from worker.methods.embedding import EmbeddingLoss
 from worker.methods.layers import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
@@ -58,6 +60,8 @@ class Setting:
     teacher_shapes: Mapping[str, torch.Size]
     same_tokens: bool = True
     """Whether student and teacher read a text as the same tokens; of no meaning for anything else."""
+    widths: tuple[int, int] = (0, 0)
+    """Of the student's and the teacher's outputs, for a method that asks."""
 
     def shape_pairs(self) -> list[tuple[torch.Size, torch.Size]]:
         """The compared layers' shapes, the student's first."""
@@ -96,7 +100,7 @@ def _weighted(spec: Any, loss: Loss, step: Step, targets: Targets) -> Tensor:
     if weight != 1:
         value = weight * value
     # These weigh their labels themselves.
-    has_labels = isinstance(spec, Softened | DistillationNetwork | MultiTask | Labels)
+    has_labels = isinstance(spec, Softened | DistillationNetwork | MultiTask | Labels | EmbeddingDistillation)
     label_weight = 0.0 if has_labels else spec.label_weight
     return value + label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture) if label_weight else value
 
@@ -355,6 +359,11 @@ class _Contrast(nn.Module):
         return torch.stack(losses).sum()
 
 
+def _embedding(spec: EmbeddingDistillation, setting: Setting) -> Loss:
+    ours, theirs = setting.widths
+    return EmbeddingLoss(spec, student_width=ours, teacher_width=theirs)
+
+
 # ------------------------------------------------------------ what they share
 
 
@@ -430,6 +439,7 @@ TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
     "pkt": _pkt,
     "correlation-congruence": _Congruence,
     "crd": _Contrast,
+    "embedding": _embedding,
     "deep-mutual": _deep_mutual,
     "born-again": _soft_targets,
     "teacher-assistant": _soft_targets,

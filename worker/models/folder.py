@@ -22,12 +22,14 @@ from transformers.utils import logging
 
 from service.spec.architectures import Architecture
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
+from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from worker.data.preprocessing import Preprocessing
 from worker.data.sound import SoundPreprocessing
 from worker.data.waveform import RawWaveform
 from worker.models.build import Built, build_network, built_from, remember
+from worker.models.embedding_network import EmbeddingNetwork, read_pooling, write_pooling
 from worker.models.errors import UnreadableNetwork
 from worker.models.language_network import LanguageNetwork
 from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
@@ -70,9 +72,11 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
     """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is made where it is not."""
     folder.mkdir(parents=True, exist_ok=True)
     built = built_from(network)
-    if isinstance(network, LanguageNetwork):
+    if isinstance(network, LanguageNetwork | EmbeddingNetwork):
         with _no_progress_bars():
             network.model.save_pretrained(folder)
+        if isinstance(network, EmbeddingNetwork):
+            write_pooling(folder, network)
     elif isinstance(network, TransformersNetwork):
         names = dict(enumerate(targets.classes))
         network.model.config.id2label = names
@@ -90,7 +94,7 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_preprocessing(folder, preprocessing, input_shape=built.input_shape)
-    if not targets.are_tokens:
+    if len(targets):
         _write_json(folder / LABELS_FILE, _labels_document(targets))
 
 
@@ -173,7 +177,9 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
             f"{WEIGHTS_FILE}: {name} is {tuple(there)}, and {CONFIG_FILE} makes a network where it is {tuple(needed)}"
             f"{f' (and {len(wrong) - 1} more tensors differ)' if len(wrong) > 1 else ''}: save config and weights of one network"
         )
-    if missing := sorted(info["missing_keys"]):
+    # An encoder's pooler belongs to its classifier: a vector is made without it.
+    needed_keys = [name for name in info["missing_keys"] if not (task == EMBEDDING and name.startswith("pooler."))]
+    if missing := sorted(needed_keys):
         raise UnreadableNetwork(
             f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "
             f"save the whole network with model.save_pretrained(folder)"
@@ -183,6 +189,9 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     remember(
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
+    if isinstance(network, EmbeddingNetwork):
+        network.pooling = read_pooling(folder)
+        return LoadedNetwork(network, preprocessing, Targets((), are_embeddings=True), input_shape)
     if task == CAUSAL:
         return LoadedNetwork(network, preprocessing, Targets((), are_tokens=True), input_shape)
     named = [str(config.id2label[index]) for index in range(config.num_labels)]

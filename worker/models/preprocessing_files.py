@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import CAUSAL, POSITIONS
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -60,7 +61,7 @@ def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preproc
     Raises:
         UnreadableNetwork: a file is missing or broken.
     """
-    if task in ("text-classification", CAUSAL):
+    if task in ("text-classification", CAUSAL, EMBEDDING):
         return _read_text(folder, config, task=task)
     if task == "audio-classification":
         frames, mels = getattr(config, "max_length", 0), getattr(config, "num_mel_bins", None)
@@ -76,7 +77,11 @@ def _read_text(folder: Path, config: Any, *, task: str) -> tuple[Preprocessing, 
     positions = next((getattr(config, name) for name in POSITIONS if isinstance(getattr(config, name, None), int)), None)
     most = [length for length in (positions, tokenizer.model_max_length) if length is not None and length < _NO_LIMIT]
     length = min(most, default=_USUAL_LENGTH)
-    text = LanguagePreprocessing(tokenizer, length) if task == CAUSAL else TextPreprocessing(tokenizer, length)
+    text: LanguagePreprocessing | TextPreprocessing
+    if task == CAUSAL:
+        text = LanguagePreprocessing(tokenizer, length)
+    else:
+        text = TextPreprocessing(tokenizer, length, is_embedded=task == EMBEDDING)
     if len(tokenizer) > config.vocab_size:
         raise UnreadableNetwork(
             f"the tokenizer has {len(tokenizer)} tokens and config.json a vocab_size of {config.vocab_size}: "

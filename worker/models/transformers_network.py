@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForAudioClassification,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -21,9 +22,11 @@ from transformers import (
 )
 
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
+from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import CAUSAL, config_fields, samples_for, task_of
 from worker.data.waveform import clip_lengths
+from worker.models.embedding_network import EmbeddingNetwork
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.language_network import LanguageNetwork
@@ -49,6 +52,7 @@ _CLASSES: dict[str, tuple[Any, str]] = {
     "text-classification": (AutoModelForSequenceClassification, "input_ids"),
     "audio-classification": (AutoModelForAudioClassification, "input_values"),
     CAUSAL: (AutoModelForCausalLM, "input_ids"),
+    EMBEDDING: (AutoModel, "input_ids"),
 }
 
 
@@ -85,8 +89,10 @@ class TransformersNetwork(nn.Module):
         return outputs
 
 
-def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork:
+def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     """A model of the library's class for that task as a plain module."""
+    if task == EMBEDDING:
+        return EmbeddingNetwork(model)
     if task == CAUSAL:
         return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
@@ -100,7 +106,7 @@ def auto_class(task: str) -> Any:
 
 def build_transformers_network(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
-) -> TransformersNetwork | LanguageNetwork:
+) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     """The network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
@@ -112,13 +118,17 @@ def build_transformers_network(
     if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens:
         task, num_outputs = CAUSAL, input_shape.vocabulary
         del fields["num_labels"]
+    if isinstance(input_shape, TokenShape) and input_shape.is_embedded:
+        task = EMBEDDING
+        del fields["num_labels"]
     try:
         config = AutoConfig.for_model(architecture.model_type, **fields)
         model = auto_class(task).from_config(config, trust_remote_code=False)
         # Whatever its norm: a network that is made here has never seen padding without a mask.
         reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
         network = wrap(model, task=task, masks_waveforms=reads_waveforms)
-        _try(network, input_shape=input_shape, num_outputs=num_outputs)
+        width = network.width if isinstance(network, EmbeddingNetwork) else num_outputs
+        _try(network, input_shape=input_shape, num_outputs=width)
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
         raise UnfitArchitecture(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from service.spec.methods import EmbeddingDistillation
 from worker.methods import (
     Objective,
     Outputs,
@@ -19,6 +20,7 @@ from worker.methods import (
     build_term,
     informed_by,
     layers_of,
+    output_width,
     shapes_of,
     terms_of,
 )
@@ -72,6 +74,8 @@ class Plan:
     teacher_shapes: Mapping[str, torch.Size]
     same_tokens: bool = True
     """Whether the two read a text as the same tokens."""
+    widths: tuple[int, int] = (0, 0)
+    """Of the student's and the teacher's outputs, where the method asks."""
 
     @property
     def student_layers(self) -> tuple[str, ...]:
@@ -85,7 +89,7 @@ class Plan:
         """
         terms = []
         for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
-            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens)
+            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens, self.widths)
             terms.append((term, build_term(term, setting)))
         return Objective(terms, targets)
 
@@ -122,6 +126,7 @@ def plan(
         UnfitLayers: a network offers no layers and the spec names none.
     """
     pairs = tuple(layers_of(term, student=student, teacher=teacher) for term in terms_of(method))
+    asks_widths = any(isinstance(term, EmbeddingDistillation) for term in terms_of(method))
     student_layers = list(dict.fromkeys(path for pair in pairs for path in pair.student))
     teacher_layers = list(dict.fromkeys(path for pair in pairs for path in pair.teacher))
     return Plan(
@@ -130,4 +135,5 @@ def plan(
         shapes_of(student, student_layers, student_inputs) if student_layers else {},
         shapes_of(teacher, teacher_layers, teacher_inputs) if teacher_layers else {},
         same_tokens,
+        (output_width(student, student_inputs), output_width(teacher, teacher_inputs)) if asks_widths else (0, 0),
     )

@@ -31,7 +31,7 @@ _INPUT = "What the networks read. By default `image`, `text` or `audio`, by the 
 _TARGET = (
     "What is to be predicted: labels (integers from 0, or strings) or numbers (floats). Several columns, with commas between "
     "them, make a multi-task dataset, whose rows need not have a value in each. By default `label`; none for "
-    "`causal-lm`, which may have one of texts, the answers."
+    "`sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
 )
 
 

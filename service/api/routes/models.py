@@ -37,7 +37,10 @@ _FORM = {
                             "description": "A zip or tar of a `from_pretrained` folder with safetensors weights.",
                         },
                         "name": {"type": "string", "maxLength": 200, "description": "By default the file's name."},
-                        "task": {"enum": list(get_args(Task)), "description": "What the network is for."},
+                        "task": {
+                            "enum": list(get_args(Task)),
+                            "description": "What it is for. By default what it says itself.",
+                        },
                     },
                 },
                 "example": {"file": "teacher.zip", "name": MODEL["name"], "task": MODEL["task"]},
@@ -111,8 +114,8 @@ def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> Non
 
 def _described(upload: Upload) -> NewModel:
     name = upload.fields.get("name") or upload.filename
-    task = upload.fields.get("task") or get_args(Task)[0]
-    if task not in get_args(Task):
+    task = upload.fields.get("task") or None
+    if task is not None and task not in get_args(Task):
         allowed = ", ".join(get_args(Task))
         raise InvalidInput([Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
     if len(name) > 200:

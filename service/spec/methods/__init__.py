@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from service.spec.data import Task
+from service.spec.data import EMBEDDING, Task
+from service.spec.methods.embedding import EmbeddingDistillation
 from service.spec.methods.feature import (
     AttentionTransfer,
     DistilBert,
@@ -64,6 +65,7 @@ __all__ = [
     "DeepMutual",
     "DistilBert",
     "DistillationNetwork",
+    "EmbeddingDistillation",
     "FitNet",
     "ForwardKl",
     "JensenShannon",
@@ -146,6 +148,7 @@ _Single = (
     | Annotated[ProbabilisticTransfer, Tag("pkt")]
     | Annotated[CorrelationCongruence, Tag("correlation-congruence")]
     | Annotated[ContrastiveDistillation, Tag("crd")]
+    | Annotated[EmbeddingDistillation, Tag("embedding")]
 )
 _OfTokens = (
     Annotated[ForwardKl, Tag("forward-kl")]
@@ -211,7 +214,9 @@ def terms_of(method: MethodSpec) -> list[Any]:
 
 def tasks_of(name: str) -> list[Task]:
     """The tasks that a method is for."""
-    return [task for task in get_args(Task) if (task == "causal-lm") == (name in OF_TOKENS)]
+    of = {"causal-lm": OF_TOKENS, EMBEDDING: {"embedding"}}
+    special = {each for names in of.values() for each in names}
+    return [task for task in get_args(Task) if (name in of[task] if task in of else name not in special)]
 
 
 def method_names(method: MethodSpec) -> list[str]:
@@ -346,6 +351,12 @@ METHODS: dict[str, MethodPage] = {
         summary="Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart.",
         formula="L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))",
         paper="Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, arXiv:1910.10699",
+    ),
+    "embedding": MethodPage(
+        spec=EmbeddingDistillation,
+        summary="Sentence embeddings: a smaller encoder's vector for a text is to be the teacher's; widths may differ.",
+        formula="L = weight · MSE(P e_s, e_t), or weight · (1 − cos(P e_s, e_t)); P is learned where widths differ",
+        paper="Reimers, Gurevych: Making Monolingual Sentence Embeddings Multilingual, 2020, arXiv:2004.09813",
     ),
     "deep-mutual": MethodPage(
         spec=DeepMutual,

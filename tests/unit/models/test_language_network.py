@@ -88,6 +88,7 @@ def test_a_model_type_that_is_no_causal_language_model_is_refused_with_those_tha
         ({"model_type": "gpt2", "architectures": ["GPT2ForSequenceClassification"]}, "text-classification"),
         ({"model_type": "gpt2"}, "text-classification"),
         ({"model_type": "bert", "architectures": ["BertLMHeadModel"]}, "text-classification"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "sentence-embedding"),
         ({"model_type": "resnet", "architectures": "ResNet"}, "image-classification"),
         ({"model_type": ["gpt2"]}, None),
         ({}, None),

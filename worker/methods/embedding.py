@@ -1,0 +1,46 @@
+"""The loss on embeddings of whole samples. B batch, D and E widths."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from service.spec.methods import EmbeddingDistillation
+from worker.methods.step import Step
+
+
+class EmbeddingLoss(nn.Module):
+    """``MSE(P e_s, e_t)`` or ``1 − cos(P e_s, e_t)``, batch mean; P is learned where widths differ, for training alone.
+
+    Reimers, Gurevych, 2020, arXiv:2004.09813, for the squared error.
+    """
+
+    def __init__(self, method: EmbeddingDistillation, *, student_width: int, teacher_width: int) -> None:
+        super().__init__()
+        self._loss = method.loss
+        same = student_width == teacher_width
+        self.projection: nn.Module = nn.Identity() if same else nn.Linear(student_width, teacher_width)
+
+    def forward(self, step: Step) -> Tensor:
+        ours, theirs = self.projection(step.student.logits), step.taught.logits
+        if self._loss == "mse":
+            return functional.mse_loss(ours, theirs)
+        return 1 - functional.cosine_similarity(ours, theirs, dim=-1).mean()
+
+
+def similarity_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """How far two networks hold the same samples alike: the correlation of all pairs' cosines in embeddings (N, D) and (N, E).
+
+    Of the first 1,000 samples, whose pairs are half a million; 0 where one network holds all pairs equally alike.
+    """
+    pairs = [_similarities(embeddings[:_MOST_SAMPLES].to(torch.float64)) for embeddings in (first, second)]
+    return torch.corrcoef(torch.stack(pairs))[0, 1].nan_to_num(nan=0.0)
+
+
+_MOST_SAMPLES = 1000
+
+
+def _similarities(embeddings: Tensor) -> Tensor:
+    """(N · (N − 1) / 2,)."""
+    unit = functional.normalize(embeddings, dim=1)
+    first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+    return (unit @ unit.T)[first, second]
