@@ -14,6 +14,6 @@ def test_every_method_is_listed_with_its_formula_parameters_and_tasks(member: ht
     for name, method in listed.items():
         assert method["formula"].startswith("L"), name
         assert method["parameters"]["properties"]["name"]["const"] == name
-        special = {"embedding": ["sentence-embedding"], **dict.fromkeys(OF_TOKENS, ["causal-lm"])}
+        special = {"embedding": ["sentence-embedding"], **{name: ["causal-lm"] for name in OF_TOKENS}}
         others = [task for task in get_args(Task) if [task] not in special.values()]
         assert method["tasks"] == special.get(name, others), name
