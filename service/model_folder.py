@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
 from service.spec.data import EMBEDDING
-from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
+from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, config_fields, task_of_config
 from service.weights import read_header
 
 OWN_MODEL_TYPE = "stillhouse"
@@ -142,8 +142,11 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
     if task == "text-classification":
         return FolderInfo(task=task, classes=classes, input_shape=[])
     if task == "audio-classification":
-        spectrogram = [1, config["max_length"], config["num_mel_bins"]] if "num_mel_bins" in config else []
-        return FolderInfo(task=task, classes=classes, input_shape=spectrogram)
+        if model_type != "audio-spectrogram-transformer":
+            return FolderInfo(task=task, classes=classes, input_shape=[])
+        usual = config_fields(model_type)
+        frames, mels = (config.get(name, usual[name]["default"]) for name in ("max_length", "num_mel_bins"))
+        return FolderInfo(task=task, classes=classes, input_shape=_checked_shape(1, frames, mels))
     channels = config.get("num_channels", 3)
     height, width = _image_size(_object(folder / _PREPROCESSOR), config)
     return FolderInfo(task=task, classes=classes, input_shape=_checked_shape(channels, height, width))

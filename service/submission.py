@@ -93,7 +93,7 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
         info = None if planned is None else _dataset_info(planned, named, settings, pointer=pointer, faults=faults)
         if planned is not None and info is not None:
             shape, names = image_shape(info, planned.dataset.input), output_names(planned.dataset, info)
-            named.teachers[source] = TeacherInfo(task=info.task, classes=names, input_shape=shape)
+            named.teachers[source] = TeacherInfo(task=planned.task, classes=names, input_shape=shape)
     if dataset is not None:
         faults += check_fit(spec, dataset, teachers=named.teachers)
     if faults:

@@ -8,15 +8,18 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-from service.errors import Fault, InvalidSpec
+from service.errors import Fault, InvalidFile, InvalidSpec
+from service.formats import inspect_dataset
 from service.spec import JobSpec, load_spec
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.fit import check_fit
 from service.spec.source import split_source
 from worker.export.result import write_spec
 from worker.logs import log_to
@@ -58,6 +61,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         device=_choose_device(spec),
         cache=cache,
     )
+    _refuse_unfit(spec, assignment.inputs)
     _claim_folder(out, spec)
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
@@ -91,6 +95,25 @@ class _Terminal:
 
     def ask_to_stop(self) -> None:
         self._request = StopRequest(reason="pause")
+
+
+def _refuse_unfit(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
+    """What the service would refuse when the spec is posted."""
+    source = split_source(spec.dataset.source)
+    try:
+        if source.kind == "builtin":
+            if source.name not in BUILTIN_DATASETS:
+                raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
+            info = BUILTIN_DATASETS[source.name].info
+        else:
+            path, columns = inputs[spec.dataset.source], list(spec.dataset.targets)
+            info = inspect_dataset(
+                path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=columns
+            )
+    except InvalidFile as error:
+        raise InvalidSpec([Fault(pointer="/dataset/source", message=error.detail)]) from error
+    if faults := check_fit(spec, info, teachers={}):
+        raise InvalidSpec(faults)
 
 
 def _local_inputs(spec: JobSpec) -> dict[str, Path]:

@@ -150,7 +150,11 @@ class Attempt:
     def _label_by(self, teachers: Teachers) -> None:
         """Of embeddings the teacher's stand in the labels' place: they are what is learnt and what is measured against."""
         if self.data.targets.are_embeddings:
-            splits = {name: replace(split, labels=teachers.outputs(split).cpu()) for name, split in self.data.splits.items()}
+            splits = {
+                # What the training split's are the method asks, or the cache knows.
+                name: split if name == "train" else replace(split, labels=teachers.outputs(split).cpu())
+                for name, split in self.data.splits.items()
+            }
             self.data = self.networks.data = replace(self.data, splits=splits)
 
     def _teachers(self) -> Teachers:
@@ -313,7 +317,9 @@ class Attempt:
         """What came of a training whose network still has its last weights."""
         test = self.networks.samples(training.name, "test")
         outputs = predict(training.network, test, between_batches=lambda done: self.telling.check_stop())
-        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets)
+        teacher = self.networks.teachers.get(training.name)
+        of = None if teacher is None else teacher.targets
+        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets, of=of)
         self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _keep_student(self, request: StopRequest) -> None:
@@ -407,6 +413,7 @@ def _digest(spec: JobSpec, data: Data) -> str:
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
         split = data.splits[name]
+        digest.update(repr((len(split), split.answers)).encode())
         digest.update(split.labels.numpy().tobytes())
         digest.update(_some_bytes(split))
     return digest.hexdigest()

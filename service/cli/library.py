@@ -34,7 +34,9 @@ def upload(
     ],
     *,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
-    task: Annotated[str, typer.Option(help="What the dataset is for.")] = "image-classification",
+    task: Annotated[
+        str | None, typer.Option(help="What it is for; by default image-classification, or what a model says itself.")
+    ] = None,
     input_column: Annotated[
         str | None, typer.Option(help="The column that networks read; by default image, text or audio.")
     ] = None,
@@ -49,11 +51,15 @@ def upload(
     """Store a dataset, or with --model a teacher."""
     with Client() as client, err.status(f"uploading {path.name}"):
         if model:
-            stored: BaseModel = client.upload_model(path, name=name or path.stem)
+            stored: BaseModel = client.upload_model(path, name=name or path.stem, task=task)
             source = f"model:{stored.model_dump()['id']}"
         else:
             stored = client.upload_dataset(
-                path, name=name or path.stem, task=task, input_column=input_column, target_column=target_column
+                path,
+                name=name or path.stem,
+                task=task or "image-classification",
+                input_column=input_column,
+                target_column=target_column,
             )
             source = f"dataset:{stored.model_dump()['id']}"
     if as_json:
@@ -82,7 +88,7 @@ def models(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(stored, indent=2))
     else:
-        _print_table(("id", "name", "job_id", "created_at"), stored)
+        _print_table(("id", "name", "task", "job_id", "created_at"), stored)
 
 
 def catalogue(
@@ -96,7 +102,7 @@ def catalogue(
     if as_json:
         typer.echo(json.dumps(items, indent=2))
     else:
-        _print_table(("name", "summary", "modalities", "paper"), items)
+        _print_table(("name", "summary", "tasks", "modalities", "paper"), items)
 
 
 @keys.command("ls")

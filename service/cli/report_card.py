@@ -44,7 +44,15 @@ def _caption(report: Mapping[str, Any]) -> Text:
     if compression.get("parameters"):
         parts.append(f"{compression['parameters']:.1f}× fewer parameters than the teacher")
     if report.get("gain") is not None:
-        parts.append(f"{report['gain'] * 100:+.2f} points over the control, the same student without a teacher")
+        in_points = (report.get("student") or {}).get("test_accuracy") is not None
+        gain = f"{report['gain'] * 100:+.2f} points" if in_points else f"{report['gain']:+.4f}"
+        parts.append(f"{gain} over the control, the same student without a teacher")
+    if report.get("score_with_teacher") is not None:
+        parts.append(f"{report['score_with_teacher']:.4f} while the student reads its teacher's output")
+    over_seeds = (report.get("seeds") or {}).get("student")
+    if over_seeds:
+        spread = "" if over_seeds["half_width"] is None else f" ± {over_seeds['half_width']:.4f}"
+        parts.append(f"{over_seeds['mean']:.4f}{spread} over {len(over_seeds['values'])} seeds")
     return Text("; ".join(parts))
 
 

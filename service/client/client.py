@@ -215,11 +215,10 @@ class Client:
         """Deletes a dataset that no live job uses."""
         self._delete(address("datasets", dataset_id))
 
-    def upload_model(self, path: Path | str, *, name: str) -> Model:
-        """Stores a network: a zip or tar of a ``from_pretrained`` folder with safetensors."""
-        answer = self._transport.request(
-            "POST", "/v1/models", form={"name": name}, file=Path(path), repeatable=True, **_patient()
-        )
+    def upload_model(self, path: Path | str, *, name: str, task: str | None = None) -> Model:
+        """Stores a network: a zip or tar of a ``from_pretrained`` folder with safetensors. It says itself what it is for."""
+        form = {"name": name} | ({"task": task} if task else {})
+        answer = self._transport.request("POST", "/v1/models", form=form, file=Path(path), repeatable=True, **_patient())
         return Model.model_validate(answer.json())
 
     def models(self) -> Iterator[Model]:

@@ -54,6 +54,11 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
         if found is None:
             there += f", of all columns {listed(list(dataset.columns))}"
             faults.append(Fault(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
+        elif found.kind == "other" and pointer != "/dataset/input":
+            message = (
+                f"column {name!r} was not uploaded as a target: upload the file again with target_column={','.join(spec.targets)}"
+            )
+            faults.append(Fault(pointer=pointer, message=f"{message}; {there}"))
         elif found.kind not in kinds:
             held = " or ".join(f"{kind}s" for kind in kinds)
             faults.append(Fault(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
@@ -61,6 +66,9 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
 
 
 def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[Fault]:
+    if task == "causal-lm" and spec.input in spec.targets:
+        place = f"/dataset/targets/{spec.targets.index(spec.input)}"
+        return [Fault(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
     if task == "causal-lm" and len(spec.targets) > 1:
         return [Fault(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
     if task == EMBEDDING and spec.targets:

@@ -31,7 +31,7 @@ from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
 from service.spec.training import TrainingSpec
-from service.spec.transformers_fit import transformers_faults
+from service.spec.transformers_fit import classifiers, transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
 """Two poolings halve the image."""
@@ -80,6 +80,8 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
             faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
+        elif network.architecture is not None and INPUT_KINDS[spec.task] == "text":
+            faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
     faults += _assistant_faults(spec, dataset, num_outputs=len(names))
     for place, teacher in spec.teachers.items():
         if teacher.source in teachers:
@@ -95,6 +97,17 @@ def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
 def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
     """A causal language model without answers, or an embedding, learns from the texts of any dataset that has some."""
     return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
+
+
+def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[Fault]:
+    """What reads as a given teacher does is not known yet; that it reads texts is."""
+    known = classifiers(spec.task)
+    if isinstance(architecture, TransformersNetwork) and architecture.model_type in known:
+        return []
+    is_library = isinstance(architecture, TransformersNetwork)
+    name = architecture.model_type if isinstance(architecture, TransformersNetwork) else architecture.name
+    message = f"{name} reads no texts: take the architecture 'transformers' with a model_type of {', '.join(known)}"
+    return [Fault(pointer=f"{pointer}/{'model_type' if is_library else 'name'}", message=message)]
 
 
 def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:

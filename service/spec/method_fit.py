@@ -43,7 +43,7 @@ def _seed_faults(spec: JobSpec) -> list[Fault]:
 
 
 def _batch_faults(spec: JobSpec) -> list[Fault]:
-    names = [name for name in method_names(spec.method) if name in BETWEEN_SAMPLES]
+    names = [term.name for term in terms_of(spec.method) if term.name in BETWEEN_SAMPLES or _is_standardized(term, "dist")]
     if spec.training.batch_size > 1 or not names:
         return []
     message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
@@ -113,7 +113,11 @@ def _token_faults(spec: JobSpec) -> Iterator[Fault]:
 
 
 def _reads_hard_labels(term: Any) -> bool:
-    return term.name in OF_HARD_LABELS or (isinstance(term, LogitStandardization) and term.loss == "dkd")
+    return term.name in OF_HARD_LABELS or _is_standardized(term, "dkd")
+
+
+def _is_standardized(term: Any, loss: str) -> bool:
+    return isinstance(term, LogitStandardization) and term.loss == loss
 
 
 def _pointers(spec: JobSpec) -> list[str]:

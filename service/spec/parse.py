@@ -74,7 +74,9 @@ def as_fault(details: ErrorDetails, document: Any) -> Fault:
         is_missing_field = details["type"] == "missing" and step == details["loc"][-1]
         if isinstance(place, dict) and step not in place and step == place.get("name", step) and not is_missing_field:
             continue
-        if isinstance(step, str) and isinstance(place, list | str | int | float):  # nor has what is no object at all
+        if isinstance(step, str) and (
+            place is None or isinstance(place, list | str | int | float)
+        ):  # nor has what is no object at all
             continue
         steps.append(str(step).replace("~", "~0").replace("/", "~1"))
         place = _descend(place, step)

@@ -53,7 +53,7 @@ def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
 def _width_faults(spec: JobSpec) -> Iterator[Fault]:
     student, teacher = _values(spec.student.architecture), _values(spec.first_teacher.architecture)
     for name in _WIDTHS:
-        if teacher and name in student and student[name] != teacher[name]:
+        if name in teacher and name in student and student[name] != teacher[name]:
             message = f"{name} is {student[name]}, and {teacher[name]} in the teacher, whose layers are taken: make it the same"
             yield Fault(pointer=f"/student/architecture/config/{name}", message=message)
 

@@ -33,6 +33,7 @@ _SQUARE_ONLY = {"dinov2", "dinov2_with_registers", "levit", "pvt"}
 # Far above any published network; keeps a typing error from asking for a terabyte.
 _LARGEST_INTEGER = 65_536
 _MOST_LAYERS = 1_000
+_ACTIVATIONS = {"activation_function", "activation"}
 _MAY_BE_ZERO = {"num_hidden_layers", "num_register_tokens", "patch_padding"}
 
 
@@ -67,7 +68,8 @@ def task_of_config(config: Mapping[str, Any]) -> str | None:
     if is_causal:
         return CAUSAL
     # An encoder alone, as ``AutoModel`` saves it.
-    is_encoder = any(name.endswith("Model") and not name.endswith("LMHeadModel") for name in named)
+    # With the head that its pretraining had, no classifier can come of it either.
+    is_encoder = any(name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel") for name in named)
     is_encoder = is_encoder and model_type in classifiers(EMBEDDING)
     return EMBEDDING if is_encoder else task_of(model_type)
 
@@ -200,12 +202,16 @@ def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[Fault
 def _value_fault(name: str, value: Any, types: list[str]) -> str:
     if not any(_is_of(value, kind) for kind in types):
         return f"must be {' or '.join(types)}, not {value!r:.80}"
+    if value == [] or (value is None and name == "depths"):
+        return "must say something of at least one stage"
     activations = _table()["activations"]
-    if name.endswith("_act") and value is not None and value not in activations:
+    if (name.endswith("_act") or name in _ACTIVATIONS) and value is not None and value not in activations:
         return f"{value!r:.80} is no activation{_meant(str(value), activations)}; use one of {', '.join(activations)}"
     numbers = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int | float)]
-    counted = name.startswith(("num_", "hidden_", "depth", "embed_", "embedding_", "patch_", "window_", "intermediate_"))
-    is_share = name.endswith(("_prob", "_rate"))
+    counted = name.startswith(
+        ("num_", "hidden_", "depth", "embed_", "embedding_", "patch_", "window_", "intermediate_", "masked_unit_", "n_")
+    )
+    is_share = name.endswith(("_prob", "_rate", "_pdrop"))
     for number in numbers:
         if isinstance(number, bool):
             continue

@@ -26,6 +26,9 @@ from worker.targets import Target, Targets, variance_of
 
 SplitName = Literal["train", "validation", "test"]
 
+_LARGEST_SHARE_OF_NONE = 2
+"""So many samples without a label cannot each be in train, validation and test."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -146,7 +149,11 @@ def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDA
     for name in dataset.targets:
         values = train.targets[name]
         if arrays.classes[name] is not None and isinstance(values, np.ndarray):
-            return values.astype(np.int64)
+            strata = values.astype(np.int64)
+            counts = np.bincount(strata[strata >= 0])
+            if 0 < len(strata) - counts.sum() <= _LARGEST_SHARE_OF_NONE:
+                strata = np.where(strata >= 0, strata, counts.argmax())  # too few to be a class of their own
+            return strata
     return np.zeros(len(train.inputs), dtype=np.int64)
 
 

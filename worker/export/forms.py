@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from torch import nn
 
 from service.spec.data import INPUT_KINDS
@@ -72,8 +73,10 @@ def export_student(student: FinishedNetwork, folder: Path, formats: Sequence[Exp
         paths = {"onnx": plain}
         if "onnx-int8" in formats:
             paths["onnx-int8"] = folder / EXPORTS["onnx-int8"].filename
-            calibration = student.samples(data.splits["train"]).inputs_from(0, _CALIBRATION_SAMPLES)
-            quantize_int8(plain, paths["onnx-int8"], calibration=calibration.cpu())
+            train = student.samples(data.splits["train"])
+            # Drawn, and always the same: the rows may be in the order of their classes.
+            rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_CALIBRATION_SAMPLES]
+            quantize_int8(plain, paths["onnx-int8"], calibration=train.batch(rows).inputs.cpu())
         exported = [_measured(paths[name], student, test, data) for name in formats]
         differs = check_onnx(plain, student.network, test.inputs_from(0, 64))
     if not differs <= _LARGEST_DIFFERENCE:

@@ -71,6 +71,8 @@ def export_onnx(
     subject, example = _on_cpu(network), example.cpu()
     if len(example) == 1:
         example = example.repeat_interleave(2, dim=0)  # 1 would be traced as the only size
+    if dynamic_length and example.shape[1] == 1:
+        example = example.repeat_interleave(2, dim=1)
     dimensions = {0: "batch", 1: "length"} if dynamic_length else {0: "batch"}
     with torch.no_grad(), _quiet_exporter():
         subject(example)  # what a network keeps of its first forward must be there before: it would be made while tracing

@@ -122,7 +122,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
         ""
         if report.gain is None
         else (
-            f"\nThe control is the same student, trained from the same initial weights for as many steps without the teacher; "
+            f"\nThe control is the same student, trained from the {_beginning(spec)} for as many steps without the teacher; "
             f"the teacher's gain over it is {report.gain * 100:+.2f} points.\n"
         )
     )
@@ -171,6 +171,10 @@ def _agreement(report: Report) -> str:
 
 def _is_causal(report: Report) -> bool:
     return report.task == "causal-lm"
+
+
+def _beginning(spec: JobSpec) -> str:
+    return "same initial weights" if spec.student.source == "random" else "weights of a fresh network"
 
 
 def _by_target(report: Report) -> str:

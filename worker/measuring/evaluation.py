@@ -81,20 +81,20 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection
         alike = similarity_correlation(outputs, labels.to(outputs.device)).item()
         return Measure(score=alike, loss=1 - alike)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
-    scores = torch.stack(
-        [
-            _score(target, part, targets.labels_of(labels, index))
-            for index, (target, part) in _parts(targets, outputs)
-            if of is None or target.name in of
-        ]
-    )
+    scored = [
+        _score(target, part, targets.labels_of(labels, index))
+        for index, (target, part) in _parts(targets, outputs)
+        if of is None or target.name in of
+    ]
+    scores, is_known = (torch.stack(each) for each in zip(*scored, strict=True))
+    score_of_known = (scores * is_known).sum() / is_known.sum().clamp(min=1)
     if of is None:
         whole_loss = label_loss(targets, outputs, labels)
     else:
         counts = torch.tensor([target.name in of for target in targets], device=outputs.device)
         whole_loss = target_losses(targets, outputs, labels)[counts].sum()
     # One transfer for both: on a GPU each is a wait for everything before it.
-    score, loss = torch.stack([scores.mean(), whole_loss]).tolist()
+    score, loss = torch.stack([score_of_known, whole_loss]).tolist()
     return Measure(score=score, loss=loss)
 
 
@@ -102,15 +102,22 @@ def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, T
     return list(enumerate(zip(targets, targets.split(outputs), strict=True)))
 
 
-def _score(target: Target, outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Of one target's outputs (N, its width): a scalar."""
+def _score(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one target's outputs (N, its width): a scalar, and whether any sample has a label by which to tell it.
+
+    R² of numbers that are all the same is 1 where they are all met, else 0.
+    """
     if target.classes is not None:
         known = wanted >= 0
-        return ((outputs.argmax(dim=-1) == wanted) & known).sum().double() / known.sum().clamp(min=1)
+        hits = ((outputs.argmax(dim=-1) == wanted) & known).sum().double()
+        return hits / known.sum().clamp(min=1), known.any()
     known = ~wanted.isnan()
-    values, wanted = outputs[:, 0][known], wanted[known].to(torch.float64)
-    spread = (wanted - wanted.mean()).square().sum()
-    return 1 - (values - wanted).square().sum() / spread.clamp(min=torch.finfo(torch.float64).tiny)
+    count = known.sum().clamp(min=1)
+    wanted = wanted.nan_to_num(nan=0.0).to(torch.float64)
+    errors = ((outputs[:, 0] - wanted).square() * known).sum()
+    spread = ((wanted - (wanted * known).sum() / count).square() * known).sum()
+    explained = torch.where(spread > 0, 1 - errors / spread.where(spread > 0, 1.0), (errors == 0).double())
+    return explained, known.any()
 
 
 def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float | None:

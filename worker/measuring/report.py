@@ -174,7 +174,7 @@ class Report(_Card):
     """The networks between teacher and student, by role and in order: each was taught by the one before."""
     student: NetworkCard
     control: NetworkCard | None
-    """The same student, trained without the teacher for as many steps from the same initial weights."""
+    """The same student, trained without the teacher for as many steps; from the same initial weights where these are random."""
     score_with_teacher: float | None = None
     """The student's test score while it reads its teacher's own output, by ``distillation-network``; ``test_score`` is alone."""
     ensemble_score: float | None = None

@@ -77,5 +77,6 @@ class MultiTaskLoss(nn.Module):
                 temperature=method.temperature,
             )
         if self.log_variances is not None:
-            losses = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)
+            weighted = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)
+            losses = torch.where(losses == 0, 0.0, weighted)  # a batch without a label of a target says nothing of its variance
         return (self.weights * losses).sum()

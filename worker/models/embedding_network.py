@@ -8,20 +8,28 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from worker.models.errors import UnreadableNetwork
 
 Pooling = Literal["mean", "cls"]
 POOLING_FILE = Path("1_Pooling") / "config.json"
+MODULES_FILE = "modules.json"
 _MODES = {f"pooling_mode_{name}": mode for name, mode in (("mean_tokens", "mean"), ("cls_token", "cls"))}
 
 
 class EmbeddingNetwork(nn.Module):
     """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any, *, pooling: Pooling = "mean") -> None:
+    def __init__(self, model: Any, *, pooling: Pooling = "mean", has_unit_length: bool = False) -> None:
         super().__init__()
-        self.model, self.pooling = model, pooling
+        self.model, self.pooling, self.has_unit_length = model, pooling, has_unit_length
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # a classifier's part, often saved without its weights: a vector is made without it
+
+    def extra_repr(self) -> str:
+        """What the weights do not say, and what two networks are told apart by."""
+        return f"pooling={self.pooling}, has_unit_length={self.has_unit_length}"
 
     @property
     def width(self) -> int:
@@ -33,11 +41,11 @@ class EmbeddingNetwork(nn.Module):
         """Token ids (B, L), padded at the end, to embeddings (B, D): the mean of the tokens, or the first one."""
         mask = ids != self.model.config.pad_token_id
         states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        if self.pooling == "cls":
-            return states[:, 0]
         counted = mask.unsqueeze(-1).to(states.dtype)
-        mean: Tensor = (states * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-        return mean
+        embeddings = states[:, 0]
+        if self.pooling == "mean":
+            embeddings = (states * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return functional.normalize(embeddings, dim=1) if self.has_unit_length else embeddings
 
 
 def write_pooling(folder: Path, network: EmbeddingNetwork) -> None:
@@ -46,11 +54,31 @@ def write_pooling(folder: Path, network: EmbeddingNetwork) -> None:
     document |= {name: mode == network.pooling for name, mode in _MODES.items()}
     (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
     (folder / POOLING_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    kinds = [("", "Transformer"), (POOLING_FILE.parent.name, "Pooling")]
+    kinds += [("2_Normalize", "Normalize")] if network.has_unit_length else []
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (path, kind) in enumerate((("", "Transformer"), (POOLING_FILE.parent.name, "Pooling")))
+        for index, (path, kind) in enumerate(kinds)
     ]
-    (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+    (folder / MODULES_FILE).write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+
+
+def has_unit_length(folder: Path) -> bool:
+    """Whether a folder's list of modules ends in one that normalises.
+
+    Raises:
+        UnreadableNetwork: it has one that is neither that nor the encoder and its pooling.
+    """
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return False
+    try:
+        kinds = [str(module["type"]).rpartition(".")[2] for module in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableNetwork(f"{MODULES_FILE} cannot be read: {error}") from error
+    if others := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
+        raise UnreadableNetwork(f"{MODULES_FILE} has {', '.join(others)}: an encoder with its pooling alone can be loaded")
+    return "Normalize" in kinds
 
 
 def read_pooling(folder: Path) -> Pooling:

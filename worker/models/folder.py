@@ -29,7 +29,7 @@ from worker.data.preprocessing import Preprocessing
 from worker.data.sound import SoundPreprocessing
 from worker.data.waveform import RawWaveform
 from worker.models.build import Built, build_network, built_from, remember
-from worker.models.embedding_network import EmbeddingNetwork, read_pooling, write_pooling
+from worker.models.embedding_network import EmbeddingNetwork, has_unit_length, read_pooling, write_pooling
 from worker.models.errors import UnreadableNetwork
 from worker.models.language_network import LanguageNetwork
 from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
@@ -190,7 +190,7 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
     if isinstance(network, EmbeddingNetwork):
-        network.pooling = read_pooling(folder)
+        network.pooling, network.has_unit_length = read_pooling(folder), has_unit_length(folder)
         return LoadedNetwork(network, preprocessing, Targets((), are_embeddings=True), input_shape)
     if task == CAUSAL:
         return LoadedNetwork(network, preprocessing, Targets((), are_tokens=True), input_shape)

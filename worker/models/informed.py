@@ -49,6 +49,18 @@ class InformedNetwork(nn.Module):
         return getattr(self.body, "pad", None)
 
     @property
+    def stage_layers(self) -> tuple[str, ...]:
+        """The body's."""
+        layers: tuple[str, ...] = getattr(self.body, "stage_layers", ())
+        return layers
+
+    @property
+    def embedding_layers(self) -> tuple[str, ...]:
+        """The body's."""
+        layers: tuple[str, ...] = getattr(self.body, "embedding_layers", ())
+        return layers
+
+    @property
     def reads_teacher(self) -> bool:
         """Whether the teacher's outputs make a difference."""
         return self._extra_input

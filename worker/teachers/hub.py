@@ -22,6 +22,7 @@ from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
 from worker.faults import JobFault
+from worker.models.embedding_network import POOLING_FILE
 
 _WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")
 
@@ -45,6 +46,7 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
         path = Path(
             snapshot_download(repository, revision=commit or revision, allow_patterns=list(_WANTED), ignore_patterns=["*/*"])
         )
+        snapshot_download(repository, revision=path.name, allow_patterns=[POOLING_FILE.as_posix()])
     except (HfHubHTTPError, OSError) as error:
         raise _unavailable(source, error) from error
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,6 +54,9 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
         link = folder / file.name
         if any(file.match(pattern) for pattern in _WANTED) and not link.exists():
             link.symlink_to(file.resolve())
+    if (path / POOLING_FILE).is_file() and not (folder / POOLING_FILE).exists():
+        (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
+        (folder / POOLING_FILE).symlink_to((path / POOLING_FILE).resolve())
     return Snapshot(folder, path.name)
 
 

@@ -33,7 +33,7 @@ class Questions:
     def once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
         answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
-        return samples.with_teacher(teachers.together([answers for answers, _ in answered])), answered[0][1]
+        return samples.with_teacher(teachers.together([answers.to(samples.home) for answers, _ in answered])), answered[0][1]
 
     def _ask(self, name: Role, teacher: FinishedNetwork, method: Plan, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
         samples = teacher.samples(self.networks.data.splits["train"])

@@ -181,7 +181,7 @@ class SumOfTerms(StrictModel):
         if not isinstance(document, dict) or not isinstance(document.get("terms"), list):
             return document
         for term in document["terms"]:
-            if isinstance(term, dict) and term.get("name") in NOT_IN_A_SUM | OF_TOKENS:
+            if isinstance(term, dict) and isinstance(term.get("name"), str) and term["name"] in NOT_IN_A_SUM | OF_TOKENS:
                 raise ValueError(f"{term['name']} is more than a loss and no term of a sum: name it as the method itself")
         terms = [
             {"label_weight": 0.0, **term} if isinstance(term, dict) and term.get("name") != "labels" else term
@@ -201,8 +201,8 @@ OF_HARD_LABELS = {"dkd", "ofa", "teacher-free", "crd"}
 """Methods whose own loss reads the one class of each sample; so does ``logit-standardization`` with the loss of ``dkd``."""
 TOKEN_BY_TOKEN = {"fitnet", "vid", "distilbert"}
 """Methods that compare what two networks make of one token, where the layers have something for each token."""
-NOT_IN_A_SUM = {"deep-mutual", "born-again", "teacher-assistant"}
-"""Methods that say who teaches whom, or how long, rather than by what loss."""
+NOT_IN_A_SUM = {"embedding", "deep-mutual", "born-again", "teacher-assistant"}
+"""Methods that are alone in a job: they say who teaches whom, or how long, rather than by what loss, or have no labels beside."""
 OF_TOKENS = {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
 """Methods of causal language models, which no other task has; they stand alone, not among ``terms``."""
 

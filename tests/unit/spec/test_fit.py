@@ -87,7 +87,7 @@ def test_every_fault_is_named_at_once() -> None:
         (
             {"targets": ["id"]},
             "/dataset/targets/0",
-            "column 'id' holds no labels or numbers (string); its label and number columns are 'label'",
+            "column 'id' was not uploaded as a target: upload the file again with target_column=id; its label and number columns",
         ),
         ({"targets": ["class"]}, "/dataset/targets/0", "no column 'class'; its label and number columns are 'label'"),
         ({"splits": {"train": "big"}}, "/dataset/splits/train", "no split 'big'; it has 'train'"),
