@@ -75,6 +75,10 @@ class Networks:
                 self._given[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
         return self._given[role]
 
+    def built_or_given(self, role: Role) -> nn.Module:
+        """Untrained where this job trains it, else as it was given."""
+        return self.build(role) if self.is_trained(role) else self.given(role).network
+
     def _from_hub(self, source: str, folder: Path) -> Path:
         snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))
         self.commits[source] = snapshot.commit

@@ -31,7 +31,7 @@ def refuse_early(networks: Networks) -> None:
     _refuse_augmentation(networks)
     if looks_inside(networks.spec.method):
         role = next(iter(networks.teachers))
-        teacher = networks.build(role) if networks.is_trained(role) else networks.given(role).network
+        teacher = networks.built_or_given(role)
         method = networks.plan(student, teacher, networks.reads(role))
         with told_as_fault("/method"):
             method.objective(targets=networks.data.targets, labels=networks.data.splits["train"].labels)
@@ -40,7 +40,7 @@ def refuse_early(networks: Networks) -> None:
 def _refuse_start(networks: Networks, student: nn.Module) -> None:
     """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
     role = next(iter(networks.teachers))
-    teacher = networks.build(role) if networks.is_trained(role) else networks.given(role).network
+    teacher = networks.built_or_given(role)
     if not same_tokens(networks.preprocessing("student"), networks.reads(role)):
         raise JobFault(
             "invalid_spec",

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.measuring.token_figures import PREDICTED, token_metrics
+from worker.methods.embedding import pair_similarities
 from worker.targets import Targets
 
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
@@ -165,7 +166,7 @@ def embedding_metrics(student: Tensor, teacher: Tensor) -> dict[str, float]:
         metrics["mse"] = functional.mse_loss(student, teacher).item()
     # Drawn rather than the first or every nth: rows may be in the order of their classes.
     rows = torch.randperm(len(student), generator=torch.Generator().manual_seed(0))[:_MOST_COMPARED_ROWS]
-    pearson, spearman = _correlations(_pair_similarities(student[rows]), _pair_similarities(teacher[rows]))
+    pearson, spearman = _correlations(*(_as_numbers(pair_similarities(embeddings[rows])) for embeddings in (student, teacher)))
     return metrics | {"similarity_pearson": pearson, "similarity_spearman": spearman}
 
 
@@ -214,10 +215,3 @@ def _correlations(first: _Numbers, second: _Numbers) -> tuple[float, float]:
 def _is_constant(numbers: _Numbers) -> bool:
     """Equal but for rounding; so is a single number."""
     return len(numbers) < 2 or bool(np.ptp(numbers) <= 1e-12 * np.abs(numbers).max())
-
-
-def _pair_similarities(embeddings: Tensor) -> _Numbers:
-    """Cosine similarities of all pairs of rows (N, D), each pair once: (N·(N-1)/2,)."""
-    unit = functional.normalize(embeddings, dim=1)
-    first, second = torch.triu_indices(len(unit), len(unit), offset=1)
-    return _as_numbers((unit @ unit.T)[first, second])

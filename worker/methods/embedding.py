@@ -32,15 +32,15 @@ def similarity_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     Of the first 1,000 samples, whose pairs are half a million; 0 where one network holds all pairs equally alike.
     """
-    pairs = [_similarities(embeddings[:_MOST_SAMPLES].to(torch.float64)) for embeddings in (first, second)]
+    pairs = [pair_similarities(embeddings[:_MOST_SAMPLES].to(torch.float64)) for embeddings in (first, second)]
     return torch.corrcoef(torch.stack(pairs))[0, 1].nan_to_num(nan=0.0)
 
 
 _MOST_SAMPLES = 1000
 
 
-def _similarities(embeddings: Tensor) -> Tensor:
-    """(N · (N − 1) / 2,)."""
+def pair_similarities(embeddings: Tensor) -> Tensor:
+    """Cosine similarities of all pairs of rows (N, D), each pair once: (N · (N − 1) / 2,)."""
     unit = functional.normalize(embeddings, dim=1)
     first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
     return (unit @ unit.T)[first, second]
