@@ -68,16 +68,16 @@ class Broker:
             return False
         return True
 
-    def wake_forgotten(self, queued_by_pool: dict[str, int]) -> None:
-        """The sweep's part: a pool with queued jobs and not one pending wake-up gets some."""
-        for pool, queued in queued_by_pool.items():
+    def wake_forgotten(self, due_by_pool: dict[str, int]) -> None:
+        """The sweep's part: a pool that wake-ups are due in, and that has not one pending, gets them."""
+        for pool, due in due_by_pool.items():
             try:
                 idle = self._redis.llen(queue_name(pool)) == 0
             except RedisError as error:
                 logger.warning("Redis does not answer: %s", error)
                 return
             if idle:
-                self.wake(pool, count=min(queued, MAX_PENDING_WAKES))
+                self.wake(pool, count=min(due, MAX_PENDING_WAKES))
 
     def ping(self) -> None:
         """Raises RedisError when Redis does not answer."""

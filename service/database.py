@@ -10,6 +10,10 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 import migrations
+from service.clock import Clock
+from service.clock import info as clock_info
+from service.rules import Rules
+from service.rules import info as rules_info
 
 _DEAD_CONNECTION = {
     "tcp_user_timeout": 10_000,
@@ -28,7 +32,16 @@ class Database:
     A connection that cannot be had within 5 s is an error, never a hang.
     """
 
-    def __init__(self, url: str, *, announce: Announce | None = None, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        announce: Announce | None = None,
+        pool_size: int = 10,
+        clock: Clock | None = None,
+        rules: Rules | None = None,
+    ) -> None:
+        """``clock`` stands in the place of the database's own; ``rules`` are those that its queue goes by."""
         self.engine = create_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -42,11 +55,12 @@ class Database:
             },
         )
         self._announce = announce
+        self._info = clock_info(clock) | rules_info(rules or Rules())
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back by an exception. Its rows stay readable afterwards."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self.engine, expire_on_commit=False, info=dict(self._info)) as session:
             with session.begin():
                 yield session
             changed = session.info.get("changed_jobs")

@@ -10,6 +10,8 @@
      ├── NotFound             404 not_found
      ├── InvalidTransition    409 invalid_transition    no retry can mend it
      ├── Conflict             409 conflict
+     ├── CircularDependency   422 circular_dependency   jobs that would wait for each other
+     ├── QueueLimitReached    429 queue_limit_reached   the user's limit on waiting jobs
      ├── RequestInFlight      409 request_in_flight     the same Idempotency-Key is being served
      ├── IdempotencyMismatch  422 idempotency_mismatch
      ├── PreconditionFailed   412 precondition_failed
@@ -96,6 +98,14 @@ class Conflict(StillhouseError):
     code, status = "conflict", 409
 
 
+class CircularDependency(StillhouseError):
+    code, status = "circular_dependency", 422
+
+
+class QueueLimitReached(StillhouseError):
+    code, status = "queue_limit_reached", 429
+
+
 class RequestInFlight(StillhouseError):
     code, status, retryable = "request_in_flight", 409, True
 
@@ -130,6 +140,7 @@ class Unavailable(StillhouseError):
 
 FAILURE_CODES: dict[str, str] = {
     "invalid_spec": "The job cannot be trained as it is written.",
+    "preflight_failed": "One step of it was tried before it waited for a GPU, and it cannot be trained as it is.",
     "invalid_data": "The dataset holds something that cannot be trained on.",
     "non_finite_loss": "The loss became NaN or infinite.",
     "export_mismatch": "The exported student does not give the trained student's outputs.",

@@ -7,20 +7,33 @@ transaction. Sequence numbers of events are given under that lock, so they becom
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import Conflict, IdempotencyMismatch, JobFailure, NotFound, RequestInFlight
+from service import usage
+from service.clock import now, now_sql
+from service.errors import (
+    CircularDependency,
+    Conflict,
+    IdempotencyMismatch,
+    InvalidTransition,
+    JobFailure,
+    NotFound,
+    QueueLimitReached,
+    RequestInFlight,
+)
 from service.ids import new_id
 from service.lifecycle import FINAL, Outcome, Status, may_move
 from service.spec import JobSpec
 from service.spec.source import split_source
-from service.tables import Artifact, Job, JobDependency, JobEvent, JobTeacher, LogChunk, MetricPoint, Model
+from service.tables import Artifact, Job, JobDependency, JobEvent, JobLabel, JobTeacher, LogChunk, MetricPoint, Model, User
 
 PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
+_DEPENDENCY_LOCK = 7_445_003
 MAX_LOG_BYTES = 8 * 2**20
 """Most of a job's log that is kept for reading over HTTP."""
 
@@ -64,10 +77,14 @@ def submit(
     teacher_model_ids: Iterable[str] = (),
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
+    preflight: bool = False,
 ) -> tuple[Job, bool]:
     """Stores a job; True beside it when it is new, False when the idempotency key named an earlier one.
 
+    With ``preflight`` it is checked before it waits for devices.
+
     Raises:
+        QueueLimitReached: the owner has as many unstarted jobs as may be.
         RequestInFlight: the same key is being served at this moment.
         IdempotencyMismatch: the key was used with another body.
         NotFound, Conflict: a job that it depends on does not exist, or can no longer succeed.
@@ -76,28 +93,41 @@ def submit(
         earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
         if earlier is not None:
             return earlier, False
+    _refuse_over_limit(session, owner_id)
     needs = _lock_dependencies(session, spec)
     ready = all(needed.status == Status.SUCCEEDED for needed in needs)
-    now = _now(session)
+    at = now(session)
+    if preflight:
+        status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
+    elif ready:
+        status, reason = Status.QUEUED, "queued"
+    else:
+        status, reason = Status.WAITING, _waits_for(needs)
+    resources = spec.resources
     job = Job(
         id=new_id("job"),
         owner_id=owner_id,
         name=spec.name,
         labels=spec.labels,
         spec=spec.model_dump(mode="json"),
-        status=Status.QUEUED if ready else Status.WAITING,
-        status_reason="queued" if ready else "waits for " + ", ".join(n.id for n in needs if n.status != Status.SUCCEEDED),
+        status=status,
+        status_reason=reason,
         version=0,
         last_event_seq=0,
-        pool=spec.resources.pool,
+        pool=resources.pool,
         priority=PRIORITY_RANK[spec.priority],
-        gpus=spec.resources.gpus,
-        min_gpu_memory_gib=spec.resources.min_gpu_memory_gib,
+        queue_class=PRIORITY_RANK[spec.priority],
+        gpus=resources.gpus,
+        cpu_slots=resources.cpu_slots,
+        min_gpu_memory_gib=resources.min_gpu_memory_gib,
+        shape=shape_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
+        max_runtime_seconds=resources.max_runtime_seconds,
         attempt=0,
         crashes=0,
         max_attempts=spec.max_attempts,
-        created_at=now,
-        queued_at=now if ready else None,
+        created_at=at,
+        queued_at=at if status is Status.QUEUED else None,
+        waiting_since=at if status is Status.QUEUED else None,
         run_seconds=0.0,
         gpu_seconds=0.0,
         dataset_id=dataset_id,
@@ -106,6 +136,7 @@ def submit(
     )
     session.add(job)
     session.flush()
+    session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
     session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
     session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in dict.fromkeys(teacher_model_ids))
     record_event(session, job, f"job.{job.status}", job.status_reason)
@@ -150,7 +181,7 @@ def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Ou
             record_event(session, job, "job.stop_requested", "cancel was asked for", {"stop": "cancel", "keep": keep})
             return job, Outcome.APPLIED
         case _:
-            return job, _move(session, job, Status.CANCELLED, "cancelled before it ran" if not job.attempt else "cancelled")
+            return job, move(session, job, Status.CANCELLED, "cancelled before it ran" if not job.attempt else "cancelled")
 
 
 def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
@@ -168,7 +199,7 @@ def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
             record_event(session, job, "job.stop_requested", "pause was asked for", {"stop": "pause"})
             return job, Outcome.APPLIED
         case _:
-            return job, _move(session, job, Status.PAUSED, "paused by request")
+            return job, move(session, job, Status.PAUSED, "paused by request")
 
 
 def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
@@ -177,14 +208,14 @@ def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
     match Status(job.status):
         case Status.QUEUED:
             return job, Outcome.ALREADY
-        case Status.RUNNING if job.stop_requested is None:
+        case Status.RUNNING if job.stop_requested in (None, "preempt"):
             return job, Outcome.ALREADY
         case Status.RUNNING if job.stop_requested == "pause":
             job.stop_requested = None
             record_event(session, job, "job.stop_withdrawn", "the pause was taken back", {"stop": "pause"})
             return job, Outcome.APPLIED
         case Status.PAUSED:
-            return job, _move(session, job, Status.QUEUED, "resumed by request")
+            return job, move(session, job, Status.QUEUED, "resumed by request")
         case _:
             return job, Outcome.NOT_ALLOWED
 
@@ -196,17 +227,32 @@ def edit(
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
     priority: str | None = None,
+    depends_on: Sequence[str] | None = None,
 ) -> Job:
-    """Changes what may be changed of a stored job: its name, labels and priority."""
+    """Changes what may be changed of a stored job: its name, labels and priority, and before it has started what it waits for.
+
+    Of the last, call :func:`hold_needs` first.
+
+    Raises:
+        NotFound, Conflict: a job that it is to depend on does not exist, or can no longer succeed.
+        CircularDependency: that job waits for this one.
+        InvalidTransition: it has started already.
+    """
     job = _locked(session, job_id)
     changed: dict[str, Any] = {}
     if name is not None:
         job.name = changed["name"] = name
     if labels is not None:
         job.labels = changed["labels"] = dict(labels)
+        session.execute(delete(JobLabel).where(JobLabel.job_id == job.id))
+        session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in labels.items())
     if priority is not None:
         changed["priority"] = priority
-        job.priority = PRIORITY_RANK[priority]
+        job.priority = job.queue_class = PRIORITY_RANK[priority]
+        job.reserved_worker_id = None
+    if depends_on is not None:
+        changed["depends_on"] = list(depends_on)
+        _depend(session, job, JobSpec.model_validate({**job.spec, "depends_on": list(depends_on)}))
     if changed:
         job.spec = {**job.spec, **changed}
         record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
@@ -253,18 +299,34 @@ def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Rene
     row = session.execute(
         update(Job)
         .where(*_holds(fence))
-        .values(lease_expires_at=func.now() + text("make_interval(secs => :lease)").bindparams(lease=lease_seconds))
-        .returning(Job.stop_requested, Job.stop_keep)
+        .values(lease_expires_at=now_sql(session) + text("make_interval(secs => :lease)").bindparams(lease=lease_seconds))
+        .returning(Job.stop_requested, Job.stop_keep, Job.started_at, Job.accounted_seconds, now_sql(session).label("now"))
     ).one_or_none()
-    return None if row is None else Renewal(row.stop_requested, row.stop_keep)
+    if row is None:
+        return None
+    if usage.is_due(row.started_at, row.accounted_seconds, at=row.now) and (job := _fenced(session, fence)) is not None:
+        usage.settle(session, job, at=row.now, ended=False)
+    return Renewal(row.stop_requested, row.stop_keep)
 
 
-def record_progress(session: Session, fence: Fence, progress: dict[str, Any], *, milestone: str | None = None) -> Outcome:
-    """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one."""
+def record_progress(
+    session: Session,
+    fence: Fence,
+    progress: dict[str, Any],
+    *,
+    milestone: str | None = None,
+    remaining_seconds: float | None = None,
+) -> Outcome:
+    """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one.
+
+    ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet.
+    """
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     job.progress = progress
+    if remaining_seconds is not None:
+        job.expected_end_at = now(session) + timedelta(seconds=remaining_seconds)
     if milestone is None:
         _touch(session, job)
     else:
@@ -344,7 +406,7 @@ def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: It
     _publish(session, job, files, model)
     if job.progress is not None:
         job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
-    return _move(session, job, Status.SUCCEEDED, "the student is trained")
+    return move(session, job, Status.SUCCEEDED, "the student is trained")
 
 
 def fail(
@@ -355,7 +417,7 @@ def fail(
     if job is None:
         return Outcome.LEASE_LOST
     _publish(session, job, files, model)
-    return _fail(session, job, failure)
+    return end_failed(session, job, failure)
 
 
 def settle_stopped(
@@ -372,9 +434,9 @@ def settle_stopped(
     _publish(session, job, files, model)
     match job.stop_requested:
         case "cancel":
-            return _move(session, job, Status.CANCELLED, "cancelled by request")
+            return move(session, job, Status.CANCELLED, "cancelled by request")
         case "pause":
-            return _move(session, job, Status.PAUSED, "paused by request")
+            return move(session, job, Status.PAUSED, "paused by request")
         case _:
             return _requeue(session, job, f"stopped for a {reason}; goes on from its last checkpoint")
 
@@ -394,7 +456,7 @@ def expire_leases(session: Session) -> int:
     """Every running job whose worker fell silent: on to another attempt, or failed with ``worker_lost``. Answers how many."""
     lost = session.scalars(
         select(Job)
-        .where(Job.status == Status.RUNNING, Job.lease_expires_at < func.now())
+        .where(Job.status == Status.RUNNING, Job.lease_expires_at < now_sql(session))
         .order_by(Job.id)
         .limit(1000)
         .with_for_update(skip_locked=True)
@@ -407,26 +469,108 @@ def expire_leases(session: Session) -> int:
 
 
 def spent_checkpoints(session: Session) -> dict[str, str]:
-    """The store's keys of checkpoints that no attempt will resume from, by job.
-
-    A job that ran out of time, or that the store let down, keeps its own.
-    """
-    keeps = and_(Job.status == Status.FAILED, Job.error["code"].astext.in_(["time_limit", "artifacts_unavailable"]))
-    rows = session.execute(
-        select(Artifact.job_id, Artifact.path)
-        .join(Job, Job.id == Artifact.job_id)
-        .where(Artifact.kind == "checkpoint", Job.status.in_(FINAL), ~keeps)
-        .limit(100)
-    )
+    """The store's keys of checkpoints that no attempt will resume from, by job; some of them, where there are many."""
+    rows = session.execute(select(Artifact.job_id, Artifact.path).where(Artifact.kind == "spent").limit(100))
     return {row.job_id: row.path for row in rows}
 
 
 def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
     """Removes the rows of :func:`spent_checkpoints`, whose files are gone."""
-    session.execute(delete(Artifact).where(Artifact.kind == "checkpoint", Artifact.path.in_(spent.values())))
+    session.execute(delete(Artifact).where(Artifact.kind == "spent", Artifact.job_id.in_(spent)))
 
 
 # ---------------------------------------------------------------- below: in the order of their calls
+
+
+def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
+    """What a job holds of a host, as one word: equal for equal needs."""
+    return f"gpu:{gpus}:{min_gpu_memory_gib or 0:.12g}" if gpus else f"cpu:{cpu_slots}"
+
+
+def hold_needs(session: Session, job_id: str, depends_on: Sequence[str]) -> None:
+    """Locks what a job is to depend on; to be done before the job's own row is locked.
+
+    Whoever ends a job locks it first and those that wait for it second: a change of what is needed must do the same. And two
+    changes at once could close a circle that neither sees. Raises what :func:`edit` raises.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(_DEPENDENCY_LOCK)))
+    _lock_dependencies(session, JobSpec.model_validate({**get(session, job_id).spec, "depends_on": list(depends_on)}))
+
+
+def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
+    """Moves a job on that is checked, or whose needs have changed: to the queue, or to wait for other jobs; one that needs a job
+    which has ended otherwise fails with it."""
+    query = select(Job).join(JobDependency, JobDependency.needs_job_id == Job.id).where(JobDependency.job_id == job.id)
+    with session.no_autoflush:  # the row is to be written as a whole
+        # FOR SHARE: none of them can finish between this look and our commit.
+        needs = session.scalars(query.order_by(Job.id).with_for_update(read=True, of=Job)).all()
+    lost = next((needed for needed in needs if needed.status in {Status.FAILED, Status.CANCELLED}), None)
+    if lost is not None:
+        return end_failed(session, job, _dependency_failed(lost))
+    if all(needed.status == Status.SUCCEEDED for needed in needs):
+        status, reason = Status.QUEUED, "queued"
+    else:
+        status, reason = Status.WAITING, _waits_for(needs)
+    if status != job.status:
+        return move(session, job, status, reason, data)
+    job.status_reason = reason
+    return Outcome.ALREADY
+
+
+def _waits_for(needs: Iterable[Job]) -> str:
+    return "waits for " + ", ".join(needed.id for needed in needs if needed.status != Status.SUCCEEDED)
+
+
+def _refuse_over_limit(session: Session, owner_id: str) -> None:
+    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
+    if limit is None:
+        return
+    session.execute(
+        select(User.id).where(User.id == owner_id).with_for_update(key_share=True)
+    )  # one submission of theirs at a time
+    unstarted = Job.status.in_([Status.CHECKING, Status.WAITING, Status.QUEUED])
+    waiting = select(Job.id).where(Job.owner_id == owner_id, unstarted).limit(limit).subquery()
+    if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
+        raise QueueLimitReached(
+            f"{limit} of your jobs wait already, which is your limit; submit again once some have started, cancel some, "
+            "or ask an admin for a higher max_queued_jobs",
+            retry_after_seconds=60,
+        )
+
+
+def _depend(session: Session, job: Job, spec: JobSpec) -> None:
+    if Status(job.status) not in {Status.CHECKING, Status.WAITING, Status.QUEUED} or job.attempt:
+        raise InvalidTransition(f"job {job.id} is {job.status}: what it depends on can be changed before it starts alone")
+    needs = _lock_dependencies(session, spec)
+    if circle := _circle(session, job.id, [needed.id for needed in needs]):
+        raise CircularDependency(
+            f"{' needs '.join(circle)}: none of them could ever start; leave {circle[1]} out", param="/depends_on"
+        )
+    session.execute(delete(JobDependency).where(JobDependency.job_id == job.id))
+    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
+    session.flush()
+    if job.status == Status.CHECKING:
+        return
+    pass_on(session, job)
+
+
+def _circle(session: Session, job_id: str, needs: Sequence[str]) -> list[str] | None:
+    """A way from the job back to itself through these needs, if there is one."""
+    came_from = dict.fromkeys(needs, job_id)
+    open_ends = list(needs)
+    while open_ends:
+        if job_id in came_from:
+            way = [job_id]
+            while True:
+                way.append(came_from[way[-1]])
+                if way[-1] == job_id:
+                    break
+            return way[::-1]
+        query = select(JobDependency.job_id, JobDependency.needs_job_id).where(JobDependency.job_id.in_(open_ends))
+        further = {row.needs_job_id: row.job_id for row in session.execute(query) if row.needs_job_id not in came_from}
+        came_from |= further
+        open_ends = list(further)
+    return None
 
 
 def _lock_dependencies(session: Session, spec: JobSpec) -> list[Job]:
@@ -441,11 +585,6 @@ def _lock_dependencies(session: Session, spec: JobSpec) -> list[Job]:
         if job.status in {Status.FAILED, Status.CANCELLED}:
             raise Conflict(f"depends on {job.id}, which is {job.status}; name a job that can still succeed")
     return list(rows)
-
-
-def _now(session: Session) -> Any:
-    with session.no_autoflush:  # a transition is written as a whole: its half would break the tables' constraints
-        return session.scalar(select(func.now()))
 
 
 def _locked(session: Session, job_id: str) -> Job:
@@ -463,45 +602,59 @@ def _fenced(session: Session, fence: Fence) -> Job | None:
 def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
     job.crashes += 1
     if job.stop_requested == "cancel":
-        return _move(session, job, Status.CANCELLED, f"cancelled by request; the attempt had ended: {failure.message}")
+        return move(session, job, Status.CANCELLED, f"cancelled by request; the attempt had ended: {failure.message}")
     if job.crashes >= job.max_attempts:
         _publish(session, job, files)
-        return _fail(session, job, failure)
+        return end_failed(session, job, failure)
     if job.stop_requested == "pause":
-        return _move(session, job, Status.PAUSED, f"paused by request; the attempt had ended: {failure.message}")
+        return move(session, job, Status.PAUSED, f"paused by request; the attempt had ended: {failure.message}")
     return _requeue(session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure)
 
 
 def _requeue(session: Session, job: Job, reason: str, failure: JobFailure | None = None) -> Outcome:
     data = {} if failure is None else {"error": failure.model_dump()}
-    return _move(session, job, Status.QUEUED, reason, data)
+    return move(session, job, Status.QUEUED, reason, data)
 
 
-def _fail(session: Session, job: Job, failure: JobFailure) -> Outcome:
+def end_failed(session: Session, job: Job, failure: JobFailure) -> Outcome:
+    """Any state → failed, of a job whose row the caller holds locked."""
     job.error = failure.model_dump()
-    return _move(session, job, Status.FAILED, failure.message, {"error": job.error})
+    return move(session, job, Status.FAILED, failure.message, {"error": job.error})
 
 
-def _move(session: Session, job: Job, target: Status, reason: str, data: dict[str, Any] | None = None) -> Outcome:
-    """The one place where a status changes (a claim apart, in ``scheduling``)."""
+def move(session: Session, job: Job, target: Status, reason: str, data: dict[str, Any] | None = None) -> Outcome:
+    """The one place where a status changes (a claim apart, in ``scheduling``); the caller holds the job's row locked."""
     source = Status(job.status)
     if not may_move(source, target):
         return Outcome.NOT_ALLOWED
-    now = _now(session)
+    at = now(session)
     if source is Status.RUNNING:
-        seconds = max(0.0, (now - job.started_at).total_seconds()) if job.started_at else 0.0
+        with session.no_autoflush:
+            usage.settle(session, job, at=at, ended=True)
+        seconds = max(0.0, (at - job.started_at).total_seconds()) if job.started_at else 0.0
         job.run_seconds += seconds
         job.gpu_seconds += seconds * job.gpus
-        job.lease_expires_at = job.stop_requested = job.stop_keep = job.devices = None
-    if target is Status.QUEUED and job.queued_at is None:
-        job.queued_at = now
+        job.stop_requested = job.stop_keep = job.devices = job.expected_end_at = None
+    job.lease_expires_at = job.waiting_since = job.reserved_worker_id = None
+    if target is Status.QUEUED:
+        job.queued_at = job.queued_at or at
+        job.waiting_since, job.queue_class = at, job.priority
     if target in FINAL:
-        job.finished_at = now
+        job.finished_at = at
     job.status, job.status_reason = target, reason
     record_event(session, job, f"job.{target}", reason, data)
     if target in FINAL:
+        _spend_checkpoint(session, job)
         _settle_dependents(session, job)
     return Outcome.APPLIED
+
+
+def _spend_checkpoint(session: Session, job: Job) -> None:
+    """No attempt will resume from it; a job that ran out of time, or that the store let down, keeps its own."""
+    if job.error is not None and job.error["code"] in {"time_limit", "artifacts_unavailable"}:
+        return
+    last = update(Artifact).where(Artifact.job_id == job.id, Artifact.kind == "checkpoint")
+    session.execute(last.values(kind="spent"))
 
 
 def _settle_dependents(session: Session, job: Job) -> None:
@@ -517,9 +670,7 @@ def _settle_dependents(session: Session, job: Job) -> None:
         if dependent.status != Status.WAITING:
             continue  # settled a moment ago, through another job that both need
         if job.status != Status.SUCCEEDED:
-            message = f"job {job.id}, which it needs, is {job.status}"
-            hint = "Mend and repeat that job, then submit this one again with the new id."
-            _fail(session, dependent, JobFailure(code="dependency_failed", message=message, hint=hint))
+            end_failed(session, dependent, _dependency_failed(job))
             continue
         open_needs = session.scalar(
             select(func.count())
@@ -528,7 +679,15 @@ def _settle_dependents(session: Session, job: Job) -> None:
             .where(JobDependency.job_id == dependent.id, Job.status != Status.SUCCEEDED, Job.id != job.id)
         )
         if not open_needs:
-            _move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
+            move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
+
+
+def _dependency_failed(needed: Job) -> JobFailure:
+    return JobFailure(
+        code="dependency_failed",
+        message=f"job {needed.id}, which it needs, is {needed.status}",
+        hint="Mend and repeat that job, then submit this one again with the new id.",
+    )
 
 
 def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:

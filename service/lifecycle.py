@@ -4,7 +4,8 @@
         │          ▲                                              │
         └► waiting ┘                                              └─ lost, crashed, drained, preempted ──► queued
 
-``stop_requested`` (cancel, pause, drain, preempt) is a request on a running job, not a state. A final state is never left.
+A queued job waits again when it is told to depend on another. ``stop_requested`` (cancel, pause, preempt) is a request on a
+running job, not a state. A final state is never left.
 """
 
 from enum import StrEnum
@@ -32,7 +33,7 @@ FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.CHECKING: frozenset({Status.WAITING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     Status.WAITING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
-    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.WAITING, Status.PAUSED, Status.CANCELLED}),
     Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
     Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELLED}),
     Status.SUCCEEDED: frozenset(),

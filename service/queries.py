@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, false, select, tuple_, union_all
+from sqlalchemy.orm import Session, aliased, defer
 
 from service.errors import NotFound
 from service.lifecycle import FINAL, Status
-from service.tables import Artifact, Job, JobEvent, LogChunk, MetricPoint, User, Worker
-from service.waiting import Place, live_workers, places
+from service.scheduling.outlook import Outlooks, Place
+from service.scheduling.picture import live_workers, queued_by_pool
+from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 
-MAX_QUEUE_ROWS = 1000
+_LEAN = (defer(Job.spec, raiseload=True), defer(Job.result, raiseload=True), defer(Job.estimate, raiseload=True))
+"""Without what is large and what no list of the queue shows."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits, in the order in which it would start, and what runs, each with its owner's name."""
+    """What waits, in the order of the turns, pool by pool, and what runs, each with its owner's name."""
 
     waiting: list[JobRow]
     num_waiting: int
@@ -50,31 +53,26 @@ class JobFilter:
     labels: Sequence[tuple[str, str]] = ()
 
 
-def job_row(session: Session, job_id: str, *, lease_seconds: float) -> JobRow:
+def job_row(session: Session, job_id: str, outlooks: Outlooks) -> JobRow:
     """One job. Raises NotFound."""
-    rows = _rows(session, select(Job, User.name).join(User).where(Job.id == job_id), lease_seconds=lease_seconds)
+    rows = _rows(session, _jobs().where(Job.id == job_id), outlooks)
     if not rows:
         raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
     return rows[0]
 
 
 def job_page(
-    session: Session, wanted: JobFilter, *, after: str | None, limit: int, lease_seconds: float
+    session: Session, wanted: JobFilter, outlooks: Outlooks, *, after: str | None, limit: int
 ) -> tuple[list[JobRow], bool]:
     """Jobs, newest first, from the one after ``after`` on; True beside them when there are more.
 
     Ids grow with time, so the page starts by an index search, however deep it is.
     """
-    query = select(Job, User.name).join(User)
-    if wanted.statuses:
-        query = query.where(Job.status.in_(wanted.statuses))
-    if wanted.owner is not None:
-        query = query.where(Job.owner_id == select(User.id).where(User.name == wanted.owner).scalar_subquery())
-    for key, value in wanted.labels:
-        query = query.where(Job.labels.contains({key: value}))
+    ids = _found(session, wanted, after=after, most=limit + 1)
+    query = _jobs() if ids is None else _jobs().where(Job.id.in_(ids))
     if after is not None:
         query = query.where(Job.id < after)
-    rows = _rows(session, query.order_by(Job.id.desc()).limit(limit + 1), lease_seconds=lease_seconds)
+    rows = _rows(session, query.order_by(Job.id.desc()).limit(limit + 1), outlooks)
     return rows[:limit], len(rows) > limit
 
 
@@ -173,19 +171,25 @@ def artifact(session: Session, job_id: str, name: str) -> Artifact:
     return found
 
 
-def queue(session: Session, *, pool: str | None, lease_seconds: float) -> Queue:
-    """The first ``MAX_QUEUE_ROWS`` waiting jobs, and the running ones; of one pool, or of all."""
+def queue(session: Session, outlooks: Outlooks, *, pool: str | None) -> Queue:
+    """The first waiting jobs of a pool, or of each, in the order of their turns; and the running ones."""
+    pools = [pool] if pool is not None else pools_in_use(session)
+    waiting: list[JobRow] = []
+    num_waiting = 0
+    for name in pools:
+        outlook = outlooks.of(session, name)
+        num_waiting += outlook.num_waiting
+        found = {row.job.id: row for row in _rows(session, _without_specs().where(Job.id.in_(outlook.places)), outlooks)}
+        waiting += [row for job_id in outlook.places if (row := found.get(job_id)) is not None and row.place is not None]
     of_pool = [] if pool is None else [Job.pool == pool]
-    jobs = select(Job, User.name).join(User).where(*of_pool)
-    waiting = jobs.where(Job.status == Status.QUEUED).order_by(Job.pool, Job.priority, Job.queued_at, Job.id)
-    rows = _rows(session, waiting.limit(MAX_QUEUE_ROWS), lease_seconds=lease_seconds)
-    num_waiting = session.scalar(select(func.count()).select_from(Job).where(Job.status == Status.QUEUED, *of_pool)) or 0
-    running = session.execute(jobs.where(Job.status == Status.RUNNING).order_by(Job.started_at, Job.id)).all()
-    return Queue(
-        waiting=[row for row in rows if row.place is not None],
-        num_waiting=num_waiting,
-        running=[(job, owner) for job, owner in running],
-    )
+    query = _without_specs().where(Job.status == Status.RUNNING, *of_pool).order_by(Job.started_at, Job.id)
+    return Queue(waiting, num_waiting, running=[(job, owner) for job, owner in session.execute(query)])
+
+
+def pools_in_use(session: Session) -> list[str]:
+    """The pools in which jobs wait for devices or run."""
+    running = session.scalars(select(Job.pool).where(Job.status == Status.RUNNING).distinct())
+    return sorted({*queued_by_pool(session, most=1), *running})
 
 
 def workers(session: Session, *, lease_seconds: float) -> list[WorkerRow]:
@@ -193,12 +197,62 @@ def workers(session: Session, *, lease_seconds: float) -> list[WorkerRow]:
     alive = {worker.id for worker in live_workers(session, lease_seconds=lease_seconds)}
     known = session.scalars(select(Worker).where(Worker.stopped_at.is_(None)).order_by(Worker.pool, Worker.host, Worker.id)).all()
     running: dict[str | None, list[Job]] = {}
-    for job in session.scalars(select(Job).where(Job.status == Status.RUNNING).order_by(Job.started_at, Job.id)):
+    query = select(Job).where(Job.status == Status.RUNNING).order_by(Job.started_at, Job.id)
+    for job in session.scalars(query.options(*_LEAN)):
         running.setdefault(job.worker_id, []).append(job)
     return [WorkerRow(worker=worker, jobs=running.get(worker.id, []), is_alive=worker.id in alive) for worker in known]
 
 
-def _rows(session: Session, query: Select[Job, str], *, lease_seconds: float) -> list[JobRow]:
-    found = [(job, owner) for job, owner in session.execute(query)]
-    known = places(session, (job for job, _ in found), lease_seconds=lease_seconds)
-    return [JobRow(job=job, owner=owner, place=known.get(job.id)) for job, owner in found]
+def _found(session: Session, wanted: JobFilter, *, after: str | None, most: int) -> Select[str] | None:
+    """The newest jobs that a filter finds, each status by an index search of its own; None where it asks for nothing."""
+    if not (wanted.statuses or wanted.labels or wanted.owner is not None):
+        return None
+    owner_id = None
+    if wanted.owner is not None:
+        owner_id = session.scalar(select(User.id).where(User.name == wanted.owner))
+        if owner_id is None:
+            return select(Job.id).where(false())
+    searches = [_newest(owner_id, status, wanted.labels, after, most) for status in dict.fromkeys(wanted.statuses) or (None,)]
+    return searches[0] if len(searches) == 1 else select(union_all(*searches).subquery().c[0])
+
+
+def _newest(
+    owner_id: str | None, status: str | None, labels: Sequence[tuple[str, str]], after: str | None, most: int
+) -> Select[str]:
+    """In the order of one index: told as bounds of it, not as equalities.
+
+    Those would let PostgreSQL read the jobs from the newest on until it has found enough, which may be far.
+    """
+    of_job = [(column, value) for column, value in ((Job.owner_id, owner_id), (Job.status, status)) if value is not None]
+    if not labels:
+        return _last(select(Job.id), of_job, Job.id, after).limit(most)
+    first, *others = labels
+    search = select(JobLabel.job_id)
+    if of_job:
+        search = search.join(Job, Job.id == JobLabel.job_id).where(*(column == value for column, value in of_job))
+    for key, value in others:
+        label = aliased(JobLabel)
+        search = search.where(label.job_id == JobLabel.job_id, label.key == key, label.value == value)
+    return _last(search, [(JobLabel.key, first[0]), (JobLabel.value, first[1])], JobLabel.job_id, after).limit(most)
+
+
+def _last(search: Select[str], fixed: list[tuple[Any, str]], id_: Any, after: str | None) -> Select[str]:
+    columns, values = [column for column, _ in fixed], [value for _, value in fixed]
+    search = search.where(tuple_(*columns) >= tuple_(*values))
+    if after is None:
+        search = search.where(tuple_(*columns) <= tuple_(*values))
+    else:
+        search = search.where(tuple_(*columns, id_) < tuple_(*values, after))
+    return search.order_by(*(column.desc() for column in columns), id_.desc())
+
+
+def _jobs() -> Select[Job, str]:
+    return select(Job, User.name).join(User)
+
+
+def _without_specs() -> Select[Job, str]:
+    return _jobs().options(*_LEAN)
+
+
+def _rows(session: Session, query: Select[Job, str], outlooks: Outlooks) -> list[JobRow]:
+    return [JobRow(job=job, owner=owner, place=outlooks.place(session, job)) for job, owner in session.execute(query).all()]

@@ -36,6 +36,29 @@ class Settings(BaseSettings):
     stop_grace_seconds: float = Field(default=60.0, gt=0)
     """How long a trainer may take to checkpoint and end after it was asked to, before it is killed."""
 
+    preflight: bool = True
+    """Whether a job is checked, by one step on a few rows, before it waits for devices."""
+    preflight_seconds: float = Field(default=120.0, gt=0)
+    """How long that may take; a job whose check takes longer waits unchecked."""
+
+    pools: list[str] = ["default"]
+    """Pools that jobs may name before a worker has served them, as a JSON list."""
+    worker_memory_seconds: float = Field(default=7 * 86_400.0, gt=0)
+    """How long a worker that went away counts as one that may come back: a job that only such a one could hold is not refused."""
+    usage_half_life_seconds: float = Field(default=7 * 86_400.0, gt=0)
+    """After how long what a user used counts half in the fair share."""
+    entry_seconds: float = Field(default=600.0, ge=0)
+    """Running time that a start is charged with at once; what was too much of it is given back at the end."""
+    cpu_slot_charge: float = Field(default=0.1, gt=0)
+    """What a second of a CPU slot counts in the fair share, in GPU-seconds."""
+    promote_after_seconds: float = Field(default=86_400.0, gt=0)
+    """After so long a wait a job rises one class."""
+    reserve_after_seconds: float = Field(default=600.0, ge=0)
+    """After so long a wait a host is kept free for the first job in the queue that does not fit anywhere."""
+    queue_picture_seconds: float = Field(default=1.0, ge=0)
+    """How old the picture of the queue may be from which the API tells places and expected starts; of a queue so large that its
+    picture takes more than a tenth of a second, ten times as old for each second that it takes."""
+
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""
     max_request_bytes: int = Field(default=2**20, gt=0)

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import jobs
+from service.capacity import resource_faults
 from service.database import Database
 from service.errors import Fault, Forbidden, InvalidFile, InvalidSpec
 from service.formats import inspect_dataset
@@ -76,6 +77,7 @@ def submit(
             teacher_model_ids=teacher_model_ids,
             idempotency_key=idempotency_key,
             request_sha256=digest,
+            preflight=settings.preflight,
         )
 
 
@@ -86,6 +88,9 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
         raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
     with database.transaction() as session:
         named = _look_up(session, spec)
+        named.faults += resource_faults(
+            session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
+        )
     faults = named.faults
     dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
     for pointer, source in _teacher_sources(spec):

@@ -21,11 +21,13 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends."""
 
-    def __init__(self, database: Database, broker: Broker, store: Store, *, interval_seconds: float) -> None:
+    def __init__(
+        self, database: Database, broker: Broker, store: Store, *, interval_seconds: float, lease_seconds: float
+    ) -> None:
         self._database = database
         self._broker = broker
         self._store = store
-        self._interval_seconds = interval_seconds
+        self._interval_seconds, self._lease_seconds = interval_seconds, lease_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -38,13 +40,19 @@ class Sweeper:
         self._thread.join()
 
     def sweep(self) -> None:
-        """One sweep, in one transaction; the wake-ups go out after it, and the files that nobody needs any more."""
+        """One sweep; the wake-ups go out after it, and the files that nobody needs any more."""
         with self._database.transaction() as session:
-            if not scheduling.sweep(session):
+            if not scheduling.sweep(session, lease_seconds=self._lease_seconds):
                 return
-            queued = scheduling.queued_by_pool(session)
             spent = jobs.spent_checkpoints(session)
-        self._broker.wake_forgotten(queued)
+            urgent = scheduling.pools_with_urgent_jobs(session)
+        # Not in the sweep's own transaction: what that holds, a claim may wait for, and this waits for claims.
+        for pool in urgent:
+            with self._database.transaction() as session:
+                scheduling.make_room(session, pool, lease_seconds=self._lease_seconds)
+        with self._database.transaction() as session:
+            due = scheduling.wakes_due(session, lease_seconds=self._lease_seconds)
+        self._broker.wake_forgotten(due)
         if spent:
             # The files first: after a crash in between, the rows still say what is to be removed.
             self._store.remove(spent.values())

@@ -58,10 +58,47 @@ class User(Table):
     """A person or a program of the team."""
 
     __tablename__ = "users"
+    __table_args__ = (
+        CheckConstraint("share_weight > 0", name="share_weight"),
+        CheckConstraint("max_running_jobs >= 0 AND max_queued_jobs >= 0", name="limits"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    share_weight: Mapped[float] = mapped_column(server_default=text("1"))
+    """A user of weight 2 may use twice as much as one of weight 1 before the other's jobs start first."""
+    max_running_jobs: Mapped[int | None]
+    """Jobs that may run at once, in all pools; None for any number."""
+    max_queued_jobs: Mapped[int | None]
+    """Jobs that may wait at once, in whatever state; None for any number."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Usage(Table):
+    """What a user used, for the fair share: GPU-seconds that lose half of their weight in each half-life."""
+
+    __tablename__ = "usage"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    amount: Mapped[float]
+    """As it stood at ``as_of``."""
+    as_of: Mapped[datetime]
+
+
+class UsageHour(Table):
+    """What a user used in one hour, for the account: nothing decays here."""
+
+    __tablename__ = "usage_hours"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    """Its beginning."""
+    gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    """Seconds times GPUs held."""
+    cpu_slot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    """Seconds times CPU slots held."""
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    """Times that a job was started."""
 
 
 class ApiKey(Table):
@@ -135,8 +172,11 @@ class Worker(Table):
     slots: Mapped[int]
     """Jobs that it may run at once."""
     devices: Mapped[list[dict[str, Any]]]
-    """name (``cpu`` or ``cuda:0``), kind and memory_gib of each."""
+    """name (``cpu:0`` or ``cuda:0``), kind and memory_gib of each; of a CPU slot that of its host, which all slots share."""
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    """It takes no more jobs."""
+    drain_finishes: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether the jobs on a draining worker may run to their end; otherwise they go back to the queue from a checkpoint."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stopped_at: Mapped[datetime | None]
@@ -149,20 +189,43 @@ class Job(Table):
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint(
-            "(status = 'running') = (lease_expires_at IS NOT NULL) AND (status = 'running') <= (worker_id IS NOT NULL)",
+            "(status = 'running') <= (lease_expires_at IS NOT NULL AND worker_id IS NOT NULL)"
+            " AND (lease_expires_at IS NOT NULL) <= (status IN ('running', 'checking'))",
             name="running_has_lease",
         ),
+        CheckConstraint("(status = 'queued') = (waiting_since IS NOT NULL)", name="queued_since"),
+        CheckConstraint("reserved_worker_id IS NULL OR status = 'queued'", name="only_queued_reserves"),
         CheckConstraint(f"(status IN ({_FINAL})) = (finished_at IS NOT NULL)", name="final_has_end"),
         CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="failed_has_error"),
         CheckConstraint("stop_requested IS NULL OR status = 'running'", name="stop_only_while_running"),
         CheckConstraint("attempt >= 0 AND crashes >= 0 AND max_attempts > 0", name="attempts"),
         UniqueConstraint("owner_id", "idempotency_key"),
-        Index("ix_jobs_claim", "pool", "priority", "queued_at", "id", postgresql_where=text("status = 'queued'")),
-        Index("ix_jobs_lease", "lease_expires_at", postgresql_where=text("status = 'running'")),
+        Index(
+            "ix_jobs_queue",
+            *("pool", "queue_class", "owner_id", "shape", "priority", "queued_at", "id"),
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_promotion",
+            "waiting_since",
+            postgresql_where=text("status = 'queued' AND queue_class = priority AND priority > 0"),
+        ),
+        Index("ix_jobs_reserved", "pool", postgresql_where=text("reserved_worker_id IS NOT NULL")),
+        Index("ix_jobs_high", "pool", postgresql_where=text("status = 'queued' AND priority = 0")),
+        Index(
+            "ix_jobs_checking",
+            *("pool", "owner_id", "priority", "id"),
+            postgresql_where=text("status = 'checking' AND lease_expires_at IS NULL"),
+        ),
+        Index("ix_jobs_lease", "lease_expires_at", postgresql_where=text("lease_expires_at IS NOT NULL")),
+        Index("ix_jobs_running", "worker_id", postgresql_where=text("status = 'running'")),
+        Index("ix_jobs_running_owner", "owner_id", postgresql_where=text("status = 'running'")),
+        Index("ix_jobs_finished", "pool", "finished_at", postgresql_where=text("status = 'succeeded'")),
+        Index("ix_jobs_unstarted", "owner_id", postgresql_where=text("status IN ('checking', 'waiting', 'queued')")),
         Index("ix_jobs_waiting", "id", postgresql_where=text("status = 'waiting'")),
         Index("ix_jobs_status", "status", "id"),
         Index("ix_jobs_owner", "owner_id", "id"),
-        Index("ix_jobs_labels", "labels", postgresql_using="gin"),
+        Index("ix_jobs_owner_status", "owner_id", "status", "id"),
         Index("ix_jobs_dataset", "dataset_id", postgresql_where=text("dataset_id IS NOT NULL")),
     )
 
@@ -176,7 +239,7 @@ class Job(Table):
     status: Mapped[str]
     status_reason: Mapped[str]
     stop_requested: Mapped[str | None]
-    """cancel or pause: a request that the supervisor reads with its next heartbeat."""
+    """cancel, pause or preempt: a request that the supervisor reads with its next heartbeat."""
     stop_keep: Mapped[str | None]
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     """Grows with every change that a reader can see; the ETag."""
@@ -185,8 +248,17 @@ class Job(Table):
     pool: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger)
     """0 high, 1 normal, 2 low: ascending order is starting order."""
+    queue_class: Mapped[int] = mapped_column(SmallInteger)
+    """The class that it waits in: its priority, or one better once it has waited long."""
     gpus: Mapped[int] = mapped_column(Integer)
+    cpu_slots: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    """Held where ``gpus`` is 0."""
     min_gpu_memory_gib: Mapped[float | None]
+    """Of each GPU; what the spec says, or what the preflight estimated."""
+    shape: Mapped[str]
+    """What it needs of a host, as one word: jobs of one shape fit where any of them does."""
+    max_runtime_seconds: Mapped[int]
+    """Over all attempts."""
 
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """The fence: grows with each claim, and every write of a running job names it."""
@@ -195,15 +267,31 @@ class Job(Table):
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     devices: Mapped[list[str] | None]
     lease_expires_at: Mapped[datetime | None]
+    """Of a running attempt, or of a check."""
+    checks: Mapped[int] = mapped_column(server_default=text("0"))
+    """The fence of a check: grows with each that begins."""
+    estimate: Mapped[dict[str, Any] | None]
+    """What the preflight found: parameters, FLOPs, memory, steps."""
+    reserved_worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
+    """The host whose devices are kept free for it."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime | None]
+    """When it first was ready to start: its age in the queue, which a preempted job keeps."""
+    waiting_since: Mapped[datetime | None]
+    """When it was queued the last time; None unless queued."""
     started_at: Mapped[datetime | None]
     """Start of the current or last attempt."""
+    expected_end_at: Mapped[datetime | None]
+    """Of a running attempt, by its measured steps."""
     finished_at: Mapped[datetime | None]
     run_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Running time of the earlier attempts."""
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    charged_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    """Of the current attempt: running time that the owner's fair share was charged with, ahead of time at first."""
+    accounted_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    """Of the current attempt: running time that is in the owner's account."""
 
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
@@ -215,10 +303,22 @@ class Job(Table):
     request_sha256: Mapped[str | None]
 
 
+class JobLabel(Table):
+    """A label of a job, to find it by: the same as in its row."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_found", "key", "value", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
 class JobDependency(Table):
     """``job_id`` starts only after ``needs_job_id`` succeeded."""
 
     __tablename__ = "job_dependencies"
+    __table_args__ = (CheckConstraint("job_id <> needs_job_id", name="another"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     needs_job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True)
@@ -274,12 +374,13 @@ class Artifact(Table):
     """A file that a job published. Its bytes are in the store before this row exists."""
 
     __tablename__ = "artifacts"
-    __table_args__ = (Index("ix_artifacts_checkpoint", "job_id", postgresql_where=text("kind = 'checkpoint'")),)
+    __table_args__ = (Index("ix_artifacts_spent", "job_id", postgresql_where=text("kind = 'spent'")),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    """``result``, listed over HTTP, or ``checkpoint``, which the next attempt resumes from."""
+    """``result``, listed over HTTP; ``checkpoint``, which the next attempt resumes from; ``spent``, a checkpoint that none will,
+    whose file is still to be removed."""
     attempt: Mapped[int]
     path: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)

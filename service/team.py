@@ -1,11 +1,12 @@
 """The team's users and keys, beyond what one request proves (see ``security``): lists, new users, the last admin's key."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import Conflict
+from service.errors import Conflict, NotFound
 from service.ids import new_id
 from service.security import revoke_key
 from service.tables import ApiKey, User
@@ -20,6 +21,16 @@ def add_user(session: Session, name: str) -> User:
     session.flush()
     session.refresh(user)
     return user
+
+
+def edit_user(session: Session, user: str, **changes: Any) -> User:
+    """Changes a user's share weight or limits; ``user`` is an id or a name. Raises NotFound."""
+    found = session.scalar(select(User).where((User.id == user) | (User.name == user)).with_for_update(key_share=True))
+    if found is None:
+        raise NotFound(f"there is no user {user!r}; GET /v1/users lists them")
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
 
 
 def users(session: Session) -> Sequence[User]:

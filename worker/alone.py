@@ -27,6 +27,7 @@ from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment
 from worker.trainer import run, training_parts
 
 SPEC_FILE = "spec.json"
+_POLL_SECONDS = 0.2
 
 
 class TrainingFailed(Exception):
@@ -42,7 +43,9 @@ class FolderInUse(Exception):
 
 
 def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
-    """Trains in this process and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
+    """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
+
+    On one device that is done in this process, on several in one for each.
 
     ``cache`` is a folder for what teachers say, kept for other trainings.
 
@@ -58,14 +61,17 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         spec=spec.model_dump(mode="json"),
         folder=out,
         inputs=_local_inputs(spec),
-        device=_choose_device(spec),
+        devices=_choose_devices(spec),
         cache=cache,
     )
     _refuse_unfit(spec, assignment.inputs)
     _claim_folder(out, spec)
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
-        run(assignment, terminal)
+        if len(assignment.devices) == 1:
+            run(assignment, terminal)
+        else:
+            _run_ranks(assignment, terminal)
     match terminal.last:
         case Finished() as finished:
             _move_result(out)
@@ -138,12 +144,41 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     return {spec.dataset.source: path} if source.kind == "file" else {}
 
 
-def _choose_device(spec: JobSpec) -> str:
-    if spec.resources.gpus == 0:
-        return "cpu"
-    if not torch.cuda.is_available():
+def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
+    wanted = spec.resources.gpus
+    if wanted == 0:
+        return ("cpu",) * spec.resources.cpu_slots
+    there = torch.cuda.device_count()
+    if there == 0:
         raise InvalidSpec([Fault(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
-    return "cuda:0"
+    if there < wanted:
+        raise InvalidSpec([Fault(pointer="/resources/gpus", message=f"there are {there} GPUs here; set {there} or less")])
+    return tuple(f"cuda:{number}" for number in range(wanted))
+
+
+def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
+    """The same in a process for each device."""
+    from worker.trainer_process import TrainerProcess, warm_up
+
+    warm_up()
+    trainer = TrainerProcess(assignment)
+    asked = False
+    try:
+        while not trainer.ended:
+            for event in trainer.events(timeout_seconds=_POLL_SECONDS):
+                terminal.emit(event)
+            request = terminal.stop_request()
+            if request is not None and not asked:
+                trainer.ask_to_stop(request)
+                asked = True
+    except BaseException:
+        trainer.kill()
+        raise
+    finally:
+        exit_code = trainer.exit_code()
+    if not isinstance(terminal.last, Finished | Stopped | Failed):
+        message = f"a training process ended with exit code {exit_code}, without a result"
+        terminal.emit(Failed("trainer_crashed", message, hint=f"{LOG_FILE} often says why.", retryable=True))
 
 
 def _claim_folder(out: Path, spec: JobSpec) -> None:

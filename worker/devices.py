@@ -3,45 +3,44 @@
 import os
 import subprocess
 import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from service.scheduling import Device, Offer
+from service.scheduling import Device
+
+MAX_CPU_SLOTS = 1024
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class DeviceLedger:
     """What is free on this worker; thread-safe."""
 
-    def __init__(self, devices: list[Device]) -> None:
-        self.devices = devices
-        self.cpu_slots = sum(device.name == "cpu" for device in devices)
-        self._free = list(devices)
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self.devices = tuple(devices)
+        self._free = {device.name: device for device in devices}
         self.lock = threading.Lock()
         """Held from looking at what is free until what was claimed is taken."""
 
     @property
-    def threads_per_job(self) -> int:
-        """CPU threads of one trainer, so that full slots do not fight for cores."""
+    def threads_per_device(self) -> int:
+        """CPU threads for each device that a trainer holds, so that full workers do not fight for cores."""
         return max(1, (os.cpu_count() or 1) // max(1, len(self.devices)))
 
-    def offer(self, *, worker_id: str, pool: str) -> Offer:
+    def free(self) -> tuple[Device, ...]:
         """What is free now; the caller holds ``lock``."""
-        return Offer(
-            worker_id=worker_id,
-            pool=pool,
-            cpu_slots=sum(device.name == "cpu" for device in self._free),
-            gpus=tuple(device for device in self._free if device.name != "cpu"),
-        )
+        return tuple(device for device in self.devices if device.name in self._free)
 
-    def take(self, name: str) -> Device:
-        """Takes a free device by name; the caller holds ``lock``."""
-        device = next(device for device in self._free if device.name == name)
-        self._free.remove(device)
-        return device
+    def take(self, names: Iterable[str]) -> None:
+        """Takes free devices; the caller holds ``lock``."""
+        for name in names:
+            del self._free[name]
 
-    def give_back(self, device: Device) -> None:
+    def give_back(self, names: Iterable[str]) -> None:
         """Frees what :meth:`take` took."""
         with self.lock:
-            self._free.append(device)
+            self._free |= {device.name: device for device in self.devices if device.name in set(names)}
 
 
 def parse_devices(text: str, *, visible: str | None = None) -> list[Device]:
@@ -54,12 +53,14 @@ def parse_devices(text: str, *, visible: str | None = None) -> list[Device]:
     """
     gpus = {device.name: device for device in visible_gpus(host_gpus(), visible)}
     if text == "auto":
-        return [*gpus.values(), Device("cpu")]
+        return [*gpus.values(), Device("cpu:0")]
     devices: list[Device] = []
+    slots = 0
     for part in text.split(","):
         kind, _, number = part.strip().partition(":")
-        if kind == "cpu" and (number or "1").isdigit() and int(number or "1") > 0:
-            devices += [Device("cpu")] * int(number or "1")
+        if kind == "cpu" and (number or "1").isdigit() and 0 < int(number or "1") <= MAX_CPU_SLOTS:
+            devices += [Device(f"cpu:{slot}") for slot in range(slots, slots + int(number or "1"))]
+            slots += int(number or "1")
         elif part.strip() in gpus and gpus[part.strip()] not in devices:
             devices.append(gpus[part.strip()])
         else:
@@ -108,3 +109,14 @@ def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Device]:
             break
         seen.append(match[0])
     return [Device(f"cuda:{number}", memory_gib=gpu.memory_gib) for number, gpu in enumerate(seen)]
+
+
+def host_memory_gib(container_limit: Path = _CONTAINER_LIMIT) -> float | None:
+    """What all CPU slots of this host share: its memory, or what its container may use of it; None where that is not told."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    with suppress(OSError, ValueError):  # "max" is no limit
+        memory = min(memory, int(container_limit.read_text()))
+    return memory / 2**30

@@ -15,20 +15,21 @@ import threading
 from pathlib import Path
 
 from celery.signals import worker_shutting_down
-from sqlalchemy import func, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import scheduling
+from service import scheduling, workers
 from service.broker import WAKE_TASK, Broker, queue_name
 from service.database import Database
 from service.ids import new_id
 from service.news import Announcer
-from service.scheduling import Claim, Device
+from service.rules import Rules
+from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
 from service.store import Store
 from service.sweeper import Sweeper
-from service.tables import Worker
-from worker.devices import DeviceLedger, parse_devices
+from service.workers import Drain
+from worker.checker import Checker
+from worker.devices import DeviceLedger, host_memory_gib, parse_devices
 from worker.scratch import scratch_folder
 from worker.supervisor import Supervisor
 from worker.trainer_process import warm_up
@@ -42,46 +43,54 @@ class Host:
     def __init__(self, config: Settings, *, worker_id: str, pool: str, devices: list[Device], scratch: Path) -> None:
         self.id = worker_id
         self.pool = pool
-        self.draining = threading.Event()
+        self.ending = threading.Event()
+        """Set when the process is told to end."""
+        self._drain = Drain(draining=False, finish=False)
         self._config = config
         self.ledger = DeviceLedger(devices)
-        self.database = Database(config.database_url, announce=Announcer(config.redis_url), pool_size=2 * len(devices) + 4)
+        self.database = Database(
+            config.database_url,
+            announce=Announcer(config.redis_url),
+            pool_size=2 * len(devices) + 4,
+            rules=Rules.of(config),
+        )
         self.broker = Broker(config.redis_url)
         self.store = Store(config.store)
         self._scratch = scratch
+        self._checker = Checker(
+            worker_id,
+            pool,
+            database=self.database,
+            store=self.store,
+            settings=config,
+            scratch=scratch,
+            leaving=lambda: self.draining,
+            passed=self._wake,
+        )
         self._stopped = threading.Event()
 
     def register(self) -> None:
         """Writes the worker's row."""
+        shared = host_memory_gib()
+        devices = []
+        for device in self.ledger.devices:
+            kind = device.name.partition(":")[0]
+            memory = shared if kind == "cpu" else device.memory_gib
+            devices.append({"name": device.name, "kind": kind, "memory_gib": memory})
         with self.database.transaction() as session:
-            session.add(
-                Worker(
-                    id=self.id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    pool=self.pool,
-                    slots=len(self.ledger.devices),
-                    devices=[
-                        {"name": device.name, "kind": device.name.partition(":")[0], "memory_gib": device.memory_gib}
-                        for device in self.ledger.devices
-                    ],
-                )
-            )
+            workers.register(session, self.id, host=socket.gethostname(), pid=os.getpid(), pool=self.pool, devices=devices)
         threading.Thread(target=self._beat, name="worker-heartbeat", daemon=True).start()
 
     def deregister(self) -> None:
         """Marks the worker as gone."""
         self._stopped.set()
         with self.database.transaction() as session:
-            session.execute(update(Worker).where(Worker.id == self.id).values(stopped_at=func.now(), draining=True))
+            workers.deregister(session, self.id)
 
     def work(self) -> None:
-        """Claims and runs jobs, one after the other, until nothing fits what is free."""
-        while not self.draining.is_set():
-            taken = self._claim()
-            if taken is None:
-                return
-            claim, device = taken
+        """Checks the jobs that are to be checked; then claims and runs jobs, one after the other, until nothing fits."""
+        self._checker.work()
+        while not self.draining and (claim := self._claim()) is not None:
             try:
                 Supervisor(
                     claim,
@@ -89,32 +98,41 @@ class Host:
                     store=self.store,
                     settings=self._config,
                     scratch=self._scratch,
-                    num_threads=self.ledger.threads_per_job,
-                    draining=self.draining,
+                    num_threads=self.ledger.threads_per_device * len(claim.devices),
+                    leaving=lambda: self.ending.is_set() or (self._drain.draining and not self._drain.finish),
                 ).run()
             finally:
-                self.ledger.give_back(device)
+                self.ledger.give_back(claim.devices)
 
-    def _claim(self) -> tuple[Claim, Device] | None:
+    def _wake(self, pool: str) -> None:
+        """A checked job is in the queue: this worker's other threads, or other workers, may take it."""
+        with self.database.transaction() as session:
+            scheduling.make_room(session, pool, lease_seconds=self._config.lease_seconds)
+        self.broker.wake(pool)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self.ending.is_set() or self._drain.draining
+
+    def _claim(self) -> Claim | None:
         with self.ledger.lock:
-            offer = self.ledger.offer(worker_id=self.id, pool=self.pool)
+            offer = Offer(self.id, self.pool, self.ledger.free())
             try:
                 with self.database.transaction() as session:
                     claim = scheduling.claim(session, offer, lease_seconds=self._config.lease_seconds)
             except SQLAlchemyError as error:
                 logger.warning("no claim, the database does not answer: %s", error)
                 return None
-            return None if claim is None else (claim, self.ledger.take(claim.devices[0]))
+            if claim is not None:
+                self.ledger.take(claim.devices)
+            return claim
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._config.heartbeat_seconds):
             try:
                 with self.database.transaction() as session:
-                    session.execute(
-                        update(Worker)
-                        .where(Worker.id == self.id)
-                        .values(heartbeat_at=func.now(), draining=self.draining.is_set())
-                    )
+                    self._drain = workers.beat(session, self.id, ending=self.ending.is_set())
             except SQLAlchemyError as error:
                 logger.warning("no worker heartbeat, the database does not answer: %s", error)
 
@@ -142,10 +160,10 @@ def main(arguments: list[str] | None = None) -> None:
         logger.info("loading torch and transformers")
         warm_up()
         host = Host(config, worker_id=worker_id, pool=options.pool, devices=devices, scratch=scratch)
-        run(host, sweep_seconds=config.sweep_seconds)
+        run(host, sweep_seconds=config.sweep_seconds, lease_seconds=config.lease_seconds)
 
 
-def run(host: Host, *, sweep_seconds: float) -> None:
+def run(host: Host, *, sweep_seconds: float, lease_seconds: float) -> None:
     """Registers the worker and serves wake-ups until it is told to end."""
     app = host.broker.celery
 
@@ -155,17 +173,17 @@ def run(host: Host, *, sweep_seconds: float) -> None:
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def drain(**_: object) -> None:
-        host.draining.set()
+        host.ending.set()
 
     host.register()
     logger.info("worker %s takes jobs of pool %s on %d devices", host.id, host.pool, len(host.ledger.devices))
     try:
-        with Sweeper(host.database, host.broker, host.store, interval_seconds=sweep_seconds):
+        with Sweeper(host.database, host.broker, host.store, interval_seconds=sweep_seconds, lease_seconds=lease_seconds):
             app.worker_main(
                 [
                     "worker",
                     "--pool=threads",
-                    f"--concurrency={len(host.ledger.devices)}",
+                    f"--concurrency={len(host.ledger.devices) + 1}",
                     f"--queues={queue_name(host.pool)}",
                     f"--hostname={host.id}@%h",
                     "--without-gossip",

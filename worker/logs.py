@@ -6,13 +6,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def log_to(handler: logging.Handler) -> Iterator[None]:
-    """Sends the trainer's log to ``handler``, from INFO on; closes it at the end."""
+def log_to(handler: logging.Handler, *, rank: int = 0) -> Iterator[None]:
+    """Sends the trainer's log to ``handler``, from INFO on; closes it at the end.
+
+    Of any rank but the first only what is amiss: they all do the same.
+    """
     log = logging.getLogger("worker")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    named = f"rank {rank}: " if rank else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {named}%(message)s"))
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if rank else logging.INFO)
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
 """What a trainer is given and what it says: one :class:`Assignment`, then :data:`Event` lines on one pipe.
 
 The pipe carries one JSON object a message in both directions, never a pickle. The trainer sends events; the supervisor sends
-:class:`StopRequest` alone, and closing the pipe tells the trainer to end at once.
+:class:`StopRequest` alone, and closing the pipe tells the trainer to end at once. Of a trainer on several devices, a rank each,
+the first speaks for all; any may say that it failed.
 """
 
 import dataclasses
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Phase = Literal["teacher", "cache", "student", "control", "evaluation", "export"]
-"""``cache``: the teacher's outputs on the training split are computed, once for all epochs."""
+Phase = Literal["checking", "teacher", "cache", "student", "control", "evaluation", "export"]
+"""``checking``: of a job that is only checked. ``cache``: the teacher's outputs on the training split are computed, once for all
+epochs."""
 StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -35,12 +37,18 @@ class Assignment:
     """Scratch, the trainer's own; holds the checkpoint to resume from, if there is one."""
     inputs: dict[str, Path] = field(default_factory=dict)
     """Local path of each source that the spec names: ``dataset:ID`` a file, ``job:ID`` and ``model:ID`` a folder."""
-    device: str = "cpu"
-    """``cpu`` or ``cuda:N``."""
+    devices: tuple[str, ...] = ("cpu",)
+    """One a rank, ``cpu`` or ``cuda:N`` each: so many processes train side by side."""
     cache: Path | None = None
     """Folder of teachers' outputs that outlives the job; None keeps nothing."""
     num_threads: int | None = None
-    """CPU threads of tensor operations; None leaves torch's own choice."""
+    """CPU threads of tensor operations, of all ranks together; None leaves torch's own choice."""
+    check_only: bool = False
+    """Whether the job is only tried, one step of each training, on the CPU; the last event is :class:`Checked` then."""
+    planned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a check: by source, the normalised spec of a job whose student is to teach and is not there yet."""
+    most_bytes: int | None = None
+    """Of a check: what its networks may take of this host's memory; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,15 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """The job can be trained, as far as one step of each of its trainings can tell."""
+
+    estimate: dict[str, Any]
+    """What it will take: ``service.spec.estimate.Estimate`` as JSON."""
+    type: Literal["checked"] = "checked"
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The trainer stopped because it was asked to. What ``keep`` asked for is in place."""
 
@@ -113,7 +130,7 @@ class Failed:
     type: Literal["failed"] = "failed"
 
 
-Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Finished | Stopped | Failed
+Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Finished | Checked | Stopped | Failed
 
 _EVENTS: dict[str, type[Event]] = {
     "phase_started": PhaseStarted,
@@ -121,6 +138,7 @@ _EVENTS: dict[str, type[Event]] = {
     "metric_points": MetricPoints,
     "checkpoint_written": CheckpointWritten,
     "finished": Finished,
+    "checked": Checked,
     "stopped": Stopped,
     "failed": Failed,
 }

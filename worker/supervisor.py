@@ -9,14 +9,11 @@ import logging
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -30,10 +27,9 @@ from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
 from service.scheduling import Claim
 from service.settings import Settings
-from service.spec import JobSpec
-from service.spec.source import split_source
 from service.store import Store
-from service.tables import Artifact, Dataset, Model
+from service.tables import Artifact, Model
+from worker.inputs import Inputs
 from worker.lease import Lease
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -52,6 +48,7 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
+from worker.remaining import Remaining
 from worker.trainer_process import TrainerProcess
 
 logger = logging.getLogger(__name__)
@@ -70,7 +67,7 @@ class LeaseLost(Exception):
 
 
 class Supervisor:
-    """The parent of one trainer. ``draining`` is set when the worker is told to end."""
+    """The parent of one trainer. ``leaving`` says when the job is to go back to the queue, as its worker drains."""
 
     def __init__(
         self,
@@ -81,7 +78,7 @@ class Supervisor:
         settings: Settings,
         scratch: Path,
         num_threads: int,
-        draining: threading.Event,
+        leaving: Callable[[], bool],
     ) -> None:
         self._claim = claim
         self._fence = claim.fence
@@ -90,12 +87,13 @@ class Supervisor:
         self._store = store
         self._settings = settings
         self._num_threads = num_threads
-        self._draining = draining
+        self._leaving = leaving
         self._folder = scratch / f"{claim.fence.job_id}-{claim.fence.attempt}"
         self._prefix = f"jobs/{claim.fence.job_id}/{claim.fence.attempt}"
         self._log = _LogTail(self._folder / LOG_FILE)
         self._record = _Record()
         self._teller = _Teller()
+        self._remaining = Remaining(claim.job.estimate)
         self._started = time.monotonic()
         self._trainer: TrainerProcess | None = None
 
@@ -126,7 +124,9 @@ class Supervisor:
     def _attempt(self) -> None:
         self._folder.mkdir(parents=True)
         try:
-            inputs = self._fetch_inputs()
+            inputs = Inputs(
+                self._spec, self._folder, store=self._store, in_database=self._in_database, in_store=self._in_store
+            ).fetch()
         except NotFound as error:
             self._settle_failure(JobFailure(code="input_unavailable", message=error.detail), retryable=False)
             return
@@ -137,7 +137,7 @@ class Supervisor:
                 spec=self._spec,
                 folder=self._folder,
                 inputs=inputs,
-                device=self._claim.devices[0],
+                devices=tuple("cpu" if name.startswith("cpu") else name for name in self._claim.devices),
                 cache=self._settings.teacher_cache_folder,
                 num_threads=self._num_threads,
             )
@@ -147,38 +147,6 @@ class Supervisor:
         self._settle(*self._follow(self._trainer))
 
     # ------------------------------------------------------------ inputs
-
-    def _fetch_inputs(self) -> dict[str, Path]:
-        inputs: dict[str, Path] = {}
-        dataset = self._spec["dataset"]["source"]
-        kind, name = split_source(dataset)
-        if kind == "dataset":
-            inputs[dataset] = self._fetch_dataset(name)
-        elif kind == "file":
-            inputs[dataset] = Path(name)
-        for teacher in JobSpec.model_validate(self._spec).teachers.values():
-            kind, name = split_source(teacher.source)
-            if kind in {"job", "model"} and teacher.source not in inputs:
-                inputs[teacher.source] = self._fetch_model(kind, name)
-        return inputs
-
-    def _fetch_dataset(self, dataset_id: str) -> Path:
-        row = self._in_database(lambda session: session.get(Dataset, dataset_id))
-        if row is None:
-            raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
-        target = self._folder / "inputs" / "dataset" / Path(row.path).name
-        self._in_store(lambda: self._store.fetch(row.path, target, sha256=row.sha256))
-        return target
-
-    def _fetch_model(self, kind: str, name: str) -> Path:
-        column = Model.job_id if kind == "job" else Model.id
-        row = self._in_database(lambda session: session.scalar(select(Model).where(column == name)))
-        if row is None:
-            raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
-        folder = self._folder / "inputs" / row.id
-        for file in row.files:
-            self._in_store(partial(self._store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
-        return folder
 
     def _fetch_checkpoint(self) -> None:
         row = self._in_database(lambda session: session.get(Artifact, (self._fence.job_id, CHECKPOINT_FILE)))
@@ -225,10 +193,12 @@ class Supervisor:
             return StopRequest("cancel", keep=renewal.stop_keep or "last")  # type: ignore[arg-type]
         if renewal.stop_requested == "pause":
             return StopRequest("pause")
+        if renewal.stop_requested == "preempt":
+            return StopRequest("preempt")
         limit = self._spec["resources"]["max_runtime_seconds"]
         if self._claim.job.run_seconds + time.monotonic() - self._started > limit:
             return StopRequest("time_limit")
-        if self._draining.is_set():
+        if self._leaving():
             return StopRequest("drain")
         return None
 
@@ -242,7 +212,9 @@ class Supervisor:
         def write(session: Session) -> tuple[Outcome, str | None]:
             outcome, replaced = Outcome.APPLIED, None
             for progress, milestone in told:
-                outcome = jobs.record_progress(session, self._fence, progress, milestone=milestone)
+                outcome = jobs.record_progress(
+                    session, self._fence, progress, milestone=milestone, remaining_seconds=self._remaining.seconds(progress)
+                )
             if record.points:
                 outcome = jobs.record_metrics(session, self._fence, record.points)
             if addition:

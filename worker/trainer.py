@@ -1,9 +1,10 @@
 """The trainer's main: data → teacher → student → control → evaluation → export.
 
-It knows a spec, a folder and a device, and no database, no Redis, no HTTP; it asks nobody but the Hub, for a teacher that is
+It knows a spec, a folder and devices, and no database, no Redis, no HTTP; it asks nobody but the Hub, for a teacher that is
 there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``finished`` and the running
 :class:`Training`, and a checkpoint holds both, so that on a CPU a job that is killed anywhere and started again ends with the
-same student, bit for bit, as one that never was.
+same student, bit for bit, as one that never was. Several ranks run it side by side up to the last training; the first of them
+writes every file, and goes on alone from there.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +42,7 @@ from worker.protocol import (
     Assignment,
     CheckpointWritten,
     Event,
+    Failed,
     Finished,
     Phase,
     Reporter,
@@ -47,6 +50,7 @@ from worker.protocol import (
     StopRequest,
 )
 from worker.refusals import refuse_early
+from worker.spokesman import Spokesman
 from worker.teachers.hub import pinned_spec
 from worker.teachers.plan import Teaching, extra_inputs, labels_only
 from worker.teachers.questions import Questions
@@ -56,7 +60,7 @@ from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write
 from worker.training.lessons import LanguageTeacher, NextTokens, lesson_of, write_texts
 from worker.training.loop import Lesson, Trained, Training, Weights, train
 from worker.training.mutual import MutualTraining
-from worker.training.randomness import seed_everything
+from worker.training.ranks import ALONE, Ranks, blames_another, join
 from worker.training.samples import Samples
 from worker.training.watch import TrainingWatch
 
@@ -65,24 +69,59 @@ logger = logging.getLogger(__name__)
 _DIGESTED_SAMPLES = 100
 
 
-def run(assignment: Assignment, reporter: Reporter) -> None:
-    """Runs one attempt to its last event: ``Finished``, ``Stopped`` or ``Failed``. Only what the reporter raises gets out."""
+class RankLost(Exception):
+    """Another rank is gone, and this one cannot go on: what happened is that other's to tell."""
+
+
+def run(assignment: Assignment, reporter: Reporter, *, ranks: Ranks = ALONE) -> None:
+    """Runs one attempt to its last event: ``Finished``, ``Stopped`` or ``Failed``. Only what the reporter raises gets out.
+
+    Of several ``ranks`` each runs this; what any but the first says is its failure alone.
+
+    Raises:
+        RankLost: another rank is gone.
+    """
     try:
         spec = parse_spec(assignment.spec)
-        with _repeatable(torch.device(assignment.device)):
-            last = Attempt(spec, assignment, reporter).run()
-    except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happened is recorded
+        with _repeatable(torch.device(assignment.devices[ranks.index])):
+            last = Attempt(spec, assignment, reporter, ranks=ranks).run()
+    except Exception as error:
+        if ranks.blames_another(error):
+            raise RankLost from error
         last = as_failure(error)
-    reporter.emit(last)
+    if last is not None and (ranks.is_first or isinstance(last, Failed)):
+        reporter.emit(last)
+
+
+def run_rank(assignment: Assignment, reporter: Reporter, *, index: int, meeting: Path | None) -> None:
+    """Runs one rank of an attempt; of several, who find each other by a fresh file ``meeting``. Without it the only one.
+
+    Raises:
+        RankLost: another rank is gone.
+    """
+    if meeting is None:
+        run(assignment, reporter)
+        return
+    device = torch.device(assignment.devices[index])
+    try:
+        ranks = join(meeting, index=index, count=len(assignment.devices), device=device)
+    except Exception as error:
+        if blames_another(error):
+            raise RankLost from error
+        reporter.emit(as_failure(error))
+        return
+    run(assignment, reporter, ranks=ranks)
 
 
 class Attempt:
     """One attempt at one job, from wherever the attempts before it came to."""
 
-    def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter) -> None:
-        self.spec, self.assignment, self.reporter = spec, assignment, reporter
-        self.device = torch.device(assignment.device)
-        self.telling = Telling(reporter)
+    def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, ranks: Ranks = ALONE) -> None:
+        self.spec, self.assignment, self.ranks = spec, assignment, ranks
+        self.device = torch.device(assignment.devices[ranks.index])
+        self._own_reporter = reporter
+        self.reporter: Reporter = Spokesman(reporter, ranks)
+        self.telling = Telling(self.reporter)
         self.finished: dict[Role, Trained] = {}
         self.last_test: dict[Role, Measure] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
@@ -93,21 +132,23 @@ class Attempt:
         self.interrupted: tuple[Role, dict[str, Any]] | None = None
         """The training that the attempt before was at, until this one is there again."""
 
-    def run(self) -> Event:
-        """Everything, in order; the attempt's last event."""
+    def run(self) -> Event | None:
+        """Everything, in order; the attempt's last event, None of a rank that another goes on without."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # what asks for "the" device, as for bf16, means this one
-        if self.assignment.num_threads is not None:
-            torch.set_num_threads(self.assignment.num_threads)
+        if self.assignment.num_threads is not None or self.ranks.count > 1:
+            num_threads = self.assignment.num_threads or torch.get_num_threads()
+            torch.set_num_threads(max(1, num_threads // self.ranks.count))
         self.data = self._load_data()
         self.networks = Networks(
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
-        self.questions = Questions(self.networks, self.telling, cache=self.assignment.cache)
-        self.digest = _digest(self.spec, self.data)
+        self.questions = Questions(self.networks, self.telling, cache=self.assignment.cache, ranks=self.ranks)
+        self.digest = _digest(self.spec, self.data, num_ranks=self.ranks.count)
         self._resume()
-        if not self.finished and self.interrupted is None:
+        if not self.finished and self.interrupted is None and self.ranks.is_first:
             refuse_early(self.networks)
+        self.ranks.all(True)  # before the checkpoint that each has read is replaced
         try:
             teachers = taught_by = self._teachers()
             self._label_by(teachers)
@@ -120,6 +161,9 @@ class Attempt:
             networks["student"] = self._rebuild("student")
             self._train_control()
             self._train_repeats(taught_by)
+            if not self.ranks.is_first:
+                return None
+            self.reporter, self.telling = self._own_reporter, Telling(self._own_reporter)
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = evaluate_and_export(
@@ -222,10 +266,10 @@ class Attempt:
             )
             seed = self.networks.training_spec(role).seed
             tell = partial(self.telling.tell, "cache", total=len(samples))
-            written = write_texts(method, master, samples, seed=seed, after_batch=tell)
+            written = write_texts(method, master, samples, seed=seed, after_batch=tell, ranks=self.ranks)
 
         def lesson(network: LanguageNetwork) -> Lesson:
-            return lesson_of(method, network, samples, master, written=written)
+            return lesson_of(method, network, samples, master, written=written, ranks=self.ranks)
 
         self._train(role, samples=samples, spec=self.networks.training_spec(role), lesson=lesson, teacher=teacher.network)
 
@@ -268,7 +312,7 @@ class Attempt:
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
-        seed_everything(spec.seed)
+        self.ranks.seed(spec.seed)
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
             self.networks.take_layers(network, teacher)
@@ -277,7 +321,7 @@ class Attempt:
         options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
         if isinstance(network, LanguageNetwork):
             samples = samples or self.networks.samples(role, "train")
-            options["lesson"] = (lesson or partial(NextTokens, samples=samples))(network)
+            options["lesson"] = (lesson or partial(NextTokens, samples=samples, ranks=self.ranks))(network)
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
@@ -293,12 +337,17 @@ class Attempt:
             f"{beginning} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
-        trained = train(training, TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint))
+        self._run(training)
+
+    def _run(self, training: Training) -> None:
+        """To its end, from wherever it stands; what came of it is kept and checkpointed."""
+        watch = TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint, ranks=self.ranks)
+        trained = train(training, watch)
         if isinstance(training, MutualTraining):
             self._keep(training.peer, training.peer.finish())
         self._keep(training, trained)
         self.training = None
-        self._write_checkpoint(after=(_phase(role), trained.figures.steps))
+        self._write_checkpoint(after=(training.phase, trained.figures.steps))
 
     def _training(
         self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
@@ -310,13 +359,14 @@ class Attempt:
             samples=samples or self.networks.samples(role, "train"),
             validation=self.networks.samples(role, "validation"),
             targets=self.data.targets,
+            ranks=self.ranks,
             **options,
         )
 
     def _keep(self, training: Training, trained: Trained) -> None:
         """What came of a training whose network still has its last weights."""
         test = self.networks.samples(training.name, "test")
-        outputs = predict(training.network, test, between_batches=lambda done: self.telling.check_stop())
+        outputs = predict(training.network, test, between_batches=lambda done: self.telling.check_stop(), ranks=self.ranks)
         teacher = self.networks.teachers.get(training.name)
         of = None if teacher is None else teacher.targets
         self.last_test[training.name] = measure(outputs, test.labels, self.data.targets, of=of)
@@ -325,7 +375,7 @@ class Attempt:
     def _keep_student(self, request: StopRequest) -> None:
         """Writes the student as far as it came, when the request wants it and there is one."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
-        if weights is None:
+        if weights is None or not self.ranks.is_first:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
@@ -349,7 +399,9 @@ class Attempt:
 
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
         """``after`` names the phase that just ended and its last step."""
-        unfinished = self._unfinished()
+        unfinished = self._unfinished()  # which all ranks have a part in
+        if not self.ranks.is_first:
+            return
         state = {
             "digest": self.digest,
             "threads": torch.get_num_threads(),
@@ -405,11 +457,16 @@ def _phase(role: Role) -> Phase:
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:
     """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
-    return spec.model_dump(mode="json", include={"task", "dataset", "teacher", "student", "method", "training", "evaluation"})
+    parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
+    num_devices = spec.resources.num_devices
+    # Sums are split among devices: only as many of them go on to the same student.
+    return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
 
 
-def _digest(spec: JobSpec, data: Data) -> str:
+def _digest(spec: JobSpec, data: Data, *, num_ranks: int) -> str:
     digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
+    if num_ranks > 1:
+        digest.update(f"{num_ranks} ranks".encode())
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
         split = data.splits[name]

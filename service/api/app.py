@@ -17,6 +17,8 @@ from service.api.routes import catalogue, datasets, health, jobs, models, queue,
 from service.broker import Broker
 from service.database import Database
 from service.news import Announcer, NewsHub
+from service.rules import Rules
+from service.scheduling.outlook import Outlooks
 from service.settings import Settings
 from service.store import Store
 from service.sweeper import Sweeper
@@ -39,11 +41,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with (
             closing(Announcer(chosen.redis_url)) as announcer,
             closing(Broker(chosen.redis_url)) as broker,
-            closing(Database(chosen.database_url, announce=announcer)) as database,
-            Sweeper(database, broker, store, interval_seconds=chosen.sweep_seconds),
+            closing(Database(chosen.database_url, announce=announcer, rules=Rules.of(chosen))) as database,
+            Sweeper(database, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
             async with NewsHub(chosen.redis_url).running() as hub:
-                app.state.services = Services(settings=chosen, database=database, broker=broker, store=store, hub=hub)
+                outlooks = Outlooks(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
+                app.state.services = Services(chosen, database, broker, store, hub, outlooks)
                 yield
 
     app = FastAPI(

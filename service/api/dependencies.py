@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from service.broker import Broker
 from service.database import Database
 from service.news import NewsHub
+from service.scheduling.outlook import Outlooks
 from service.security import Caller, authenticate
 from service.settings import Settings
 from service.store import Store
@@ -29,6 +30,7 @@ class Services:
     broker: Broker
     store: Store
     hub: NewsHub
+    outlooks: Outlooks
 
 
 async def services_of(request: Request) -> Services:

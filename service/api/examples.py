@@ -8,6 +8,7 @@ from typing import Any
 _JOB_ID, _NEXT_JOB_ID = "job_01k5zq3v7m8n9p0q1r2s3t4v5w", "job_01k5zq4b2c3d4e5f6g7h8j9k0m"
 _WORKER_ID = "worker_01k5zq3v7m8n9p0q1r2s3t4v5x"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_NEXT_START = "2026-11-02T09:31:30Z"
 _MORNING, _STARTED = "2026-11-02T09:30:00Z", "2026-11-02T09:30:01Z"
 
 SPEC: dict[str, Any] = {
@@ -53,6 +54,16 @@ JOB: dict[str, Any] = {
     "started_at": _STARTED,
     "finished_at": None,
     "gpu_seconds": 0.0,
+    "estimate": {
+        "parameters": {"teacher": 208_586, "student": 3682},
+        "flops": {"teacher": 5_500_000, "student": 104_000},
+        "memory_gib": 0.66,
+        "memory_by_training_gib": {"teacher": 0.66, "student": 0.6},
+        "steps": {"teacher": 400, "student": 600},
+        "num_samples": 1259,
+        "notes": [],
+        "seconds": 0.8,
+    },
     "result": None,
     "error": None,
     "version": 17,
@@ -155,7 +166,16 @@ _WAITING = {
     "pool": "default",
     "priority": "normal",
     "position": 1,
-    "waiting_for": "a GPU to become free in pool 'default'",
+    "waiting_for": "a GPU: host gpu-1 has 0 free until about 02 Nov 09:31 UTC",
+    "blocker": {
+        "cause": "devices",
+        "message": "a GPU: host gpu-1 has 0 free until about 02 Nov 09:31 UTC",
+        "job_ids": [_JOB_ID],
+        "worker": _WORKER_ID,
+        "until": _NEXT_START,
+    },
+    "needs": "a GPU",
+    "expected_start": {"p50": _NEXT_START, "p90": "2026-11-02T09:32:10Z"},
     "queued_at": "2026-11-02T09:30:02Z",
 }
 _RUNNING = {
@@ -166,6 +186,7 @@ _RUNNING = {
     "worker": _WORKER_ID,
     "devices": ["cuda:0"],
     "started_at": _STARTED,
+    "expected_end_at": _NEXT_START,
     "fraction": 0.2,
     "eta_seconds": 3.3,
 }
@@ -183,7 +204,25 @@ _WORKER = {
     "started_at": "2026-11-02T08:00:00Z",
     "heartbeat_at": "2026-11-02T09:30:05Z",
 }
-_USER = {"id": "user_01k5zq3v7m8n9p0q1r2s3t4v5w", "object": "user", "name": "ada", "created_at": _MORNING}
+_USER = {
+    "id": "user_01k5zq3v7m8n9p0q1r2s3t4v5w",
+    "object": "user",
+    "name": "ada",
+    "share_weight": 2.0,
+    "max_running_jobs": 8,
+    "max_queued_jobs": None,
+    "created_at": _MORNING,
+}
+_USAGE = {
+    "user": "ada",
+    "gpu_seconds": 86_400.0,
+    "cpu_slot_seconds": 1200.0,
+    "attempts": 31,
+    "share": 0.62,
+    "weight": 2.0,
+    "fair_share": 0.667,
+    "decayed": 51_200.0,
+}
 _KEY = {
     "id": "key_01k5zq3v7m8n9p0q1r2s3t4v5w",
     "object": "key",
@@ -249,6 +288,7 @@ EXAMPLES: dict[str, Any] = {
     "DatasetDetail": DATASET | {"samples": [_SAMPLE]},
     "DatasetPage": _page(DATASET),
     "DatasetView": DATASET,
+    "DrainRequest": {"jobs": "finish"},
     "EventPage": _page(_EVENT),
     "Explanation": {
         "object": "explanation",
@@ -259,6 +299,10 @@ EXAMPLES: dict[str, Any] = {
         "position": 1,
         "ahead": 0,
         "waiting_for": _WAITING["waiting_for"],
+        "blocker": _WAITING["blocker"],
+        "needs": "a GPU",
+        "fair_share": {"used": 1800.0, "weight": 1.0, "level": 1800.0, "running": None, "max_running_jobs": None},
+        "expected_start": _WAITING["expected_start"],
         "blocked_by": [],
         "live_workers": 1,
         "suitable_workers": 1,
@@ -288,7 +332,10 @@ EXAMPLES: dict[str, Any] = {
     "Problem": _PROBLEM,
     "QueueView": {"object": "queue", "waiting": [_WAITING], "num_waiting": 1, "running": [_RUNNING]},
     "Readiness": {"status": "ready", "checks": {"database": {"ok": True, "detail": "is at migration 0007"}}},
+    "UsageList": _list(_USAGE) | {"since": "2026-11-01T00:00:00Z"},
+    "UserEdit": {"share_weight": 2.0, "max_running_jobs": 8},
     "UserList": _list(_USER),
     "UserView": _USER,
     "WorkerList": _list(_WORKER),
+    "WorkerView": _WORKER,
 }

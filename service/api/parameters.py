@@ -7,6 +7,8 @@ from fastapi import Header, Path, Query
 JobId = Annotated[str, Path(description="The job's id, `job_…`.")]
 DatasetId = Annotated[str, Path(description="The dataset's id, `ds_…`.")]
 ModelId = Annotated[str, Path(description="The model's id, `model_…`.")]
+WorkerId = Annotated[str, Path(description="The worker's id, `worker_…`.")]
+UserId = Annotated[str, Path(description="The user's id, `user_…`, or name.")]
 KeyId = Annotated[str, Path(description="The key's id, `key_…`; not the key itself.")]
 FileName = Annotated[str, Path(description="The file's name, with its folders: `student/config.json`.")]
 

@@ -120,7 +120,7 @@ def response_of(error: StillhouseError) -> Response:
     headers = {}
     if error.retry_after_seconds is not None or isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds or 2)
-    if error.status == 409 and not error.retryable:
+    if error.status in {409, 429} and not error.retryable:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stillhouse"'

@@ -4,7 +4,10 @@ from service.cli.progress import ProgressView
 from service.client import Client, Event, Job, JobProgress
 from service.errors import FAILURE_CODES
 
-_TOLD_OTHERWISE = {"queued", "job.waiting", "job.running", "job.succeeded", "job.failed", "job.cancelled"}
+_TOLD_OTHERWISE = {
+    "queued",
+    *(f"job.{what}" for what in ["checking", "check_started", "waiting", "running", "succeeded", "failed", "cancelled"]),
+}
 """Transitions, and the message of a first queueing, that the status line, the bars or the last words show anyway."""
 
 
@@ -27,7 +30,8 @@ def failure_text(job: Job) -> str:
     """Why a job did not succeed, in a few lines."""
     if job.error is None:
         return f"{job.id} was {job.status}" + (f": {job.status_reason}" if job.status_reason else "")
-    lines = [f"{job.id} {job.status}: {job.error.code}: {job.error.message}"]
+    place = job.error.details.get("pointer")
+    lines = [f"{job.id} {job.status}: {job.error.code}: " + (f"{place}: " if place else "") + job.error.message]
     if job.error.hint:
         lines.append(f"  {job.error.hint}")
     elif job.error.code in FAILURE_CODES:

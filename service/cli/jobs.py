@@ -3,12 +3,10 @@
 import itertools
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -16,8 +14,10 @@ from service.cli.application import AsJson, JobId, SpecFile
 from service.cli.failure import INTERRUPTED, JOB_FAILED
 from service.cli.following import failure_text, follow
 from service.cli.progress import ProgressView
+from service.cli.queue import asked_text, print_job, starts
 from service.cli.report_card import report_card
 from service.cli.specs import read_spec
+from service.cli.tables import ago, print_fields, print_json
 from service.cli.terminal import err, out
 from service.client import Artifact, Client, Job
 from service.spec import parse_spec
@@ -58,7 +58,7 @@ def submit(
             err.print(f"{job.id} queued at {client.url}", highlight=False)
             _watch(client, job.id, as_json=as_json)
         elif as_json:
-            _print_json(job)
+            print_json(job)
         else:
             out.print(f"{job.id}  {job.status}", highlight=False)
             err.print(f"follow it with: stillhouse watch {job.id}", highlight=False)
@@ -97,14 +97,14 @@ def show_all(
     with Client() as client:
         jobs = list(itertools.islice(client.jobs(status=status, owner=owner, label=label), limit))
     if as_json:
-        _print_json(jobs)
+        print_json(jobs)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("id", "name", "owner", "status", "progress", "created"):
         table.add_column(column, overflow="fold" if column == "name" else "ellipsis", no_wrap=column != "name")
     for job in jobs:
-        table.add_row(job.id, job.name, job.owner, job.status, _how_far(job), _ago(job.created_at))
-    out.print(table)
+        table.add_row(job.id, job.name, job.owner, job.status, _how_far(job), ago(job.created_at))
+    out.print(table, highlight=False, markup=False)
 
 
 def show(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -112,26 +112,27 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
     with Client() as client:
         job = client.job(job_id)
         if as_json:
-            _print_json(job)
+            print_json(job)
             return
-        table = Table(box=None, show_header=False, pad_edge=False)
+        waiting = None if job.terminal or job.status == "running" else client.explain(job_id)
         rows = {
             "id": job.id,
             "name": job.name,
             "owner": job.owner,
-            "status": job.status + (f" ({job.status_reason})" if job.status_reason else ""),
+            "status": _status(job),
             "progress": _how_far(job),
-            "queue": f"number {job.queue.position}" if job.queue is not None and job.queue.position else None,
+            "queue": f"number {waiting.position}" if waiting is not None and waiting.position else None,
+            "waits for": waiting.waiting_for if waiting is not None else None,
+            "starts": starts(waiting.expected_start) if waiting is not None else None,
+            "memory": None if (needed := (job.estimate or {}).get("memory_gib")) is None else _memory(needed),
+            "notes": "\n".join((job.estimate or {}).get("notes", [])),
             "attempt": f"{job.attempt} of {job.max_attempts}" if job.attempt else None,
             "worker": job.worker,
             "labels": ", ".join(f"{name}: {value}" for name, value in job.labels.items()),
-            "created": _ago(job.created_at),
+            "created": ago(job.created_at),
             "error": failure_text(job) if job.error is not None else None,
         }
-        for name, value in rows.items():
-            if value:
-                table.add_row(name, str(value))
-        out.print(table, highlight=False, markup=False)
+        print_fields(rows)
         if job.status == "succeeded":
             out.print(report_card(client.report(job_id)))
 
@@ -152,19 +153,19 @@ def cancel(
 ) -> None:
     """Stop a job for good."""
     with Client() as client:
-        _print_job(client.cancel(job_id, keep=keep), as_json=as_json)
+        print_job(client.cancel(job_id, keep=keep), as_json=as_json)
 
 
 def pause(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Stop a job at a checkpoint, to be resumed."""
     with Client() as client:
-        _print_job(client.pause(job_id), as_json=as_json)
+        print_job(client.pause(job_id), as_json=as_json)
 
 
 def resume(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Queue a paused job again."""
     with Client() as client:
-        _print_job(client.resume(job_id), as_json=as_json)
+        print_job(client.resume(job_id), as_json=as_json)
 
 
 def logs(
@@ -198,7 +199,7 @@ def metrics(
     for metric, points in series.items():
         if points:
             table.add_row(metric, f"{points[0][1]:.4g}", f"{points[-1][1]:.4g}", str(points[-1][0]))
-    out.print(table)
+    out.print(table, highlight=False, markup=False)
 
 
 def events(
@@ -269,28 +270,13 @@ def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
         err.print(f"{job_id} goes on; follow it again with: stillhouse watch {job_id}", highlight=False)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        _print_json(job)
+        print_json(job)
     elif job.status == "succeeded":
         out.print(report_card(client.report(job_id)))
         err.print(f"fetch the student with: stillhouse download {job_id} student", highlight=False)
     if job.status != "succeeded":
         err.print(failure_text(job), highlight=False, markup=False, style="red", soft_wrap=True)
         raise typer.Exit(JOB_FAILED)
-
-
-def _print_job(job: Job, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(job)
-    else:
-        asked = f", {job.stop_requested} was asked for" if job.stop_requested and not job.terminal else ""
-        out.print(f"{job.id}  {job.status}{asked}", highlight=False)
-
-
-def _print_json(what: BaseModel | Sequence[BaseModel]) -> None:
-    if isinstance(what, BaseModel):
-        typer.echo(what.model_dump_json(indent=2))
-    else:
-        typer.echo(json.dumps([item.model_dump(mode="json") for item in what], indent=2))
 
 
 def _how_far(job: Job) -> str:
@@ -300,11 +286,10 @@ def _how_far(job: Job) -> str:
     return f"{job.progress.phase}{done}"
 
 
-def _ago(moment: datetime | None) -> str:
-    if moment is None:
-        return ""
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+def _status(job: Job) -> str:
+    reason = f" ({job.status_reason})" if job.status_reason and job.status_reason != job.status else ""
+    return f"{job.status}{reason}{asked_text(job)}"
+
+
+def _memory(gib: float) -> str:
+    return f"about {gib:.1f} GiB" if gib >= 0.1 else "less than 0.1 GiB"

@@ -1,4 +1,4 @@
-"""Commands on what jobs are made of: datasets, models, what a spec may name; and on keys."""
+"""Commands on what jobs are made of: datasets, models, what a spec may name."""
 
 import json
 from collections.abc import Sequence
@@ -10,17 +10,15 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from service.cli.application import AsJson
+from service.cli.tables import cell
 from service.cli.terminal import err, out
 from service.client import Client
-
-keys = typer.Typer(no_args_is_help=True, help="API keys; an admin's.")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands, in the order of the help page."""
     for command in (upload, datasets, models, catalogue):
         app.command(rich_help_panel="Datasets and models")(command)
-    app.add_typer(keys, name="keys", rich_help_panel="Administration")
 
 
 def upload(
@@ -105,55 +103,11 @@ def catalogue(
         _print_table(("name", "summary", "tasks", "modalities", "paper"), items)
 
 
-@keys.command("ls")
-def list_keys(*, as_json: AsJson = False) -> None:
-    """List keys; the keys themselves are not stored."""
-    with Client() as client:
-        stored = [key.model_dump(mode="json") for key in client.keys()]  # noqa: SIM118
-    if as_json:
-        typer.echo(json.dumps(stored, indent=2))
-    else:
-        _print_table(("id", "user", "role", "name", "created_at", "revoked_at"), stored)
-
-
-@keys.command("create")
-def create_key(
-    *,
-    user: Annotated[str, typer.Option(help="Whose key; a new name makes a new user.")],
-    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What it may do.")] = "member",
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Make a key and print it, this once."""
-    with Client() as client:
-        made = client.create_key(user=user, role=role, name=name)
-    if as_json:
-        typer.echo(made.model_dump_json(indent=2))
-    else:
-        typer.echo(made.key)
-        err.print(f"{made.id}: it cannot be shown again", highlight=False)
-
-
-@keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_…")]) -> None:
-    """End a key at once."""
-    with Client() as client:
-        client.revoke_key(key_id)
-
-
 def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     shown = [column for column in columns if any(row.get(column) for row in rows)] or list(columns)
     for column in shown:
         table.add_column(column, overflow="fold", no_wrap=column in {"id", "source", "name", "job_id"})
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in shown))
-    out.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {size}" for name, size in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+        table.add_row(*(cell(row.get(column)) for column in shown))
+    out.print(table, highlight=False, markup=False)

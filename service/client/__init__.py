@@ -24,6 +24,7 @@ It needs httpx and pydantic alone: importing it loads neither the service nor to
           ├── PreconditionFailed
           ├── TooLarge
           ├── TooManyRequests
+          ├── QueueLimitReached
           └── ServiceUnavailable
 """
 
@@ -38,6 +39,7 @@ from service.client.errors import (
     InvalidSpec,
     NotFound,
     PreconditionFailed,
+    QueueLimitReached,
     ServiceUnavailable,
     TooLarge,
     TooManyRequests,
@@ -45,6 +47,7 @@ from service.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from service.client.queue import Blocker, Explanation, FairShare, Queue, RunningJob, Usage, User, WaitingJob, Worker
 from service.client.resources import (
     Artifact,
     Dataset,
@@ -55,18 +58,21 @@ from service.client.resources import (
     MetricSeries,
     Model,
     NewKey,
-    Worker,
+    Start,
 )
 
 __all__ = [
     "ApiError",
     "Artifact",
+    "Blocker",
     "Client",
     "ClientError",
     "Conflict",
     "CorruptDownload",
     "Dataset",
     "Event",
+    "Explanation",
+    "FairShare",
     "Forbidden",
     "InvalidId",
     "InvalidSpec",
@@ -78,11 +84,18 @@ __all__ = [
     "NewKey",
     "NotFound",
     "PreconditionFailed",
+    "Queue",
+    "QueueLimitReached",
+    "RunningJob",
     "ServiceUnavailable",
+    "Start",
     "TooLarge",
     "TooManyRequests",
     "Unauthenticated",
     "Unreachable",
+    "Usage",
+    "User",
     "WaitTimeout",
+    "WaitingJob",
     "Worker",
 ]

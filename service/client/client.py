@@ -3,8 +3,9 @@
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -14,7 +15,8 @@ from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_messages
-from service.client.resources import Artifact, Dataset, Event, Job, Key, MetricSeries, Model, NewKey, Worker
+from service.client.queue import Explanation, Queue, Usage, User, Worker
+from service.client.resources import Artifact, Dataset, Event, Job, Key, MetricSeries, Model, NewKey
 from service.client.transport import Transport
 from service.connection import find_connection
 from service.spec import JobSpec
@@ -121,18 +123,22 @@ class Client:
         return Job.model_validate(self._post(address("jobs", job_id, "resume")))
 
     def patch(
-        self, job_id: str, *, name: str | None = None, labels: Mapping[str, str] | None = None, priority: str | None = None
+        self,
+        job_id: str,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        depends_on: Sequence[str] | None = None,
     ) -> Job:
-        """Changes what is given."""
-        given = {"name": name, "labels": labels, "priority": priority}
+        """Changes what is given; ``depends_on`` only of a job that has not started."""
+        given = {"name": name, "labels": labels, "priority": priority, "depends_on": depends_on}
         body = {field: value for field, value in given.items() if value is not None}
-        answer = self._transport.request("PATCH", address("jobs", job_id), json=body, repeatable=True)
-        return Job.model_validate(answer.json())
+        return Job.model_validate(self._patch(address("jobs", job_id), body))
 
-    def explain(self, job_id: str) -> dict[str, Any]:
+    def explain(self, job_id: str) -> Explanation:
         """Why the job is where it is: its place in the queue, and the one thing that blocks it."""
-        answer: dict[str, Any] = self._get(address("jobs", job_id, "explain"))
-        return answer
+        return Explanation.model_validate(self._get(address("jobs", job_id, "explain")))
 
     def delete(self, job_id: str) -> None:
         """Deletes a finished job and its artifacts."""
@@ -243,14 +249,50 @@ class Client:
 
     # ------------------------------------------------------------ the team
 
-    def queue(self, *, pool: str | None = None) -> dict[str, Any]:
-        """The waiting jobs in the order in which they would start, and what runs."""
-        answer: dict[str, Any] = self._get("/v1/queue", {"pool": pool})
-        return answer
+    def queue(self, *, pool: str | None = None) -> Queue:
+        """The waiting jobs in the order in which they would start, and what runs; of one pool, or of all."""
+        return Queue.model_validate(self._get("/v1/queue", {"pool": pool}))
 
     def workers(self) -> list[Worker]:
         """The processes that run jobs."""
         return [Worker.model_validate(item) for item in self._get("/v1/workers")["data"]]
+
+    def drain(self, worker_id: str, *, finish: bool = False) -> Worker:
+        """Has a worker take no more jobs. Those on it go back to the queue, or with ``finish`` run to their end."""
+        body = {"jobs": "finish" if finish else "requeue"}
+        return Worker.model_validate(self._post(address("workers", worker_id, "drain"), json=body))
+
+    def undrain(self, worker_id: str) -> Worker:
+        """Has a drained worker take jobs again."""
+        return Worker.model_validate(self._post(address("workers", worker_id, "undrain")))
+
+    def usage(self, *, since: datetime | None = None) -> list[Usage]:
+        """What every user used, those who used most first; ``since``, which has a time zone, counts whole hours."""
+        params = {"since": None if since is None else since.isoformat()}
+        return [Usage.model_validate(item) for item in self._get("/v1/usage", params)["data"]]
+
+    def users(self) -> list[User]:
+        """All users, with their limits."""
+        return [User.model_validate(item) for item in self._get("/v1/users")["data"]]
+
+    def create_user(self, name: str) -> User:
+        """A new user."""
+        return User.model_validate(self._transport.request("POST", "/v1/users", json={"name": name}, repeatable=False).json())
+
+    def edit_user(
+        self,
+        user: str,
+        *,
+        share_weight: float | None = None,
+        max_running_jobs: int | EllipsisType | None = ...,
+        max_queued_jobs: int | EllipsisType | None = ...,
+    ) -> User:
+        """Changes what is given of a user, by name or id; a limit of None lifts it."""
+        limits = {"max_running_jobs": max_running_jobs, "max_queued_jobs": max_queued_jobs}
+        body: dict[str, Any] = {field: limit for field, limit in limits.items() if limit is not ...}
+        if share_weight is not None:
+            body["share_weight"] = share_weight
+        return User.model_validate(self._patch(address("users", user), body))
 
     def keys(self) -> list[Key]:
         """All API keys."""
@@ -275,6 +317,9 @@ class Client:
     ) -> Any:
         """For posts that are harmless to repeat."""
         return self._transport.request("POST", path, json=json, params=params, headers=headers, repeatable=True).json()
+
+    def _patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._transport.request("PATCH", path, json=body, repeatable=True).json()
 
     def _delete(self, path: str) -> None:
         self._transport.request("DELETE", path, repeatable=True)

@@ -84,11 +84,15 @@ class TooManyRequests(ApiError):
     """This key asks too often."""
 
 
+class QueueLimitReached(ApiError):
+    """As many of the user's jobs wait as may."""
+
+
 class ServiceUnavailable(ApiError):
     """The service, or what it needs, is away for the moment."""
 
 
-_BY_CODE = {"invalid_spec": InvalidSpec}
+_BY_CODE: dict[str, type[ApiError]] = {"invalid_spec": InvalidSpec, "queue_limit_reached": QueueLimitReached}
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthenticated,
     403: Forbidden,

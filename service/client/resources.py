@@ -29,11 +29,20 @@ class JobProgress(Resource):
     message: str | None = None
 
 
+class Start(Resource):
+    """When a job should start: before ``p50`` as likely as after, before ``p90`` nine times of ten."""
+
+    p50: datetime
+    p90: datetime
+
+
 class QueuePlace(Resource):
     """Where a queued job stands."""
 
     position: int | None = None
     waiting_for: str | None = None
+    """The one thing that blocks it, in words."""
+    expected_start: Start | None = None
 
 
 class Job(Resource):
@@ -60,6 +69,7 @@ class Job(Resource):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     gpu_seconds: float | None = None
+    estimate: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: JobFailure | None = None
     version: int | None = None
@@ -126,11 +136,3 @@ class NewKey(Key):
     """A key that was just made; ``key`` is shown this once."""
 
     key: str
-
-
-class Worker(Resource):
-    """A process that runs jobs."""
-
-    id: str
-    host: str | None = None
-    pool: str | None = None

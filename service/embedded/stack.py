@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,8 @@ class Stack:
 
     connection: Connection
     folder: Path
+    environment: Mapping[str, str]
+    """What the API and the worker were started with: another worker joins them with the same."""
     api: Child
     worker: Child
     valkey: Valkey
@@ -138,7 +140,7 @@ def stack(
         worker.start()
         api.wait_until(lambda: _is_ready(connection.url), timeout_seconds=_READY_SECONDS)
         worker.wait_until(lambda: _is_registered(database, worker.pid), timeout_seconds=_READY_SECONDS)
-        yield Stack(connection=connection, folder=folder, api=api, worker=worker, valkey=broker)
+        yield Stack(connection=connection, folder=folder, environment=env, api=api, worker=worker, valkey=broker)
 
 
 def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path) -> Child:

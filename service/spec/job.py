@@ -111,17 +111,30 @@ class ResourceSpec(StrictModel):
 
     pool: PoolName = "default"
     """The group of workers that may take the job."""
-    gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """GPUs to hold: 0 trains on the CPU, 1 on one GPU."""
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    """GPUs of one host to hold: 0 trains on the CPU; several train side by side on the same batches, each on its share of one."""
+    cpu_slots: Annotated[int, Field(ge=1, le=64)] = 1
+    """CPU slots to hold where gpus is 0: so many processes train side by side."""
     min_gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    """Least memory of that GPU, in GiB."""
+    """Least memory of each of those GPUs, in GiB."""
     max_runtime_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 86_400
     """Running time, over all attempts, after which the job fails with ``time_limit``; the last checkpoint is kept."""
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices train side by side."""
+        return self.gpus or self.cpu_slots
 
     @model_validator(mode="after")
     def _memory_needs_a_gpu(self) -> Self:
         if self.min_gpu_memory_gib is not None and self.gpus == 0:
             raise ValueError("min_gpu_memory_gib asks for a GPU: set gpus to 1, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _cpu_slots_are_for_the_cpu(self) -> Self:
+        if self.cpu_slots > 1 and self.gpus > 0:
+            raise ValueError("cpu_slots says how many processes train on the CPU: set gpus to 0, or leave cpu_slots out")
         return self
 
 

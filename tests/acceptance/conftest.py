@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,10 +12,24 @@ from service.client import Client
 from service.embedded.stack import Stack, stack
 
 
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """For servers. Not in pytest's own temporary folder: another pytest that starts meanwhile closes that to other users, and
+    PostgreSQL runs as one where the tests run as root."""
+    with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """As pytest's own, but where servers may run."""
+    with own_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("stack") / "My Data ü"  # as people name folders
-    with stack(folder, say=lambda text: None) as running:
+def running_stack() -> Iterator[Stack]:
+    with own_folder() as folder, stack(folder / "My Data ü", say=lambda text: None) as running:  # as people name folders
         yield running
 
 

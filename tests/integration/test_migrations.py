@@ -43,6 +43,16 @@ SCHEMA = {
 }
 
 
+OLD_JOB = """
+    INSERT INTO jobs (id, owner_id, name, labels, spec, status, status_reason, pool, priority, gpus, max_attempts, finished_at,
+                      error)
+    VALUES (:id, 'user_1', '', '{"project": "x", "run": "1"}', '{"resources": {"max_runtime_seconds": 60}}', :status, '',
+            'default', 1, 0, 3, CASE WHEN :status <> 'paused' THEN now() END, CAST(:error AS jsonb))"""
+OLD_CHECKPOINT = """
+    INSERT INTO artifacts (job_id, name, kind, attempt, path, size, sha256, media_type)
+    VALUES (:id, 'checkpoint.safetensors', 'checkpoint', 1, :id, 3, '00', 'x/y')"""
+
+
 @pytest.fixture
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database with nothing in it."""
@@ -110,6 +120,25 @@ def test_back_at_the_base_nothing_is_left(empty_url: str, empty_engine: Engine) 
     assert not any(schema(empty_engine).values())
 
 
+def test_labels_and_spent_checkpoints_of_stored_jobs_come_along_and_back(empty_url: str, empty_engine: Engine) -> None:
+    upgrade(empty_url, "0003")
+    with empty_engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (id, name) VALUES ('user_1', 'ana')"))
+        for status, error in (("succeeded", None), ("failed", "time_limit"), ("failed", "trainer_crashed"), ("paused", None)):
+            values = {"id": f"job_{status}_{error}", "status": status, "error": error and f'{{"code": "{error}"}}'}
+            connection.execute(text(OLD_JOB), values)
+            connection.execute(text(OLD_CHECKPOINT), values)
+    upgrade(empty_url, "0004")
+    with empty_engine.connect() as connection:
+        labels = connection.execute(text("SELECT key, value FROM job_labels WHERE job_id = 'job_paused_None' ORDER BY key"))
+        assert [tuple(row) for row in labels] == [("project", "x"), ("run", "1")]
+        spent = connection.scalars(text("SELECT job_id FROM artifacts WHERE kind = 'spent' ORDER BY job_id"))
+        assert list(spent) == ["job_failed_trainer_crashed", "job_succeeded_None"]
+    downgrade(empty_url, "0003")
+    with empty_engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM artifacts WHERE kind = 'checkpoint'")) == 4
+
+
 def test_an_upgrade_that_is_repeated_changes_nothing(empty_url: str, empty_engine: Engine) -> None:
     upgrade(empty_url)
     first = schema(empty_engine)
@@ -156,11 +185,15 @@ ROW: dict[str, Any] = {
     "status_reason": "",
     "pool": "default",
     "priority": 1,
+    "queue_class": 1,
     "gpus": 0,
+    "shape": "cpu:1",
+    "max_runtime_seconds": 60,
     "max_attempts": 3,
+    "waiting_since": "2026-01-01",
 }
-RUNNING = {"status": "running", "worker_id": "worker_1", "lease_expires_at": "2026-01-01"}
-FAILED = {"status": "failed", "finished_at": "2026-01-01", "error": "{}"}
+RUNNING = {"status": "running", "waiting_since": None, "worker_id": "worker_1", "lease_expires_at": "2026-01-01"}
+FAILED = {"status": "failed", "waiting_since": None, "finished_at": "2026-01-01", "error": "{}"}
 
 
 def insert_job(database: Database, **columns: Any) -> None:
@@ -176,8 +209,11 @@ def insert_job(database: Database, **columns: Any) -> None:
 
 def whole(status: Status) -> dict[str, Any]:
     """What a row of that status must have."""
-    end = {"finished_at": "2026-01-01"} if status in FINAL else {}
-    return {"status": status.value} | end | (RUNNING if status is Status.RUNNING else FAILED if status is Status.FAILED else {})
+    row: dict[str, Any] = {"finished_at": "2026-01-01"} if status in FINAL else {}
+    if status is not Status.QUEUED:
+        row["waiting_since"] = None
+    by_status = {Status.RUNNING: RUNNING, Status.FAILED: FAILED}
+    return {"status": status.value} | row | by_status.get(status, {})
 
 
 @pytest.mark.parametrize("status", Status)
@@ -188,11 +224,17 @@ def test_a_whole_row_of_each_state_is_taken(database: Database, status: Status) 
 NOT_RUNNING = [status for status in Status if status is not Status.RUNNING]
 NOT_FAILED = [status for status in Status if status is not Status.FAILED]
 FORBIDDEN: dict[str, list[dict[str, Any]]] = {
-    "ck_jobs_status": [{"status": "done"}, {"status": ""}],
+    "ck_jobs_status": [{"status": "done", "waiting_since": None}, {"status": "", "waiting_since": None}],
     "ck_jobs_running_has_lease": [
         RUNNING | {"lease_expires_at": None},
         RUNNING | {"worker_id": None},
-        *(whole(status) | {"lease_expires_at": "2026-01-01"} for status in NOT_RUNNING),
+        *(whole(status) | {"lease_expires_at": "2026-01-01"} for status in NOT_RUNNING if status is not Status.CHECKING),
+    ],
+    "ck_jobs_queued_since": [
+        *({**whole(status), "waiting_since": None if status is Status.QUEUED else "2026-01-01"} for status in Status)
+    ],
+    "ck_jobs_only_queued_reserves": [
+        whole(status) | {"reserved_worker_id": "worker_1"} for status in Status if status is not Status.QUEUED
     ],
     "ck_jobs_final_has_end": [whole(status) | {"finished_at": None if status in FINAL else "2026-01-01"} for status in Status],
     "ck_jobs_failed_has_error": [FAILED | {"error": None}, *(whole(status) | {"error": "{}"} for status in NOT_FAILED)],
@@ -215,6 +257,20 @@ def test_a_key_of_an_unknown_role_is_refused(database: Database, role: str) -> N
         create_key(session, user_name="ana", role=cast(Role, role))
 
 
+FORBIDDEN_ELSEWHERE = {
+    "ck_users_share_weight": "UPDATE users SET share_weight = 0",
+    "ck_users_limits": "UPDATE users SET max_running_jobs = -1",
+    "ck_job_dependencies_another": "INSERT INTO job_dependencies (job_id, needs_job_id) VALUES ('job_1', 'job_1')",
+}
+
+
+@pytest.mark.parametrize("constraint", FORBIDDEN_ELSEWHERE)
+def test_what_makes_no_sense_of_users_and_needs_is_refused(database: Database, constraint: str) -> None:
+    insert_job(database)
+    with pytest.raises(IntegrityError, match=f'"{constraint}"'), database.engine.begin() as connection:
+        connection.execute(text(FORBIDDEN_ELSEWHERE[constraint]))
+
+
 def test_every_check_of_the_tables_is_tried_here() -> None:
     declared = {
         str(constraint.name)
@@ -222,4 +278,4 @@ def test_every_check_of_the_tables_is_tried_here() -> None:
         for constraint in table.constraints
         if str(constraint.name).startswith("ck_")
     }
-    assert declared == {*FORBIDDEN, "ck_api_keys_role"}
+    assert declared == {*FORBIDDEN, *FORBIDDEN_ELSEWHERE, "ck_api_keys_role"}

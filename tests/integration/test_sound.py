@@ -104,7 +104,7 @@ def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None,
     source = document["dataset"]["source"]
     recorder = Recorder(stop_at=stop_at)
     inputs = {source: Path(source.removeprefix("file:"))}
-    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, device=device, num_threads=1)
+    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, devices=(device,), num_threads=1)
     run(assignment, recorder)
     return recorder
 

@@ -18,18 +18,37 @@ SERVICE_LAYERS = [
     {"cli"},
     {"api", "embedded"},
     {"sweeper", "submission", "datasets", "models", "queries"},
-    {"waiting"},
-    {"scheduling", "store", "team"},
-    {"jobs", "security", "database", "model_folder"},
-    {"tables", "formats", "weights", "client"},
+    {"scheduling"},
+    {"preflight", "store", "team", "workers"},
+    {"jobs", "capacity", "security", "database", "model_folder"},
+    {"usage"},
+    {"tables", "rules", "formats", "weights", "client"},
     {"spec", "lifecycle", "broker", "news", "connection", "archives"},
-    {"errors", "ids", "settings"},
+    {"errors", "ids", "settings", "clock"},
 ]
-HOST_SIDE = {"host", "supervisor", "lease", "devices", "trainer_process", "threads", "scratch", "__main__"}
+HOST_SIDE = {
+    "host",
+    "supervisor",
+    "lease",
+    "devices",
+    "remaining",
+    "checker",
+    "inputs",
+    "trainer_process",
+    "threads",
+    "scratch",
+    "__main__",
+}
 SHARED_WITH_TRAINERS = {"spec", "formats", "errors"}
 """What a trainer may know of the service: the spec, the readers of data files, the errors."""
-LAZY = {("service.cli", "worker"), ("worker.trainer_process", "worker.trainer"), ("worker.trainer_process", "worker.logs")}
-"""Imports inside a function that cross a border on purpose: ``stillhouse train``, and a forked trainer's own start."""
+LAZY = {
+    ("service.cli", "worker"),
+    ("worker.trainer_process", "worker.logs"),
+    ("worker.trainer_process", "worker.preflight"),
+    ("worker.trainer_process", "worker.trainer"),
+    ("worker.alone", "worker.trainer_process"),
+}
+"""Imports inside a function that cross a border on purpose: ``stillhouse train``, and a forked trainer's start and own start."""
 
 
 def modules(*packages: str) -> dict[str, ast.Module]:

@@ -15,6 +15,7 @@ DESIGNED = """
     waiting   cancel             cancelled
     queued    claim              running
     queued    pause              paused
+    queued    needs-another      waiting
     queued    cancel             cancelled
     running   finished           succeeded
     running   own-error          failed

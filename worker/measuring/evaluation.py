@@ -19,6 +19,7 @@ from worker.methods.embedding import similarity_correlation
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.precision import Precision
+from worker.training.ranks import ALONE, Ranks
 from worker.training.samples import Samples
 
 EVALUATION_BATCH = 256
@@ -44,28 +45,35 @@ def predict(
     precision: Precision | None = None,
     reads_teacher: bool = False,
     between_batches: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
     Of a causal language model what :func:`predict_tokens` keeps of each token.
 
     With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
-    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it.
+    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it. Of several ``ranks`` each
+    takes some of the batches, and all have all outputs.
     """
     precision = precision or Precision(samples.device, None)
     if isinstance(network, LanguageNetwork):
         with in_eval_mode(network):
-            return predict_tokens(network, samples, precision=precision, between_batches=between_batches)
-    pieces = []
+            return predict_tokens(network, samples, precision=precision, between_batches=between_batches, ranks=ranks)
+
+    def outputs_from(start: int) -> Mapping[str, Tensor]:
+        inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
+        if reads_teacher and samples.teacher_outputs is not None:
+            inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
+        with precision.forward_pass():
+            return {"logits": network(*inputs).to(torch.float32)}
+
+    pieces, num_done = [], 0
     with in_eval_mode(network):
-        for start in range(0, len(samples), EVALUATION_BATCH):
-            inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
-            if reads_teacher and samples.teacher_outputs is not None:
-                inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
-            with precision.forward_pass():
-                pieces.append(network(*inputs).to(torch.float32))
+        for piece in ranks.in_turns(range(0, len(samples), EVALUATION_BATCH), outputs_from):
+            pieces.append(piece["logits"])
+            num_done += len(piece["logits"])
             if between_batches is not None:
-                between_batches(min(start + EVALUATION_BATCH, len(samples)))
+                between_batches(num_done)
     return torch.cat(pieces)
 
 

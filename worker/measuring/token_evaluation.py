@@ -4,7 +4,7 @@ Logits of all tokens would not fit into memory. What is kept of a token is its l
 (M, 3) in float64, which holds every id exactly: all of :mod:`worker.measuring.token_figures` comes of these.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from worker.data.language import predictions
 from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
 from worker.models.language_network import LanguageNetwork
 from worker.training.precision import Precision
+from worker.training.ranks import ALONE, Ranks
 from worker.training.samples import Samples
 
 BATCH_TOKENS = 2**15
@@ -21,20 +22,28 @@ BATCH_TOKENS = 2**15
 
 
 def predict_tokens(
-    network: LanguageNetwork, samples: Samples, *, precision: Precision, between_batches: Callable[[int], None] | None
+    network: LanguageNetwork,
+    samples: Samples,
+    *,
+    precision: Precision,
+    between_batches: Callable[[int], None] | None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
-    pieces = []
     count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
-    for start in range(0, len(samples), count):
-        indices = torch.arange(start, min(start + count, len(samples)))
-        batch = samples.batch(indices)
+
+    def judged_from(start: int) -> Mapping[str, Tensor]:
+        batch = samples.batch(torch.arange(start, min(start + count, len(samples))))
         ids, mask = batch.inputs, batch.labels
         with precision.forward_pass():
             hidden = network.hidden(ids)
-        pieces.append(_judged(*predictions(hidden, ids, mask), network.head))
+        return {"judged": _judged(*predictions(hidden, ids, mask), network.head)}
+
+    pieces: list[Tensor] = []
+    for piece in ranks.in_turns(range(0, len(samples), count), judged_from):
+        pieces.append(piece["judged"])
         if between_batches is not None:
-            between_batches(start + len(indices))
+            between_batches(min(len(pieces) * count, len(samples)))
     return torch.cat(pieces)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import torch
 from torch import nn
 
 from service.spec.architectures import Architecture, CifarResNetName, ShuffleNetName, VggName, WideResNetName
@@ -14,7 +15,7 @@ from worker.models.errors import UnfitArchitecture
 from worker.models.mobilenet import build_mobilenet
 from worker.models.shufflenet import build_shufflenet
 from worker.models.small_cnn import build_small_cnn
-from worker.models.transformers_network import build_transformers_network
+from worker.models.transformers_network import build_transformers_network, sketch_transformers_network
 from worker.models.vgg import build_vgg
 from worker.models.wide_resnet import build_wide_resnet
 
@@ -51,6 +52,18 @@ def build_network(architecture: Architecture, *, input_shape: InputShape, num_ou
     network = BUILDERS[architecture.name](architecture, input_shape=input_shape, num_outputs=num_outputs)
     remember(network, Built(architecture=architecture, input_shape=input_shape))
     return network
+
+
+def sketch_network(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
+    """The same network on torch's ``meta`` device, where tensors have shapes and no values: of any size in no memory.
+
+    Raises:
+        UnfitArchitecture: it cannot be built for such inputs.
+    """
+    if architecture.name == "transformers":
+        return sketch_transformers_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    with torch.device("meta"):
+        return build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
 
 
 def remember(network: nn.Module, built: Built) -> None:

@@ -9,12 +9,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
@@ -121,6 +122,18 @@ def load_network(folder: Path) -> LoadedNetwork:
     loaded = _load_own(folder, config) if config.get("model_type") == OWN_MODEL_TYPE else _load_transformers(folder, config)
     loaded.network.eval()
     return loaded
+
+
+def stored_parameters(folder: Path) -> int:
+    """Values in a folder's weights, of which nothing but the headers is read; 0 where there are none that can be."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+        except (OSError, SafetensorError):
+            return 0
+    return count
 
 
 def _load_own(folder: Path, config: dict[str, Any]) -> LoadedNetwork:

@@ -6,6 +6,8 @@ Invariant: what the data decide (channels, image size, vocabulary, number of out
 come from outside the library and the folder.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -112,31 +114,60 @@ def build_transformers_network(
     Raises:
         UnfitArchitecture: the library refuses the config, or the network cannot read such an input.
     """
+    with _told_as_unfit(architecture, input_shape):
+        network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
+        _try(network, input_shape=input_shape, num_outputs=_width(network, input_shape=input_shape, num_outputs=num_outputs))
+    network.train()
+    return network
+
+
+def sketch_transformers_network(
+    architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
+) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
+    """The same on torch's ``meta`` device, without having read anything.
+
+    Raises:
+        UnfitArchitecture: the library refuses the config.
+    """
+    with _told_as_unfit(architecture, input_shape), torch.device("meta"):
+        network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    network.train()
+    return network
+
+
+def _made(
+    architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
+) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     task = task_of(architecture.model_type) or "image-classification"
     # An empty list of architectures: the library reads it where a model type has several classifiers, and takes the first.
     fields = {**architecture.config, **_from_data(architecture, input_shape), "num_labels": num_outputs, "architectures": []}
-    if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens:
-        task, num_outputs = CAUSAL, input_shape.vocabulary
+    if isinstance(input_shape, TokenShape) and (input_shape.predicts_tokens or input_shape.is_embedded):
+        task = CAUSAL if input_shape.predicts_tokens else EMBEDDING
         del fields["num_labels"]
-    if isinstance(input_shape, TokenShape) and input_shape.is_embedded:
-        task = EMBEDDING
-        del fields["num_labels"]
+    config = AutoConfig.for_model(architecture.model_type, **fields)
+    model = auto_class(task).from_config(config, trust_remote_code=False)
+    # Whatever its norm: a network that is made here has never seen padding without a mask.
+    reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
+    return wrap(model, task=task, masks_waveforms=reads_waveforms)
+
+
+def _width(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> int:
+    """Of the network's outputs."""
+    if isinstance(network, EmbeddingNetwork):
+        return network.width
+    return input_shape.vocabulary if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens else num_outputs
+
+
+@contextmanager
+def _told_as_unfit(architecture: TransformersArchitecture, input_shape: InputShape) -> Iterator[None]:
     try:
-        config = AutoConfig.for_model(architecture.model_type, **fields)
-        model = auto_class(task).from_config(config, trust_remote_code=False)
-        # Whatever its norm: a network that is made here has never seen padding without a mask.
-        reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
-        network = wrap(model, task=task, masks_waveforms=reads_waveforms)
-        width = network.width if isinstance(network, EmbeddingNetwork) else num_outputs
-        _try(network, input_shape=input_shape, num_outputs=width)
+        yield
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()}"
         raise UnfitArchitecture(
             f"transformers cannot build {architecture.model_type!r} with {architecture.config} for "
             f"{_described(input_shape)}: {reason[:500]}"
         ) from error
-    network.train()
-    return network
 
 
 def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from worker.methods.compared import padded_together
 from worker.teachers.cache import DamagedOutputs, TeacherCache
 from worker.teachers.plan import Answers, TeacherFeatures
 from worker.teachers.question import Question
+from worker.training.ranks import ALONE, Ranks
 from worker.training.samples import Batch, Samples
 
 ASK_ONCE_BYTES = 512 * 2**20
@@ -49,14 +50,15 @@ def ask(
     after_batch: Callable[[int], None],
     kept: Kept | None = None,
     begin: Callable[[bool], None] = lambda is_kept: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, TeacherFeatures]:
     """The teacher's outputs (N, W) for all samples, in float32, and its features.
 
     ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``begin`` is
     told whether the answers are read from ``kept``; ``after_batch`` how many samples are done, and may raise, to end it.
     """
-    show = partial(_show, teacher, len(samples), lambda start: samples.inputs_from(start, EVALUATION_BATCH), after_batch)
-    whole = None if kept is None else _from_files(kept, show, layers, samples, begin=begin)
+    show = partial(_show, teacher, len(samples), lambda start: samples.inputs_from(start, EVALUATION_BATCH), after_batch, ranks)
+    whole = None if kept is None else _from_files(kept, show, layers, samples, begin=begin, ranks=ranks)
     if whole is not None:
         return whole["logits"], partial(_looked_up, whole, device=samples.device)
     if kept is None:
@@ -78,6 +80,7 @@ def ask_views(
     kept: Callable[[int], Kept | None] = lambda view: None,
     begin: Callable[[int, bool], None] = lambda view, is_kept: None,
     after_batch: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> Answers:
     """The teacher, behind its own preprocessing, on the views of the student's augmented ``samples``.
 
@@ -98,8 +101,8 @@ def ask_views(
         where, say = kept(view), partial(begin, view)
         if where is None and not fits:
             return each_step
-        show = partial(_show, teacher, len(samples), inputs_from, after_batch)
-        whole = None if where is None else _from_files(where, show, layers, samples, begin=say)
+        show = partial(_show, teacher, len(samples), inputs_from, after_batch, ranks)
+        whole = None if where is None else _from_files(where, show, layers, samples, begin=say, ranks=ranks)
         if whole is None and not fits:
             return each_step
         if where is None:
@@ -125,18 +128,26 @@ def _show(
     num_samples: int,
     inputs_from: Callable[[int], Tensor],
     after_batch: Callable[[int], None],
+    ranks: Ranks,
     layers: Mapping[str, torch.Size],
     take: Callable[[Mapping[str, Tensor]], None],
 ) -> None:
+    """Each of several ranks shows it some of the batches; all take all answers."""
     with in_eval_mode(teacher), Tap(teacher, list(layers)) as tap:
-        for start in range(0, num_samples, EVALUATION_BATCH):
+
+        def said_from(start: int) -> Mapping[str, Tensor]:
             outputs = tap(inputs_from(start))
             said = {"logits": outputs.logits.to(torch.float32)}
             said |= {f"layer {path}": outputs.features[path].to(torch.float32) for path in layers}
             if outputs.counted is not None:
                 said["counted"] = outputs.counted
+            return said
+
+        num_done = 0
+        for said in ranks.in_turns(range(0, num_samples, EVALUATION_BATCH), said_from):
             take(said)
-            after_batch(min(start + EVALUATION_BATCH, num_samples))
+            num_done += len(said["logits"])
+            after_batch(num_done)
 
 
 def _in_memory(show: _Show, layers: Mapping[str, torch.Size]) -> Whole:
@@ -151,17 +162,33 @@ def _in_memory(show: _Show, layers: Mapping[str, torch.Size]) -> Whole:
 
 
 def _from_files(
-    kept: Kept, show: _Show, layers: Mapping[str, torch.Size], samples: Samples, *, begin: Callable[[bool], None]
+    kept: Kept, show: _Show, layers: Mapping[str, torch.Size], samples: Samples, *, begin: Callable[[bool], None], ranks: Ranks
 ) -> Whole | None:
-    """None where the files cannot be written; the teacher was asked in vain then."""
+    """None where the files cannot be written; the teacher was asked in vain then.
+
+    Several ranks write them of what fits into memory alone: one that fails in the middle of it would leave the others behind.
+    """
     found = kept.cache.read(kept.question)
-    begin(found is not None)
-    if found is not None:
+    is_found = ranks.all(found is not None)
+    begin(is_found)
+    if is_found:
         return found
+    if ranks.count > 1:
+        if _num_bytes(layers, samples) > ASK_ONCE_BYTES:
+            return None
+        whole = _in_memory(show, layers)
+        if ranks.is_first:
+            _write(kept, lambda take: take(whole), samples)
+        return whole
+    return _write(kept, partial(show, layers), samples)
+
+
+def _write(kept: Kept, show: Callable[[Callable[[Mapping[str, Tensor]], None]], None], samples: Samples) -> Whole | None:
+    """What ``show`` gives, in files; None where they cannot be written."""
     longest = samples.inputs.shape[1] if _are_tokens(samples) else 0
     try:
         with kept.cache.write(kept.question, num_samples=len(samples)) as rows:
-            show(layers, lambda said: rows.add({name: _lengthened(name, each, longest) for name, each in said.items()}))
+            show(lambda said: rows.add({name: _lengthened(name, each, longest) for name, each in said.items()}))
         return kept.cache.written(kept.question)
     except (OSError, DamagedOutputs) as error:
         logger.warning("What the teacher says is not kept for later jobs: %s", error)

@@ -25,6 +25,7 @@ from worker.faults import JobFault
 from worker.models.embedding_network import POOLING_FILE
 
 _WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")
+_REFUSALS = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
     return Snapshot(folder, path.name)
 
 
+def is_out_of_reach(fault: JobFault) -> bool:
+    """Whether it was the Hub that could not be asked, rather than the Hub that refused."""
+    return fault.code == "input_unavailable" and not isinstance(fault.__cause__, _REFUSALS)
+
+
 def pinned(source: str, commits: Mapping[str, str]) -> str:
     """The source with the commit that was found for it."""
     return f"hub:{split_hub(source)[0]}@{commits[source]}" if source in commits else source
@@ -89,7 +95,7 @@ def _unavailable(source: str, error: Exception) -> JobFault:
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
             what = f"the Hub cannot be reached, or does not answer as it should ({reason})"
             hint = "See whether the worker reaches the Hub, or fetch the repository into its HF_HOME."
-    is_passing = not isinstance(error, GatedRepoError | RepositoryNotFoundError | RevisionNotFoundError)
+    is_passing = not isinstance(error, _REFUSALS)
     return JobFault(
         "input_unavailable",
         f"{source} cannot be fetched: {what}.",

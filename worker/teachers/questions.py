@@ -18,6 +18,7 @@ from worker.teachers.plan import Answers, Plan, TeacherFeatures
 from worker.teachers.question import question
 from worker.teachers.together import Teachers
 from worker.telling import Telling
+from worker.training.ranks import ALONE, Ranks
 from worker.training.samples import Samples, num_epochs
 
 
@@ -29,6 +30,7 @@ class Questions:
     telling: Telling
     cache: Path | None
     """The folder of what teachers said before; None for none."""
+    ranks: Ranks = ALONE
 
     def once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
@@ -50,6 +52,7 @@ class Questions:
             kept=self._kept(teacher, method),
             begin=begin,
             after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
+            ranks=self.ranks,
         )
         if not bool(answers.isfinite().all()):
             raise JobFault(
@@ -82,6 +85,7 @@ class Questions:
             kept=lambda view: kept and replace(kept, question={**kept.question, "view": views.told(view)}),
             begin=begin,
             after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
+            ranks=self.ranks,
         )
 
     def _kept(self, teacher: FinishedNetwork, method: Plan) -> Kept | None:

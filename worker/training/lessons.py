@@ -2,7 +2,8 @@
 
 The teacher is asked in each step: its answers, a distribution over the vocabulary for every token, would not fit into memory.
 Losses are taken on hidden states, a few tokens' logits at a time. Texts that the teacher writes are written once, before the
-first step, and again the same after an interruption; what the student writes is drawn from torch's global generator.
+first step, and again the same after an interruption; what the student writes is drawn from torch's global generator. Each of
+several ranks has the networks read its rows of a batch; the loss is the mean over all ranks' tokens.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from worker.methods.sequence import token_loss
 from worker.models.language_network import LanguageNetwork
 from worker.training.loop import Lesson
 from worker.training.precision import Precision
+from worker.training.ranks import ALONE, Ranks
 from worker.training.samples import Samples
 
 _ROWS_AT_ONCE = 32
@@ -37,10 +39,12 @@ class NextTokens:
 
     network: LanguageNetwork
     samples: Samples
+    ranks: Ranks = ALONE
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens."""
-        return _text_loss(self.network, *_batch(self.samples, indices), precision, weight=1.0)
+        rows = _batch(self.samples, self.ranks.share(indices))
+        return _text_loss(self.network, *rows, precision, weight=1.0, ranks=self.ranks)
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,29 @@ class Distributions:
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
+    ranks: Ranks = ALONE
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens; with two tokenizers, over those that have a partner in the other's row."""
-        ids, mask = _batch(self.samples, indices)
+        own = self.ranks.share(indices)
+        ids, mask = _batch(self.samples, own)
         weight = self.method.label_weight
         if self.teacher.samples is None:
-            return _taught_loss(self.method, self.student, self.teacher.network, ids, mask, precision, label_weight=weight)
-        their_ids, their_mask = _batch(self.teacher.samples, indices)
+            networks = self.student, self.teacher.network
+            return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=weight, ranks=self.ranks)
+        their_ids, their_mask = _batch(self.teacher.samples, own)
         our_mask, their_mask = paired(mask, their_mask)
-        with precision.forward_pass():
+        with self.ranks.own_draws(), precision.forward_pass():
             hidden = self.student.hidden(ids)
         states, labels = predictions(hidden, ids, our_mask)
         answers, _ = _teacher_states(self.teacher.network, their_ids, their_mask, precision)
         taught = Taught(answers, self.teacher.network.head, token_loss(self.method), self.method.weight)
-        loss = token_mean(states, self.student.head, labels, label_weight=0.0, taught=taught)
+        by_partners = token_mean(states, self.student.head, labels, label_weight=0.0, taught=taught)
+        loss = self.ranks.mean(by_partners, count=len(labels))
         if weight:
-            loss = loss + token_mean(*_apart(hidden, self.student.head, ids, mask), label_weight=weight)
+            states, labels = predictions(hidden, ids, mask)
+            by_labels = token_mean(states, self.student.head, labels, label_weight=weight)
+            loss = loss + self.ranks.mean(by_labels, count=len(labels))
         return loss
 
 
@@ -100,13 +110,16 @@ class WrittenByTeacher:
     student: LanguageNetwork
     samples: Samples
     written: Samples
+    ranks: Ranks = ALONE
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over what the teacher wrote, and over the texts' own tokens."""
-        loss = _text_loss(self.student, *_batch(self.written, indices), precision, weight=self.method.weight)
+        own = self.ranks.share(indices)
+        rows = _batch(self.written, own)
+        loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, ranks=self.ranks)
         if self.method.label_weight:
-            texts = _batch(self.samples, indices)
-            loss = loss + _text_loss(self.student, *texts, precision, weight=self.method.label_weight)
+            texts = _batch(self.samples, own)
+            loss = loss + _text_loss(self.student, *texts, precision, weight=self.method.label_weight, ranks=self.ranks)
         return loss
 
 
@@ -118,16 +131,19 @@ class WrittenByStudent:
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
+    ranks: Ranks = ALONE
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens that the student wrote, or over the texts'."""
         is_own = bool(torch.rand(()) < self.method.student_share)
-        ids, mask = _batch(self.samples, indices)
+        ids, mask = _batch(self.samples, self.ranks.share(indices))
         if is_own:
-            rows = self._written(ids, mask)
+            with self.ranks.own_draws():
+                rows = self._written(ids, mask)
             ids, mask = rows.ids, rows.mask
         label_weight = 0.0 if is_own else self.method.label_weight
-        return _taught_loss(self.method, self.student, self.teacher.network, ids, mask, precision, label_weight=label_weight)
+        networks = self.student, self.teacher.network
+        return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, ranks=self.ranks)
 
     def _written(self, ids: Tensor, mask: Tensor) -> TokenRows:
         method = self.method
@@ -149,15 +165,16 @@ def lesson_of(
     teacher: LanguageTeacher,
     *,
     written: Samples | None = None,
+    ranks: Ranks = ALONE,
 ) -> Lesson:
     """What a student of this method learns from its batches; ``written`` is what :func:`write_texts` made."""
     match method:
         case SequenceLevel() if written is not None:
-            return WrittenByTeacher(method, student, samples, written)
+            return WrittenByTeacher(method, student, samples, written, ranks)
         case OnPolicy():
-            return WrittenByStudent(method, student, samples, teacher)
+            return WrittenByStudent(method, student, samples, teacher, ranks)
         case _:
-            return Distributions(method, student, samples, teacher)
+            return Distributions(method, student, samples, teacher, ranks)
 
 
 def refuse_long_texts(method: Any, row_tokens: int) -> None:
@@ -181,12 +198,18 @@ def refuse_rowless(data: Data, reads: LanguagePreprocessing) -> None:
 
 
 def write_texts(
-    method: SequenceLevel, teacher: LanguageTeacher, samples: Samples, *, seed: int, after_batch: Callable[[int], None]
+    method: SequenceLevel,
+    teacher: LanguageTeacher,
+    samples: Samples,
+    *,
+    seed: int,
+    after_batch: Callable[[int], None],
+    ranks: Ranks = ALONE,
 ) -> Samples:
     """What the teacher writes behind the prompt of each of the rows; the loss is on that.
 
     The same seed gives the same texts, and no global generator is moved. ``after_batch`` is told how many rows are done, and may
-    raise, to end it.
+    raise, to end it. Every rank writes all of them, in as much time as one, and takes what the first one wrote.
     """
     drawn = method.sampling_temperature if method.decoding == "sampling" else None
     decoding = Decoding(method.max_new_tokens, temperature=drawn, num_beams=method.num_beams)
@@ -204,6 +227,7 @@ def write_texts(
     width = max(rows.ids.shape[1] for rows in pieces)
     ids = torch.cat([_widened(rows.ids, width, teacher.framing.pad) for rows in pieces])
     mask = torch.cat([_widened(rows.mask, width, False) for rows in pieces])
+    ids, mask = ranks.of_first(ids), ranks.of_first(mask)
     return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
 
 
@@ -220,15 +244,13 @@ def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], mask[:, :width]
 
 
-def _text_loss(network: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision, *, weight: float) -> Tensor:
-    with precision.forward_pass():
+def _text_loss(
+    network: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision, *, weight: float, ranks: Ranks
+) -> Tensor:
+    with ranks.own_draws(), precision.forward_pass():
         hidden = network.hidden(ids)
-    return token_mean(*_apart(hidden, network.head, ids, mask), label_weight=weight)
-
-
-def _apart(hidden: Tensor, head: OutputHead, ids: Tensor, mask: Tensor) -> tuple[Tensor, OutputHead, Tensor]:
     states, labels = predictions(hidden, ids, mask)
-    return states, head, labels
+    return ranks.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
 
 
 def _taught_loss(
@@ -240,15 +262,16 @@ def _taught_loss(
     precision: Precision,
     *,
     label_weight: float,
+    ranks: Ranks,
 ) -> Tensor:
     """Student and teacher on the same tokens."""
-    with precision.forward_pass():
+    with ranks.own_draws(), precision.forward_pass():
         hidden = student.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
     answers, _ = _teacher_states(teacher, ids, mask, precision)
     ours, theirs = _same_vocabulary(student.head, teacher.head)
     taught = Taught(answers, theirs, token_loss(method), method.weight)
-    return token_mean(states, ours, labels, label_weight=label_weight, taught=taught)
+    return ranks.mean(token_mean(states, ours, labels, label_weight=label_weight, taught=taught), count=len(labels))
 
 
 def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,9 @@ B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
+Several ranks may run it side by side on the same batches: see :mod:`worker.training.ranks`. What is said here of a batch is said
+of the whole of it, and everything that is decided is decided alike on all.
+
 Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
 augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
 loop, and a student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not
@@ -13,6 +16,7 @@ finite is still found by its step, and always before a checkpoint or the best we
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
@@ -28,6 +32,7 @@ from worker.teachers.plan import Teaching
 from worker.training.optimizers import build_optimizer
 from worker.training.precision import Precision, choose_precision
 from worker.training.randomness import epoch_order, generator_states, restore_generators
+from worker.training.ranks import ALONE, Losses, Ranks
 from worker.training.samples import Samples, count_batches, split_epoch
 from worker.training.schedules import learning_rate
 from worker.training.windows import WindowMean
@@ -93,7 +98,10 @@ class Lesson(Protocol):
     """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """The loss, a scalar, on the samples ``indices`` (B,). What it draws comes from the global generators."""
+        """The loss, a scalar, on the samples ``indices`` (B,), of which each rank looks at its share.
+
+        What it draws comes from the global generators.
+        """
 
 
 class Training:
@@ -112,6 +120,7 @@ class Training:
         lesson: Lesson | None = None,
         num_steps: int | None = None,
         name: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """With a ``lesson`` the loss is the lesson's, and ``teaching`` takes no part.
 
@@ -119,7 +128,8 @@ class Training:
 
         ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
         """
-        self.lesson, self.name = lesson, name or phase
+        self.lesson, self.name, self.ranks = lesson, name or phase, ranks
+        network = ranks.fitted(network)
         self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
         self.tap = Tap(network, teaching.student_layers)
         self.objective = teaching.objective
@@ -188,29 +198,40 @@ class Training:
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
-            loss = self.objective(self.forward(indices)) if self.lesson is None else self.lesson.loss(indices, self.precision)
-            losses.append(self.backward(loss, share=len(indices) / num_samples))
+            (loss,) = self.losses(indices)
+            losses.append(self.weighted(loss, share=len(indices) / num_samples))
+            torch.autograd.backward(self.scaler.scale(losses[-1]))
         self.descend(losses)
 
-    def forward(self, indices: Tensor) -> Step:
-        """What the network, and whoever teaches it, says of the samples ``indices`` (B,)."""
-        batch = self.samples.batch(indices, epoch=self.step // self.steps_per_epoch)
-        taught = self.teaching.taught(batch)
-        extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
-        with self.precision.forward_pass():
-            outputs = self.tap(batch.inputs, *extra)
-        epoch = self.step / self.steps_per_epoch
-        return Step(outputs.at_least_float32(), taught, batch.labels, indices.to(self.device), epoch, batch.mixture)
+    @cached_property
+    def losses(self) -> Losses:
+        """The loss of a batch, ready for its gradient. Built at the first step: ranks begin it with the same weights."""
+        return self.ranks.side_by_side(self.learner, self._losses)
 
-    def backward(self, loss: Tensor, *, share: float) -> Tensor:
-        """Adds the gradient of a batch's loss, which holds this share of the optimizer step's samples; the loss, so weighted."""
-        if share != 1:
-            loss = loss * share
-        torch.autograd.backward(self.scaler.scale(loss))
-        return loss.detach()
+    def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
+        if self.lesson is not None:
+            return (self.lesson.loss(indices, self.precision),)
+        return (self.objective(self.forward(indices)),)
+
+    def forward(self, indices: Tensor) -> Step:
+        """What the network, and whoever teaches it, says of the samples ``indices`` (B,); each rank asks about its share."""
+        own = self.ranks.share(indices)
+        batch = self.samples.batch(own, epoch=self.step // self.steps_per_epoch)
+        taught = self.teaching.taught(batch)
+        with self.ranks.own_draws():
+            extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+            with self.precision.forward_pass():
+                outputs = self.tap(batch.inputs, *extra)
+        epoch = self.step / self.steps_per_epoch
+        step = Step(outputs.at_least_float32(), taught, batch.labels, own.to(self.device), epoch, batch.mixture)
+        return self.ranks.whole(step, num_samples=len(indices))
+
+    def weighted(self, loss: Tensor, *, share: float) -> Tensor:
+        """A batch's loss as part of that of the optimizer step, of whose samples the batch has this share."""
+        return loss if share == 1 else loss * share
 
     def descend(self, losses: list[Tensor]) -> None:
-        """The optimizer's step along the gradient of these losses."""
+        """The optimizer's step along the gradient of these losses, whose sum is the step's."""
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -222,7 +243,8 @@ class Training:
         self.optimizer.zero_grad()
 
         self.step += 1
-        self._unread_losses.append(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+        values = [loss.detach() for loss in losses]
+        self._unread_losses.append(values[0] if len(values) == 1 else torch.stack(values).sum())
         if len(self._unread_losses) >= _UNREAD_LOSSES:
             self.read_losses()
 
@@ -250,8 +272,9 @@ class Training:
             JobFault: the loss is not finite.
         """
         self.read_losses()
-        outputs = predict(self.network, self.validation, precision=self.precision)
-        result = measure(outputs, self.validation.labels, self.targets)
+        outputs = predict(self.network, self.validation, precision=self.precision, ranks=self.ranks)
+        measured = measure(outputs, self.validation.labels, self.targets)
+        result = Measure(**self.ranks.agree(asdict(measured)))
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
@@ -277,6 +300,7 @@ class Training:
         """What came of it, after the last step."""
         if self.best is None or self.best_validation is None or self.last_validation is None:
             raise RuntimeError("a training is finished only after its last step's evaluation")
+        vars(self).pop("losses", None)  # which holds this training: its memory is wanted by the next
         epochs, rest = divmod(self.step, self.steps_per_epoch)
         figures = TrainingFigures(
             steps=self.step,
@@ -309,6 +333,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
+            "ranks": self.ranks.generators(self.device),
             "best": self.best,
             "best_step": self.best_step,
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
@@ -334,6 +359,7 @@ class Training:
             window.restore(state["windows"][name])
         self._earlier_seconds, self._started_at = state["seconds"], time.monotonic()
         restore_generators(state["generators"], self.device)
+        self.ranks.restore_generators(state.get("ranks", []))
 
     def _learning_rate(self, step: int) -> float:
         peak = self.spec.optimizer.learning_rate

@@ -5,12 +5,15 @@ samples; the other's outputs are targets, no gradient flows through them.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from worker.methods import Outputs, Step
 from worker.training.loop import Training
+from worker.training.ranks import Losses
 
 
 class MutualTraining(Training):
@@ -33,12 +36,21 @@ class MutualTraining(Training):
         num_samples = sum(map(len, batches))
         losses: tuple[list[Tensor], list[Tensor]] = ([], [])
         for indices in batches:
-            ours, theirs = (training.forward(indices) for training in both)
-            taught = (_taught(ours, by=theirs), _taught(theirs, by=ours))
-            for training, step, kept in zip(both, taught, losses, strict=True):
-                kept.append(training.backward(training.objective(step), share=len(indices) / num_samples))
+            for training, loss, kept in zip(both, self.losses(indices), losses, strict=True):
+                kept.append(training.weighted(loss, share=len(indices) / num_samples))
+            # At once: ranks bring the gradients of both networks together in one pass.
+            torch.autograd.backward([training.scaler.scale(kept[-1]) for training, kept in zip(both, losses, strict=True)])
         for training, kept in zip(both, losses, strict=True):
             training.descend(kept)
+
+    @cached_property
+    def losses(self) -> Losses:
+        """Of both networks."""
+        return self.ranks.side_by_side(nn.ModuleList([self.learner, self.peer.learner]), self._losses)
+
+    def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
+        ours, theirs = (training.forward(indices) for training in (self, self.peer))
+        return self.objective(_taught(ours, by=theirs)), self.peer.objective(_taught(theirs, by=ours))
 
     def evaluate(self) -> None:
         """Of both networks; each keeps the weights that are its own best."""

@@ -154,8 +154,17 @@ def num_epochs(spec: TrainingSpec, num_samples: int) -> int:
     """Epochs that a training begins, unless it stops early."""
     if spec.max_steps is None:
         return spec.epochs or 1
-    steps = math.ceil(count_batches(num_samples, batch_size=spec.batch_size) / spec.gradient_accumulation)
-    return math.ceil(spec.max_steps / steps)
+    return math.ceil(spec.max_steps / steps_per_epoch(spec, num_samples))
+
+
+def count_steps(spec: TrainingSpec, num_samples: int) -> int:
+    """Optimizer steps of a training, unless it stops early."""
+    return spec.max_steps or (spec.epochs or 1) * steps_per_epoch(spec, num_samples)
+
+
+def steps_per_epoch(spec: TrainingSpec, num_samples: int) -> int:
+    """Optimizer steps of one pass over the samples."""
+    return math.ceil(count_batches(num_samples, batch_size=spec.batch_size) / spec.gradient_accumulation)
 
 
 def count_batches(num_samples: int, *, batch_size: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from worker.faults import StopAsked
 from worker.protocol import MetricPoints, Progress, Reporter
 from worker.training.loop import Training
+from worker.training.ranks import ALONE, Ranks
 
 _PROGRESS_SECONDS = 0.25
 
@@ -17,8 +18,8 @@ _PROGRESS_SECONDS = 0.25
 class TrainingWatch:
     """Watches one training of one attempt."""
 
-    def __init__(self, reporter: Reporter, *, write_checkpoint: Callable[[], None]) -> None:
-        self._reporter, self._write_checkpoint = reporter, write_checkpoint
+    def __init__(self, reporter: Reporter, *, write_checkpoint: Callable[[], None], ranks: Ranks = ALONE) -> None:
+        self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, ranks
         self._started_at = self._checkpoint_at = time.monotonic()
         self._first_step: int | None = None
         self._next_progress_at = 0.0
@@ -38,7 +39,8 @@ class TrainingWatch:
             training.read_losses()
             self._send_points(training)
             raise StopAsked(request)
-        if self._is_checkpoint_due(training, now) and not training.done:
+        # By the first rank's clock: all have a part in it.
+        if not training.done and self._ranks.agree(self._is_checkpoint_due(training, now)):
             training.read_losses()
             self._send_points(training)
             self._write_checkpoint()

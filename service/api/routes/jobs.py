@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from service import jobs, queries, submission
+from service import jobs, queries, scheduling, submission
 from service.api.bodies import StrictRoute, read_document
 from service.api.conditions import is_unchanged, require_match, wait_seconds
 from service.api.dependencies import Member, Services, ServicesOf, Viewer
@@ -13,6 +13,7 @@ from service.api.problems import described
 from service.api.views.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
 from service.api.waiting import until_changed
 from service.errors import (
+    CircularDependency,
     Conflict,
     Forbidden,
     IdempotencyMismatch,
@@ -21,6 +22,7 @@ from service.errors import (
     InvalidTransition,
     NotFound,
     PreconditionFailed,
+    QueueLimitReached,
     RequestInFlight,
 )
 from service.lifecycle import Outcome, Status
@@ -57,6 +59,14 @@ _STOP_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+_MAY_BE = {
+    "cancelled": "one that has not ended",
+    "paused": "one that is queued or running",
+    "resumed": "one that is paused, or running and asked to pause",
+}
+"""From where the requests of people lead."""
+
+
 @router.post(
     "",
     status_code=201,
@@ -72,7 +82,7 @@ _STOP_RESPONSES: dict[int | str, dict[str, Any]] = {
             },
         },
         201: {"description": "The job.", "headers": {"Location": {"schema": {"type": "string"}}}},
-        **described(Forbidden, RequestInFlight, InvalidSpec, IdempotencyMismatch),
+        **described(Forbidden, RequestInFlight, InvalidSpec, IdempotencyMismatch, QueueLimitReached),
     },
 )
 def submit(
@@ -88,8 +98,8 @@ def submit(
         spec = submission.check(services.database, services.settings, caller, document)
         return Response(spec.model_dump_json(), media_type="application/json")
     job, is_new = submission.submit(services.database, services.settings, caller, document, idempotency_key=idempotency_key)
-    if is_new and job.status == Status.QUEUED:
-        services.broker.wake(job.pool)
+    if is_new and job.status in {Status.QUEUED, Status.CHECKING}:
+        _wake(services, job)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _answer(response, _read(services, job.id))
@@ -108,9 +118,7 @@ def list_jobs(
     """Jobs, newest first."""
     wanted = JobFilter(statuses=_statuses(status or []), owner=owner, labels=[_label(text) for text in label or []])
     with services.database.transaction() as session:
-        rows, has_more = queries.job_page(
-            session, wanted, after=after, limit=limit, lease_seconds=services.settings.lease_seconds
-        )
+        rows, has_more = queries.job_page(session, wanted, services.outlooks, after=after, limit=limit)
     return JobPage(data=[job_view(row) for row in rows], has_more=has_more)
 
 
@@ -145,18 +153,29 @@ async def get_job(
     return job_view(row)
 
 
-@router.patch("/{job_id}", responses={200: _ETAG_HEADER, **described(Forbidden, NotFound, PreconditionFailed)})
+@router.patch(
+    "/{job_id}",
+    responses={
+        200: _ETAG_HEADER,
+        **described(Forbidden, NotFound, Conflict, InvalidTransition, PreconditionFailed, CircularDependency),
+    },
+)
 def edit_job(
     job_id: JobId, edit: JobEdit, caller: Member, services: ServicesOf, response: Response, if_match: IfMatch = None
 ) -> JobView:
-    """Changes a job's name, labels or priority; `If-Match` guards against changing what somebody else just changed."""
+    """Changes a job's name, labels or priority, and before it has started what it depends on; `If-Match` guards against changing
+    what somebody else just changed."""
+    changes = edit.model_dump(exclude_unset=True)
     with services.database.transaction() as session:
+        if "depends_on" in changes:
+            jobs.hold_needs(session, job_id, changes["depends_on"])
         job = _own(jobs.get(session, job_id, lock=True), caller)
         require_match(_etag(job), if_match)
-        changes = edit.model_dump(exclude_unset=True)
         if changes.get("priority") == "high" and jobs.PRIORITY_RANK["high"] < job.priority and caller.role != "admin":
             raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
-        jobs.edit(session, job_id, **changes)
+        job = jobs.edit(session, job_id, **changes)
+    if job.status == Status.QUEUED:
+        _wake(services, job)
     return _answer(response, _read(services, job_id))
 
 
@@ -190,16 +209,16 @@ def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Re
         job, outcome = jobs.resume(session, job_id)
         _require(outcome, job, "resumed")
     if outcome is Outcome.APPLIED:
-        services.broker.wake(job.pool)
+        _wake(services, job)
     return _stopped(response, services, job)
 
 
 @router.get("/{job_id}/explain", responses=described(NotFound))
 def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explanation:
-    """Why a job is where it is: its place in the queue and what blocks it."""
+    """Why a job is where it is: its place in the queue, the terms of its fair share, what blocks it, and when it should start."""
     with services.database.transaction() as session:
-        row = queries.job_row(session, job_id, lease_seconds=services.settings.lease_seconds)
-        return explanation(session, row, lease_seconds=services.settings.lease_seconds)
+        row = queries.job_row(session, job_id, services.outlooks)
+        return explanation(session, row, services.outlooks)
 
 
 @router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
@@ -214,7 +233,15 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
 
 def _read(services: Services, job_id: str) -> JobRow:
     with services.database.transaction() as session:
-        return queries.job_row(session, job_id, lease_seconds=services.settings.lease_seconds)
+        return queries.job_row(session, job_id, services.outlooks)
+
+
+def _wake(services: Services, job: Job) -> None:
+    """Somebody should look at the queue: a job is there for it, and if it is urgent, room is to be made."""
+    if job.status == Status.QUEUED and job.priority == jobs.PRIORITY_RANK["high"]:
+        with services.database.transaction() as session:
+            scheduling.make_room(session, job.pool, lease_seconds=services.settings.lease_seconds)
+    services.broker.wake(job.pool)
 
 
 def _etag(job: Job) -> str:
@@ -239,7 +266,7 @@ def _own(job: Job, caller: Caller) -> Job:
 def _require(outcome: Outcome, job: Job, verb: str) -> None:
     if outcome is Outcome.NOT_ALLOWED:
         being = f" and asked to {job.stop_requested}" if job.stop_requested else ""
-        raise InvalidTransition(f"job {job.id} is {job.status}{being}: it cannot be {verb}")
+        raise InvalidTransition(f"job {job.id} is {job.status}{being}: it cannot be {verb}, as {_MAY_BE[verb]} can")
 
 
 def _statuses(texts: list[str]) -> list[str]:

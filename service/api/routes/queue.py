@@ -1,26 +1,46 @@
-"""The shared queue: what waits, what runs, and on whom."""
+"""The shared queue: what waits and why, what runs, on whom, and who used how much."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
-from service import queries
+from service import capacity, clock, queries, usage, workers
 from service.api.bodies import StrictRoute
-from service.api.dependencies import ServicesOf, Viewer
+from service.api.dependencies import Admin, Services, ServicesOf, Viewer
+from service.api.parameters import WorkerId
+from service.api.problems import described
 from service.api.views.jobs import PRIORITY_NAMES
-from service.api.views.queue import DeviceView, QueueView, RunningJob, WaitingJob, WorkerList, WorkerView
+from service.api.views.queue import (
+    DeviceView,
+    DrainRequest,
+    QueueView,
+    RunningJob,
+    UsageList,
+    UsageView,
+    WaitingJob,
+    WorkerList,
+    WorkerView,
+    blocker_view,
+    start_view,
+)
+from service.errors import Forbidden, InvalidRequest, NotFound
+from service.scheduling.picture import need_of
 from service.tables import Job, Worker
 
 router = APIRouter(prefix="/v1", tags=["queue"], route_class=StrictRoute)
 
 
-@router.get("/queue")
+@router.get("/queue", responses=described(InvalidRequest))
 def get_queue(
     _caller: Viewer, services: ServicesOf, pool: Annotated[str | None, Query(max_length=63, description="All by default.")] = None
 ) -> QueueView:
-    """The waiting jobs in the order in which they would start, and the running ones."""
+    """The waiting jobs in the order in which they would start, each with the one thing that blocks it, and the running ones."""
     with services.database.transaction() as session:
-        queue = queries.queue(session, pool=pool, lease_seconds=services.settings.lease_seconds)
+        if pool is not None:
+            _require_pool(session, pool, services)
+        queue = queries.queue(session, services.outlooks, pool=pool)
     return QueueView(
         waiting=[_waiting(row) for row in queue.waiting],
         num_waiting=queue.num_waiting,
@@ -36,6 +56,71 @@ def list_workers(_caller: Viewer, services: ServicesOf) -> WorkerList:
     return WorkerList(data=[_worker(row.worker, row.jobs, is_alive=row.is_alive) for row in rows])
 
 
+@router.post("/workers/{worker_id}/drain", responses=described(Forbidden, NotFound))
+def drain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf, request: DrainRequest | None = None) -> WorkerView:
+    """Has a worker take no more jobs, for as long as it runs. Harmless to repeat, and the last one counts."""
+    with services.database.transaction() as session:
+        workers.drain(session, worker_id, finish=(request or DrainRequest()).jobs == "finish")
+    return _one(services, worker_id)
+
+
+@router.post("/workers/{worker_id}/undrain", responses=described(Forbidden, NotFound))
+def undrain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf) -> WorkerView:
+    """Has a drained worker take jobs again."""
+    with services.database.transaction() as session:
+        pool = workers.undrain(session, worker_id).pool
+    services.broker.wake(pool)
+    return _one(services, worker_id)
+
+
+@router.get("/usage", responses=described(InvalidRequest))
+def get_usage(
+    _caller: Viewer,
+    services: ServicesOf,
+    since: Annotated[datetime | None, Query(description="Counts whole hours from this one on; all time by default.")] = None,
+) -> UsageList:
+    """What every user used, and the share that it is."""
+    if since is not None and since.tzinfo is None:
+        raise InvalidRequest("since needs a time zone, as in 2026-11-02T00:00:00Z", param="since")
+    try:
+        first_hour = None if since is None else usage.hour_of(since)
+    except OverflowError as error:
+        raise InvalidRequest("since lies outside the years 1 to 9999 in UTC", param="since") from error
+    with services.database.transaction() as session:
+        lines = usage.consumption(session, since=first_hour, at=clock.now(session))
+    return UsageList(
+        since=first_hour,
+        data=[
+            UsageView(
+                user=line.user,
+                gpu_seconds=line.gpu_seconds,
+                cpu_slot_seconds=line.cpu_slot_seconds,
+                attempts=line.attempts,
+                share=line.share,
+                weight=line.weight,
+                fair_share=line.fair,
+                decayed=line.decayed,
+            )
+            for line in lines
+        ],
+    )
+
+
+def _require_pool(session: Session, pool: str, services: Services) -> None:
+    known = sorted({*capacity.pools(session, services.settings.pools), *queries.pools_in_use(session)})
+    if pool not in known:
+        raise InvalidRequest(f"there is no pool {pool!r}; use {' or '.join(map(repr, known)) or 'none'}", param="pool")
+
+
+def _one(services: Services, worker_id: str) -> WorkerView:
+    with services.database.transaction() as session:
+        rows = queries.workers(session, lease_seconds=services.settings.lease_seconds)
+    row = next((row for row in rows if row.worker.id == worker_id), None)
+    if row is None:
+        raise NotFound(f"worker {worker_id!r} has ended; GET /v1/workers lists those that run")
+    return _worker(row.worker, row.jobs, is_alive=row.is_alive)
+
+
 def _waiting(row: queries.JobRow) -> WaitingJob:
     job, place = row.job, row.place
     assert place is not None
@@ -47,7 +132,10 @@ def _waiting(row: queries.JobRow) -> WaitingJob:
         pool=job.pool,
         priority=PRIORITY_NAMES[job.priority],
         position=place.position,
-        waiting_for=place.waiting_for,
+        waiting_for=place.blocker.message,
+        blocker=blocker_view(place.blocker),
+        needs=str(need_of(job)),
+        expected_start=start_view(place),
         queued_at=job.queued_at,
     )
 
@@ -64,6 +152,7 @@ def _running(job: Job, owner: str) -> RunningJob:
         worker=job.worker_id,
         devices=job.devices or [],
         started_at=job.started_at,
+        expected_end_at=job.expected_end_at,
         fraction=progress.get("fraction"),
         eta_seconds=progress.get("eta_seconds"),
     )

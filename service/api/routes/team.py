@@ -5,9 +5,9 @@ from fastapi import APIRouter
 from service import team
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Admin, ServicesOf, Viewer
-from service.api.parameters import KeyId
+from service.api.parameters import KeyId, UserId
 from service.api.problems import described
-from service.api.views.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserList, UserView, key_view, user_view
+from service.api.views.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserEdit, UserList, UserView, key_view, user_view
 from service.errors import Conflict, Forbidden, NotFound
 from service.security import create_key
 
@@ -32,6 +32,13 @@ def list_users(_caller: Admin, services: ServicesOf) -> UserList:
     """All users."""
     with services.database.transaction() as session:
         return UserList(data=[user_view(user) for user in team.users(session)])
+
+
+@router.patch("/users/{user_id}", responses=described(Forbidden, NotFound))
+def edit_user(user_id: UserId, _caller: Admin, edit: UserEdit, services: ServicesOf) -> UserView:
+    """Changes a user's share weight and limits."""
+    with services.database.transaction() as session:
+        return user_view(team.edit_user(session, user_id, **edit.model_dump(exclude_unset=True)))
 
 
 @router.post("/keys", status_code=201, responses=described(Forbidden, Conflict))

@@ -1,17 +1,24 @@
 """A job and what belongs to it, as clients see them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from service.api.views.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
 from service.api.views.shape import Page, View
 from service.errors import JobFailure
 from service.jobs import PRIORITY_RANK
 from service.lifecycle import FINAL, Status
 from service.queries import JobRow
-from service.waiting import live_workers, open_needs, suitable
+from service.scheduling.outlook import Outlook, Outlooks, Place, open_needs
+from service.scheduling.picture import need_of, shares
+from service.scheduling.policy import Share
+from service.spec.estimate import Estimate
+from service.spec.job import JobId
+from service.tables import Job
 
 PRIORITY_NAMES = {rank: name for name, rank in PRIORITY_RANK.items()}
 
@@ -38,12 +45,14 @@ class ProgressView(View):
 
 
 class QueuePlace(View):
-    """Where a queued job stands in its pool. It is worked out at each reading and is no part of the job's version."""
+    """Where a queued job stands in its pool, a moment ago. It is no part of the job's version."""
 
     position: int
-    """1 starts next."""
+    """1 starts next, where it fits; 1001 stands for all behind the first thousand."""
     waiting_for: str
     """The one thing that blocks it, in words."""
+    expected_start: StartView | None
+    """Null where too little is known, and behind the first hundred."""
 
 
 class JobView(View):
@@ -66,7 +75,7 @@ class JobView(View):
     status_reason: str
     """Why it is in this state, in words."""
     stop_requested: str | None
-    """cancel, pause or drain, while a running job is being stopped."""
+    """cancel, pause or preempt, while a running job is being stopped."""
     priority: Literal["low", "normal", "high"]
     """Of two waiting jobs, the one of the higher class starts first."""
     spec: dict[str, Any]
@@ -95,6 +104,8 @@ class JobView(View):
     """When it reached its final state."""
     gpu_seconds: float
     """Seconds on GPUs, times their number, over all attempts that have ended."""
+    estimate: Estimate | None
+    """What its check found before it was queued; null for one that was not checked."""
     result: dict[str, Any] | None
     """The report's headline figures."""
     error: JobFailure | None
@@ -125,7 +136,15 @@ class Explanation(View):
     ahead: int | None
     """Queued jobs of the pool that start earlier."""
     waiting_for: str | None
-    """The one thing that blocks it."""
+    """The one thing that blocks it; null where it runs or has ended."""
+    blocker: BlockerView | None
+    """The same for programs; null unless queued."""
+    needs: str
+    """What it holds of a host while it runs."""
+    fair_share: FairShareView | None
+    """What stands in the queue for its owner; null unless queued."""
+    expected_start: StartView | None
+    """Null unless queued, where too little is known, and behind the first hundred."""
     blocked_by: list[str]
     """Unfinished jobs that it depends on."""
     live_workers: int
@@ -156,12 +175,14 @@ class JobEdit(View):
     """Replaces all labels."""
     priority: Literal["low", "normal", "high"] = "normal"
     """``high`` is the admin's to give."""
+    depends_on: Annotated[list[JobId], Field(max_length=100)] = []
+    """Replaces the jobs that it waits for, before it has started; a job that waits for this one may not be among them."""
 
 
 def job_view(row: JobRow) -> JobView:
     """A stored job as clients see it."""
     job = row.job
-    place = None if row.place is None else QueuePlace(position=row.place.position, waiting_for=row.place.waiting_for)
+    place = None if row.place is None else _queue_place(row.place)
     return JobView(
         id=job.id,
         name=job.name,
@@ -185,27 +206,60 @@ def job_view(row: JobRow) -> JobView:
         started_at=job.started_at,
         finished_at=job.finished_at,
         gpu_seconds=job.gpu_seconds,
+        estimate=None if job.estimate is None else Estimate.model_validate(job.estimate),
         result=job.result,
         error=None if job.error is None else JobFailure.model_validate(job.error),
         version=job.version,
     )
 
 
-def explanation(session: Session, row: JobRow, *, lease_seconds: float) -> Explanation:
+def _queue_place(place: Place) -> QueuePlace:
+    return QueuePlace(position=place.position, waiting_for=place.blocker.message, expected_start=start_view(place))
+
+
+def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanation:
     """Why a job is where it is."""
-    job = row.job
-    workers = [worker for worker in live_workers(session, lease_seconds=lease_seconds) if worker.pool == job.pool]
-    blocked_by = open_needs(session, job) if job.status == Status.WAITING else []
-    waits = f"job {', '.join(blocked_by)} to succeed" if blocked_by else None
+    job, place = row.job, row.place
+    outlook = outlooks.of(session, job.pool)
+    blocked_by = open_needs(session, job) if job.status == Status.WAITING else {}
     return Explanation(
         job_id=job.id,
         status=Status(job.status),
         reason=job.status_reason,
         pool=job.pool,
-        position=None if row.place is None else row.place.position,
-        ahead=None if row.place is None else row.place.position - 1,
-        waiting_for=waits if row.place is None else row.place.waiting_for,
-        blocked_by=blocked_by,
-        live_workers=len(workers),
-        suitable_workers=len(suitable(job, workers)),
+        position=None if place is None else place.position,
+        ahead=None if place is None else place.position - 1,
+        waiting_for=_waits_for(job, blocked_by, outlook) if place is None else place.blocker.message,
+        blocker=None if place is None else blocker_view(place.blocker),
+        needs=str(need_of(job)),
+        fair_share=None if place is None else fair_share_view(_share(session, job, place, outlook)),
+        expected_start=None if place is None else start_view(place),
+        blocked_by=list(blocked_by),
+        live_workers=outlook.num_live_workers,
+        suitable_workers=len(outlook.suitable(need_of(job))),
     )
+
+
+def _share(session: Session, job: Job, place: Place, outlook: Outlook) -> Share:
+    """Of a job's owner; behind the last counted place the queue's picture has none."""
+    return place.share if place.share.owner_id else shares(session, [job.owner_id], now=outlook.as_of)[job.owner_id]
+
+
+def _waits_for(job: Job, blocked_by: Mapping[str, Status], outlook: Outlook) -> str | None:
+    """What an unfinished job that is not in the queue waits for."""
+    match Status(job.status):
+        case Status.WAITING:
+            needed = (f"{job_id}, which is {status}," for job_id, status in blocked_by.items())
+            return f"{'job' if len(blocked_by) == 1 else 'jobs'} {' and '.join(needed)} to succeed"
+        case Status.CHECKING if job.lease_expires_at is not None:
+            return "the end of its check: one step on a few rows, which a worker takes now"
+        case Status.CHECKING if all(host.draining for host in outlook.hosts):
+            return (
+                f"its check: one step on a few rows, by a worker of its pool, and pool {job.pool!r} has none that takes jobs: "
+                f"start one with `stillhouse worker --pool {job.pool}`"
+            )
+        case Status.CHECKING:
+            return "its check: one step on a few rows, by a worker of its pool"
+        case Status.PAUSED:
+            return f"somebody to resume it: POST /v1/jobs/{job.id}/resume, or stillhouse resume {job.id}"
+    return None

@@ -37,8 +37,27 @@ class UserView(View):
     """What this is."""
     name: str
     """Unique."""
+    share_weight: float
+    """A user of weight 2 may use twice as much as one of weight 1 before the other's jobs start first."""
+    max_running_jobs: int | None
+    """Jobs that may run at once, in all pools; null for any number."""
+    max_queued_jobs: int | None
+    """Jobs that may wait at once; null for any number."""
     created_at: datetime
     """When the user was added."""
+
+
+class UserEdit(View):
+    """What may be changed of a user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    share_weight: Annotated[float, Field(ge=1e-6, le=1e6, strict=True)] = 1.0
+    """The user's part in the fair share, against the others'."""
+    max_running_jobs: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
+    """Jobs that may run at once, in all pools; null for any number, 0 for none. What runs already goes on."""
+    max_queued_jobs: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
+    """Jobs that may wait at once; null for any number, 0 for none. What waits already stays."""
 
 
 class UserList(Listing[UserView]):
@@ -113,7 +132,14 @@ class Me(View):
 
 def user_view(user: User) -> UserView:
     """A stored user as clients see it."""
-    return UserView(id=user.id, name=user.name, created_at=user.created_at)
+    return UserView(
+        id=user.id,
+        name=user.name,
+        share_weight=user.share_weight,
+        max_running_jobs=user.max_running_jobs,
+        max_queued_jobs=user.max_queued_jobs,
+        created_at=user.created_at,
+    )
 
 
 def key_view(key: ApiKey, user_name: str) -> KeyView:

@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from service import workers
 from service.api.app import create_app
 from service.api.server import Server
 from service.database import Database
@@ -20,7 +22,7 @@ from service.jobs import Fence
 from service.scheduling import Device, Offer, claim
 from service.security import Role, create_key
 from service.settings import Settings
-from service.tables import Worker
+from service.tables import Job, Worker
 from tests.integration.api.contract import Contract
 
 SPEC: dict[str, Any] = {
@@ -70,6 +72,9 @@ def settings(database_url: str, valkey_server: Valkey, tmp_path_factory: pytest.
             "store": f"file://{folder}/store",
             "scratch": folder / "staging",
             "sweep_seconds": 0.2,
+            "preflight": False,
+            "queue_picture_seconds": 0,
+            "pools": ["default", "forgotten", "other"],
             "requests_per_second": 100_000,
             "max_upload_bytes": 4_000_000,
             "file_roots": [folder / "files"],
@@ -149,14 +154,63 @@ def submit(client: httpx.Client, **changes: Any) -> dict[str, Any]:
     return job
 
 
+@dataclass(frozen=True)
+class Host:
+    """A worker whose heart beats, and that trains nothing: what it claims runs until the test ends it."""
+
+    database: Database
+    id: str
+    pool: str
+    devices: tuple[Device, ...]
+
+    def claim(self) -> Fence | None:
+        """Takes the job whose turn it is on what is free here."""
+        with self.database.transaction() as session:
+            held = session.scalars(select(Job.devices).where(Job.worker_id == self.id, Job.status == "running"))
+            taken = {name for names in held for name in names or ()}
+            free = tuple(device for device in self.devices if device.name not in taken)
+            found = claim(session, Offer(self.id, self.pool, free), lease_seconds=300)
+        return None if found is None else found.fence
+
+    def start(self) -> Fence:
+        """Takes one; there is one."""
+        fence = self.claim()
+        assert fence is not None
+        return fence
+
+    def claims(self) -> list[str]:
+        """All that it can take now, in this order."""
+        return [fence.job_id for fence in iter(self.claim, None)]
+
+    def do(self, write: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A write of a running job, or of this worker's row."""
+        with self.database.transaction() as session:
+            return write(session, *arguments, **named)
+
+
+def add_host(database: Database, devices: str = "cpu:1", *, name: str = "gpu-1", pool: str = "default", gib: float = 80) -> Host:
+    """``devices`` as a worker's option says them: ``cpu:N`` slots, ``cuda:N`` GPUs of ``gib`` each."""
+    host = Host(database, new_id("worker"), pool, tuple(_devices(devices, gib)))
+    rows = [{"name": each.name, "kind": each.name.partition(":")[0], "memory_gib": each.memory_gib} for each in host.devices]
+    host.do(workers.register, host.id, host=name, pid=1, pool=pool, devices=rows)
+    return host
+
+
+def _devices(text: str, gib: float) -> Iterator[Device]:
+    for part in text.split(","):
+        kind, _, count = part.partition(":")
+        for number in range(int(count)):
+            yield Device(f"{kind}:{number}", gib if kind == "cuda" else None)
+
+
 def run_one(database: Database, *, pool: str = "default", lease_seconds: float = 300) -> Fence:
     """Claims the next job, as a worker does."""
     worker_id = new_id("worker")
     with database.transaction() as session:
-        devices = [{"name": "cpu", "kind": "cpu", "memory_gib": None}]
+        devices = [{"name": "cpu:0", "kind": "cpu", "memory_gib": None}]
         session.add(Worker(id=worker_id, host="here", pid=1, pool=pool, slots=4, devices=devices))
         session.flush()
-        offer = Offer(worker_id=worker_id, pool=pool, cpu_slots=1, gpus=tuple[Device, ...]())
+        offer = Offer(worker_id, pool, (Device("cpu:0"),))
         found = claim(session, offer, lease_seconds=lease_seconds)
     assert found is not None
     return found.fence

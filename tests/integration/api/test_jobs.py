@@ -20,7 +20,11 @@ def test_a_submitted_job_is_queued_and_can_be_read(member: httpx.Client) -> None
     assert job["status"] == "queued"
     assert job["terminal"] is False
     assert job["owner"] == "ada"
-    assert job["queue"] == {"position": 1, "waiting_for": "a worker: none is alive in pool 'default'"}
+    assert job["queue"] == {
+        "position": 1,
+        "waiting_for": "a worker: none is alive in pool 'default'",
+        "expected_start": None,
+    }
     assert job["created_at"].endswith("Z")
     assert job["spec"]["training"]["optimizer"] == {
         "name": "adamw",
@@ -95,6 +99,7 @@ def test_a_cancelled_job_is_final_and_cancelling_again_is_harmless(member: httpx
     assert refused.status_code == 409
     assert refused.json()["code"] == "invalid_transition"
     assert refused.headers["x-should-retry"] == "false"
+    assert refused.json()["detail"].endswith("is cancelled: it cannot be paused, as one that is queued or running can")
 
 
 def test_cancelling_a_running_job_asks_its_worker(member: httpx.Client, database: Database) -> None:
@@ -191,7 +196,9 @@ def test_explain_tells_what_a_job_waits_for(member: httpx.Client, database: Data
     run_one(database)
     told = member.get(f"/v1/jobs/{second['id']}/explain").json()
     assert (told["position"], told["ahead"], told["live_workers"], told["suitable_workers"]) == (1, 0, 1, 1)
-    assert told["waiting_for"] == "a CPU slot to become free in pool 'default'"
+    assert told["waiting_for"].startswith("a CPU slot: host here has 0 free until about ")
+    assert (told["blocker"]["cause"], told["blocker"]["job_ids"]) == ("devices", [first["id"]])
+    assert (told["needs"], told["fair_share"]["used"]) == ("a CPU slot", pytest.approx(60, rel=0.01))
     told = member.get(f"/v1/jobs/{gpu['id']}/explain").json()
     assert told["waiting_for"] == "a GPU of 40 GiB or more: no worker of pool 'default' has one"
     assert told["suitable_workers"] == 0

@@ -7,7 +7,9 @@ import httpx
 import psycopg
 import pytest
 
+from service import workers
 from service.broker import Broker, queue_name
+from service.database import Database
 from service.embedded.servers import Valkey
 from tests.integration.api.conftest import Api, spec, submit
 
@@ -49,8 +51,11 @@ def test_a_submit_succeeds_without_redis_and_reads_go_on(member: httpx.Client, w
 
 
 def test_the_sweep_wakes_a_worker_for_a_job_whose_wake_up_was_lost(
-    member: httpx.Client, valkey_server: Valkey, broker: Broker
+    member: httpx.Client, valkey_server: Valkey, broker: Broker, database: Database
 ) -> None:
+    with database.transaction() as session:
+        slots = [{"name": "cpu:0", "kind": "cpu", "memory_gib": None}]
+        workers.register(session, "worker_idle", host="here", pid=1, pool="forgotten", devices=slots)
     job = submit(member, resources={"pool": "forgotten"})
     valkey_server.stop()
     valkey_server.start()  # it keeps nothing

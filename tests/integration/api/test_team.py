@@ -30,6 +30,10 @@ ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("GET", "/v1/builtin-datasets", VIEWER, {}),
     ("GET", "/v1/queue", VIEWER, {}),
     ("GET", "/v1/workers", VIEWER, {}),
+    ("GET", "/v1/usage", VIEWER, {}),
+    ("POST", "/v1/workers/worker_x/drain", ADMIN, {}),
+    ("POST", "/v1/workers/worker_x/undrain", ADMIN, {}),
+    ("PATCH", "/v1/users/user_x", ADMIN, {"json": {}}),
     ("POST", "/v1/jobs", MEMBER, {"json": spec()}),
     ("POST", "/v1/jobs?dry_run=true", MEMBER, {"json": spec()}),
     ("PATCH", "/v1/jobs/{job}", MEMBER, {"json": {}}),
@@ -60,7 +64,7 @@ def test_the_matrix_covers_every_route(admin: httpx.Client) -> None:
 
     def shape(path: str) -> tuple[str, ...]:
         parts = path.split("/")
-        if len(parts) > 3 and parts[2] in {"jobs", "datasets", "models", "keys"}:
+        if len(parts) > 3 and parts[2] in {"jobs", "datasets", "models", "keys", "users", "workers"}:
             parts[3] = "*"
         if len(parts) > 5:
             parts[5:] = ["*"]

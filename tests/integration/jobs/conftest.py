@@ -13,7 +13,7 @@ from service.errors import JobFailure
 from service.ids import new_id
 from service.jobs import Fence, StoredFile
 from service.lifecycle import Outcome, Status
-from service.scheduling import Offer, claim
+from service.scheduling import Device, Offer, claim
 from service.spec import parse_spec
 from service.tables import Job, JobEvent, Model, Table, User, Worker
 
@@ -31,26 +31,27 @@ APPLIED, LEASE_LOST = Outcome.APPLIED, Outcome.LEASE_LOST
 
 
 class Team:
-    """One person and one worker, and the jobs between them."""
+    """Two people and one worker, and the jobs between them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.transaction() as session:
-            session.add(User(id="user_ana", name="ana"))
+            session.add_all([User(id="user_ana", name="ana"), User(id="user_ben", name="ben")])
             self.add_worker(session, "worker_1")
 
     @staticmethod
     def add_worker(session: Session, worker_id: str, **changes: Any) -> None:
-        devices = [{"name": "cpu", "kind": "cpu", "memory_gib": None}]
+        devices = [{"name": "cpu:0", "kind": "cpu", "memory_gib": None}]
         values = {"host": "here", "pid": 1, "pool": "default", "slots": 1, "devices": devices} | changes
         session.add(Worker(id=worker_id, **values))
 
-    def submit(self, **changes: Any) -> str:
-        return self.do(lambda session: jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC | changes))[0].id)
+    def submit(self, *, owner: str = "ana", preflight: bool = False, **changes: Any) -> str:
+        spec = parse_spec(SPEC | changes)
+        return self.do(lambda session: jobs.submit(session, owner_id=f"user_{owner}", spec=spec, preflight=preflight)[0].id)
 
     def run(self, *, lease_seconds: float = 300, pool: str = "default") -> Fence:
         """Claims the next job."""
-        found = self.do(lambda session: claim(session, Offer("worker_1", pool, cpu_slots=1), lease_seconds=lease_seconds))
+        found = self.do(lambda session: claim(session, Offer("worker_1", pool, (Device("cpu:0"),)), lease_seconds=lease_seconds))
         assert found is not None
         return found.fence
 
@@ -64,11 +65,8 @@ class Team:
     def bring_to(self, status: Status) -> Fence:
         """A job in that state, with the fence of its last attempt."""
         match status:
-            case Status.CHECKING:  # nothing makes one yet
-                job_id = self.submit()
-                checking = update(Job).where(Job.id == job_id).values(status="checking", queued_at=None)
-                self.do(lambda session: session.execute(checking))
-                return Fence(job_id, 0)
+            case Status.CHECKING:
+                return Fence(self.submit(preflight=True), 0)
             case Status.WAITING:
                 needed = self.bring_to(Status.PAUSED)
                 return Fence(self.submit(depends_on=[needed.job_id]), 0)
@@ -159,8 +157,9 @@ def checkpoint(session: Session, fence: Fence) -> Outcome:
 
 
 def succeed(session: Session, fence: Fence, *, names: tuple[str, ...] = ("report.json",)) -> Outcome:
+    job = session.get(Job, fence.job_id)
     model = Model(
-        id=new_id("model"), owner_id="user_ana", name="student", task="image-classification",
+        id=new_id("model"), owner_id=job.owner_id if job else "user_ana", name="student", task="image-classification",
         job_id=fence.job_id, classes=["0", "1"], input_shape=[1, 8, 8], files=[],
     )  # fmt: skip
     return jobs.succeed(session, fence, result={"accuracy": 0.9}, files=[stored(name) for name in names], model=model)

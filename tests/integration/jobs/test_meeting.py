@@ -16,7 +16,7 @@ from service.database import Database
 from service.errors import Conflict
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
-from service.scheduling import Offer, claim
+from service.scheduling import Device, Offer, claim
 from service.spec import parse_spec
 from service.tables import JobTeacher, Model
 from tests.integration.jobs.conftest import (
@@ -120,7 +120,7 @@ def test_a_cancel_that_meets_a_claim_stops_the_attempt(team: Team) -> None:
     job_id = team.submit()
     claimed, later = meeting(
         team,
-        lambda session: claim(session, Offer("worker_1", "default", cpu_slots=1), lease_seconds=300) is not None,
+        lambda session: claim(session, Offer("worker_1", "default", (Device("cpu:0"),)), lease_seconds=300) is not None,
         lambda session: cancel(session, Fence(job_id, 0)) is APPLIED,
     )
     assert (claimed, later.result()) == (True, True)
@@ -130,10 +130,10 @@ def test_a_cancel_that_meets_a_claim_stops_the_attempt(team: Team) -> None:
 
 def test_claims_of_one_pool_wait_for_each_other_and_not_for_those_of_another(team: Team) -> None:
     first, second = team.submit(), team.submit()
-    elsewhere = team.submit(resources={"pool": "lab"})
+    elsewhere = team.submit(owner="ben", resources={"pool": "lab"})
 
     def take(session: Session) -> str:
-        found = claim(session, Offer("worker_1", "default", cpu_slots=1), lease_seconds=300)
+        found = claim(session, Offer("worker_1", "default", (Device("cpu:0"),)), lease_seconds=300)
         assert found is not None
         return found.fence.job_id
 

@@ -86,3 +86,17 @@ def test_migrating_wants_a_database(tmp_path: Path) -> None:
     done = run("migrate", home=tmp_path)
     assert done.returncode == 2
     assert "DATABASE_URL" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["usage", "--since", "yesterday"], "write 24h, 7d or a date"),
+        (["users", "set", "ada"], "nothing to change: give --share-weight, --max-running or --max-queued"),
+        (["users", "set", "ada", "--max-running", "some"], "write a number of jobs, or none"),
+    ],
+)
+def test_a_team_command_that_says_nothing_of_use_is_told_what_to_write(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run(*arguments, home=tmp_path, STILLHOUSE_URL="http://127.0.0.1:1", STILLHOUSE_API_KEY="k")
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr

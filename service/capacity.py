@@ -1,0 +1,112 @@
+"""What the workers of a pool could hold at best: a job that none of them ever could is refused, and does not wait for ever.
+
+A worker that went away a while ago counts too: its host may be coming back. A pool without a worker so far, if the settings name
+it, is trusted to get the workers that its jobs need.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from service.clock import now_sql
+from service.errors import Fault
+from service.spec.job import ResourceSpec
+from service.tables import Worker
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The workers that a pool has, or lately had."""
+
+    pool: str
+    devices: Sequence[Sequence[dict[str, Any]]]
+    """Those of each worker; of workers that have the same, once."""
+
+    def largest_gib(self, kind: str, *, count: int = 1) -> float | None:
+        """Memory that each of ``count`` devices of one host has at best, in GiB; None where no host has so many.
+
+        Infinite where a worker does not know its devices' memory: they may hold anything.
+        """
+        return max((sizes[count - 1] for sizes in self._sizes(kind) if len(sizes) >= count), default=None)
+
+    def most(self, kind: str, *, memory_gib: float = 0.0) -> int:
+        """Devices of a kind (``cpu`` or ``cuda``) that one host has at best, each known to have so much memory."""
+        asked = memory_gib > 0.0
+        return max((sum(not asked or memory_gib <= size < inf for size in sizes) for sizes in self._sizes(kind)), default=0)
+
+    def _sizes(self, kind: str) -> list[list[float]]:
+        """Memory of each worker's devices of that kind, the largest first."""
+        return [
+            sorted((device.get("memory_gib") or inf for device in devices if device["kind"] == kind), reverse=True)
+            for devices in self.devices
+        ]
+
+
+def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
+    """The pool's workers, and those that were seen within so many seconds."""
+    oldest = now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, memory_seconds)
+    seen = or_(Worker.stopped_at.is_(None), Worker.stopped_at > oldest)
+    query = select(Worker.devices).where(Worker.pool == pool, Worker.heartbeat_at > oldest, seen).distinct()
+    return Capacity(pool, session.scalars(query).all())
+
+
+def pools(session: Session, configured: Sequence[str]) -> list[str]:
+    """The pools that jobs may name: those of the settings, and those that workers have served."""
+    return sorted({*configured, *session.scalars(select(Worker.pool).distinct())})
+
+
+def resource_faults(
+    session: Session, resources: ResourceSpec, *, configured_pools: Sequence[str], memory_seconds: float
+) -> list[Fault]:
+    """Why no worker could ever take a job that asks for this."""
+    if not _is_known(session, resources.pool, configured_pools):
+        known = pools(session, configured_pools)
+        message = (
+            f"there is no pool {resources.pool!r}: no worker has served it, and the settings do not name it; use {_or(known)}"
+        )
+        return [Fault(pointer="/resources/pool", message=message)]
+    had = capacity(session, resources.pool, memory_seconds=memory_seconds)
+    if not had.devices:
+        return []
+    if not resources.gpus:
+        slots = had.most("cpu")
+        if slots >= resources.cpu_slots:
+            return []
+        message = f"no worker of pool {resources.pool!r} has {_slots(resources.cpu_slots)}: {_best(slots, 'CPU slot')}"
+        return [Fault(pointer="/resources/cpu_slots" if slots else "/resources/gpus", message=message)]
+    gpus = had.most("cuda")
+    if gpus < resources.gpus:
+        message = f"no worker of pool {resources.pool!r} has {_gpus(resources.gpus)}: {_best(gpus, 'GPU')}"
+        return [Fault(pointer="/resources/gpus", message=message)]
+    memory = resources.min_gpu_memory_gib
+    if memory is not None and had.most("cuda", memory_gib=memory) < resources.gpus:
+        largest = had.largest_gib("cuda", count=resources.gpus)
+        what = "largest GPU has" if resources.gpus == 1 else f"best host has {resources.gpus} of"
+        best = "the memory of its GPUs is not known" if largest in (None, inf) else f"its {what} {largest:g} GiB"
+        message = f"no worker of pool {resources.pool!r} has {_gpus(resources.gpus)} of {memory:g} GiB or more; {best}"
+        return [Fault(pointer="/resources/min_gpu_memory_gib", message=message)]
+    return []
+
+
+def _is_known(session: Session, pool: str, configured: Sequence[str]) -> bool:
+    return pool in configured or session.scalar(select(Worker.id).where(Worker.pool == pool).limit(1)) is not None
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names)) or "another once a worker serves it"
+
+
+def _gpus(count: int) -> str:
+    return "a GPU" if count == 1 else f"{count} GPUs"
+
+
+def _slots(count: int) -> str:
+    return "a CPU slot" if count == 1 else f"{count} CPU slots"
+
+
+def _best(count: int, what: str) -> str:
+    return f"none has any {what}" if not count else f"the most on one host is {count}"

@@ -1,0 +1,86 @@
+"""Lists as tables for people and as JSON for programs, and figures as people write them."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.cells import cell_len, set_cell_size
+from rich.table import Table
+
+from service.cli.terminal import out
+
+
+def print_json(what: BaseModel | Sequence[BaseModel]) -> None:
+    """One thing as an object, several as a list."""
+    if isinstance(what, BaseModel):
+        typer.echo(what.model_dump_json(indent=2))
+    else:
+        typer.echo(json.dumps([item.model_dump(mode="json") for item in what], indent=2))
+
+
+def print_rows(rows: Sequence[dict[str, Any]], *, wide: Sequence[str] = ()) -> None:
+    """A line for each row, under its fields' names; the columns of ``wide`` are broken where the terminal is too narrow."""
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold", no_wrap=column not in wide)
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
+    out.print(table, highlight=False, markup=False)
+
+
+def print_explained(rows: Sequence[dict[str, Any]], explanations: Sequence[str]) -> None:
+    """A line for each row, under its fields' names, and below it a sentence that may be long."""
+    lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)] if rows else []
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    indent = " " * (widths[0] + 2) if widths else ""
+    for line, explanation in zip(lines, ["", *explanations], strict=True):
+        texts = (set_cell_size(text, width) for text, width in zip(line, widths, strict=True))
+        out.print("  ".join(texts).rstrip(), highlight=False, markup=False, soft_wrap=True)
+        if explanation:
+            out.print(f"{indent}{explanation}", highlight=False, markup=False, soft_wrap=True, style="dim")
+
+
+def print_fields(fields: dict[str, Any]) -> None:
+    """A line for each field that says something."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in fields.items():
+        if value not in (None, ""):
+            table.add_row(name, str(value))
+    out.print(table, highlight=False, markup=False)
+
+
+def cell(value: Any) -> str:
+    """A value in a table."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {size}" for name, size in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``5 min``, ``3.2 h``, ``1.5 d``."""
+    for size, unit in ((86_400, "d"), (3_600, "h")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def ago(moment: datetime | None) -> str:
+    """How long a moment is past."""
+    if moment is None:
+        return ""
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def ahead(moment: datetime) -> str:
+    """How far off a moment is, and when that is by this machine's clock."""
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return f"in {duration(seconds)} ({moment.astimezone():%d %b %H:%M})" if seconds >= 1 else "now"

@@ -1,0 +1,139 @@
+"""What the service answers of the shared queue, typed: who waits and why, what runs, on whom, and who used how much."""
+
+from datetime import datetime
+
+from service.client.resources import Resource, Start
+
+
+class Blocker(Resource):
+    """The one thing that a queued job waits for."""
+
+    cause: str
+    message: str
+    job_ids: list[str] = []
+    """The jobs that hold what it needs, or come before it."""
+    worker: str | None = None
+    until: datetime | None = None
+
+
+class FairShare(Resource):
+    """What stands in the queue for a job's owner: in a class, the jobs of the owner with the lowest ``level`` start first."""
+
+    used: float
+    """GPU-seconds, of which each half-life takes a half."""
+    weight: float
+    level: float
+    running: int | None = None
+    max_running_jobs: int | None = None
+
+
+class Explanation(Resource):
+    """Why a job is where it is."""
+
+    job_id: str
+    status: str
+    reason: str
+    pool: str
+    position: int | None = None
+    ahead: int | None = None
+    waiting_for: str | None = None
+    blocker: Blocker | None = None
+    needs: str = ""
+    fair_share: FairShare | None = None
+    expected_start: Start | None = None
+    blocked_by: list[str] = []
+    """Unfinished jobs that it depends on."""
+    live_workers: int | None = None
+    suitable_workers: int | None = None
+
+
+class WaitingJob(Resource):
+    """A queued job."""
+
+    id: str
+    name: str = ""
+    owner: str
+    pool: str
+    priority: str
+    position: int
+    waiting_for: str
+    blocker: Blocker
+    needs: str = ""
+    expected_start: Start | None = None
+    queued_at: datetime
+
+
+class RunningJob(Resource):
+    """A running job."""
+
+    id: str
+    name: str = ""
+    owner: str
+    pool: str
+    worker: str
+    devices: list[str] = []
+    started_at: datetime
+    expected_end_at: datetime | None = None
+    fraction: float | None = None
+    """Of its current phase, 0 to 1."""
+    eta_seconds: float | None = None
+    """Of its current phase."""
+
+
+class Queue(Resource):
+    """The waiting jobs in the order in which they would start, and the running ones."""
+
+    waiting: list[WaitingJob]
+    num_waiting: int
+    running: list[RunningJob]
+
+
+class Device(Resource):
+    """A device of a worker and the jobs on it."""
+
+    name: str
+    kind: str
+    memory_gib: float | None = None
+    job_ids: list[str] = []
+
+
+class Worker(Resource):
+    """A process that runs jobs."""
+
+    id: str
+    host: str | None = None
+    pid: int | None = None
+    pool: str | None = None
+    slots: int | None = None
+    devices: list[Device] = []
+    job_ids: list[str] = []
+    alive: bool | None = None
+    draining: bool | None = None
+    heartbeat_at: datetime | None = None
+
+
+class Usage(Resource):
+    """What a user used."""
+
+    user: str
+    gpu_seconds: float
+    cpu_slot_seconds: float = 0.0
+    attempts: int = 0
+    share: float
+    """Of all that was used, 0 to 1."""
+    weight: float = 1.0
+    fair_share: float
+    """Of all weights, 0 to 1."""
+    decayed: float = 0.0
+    """GPU-seconds as the queue counts them now."""
+
+
+class User(Resource):
+    """A person or a program of the team; None is no limit."""
+
+    id: str
+    name: str
+    share_weight: float = 1.0
+    max_running_jobs: int | None = None
+    max_queued_jobs: int | None = None
+    created_at: datetime | None = None

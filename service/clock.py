@@ -1,0 +1,35 @@
+"""What time it is. One clock for all hosts: the database's; a test, or a replay of a week, gives its transactions another.
+
+The clock stands still within a transaction.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, literal, select
+from sqlalchemy.orm import Session
+
+Clock = Callable[[], datetime]
+_KEY = "clock"
+
+
+def info(clock: Clock | None) -> dict[str, Any]:
+    """What a session must carry for :func:`now` to answer by this clock; None is the database's own."""
+    return {_KEY: clock}
+
+
+def now(session: Session) -> datetime:
+    """The time, aware, in UTC."""
+    clock: Clock | None = session.info.get(_KEY)
+    if clock is not None:
+        return clock()
+    with session.no_autoflush:  # a transition is written as a whole: its half would break the tables' constraints
+        time: datetime = session.execute(select(func.now())).scalar_one()
+    return time
+
+
+def now_sql(session: Session) -> Any:
+    """The same time as an SQL expression, which spares the question."""
+    clock: Clock | None = session.info.get(_KEY)
+    return func.now() if clock is None else literal(clock())

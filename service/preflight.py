@@ -1,0 +1,211 @@
+"""A job's check before it waits for devices, as its row sees it: who checks it, and what comes of it.
+
+A check belongs to a worker by a lease and a fence of its own (``checks``). One that passes goes to the queue with its estimate;
+one that cannot train fails here. A check that comes to nothing, by no fault of the job, is repeated, and after ``MAX_CHECKS`` the
+job goes on unchecked: a check saves time, it does not decide what may run.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from service.capacity import capacity
+from service.clock import now_sql
+from service.errors import JobFailure
+from service.jobs import end_failed, pass_on, record_event, shape_of
+from service.lifecycle import Outcome, Status
+from service.tables import Job
+
+MAX_CHECKS = 3
+_COUNTED_QUEUED = 100
+_HEADS = text("""
+WITH RECURSIVE owners AS (
+    (SELECT owner_id FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
+     ORDER BY owner_id LIMIT 1)
+    UNION ALL
+    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
+        AND owner_id > owners.owner_id ORDER BY owner_id LIMIT 1
+    ) AS following
+)
+SELECT head.id, head.priority, queued.number FROM owners
+CROSS JOIN LATERAL (
+    SELECT id, priority FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
+    AND owner_id = owners.owner_id ORDER BY priority, id LIMIT 1
+) AS head
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number FROM (
+        SELECT 1 FROM jobs WHERE status = 'queued' AND owner_id = owners.owner_id LIMIT :counted
+    ) AS counted
+) AS queued
+""")
+"""The first unchecked job of each user, beside how many of the user's already wait for devices."""
+
+
+@dataclass(frozen=True)
+class CheckFence:
+    """One check of one job: what a worker must name to write anything of it."""
+
+    job_id: str
+    check: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that is now this worker's, until its lease ends."""
+
+    fence: CheckFence
+    job: Job
+
+
+def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: float) -> Check | None:
+    """Takes the next job to check: of the users those with the fewest jobs in the queue come first, so that nobody's hundred
+    jobs keep another's one from it. None: there is nothing to check."""
+    heads = sorted(
+        session.execute(_HEADS, {"pool": pool, "counted": _COUNTED_QUEUED}), key=lambda r: (r.priority, r.number, r.id)
+    )
+    for head in heads:
+        query = select(Job).where(Job.id == head.id, Job.status == Status.CHECKING, Job.lease_expires_at.is_(None))
+        job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
+        if job is None:
+            continue
+        job.checks += 1
+        job.lease_expires_at = session.scalar(select(now_sql(session) + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)))
+        job.status_reason = f"is checked by {worker_id}"
+        job.progress = {"phase": "checking", "fraction": 0.0, "message": "One step on a few rows"}
+        record_event(session, job, "job.check_started", job.status_reason, {"check": job.checks, "worker": worker_id})
+        return Check(CheckFence(job.id, job.checks), job)
+    return None
+
+
+def renew_check(session: Session, fence: CheckFence, *, lease_seconds: float) -> bool:
+    """Moves the lease's end; False: the check is this worker's no more, as of a job that was cancelled."""
+    lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+    row = session.execute(
+        update(Job).where(*_holds(fence)).values(lease_expires_at=now_sql(session) + lease).returning(Job.id)
+    ).one_or_none()
+    return row is not None
+
+
+def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *, memory_seconds: float) -> Outcome:
+    """checking → queued or waiting, with what the check found; or failed, where it would fit on no host of its pool."""
+    job = _fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.estimate = estimate
+    if estimate["memory_gib"] is not None and (refusal := _fit_memory(session, job, estimate, memory_seconds=memory_seconds)):
+        return end_failed(session, job, refusal)
+    return _on(session, job)
+
+
+def refuse_check(session: Session, fence: CheckFence, failure: JobFailure) -> Outcome:
+    """checking → failed: it cannot train as it stands."""
+    job = _fenced(session, fence)
+    return Outcome.LEASE_LOST if job is None else end_failed(session, job, failure)
+
+
+def give_up_check(session: Session, fence: CheckFence, why: str) -> Outcome:
+    """The check came to nothing by no fault of the job: another follows, or the job goes on unchecked."""
+    job = _fenced(session, fence)
+    return Outcome.LEASE_LOST if job is None else _give_up(session, job, why)
+
+
+def expire_checks(session: Session) -> int:
+    """Every check whose worker fell silent. Answers how many."""
+    query = select(Job).where(Job.status == Status.CHECKING, Job.lease_expires_at < now_sql(session))
+    lost = session.scalars(query.order_by(Job.id).limit(1000).with_for_update(skip_locked=True)).all()
+    for job in lost:
+        _give_up(session, job, "the worker that checked it fell silent")
+    return len(lost)
+
+
+def unchecked_by_pool(session: Session) -> dict[str, int]:
+    """Whether jobs wait for a check, by pool; at most as many as may be checked soon."""
+    some = select(Job.pool).where(Job.status == Status.CHECKING, Job.lease_expires_at.is_(None)).limit(_COUNTED_QUEUED).subquery()
+    rows = session.execute(select(some.c.pool, func.count().label("number")).group_by(some.c.pool))
+    return {row.pool: row.number for row in rows}
+
+
+def _holds(fence: CheckFence) -> tuple[Any, ...]:
+    is_taken = Job.lease_expires_at.is_not(None)
+    return Job.id == fence.job_id, Job.checks == fence.check, Job.status == Status.CHECKING, is_taken
+
+
+def _fenced(session: Session, fence: CheckFence) -> Job | None:
+    return session.scalar(select(Job).where(*_holds(fence)).with_for_update().execution_options(populate_existing=True))
+
+
+def _give_up(session: Session, job: Job, why: str) -> Outcome:
+    job.progress = None
+    if job.checks >= MAX_CHECKS:
+        record_event(session, job, "job.unchecked", f"{why}; it goes on unchecked")
+        return _on(session, job)
+    job.lease_expires_at = None
+    job.status_reason = f"waits for its check: {why}"
+    record_event(session, job, "job.check_lost", job.status_reason)
+    return Outcome.APPLIED
+
+
+def _on(session: Session, job: Job) -> Outcome:
+    job.progress = None
+    return pass_on(session, job, {"estimate": job.estimate} if job.estimate else None)
+
+
+def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_seconds: float) -> JobFailure | None:
+    """Asks for GPUs that hold the job, where its spec does not say which; the refusal where no host of its pool could hold it."""
+    memory_gib = estimate["memory_gib"]
+    with session.no_autoflush:
+        had = capacity(session, job.pool, memory_seconds=memory_seconds)
+    if not job.gpus:
+        host = had.largest_gib("cpu", count=job.cpu_slots)
+        if host is not None and memory_gib * job.cpu_slots > host:
+            return _too_large(job, estimate, has=host)
+        return None
+    largest = had.largest_gib("cuda", count=job.gpus)
+    if largest is not None and memory_gib > largest:
+        return _too_large(job, estimate, has=largest)
+    asked = job.min_gpu_memory_gib
+    if asked is not None:
+        if memory_gib > asked:
+            warning = f"It needs about {memory_gib:.1f} GiB on each GPU, and asks for {asked:g}: on one of those it may run out."
+            job.estimate = {**estimate, "notes": [*estimate["notes"], f"{warning} Raise resources.min_gpu_memory_gib."]}
+            record_event(session, job, "job.warning", warning, {"estimated_gib": memory_gib, "asked_gib": asked})
+    elif largest != math.inf:
+        # Whole GiB, so that alike jobs are of one shape; not beyond what there is.
+        needed = float(math.ceil(memory_gib))
+        job.min_gpu_memory_gib = needed if largest is None else min(needed, largest)
+        job.shape = shape_of(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)
+    return None
+
+
+def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
+    """``has`` is the memory of the largest host's each GPU, or of that host where the job trains on CPUs."""
+    memory_gib, by_training = estimate["memory_gib"], estimate["memory_by_training_gib"]
+    role = max(by_training, key=by_training.__getitem__)
+    if not job.gpus:
+        where = f" in each of {job.cpu_slots} processes" if job.cpu_slots > 1 else ""
+        most, remedy = f"the largest host of pool {job.pool!r} has {has:.3g} GiB", "or ask for gpus"
+    elif job.gpus == 1:
+        where, most = " on its GPU", f"the largest of pool {job.pool!r} has {has:g} GiB"
+        remedy = "or ask for more gpus, which share each batch"
+    else:
+        where = f" on each of {job.gpus} GPUs"
+        most = f"of pool {job.pool!r} the best host with so many has {has:g} GiB on each"
+        remedy = "or ask for another number of gpus, which share each batch"
+    return JobFailure(
+        code="preflight_failed",
+        message=f"training the {role} needs about {memory_gib:.1f} GiB{where}, and {most}",
+        hint=f"Lower batch_size and raise gradient_accumulation by the same factor, take a smaller network, {remedy}.",
+        details={"pointer": f"{_place(job, role)}/batch_size", "estimated_gib": memory_gib, "largest_gib": has},
+    )
+
+
+def _place(job: Job, role: str) -> str:
+    """Of what a role's training follows."""
+    kind, _, number = role.partition("-")
+    if kind != "teacher":
+        return "/training"
+    return f"/teacher/{int(number) - 1}/training" if number else "/teacher/training"

@@ -1,0 +1,124 @@
+"""The claim: a worker says what it has free, and gets the job whose turn it is.
+
+Claims of one pool are serialised by an advisory lock: they are rare, and what they decide on spans rows (fair shares, limits,
+kept hosts), which locks on rows alone would not protect.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service import usage
+from service.jobs import Fence, record_event
+from service.lifecycle import Status
+from service.scheduling.hosts import Device, Holder, Host
+from service.scheduling.picture import hold_known, host_of, look, num_running
+from service.scheduling.policy import Placement, Pool, Reservation
+from service.tables import Job, User, Worker
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a worker has free at this moment."""
+
+    worker_id: str
+    pool: str
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is now this worker's, until its lease ends."""
+
+    fence: Fence
+    job: Job
+    devices: tuple[str, ...]
+
+
+def claim(session: Session, offer: Offer, *, lease_seconds: float) -> Claim | None:
+    """queued → running for the job whose turn it is among those that fit what is free: attempt + 1, the worker, the lease.
+
+    Its owner is charged at once. None: nothing that may start fits, or the worker drains.
+    """
+    if not offer.devices:
+        return None
+    lock_pool(session, offer.pool)
+    worker = session.get(Worker, offer.worker_id, populate_existing=True)
+    if worker is None or worker.draining:
+        return None
+    host = _offering(worker, offer)
+    pool = look(session, offer.pool, lease_seconds=lease_seconds, hosts=[host])
+    if any(kept.worker_id == host.worker_id for kept in pool.reservations):
+        hold_known(session, host, now=pool.now)
+    claimed = None
+    while claimed is None and (placement := pool.next_for(host)) is not None:
+        claimed = _take(session, placement, pool, lease_seconds=lease_seconds)
+        if claimed is None:
+            pool.take_out(placement.job)
+    keep_hosts(session, [kept for kept in pool.made if claimed is None or kept.job.id != claimed.job.id])
+    return claimed
+
+
+def lock_pool(session: Session, pool: str) -> None:
+    """Has the pool's queue to itself until the transaction ends."""
+    key = int.from_bytes(hashlib.sha256(f"pool {pool}".encode()).digest()[:8], "big", signed=True)
+    session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def keep_hosts(session: Session, reservations: list[Reservation], *, why: str = "it has waited long") -> None:
+    """Writes down which hosts are kept free, and for whom."""
+    for kept in reservations:
+        job = session.scalar(
+            select(Job).where(Job.id == kept.job.id, Job.status == Status.QUEUED).with_for_update(skip_locked=True)
+        )
+        if job is None or job.reserved_worker_id == kept.worker_id:
+            continue
+        job.reserved_worker_id = kept.worker_id
+        host = session.scalar(select(Worker.host).where(Worker.id == kept.worker_id))
+        message = f"host {host} is kept free for it, which needs {kept.job.need}: {why}"
+        record_event(session, job, "job.host_kept", message, {"worker": kept.worker_id, "host": host})
+
+
+def _offering(worker: Worker, offer: Offer) -> Host:
+    host = host_of(worker)
+    free = {device.name for device in offer.devices}
+    known = {device.name for device in host.devices}
+    host.devices += tuple(device for device in offer.devices if device.name not in known)
+    # What the worker does not offer is not free, though nobody may be known to hold it: a trainer may just be ending.
+    ending = Holder("", "", worker.started_at, worker.started_at)
+    host.held = {device.name: ending for device in host.devices if device.name not in free}
+    return host
+
+
+def _take(session: Session, placement: Placement, pool: Pool, *, lease_seconds: float) -> Claim | None:
+    """None: somebody changes the job at this moment, or its owner's limit was reached in another pool."""
+    now, devices = pool.now, [device.name for device in placement.devices]
+    share = pool.shares[placement.job.owner_id]
+    if share.max_running is not None:
+        # Claims in other pools count too: who has a limit is served one at a time.
+        session.execute(select(User.id).where(User.id == share.owner_id).with_for_update(key_share=True))
+        share.running = num_running(session, [share.owner_id]).get(share.owner_id, 0)
+        if share.is_full:
+            return None
+    query = select(Job).where(Job.id == placement.job.id, Job.status == Status.QUEUED)
+    job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
+    if job is None:
+        return None
+    waited = (now - job.waiting_since).total_seconds() if job.waiting_since else 0.0
+    job.attempt += 1
+    job.worker_id, job.devices = placement.host.worker_id, devices
+    job.started_at, job.lease_expires_at = now, now + timedelta(seconds=lease_seconds)
+    job.expected_end_at = job.waiting_since = job.reserved_worker_id = None
+    job.status, job.status_reason = Status.RUNNING, f"runs on {placement.host.worker_id}"
+    usage.charge_start(session, job, at=now)
+    record_event(
+        session,
+        job,
+        "job.running",
+        f"attempt {job.attempt} on {', '.join(devices)} of worker {job.worker_id}",
+        {"attempt": job.attempt, "worker": job.worker_id, "devices": devices, "waited_seconds": waited},
+    )
+    return Claim(Fence(job.id, job.attempt), job, tuple(devices))

@@ -1,0 +1,424 @@
+"""Who runs next, and where: the rules, on a picture of one pool at one moment. No I/O.
+
+The order of the waiting jobs is: class (a job that waited long is in a better one than its priority), then what the owner used
+divided by the owner's weight, then the job's own priority, then age. A claim takes the first of them that fits what its host has
+free. A job that fits nowhere does not hold up the others, until it has waited long enough: then one host is kept free for it, and
+only what will end before its devices are together, or leaves it enough of them, may still start there (EASY backfilling: Lifka,
+The ANL/IBM SP scheduling system, 1995).
+
+The claim and what the API tells of the queue use the same functions, so what is told is what would happen.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from heapq import merge
+
+from service.rules import Rules
+from service.scheduling.hosts import Device, Holder, Host, Kind, Need
+
+_Turn = tuple[int, float, tuple[int, datetime, str]]
+LaneKey = tuple[int, str, str]
+"""Class, owner, shape."""
+HIGH, LOW = 0, 2
+WINDOW = 100
+"""How many of a user's jobs of one shape are looked at for one that is short enough to pass a kept host."""
+MAX_WINDOWS = 10
+"""Of how many users and shapes that is done for one claim; of the others the first job counts."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A queued job."""
+
+    id: str
+    owner_id: str
+    queue_class: int
+    priority: int
+    queued_at: datetime
+    waiting_since: datetime
+    need: Need
+    shape: str
+    """The need as one word."""
+    bound_seconds: float
+    """How long it may still run: it is stopped then, so it surely has ended."""
+    ran_seconds: float = 0.0
+    """In earlier attempts."""
+
+    @property
+    def lane(self) -> "LaneKey":
+        """Where it waits."""
+        return self.queue_class, self.owner_id, self.shape
+
+    @property
+    def turn(self) -> tuple[int, datetime, str]:
+        """Orders the jobs of one user and class."""
+        return self.priority, self.queued_at, self.id
+
+
+@dataclass
+class Share:
+    """What stands in the queue for a user."""
+
+    owner_id: str
+    name: str
+    weight: float = 1.0
+    used: float = 0.0
+    """Decayed GPU-seconds."""
+    running: int = 0
+    max_running: int | None = None
+
+    @property
+    def level(self) -> float:
+        """Those of a lower level go first."""
+        return self.used / self.weight
+
+    @property
+    def is_full(self) -> bool:
+        """Whether none of the user's jobs may start before one has ended."""
+        return self.max_running is not None and self.running >= self.max_running
+
+
+@dataclass
+class Lane:
+    """The waiting jobs of one user, class and shape, in their turn: where the first does not fit, none does."""
+
+    key: LaneKey
+    need: Need
+    jobs: list[Waiting]
+    """The first of them; never empty."""
+    extend: Callable[["Lane"], None] = lambda lane: None
+    """Adds jobs that come next, if there are more."""
+
+    @property
+    def owner_id(self) -> str:
+        return self.key[1]
+
+    @property
+    def head(self) -> Waiting:
+        return self.jobs[0]
+
+    def copy(self) -> "Lane":
+        """One whose jobs may be taken out without a change to this one; what it needs to know more, this one learns too."""
+
+        def extend(copied: Lane) -> None:
+            known = bisect_right(self.jobs, copied.jobs[-1].turn, key=lambda job: job.turn)
+            if known == len(self.jobs):
+                self.extend(self)
+            copied.jobs += self.jobs[known:]
+
+        return Lane(self.key, self.need, list(self.jobs), extend)
+
+    def window(self) -> list[Waiting]:
+        """The first ``WINDOW`` jobs."""
+        if len(self.jobs) < WINDOW:
+            self.extend(self)
+        return self.jobs[:WINDOW]
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """A host that is kept free for a job."""
+
+    job: Waiting
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A job that may start, and on what."""
+
+    job: Waiting
+    host: Host
+    devices: tuple[Device, ...]
+
+
+@dataclass
+class Pool:
+    """What the rules look at. It changes as jobs are placed, so that many steps can be thought ahead."""
+
+    pool: str
+    now: datetime
+    rules: Rules
+    shares: Mapping[str, Share]
+    lanes: dict[LaneKey, Lane]
+    reservations: list[Reservation]
+    find_hosts: Callable[[], Sequence[Host]]
+    """All hosts whose heart beats; asked for only where one host does not tell enough."""
+    made: list[Reservation] = field(default_factory=list)
+    """Reservations that :meth:`next_for` found due."""
+    _queues: dict[Need, list[tuple[_Turn, LaneKey]]] = field(init=False, default_factory=dict)
+    """The lanes of each need, in the order in which their first jobs have their turn."""
+    _turns: dict[LaneKey, _Turn] = field(init=False, default_factory=dict)
+    _own: dict[str, set[LaneKey]] = field(init=False, default_factory=dict)
+    """Each user's lanes."""
+    _room: dict[Need, Host | None] = field(init=False, default_factory=dict)
+    """A host on which the need was seen to fit; None where it fitted on none."""
+    _serving: dict[Need, list[Host]] = field(init=False, default_factory=dict)
+    _roomy: dict[Need, deque[Host]] = field(init=False, default_factory=dict)
+    """Hosts that were seen to have room for the need, and maybe have it no more."""
+
+    def __post_init__(self) -> None:
+        for key, lane in self.lanes.items():
+            self._turns[key] = self._turn(lane)
+            self._own.setdefault(lane.owner_id, set()).add(key)
+            self._queues.setdefault(lane.need, []).append((self._turns[key], key))
+        for queue in self._queues.values():
+            queue.sort()
+
+    def thought_ahead(self) -> "Pool":
+        """A copy, in which jobs may be placed without a change to this one."""
+        hosts = [replace(host, held=dict(host.held)) for host in self.find_hosts()]
+        return replace(
+            self,
+            shares={owner_id: replace(share) for owner_id, share in self.shares.items()},
+            lanes={key: lane.copy() for key, lane in self.lanes.items()},
+            reservations=list(self.reservations),
+            find_hosts=lambda: hosts,
+            made=[],
+        )
+
+    def next_for(self, host: Host) -> Placement | None:
+        """The job that a claim of this host takes; None where nothing that may start fits what it has free."""
+        if host.draining or host.is_full:
+            return None
+        picked = {need: host.pick(need) for need in self._queues}
+        # What does not fit here is only looked at where a host may have to be kept for it.
+        looked_at = [need for need, devices in picked.items() if devices is not None or self._may_be_kept_for(need)]
+        kept_here = any(kept.worker_id == host.worker_id for kept in self.reservations)
+        windows = 0
+        for _, key in merge(*(self._queues[need] for need in looked_at)):
+            lane = self.lanes[key]
+            if self.shares[lane.owner_id].is_full:
+                continue
+            devices = picked[lane.need]
+            if devices is None:
+                if self._reserve(lane.head):
+                    kept_here = kept_here or self.made[-1].worker_id == host.worker_id
+                continue
+            jobs = lane.jobs[:1]
+            if kept_here and windows < MAX_WINDOWS and self.binding(host, lane.head):
+                jobs, windows = lane.window(), windows + 1
+            for job in jobs:
+                if self.hindrance(host, job, devices) is None:
+                    return Placement(job, host, devices)
+        return None
+
+    def placed(self) -> tuple["Pool", dict[str, Placement]]:
+        """A copy in which all has started that could start at this moment; and what that is."""
+        ahead = self.thought_ahead()
+        starting: dict[str, Placement] = {}
+        while (placement := ahead.next_anywhere()) is not None:
+            starting[placement.job.id] = placement
+            ahead.start(placement)
+        return ahead, starting
+
+    def next_anywhere(self) -> Placement | None:
+        """The first in the queue that may start somewhere, as if all hosts claimed at once; None where nothing may.
+
+        For a picture in which jobs start and none ends.
+        """
+        roomy = {need: self._roomy_for(need) for need in self._queues}
+        looked_at = [need for need, hosts in roomy.items() if hosts or self._may_be_kept_for(need)]
+        windows = 0
+        for _, key in merge(*(self._queues[need] for need in looked_at)):
+            lane = self.lanes[key]
+            if self.shares[lane.owner_id].is_full:
+                continue
+            if not roomy[lane.need]:
+                self._reserve(lane.head)
+            for host in roomy[lane.need]:
+                devices = host.pick(lane.need)
+                if devices is None:
+                    continue
+                jobs = lane.jobs[:1]
+                if windows < MAX_WINDOWS and self.binding(host, lane.head):
+                    jobs, windows = lane.window(), windows + 1
+                for job in jobs:
+                    if self.hindrance(host, job, devices) is None:
+                        return Placement(job, host, devices)
+        return None
+
+    def hindrance(self, host: Host, job: Waiting, devices: Sequence[Device]) -> Reservation | None:
+        """The reservation that keeps a job from starting on these devices."""
+        together = 0
+        for kept in self.binding(host, job):
+            together += kept.job.need.count
+            need = kept.job.need.times(together)
+            ready = host.ready_at(need, now=self.now)
+            if ready is None or self.now + timedelta(seconds=job.bound_seconds) <= ready:
+                continue
+            left = host.free_by(need, ready, now=self.now) - {device.name for device in devices}
+            if len(left) < need.count:
+                return kept
+        return None
+
+    def start(self, placement: Placement, *, ends_at: datetime | None = None) -> None:
+        """The placed job runs from now on, in this picture; without ``ends_at`` until its time is up."""
+        job = placement.job
+        if ends_at is None:
+            ends_at = self.now + timedelta(seconds=job.bound_seconds)
+        placement.host.hold(placement.devices, Holder(job.id, job.owner_id, self.now, ends_at))
+        share = self.shares[job.owner_id]
+        share.running += 1
+        share.used += self.rules.entry_seconds * self.rules.rate(job.need.gpus, job.need.cpu_slots)
+        self.take_out(job)
+
+    def take_out(self, job: Waiting) -> None:
+        """The job waits no more."""
+        self.reservations = [kept for kept in self.reservations if kept.job.id != job.id]
+        lane = self.lanes[job.lane]
+        if len(lane.jobs) == 1:
+            lane.extend(lane)
+        lane.jobs.remove(job)
+        for key in self._own[job.owner_id]:
+            each, turn = self.lanes[key], self._turns[key]
+            queue = self._queues[each.need]
+            del queue[bisect_left(queue, (turn, key))]
+            if each.jobs:
+                self._turns[key] = self._turn(each)
+                insort(queue, (self._turns[key], key))
+        if not lane.jobs:
+            del self.lanes[lane.key], self._turns[lane.key]
+            self._own[job.owner_id].remove(lane.key)
+            if not self._queues[lane.need]:
+                del self._queues[lane.need]
+
+    def release(self, host: Host, job_id: str) -> None:
+        """A running job has ended, in this picture."""
+        host.release(job_id)
+        self._room = {need: seen for need, seen in self._room.items() if seen is not None}
+
+    def room_for(self, job: Waiting) -> tuple[Host, list[Holder]] | None:
+        """Whom to stop so that a job of high priority has its devices: the fewest jobs, and of those the youngest.
+
+        An empty list: where it is, the devices are coming free already. None: it fits somewhere now, or stopping helps nowhere.
+        """
+        hosts = self._hosts_for(job.need)
+        if any((devices := host.pick(job.need)) and self.hindrance(host, job, devices) is None for host in hosts):
+            return None
+        options = [(host, victims) for host in hosts if (victims := self._victims(host, job)) is not None]
+        if not options:
+            return None
+        return min(options, key=lambda option: (len(option[1]), -sum(v.started_at.timestamp() for v in option[1])))
+
+    def reservation_of(self, job: Waiting) -> Reservation | None:
+        """The host that is kept for a job."""
+        return next((kept for kept in self.reservations if kept.job.id == job.id), None)
+
+    def binding(self, host: Host, job: Waiting) -> list[Reservation]:
+        """The reservations on a host that bind a job: those for others of its kind that wait in no worse a class.
+
+        Those that go first come first. Where the host is kept for the job too, only those that go before it.
+        """
+        others = [
+            kept
+            for kept in self.reservations
+            if kept.worker_id == host.worker_id
+            and kept.job.id != job.id
+            and kept.job.need.kind == job.need.kind
+            and kept.job.queue_class <= job.queue_class
+            and not self.shares[kept.job.owner_id].is_full
+        ]
+        others.sort(key=lambda kept: self._standing(kept.job))
+        own = self.reservation_of(job) if others else None
+        if own is None or own.worker_id != host.worker_id:
+            return others
+        return [kept for kept in others if self._standing(kept.job) < self._standing(job)]
+
+    # ---------------------------------------------------------------- below: in the order of their calls
+
+    def _turn(self, lane: Lane) -> _Turn:
+        return lane.key[0], self.shares[lane.owner_id].level, lane.head.turn
+
+    def _standing(self, job: Waiting) -> tuple[int, bool, float, tuple[int, datetime, str]]:
+        """Orders the jobs that one host is kept for; nobody stops others for one that only rose to a class of high priority."""
+        return job.queue_class, job.priority != HIGH, self.shares[job.owner_id].level, job.turn
+
+    def _may_be_kept_for(self, need: Need) -> bool:
+        """Whether a host may be kept for a job of this need. One device comes free by itself."""
+        return need.count > 1 and self._queues[need][0][0][0] < self._best_kept_class(need.kind)
+
+    def _best_kept_class(self, kind: Kind) -> int:
+        """That of the jobs which hosts are kept for until enough devices are free: one at a time in each class."""
+        kept = (each.job for each in self.reservations if each.job.need.kind == kind and each.job.need.count > 1)
+        return min((job.queue_class for job in kept if not self.shares[job.owner_id].is_full), default=LOW + 1)
+
+    def _reserve(self, job: Waiting) -> bool:
+        """Keeps a host for a job that is about to be passed, if it has waited long enough and fits nowhere now."""
+        if (self.now - job.waiting_since).total_seconds() < self.rules.reserve_after_seconds:
+            return False
+        if job.queue_class >= self._best_kept_class(job.need.kind) or self._has_room(job.need):
+            return False
+        ready = [(time, host) for host in self._hosts_for(job.need) if (time := host.ready_at(job.need, now=self.now))]
+        if not ready or self.reservation_of(job) is not None:
+            return False
+        first = min(time for time, _ in ready)
+        worker_id = min((-host.num_free(job.need), host.worker_id) for time, host in ready if time == first)[1]
+        reservation = Reservation(job, worker_id)
+        self.reservations.append(reservation)
+        self.made.append(reservation)
+        return True
+
+    def _has_room(self, need: Need) -> bool:
+        """Whether the need fits somewhere now."""
+        seen = self._room.get(need)
+        if seen is not None and seen.pick(need) is None:
+            del self._room[need]
+        if need not in self._room:
+            self._room[need] = next((host for host in self._hosts_for(need) if not host.is_full and host.pick(need)), None)
+        return self._room[need] is not None
+
+    def _roomy_for(self, need: Need) -> deque[Host]:
+        """Hosts of which the first has room for the need now, and the others may have; empty where none has."""
+        if need not in self._roomy:
+            self._roomy[need] = deque(host for host in self._hosts_for(need) if host.pick(need) is not None)
+        hosts = self._roomy[need]
+        while hosts and hosts[0].pick(need) is None:
+            hosts.popleft()
+        return hosts
+
+    def _hosts_for(self, need: Need) -> list[Host]:
+        """Those that could hold it, were they free."""
+        if need not in self._serving:
+            self._serving[need] = [host for host in self.find_hosts() if not host.draining and host.could_hold(need)]
+        return self._serving[need]
+
+    def _victims(self, host: Host, job: Waiting) -> list[Holder] | None:
+        """Whom to stop on this host; None where that does not help, or would be for others who stand before the job there."""
+        need, suitable = job.need, {device.name for device in host.suitable(job.need)}
+        before = [
+            kept.job.need
+            for kept in self.reservations
+            if kept.worker_id == host.worker_id
+            and kept.job.id != job.id
+            and kept.job.need.kind == need.kind
+            and not self.shares[kept.job.owner_id].is_full
+            and self._standing(kept.job) < self._standing(job)
+        ]
+        if any({device.name for device in host.suitable(other)} != suitable for other in before):
+            return None
+        holders = {holder.job_id: holder for name, holder in host.held.items() if name in suitable}
+        sizes = Counter(holder.job_id for name, holder in host.held.items() if name in suitable)
+        missing = need.count + sum(other.count for other in before) - host.num_free(need)
+        missing -= sum(sizes[holder.job_id] for holder in holders.values() if holder.stopping)
+        return _fewest([holder for holder in holders.values() if holder.may_be_preempted and not holder.stopping], sizes, missing)
+
+
+def _fewest(candidates: list[Holder], sizes: Mapping[str, int], missing: int) -> list[Holder] | None:
+    """As few jobs as hold so many devices together, and of those sets the youngest; None where all are too few."""
+    most = sorted((sizes[holder.job_id] for holder in candidates), reverse=True)
+    number = next((count for count in range(len(most) + 1) if sum(most[:count]) >= missing), None)
+    if number is None:
+        return None
+    chosen: list[Holder] = []
+    youngest_first = sorted(candidates, key=lambda holder: (holder.started_at, holder.job_id), reverse=True)
+    for index, holder in enumerate(youngest_first):
+        others = sorted((sizes[other.job_id] for other in youngest_first[index + 1 :]), reverse=True)
+        left = number - len(chosen) - 1
+        if left >= 0 and sizes[holder.job_id] + sum(others[:left]) >= missing:
+            chosen.append(holder)
+            missing -= sizes[holder.job_id]
+    return chosen

@@ -1,0 +1,31 @@
+"""What a job will take, as its preflight measured and reckoned it before the job waited for a GPU."""
+
+from service.spec.strict import StrictModel
+
+
+class Estimate(StrictModel):
+    """Figures of a job that was tried on a CPU: counted where they can be, else an estimate from a batch of two samples."""
+
+    parameters: dict[str, int]
+    """Weights of each network as it comes out, by its role: ``student``, ``teacher`` (``teacher-1`` … of several), those between
+    them (``assistant-1``, ``generation-1`` …), and ``control`` where one is trained."""
+    flops: dict[str, int]
+    """Floating-point operations of one training sample, forward and backward, by the role that is trained: of matrix products,
+    convolutions and attention, a multiplication and an addition counted as two. The teacher's are among the student's where it is
+    asked in each step; of ``deep-mutual`` both networks' are the student's. Of texts, those of the longest."""
+    memory_gib: float | None
+    """Most memory of one device, or CPU slot, that the job is expected to take at once, in GiB: the greatest of
+    ``memory_by_training_gib``. null where a network could not be looked at."""
+    memory_by_training_gib: dict[str, float]
+    """The same by the role that is trained: weights, gradients, optimizer state, what is saved for the backward pass, the
+    networks that teach, the data where they would be put there, and what CUDA itself takes. On CPUs, that of one process."""
+    steps: dict[str, int]
+    """Optimizer steps by phase, at most, where early stopping may end it sooner: ``teacher`` (all networks before the student),
+    ``student``, ``control``, and ``repeats`` from other seeds, students and controls together."""
+    num_samples: int | None
+    """Samples that the student is trained on, of a packed causal language model rows of tokens; null where its tokenizer could
+    not be looked at."""
+    notes: list[str]
+    """What could not be tried or counted as it is, in sentences for people."""
+    seconds: float
+    """How long the check took."""

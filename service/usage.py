@@ -1,0 +1,157 @@
+"""What each user has used: the decayed amount that orders the queue, and the account by the hour.
+
+Amounts are in GPU-seconds; a CPU slot counts a fraction of a GPU. An amount is stored with the time at which it stood: what is
+left of it later is ``amount · 2^(-age / half-life)``, so users compare rightly however long nobody touched their rows.
+
+A start is charged with some running time at once, so that many jobs posted together cannot start before the first of them is
+accounted for; heartbeats charge what comes beyond, and the end gives back what was too much.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Double, Interval, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.rules import rules_of
+from service.tables import Job, Usage, UsageHour, User
+
+_SETTLE_SECONDS = 60.0
+"""A running job's use is written down in steps of this size: every heartbeat would be many times the writes."""
+
+
+@dataclass(frozen=True)
+class Consumption:
+    """A line of the account."""
+
+    user: str
+    weight: float
+    gpu_seconds: float
+    cpu_slot_seconds: float
+    attempts: int
+    decayed: float
+    """GPU-seconds, as the fair share sees them now."""
+    share: float
+    """Of all that was used, weighed like the fair share, 0 to 1."""
+    fair: float
+    """Of all users' weights, 0 to 1: the share that would be this user's if everybody always had jobs."""
+
+
+def charge_start(session: Session, job: Job, *, at: datetime) -> None:
+    """An attempt begins: its owner is charged with the entry amount."""
+    rules = rules_of(session)
+    job.charged_seconds, job.accounted_seconds = rules.entry_seconds, 0.0
+    _charge(session, job.owner_id, rules.entry_seconds * rules.rate(job.gpus, job.cpu_slots), at=at)
+    _account(session, job, 0.0, at=at, attempts=1)
+
+
+def is_due(started_at: datetime, accounted_seconds: float, *, at: datetime) -> bool:
+    """Whether a running attempt's use is to be written down."""
+    return (at - started_at).total_seconds() >= accounted_seconds + _SETTLE_SECONDS
+
+
+def settle(session: Session, job: Job, *, at: datetime, ended: bool) -> None:
+    """Charges an attempt's running time up to ``at``; once it has ended, gives back what the entry amount was too much."""
+    if job.started_at is None:
+        return
+    elapsed = max(0.0, (at - job.started_at).total_seconds())
+    rules = rules_of(session)
+    rate = rules.rate(job.gpus, job.cpu_slots)
+    if elapsed > job.charged_seconds:
+        _charge(session, job.owner_id, (elapsed - job.charged_seconds) * rate, at=at)
+        job.charged_seconds = elapsed
+    elif ended:
+        back = rules.decayed((job.charged_seconds - elapsed) * rate, elapsed)  # it was charged at the start
+        _charge(session, job.owner_id, -back, at=at)
+        job.charged_seconds = elapsed
+    _account(session, job, elapsed - job.accounted_seconds, at=at)
+    job.accounted_seconds = max(elapsed, job.accounted_seconds)
+
+
+def decayed_sql(session: Session, at: Any) -> Any:
+    """A user's amount at a time, as an SQL expression over an outer join with :class:`Usage`."""
+    age = func.greatest(0.0, func.extract("epoch", at - Usage.as_of))
+    return func.coalesce(
+        Usage.amount * func.power(cast(literal(2.0), Double), -age / rules_of(session).usage_half_life_seconds), 0.0
+    )
+
+
+def consumption(session: Session, *, since: datetime | None, at: datetime) -> list[Consumption]:
+    """Every user's line, those who used most first; ``since`` counts whole hours, from that which it lies in."""
+    totals = select(
+        UsageHour.user_id,
+        func.sum(UsageHour.gpu_seconds).label("gpu"),
+        func.sum(UsageHour.cpu_slot_seconds).label("cpu"),
+        func.sum(UsageHour.attempts).label("attempts"),
+    ).group_by(UsageHour.user_id)
+    if since is not None:
+        totals = totals.where(UsageHour.hour >= hour_of(since))
+    used = totals.subquery()
+    rows = session.execute(
+        select(User.name, User.share_weight, used.c.gpu, used.c.cpu, used.c.attempts, decayed_sql(session, literal(at)))
+        .outerjoin(used, used.c.user_id == User.id)
+        .outerjoin(Usage, Usage.user_id == User.id)
+    ).all()
+    rules = rules_of(session)
+    weighed = {name: (gpu or 0.0) + (cpu or 0.0) * rules.cpu_slot_charge for name, _, gpu, cpu, _, _ in rows}
+    total, weights = sum(weighed.values()), sum(weight for _, weight, *_ in rows)
+    lines = [
+        Consumption(
+            user=name,
+            weight=weight,
+            gpu_seconds=gpu or 0.0,
+            cpu_slot_seconds=cpu or 0.0,
+            attempts=int(attempts or 0),
+            decayed=decayed,
+            share=weighed[name] / total if total else 0.0,
+            fair=weight / weights,
+        )
+        for name, weight, gpu, cpu, attempts, decayed in rows
+    ]
+    return sorted(lines, key=lambda line: (-line.share, line.user))
+
+
+def _charge(session: Session, user_id: str, amount: float, *, at: datetime) -> None:
+    statement = insert(Usage).values(user_id=user_id, amount=max(0.0, amount), as_of=at)
+    # Whoever's clock is behind adds to the amount as it stands.
+    age = func.greatest(cast(timedelta(0), Interval), statement.excluded.as_of - Usage.as_of)
+    left = Usage.amount * func.power(
+        cast(literal(2.0), Double), -func.extract("epoch", age) / rules_of(session).usage_half_life_seconds
+    )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Usage.user_id],
+            set_={
+                "amount": func.greatest(0.0, left + amount),
+                "as_of": func.greatest(Usage.as_of, statement.excluded.as_of),
+            },
+        )
+    )
+
+
+def _account(session: Session, job: Job, seconds: float, *, at: datetime, attempts: int = 0) -> None:
+    if seconds <= 0 and not attempts:
+        return
+    statement = insert(UsageHour).values(
+        user_id=job.owner_id,
+        hour=hour_of(at),
+        gpu_seconds=seconds * job.gpus,
+        cpu_slot_seconds=0.0 if job.gpus else seconds * job.cpu_slots,
+        attempts=attempts,
+    )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[UsageHour.user_id, UsageHour.hour],
+            set_={
+                name: getattr(UsageHour, name) + statement.excluded[name]
+                for name in ("gpu_seconds", "cpu_slot_seconds", "attempts")
+            },
+        )
+    )
+
+
+def hour_of(time: datetime) -> datetime:
+    """The beginning of the hour, in UTC, that a time lies in."""
+    return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

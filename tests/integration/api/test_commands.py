@@ -1,0 +1,149 @@
+"""The client and the command line on the shared queue, against a served application."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from service import jobs
+from service.cli import app
+from service.client import Client, QueueLimitReached
+from service.database import Database
+from tests.integration.api.conftest import Api, Host, add_host, spec
+from tests.integration.jobs.conftest import succeed
+
+
+class Terminal:
+    """Runs commands as their user does, with address and key in the environment."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        key = client.headers["authorization"].removeprefix("Bearer ")
+        self._environment = {"STILLHOUSE_URL": str(client.base_url).rstrip("/"), "STILLHOUSE_API_KEY": key}
+        self.client = Client(self._environment["STILLHOUSE_URL"], key)
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner(env=self._environment).invoke(app, arguments)
+
+    def text(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.text(*arguments, "--json"))
+
+
+@pytest.fixture
+def ada(member: httpx.Client) -> Iterator[Terminal]:
+    terminal = Terminal(member)
+    with terminal.client:
+        yield terminal
+
+
+@pytest.fixture
+def root(admin: httpx.Client) -> Iterator[Terminal]:
+    terminal = Terminal(admin)
+    with terminal.client:
+        yield terminal
+
+
+@pytest.fixture
+def host(database: Database) -> Host:
+    return add_host(database, "cuda:1,cpu:1", name="gpu-1")
+
+
+def test_the_queue_shows_what_runs_what_waits_and_why(ada: Terminal, host: Host) -> None:
+    assert "nothing waits for devices and nothing runs" in ada.text("queue")
+    running, first, second = (ada.client.submit(spec(name=f"[{name}]")) for name in ("one", "two", "three"))
+    fence = host.start()
+    host.do(jobs.record_progress, fence, {"phase": "student", "step": 1}, remaining_seconds=600)
+    lines = ada.text("queue").splitlines()
+    assert [line for line in lines if line.endswith(("run", "runs", "devices"))] == ["1 job runs", "2 jobs wait for devices"]
+    assert running.id in lines[2]
+    assert "[one]" in lines[2], "a name is no markup"
+    at = next(number for number, line in enumerate(lines) if first.id in line)
+    assert lines[at].startswith("1  ")
+    assert "in 1" in lines[at], "minutes, by the steps of what runs"
+    assert lines[at + 1].strip().startswith("waits for a CPU slot: host gpu-1 has 0 free until about ")
+    assert lines[at + 2].startswith("2  ")
+    assert lines[at + 3].strip() == f"waits for 1 job starts earlier for the same devices; {first.id} is next"
+    told = ada.json("queue", "--pool", "default")
+    assert ([job["id"] for job in told["running"]], [job["id"] for job in told["waiting"]]) == (
+        [running.id],
+        [first.id, second.id],
+    )
+    refused = ada.run("queue", "--pool", "labs")
+    assert "there is no pool 'labs'" in str(refused.exception)
+
+
+def test_explain_and_show_tell_what_a_job_waits_for(ada: Terminal, host: Host) -> None:
+    running = ada.client.submit(spec())
+    host.claim()
+    queued = ada.client.submit(spec())
+    needing = ada.client.submit(spec(depends_on=[queued.id]))
+    for command in ("explain", "show"):
+        assert "waits for a CPU slot: host gpu-1 has 0 free until about" in " ".join(ada.text(command, queued.id).split())
+        assert f"waits for job {queued.id}, which is queued, to succeed" in " ".join(ada.text(command, needing.id).split())
+        assert "waits for" not in ada.text(command, running.id)
+    assert "fair share" in ada.text("explain", queued.id)
+    told = ada.json("explain", queued.id)
+    assert (told["blocker"]["cause"], told["blocker"]["job_ids"]) == ("devices", [running.id])
+    assert "running, pause was asked for" in ada.text("pause", running.id)
+    assert "), pause was asked for" in ada.text("show", running.id)
+    assert ada.text("resume", running.id).split() == [running.id, "running"]
+
+
+def test_priority_moves_a_job_and_high_is_the_admins(ada: Terminal, root: Terminal) -> None:
+    first, second = ada.client.submit(spec()), ada.client.submit(spec())
+    assert "queued, priority low" in ada.text("priority", first.id, "low")
+    assert [job.id for job in ada.client.queue().waiting] == [second.id, first.id]
+    assert "an admin's to give" in str(ada.run("priority", first.id, "high").exception)
+    assert root.json("priority", first.id, "high")["priority"] == "high"
+    assert [job.id for job in ada.client.queue().waiting] == [first.id, second.id]
+    assert ada.run("priority", first.id, "urgent").exit_code == 2
+
+
+def test_workers_are_shown_device_by_device_and_drained(ada: Terminal, root: Terminal, host: Host) -> None:
+    job = ada.client.submit(spec())
+    host.claim()
+    lines = ada.text("workers").splitlines()
+    assert [line.split()[-2:] for line in lines[1:]] == [["80", "GiB"], ["cpu:0", job.id]]
+    assert (host.id in lines[1], host.id in lines[2]) == (True, False), "a worker is named once"
+    assert "this needs the role admin" in str(ada.run("drain", host.id).exception)
+    done = root.run("drain", host.id, "--finish")
+    assert (done.stdout.split(), done.stderr.strip()) == ([host.id, "draining"], f"still on it: {job.id}")
+    assert "draining" in ada.text("workers")
+    assert root.json("undrain", host.id)["draining"] is False
+    assert ada.json("workers")[0]["devices"][1]["job_ids"] == [job.id]
+
+
+def test_usage_and_users_are_shown_and_limits_set_and_lifted(ada: Terminal, root: Terminal, host: Host) -> None:
+    ada.client.submit(spec(resources={"gpus": 1}))
+    host.do(succeed, host.start())
+    assert ada.text("usage").splitlines()[1].split()[0] == "ada"
+    assert [line["user"] for line in ada.json("usage", "--since", "7d")] == ["ada", "root"]
+    assert "any number" in root.text("users", "ls")
+    changed = root.json("users", "set", "ada", "--share-weight", "2", "--max-running", "3", "--max-queued", "0")
+    assert (changed["share_weight"], changed["max_running_jobs"], changed["max_queued_jobs"]) == (2.0, 3, 0)
+    lifted = root.json("users", "set", "ada", "--max-queued", "none")
+    assert (lifted["max_running_jobs"], lifted["max_queued_jobs"]) == (3, None)
+    assert "greater than or equal to 0" in str(root.run("users", "set", "ada", "--max-running", "-1").exception)
+    assert root.json("users", "add", "zoe")["name"] == "zoe"
+    assert "this needs the role admin" in str(ada.run("users", "ls").exception)
+
+
+def test_a_full_queue_is_told_the_client_at_once(ada: Terminal, root: Terminal, api: Api) -> None:
+    root.client.edit_user("ada", max_queued_jobs=0)
+    with pytest.raises(QueueLimitReached, match="ask an admin for a higher max_queued_jobs") as refused:
+        ada.client.submit(spec())
+    assert not refused.value.temporary, "no later try of the same request is worth it by itself"
+
+
+def test_what_a_job_depends_on_is_changed_by_the_client(ada: Terminal) -> None:
+    needed, job = ada.client.submit(spec()), ada.client.submit(spec())
+    assert ada.client.patch(job.id, depends_on=[needed.id]).status == "waiting"
+    assert ada.client.explain(job.id).blocked_by == [needed.id]
+    assert ada.client.patch(job.id, depends_on=[]).status == "queued"

@@ -1,0 +1,80 @@
+"""Brings what a spec names from the store to this host: its dataset, and the networks that it learns from."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.errors import NotFound
+from service.spec import JobSpec
+from service.spec.source import split_source
+from service.store import Store
+from service.tables import Dataset, Model
+
+T = TypeVar("T")
+
+
+class Patience(Protocol):
+    """Does something with a database or a store that may be away for a while."""
+
+    def __call__(self, work: Callable[..., T]) -> T:
+        """What ``work`` answers, once it does."""
+
+
+class Inputs:
+    """Of one job. ``in_database`` runs a function of a session in a transaction, ``in_store`` one that uses the store."""
+
+    def __init__(self, spec: dict[str, Any], folder: Path, *, store: Store, in_database: Patience, in_store: Patience) -> None:
+        self._spec, self._folder, self._store = JobSpec.model_validate(spec), folder, store
+        self._in_database, self._in_store = in_database, in_store
+
+    def fetch(self, *, unfinished: bool = False) -> dict[str, Path]:
+        """The local path of each source that the spec names.
+
+        With ``unfinished`` a teacher whose job has not finished is left out.
+
+        Raises:
+            NotFound: one is gone.
+        """
+        inputs: dict[str, Path] = {}
+        dataset = self._spec.dataset.source
+        kind, name = split_source(dataset)
+        if kind == "dataset":
+            inputs[dataset] = self._fetch_dataset(name)
+        elif kind == "file":
+            inputs[dataset] = Path(name)
+        for teacher in self._spec.teachers.values():
+            kind, name = split_source(teacher.source)
+            if kind not in {"job", "model"} or teacher.source in inputs:
+                continue
+            folder = self._fetch_model(kind, name)
+            if folder is not None:
+                inputs[teacher.source] = folder
+            elif kind == "model" or not unfinished:
+                raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
+        return inputs
+
+    def _fetch_dataset(self, dataset_id: str) -> Path:
+        row = self._in_database(lambda session: session.get(Dataset, dataset_id))
+        if row is None:
+            raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
+        target = self._folder / "inputs" / "dataset" / Path(row.path).name
+        self._in_store(lambda: self._store.fetch(row.path, target, sha256=row.sha256))
+        return target
+
+    def _fetch_model(self, kind: str, name: str) -> Path | None:
+        column = Model.job_id if kind == "job" else Model.id
+
+        def find(session: Session) -> Model | None:
+            return session.scalar(select(Model).where(column == name))
+
+        row = self._in_database(find)
+        if row is None:
+            return None
+        folder = self._folder / "inputs" / row.id
+        for file in row.files:
+            self._in_store(partial(self._store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
+        return folder

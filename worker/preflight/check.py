@@ -1,0 +1,82 @@
+"""One check of one job, to its last event."""
+
+import time
+
+from service.spec import JobSpec, parse_spec
+from service.spec.estimate import Estimate
+from service.spec.job import TeacherSpec
+from worker.faults import StopAsked
+from worker.networks import Role
+from worker.preflight.reckoned import GIB, memory_bytes, num_ranks, steps_by_phase
+from worker.preflight.refusal import refusal
+from worker.preflight.trial import Trial
+from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
+from worker.teachers.together import teachers_by_role
+
+
+def check(assignment: Assignment, reporter: Reporter) -> None:
+    """Tries a job on the CPU. Its last event is ``Checked``, ``Failed`` or ``Stopped``; only what the reporter raises gets out.
+
+    ``Failed`` is ``preflight_failed`` where the job cannot be trained as it is, with ``details`` that hold the place as
+    ``pointer`` and the code that the job itself would have ended with as ``cause``; ``input_unavailable`` where an input is gone;
+    and anything else, always retryable, where the check itself went wrong.
+    """
+    started = time.monotonic()
+    last: Event
+    try:
+        estimate = _estimate(assignment, reporter)
+        seconds = time.monotonic() - started
+        last = Checked(estimate.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
+    except StopAsked as stop:
+        last = Stopped(reason=stop.request.reason)
+    except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happened is recorded
+        last = refusal(error)
+    reporter.emit(last)
+
+
+def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
+    spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
+    trial = Trial(spec, assignment, reporter, untrained=untrained)
+    trial.try_out()
+    ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
+    memory = {role: memory_bytes(tried, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, tried in trial.tried.items()}
+    is_known = "student" in memory and (trial.is_complete or teachers_by_role(spec).keys() <= trial.parameters.keys())
+    trainings = trial.trainings()
+    counts = {role: count for role in trainings if (count := trial.num_samples(role)) is not None}
+    return Estimate(
+        parameters=trial.parameters,
+        flops={role: tried.step.flops // tried.step.num_samples for role, tried in trial.tried.items()},
+        memory_gib=max(memory.values()) if is_known else None,
+        memory_by_training_gib=memory,
+        steps=steps_by_phase(spec, trainings, counts) if counts.keys() == trainings.keys() else {},
+        num_samples=counts.get("student"),
+        notes=trial.notes,
+        seconds=0.0,
+    )
+
+
+def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, frozenset[Role]]:
+    """A teacher that is still to be trained, by another job, as one that is built here; and the roles of such."""
+    each = []
+    untrained = set()
+    for role, teacher in teachers_by_role(spec).items():
+        planned = assignment.planned.get(teacher.source)
+        if planned is None or teacher.source in assignment.inputs:
+            each.append(teacher)
+            continue
+        untrained.add(role)
+        each.append(_built_as(parse_spec(planned), teacher))
+    if not untrained:
+        return spec, frozenset()
+    return spec.model_copy(update={"teacher": each if isinstance(spec.teacher, list) else each[0]}), frozenset(untrained)
+
+
+def _built_as(planned: JobSpec, teacher: TeacherSpec) -> TeacherSpec:
+    student = planned.student
+    return TeacherSpec(
+        architecture=student.architecture,
+        tokenizer=student.tokenizer or planned.first_teacher.tokenizer,
+        features=student.features,
+        weight=teacher.weight,
+        targets=teacher.targets,
+    )
