@@ -1,0 +1,129 @@
+"""The sweep: jobs of silent workers are queued again, once each, whoever else sweeps or settles them at the same moment."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from service import jobs
+from service.jobs import Fence
+from service.lifecycle import Status
+from service.scheduling import Device, Offer, claim
+from tests.integration.jobs.conftest import Team, Write, cancel, fail, pause, succeed
+from tests.integration.scheduling.conftest import lose, sweep
+
+CPU = Offer("worker_1", "default", (Device("cpu:0"),))
+
+
+def test_a_lost_job_is_queued_again_without_its_worker(team: Team) -> None:
+    fence = team.running(max_attempts=2)
+    lose(team, fence)
+    assert team.do(sweep) is True
+    job = team.job(fence.job_id)
+    assert (job.status, job.attempt, job.crashes, job.lease_expires_at, job.devices) == ("queued", 1, 1, None, None)
+    event = team.events(fence.job_id)[-1]
+    assert (event.type, event.data["error"]["code"]) == ("job.queued", "worker_lost")
+    assert "worker_1" in event.message
+
+
+def test_a_job_that_was_lost_max_attempts_times_fails_as_worker_lost(team: Team) -> None:
+    job_id = team.submit(max_attempts=2)
+    for attempt in (1, 2):
+        fence = team.run()
+        assert fence == Fence(job_id, attempt)
+        lose(team, fence)
+        team.do(sweep)
+    job = team.job(job_id)
+    assert (job.status, job.crashes) == ("failed", 2)
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
+    assert team.do(lambda session: claim(session, CPU, lease_seconds=300)) is None
+
+
+def test_a_lost_job_that_fails_takes_along_what_needs_it(team: Team) -> None:
+    fence = team.running(max_attempts=1)
+    needing = team.submit(depends_on=[fence.job_id])
+    lose(team, fence)
+    team.do(sweep)
+    assert team.job(needing).error["code"] == "dependency_failed"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("ask", "status"), [(cancel, "cancelled"), (pause, "paused")])
+def test_what_was_asked_of_a_lost_job_happens_all_the_same(team: Team, ask: Write, status: str) -> None:
+    fence = team.running()
+    team.do(ask, fence)
+    lose(team, fence)
+    team.do(sweep)
+    assert team.status(fence.job_id) == status
+
+
+def test_a_lease_that_lasts_is_left_alone(team: Team) -> None:
+    for status in sorted(Status, key=lambda status: status is Status.QUEUED):  # a queued one would be claimed for the next
+        team.bring_to(status)
+    before = team.everything()
+    assert team.do(sweep) is True
+    assert team.everything() == before
+
+
+def test_a_second_sweep_finds_nothing_to_do(team: Team) -> None:
+    lose(team, team.running(), team.running())
+    team.do(sweep)
+    before = team.everything()
+    team.do(sweep)
+    assert team.everything() == before
+
+
+def test_a_sweep_beside_another_leaves_the_work_to_it(team: Team) -> None:
+    fence = team.running()
+    lose(team, fence)
+    with team.database.transaction() as session:
+        assert sweep(session) is True
+        assert team.do(sweep) is False
+    assert team.job(fence.job_id).crashes == 1
+
+
+def test_many_sweeps_at_once_take_each_lost_job_once(team: Team) -> None:
+    fences = [team.running(max_attempts=2) for _ in range(12)]
+    lose(team, *fences)
+    barrier = Barrier(8)
+
+    def sweep_at_once(_: int) -> bool:
+        with team.database.transaction() as session:
+            session.connection()
+            barrier.wait(60)
+            return sweep(session)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert any(pool.map(sweep_at_once, range(8)))
+    for fence in fences:
+        assert team.job(fence.job_id).crashes == 1
+        assert team.types(fence.job_id) == ["job.queued", "job.running", "job.queued"]
+
+
+def test_a_lost_job_whose_worker_is_at_its_end_just_now_is_that_workers(team: Team) -> None:
+    """The sweep passes over a row that is locked: its attempt may be succeeding at this moment."""
+    fence = team.running()
+    lose(team, fence)
+    with team.database.transaction() as session:
+        succeed(session, fence)
+        session.flush()
+        assert team.do(sweep) is True
+    assert team.types(fence.job_id) == ["job.queued", "job.running", "job.succeeded"]
+
+
+def test_a_worker_that_comes_back_after_the_sweep_has_lost_the_job(team: Team) -> None:
+    fence = team.running()
+    lose(team, fence)
+    team.do(sweep)
+    again = team.run()
+    assert team.do(lambda session: jobs.renew_lease(session, fence, lease_seconds=300)) is None
+    assert team.do(fail, fence) == "lease_lost"
+    assert team.do(succeed, again) == "applied"
+
+
+def test_a_late_heartbeat_before_the_sweep_saves_the_attempt(team: Team) -> None:
+    fence = team.running()
+    lose(team, fence)
+    assert team.do(lambda session: jobs.renew_lease(session, fence, lease_seconds=300)) is not None
+    team.do(sweep)
+    assert team.status(fence.job_id) == "running"
