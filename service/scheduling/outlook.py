@@ -1,14 +1,15 @@
 """What the API tells of a pool's queue: each waiting job's place, the one thing that blocks it, and when it should start.
 
 All of it comes from the same rules as the claim: what could start at this moment is placed in thought, and what is left over is
-asked what it lacks. Places count the turns as they would come, each start charged to its owner as a claim would.
+asked what it lacks. Places count the turns as they would come, each start charged to its owner as a claim would: what starts at
+this moment has its place by the picture before these starts, and what waits on by the picture after them.
 """
 
 import heapq
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 from service.lifecycle import Status
 from service.scheduling.forecast import HORIZON, Start, history, starts
 from service.scheduling.hosts import Host, Kind, Need
-from service.scheduling.picture import look
+from service.scheduling.picture import look, need_of
 from service.scheduling.policy import LOW, Lane, Placement, Pool, Reservation, Share, Waiting
 from service.tables import Job, JobDependency
 
@@ -60,8 +61,6 @@ class Place:
     position: int
     """From 1; ``MAX_PLACES + 1`` for all that are behind."""
     blocker: Blocker
-    share: Share
-    """Of its owner, now."""
     start: Start | None = None
 
 
@@ -74,14 +73,18 @@ class Outlook:
     places: dict[str, Place]
     """By job, in the order of their turns."""
     num_waiting: int
-    behind: Place | None
-    """Of the jobs behind the last place."""
-    num_live_workers: int
+    shares: Mapping[str, Share]
+    """Of the users whose jobs wait."""
     hosts: Sequence[Host]
+    """Those whose heart beats."""
 
-    def place(self, job_id: str) -> Place | None:
+    def place(self, job: Job) -> Place | None:
         """None for a job that was not queued at that moment."""
-        return self.places.get(job_id) or self.behind
+        if (found := self.places.get(job.id)) is not None or self.num_waiting < MAX_PLACES:
+            return found
+        behind = Blocker("jobs_ahead", f"the turn of more than {MAX_PLACES:,} jobs that start earlier")
+        blocker = _unserved(self.pool, self.hosts, need_of(job)) or _full(self.shares.get(job.owner_id)) or behind
+        return Place(MAX_PLACES + 1, blocker)
 
     def suitable(self, need: Need) -> list[Host]:
         """Hosts that could hold it, were they free."""
@@ -123,9 +126,9 @@ class Outlooks:
         if job.status != Status.QUEUED:
             return None
         outlook = self.of(session, job.pool)
-        if outlook.place(job.id) is None:
+        if outlook.place(job) is None:
             outlook = self._make(session, job.pool, self._made[job.pool], instead_of=outlook)
-        return outlook.place(job.id)
+        return outlook.place(job)
 
     def _make(self, session: Session, pool: str, made: _Made, *, instead_of: Outlook | None) -> Outlook:
         with made.lock:
@@ -141,24 +144,29 @@ class Outlooks:
 def outlook_of(session: Session, pool: str, *, lease_seconds: float) -> Outlook:
     """What there is to tell of a pool's queue now."""
     picture = look(session, pool, lease_seconds=lease_seconds, depth=_DEPTH)
-    hosts = picture.find_hosts()
     ahead, starting = picture.placed()
-    turns = list(in_turn(picture, MAX_PLACES, starting=starting))
+    turns = _turns(picture, ahead, starting)
     blocked = _Blocked(ahead, starting)
     places: dict[str, Place] = {}
     for position, job in enumerate(turns, start=1):
-        places[job.id] = Place(position, blocked.blocker(job), picture.shares[job.owner_id])
+        places[job.id] = Place(position, blocked.blocker(job))
     first = turns[:HORIZON]
     if first:
         for job_id, start in starts(ahead, starting, first, history(session, pool)).items():
             places[job_id] = replace(places[job_id], start=start)
-    num_waiting, behind = len(turns), None
-    if len(turns) == MAX_PLACES:
+    num_waiting = len(turns)
+    if num_waiting == MAX_PLACES:
         queued = select(func.count()).select_from(Job).where(Job.status == Status.QUEUED, Job.pool == pool)
         num_waiting = session.scalar(queued) or 0
-        message = f"the turn of more than {MAX_PLACES:,} jobs that start earlier"
-        behind = Place(MAX_PLACES + 1, Blocker("jobs_ahead", message), Share("", ""))
-    return Outlook(pool, picture.now, places, num_waiting, behind, len(hosts), hosts)
+        for placement in starting.values():
+            places.setdefault(placement.job.id, Place(MAX_PLACES + 1, blocked.blocker(placement.job)))
+    return Outlook(pool, picture.now, places, num_waiting, picture.shares, picture.find_hosts())
+
+
+def _turns(picture: Pool, ahead: Pool, starting: Container[str]) -> list[Waiting]:
+    """The first ``MAX_PLACES`` waiting jobs; ``ahead`` is the picture in which those of ``starting`` have started."""
+    waiting = in_turn(ahead, MAX_PLACES)
+    return [job if job.id in starting else next(waiting) for job in in_turn(picture, MAX_PLACES, starting=starting)]
 
 
 def in_turn(pool: Pool, most: int, *, starting: Container[str] = ()) -> Iterator[Waiting]:
@@ -242,23 +250,17 @@ class _Blocked:
 
     def blocker(self, job: Waiting) -> Blocker:
         """The one thing."""
-        pool, need = self._pool.pool, job.need
+        need = job.need
         if (placement := self._starting.get(job.id)) is not None:
             are = "is" if len(placement.devices) == 1 else "are"
             message = f"a moment: {_devices(placement)} of host {placement.host.name} {are} free for it"
             return Blocker("starting", message, worker_id=placement.host.worker_id)
-        if not self._hosts:
-            return Blocker("no_worker", f"a worker: none is alive in pool {pool!r}")
         if need not in self._serving:
             self._serving[need] = [host for host in self._hosts.values() if not host.draining and host.could_hold(need)]
         serving = self._serving[need]
-        if not serving:
-            if not any(host.could_hold(need) for host in self._hosts.values()):
-                return Blocker("no_suitable_worker", f"{need}: no worker of pool {pool!r} has {_that_many(need)}")
-            return Blocker("draining", f"{need}: every worker of pool {pool!r} that has {_that_many(need)} is draining")
-        share = self._pool.shares[job.owner_id]
-        if share.is_full:
-            return Blocker("user_limit", _limit(share))
+        hindered = None if serving else _unserved(self._pool.pool, list(self._hosts.values()), need)
+        if hindered := hindered or _full(self._pool.shares[job.owner_id]):
+            return hindered
         kept = self._kept_from(job, serving)
         blocker = kept or self._earlier(job, serving) or self._lacking(job, serving)
         self._asked[job.id] = len(self._asked)
@@ -362,10 +364,26 @@ def _jobs_ahead(count: int, names: Sequence[str]) -> Blocker:
     return Blocker("jobs_ahead", message, job_ids=tuple(names))
 
 
-def _limit(share: Share) -> str:
+def _unserved(pool: str, hosts: Sequence[Host], need: Need) -> Blocker | None:
+    """Why no host of the pool would ever take it; None where one would."""
+    if any(not host.draining and host.could_hold(need) for host in hosts):
+        return None
+    if not hosts:
+        return Blocker("no_worker", f"a worker: none is alive in pool {pool!r}")
+    if not any(host.could_hold(need) for host in hosts):
+        return Blocker("no_suitable_worker", f"{need}: no worker of pool {pool!r} has {_that_many(need)}")
+    return Blocker("draining", f"{need}: every worker of pool {pool!r} that has {_that_many(need)} is draining")
+
+
+def _full(share: Share | None) -> Blocker | None:
+    """The limit of a user who may run no more jobs now."""
+    if share is None or not share.is_full:
+        return None
     if not share.max_running:
-        return f"an admin to raise max_running_jobs of {share.name}, which is 0: none of their jobs may run"
-    return f"one of {share.name}'s running jobs to end: {share.running} run, and {share.max_running} may"
+        message = f"an admin to raise max_running_jobs of {share.name}, which is 0: none of their jobs may run"
+    else:
+        message = f"one of {share.name}'s running jobs to end: {share.running} run, and {share.max_running} may"
+    return Blocker("user_limit", message)
 
 
 def _writes(count: int) -> str:

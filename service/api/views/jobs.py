@@ -232,17 +232,17 @@ def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanatio
         waiting_for=_waits_for(job, blocked_by, outlook) if place is None else place.blocker.message,
         blocker=None if place is None else blocker_view(place.blocker),
         needs=str(need_of(job)),
-        fair_share=None if place is None else fair_share_view(_share(session, job, place, outlook)),
+        fair_share=None if place is None else fair_share_view(_share(session, job, outlook)),
         expected_start=None if place is None else start_view(place),
         blocked_by=list(blocked_by),
-        live_workers=outlook.num_live_workers,
+        live_workers=len(outlook.hosts),
         suitable_workers=len(outlook.suitable(need_of(job))),
     )
 
 
-def _share(session: Session, job: Job, place: Place, outlook: Outlook) -> Share:
-    """Of a job's owner; behind the last counted place the queue's picture has none."""
-    return place.share if place.share.owner_id else shares(session, [job.owner_id], now=outlook.as_of)[job.owner_id]
+def _share(session: Session, job: Job, outlook: Outlook) -> Share:
+    """Of a job's owner, who may have come since the queue was looked at."""
+    return outlook.shares.get(job.owner_id) or shares(session, [job.owner_id], now=outlook.as_of)[job.owner_id]
 
 
 def _waits_for(job: Job, blocked_by: Mapping[str, Status], outlook: Outlook) -> str | None:

@@ -7,11 +7,11 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from service import jobs
+from service import jobs, workers
 from service.database import Database
 from service.jobs import Fence
 from service.scheduling import outlook
-from service.tables import Job, Worker
+from service.tables import Job, User, Worker
 from tests.integration.api.conftest import Team, add_host, submit
 from tests.integration.jobs.conftest import fail, stop_for, succeed
 
@@ -221,6 +221,21 @@ def test_a_job_behind_the_last_place_that_is_counted_tells_its_owners_share_all_
     assert told["fair_share"]["used"] == pytest.approx(60, rel=0.01)
     queue = member.get("/v1/queue").json()
     assert (len(queue["waiting"]), queue["num_waiting"]) == (2, 3)
+
+
+@pytest.mark.parametrize("cause", ["no_worker", "draining", "user_limit"])
+def test_a_job_behind_the_last_place_that_is_counted_tells_what_keeps_it_beside_those_before_it(
+    member: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    monkeypatch.setattr(outlook, "MAX_PLACES", 2)
+    host = None if cause == "no_worker" else add_host(database)
+    _, _, behind = (submit(member) for _ in range(3))
+    with database.transaction() as session:
+        if cause == "draining" and host is not None:
+            workers.drain(session, host.id, finish=True)
+        if cause == "user_limit":
+            session.execute(update(User).values(max_running_jobs=0))
+    assert explain(member, behind)["blocker"]["cause"] == cause
 
 
 def test_a_pool_whose_workers_are_gone_is_known_as_long_as_jobs_wait_in_it(member: httpx.Client, database: Database) -> None:

@@ -218,8 +218,12 @@ class Cluster:
         return self.do(lambda session: outlook_of(session, pool, lease_seconds=LEASE_SECONDS))
 
     def place(self, job_id: str) -> Place:
-        place = self.outlook(self.job(job_id).pool).places[job_id]
-        return place
+        return self.outlook(self.job(job_id).pool).places[job_id]
+
+    def used(self, job_id: str) -> float:
+        """What counts against the owner of a waiting job, in GPU-seconds."""
+        job = self.job(job_id)
+        return self.outlook(job.pool).shares[job.owner_id].used
 
     def order(self, pool: str = "default") -> list[str]:
         """The waiting jobs in the order of their places."""

@@ -46,6 +46,19 @@ def test_of_a_hundred_jobs_and_one_posted_at_the_same_moment_the_one_starts_next
     assert cluster.place(hundred[99]).blocker.message == f"98 jobs start earlier for the same devices; {hundred[1]} is next"
 
 
+def test_what_waits_is_told_in_the_order_that_it_has_once_the_others_have_started(cluster: Cluster) -> None:
+    cluster.host("both", gpus=1, slots=1)
+    cluster.submit("cleo")
+    cluster.claim("both")
+    first, on_gpu, other = cluster.submit("ben"), cluster.submit("ben", gpus=1), cluster.submit("dan")
+    assert cluster.place(on_gpu).blocker.cause == "starting"
+    assert cluster.order() == [other, on_gpu, first], "what starts on the GPU is charged to ben, so dan goes before him"
+    assert cluster.place(first).blocker.job_ids == (other,)
+    cluster.check()
+    assert cluster.fill() == [on_gpu]
+    assert cluster.order() == [other, first]
+
+
 @pytest.mark.parametrize("first", ["ana", "ben"])
 def test_whoever_posts_first_the_one_is_among_the_first_two(cluster: Cluster, first: str) -> None:
     cluster.host("gpu-1", gpus=1)
@@ -141,11 +154,11 @@ def test_use_loses_half_of_its_weight_in_each_half_life(cluster: Cluster) -> Non
     use(cluster, "ben", "gpu-1", 6 * HOUR, gpus=1)
     ana, ben = cluster.submit("ana", gpus=1), cluster.submit("ben", gpus=1)
     assert cluster.order() == [ana, ben], "of ana's ten hours five are left"
-    assert cluster.place(ana).share.used == pytest.approx(5 * HOUR * 2 ** (-6 / 168), rel=0.01)
+    assert cluster.used(ana) == pytest.approx(5 * HOUR * 2 ** (-6 / 168), rel=0.01)
     cluster.cancel(ana)
     use_again = cluster.submit("ana", gpus=1)
     cluster.forward(DEFAULT.usage_half_life_seconds)
-    assert cluster.place(use_again).share.used == pytest.approx(2.5 * HOUR * 2 ** (-6 / 168), rel=0.01)
+    assert cluster.used(use_again) == pytest.approx(2.5 * HOUR * 2 ** (-6 / 168), rel=0.01)
 
 
 def test_a_slot_of_a_cpu_counts_a_tenth_of_a_gpu(cluster: Cluster) -> None:

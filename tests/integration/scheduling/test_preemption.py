@@ -200,7 +200,7 @@ def test_a_preempted_job_keeps_its_place_before_younger_ones_of_its_owner(cluste
     cluster.stop(low)
     assert cluster.fill() == [high]
     assert cluster.order() == [low, younger]
-    assert cluster.place(low).share.used == pytest.approx(60, rel=0.01), "charged with what it ran"
+    assert cluster.used(low) == pytest.approx(60, rel=0.01), "charged with what it ran"
 
 
 def test_the_place_of_a_preemptor_that_was_cancelled_goes_to_whose_turn_it_is(cluster: Cluster) -> None:
