@@ -97,8 +97,8 @@ class UsageHour(Table):
     """Seconds times GPUs held."""
     cpu_slot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Seconds times CPU slots held."""
-    attempts: Mapped[int] = mapped_column(server_default=text("0"))
-    """Times that a job was started."""
+    jobs: Mapped[int] = mapped_column(server_default=text("0"))
+    """Jobs that started for the first time."""
 
 
 class ApiKey(Table):

@@ -30,7 +30,8 @@ class Consumption:
     weight: float
     gpu_seconds: float
     cpu_slot_seconds: float
-    attempts: int
+    jobs: int
+    """That started for the first time."""
     decayed: float
     """GPU-seconds, as the fair share sees them now."""
     share: float
@@ -44,7 +45,7 @@ def charge_start(session: Session, job: Job, *, at: datetime) -> None:
     rules = rules_of(session)
     job.charged_seconds, job.accounted_seconds = rules.entry_seconds, 0.0
     _charge(session, job.owner_id, rules.entry_seconds * rules.rate(job.gpus, job.cpu_slots), at=at)
-    _account(session, job, 0.0, at=at, attempts=1)
+    _account(session, job, 0.0, at=at, jobs=1 if job.attempt == 1 else 0)
 
 
 def is_due(started_at: datetime, accounted_seconds: float, *, at: datetime) -> bool:
@@ -84,13 +85,13 @@ def consumption(session: Session, *, since: datetime | None, at: datetime) -> li
         UsageHour.user_id,
         func.sum(UsageHour.gpu_seconds).label("gpu"),
         func.sum(UsageHour.cpu_slot_seconds).label("cpu"),
-        func.sum(UsageHour.attempts).label("attempts"),
+        func.sum(UsageHour.jobs).label("jobs"),
     ).group_by(UsageHour.user_id)
     if since is not None:
         totals = totals.where(UsageHour.hour >= hour_of(since))
     used = totals.subquery()
     rows = session.execute(
-        select(User.name, User.share_weight, used.c.gpu, used.c.cpu, used.c.attempts, decayed_sql(session, literal(at)))
+        select(User.name, User.share_weight, used.c.gpu, used.c.cpu, used.c.jobs, decayed_sql(session, literal(at)))
         .outerjoin(used, used.c.user_id == User.id)
         .outerjoin(Usage, Usage.user_id == User.id)
     ).all()
@@ -103,12 +104,12 @@ def consumption(session: Session, *, since: datetime | None, at: datetime) -> li
             weight=weight,
             gpu_seconds=gpu or 0.0,
             cpu_slot_seconds=cpu or 0.0,
-            attempts=int(attempts or 0),
+            jobs=int(jobs or 0),
             decayed=decayed,
             share=weighed[name] / total if total else 0.0,
             fair=weight / weights,
         )
-        for name, weight, gpu, cpu, attempts, decayed in rows
+        for name, weight, gpu, cpu, jobs, decayed in rows
     ]
     return sorted(lines, key=lambda line: (-line.share, line.user))
 
@@ -131,22 +132,21 @@ def _charge(session: Session, user_id: str, amount: float, *, at: datetime) -> N
     )
 
 
-def _account(session: Session, job: Job, seconds: float, *, at: datetime, attempts: int = 0) -> None:
-    if seconds <= 0 and not attempts:
+def _account(session: Session, job: Job, seconds: float, *, at: datetime, jobs: int = 0) -> None:
+    if seconds <= 0 and not jobs:
         return
     statement = insert(UsageHour).values(
         user_id=job.owner_id,
         hour=hour_of(at),
         gpu_seconds=seconds * job.gpus,
         cpu_slot_seconds=0.0 if job.gpus else seconds * job.cpu_slots,
-        attempts=attempts,
+        jobs=jobs,
     )
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[UsageHour.user_id, UsageHour.hour],
             set_={
-                name: getattr(UsageHour, name) + statement.excluded[name]
-                for name in ("gpu_seconds", "cpu_slot_seconds", "attempts")
+                name: getattr(UsageHour, name) + statement.excluded[name] for name in ("gpu_seconds", "cpu_slot_seconds", "jobs")
             },
         )
     )

@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
         sa.Column("gpu_seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("cpu_slot_seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
-        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("jobs", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_usage_hours_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("user_id", "hour", name=op.f("pk_usage_hours")),
     )

@@ -217,7 +217,7 @@ _USAGE = {
     "user": "ada",
     "gpu_seconds": 86_400.0,
     "cpu_slot_seconds": 1200.0,
-    "attempts": 31,
+    "jobs": 31,
     "share": 0.62,
     "weight": 2.0,
     "fair_share": 0.667,

@@ -42,7 +42,7 @@ def usage(
             "user": line.user,
             "GPU time": duration(line.gpu_seconds),
             "CPU slot time": duration(line.cpu_slot_seconds),
-            "starts": line.attempts,
+            "jobs": line.jobs,
             "share": f"{line.share:.1%}",
             "fair share": f"{line.fair_share:.1%}",
             "weight": f"{line.weight:g}",

@@ -118,7 +118,8 @@ class Usage(Resource):
     user: str
     gpu_seconds: float
     cpu_slot_seconds: float = 0.0
-    attempts: int = 0
+    jobs: int = 0
+    """That started for the first time."""
     share: float
     """Of all that was used, 0 to 1."""
     weight: float = 1.0

@@ -95,7 +95,7 @@ def get_usage(
                 user=line.user,
                 gpu_seconds=line.gpu_seconds,
                 cpu_slot_seconds=line.cpu_slot_seconds,
-                attempts=line.attempts,
+                jobs=line.jobs,
                 share=line.share,
                 weight=line.weight,
                 fair_share=line.fair,

@@ -182,8 +182,8 @@ class UsageView(View):
     """Seconds times GPUs held."""
     cpu_slot_seconds: float
     """Seconds times CPU slots held."""
-    attempts: int
-    """Times that a job was started."""
+    jobs: int
+    """Jobs that started for the first time."""
     share: Annotated[float, Field(ge=0, le=1)]
     """Of all that was used; a CPU slot counts a fraction of a GPU."""
     weight: float

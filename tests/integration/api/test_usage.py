@@ -41,9 +41,9 @@ def test_gpu_seconds_and_cpu_slot_seconds_are_told_with_the_share_that_they_are(
     assert (told["ana"]["gpu_seconds"], told["ana"]["cpu_slot_seconds"]) == (pytest.approx(1800, rel=0.01), 0)
     assert (told["ben"]["gpu_seconds"], told["ben"]["cpu_slot_seconds"]) == (0, pytest.approx(1800, rel=0.01))
     assert told["ana"]["share"] == pytest.approx(10 / 11, rel=0.01), "a CPU slot counts a tenth of a GPU"
-    assert (told["ben"]["fair_share"], told["ben"]["weight"], told["ben"]["attempts"]) == (0.5, 2, 1)
+    assert (told["ben"]["fair_share"], told["ben"]["weight"], told["ben"]["jobs"]) == (0.5, 2, 1)
     assert told["ana"]["decayed"] == pytest.approx(1800, rel=0.01)
-    assert (told["root"]["share"], told["root"]["attempts"]) == (0, 0)
+    assert (told["root"]["share"], told["root"]["jobs"]) == (0, 0)
 
 
 def test_since_counts_whole_hours_of_utc_in_whatever_zone_it_is_said(member: httpx.Client, database: Database) -> None:
@@ -51,7 +51,7 @@ def test_since_counts_whole_hours_of_utc_in_whatever_zone_it_is_said(member: htt
         ada = session.query(User).filter_by(name="ada").one()
         for hour, seconds in ((5, 1.0), (6, 10.0), (7, 100.0)):
             at = datetime(2026, 11, 2, hour, tzinfo=UTC)
-            row = UsageHour(user_id=ada.id, hour=at, gpu_seconds=seconds, cpu_slot_seconds=0.0, attempts=1)
+            row = UsageHour(user_id=ada.id, hour=at, gpu_seconds=seconds, cpu_slot_seconds=0.0, jobs=1)
             session.add(row)
     whole = {since: used(member, since)["ada"]["gpu_seconds"] for since in (None, datetime(2026, 11, 2, 6, tzinfo=UTC))}
     assert list(whole.values()) == [111, 110]

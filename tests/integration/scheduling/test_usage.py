@@ -13,7 +13,7 @@ def account(cluster: Cluster, *, last_hours: float | None = None) -> dict[str, C
     return {line.user: line for line in cluster.do(lambda session: consumption(session, since=since, at=cluster.now))}
 
 
-def test_the_account_counts_devices_by_the_second_and_starts(cluster: Cluster) -> None:
+def test_the_account_counts_devices_by_the_second_and_jobs(cluster: Cluster) -> None:
     cluster.user("cem", weight=2)
     cluster.host("one", gpus=4, slots=2)
     four, cpu = cluster.submit("ana", gpus=4), cluster.submit("ben", cpu_slots=2)
@@ -22,8 +22,8 @@ def test_the_account_counts_devices_by_the_second_and_starts(cluster: Cluster) -
     cluster.succeed(four)
     cluster.succeed(cpu)
     lines = account(cluster)
-    assert (lines["ana"].gpu_seconds, lines["ana"].cpu_slot_seconds, lines["ana"].attempts) == (4 * HOUR, 0, 1)
-    assert (lines["ben"].gpu_seconds, lines["ben"].cpu_slot_seconds, lines["ben"].attempts) == (0, 2 * HOUR, 1)
+    assert (lines["ana"].gpu_seconds, lines["ana"].cpu_slot_seconds, lines["ana"].jobs) == (4 * HOUR, 0, 1)
+    assert (lines["ben"].gpu_seconds, lines["ben"].cpu_slot_seconds, lines["ben"].jobs) == (0, 2 * HOUR, 1)
     assert lines["ana"].share == pytest.approx(4 / 4.2)
     assert [lines[name].fair for name in ("ana", "ben", "cem")] == [0.25, 0.25, 0.5]
     assert list(lines) == ["ana", "ben", "cem"], "who used most comes first"
@@ -47,7 +47,7 @@ def test_each_attempt_is_accounted_whoever_ended_it(cluster: Cluster) -> None:
         cluster.forward(1000)
         end(job_id)
     line = account(cluster)["ana"]
-    assert (line.gpu_seconds, line.attempts) == (3000, 3)
+    assert (line.gpu_seconds, line.jobs) == (3000, 1)
     assert line.decayed == pytest.approx(3000, rel=0.01)
     assert cluster.job(job_id).gpu_seconds == 3000
 
