@@ -8,10 +8,10 @@ accounted for; heartbeats charge what comes beyond, and the end gives back what 
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Double, Interval, cast, func, literal, select
+from sqlalchemy import Double, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,9 @@ from service.tables import Job, Usage, UsageHour, User
 
 _SETTLE_SECONDS = 60.0
 """A running job's use is written down in steps of this size: every heartbeat would be many times the writes."""
+
+_NOTHING, _GONE = 1e-6, 100.0
+"""Of so few GPU-seconds, or after so many half-lives, nothing is left."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,7 @@ def settle(session: Session, job: Job, *, at: datetime, ended: bool) -> None:
 
 def decayed_sql(session: Session, at: Any) -> Any:
     """A user's amount at a time, as an SQL expression over an outer join with :class:`Usage`."""
-    age = func.greatest(0.0, func.extract("epoch", at - Usage.as_of))
-    return func.coalesce(
-        Usage.amount * func.power(cast(literal(2.0), Double), -age / rules_of(session).usage_half_life_seconds), 0.0
-    )
+    return func.coalesce(_left(session, at), 0.0)
 
 
 def consumption(session: Session, *, since: datetime | None, at: datetime) -> list[Consumption]:
@@ -116,20 +116,23 @@ def consumption(session: Session, *, since: datetime | None, at: datetime) -> li
 
 def _charge(session: Session, user_id: str, amount: float, *, at: datetime) -> None:
     statement = insert(Usage).values(user_id=user_id, amount=max(0.0, amount), as_of=at)
-    # Whoever's clock is behind adds to the amount as it stands.
-    age = func.greatest(cast(timedelta(0), Interval), statement.excluded.as_of - Usage.as_of)
-    left = Usage.amount * func.power(
-        cast(literal(2.0), Double), -func.extract("epoch", age) / rules_of(session).usage_half_life_seconds
-    )
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[Usage.user_id],
             set_={
-                "amount": func.greatest(0.0, left + amount),
+                "amount": func.greatest(0.0, _left(session, statement.excluded.as_of) + amount),
                 "as_of": func.greatest(Usage.as_of, statement.excluded.as_of),
             },
         )
     )
+
+
+def _left(session: Session, at: Any) -> Any:
+    """Of the stored amount at a time, in SQL. Before it was stored, as by a clock that is behind, it is the same."""
+    half_lives = func.greatest(0.0, func.extract("epoch", at - Usage.as_of)) / rules_of(session).usage_half_life_seconds
+    left = Usage.amount * func.power(cast(literal(2.0), Double), -half_lives)
+    # PostgreSQL refuses to compute what is too small to be told from nothing.
+    return case((or_(Usage.amount < _NOTHING, half_lives > _GONE), 0.0), else_=left)
 
 
 def _account(session: Session, job: Job, seconds: float, *, at: datetime, jobs: int = 0) -> None:

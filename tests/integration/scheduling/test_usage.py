@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.rules import Rules
 from service.usage import Consumption, consumption
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
@@ -75,3 +76,17 @@ def test_a_lost_job_is_charged_until_it_was_found_lost(cluster: Cluster) -> None
     cluster.sweep()
     assert cluster.status(job_id) == ["queued"]
     assert account(cluster)["ana"].gpu_seconds == HOUR + 60
+
+
+@pytest.mark.parametrize("half_lives", [99, 101, 2000])
+def test_who_comes_back_after_many_half_lives_has_used_nothing(cluster: Cluster, half_lives: float) -> None:
+    cluster.host("one", gpus=1)
+    for _ in range(2):
+        job_id = cluster.submit("ana", gpus=1)
+        assert cluster.fill() == [job_id]
+        cluster.forward(1000)
+        cluster.succeed(job_id)
+        cluster.forward(half_lives * Rules().usage_half_life_seconds)
+        cluster.submit("ben")
+        assert cluster.outlook().shares["user_ben"].used == 0
+        assert account(cluster)["ana"].decayed == pytest.approx(0)
