@@ -178,9 +178,10 @@ def queue(session: Session, outlooks: Outlooks, *, pool: str | None) -> Queue:
     num_waiting = 0
     for name in pools:
         outlook = outlooks.of(session, name)
-        num_waiting += outlook.num_waiting
-        found = {row.job.id: row for row in _rows(session, _without_specs().where(Job.id.in_(outlook.places)), outlooks)}
-        waiting += [row for job_id in outlook.places if (row := found.get(job_id)) is not None and row.place is not None]
+        still = _without_specs().where(Job.id.in_(outlook.places), Job.status == Status.QUEUED)
+        found = {job.id: (job, owner) for job, owner in session.execute(still)}
+        waiting += [JobRow(*found[job_id], place) for job_id, place in outlook.places.items() if job_id in found]
+        num_waiting += outlook.num_waiting - (len(outlook.places) - len(found))
     of_pool = [] if pool is None else [Job.pool == pool]
     query = _without_specs().where(Job.status == Status.RUNNING, *of_pool).order_by(Job.started_at, Job.id)
     return Queue(waiting, num_waiting, running=[(job, owner) for job, owner in session.execute(query)])
