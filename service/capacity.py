@@ -6,7 +6,7 @@ it, is trusted to get the workers that its jobs need.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -35,8 +35,9 @@ class Capacity:
 
     def most(self, kind: str, *, memory_gib: float = 0.0) -> int:
         """Devices of a kind (``cpu`` or ``cuda``) that one host has at best, each known to have so much memory."""
-        asked = memory_gib > 0.0
-        return max((sum(not asked or memory_gib <= size < inf for size in sizes) for sizes in self._sizes(kind)), default=0)
+        asked = whole_gib(memory_gib)
+        counts = (sum(not asked or (size < inf and asked <= whole_gib(size)) for size in sizes) for sizes in self._sizes(kind))
+        return max(counts, default=0)
 
     def _sizes(self, kind: str) -> list[list[float]]:
         """Memory of each worker's devices of that kind, the largest first."""
@@ -52,6 +53,11 @@ def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
     seen = or_(Worker.stopped_at.is_(None), Worker.stopped_at > oldest)
     query = select(Worker.devices).where(Worker.pool == pool, Worker.heartbeat_at > oldest, seen).distinct()
     return Capacity(pool, session.scalars(query).all())
+
+
+def whole_gib(memory_gib: float) -> int:
+    """A GPU's memory as it is compared, had and asked for alike: a GPU that is sold with 80 GB has 79.2 GiB."""
+    return ceil(memory_gib)
 
 
 def pools(session: Session, configured: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import usage
+from service.capacity import whole_gib
 from service.clock import now, now_sql
 from service.errors import (
     CircularDependency,
@@ -484,7 +485,7 @@ def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
 
 def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
     """What a job holds of a host, as one word: equal for equal needs."""
-    return f"gpu:{gpus}:{min_gpu_memory_gib or 0:.12g}" if gpus else f"cpu:{cpu_slots}"
+    return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"
 
 
 def hold_needs(session: Session, job_id: str, depends_on: Sequence[str]) -> None:

@@ -12,15 +12,17 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from service.capacity import capacity
-from service.clock import now_sql
+from service import usage
+from service.capacity import capacity, whole_gib
+from service.clock import now, now_sql
 from service.errors import JobFailure
 from service.jobs import end_failed, pass_on, record_event, shape_of
 from service.lifecycle import Outcome, Status
-from service.tables import Job
+from service.rules import rules_of
+from service.tables import Job, Usage, User
 
 MAX_CHECKS = 3
-_COUNTED_QUEUED = 100
+_COUNTED = 100
 _HEADS = text("""
 WITH RECURSIVE owners AS (
     (SELECT owner_id FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
@@ -31,18 +33,31 @@ WITH RECURSIVE owners AS (
         AND owner_id > owners.owner_id ORDER BY owner_id LIMIT 1
     ) AS following
 )
-SELECT head.id, head.priority, queued.number FROM owners
+SELECT head.id, head.owner_id, head.priority, waiting.rate FROM owners
 CROSS JOIN LATERAL (
-    SELECT id, priority FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
+    SELECT id, owner_id, priority FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
     AND owner_id = owners.owner_id ORDER BY priority, id LIMIT 1
 ) AS head
 CROSS JOIN LATERAL (
-    SELECT count(*) AS number FROM (
-        SELECT 1 FROM jobs WHERE status = 'queued' AND owner_id = owners.owner_id LIMIT :counted
+    SELECT coalesce(sum(CASE WHEN gpus > 0 THEN gpus ELSE cpu_slots * :cpu_slot_charge END), 0) AS rate FROM (
+        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'queued' AND owner_id = owners.owner_id LIMIT :counted)
+        UNION ALL
+        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'checking' AND lease_expires_at IS NOT NULL
+         AND owner_id = owners.owner_id LIMIT :counted)
     ) AS counted
-) AS queued
+) AS waiting
 """)
-"""The first unchecked job of each user, beside how many of the user's already wait for devices."""
+"""The first unchecked job of each user, beside what those of the user's jobs hold that are ahead of it: checked, or just now."""
+_UNCHECKED_POOLS = text("""
+WITH RECURSIVE pools AS (
+    (SELECT pool FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL ORDER BY pool LIMIT 1)
+    UNION ALL
+    SELECT following.pool FROM pools CROSS JOIN LATERAL (
+        SELECT pool FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool > pools.pool ORDER BY pool LIMIT 1
+    ) AS following
+)
+SELECT pool FROM pools
+""")
 
 
 @dataclass(frozen=True)
@@ -62,12 +77,23 @@ class Check:
 
 
 def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: float) -> Check | None:
-    """Takes the next job to check: of the users those with the fewest jobs in the queue come first, so that nobody's hundred
-    jobs keep another's one from it. None: there is nothing to check."""
-    heads = sorted(
-        session.execute(_HEADS, {"pool": pool, "counted": _COUNTED_QUEUED}), key=lambda r: (r.priority, r.number, r.id)
-    )
-    for head in heads:
+    """Takes the next job to check, in the order of the queue behind it: so nobody's hundred jobs keep another's one from a start.
+
+    What the user's jobs in that queue, or being checked, will be charged with counts as used. None: there is nothing to check.
+    """
+    rules = rules_of(session)
+    values = {"pool": pool, "counted": _COUNTED, "cpu_slot_charge": rules.cpu_slot_charge}
+    heads = session.execute(_HEADS, values).all()
+    used = select(User.id, User.share_weight, usage.decayed_sql(session, now(session))).outerjoin(Usage, Usage.user_id == User.id)
+    owners = {
+        id_: (weight, amount) for id_, weight, amount in session.execute(used.where(User.id.in_({h.owner_id for h in heads})))
+    }
+
+    def turn(head: Any) -> tuple[int, float, str]:
+        weight, amount = owners[head.owner_id]
+        return head.priority, (amount + rules.entry_seconds * float(head.rate)) / weight, head.id
+
+    for head in sorted(heads, key=turn):
         query = select(Job).where(Job.id == head.id, Job.status == Status.CHECKING, Job.lease_expires_at.is_(None))
         job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
         if job is None:
@@ -122,11 +148,9 @@ def expire_checks(session: Session) -> int:
     return len(lost)
 
 
-def unchecked_by_pool(session: Session) -> dict[str, int]:
-    """Whether jobs wait for a check, by pool; at most as many as may be checked soon."""
-    some = select(Job.pool).where(Job.status == Status.CHECKING, Job.lease_expires_at.is_(None)).limit(_COUNTED_QUEUED).subquery()
-    rows = session.execute(select(some.c.pool, func.count().label("number")).group_by(some.c.pool))
-    return {row.pool: row.number for row in rows}
+def unchecked_pools(session: Session) -> set[str]:
+    """The pools in which jobs wait for a check."""
+    return set(session.scalars(_UNCHECKED_POOLS))
 
 
 def _holds(fence: CheckFence) -> tuple[Any, ...]:
@@ -174,9 +198,7 @@ def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_
             job.estimate = {**estimate, "notes": [*estimate["notes"], f"{warning} Raise resources.min_gpu_memory_gib."]}
             record_event(session, job, "job.warning", warning, {"estimated_gib": memory_gib, "asked_gib": asked})
     elif largest != math.inf:
-        # Whole GiB, so that alike jobs are of one shape; not beyond what there is.
-        needed = float(math.ceil(memory_gib))
-        job.min_gpu_memory_gib = needed if largest is None else min(needed, largest)
+        job.min_gpu_memory_gib = float(whole_gib(memory_gib))
         job.shape = shape_of(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)
     return None
 

@@ -101,6 +101,15 @@ class UsageHour(Table):
     """Jobs that started for the first time."""
 
 
+class Sweep(Table):
+    """When the last sweep began, by whichever process: one row."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    began_at: Mapped[datetime]
+
+
 class ApiKey(Table):
     """A key of a user. The key itself is shown once and stored as its SHA-256 alone."""
 
@@ -217,6 +226,7 @@ class Job(Table):
             *("pool", "owner_id", "priority", "id"),
             postgresql_where=text("status = 'checking' AND lease_expires_at IS NULL"),
         ),
+        Index("ix_jobs_in_check", "owner_id", postgresql_where=text("status = 'checking' AND lease_expires_at IS NOT NULL")),
         Index("ix_jobs_lease", "lease_expires_at", postgresql_where=text("lease_expires_at IS NOT NULL")),
         Index("ix_jobs_running", "worker_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_running_owner", "owner_id", postgresql_where=text("status = 'running'")),

@@ -40,6 +40,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_usage_hours_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("user_id", "hour", name=op.f("pk_usage_hours")),
     )
+    op.create_table(
+        "sweeps",
+        sa.Column("id", sa.SmallInteger(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sweeps")),
+    )
     op.add_column("workers", sa.Column("drain_finishes", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_check_constraint(op.f("ck_job_dependencies_another"), "job_dependencies", "job_id <> needs_job_id")
 
@@ -56,7 +62,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("accounted_seconds", sa.Double(), server_default=sa.text("0"), nullable=False))
     op.execute(
         "UPDATE jobs SET queue_class = priority,"
-        " shape = CASE WHEN gpus = 0 THEN 'cpu:1' ELSE 'gpu:' || gpus || ':' || coalesce(min_gpu_memory_gib, 0) END,"
+        " shape = CASE WHEN gpus = 0 THEN 'cpu:1' ELSE 'gpu:' || gpus || ':' || ceil(coalesce(min_gpu_memory_gib, 0)) END,"
         " max_runtime_seconds = (spec -> 'resources' ->> 'max_runtime_seconds')::integer,"
         " waiting_since = CASE WHEN status = 'queued' THEN queued_at END"
     )
@@ -133,6 +139,7 @@ def downgrade() -> None:
         op.drop_column("jobs", column)
     op.drop_constraint(op.f("ck_job_dependencies_another"), "job_dependencies", type_="check")
     op.drop_column("workers", "drain_finishes")
+    op.drop_table("sweeps")
     op.drop_table("usage_hours")
     op.drop_table("usage")
     for name in ("limits", "share_weight"):
@@ -147,6 +154,7 @@ _INDEXES = [
     ("ix_jobs_reserved", ["pool"], "reserved_worker_id IS NOT NULL"),
     ("ix_jobs_high", ["pool"], "status = 'queued' AND priority = 0"),
     ("ix_jobs_checking", ["pool", "owner_id", "priority", "id"], "status = 'checking' AND lease_expires_at IS NULL"),
+    ("ix_jobs_in_check", ["owner_id"], "status = 'checking' AND lease_expires_at IS NOT NULL"),
     ("ix_jobs_lease", ["lease_expires_at"], "lease_expires_at IS NOT NULL"),
     ("ix_jobs_running", ["worker_id"], "status = 'running'"),
     ("ix_jobs_running_owner", ["owner_id"], "status = 'running'"),

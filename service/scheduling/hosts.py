@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+from service.capacity import whole_gib
+
 Kind = Literal["cpu", "gpu"]
 
 
@@ -15,7 +17,8 @@ class Need:
     gpus: int = 0
     cpu_slots: int = 1
     """Where ``gpus`` is 0."""
-    min_gpu_memory_gib: float | None = None
+    gpu_gib: int | None = None
+    """Memory of each GPU in whole GiB, rounded up."""
 
     @property
     def kind(self) -> Kind:
@@ -32,7 +35,7 @@ class Need:
     def __str__(self) -> str:
         one = "a CPU slot" if self.kind == "cpu" else "a GPU"
         words = one if self.count == 1 else f"{self.count} {'CPU slots' if self.kind == 'cpu' else 'GPUs'}"
-        return words if self.min_gpu_memory_gib is None else f"{words} of {self.min_gpu_memory_gib:g} GiB or more"
+        return words if self.gpu_gib is None else f"{words} of {self.gpu_gib} GiB or more"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Device:
 
     def suits(self, need: Need) -> bool:
         """Whether it can be one of those that a job holds."""
-        return self.kind == need.kind and (self.memory_gib or 0.0) >= (need.min_gpu_memory_gib or 0.0)
+        return self.kind == need.kind and whole_gib(self.memory_gib or 0.0) >= (need.gpu_gib or 0)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlalchemy.orm import Session
 
 from service import clock
+from service.capacity import whole_gib
 from service.lifecycle import Status
 from service.rules import rules_of
 from service.scheduling.hosts import Device, Holder, Host, Need
@@ -166,7 +167,8 @@ def queued_by_pool(session: Session, *, most: int) -> dict[str, int]:
 
 def need_of(job: Any) -> Need:
     """What a stored job holds while it runs."""
-    return Need(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)
+    memory_gib = job.min_gpu_memory_gib
+    return Need(job.gpus, job.cpu_slots, None if memory_gib is None else whole_gib(memory_gib))
 
 
 def waiting_of(row: Any) -> Waiting:

@@ -116,7 +116,7 @@ class ResourceSpec(StrictModel):
     cpu_slots: Annotated[int, Field(ge=1, le=64)] = 1
     """CPU slots to hold where gpus is 0: so many processes train side by side."""
     min_gpu_memory_gib: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    """Least memory of each of those GPUs, in GiB."""
+    """Least memory of each of those GPUs, in GiB; it and what GPUs have are rounded up to whole ones."""
     max_runtime_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 86_400
     """Running time, over all attempts, after which the job fails with ``time_limit``; the last checkpoint is kept."""
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from service.preflight import MAX_CHECKS, Check, claim_check, give_up_check, pass_check
-from tests.integration.scheduling.cluster import Cluster
+from tests.integration.scheduling.cluster import HOUR, Cluster
 from tests.integration.scheduling.truth import LEASE_SECONDS
 
 FOUND: dict[str, Any] = {"memory_gib": 20.5, "memory_by_training_gib": {"student": 20.5}, "notes": []}
@@ -36,6 +38,31 @@ def test_of_a_hundred_jobs_and_one_posted_at_the_same_moment_the_one_is_checked_
     assert set(checked[:2]) == {hundred[0], one}
     assert checked[2] == hundred[1]
     assert cluster.fill() == [hundred[0], one]
+
+
+@pytest.mark.parametrize("gpus", [1, 4, 8])
+def test_the_one_is_checked_second_too_where_each_job_starts_once_it_is_checked(cluster: Cluster, gpus: int) -> None:
+    cluster.host("gpu-1", gpus=gpus, memory=80.0)
+    hundred = cluster.submit_many(20, "ana", gpus=1, preflight=True)
+    one = cluster.submit("ben", gpus=1, preflight=True)
+    checked, started = [], []
+    for _ in range(gpus + 2):
+        checked.append(check(cluster))
+        started += cluster.fill()
+    assert checked[:2] == [hundred[0], one]
+    if gpus > 1:
+        assert started[:2] == [hundred[0], one]
+    else:
+        cluster.forward(HOUR)
+        cluster.succeed(hundred[0])
+        assert cluster.fill() == [one]
+
+
+def test_of_the_checks_that_run_at_once_one_is_the_others(cluster: Cluster) -> None:
+    cluster.submit_many(5, "ana", gpus=1, preflight=True)
+    one = cluster.submit("ben", gpus=1, preflight=True)
+    checks = [take(cluster) for _ in range(2)]
+    assert one in {each.job.id for each in checks if each is not None}
 
 
 def test_the_better_priority_is_checked_first(cluster: Cluster) -> None:

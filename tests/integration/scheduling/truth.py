@@ -3,6 +3,7 @@
 Every trial is rolled back. What devices a host has, and who holds them, is read from the rows, not by the rules that are tested.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -194,8 +195,8 @@ def _count(job: Job) -> int:
 
 
 def _suitable(worker: Worker, job: Job) -> set[str]:
-    kind, memory = ("cuda", job.min_gpu_memory_gib or 0.0) if job.gpus else ("cpu", 0.0)
-    return {d["name"] for d in worker.devices if d["kind"] == kind and (d["memory_gib"] or 0.0) >= memory}
+    kind, memory = ("cuda", math.ceil(job.min_gpu_memory_gib or 0.0)) if job.gpus else ("cpu", 0)
+    return {d["name"] for d in worker.devices if d["kind"] == kind and math.ceil(d["memory_gib"] or 0.0) >= memory}
 
 
 def _held(session: Session, worker: Worker) -> dict[str, set[str]]:
