@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends."""
+    """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends; not where another has just swept."""
 
     def __init__(
         self, database: Database, broker: Broker, store: Store, *, interval_seconds: float, lease_seconds: float
@@ -45,11 +45,12 @@ class Sweeper:
             if not scheduling.sweep(session, lease_seconds=self._lease_seconds):
                 return
             spent = jobs.spent_checkpoints(session)
-            urgent = scheduling.pools_with_urgent_jobs(session)
+            urgent, kept = scheduling.pools_with_urgent_jobs(session), scheduling.pools_with_kept_hosts(session)
         # Not in the sweep's own transaction: what that holds, a claim may wait for, and this waits for claims.
-        for pool in urgent:
-            with self._database.transaction() as session:
-                scheduling.make_room(session, pool, lease_seconds=self._lease_seconds)
+        for act, pools in ((scheduling.make_room, urgent), (scheduling.move_kept_hosts, kept)):
+            for pool in pools:
+                with self._database.transaction() as session:
+                    act(session, pool, lease_seconds=self._lease_seconds)
         with self._database.transaction() as session:
             due = scheduling.wakes_due(session, lease_seconds=self._lease_seconds)
         self._broker.wake_forgotten(due)
@@ -62,7 +63,10 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.sweep()
+                with self._database.transaction() as session:
+                    is_due = scheduling.take_turn(session, every_seconds=self._interval_seconds / 2)
+                if is_due:
+                    self.sweep()
             except ProgrammingError as error:
                 logger.warning("this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig)
             except SQLAlchemyError as error:
@@ -70,3 +74,12 @@ class Sweeper:
             except Exception:
                 logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
             self._stopping.wait(self._interval_seconds)
+
+
+def make_room(database: Database, pool: str, *, lease_seconds: float) -> None:
+    """For a job of high priority that has just come into the queue. Where the database is away, the next sweep does it."""
+    try:
+        with database.transaction() as session:
+            scheduling.make_room(session, pool, lease_seconds=lease_seconds)
+    except SQLAlchemyError as error:
+        logger.warning("no room is made in pool %s before the next sweep, the database does not answer: %s", pool, error)

@@ -26,7 +26,7 @@ from service.rules import Rules
 from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
 from service.store import Store
-from service.sweeper import Sweeper
+from service.sweeper import Sweeper, make_room
 from service.workers import Drain
 from worker.checker import Checker
 from worker.devices import DeviceLedger, host_memory_gib, parse_devices
@@ -106,8 +106,7 @@ class Host:
 
     def _wake(self, pool: str) -> None:
         """A checked job is in the queue: this worker's other threads, or other workers, may take it."""
-        with self.database.transaction() as session:
-            scheduling.make_room(session, pool, lease_seconds=self._config.lease_seconds)
+        make_room(self.database, pool, lease_seconds=self._config.lease_seconds)
         self.broker.wake(pool)
 
     @property

@@ -7,6 +7,27 @@ and ``sweep`` act on it; ``outlook`` tells of it, and ``forecast`` thinks it ahe
 from service.scheduling.claim import Claim, Offer, claim
 from service.scheduling.hosts import Device
 from service.scheduling.picture import live_workers
-from service.scheduling.sweep import make_room, pools_with_urgent_jobs, sweep, wakes_due
+from service.scheduling.sweep import (
+    make_room,
+    move_kept_hosts,
+    pools_with_kept_hosts,
+    pools_with_urgent_jobs,
+    sweep,
+    take_turn,
+    wakes_due,
+)
 
-__all__ = ["Claim", "Device", "Offer", "claim", "live_workers", "make_room", "pools_with_urgent_jobs", "sweep", "wakes_due"]
+__all__ = [
+    "Claim",
+    "Device",
+    "Offer",
+    "claim",
+    "live_workers",
+    "make_room",
+    "move_kept_hosts",
+    "pools_with_kept_hosts",
+    "pools_with_urgent_jobs",
+    "sweep",
+    "take_turn",
+    "wakes_due",
+]

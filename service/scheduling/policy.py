@@ -27,6 +27,8 @@ WINDOW = 100
 """How many of a user's jobs of one shape are looked at for one that is short enough to pass a kept host."""
 MAX_WINDOWS = 10
 """Of how many users and shapes that is done for one claim; of the others the first job counts."""
+MUCH_EARLIER = timedelta(minutes=5)
+"""And half of the time: then a job that a host is kept for gets another, which it does not leave for every new guess."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,32 @@ class Pool:
         """A running job has ended, in this picture."""
         host.release(job_id)
         self._room = {need: seen for need, seen in self._room.items() if seen is not None}
+
+    def urgent(self) -> list[Waiting]:
+        """The waiting jobs of high priority, in their turn: of each user's of one need as many as may be looked at."""
+        lanes = (lane for lane in self.lanes.values() if lane.key[0] == HIGH and lane.head.priority == HIGH)
+        waiting = [job for lane in lanes for job in lane.window() if job.priority == HIGH]
+        return sorted(waiting, key=self._standing)
+
+    def better_hosts(self) -> list[Reservation]:
+        """Hosts to keep in the place of others, where a job would have its devices much earlier than where it waits for them now.
+
+        What was expected when its host was chosen may have turned out otherwise. Those that stand first choose first.
+        """
+        found: list[Reservation] = []
+        for kept in sorted(self.reservations, key=lambda kept: self._standing(kept.job)):
+            need, taken = kept.job.need, {other.worker_id for other in [*self.reservations, *found]}
+            ready = {host.worker_id: host.ready_at(need, now=self.now) for host in self._hosts_for(need)}
+            stays = ready.get(kept.worker_id)
+            first, worker_id = min(
+                ((time, worker_id) for worker_id, time in ready.items() if time is not None and worker_id not in taken),
+                default=(None, ""),
+            )
+            if first is None or self.shares[kept.job.owner_id].is_full:
+                continue
+            if stays is None or stays - first > max(MUCH_EARLIER, (stays - self.now) / 2):
+                found.append(Reservation(kept.job, worker_id))
+        return found
 
     def room_for(self, job: Waiting) -> tuple[Host, list[Holder]] | None:
         """Whom to stop so that a job of high priority has its devices: the fewest jobs, and of those the youngest.

@@ -3,18 +3,22 @@
 Every function is harmless to repeat, and leaves to another process what that one is doing.
 """
 
-from sqlalchemy import func, or_, select, update
+from collections import Counter
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import clock
 from service.jobs import expire_leases, record_event
 from service.lifecycle import Status
-from service.preflight import expire_checks, unchecked_by_pool
+from service.preflight import expire_checks, unchecked_pools
 from service.rules import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
-from service.scheduling.picture import alive, look, queued_by_pool, waiting_of
-from service.scheduling.policy import Reservation
-from service.tables import Job, Worker
+from service.scheduling.hosts import Need
+from service.scheduling.picture import alive, look, queued_by_pool
+from service.scheduling.policy import HIGH, LOW, Reservation
+from service.tables import Job, Sweep, Worker
 
 _SWEEP_LOCK = 7_445_002
 _MOST = 1000
@@ -29,11 +33,23 @@ def sweep(session: Session, *, lease_seconds: float) -> bool:
     """Takes jobs and checks from silent workers, and raises those that waited long. False: another process sweeps just now."""
     if not session.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))):
         return False
-    expire_leases(session)
+    # In the order of locks that a claim takes: rows of jobs first, what their owners used last.
     expire_checks(session)
     promote(session)
     _let_hosts_go(session, lease_seconds=lease_seconds)
+    expire_leases(session)
     return True
+
+
+def take_turn(session: Session, *, every_seconds: float) -> bool:
+    """Whether nobody has begun a sweep for so long: then the caller does, and the others leave it alone."""
+    now = clock.now_sql(session)
+    is_due = or_(Sweep.began_at <= now - func.make_interval(0, 0, 0, 0, 0, 0, every_seconds), Sweep.began_at > now)
+    if session.scalar(select(Sweep.id).where(~is_due)) is not None:
+        return False
+    begun = insert(Sweep).values(id=1, began_at=now)
+    taken = begun.on_conflict_do_update(index_elements=[Sweep.id], set_={"began_at": now}, where=is_due)
+    return session.scalar(taken.returning(Sweep.id)) is not None
 
 
 def promote(session: Session) -> int:
@@ -57,9 +73,7 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
 
     The host is kept for the high one: what comes free there is its.
     """
-    query = select(Job).where(Job.status == Status.QUEUED, Job.priority == 0, Job.pool == pool)
-    urgent = session.scalars(query.order_by(Job.queued_at, Job.id).limit(_MOST_ROOM)).all()
-    if not urgent:
+    if not _may_have_room(session, pool):
         return []
     lock_pool(session, pool)
     ahead = look(session, pool, lease_seconds=lease_seconds).thought_ahead()
@@ -67,37 +81,51 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
     for host in ahead.find_hosts():
         while (placement := ahead.next_for(host)) is not None:
             ahead.start(placement)
-    asked = []
-    for job in urgent:
-        waiting = waiting_of(job)
-        lane = ahead.lanes.get(waiting.lane)
-        if lane is None or waiting.id not in {each.id for each in lane.window()} or ahead.shares[job.owner_id].is_full:
+    asked: list[str] = []
+    hopeless: set[Need] = set()
+    rooms: Counter[str] = Counter()
+    for job in ahead.urgent():
+        share = ahead.shares[job.owner_id]
+        if job.need in hopeless or (share.max_running is not None and share.running + rooms[job.owner_id] >= share.max_running):
             continue
-        room = ahead.room_for(waiting)
+        room = ahead.room_for(job)
         if room is None:
+            hopeless.add(job.need)
             continue
         host, victims = room
-        reservation = Reservation(waiting, host.worker_id)
+        reservation = Reservation(job, host.worker_id)
         ahead.reservations = [kept for kept in ahead.reservations if kept.job.id != job.id] + [reservation]
-        if job.reserved_worker_id != host.worker_id:
-            keep_hosts(session, [reservation], why="it is of high priority")
-        for victim in victims:
-            if _preempt(session, victim.job_id, by=job):
-                asked.append(victim.job_id)
+        keep_hosts(session, [reservation], why="it is of high priority")
+        asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=job.id)]
         for victim in victims:
             host.release(victim.job_id)
+        rooms[job.owner_id] += 1
+        if rooms.total() == _MOST_ROOM:
+            break
     return asked
+
+
+def move_kept_hosts(session: Session, pool: str, *, lease_seconds: float) -> None:
+    """Keeps another host for a job that would have its devices much earlier there than on that which is kept for it."""
+    lock_pool(session, pool)
+    picture = look(session, pool, lease_seconds=lease_seconds)
+    keep_hosts(session, picture.better_hosts(), why="its devices are expected there much earlier")
 
 
 def pools_with_urgent_jobs(session: Session) -> list[str]:
     """Where jobs of high priority wait."""
-    return list(session.scalars(select(Job.pool).where(Job.status == Status.QUEUED, Job.priority == 0).distinct()))
+    return list(session.scalars(select(Job.pool).where(Job.status == Status.QUEUED, Job.priority == HIGH).distinct()))
+
+
+def pools_with_kept_hosts(session: Session) -> list[str]:
+    """Where hosts are kept free."""
+    return list(session.scalars(select(Job.pool).where(Job.reserved_worker_id.is_not(None)).distinct()))
 
 
 def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
     """How many wake-ups are of use, by pool: one for each device that is free and could be wanted, one for checks."""
     queued = queued_by_pool(session, most=_COUNTED)
-    unchecked = unchecked_by_pool(session)
+    unchecked = unchecked_pools(session)
     if not queued and not unchecked:
         return {}
     devices = func.sum(func.jsonb_array_length(Worker.devices))
@@ -112,7 +140,7 @@ def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
     )
     for pool, count in session.execute(held):
         free[pool] = max(0, free.get(pool, 0) - count)
-    due = {pool: min(queued.get(pool, 0), free.get(pool, 0)) + min(1, unchecked.get(pool, 0)) for pool in {*queued, *unchecked}}
+    due = {pool: min(queued.get(pool, 0), free.get(pool, 0)) + (pool in unchecked) for pool in {*queued, *unchecked}}
     return {pool: count for pool, count in due.items() if count}
 
 
@@ -120,16 +148,27 @@ def _let_hosts_go(session: Session, *, lease_seconds: float) -> None:
     """A host that is gone or drains is kept for nobody: another may be, at the next claim."""
     oldest = clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
     gone = select(Worker.id).where(or_(Worker.stopped_at.is_not(None), Worker.heartbeat_at <= oldest, Worker.draining))
-    kept = Job.reserved_worker_id.is_not(None)
-    session.execute(update(Job).where(kept, Job.reserved_worker_id.in_(gone)).values(reserved_worker_id=None))
+    kept = select(Job.id).where(Job.reserved_worker_id.is_not(None), Job.reserved_worker_id.in_(gone))
+    free = kept.with_for_update(skip_locked=True, of=Job)
+    session.execute(update(Job).where(Job.id.in_(free)).values(reserved_worker_id=None))
 
 
-def _preempt(session: Session, job_id: str, *, by: Job) -> bool:
+def _may_have_room(session: Session, pool: str) -> bool:
+    """Whether a job of high priority waits, and others could make room: low ones that run, or those that hosts are kept for."""
+    if session.scalar(select(Job.id).where(Job.status == Status.QUEUED, Job.priority == HIGH, Job.pool == pool).limit(1)) is None:
+        return False
+    may_stop = or_(Job.stop_requested.is_not(None), and_(Job.priority == LOW, Job.queue_class == LOW))
+    low = select(Job.id).where(Job.status == Status.RUNNING, Job.pool == pool, may_stop).limit(1)
+    kept = select(Job.id).where(Job.pool == pool, Job.reserved_worker_id.is_not(None)).limit(1)
+    return session.scalar(low) is not None or session.scalar(kept) is not None
+
+
+def _preempt(session: Session, job_id: str, *, by: str) -> bool:
     query = select(Job).where(Job.id == job_id, Job.status == Status.RUNNING, Job.stop_requested.is_(None))
     job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
     if job is None:
         return False
     job.stop_requested = "preempt"
-    message = f"job {by.id} of high priority needs its devices; it goes on later from a checkpoint"
-    record_event(session, job, "job.stop_requested", message, {"stop": "preempt", "by": by.id})
+    message = f"job {by} of high priority needs its devices; it goes on later from a checkpoint"
+    record_event(session, job, "job.stop_requested", message, {"stop": "preempt", "by": by})
     return True

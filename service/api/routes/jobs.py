@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from service import jobs, queries, scheduling, submission
+from service import jobs, queries, submission
 from service.api.bodies import StrictRoute, read_document
 from service.api.conditions import is_unchanged, require_match, wait_seconds
 from service.api.dependencies import Member, Services, ServicesOf, Viewer
@@ -28,6 +28,7 @@ from service.errors import (
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter, JobRow
 from service.security import Caller
+from service.sweeper import make_room
 from service.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -239,8 +240,7 @@ def _read(services: Services, job_id: str) -> JobRow:
 def _wake(services: Services, job: Job) -> None:
     """Somebody should look at the queue: a job is there for it, and if it is urgent, room is to be made."""
     if job.status == Status.QUEUED and job.priority == jobs.PRIORITY_RANK["high"]:
-        with services.database.transaction() as session:
-            scheduling.make_room(session, job.pool, lease_seconds=services.settings.lease_seconds)
+        make_room(services.database, job.pool, lease_seconds=services.settings.lease_seconds)
     services.broker.wake(job.pool)
 
 

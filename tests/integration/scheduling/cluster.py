@@ -183,12 +183,14 @@ class Cluster:
     def sweep(self) -> list[str]:
         """What a sweeper does once; the jobs that it asked to stop for others."""
         self.do(lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS))
-        pools = self.do(scheduling.pools_with_urgent_jobs)
-        return [
+        asked = [
             job_id
-            for pool in pools
+            for pool in self.do(scheduling.pools_with_urgent_jobs)
             for job_id in self.do(lambda session, pool=pool: scheduling.make_room(session, pool, lease_seconds=LEASE_SECONDS))
         ]
+        for pool in self.do(scheduling.pools_with_kept_hosts):
+            self.do(lambda session, pool=pool: scheduling.move_kept_hosts(session, pool, lease_seconds=LEASE_SECONDS))
+        return asked
 
     # ------------------------------------------------------------ what is to be seen
 

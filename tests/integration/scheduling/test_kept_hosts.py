@@ -297,3 +297,30 @@ def test_no_host_is_kept_for_what_fits_somewhere_now(cluster: Cluster) -> None:
     assert cluster.claim("gpu-1") == small, "the other host has room for the large one, and asks for it in a moment"
     assert cluster.job(large).reserved_worker_id is None
     assert cluster.claim("gpu-2") == large
+
+
+def test_another_host_is_kept_where_its_devices_are_expected_there_much_earlier_after_all(cluster: Cluster) -> None:
+    for name in ("gpu-1", "gpu-2"):
+        cluster.host(name, gpus=2)
+    pairs = cluster.submit_many(4, "cem", gpus=1)
+    cluster.fill()
+    for job_id, seconds in zip(pairs, (700, 800, 1000, 1060), strict=True):
+        cluster.measure(job_id, remaining_seconds=seconds)
+    large = cluster.submit("ana", gpus=2)
+    cluster.forward(WAIT)
+    smalls = cluster.submit_many(3, "ben", gpus=1)
+    cluster.succeed(pairs[0])
+    assert cluster.fill() == []
+    assert cluster.job(large).reserved_worker_id == "gpu-1"
+    cluster.measure(pairs[1], remaining_seconds=500)
+    cluster.sweep()
+    assert cluster.job(large).reserved_worker_id == "gpu-1", "that is later, but not much"
+    cluster.measure(pairs[1], remaining_seconds=20 * HOUR)
+    cluster.sweep()
+    assert cluster.job(large).reserved_worker_id == "gpu-2"
+    assert cluster.events(large)[-1].message.endswith("which needs 2 GPUs: its devices are expected there much earlier")
+    assert cluster.fill() == smalls[:1], "what is free on the first is theirs again"
+    cluster.succeed(pairs[2])
+    assert cluster.fill() == []
+    cluster.succeed(pairs[3])
+    assert cluster.fill() == [large]

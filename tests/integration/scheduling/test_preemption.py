@@ -273,3 +273,22 @@ def test_a_job_that_only_rose_to_the_class_of_high_priority_does_not_hold_off_a_
     cluster.stop(lows[1])
     assert cluster.fill() == [high]
     assert cluster.place(rose).blocker.cause == "devices"
+
+
+def test_those_that_nothing_helps_keep_room_from_nobody(cluster: Cluster) -> None:
+    cluster.user("dan", max_running=0)
+    cluster.host("gpu-1", gpus=2)
+    lows = one_after_another(cluster, 2)
+    cluster.submit_many(25, "dan", gpus=1, priority="high")
+    cluster.submit_many(25, "cem", gpus=8, priority="high")
+    cluster.submit("ana", gpus=1, priority="high")
+    assert cluster.sweep() == [lows[1]]
+
+
+def test_no_more_are_stopped_than_a_limit_lets_start(cluster: Cluster) -> None:
+    cluster.user("ana", max_running=1)
+    cluster.host("gpu-1", gpus=3)
+    lows = one_after_another(cluster, 3)
+    cluster.submit_many(3, "ana", gpus=1, priority="high")
+    assert cluster.sweep() == [lows[2]]
+    assert cluster.sweep() == []

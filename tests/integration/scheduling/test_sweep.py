@@ -4,11 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
+from sqlalchemy import text, update
+from sqlalchemy.orm import Session
 
-from service import jobs
+from service import jobs, scheduling, workers
 from service.jobs import Fence
 from service.lifecycle import Status
 from service.scheduling import Device, Offer, claim
+from service.tables import Job, Sweep
 from tests.integration.jobs.conftest import Team, Write, cancel, fail, pause, succeed
 from tests.integration.scheduling.conftest import lose, sweep
 
@@ -127,3 +130,30 @@ def test_a_late_heartbeat_before_the_sweep_saves_the_attempt(team: Team) -> None
     assert team.do(lambda session: jobs.renew_lease(session, fence, lease_seconds=300)) is not None
     team.do(sweep)
     assert team.status(fence.job_id) == "running"
+
+
+def test_of_many_processes_one_takes_the_turn(team: Team) -> None:
+    def turn(every_seconds: float) -> bool:
+        return team.do(lambda session: scheduling.take_turn(session, every_seconds=every_seconds))
+
+    assert [turn(60), turn(60), turn(0), turn(60)] == [True, False, True, False]
+    team.do(lambda session: session.execute(update(Sweep).values(began_at=text("now() + interval '1 day'"))))
+    assert [turn(60), turn(60)] == [True, False], "a clock that was ahead holds up nothing"
+
+
+def test_a_claim_that_has_a_job_which_a_host_was_kept_for_is_not_waited_for(team: Team) -> None:
+    """It may be waiting for what the sweep has locked."""
+    worker, job_id = "worker_1", team.submit()
+    team.do(lambda session: session.execute(update(Job).where(Job.id == job_id).values(reserved_worker_id=worker)))
+    team.do(workers.deregister, worker)
+    with team.database.transaction() as session:
+        jobs.get(session, job_id, lock=True)
+
+        def sweep_without_waiting(other: Session) -> bool:
+            other.execute(text("SET LOCAL lock_timeout = '1ms'"))
+            return sweep(other)
+
+        assert team.do(sweep_without_waiting) is True
+    assert team.job(job_id).reserved_worker_id == worker
+    team.do(sweep)
+    assert team.job(job_id).reserved_worker_id is None

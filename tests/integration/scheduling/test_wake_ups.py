@@ -36,6 +36,13 @@ def test_each_pool_gets_a_wake_up_for_each_free_device_that_is_wanted(team: Team
     assert [wakes.llen(queue_name(pool)) for pool in "abc"] == [1, 2, 1], "those that lie there are enough"
 
 
+def test_a_pool_whose_jobs_wait_for_a_check_is_woken_however_many_wait_in_others(team: Team) -> None:
+    for pool, count in (("alpha", 120), ("zeta", 1)):
+        for _ in range(count):
+            team.submit(preflight=True, resources={"pool": pool})
+    assert team.do(lambda session: scheduling.wakes_due(session, lease_seconds=45)) == {"alpha": 1, "zeta": 1}
+
+
 def test_wake_ups_do_not_pile_up_where_nobody_takes_them(broker: Broker, wakes: redis.Redis) -> None:
     broker.wake_forgotten({"a": 10_000})
     assert wakes.llen(queue_name("a")) == MAX_PENDING_WAKES
