@@ -28,6 +28,10 @@ class Need:
     def count(self) -> int:
         return self.gpus or self.cpu_slots
 
+    def fits_wherever(self, other: "Need") -> bool:
+        """Whether it fits on whatever the other fits on."""
+        return self.kind == other.kind and self.count <= other.count and (self.gpu_gib or 0) <= (other.gpu_gib or 0)
+
     def times(self, count: int) -> "Need":
         """So many of the same devices."""
         return replace(self, gpus=count) if self.gpus else replace(self, cpu_slots=count)

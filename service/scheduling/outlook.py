@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from service.lifecycle import Status
 from service.scheduling.forecast import HORIZON, Start, history, starts
-from service.scheduling.hosts import Host, Kind, Need
+from service.scheduling.hosts import Host, Need
 from service.scheduling.picture import look, need_of
 from service.scheduling.policy import LOW, Lane, Placement, Pool, Reservation, Share, Waiting
 from service.tables import Job, JobDependency
@@ -28,7 +28,6 @@ from service.tables import Job, JobDependency
 MAX_PLACES = 1000
 """Jobs of a pool whose place is counted: of those behind it is told that they are behind."""
 _DEPTH = 5
-_KINDS: tuple[Kind, ...] = ("cpu", "gpu")
 _NAMED = 10
 """Jobs that a blocker names, at most."""
 _AGE_BY_MAKING = 10.0
@@ -172,37 +171,42 @@ def _turns(picture: Pool, ahead: Pool, starting: Container[str]) -> list[Waiting
 def in_turn(pool: Pool, most: int, *, starting: Container[str] = ()) -> Iterator[Waiting]:
     """The first ``most`` waiting jobs in the order of their turns, each start charged to its owner.
 
-    What does not start in this moment is charged against jobs for devices of its kind alone: the others may start before it.
+    What does not start in this moment is charged against those jobs alone that fit only where it fits too: the others may start
+    before it.
     """
     rules, count = pool.rules, 0
-    by_class: dict[int, dict[tuple[str, Kind], list[Lane]]] = {}
+    by_class: dict[int, list[Lane]] = {}
+    needs: dict[str, set[Need]] = defaultdict(set)
     for lane in pool.lanes.values():
-        by_class.setdefault(lane.key[0], {}).setdefault((lane.owner_id, lane.need.kind), []).append(lane)
-    charged: dict[tuple[str, Kind], float] = defaultdict(float)
+        by_class.setdefault(lane.key[0], []).append(lane)
+        needs[lane.owner_id].add(lane.need)
+    charged: dict[tuple[str, Need], float] = defaultdict(float)
 
-    def level(stream: tuple[str, Kind]) -> float:
-        share = pool.shares[stream[0]]
-        return share.level + charged[stream] / share.weight
+    def level(lane: Lane) -> float:
+        share = pool.shares[lane.owner_id]
+        return share.level + charged[lane.owner_id, lane.need] / share.weight
 
-    for _, streams in sorted(by_class.items()):
-        own = {stream: _merged(lanes) for stream, lanes in streams.items()}
-        heads = [(level(stream), job.turn, stream, job) for stream in own if (job := next(own[stream]))]
-        heapq.heapify(heads)
-        while heads:
-            known, turn, stream, job = heapq.heappop(heads)
-            if (risen := level(stream)) > known:  # by a start on devices of the other kind
-                heapq.heappush(heads, (risen, turn, stream, job))
+    for _, lanes in sorted(by_class.items()):
+        waiting = [(lane, _all(lane)) for lane in lanes]
+        heap = [(level(lane), job.turn, index, job) for index, (lane, jobs) in enumerate(waiting) for job in islice(jobs, 1)]
+        heapq.heapify(heap)
+        while heap:
+            known, turn, index, job = heapq.heappop(heap)
+            lane, jobs = waiting[index]
+            if (risen := level(lane)) > known:
+                heapq.heappush(heap, (risen, turn, index, job))
                 continue
             yield job
             count += 1
             if count == most:
                 return
             amount = rules.entry_seconds * rules.rate(job.need.gpus, job.need.cpu_slots)
-            for kind in _KINDS if job.id in starting else (job.need.kind,):
-                charged[stream[0], kind] += amount
-            following = next(own[stream], None)
+            for need in needs[lane.owner_id]:
+                if job.id in starting or job.need.fits_wherever(need):
+                    charged[lane.owner_id, need] += amount
+            following = next(jobs, None)
             if following is not None:
-                heapq.heappush(heads, (level(stream), following.turn, stream, following))
+                heapq.heappush(heap, (level(lane), following.turn, index, following))
 
 
 def open_needs(session: Session, job: Job) -> dict[str, Status]:
@@ -216,12 +220,8 @@ def open_needs(session: Session, job: Job) -> dict[str, Status]:
     return {job_id: Status(status) for job_id, status in session.execute(query)}
 
 
-def _merged(lanes: Sequence[Lane]) -> Iterator[Waiting]:
-    """One user's jobs of one class, in their turn."""
-    return heapq.merge(*(_all(lane) for lane in lanes), key=lambda job: job.turn)
-
-
 def _all(lane: Lane) -> Iterator[Waiting]:
+    """Its jobs, in their turn."""
     index = 0
     while True:
         if index == len(lane.jobs):

@@ -193,7 +193,7 @@ def _lanes(session: Session, pool: str, *, depth: int) -> dict[LaneKey, Lane]:
         job = waiting_of(row)
         key = (row.queue_class, row.owner_id, row.shape)
         if key in lanes:
-            lanes[key].jobs.append(job)
+            lanes[key].add([job])
         else:
             lanes[key] = Lane(key, job.need, [job])
     for lane in lanes.values():
@@ -203,12 +203,12 @@ def _lanes(session: Session, pool: str, *, depth: int) -> dict[LaneKey, Lane]:
 
 
 def _extend(session: Session, pool: str, lane: Lane) -> None:
-    last = lane.jobs[-1]
+    priority, queued_at, job_id = lane.reached
     queue_class, owner_id, shape = lane.key
     values = {"pool": pool, "queue_class": queue_class, "owner_id": owner_id, "shape": shape, "depth": WINDOW}
-    values |= {"priority": last.priority, "queued_at": last.queued_at, "id": last.id}
+    values |= {"priority": priority, "queued_at": queued_at, "id": job_id}
     more = [waiting_of(row) for row in session.execute(_MORE, values)]
-    lane.jobs += more
+    lane.add(more)
     if len(more) < WINDOW:
         lane.extend = lambda lane: None
 

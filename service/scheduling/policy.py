@@ -19,7 +19,9 @@ from heapq import merge
 from service.rules import Rules
 from service.scheduling.hosts import Device, Holder, Host, Kind, Need
 
-_Turn = tuple[int, float, tuple[int, datetime, str]]
+Turn = tuple[int, datetime, str]
+"""Own priority, age, id: orders the jobs of one user and class."""
+_Turn = tuple[int, float, Turn]
 LaneKey = tuple[int, str, str]
 """Class, owner, shape."""
 HIGH, LOW = 0, 2
@@ -55,8 +57,8 @@ class Waiting:
         return self.queue_class, self.owner_id, self.shape
 
     @property
-    def turn(self) -> tuple[int, datetime, str]:
-        """Orders the jobs of one user and class."""
+    def turn(self) -> Turn:
+        """Its turn among the jobs of its user and class."""
         return self.priority, self.queued_at, self.id
 
 
@@ -92,7 +94,12 @@ class Lane:
     jobs: list[Waiting]
     """The first of them; never empty."""
     extend: Callable[["Lane"], None] = lambda lane: None
-    """Adds jobs that come next, if there are more."""
+    """Adds jobs that come after ``reached``, if there are more."""
+    reached: Turn = field(init=False)
+    """Of the last job that was known, whether it still waits or not."""
+
+    def __post_init__(self) -> None:
+        self.reached = self.jobs[-1].turn
 
     @property
     def owner_id(self) -> str:
@@ -106,12 +113,19 @@ class Lane:
         """One whose jobs may be taken out without a change to this one; what it needs to know more, this one learns too."""
 
         def extend(copied: Lane) -> None:
-            known = bisect_right(self.jobs, copied.jobs[-1].turn, key=lambda job: job.turn)
-            if known == len(self.jobs):
+            if copied.reached == self.reached:
                 self.extend(self)
-            copied.jobs += self.jobs[known:]
+            copied.add(self.jobs[bisect_right(self.jobs, copied.reached, key=lambda job: job.turn) :])
 
-        return Lane(self.key, self.need, list(self.jobs), extend)
+        copied = Lane(self.key, self.need, list(self.jobs), extend)
+        copied.reached = self.reached
+        return copied
+
+    def add(self, jobs: Sequence[Waiting]) -> None:
+        """Those that come next."""
+        if jobs:
+            self.jobs += jobs
+            self.reached = jobs[-1].turn
 
     def window(self) -> list[Waiting]:
         """The first ``WINDOW`` jobs."""
@@ -161,6 +175,8 @@ class Pool:
     _serving: dict[Need, list[Host]] = field(init=False, default_factory=dict)
     _roomy: dict[Need, deque[Host]] = field(init=False, default_factory=dict)
     """Hosts that were seen to have room for the need, and maybe have it no more."""
+    _open: deque[Host] | None = field(init=False, default=None)
+    """Hosts that were seen to have a free device, and maybe have none any more."""
 
     def __post_init__(self) -> None:
         for key, lane in self.lanes.items():
@@ -223,7 +239,7 @@ class Pool:
         For a picture in which jobs start and none ends.
         """
         roomy = {need: self._roomy_for(need) for need in self._queues}
-        looked_at = [need for need, hosts in roomy.items() if hosts or self._may_be_kept_for(need)]
+        looked_at = [need for need, hosts in roomy.items() if hosts or (self._is_open() and self._may_be_kept_for(need))]
         windows = 0
         for _, key in merge(*(self._queues[need] for need in looked_at)):
             lane = self.lanes[key]
@@ -361,7 +377,7 @@ class Pool:
     def _turn(self, lane: Lane) -> _Turn:
         return lane.key[0], self.shares[lane.owner_id].level, lane.head.turn
 
-    def _standing(self, job: Waiting) -> tuple[int, bool, float, tuple[int, datetime, str]]:
+    def _standing(self, job: Waiting) -> tuple[int, bool, float, Turn]:
         """Orders the jobs that one host is kept for; nobody stops others for one that only rose to a class of high priority."""
         return job.queue_class, job.priority != HIGH, self.shares[job.owner_id].level, job.turn
 
@@ -407,6 +423,14 @@ class Pool:
         while hosts and hosts[0].pick(need) is None:
             hosts.popleft()
         return hosts
+
+    def _is_open(self) -> bool:
+        """Whether some host has a free device: others claim nothing, and so keep no host for anybody."""
+        if self._open is None:
+            self._open = deque(host for host in self.find_hosts() if not host.draining)
+        while self._open and self._open[0].is_full:
+            self._open.popleft()
+        return bool(self._open)
 
     def _hosts_for(self, need: Need) -> list[Host]:
         """Those that could hold it, were they free."""

@@ -105,3 +105,15 @@ def one_slot(queue: list[Waiting]) -> Pool:
     lane = Lane(queue[0].lane, queue[0].need, list(queue))
     host = Host("worker_1", "here", (Device("cpu:0"),))
     return Pool("default", NOW, Rules(), {"user_ana": Share("user_ana", "ana")}, {lane.key: lane}, [], lambda: [host])
+
+
+def test_the_last_known_job_of_a_lane_that_starts_in_thought_does_not_wait_again() -> None:
+    queue = [waiting(number) for number in range(6)]
+    lane = Lane(queue[0].lane, queue[0].need, queue[:3], extend=lambda lane: lane.add(queue[len(lane.jobs) :]))
+    ahead = lane.copy()
+    ahead.jobs.remove(queue[2])
+    ahead.extend(ahead)
+    assert ahead.jobs == [*queue[:2], *queue[3:]]
+    assert lane.jobs == queue, "what the copy asks for, the lane itself learns"
+    ahead.extend(ahead)
+    assert ahead.jobs == [*queue[:2], *queue[3:]]
