@@ -41,6 +41,7 @@ SIZES = [
     Size(jobs=1_000_000, queued=100_000, users=200, workers=2_000),
 ]
 CALLER = Caller("user_1", "user 1", "key_1", "member")
+ADMIN = Caller("user_1", "user 1", "key_1", "admin")
 HEARTBEAT_SECONDS = 4.0
 HEARTBEAT_THREADS = 8
 
@@ -129,6 +130,9 @@ class Bench:
             self.timed("sweep", lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS))
             self.timed("sweep: checkpoints", jobs.spent_checkpoints)
             self.timed("sweep: wake-ups", lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS))
+            submission.submit(self.database, settings, ADMIN, SPEC | {"priority": "high", "resources": {"gpus": 1}})
+            for name, act in (("room for an urgent job", scheduling.make_room), ("kept hosts", scheduling.move_kept_hosts)):
+                self.timed(f"sweep: {name}", lambda session, act=act: act(session, "default", lease_seconds=LEASE_SECONDS))
 
     def heartbeats_a_second(self) -> float:
         """All hosts beat at once, by a few threads: how many the database takes."""

@@ -63,9 +63,10 @@ def claim(session: Session, offer: Offer, *, lease_seconds: float) -> Claim | No
 
 
 def lock_pool(session: Session, pool: str) -> None:
-    """Has the pool's queue to itself until the transaction ends."""
+    """Has the pool's queue to itself until the transaction ends; what was read before is read anew."""
     key = int.from_bytes(hashlib.sha256(f"pool {pool}".encode()).digest()[:8], "big", signed=True)
     session.execute(select(func.pg_advisory_xact_lock(key)))
+    session.expire_all()
 
 
 def keep_hosts(session: Session, reservations: list[Reservation], *, why: str = "it has waited long") -> None:

@@ -309,11 +309,40 @@ class Pool:
         host.release(job_id)
         self._room = {need: seen for need, seen in self._room.items() if seen is not None}
 
-    def urgent(self) -> list[Waiting]:
-        """The waiting jobs of high priority, in their turn: of each user's of one need as many as may be looked at."""
-        lanes = (lane for lane in self.lanes.values() if lane.key[0] == HIGH and lane.head.priority == HIGH)
-        waiting = [job for lane in lanes for job in lane.window() if job.priority == HIGH]
-        return sorted(waiting, key=self._standing)
+    def rooms(self, most: int) -> list[tuple[Reservation, list[Holder]]]:
+        """For the first ``most`` jobs of high priority that have no devices: the host to keep for each, and whom to stop there.
+
+        Those that this changes nothing for count, and are left out.
+        """
+        ahead = self.thought_ahead()
+        # What fits somewhere starts there, and takes the place of those that come after it.
+        for host in ahead.find_hosts():
+            while (placement := ahead.next_for(host)) is not None:
+                ahead.start(placement)
+        lanes = (lane for lane in ahead.lanes.values() if lane.key[0] == HIGH and lane.head.priority == HIGH)
+        urgent = (job for lane in lanes for job in lane.window() if job.priority == HIGH)
+        found: list[tuple[Reservation, list[Holder]]] = []
+        hopeless: set[Need] = set()
+        made: Counter[str] = Counter()
+        for job in sorted(urgent, key=ahead._standing):
+            share = ahead.shares[job.owner_id]
+            if share.max_running is not None and share.running + made[job.owner_id] >= share.max_running:
+                continue
+            room = None if job.need in hopeless else ahead.room_for(job)
+            if room is None:
+                hopeless.add(job.need)
+                continue
+            host, victims = room
+            before, kept = ahead.reservation_of(job), Reservation(job, host.worker_id)
+            ahead.reservations = [each for each in ahead.reservations if each is not before] + [kept]
+            for victim in victims:
+                host.release(victim.job_id)
+            if victims or before is None or before.worker_id != host.worker_id:
+                found.append((kept, victims))
+            made[job.owner_id] += 1
+            if made.total() == most:
+                break
+        return found
 
     def better_hosts(self) -> list[Reservation]:
         """Hosts to keep in the place of others, where a job would have its devices much earlier than where it waits for them now.

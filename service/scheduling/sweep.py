@@ -3,8 +3,6 @@
 Every function is harmless to repeat, and leaves to another process what that one is doing.
 """
 
-from collections import Counter
-
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -15,9 +13,8 @@ from service.lifecycle import Status
 from service.preflight import expire_checks, unchecked_pools
 from service.rules import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
-from service.scheduling.hosts import Need
 from service.scheduling.picture import alive, look, queued_by_pool
-from service.scheduling.policy import HIGH, LOW, Reservation
+from service.scheduling.policy import HIGH, LOW
 from service.tables import Job, Sweep, Worker
 
 _SWEEP_LOCK = 7_445_002
@@ -73,43 +70,23 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
 
     The host is kept for the high one: what comes free there is its.
     """
-    if not _may_have_room(session, pool):
+    if not _may_have_room(session, pool) or not look(session, pool, lease_seconds=lease_seconds).rooms(_MOST_ROOM):
         return []
-    lock_pool(session, pool)
-    ahead = look(session, pool, lease_seconds=lease_seconds).thought_ahead()
-    # What fits somewhere starts there, and takes the place of those that come after it.
-    for host in ahead.find_hosts():
-        while (placement := ahead.next_for(host)) is not None:
-            ahead.start(placement)
+    lock_pool(session, pool)  # claims wait for this only where there is something to do
     asked: list[str] = []
-    hopeless: set[Need] = set()
-    rooms: Counter[str] = Counter()
-    for job in ahead.urgent():
-        share = ahead.shares[job.owner_id]
-        if job.need in hopeless or (share.max_running is not None and share.running + rooms[job.owner_id] >= share.max_running):
-            continue
-        room = ahead.room_for(job)
-        if room is None:
-            hopeless.add(job.need)
-            continue
-        host, victims = room
-        reservation = Reservation(job, host.worker_id)
-        ahead.reservations = [kept for kept in ahead.reservations if kept.job.id != job.id] + [reservation]
-        keep_hosts(session, [reservation], why="it is of high priority")
-        asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=job.id)]
-        for victim in victims:
-            host.release(victim.job_id)
-        rooms[job.owner_id] += 1
-        if rooms.total() == _MOST_ROOM:
-            break
+    for kept, victims in look(session, pool, lease_seconds=lease_seconds).rooms(_MOST_ROOM):
+        keep_hosts(session, [kept], why="it is of high priority")
+        asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=kept.job.id)]
     return asked
 
 
 def move_kept_hosts(session: Session, pool: str, *, lease_seconds: float) -> None:
     """Keeps another host for a job that would have its devices much earlier there than on that which is kept for it."""
+    if not look(session, pool, lease_seconds=lease_seconds).better_hosts():
+        return
     lock_pool(session, pool)
-    picture = look(session, pool, lease_seconds=lease_seconds)
-    keep_hosts(session, picture.better_hosts(), why="its devices are expected there much earlier")
+    better = look(session, pool, lease_seconds=lease_seconds).better_hosts()
+    keep_hosts(session, better, why="its devices are expected there much earlier")
 
 
 def pools_with_urgent_jobs(session: Session) -> list[str]:
