@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     pools: list[str] = ["default"]
     """Pools that jobs may name before a worker has served them, as a JSON list."""
     worker_memory_seconds: float = Field(default=7 * 86_400.0, gt=0)
-    """How long a worker that went away counts as one that may come back: a job that only such a one could hold is not refused."""
+    """How long a worker that went away counts as one that may come back: a job that only such a one could hold is not
+    refused, and it is still listed."""
     usage_half_life_seconds: float = Field(default=7 * 86_400.0, gt=0)
     """After how long what a user used counts half in the fair share."""
     entry_seconds: float = Field(default=600.0, ge=0)

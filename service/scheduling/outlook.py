@@ -382,7 +382,7 @@ def _full(share: Share | None) -> Blocker | None:
     if not share.max_running:
         message = f"an admin to raise max_running_jobs of {share.name}, which is 0: none of their jobs may run"
     else:
-        message = f"one of {share.name}'s running jobs to end: {share.running} run, and {share.max_running} may"
+        message = f"one of {share.name}'s jobs to end: {share.running} run or start now, and {share.max_running} may"
     return Blocker("user_limit", message)
 
 

@@ -50,10 +50,8 @@ def get_queue(
 
 @router.get("/workers")
 def list_workers(_caller: Viewer, services: ServicesOf) -> WorkerList:
-    """The worker processes, their devices and the jobs on them."""
-    with services.database.transaction() as session:
-        rows = queries.workers(session, lease_seconds=services.settings.lease_seconds)
-    return WorkerList(data=[_worker(row.worker, row.jobs, is_alive=row.is_alive) for row in rows])
+    """The worker processes, their devices and the jobs on them; for a while those that fell silent too."""
+    return WorkerList(data=[_worker(row.worker, row.jobs, is_alive=row.is_alive) for row in _workers(services)])
 
 
 @router.post("/workers/{worker_id}/drain", responses=described(Forbidden, NotFound))
@@ -112,10 +110,14 @@ def _require_pool(session: Session, pool: str, services: Services) -> None:
         raise InvalidRequest(f"there is no pool {pool!r}; use {' or '.join(map(repr, known)) or 'none'}", param="pool")
 
 
-def _one(services: Services, worker_id: str) -> WorkerView:
+def _workers(services: Services) -> list[queries.WorkerRow]:
+    settings = services.settings
     with services.database.transaction() as session:
-        rows = queries.workers(session, lease_seconds=services.settings.lease_seconds)
-    row = next((row for row in rows if row.worker.id == worker_id), None)
+        return queries.workers(session, lease_seconds=settings.lease_seconds, memory_seconds=settings.worker_memory_seconds)
+
+
+def _one(services: Services, worker_id: str) -> WorkerView:
+    row = next((row for row in _workers(services) if row.worker.id == worker_id), None)
     if row is None:
         raise NotFound(f"worker {worker_id!r} has ended; GET /v1/workers lists those that run")
     return _worker(row.worker, row.jobs, is_alive=row.is_alive)

@@ -150,7 +150,7 @@ class Explanation(View):
     live_workers: int
     """Workers of the pool whose heart beats."""
     suitable_workers: int
-    """Those of them with a device that could hold it, free or not."""
+    """Those of them that take jobs and could hold it, were they free."""
 
 
 class CancelRequest(View):

@@ -110,7 +110,7 @@ def test_a_user_at_the_limit_waits_for_one_of_the_own_jobs(team: Team, admin: ht
     first, second = submit(ana), submit(ana)
     assert host.claims() == [first["id"]]
     assert why(ana, second) == ("user_limit", [])
-    assert explain(ana, second)["waiting_for"] == "one of ana's running jobs to end: 1 run, and 1 may"
+    assert explain(ana, second)["waiting_for"] == "one of ana's jobs to end: 1 run or start now, and 1 may"
     assert explain(ana, second)["fair_share"]["running"] == 1
     other = submit(ben)
     assert why(ben, other)[0] == "starting", "a limit holds up nobody else"

@@ -1,6 +1,6 @@
 """Workers over HTTP: what they have, what runs on it, and drains."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -35,6 +35,9 @@ def test_a_silent_worker_is_told_apart_and_one_that_ended_is_not_listed(member: 
         session.execute(update(Worker).where(Worker.id == silent.id).values(heartbeat_at=past))
     ended.do(workers.deregister, ended.id)
     assert [(each["id"], each["alive"]) for each in member.get("/v1/workers").json()["data"]] == [(silent.id, False)]
+    with database.transaction() as session:
+        session.execute(update(Worker).values(heartbeat_at=datetime.now(UTC) - timedelta(days=8)))
+    assert member.get("/v1/workers").json()["data"] == [], "it is not coming back"
 
 
 @pytest.mark.parametrize(("body", "finishes"), [(None, False), ({"jobs": "requeue"}, False), ({"jobs": "finish"}, True)])

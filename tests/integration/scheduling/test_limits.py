@@ -12,7 +12,7 @@ def test_no_more_of_a_users_jobs_run_than_may_and_others_pass(cluster: Cluster) 
     mine = cluster.submit_many(4, "ana")
     other = cluster.submit("ben")
     assert set(cluster.fill()) == {*mine[:2], other}
-    words = "one of ana's running jobs to end: 2 run, and 2 may"
+    words = "one of ana's jobs to end: 2 run or start now, and 2 may"
     cluster.waits({mine[2]: ("user_limit", words), mine[3]: ("user_limit", words)})
     cluster.succeed(mine[0])
     assert cluster.fill() == [mine[2]]
@@ -25,7 +25,7 @@ def test_one_that_starts_in_a_moment_counts_for_those_behind_it(cluster: Cluster
     cluster.waits(
         {
             first: ("starting", "a moment: cpu:0 of host cpu-1 is free for it"),
-            second: ("user_limit", "one of ana's running jobs to end: 1 run, and 1 may"),
+            second: ("user_limit", "one of ana's jobs to end: 1 run or start now, and 1 may"),
         }
     )
 
@@ -58,7 +58,7 @@ def test_a_limit_that_is_lowered_stops_nothing_and_starts_nothing(cluster: Clust
     cluster.user("ana", max_running=1)
     waits = cluster.submit("ana")
     assert cluster.fill() == []
-    cluster.waits({waits: ("user_limit", "one of ana's running jobs to end: 2 run, and 1 may")})
+    cluster.waits({waits: ("user_limit", "one of ana's jobs to end: 2 run or start now, and 1 may")})
     cluster.succeed(running[0])
     assert cluster.fill() == []
     cluster.succeed(running[1])
