@@ -174,6 +174,8 @@ class Cluster:
         with self.database.transaction() as session:
             scheduling.sweep(session, lease_seconds=LEASE_SECONDS)
         self._make_room()
+        with self.database.transaction() as session:
+            scheduling.move_kept_hosts(session, "default", lease_seconds=LEASE_SECONDS)
         if self._events:
             self._plan(self.seconds + self._sweep_seconds, self._sweep)
 
