@@ -5,7 +5,7 @@ transaction. Sequence numbers of events are given under that lock, so they becom
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,9 @@ from service.clock import now, now_sql
 from service.errors import (
     CircularDependency,
     Conflict,
+    Fault,
     IdempotencyMismatch,
+    InvalidSpec,
     InvalidTransition,
     JobFailure,
     NotFound,
@@ -34,6 +36,7 @@ from service.spec.source import split_source
 from service.tables import Artifact, Job, JobDependency, JobEvent, JobLabel, JobTeacher, LogChunk, MetricPoint, Model, User
 
 PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
+_STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
 _DEPENDENCY_LOCK = 7_445_003
 MAX_LOG_BYTES = 8 * 2**20
 """Most of a job's log that is kept for reading over HTTP."""
@@ -88,14 +91,14 @@ def submit(
         QueueLimitReached: the owner has as many unstarted jobs as may be.
         RequestInFlight: the same key is being served at this moment.
         IdempotencyMismatch: the key was used with another body.
-        NotFound, Conflict: a job that it depends on does not exist, or can no longer succeed.
+        InvalidSpec: a job that it depends on does not exist, or can no longer succeed.
     """
     if idempotency_key is not None:
         earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
         if earlier is not None:
             return earlier, False
-    _refuse_over_limit(session, owner_id)
-    needs = _lock_dependencies(session, spec)
+    refuse_over_limit(session, owner_id)
+    needs = _hold_needs(session, spec)
     ready = all(needed.status == Status.SUCCEEDED for needed in needs)
     at = now(session)
     if preflight:
@@ -144,6 +147,45 @@ def submit(
     return job, True
 
 
+def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[Fault]]:
+    """The jobs that a spec depends on, by id, and why it cannot depend on some of them.
+
+    With ``lock`` none of them can finish before the transaction ends: so nobody waits for one that is over.
+    """
+    pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
+    sources = {place: split_source(teacher.source) for place, teacher in spec.teachers.items()}
+    pointers |= {source.name: f"/{place}/source" for place, source in sources.items() if source.kind == "job"}
+    query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
+    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)} if pointers else {}
+    faults = []
+    for job_id, pointer in pointers.items():
+        job = found.get(job_id)
+        if job is None:
+            faults.append(Fault(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
+        elif job.status in {Status.FAILED, Status.CANCELLED}:
+            student = session.scalar(select(Model.id).where(Model.job_id == job_id))
+            teaches = student is not None and not pointer.startswith("/depends_on")
+            instead = f"what it kept of its student is model:{student}" if teaches else "name one that can still succeed"
+            faults.append(Fault(pointer=pointer, message=f"job {job_id} is {job.status}; {instead}"))
+    return list(found.values()), faults
+
+
+def refuse_over_limit(session: Session, owner_id: str) -> None:
+    """Raises QueueLimitReached where the owner has as many unstarted jobs as may be; else no others come until the commit."""
+    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
+    if limit is None:
+        return
+    session.execute(select(User.id).where(User.id == owner_id).with_for_update(key_share=True))
+    unstarted = Job.status.in_([Status.CHECKING, Status.WAITING, Status.QUEUED])
+    waiting = select(Job.id).where(Job.owner_id == owner_id, unstarted).limit(limit).subquery()
+    if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
+        remedy = "try again once some have started, cancel some, or ask" if limit else "ask"
+        raise QueueLimitReached(
+            f"{limit or 'none'} of your jobs {'wait already' if limit else 'may wait'}, which is your limit; "
+            f"{remedy} an admin for a higher max_queued_jobs"
+        )
+
+
 def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, request_sha256: str | None) -> Job | None:
     """The job that this owner's idempotency key named before. Holds the key until the transaction ends."""
     digest = hashlib.sha256(f"{owner_id}\0{idempotency_key}".encode()).digest()
@@ -170,7 +212,10 @@ def get(session: Session, job_id: str, *, lock: bool = False) -> Job:
 
 
 def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Outcome]:
-    """Cancels at once what does not run, and asks a running job to stop. ``keep``: best, last or none."""
+    """Cancels at once what does not run, and asks a running job to stop.
+
+    ``keep``: best, last or none, of which its worker makes a student; a job that does not run has no worker to do that.
+    """
     job = _locked(session, job_id)
     match Status(job.status):
         case Status.CANCELLED:
@@ -182,7 +227,8 @@ def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Ou
             record_event(session, job, "job.stop_requested", "cancel was asked for", {"stop": "cancel", "keep": keep})
             return job, Outcome.APPLIED
         case _:
-            return job, move(session, job, Status.CANCELLED, "cancelled before it ran" if not job.attempt else "cancelled")
+            reason = "cancelled while it did not run: no student is kept" if job.attempt else "cancelled before it ran"
+            return job, move(session, job, Status.CANCELLED, reason)
 
 
 def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
@@ -204,7 +250,7 @@ def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
 
 
 def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
-    """Puts a paused job back into the queue; takes back a pause that has not happened yet."""
+    """Puts a paused job back into the queue; takes back a pause that has not happened yet. Raises QueueLimitReached."""
     job = _locked(session, job_id)
     match Status(job.status):
         case Status.QUEUED:
@@ -216,6 +262,7 @@ def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
             record_event(session, job, "job.stop_withdrawn", "the pause was taken back", {"stop": "pause"})
             return job, Outcome.APPLIED
         case Status.PAUSED:
+            refuse_over_limit(session, job.owner_id)
             return job, move(session, job, Status.QUEUED, "resumed by request")
         case _:
             return job, Outcome.NOT_ALLOWED
@@ -229,17 +276,26 @@ def edit(
     labels: Mapping[str, str] | None = None,
     priority: str | None = None,
     depends_on: Sequence[str] | None = None,
+    permit: Callable[[Job], object] = lambda job: None,
 ) -> Job:
     """Changes what may be changed of a stored job: its name, labels and priority, and before it has started what it waits for.
 
-    Of the last, call :func:`hold_needs` first.
+    ``permit`` is asked first, and raises what stands against a change of the job as it is.
 
     Raises:
-        NotFound, Conflict: a job that it is to depend on does not exist, or can no longer succeed.
+        InvalidSpec: a job that it is to depend on does not exist, or can no longer succeed.
         CircularDependency: that job waits for this one.
         InvalidTransition: it has started already.
     """
+    needs: Sequence[Job] = ()
+    if depends_on is not None:
+        permit(known := get(session, job_id))
+        # Two changes at once could close a circle that neither sees. And whoever ends a job locks it first, those that wait for
+        # it second: so must this.
+        session.execute(select(func.pg_advisory_xact_lock(_DEPENDENCY_LOCK)))
+        needs = _hold_needs(session, JobSpec.model_validate({**known.spec, "depends_on": list(depends_on)}))
     job = _locked(session, job_id)
+    permit(job)
     changed: dict[str, Any] = {}
     if name is not None:
         job.name = changed["name"] = name
@@ -253,7 +309,7 @@ def edit(
         job.reserved_worker_id = None
     if depends_on is not None:
         changed["depends_on"] = list(depends_on)
-        _depend(session, job, JobSpec.model_validate({**job.spec, "depends_on": list(depends_on)}))
+        _depend(session, job, needs)
     if changed:
         job.spec = {**job.spec, **changed}
         record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
@@ -327,7 +383,7 @@ def record_progress(
         return Outcome.LEASE_LOST
     job.progress = progress
     if remaining_seconds is not None:
-        job.expected_end_at = now(session) + timedelta(seconds=remaining_seconds)
+        job.expected_end_at = now(session) + timedelta(seconds=min(remaining_seconds, job.max_runtime_seconds))
     if milestone is None:
         _touch(session, job)
     else:
@@ -439,7 +495,7 @@ def settle_stopped(
         case "pause":
             return move(session, job, Status.PAUSED, "paused by request")
         case _:
-            return _requeue(session, job, f"stopped for a {reason}; goes on from its last checkpoint")
+            return _requeue(session, job, f"stopped {_STOPPED.get(reason, 'by request')}; goes on from its last checkpoint")
 
 
 def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
@@ -488,16 +544,6 @@ def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str
     return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"
 
 
-def hold_needs(session: Session, job_id: str, depends_on: Sequence[str]) -> None:
-    """Locks what a job is to depend on; to be done before the job's own row is locked.
-
-    Whoever ends a job locks it first and those that wait for it second: a change of what is needed must do the same. And two
-    changes at once could close a circle that neither sees. Raises what :func:`edit` raises.
-    """
-    session.execute(select(func.pg_advisory_xact_lock(_DEPENDENCY_LOCK)))
-    _lock_dependencies(session, JobSpec.model_validate({**get(session, job_id).spec, "depends_on": list(depends_on)}))
-
-
 def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
     """Moves a job on that is checked, or whose needs have changed: to the queue, or to wait for other jobs; one that needs a job
     which has ended otherwise fails with it."""
@@ -522,27 +568,9 @@ def _waits_for(needs: Iterable[Job]) -> str:
     return "waits for " + ", ".join(needed.id for needed in needs if needed.status != Status.SUCCEEDED)
 
 
-def _refuse_over_limit(session: Session, owner_id: str) -> None:
-    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
-    if limit is None:
-        return
-    session.execute(
-        select(User.id).where(User.id == owner_id).with_for_update(key_share=True)
-    )  # one submission of theirs at a time
-    unstarted = Job.status.in_([Status.CHECKING, Status.WAITING, Status.QUEUED])
-    waiting = select(Job.id).where(Job.owner_id == owner_id, unstarted).limit(limit).subquery()
-    if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
-        raise QueueLimitReached(
-            f"{limit} of your jobs wait already, which is your limit; submit again once some have started, cancel some, "
-            "or ask an admin for a higher max_queued_jobs",
-            retry_after_seconds=60,
-        )
-
-
-def _depend(session: Session, job: Job, spec: JobSpec) -> None:
+def _depend(session: Session, job: Job, needs: Sequence[Job]) -> None:
     if Status(job.status) not in {Status.CHECKING, Status.WAITING, Status.QUEUED} or job.attempt:
         raise InvalidTransition(f"job {job.id} is {job.status}: what it depends on can be changed before it starts alone")
-    needs = _lock_dependencies(session, spec)
     if circle := _circle(session, job.id, [needed.id for needed in needs]):
         raise CircularDependency(
             f"{' needs '.join(circle)}: none of them could ever start; leave {circle[1]} out", param="/depends_on"
@@ -574,18 +602,11 @@ def _circle(session: Session, job_id: str, needs: Sequence[str]) -> list[str] | 
     return None
 
 
-def _lock_dependencies(session: Session, spec: JobSpec) -> list[Job]:
-    sources = [split_source(teacher.source) for teacher in spec.teachers.values()]
-    ids = sorted({*spec.depends_on, *(source.name for source in sources if source.kind == "job")})
-    # FOR SHARE: a needed job cannot finish between this look and our commit, so nobody waits for one that is over.
-    rows = session.scalars(select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update(read=True)).all() if ids else []
-    missing = set(ids) - {job.id for job in rows}
-    if missing:
-        raise NotFound(f"depends on {', '.join(sorted(missing))}, which does not exist")
-    for job in rows:
-        if job.status in {Status.FAILED, Status.CANCELLED}:
-            raise Conflict(f"depends on {job.id}, which is {job.status}; name a job that can still succeed")
-    return list(rows)
+def _hold_needs(session: Session, spec: JobSpec) -> list[Job]:
+    found, faults = needed_jobs(session, spec, lock=True)
+    if faults:
+        raise InvalidSpec(faults)
+    return found
 
 
 def _locked(session: Session, job_id: str) -> Job:
@@ -667,8 +688,10 @@ def _settle_dependents(session: Session, job: Job) -> None:
         .order_by(Job.id)
         .with_for_update(of=Job)
     ).all()
+    if job.status != Status.SUCCEEDED:
+        dependents = [*dependents, *_checking(session, job)]
     for dependent in dependents:
-        if dependent.status != Status.WAITING:
+        if dependent.status not in {Status.WAITING, Status.CHECKING}:
             continue  # settled a moment ago, through another job that both need
         if job.status != Status.SUCCEEDED:
             end_failed(session, dependent, _dependency_failed(job))
@@ -681,6 +704,14 @@ def _settle_dependents(session: Session, job: Job) -> None:
         )
         if not open_needs:
             move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
+
+
+def _checking(session: Session, job: Job) -> Sequence[Job]:
+    """Those that are to wait for this one once they are checked. One that another has locked is at its check's end, and looks
+    itself at what it needs (:func:`pass_on`)."""
+    query = select(Job).join(JobDependency, JobDependency.job_id == Job.id)
+    query = query.where(JobDependency.needs_job_id == job.id, Job.status == Status.CHECKING).order_by(Job.id)
+    return session.scalars(query.with_for_update(of=Job, skip_locked=True)).all()
 
 
 def _dependency_failed(needed: Job) -> JobFailure:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import jobs
 from service.capacity import resource_faults
 from service.database import Database
-from service.errors import Fault, Forbidden, InvalidFile, InvalidSpec
+from service.errors import Fault, Forbidden, InvalidFile, InvalidSpec, QueueLimitReached
 from service.formats import inspect_dataset
 from service.lifecycle import Status
 from service.security import Caller
@@ -57,6 +57,7 @@ def submit(
 
     Raises:
         InvalidSpec: with every fault at once.
+        QueueLimitReached: the caller has as many waiting jobs as may be.
         Forbidden: it asks for what only an admin may.
         RequestInFlight, IdempotencyMismatch: see ``jobs.submit``.
     """
@@ -86,11 +87,16 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
     spec = parse_spec(document)
     if spec.priority == "high" and caller.role != "admin":
         raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
+    full: QueueLimitReached | None = None
     with database.transaction() as session:
         named = _look_up(session, spec)
         named.faults += resource_faults(
             session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
         )
+        try:
+            jobs.refuse_over_limit(session, caller.user_id)
+        except QueueLimitReached as error:
+            full = error
     faults = named.faults
     dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
     for pointer, source in _teacher_sources(spec):
@@ -103,6 +109,8 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
         faults += check_fit(spec, dataset, teachers=named.teachers)
     if faults:
         raise InvalidSpec(faults)
+    if full is not None:
+        raise full
     return spec
 
 
@@ -124,7 +132,8 @@ def _look_up(session: Session, spec: JobSpec) -> _Named:
                 named.teachers[source] = _teacher_info(model)
         elif kind == "job":
             _look_up_teacher_job(session, name, named, pointer=pointer)
-    named.faults += _needs_faults(session, spec, lock=False)
+    told = {fault.pointer for fault in named.faults}
+    named.faults += [fault for fault in jobs.needed_jobs(session, spec)[1] if fault.pointer not in told]
     return named
 
 
@@ -195,29 +204,9 @@ def allowed_file(name: str, roots: list[Path]) -> Path:
     return path
 
 
-def _needs_faults(session: Session, spec: JobSpec, *, lock: bool) -> list[Fault]:
-    """What is wrong with the jobs that a spec depends on."""
-    pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
-    teaching = {
-        name: pointer for pointer, source in _teacher_sources(spec) for kind, name in [split_source(source)] if kind == "job"
-    }
-    pointers |= teaching
-    query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
-    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)}
-    faults = []
-    for job_id, pointer in pointers.items():
-        job = found.get(job_id)
-        if job is None:
-            if lock or job_id not in teaching:
-                faults.append(Fault(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
-        elif job.status in {Status.FAILED, Status.CANCELLED}:
-            faults.append(Fault(pointer=pointer, message=f"job {job_id} is {job.status}; name one that can still succeed"))
-    return faults
-
-
 def _hold(session: Session, spec: JobSpec) -> tuple[str | None, list[str]]:
     """Locks what the spec names against deletion until the job is stored; the dataset's id and those of the teachers' models."""
-    faults = _needs_faults(session, spec, lock=True)
+    _, faults = jobs.needed_jobs(session, spec, lock=True)
     dataset_id, model_ids = None, list[str]()
     kind, name = split_source(spec.dataset.source)
     if kind == "dataset":

@@ -158,7 +158,7 @@ async def get_job(
     "/{job_id}",
     responses={
         200: _ETAG_HEADER,
-        **described(Forbidden, NotFound, Conflict, InvalidTransition, PreconditionFailed, CircularDependency),
+        **described(Forbidden, NotFound, InvalidTransition, PreconditionFailed, CircularDependency, InvalidSpec),
     },
 )
 def edit_job(
@@ -167,14 +167,15 @@ def edit_job(
     """Changes a job's name, labels or priority, and before it has started what it depends on; `If-Match` guards against changing
     what somebody else just changed."""
     changes = edit.model_dump(exclude_unset=True)
-    with services.database.transaction() as session:
-        if "depends_on" in changes:
-            jobs.hold_needs(session, job_id, changes["depends_on"])
-        job = _own(jobs.get(session, job_id, lock=True), caller)
+
+    def permit(job: Job) -> None:
+        _own(job, caller)
         require_match(_etag(job), if_match)
         if changes.get("priority") == "high" and jobs.PRIORITY_RANK["high"] < job.priority and caller.role != "admin":
             raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
-        job = jobs.edit(session, job_id, **changes)
+
+    with services.database.transaction() as session:
+        job = jobs.edit(session, job_id, permit=permit, **changes)
     if job.status == Status.QUEUED:
         _wake(services, job)
     return _answer(response, _read(services, job_id))
@@ -202,7 +203,7 @@ def pause_job(job_id: JobId, caller: Member, services: ServicesOf, response: Res
     return _stopped(response, services, job)
 
 
-@router.post("/{job_id}/resume", responses=_STOP_RESPONSES)
+@router.post("/{job_id}/resume", responses={**_STOP_RESPONSES, **described(QueueLimitReached)})
 def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
     """Puts a paused job back into the queue; it goes on from its checkpoint."""
     with services.database.transaction() as session:

@@ -105,8 +105,33 @@ def test_a_needed_job_that_does_not_exist_or_failed_is_refused_with_its_place(me
         {"pointer": "/depends_on/0", "message": f"there is no job {nobody!r}; GET /v1/jobs lists those that exist"},
         {"pointer": "/depends_on/1", "message": f"job {gone} is cancelled; name one that can still succeed"},
     ]
+    changed = member.patch(f"/v1/jobs/{submit(member)['id']}", json={"depends_on": [nobody, gone]})
+    assert (changed.status_code, changed.json()["errors"]) == (422, answer.json()["errors"])
+
+
+def test_who_may_not_change_a_job_is_told_that_alone(team: Team, member: httpx.Client) -> None:
     job = f"/v1/jobs/{submit(member)['id']}"
-    assert [member.patch(job, json={"depends_on": [needed]}).status_code for needed in (nobody, gone)] == [404, 409]
+    other = team.join("ben")
+    for change in ({"name": "mine"}, {"depends_on": []}, {"depends_on": [new_id("job")]}):
+        assert other.patch(job, json=change).status_code == 403
+
+
+def test_a_dry_run_tells_of_a_full_queue_as_a_submission_does(team: Team, admin: httpx.Client) -> None:
+    ana = team.join("ana")
+    user = next(each for each in admin.get("/v1/users").json()["data"] if each["name"] == "ana")
+    for limit, words in (
+        (1, "1 of your jobs wait already, which is your limit; try again once"),
+        (0, "none of your jobs may wait"),
+    ):
+        admin.patch(f"/v1/users/{user['id']}", json={"max_queued_jobs": limit})
+        if limit:
+            submit(ana)
+        for query in ("", "?dry_run=true"):
+            answer = ana.post(f"/v1/jobs{query}", json=spec())
+            assert (answer.status_code, answer.json()["code"]) == (429, "queue_limit_reached")
+            assert answer.json()["detail"].startswith(words)
+            assert answer.headers["x-should-retry"] == "false"
+            assert "Retry-After" not in answer.headers
 
 
 def test_what_a_job_needs_can_be_changed_until_it_has_started(member: httpx.Client, database: Database) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
-from service import preflight
+from service import jobs, preflight
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.preflight import MAX_CHECKS, Check, CheckFence
@@ -117,14 +117,26 @@ def test_a_checked_job_waits_for_the_jobs_that_it_needs(team: Team) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
-def test_a_checked_job_fails_at_once_with_a_job_that_ended_otherwise_meanwhile(team: Team, status: Status) -> None:
+@pytest.mark.parametrize("checked", ["not yet", "now", "to the end"])
+def test_a_job_fails_with_one_that_it_needs_wherever_its_check_is(team: Team, status: Status, checked: str) -> None:
     needed = team.running()
-    fence = taken(team, depends_on=[needed.job_id])
-    team.do(fail if status is Status.FAILED else stop_for("cancel"), needed)
-    assert team.status(fence.job_id) == "checking", "its check goes on"
-    team.do(lambda session: preflight.pass_check(session, fence, estimate(None), memory_seconds=WEEK))
+    if checked == "not yet":
+        fence = CheckFence(team.submit(preflight=True, depends_on=[needed.job_id]), 0)
+    else:
+        fence = taken(team, depends_on=[needed.job_id])
+    end = fail if status is Status.FAILED else stop_for("cancel")
+    if checked == "to the end":
+        with team.database.transaction() as session:
+            job = jobs.get(session, fence.job_id, lock=True)
+            team.do(end, needed)  # which waits for nobody
+            assert team.status(fence.job_id) == "checking"
+            jobs.pass_on(session, job)
+    else:
+        team.do(end, needed)
+    found = estimate(None)
+    assert team.do(lambda session: preflight.pass_check(session, fence, found, memory_seconds=WEEK)) is Outcome.LEASE_LOST
     job = team.job(fence.job_id)
-    assert job.status == "failed"
+    assert (job.status, job.lease_expires_at) == ("failed", None)
     assert job.error is not None
     assert (job.error["code"], job.error["message"]) == (
         "dependency_failed",

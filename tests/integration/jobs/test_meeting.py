@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service import jobs
 from service.database import Database
-from service.errors import Conflict
+from service.errors import Conflict, InvalidSpec
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.scheduling import Device, Offer, claim
@@ -157,7 +157,7 @@ def test_two_last_needs_that_succeed_at_once_queue_the_job_once(team: Team) -> N
 def test_a_job_that_is_submitted_while_its_need_fails_is_refused(team: Team) -> None:
     needed = team.running()
     _, later = meeting(team, lambda s: fail(s, needed).value, lambda s: submit_after(s, needed.job_id))
-    assert isinstance(later.exception(), Conflict)
+    assert isinstance(later.exception(), InvalidSpec)
 
 
 def test_a_need_that_fails_while_a_job_is_submitted_takes_it_along(team: Team) -> None:

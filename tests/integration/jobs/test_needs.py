@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from service.errors import Conflict, NotFound
+from service.errors import InvalidSpec
 from service.ids import new_id
 from service.jobs import Fence
 from service.lifecycle import Status
@@ -95,7 +95,7 @@ def test_a_job_that_waits_can_be_cancelled_and_stays_so(team: Team) -> None:
 def test_a_job_that_can_no_longer_succeed_is_not_to_be_needed(team: Team, status: Status) -> None:
     needed = team.bring_to(status)
     before = team.everything()
-    with pytest.raises(Conflict, match=needed.job_id):
+    with pytest.raises(InvalidSpec, match=needed.job_id):
         team.submit(depends_on=[needed.job_id])
     assert team.everything() == before
 
@@ -103,6 +103,6 @@ def test_a_job_that_can_no_longer_succeed_is_not_to_be_needed(team: Team, status
 def test_a_job_that_does_not_exist_is_not_to_be_needed(team: Team) -> None:
     nobody = new_id("job")
     before = team.everything()
-    with pytest.raises(NotFound, match=nobody):
+    with pytest.raises(InvalidSpec, match=nobody):
         team.submit(depends_on=[nobody])
     assert team.everything() == before

@@ -143,3 +143,13 @@ def test_a_job_stays_while_another_needs_it(team: Team) -> None:
     team.do(cancel, Fence(user, 0))
     team.do(jobs.remove, needed.job_id)
     assert team.status(user) == "cancelled"
+
+
+@pytest.mark.parametrize("seconds", [3e11, float("inf")])
+def test_no_job_is_expected_to_run_for_longer_than_it_may(team: Team, seconds: float) -> None:
+    fence = team.running(resources={"max_runtime_seconds": 3600})
+    team.do(lambda session: jobs.record_progress(session, fence, {"phase": "student"}, remaining_seconds=seconds))
+    job = team.job(fence.job_id)
+    assert job.expected_end_at is not None
+    assert job.started_at is not None
+    assert (job.expected_end_at - job.started_at).total_seconds() == pytest.approx(3600, abs=60)

@@ -135,7 +135,7 @@ class Cluster:
     def crash(self, job_id: str) -> None:
         self.settle(job_id, lambda session, fence: jobs.crash(session, fence, FAILURE))
 
-    def stop(self, job_id: str, reason: str = "preemption") -> None:
+    def stop(self, job_id: str, reason: str = "preempt") -> None:
         """The trainer has written its checkpoint and ended, as it was asked to."""
         self.settle(job_id, lambda session, fence: jobs.settle_stopped(session, fence, reason=reason))
 

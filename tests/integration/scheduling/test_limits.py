@@ -93,3 +93,16 @@ def test_a_paused_job_counts_neither_as_running_nor_as_waiting(cluster: Cluster)
     assert cluster.fill() == [second]
     cluster.resume(first)
     assert cluster.place(first).blocker.cause == "user_limit"
+
+
+def test_a_pause_is_no_way_around_the_limit_on_waiting_jobs(cluster: Cluster) -> None:
+    cluster.user("ana", max_queued=1)
+    first = cluster.submit("ana")
+    cluster.pause(first)
+    second = cluster.submit("ana")
+    with pytest.raises(QueueLimitReached):
+        cluster.resume(first)
+    assert cluster.status(first, second) == ["paused", "queued"]
+    cluster.cancel(second)
+    cluster.resume(first)
+    assert cluster.status(first) == ["queued"]

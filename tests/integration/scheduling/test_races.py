@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.errors import CircularDependency, Conflict, InvalidTransition
+from service.errors import CircularDependency, InvalidSpec, InvalidTransition
 from service.lifecycle import Status, may_move
 from service.tables import Job
 from tests.integration.scheduling.cluster import Cluster, Machine
@@ -79,7 +79,7 @@ def act(cluster: Cluster, owner: str, seed: int) -> None:
                     cluster.edit(job_id, priority=generator.choice(["low", "normal", "high"]))
                 case 7:
                     cluster.edit(job_id, depends_on=generator.sample(own, min(2, len(own))))
-        except (InvalidTransition, Conflict, CircularDependency):
+        except (InvalidTransition, InvalidSpec, CircularDependency):
             continue  # a job that it named has ended by now, or waits for this one
 
 
