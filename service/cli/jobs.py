@@ -147,7 +147,7 @@ def cancel(
     job_id: JobId,
     *,
     keep: Annotated[
-        Literal["best", "last", "none"], typer.Option(help="The checkpoint that stays as a usable student.")
+        Literal["best", "last", "none"], typer.Option(help="The checkpoint of a running job that stays as a usable student.")
     ] = "last",
     as_json: AsJson = False,
 ) -> None:

@@ -97,7 +97,7 @@ class JobView(View):
     created_at: datetime
     """When it was submitted."""
     queued_at: datetime | None
-    """When it first was ready to start; null while it waits for other jobs."""
+    """When it first was ready to start; null until then."""
     started_at: datetime | None
     """Start of the current or last attempt."""
     finished_at: datetime | None
@@ -159,7 +159,7 @@ class CancelRequest(View):
     model_config = ConfigDict(extra="forbid")
 
     keep: Literal["best", "last", "none"] = "last"
-    """The checkpoint that stays as a usable student."""
+    """The checkpoint of a running job that stays as a usable student; of one that does not run none stays: resume it first."""
 
 
 class JobEdit(View):

@@ -112,7 +112,8 @@ def test_a_needed_job_that_does_not_exist_or_failed_is_refused_with_its_place(me
 def test_who_may_not_change_a_job_is_told_that_alone(team: Team, member: httpx.Client) -> None:
     job = f"/v1/jobs/{submit(member)['id']}"
     other = team.join("ben")
-    for change in ({"name": "mine"}, {"depends_on": []}, {"depends_on": [new_id("job")]}):
+    changes: list[dict[str, Any]] = [{"name": "mine"}, {"depends_on": []}, {"depends_on": [new_id("job")]}]
+    for change in changes:
         assert other.patch(job, json=change).status_code == 403
 
 
