@@ -111,7 +111,7 @@ class Client:
                 return
 
     def cancel(self, job_id: str, *, keep: str = "last") -> Job:
-        """Stops the job. ``keep``: the checkpoint of a running one that stays as a usable student, ``best``, ``last`` or ``none``."""
+        """Stops the job. ``keep``: the checkpoint of a running one that stays as a student, ``best``, ``last`` or ``none``."""
         return Job.model_validate(self._post(address("jobs", job_id, "cancel"), json={"keep": keep}))
 
     def pause(self, job_id: str) -> Job:
