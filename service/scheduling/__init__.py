@@ -1,7 +1,7 @@
 """The shared queue: who runs next and where, why the others wait, and when they should start.
 
-``policy`` holds the rules, on a picture of one pool and its ``hosts``, without any I/O; ``picture`` reads that picture; ``claim``
-and ``sweep`` act on it; ``outlook`` tells of it, and ``forecast`` thinks it ahead.
+``policy`` and ``preemption`` hold the rules, on a picture of one pool and its ``hosts``, without any I/O; ``picture`` reads that
+picture; ``claim`` and ``sweep`` act on it; ``outlook`` tells of it, and ``forecast`` thinks it ahead.
 """
 
 from service.scheduling.claim import Claim, Offer, claim

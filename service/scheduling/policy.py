@@ -10,7 +10,7 @@ The claim and what the API tells of the queue use the same functions, so what is
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -202,27 +202,7 @@ class Pool:
         """The job that a claim of this host takes; None where nothing that may start fits what it has free."""
         if host.draining or host.is_full:
             return None
-        picked = {need: host.pick(need) for need in self._queues}
-        # What does not fit here is only looked at where a host may have to be kept for it.
-        looked_at = [need for need, devices in picked.items() if devices is not None or self._may_be_kept_for(need)]
-        kept_here = any(kept.worker_id == host.worker_id for kept in self.reservations)
-        windows = 0
-        for _, key in merge(*(self._queues[need] for need in looked_at)):
-            lane = self.lanes[key]
-            if self.shares[lane.owner_id].is_full:
-                continue
-            devices = picked[lane.need]
-            if devices is None:
-                if self._reserve(lane.head):
-                    kept_here = kept_here or self.made[-1].worker_id == host.worker_id
-                continue
-            jobs = lane.jobs[:1]
-            if kept_here and windows < MAX_WINDOWS and self.binding(host, lane.head):
-                jobs, windows = lane.window(), windows + 1
-            for job in jobs:
-                if self.hindrance(host, job, devices) is None:
-                    return Placement(job, host, devices)
-        return None
+        return self._next({need: [host] if host.pick(need) else [] for need in self._queues})
 
     def placed(self) -> tuple["Pool", dict[str, Placement]]:
         """A copy in which all has started that could start at this moment; and what that is."""
@@ -238,26 +218,9 @@ class Pool:
 
         For a picture in which jobs start and none ends.
         """
-        roomy = {need: self._roomy_for(need) for need in self._queues}
-        looked_at = [need for need, hosts in roomy.items() if hosts or (self._is_open() and self._may_be_kept_for(need))]
-        windows = 0
-        for _, key in merge(*(self._queues[need] for need in looked_at)):
-            lane = self.lanes[key]
-            if self.shares[lane.owner_id].is_full:
-                continue
-            if not roomy[lane.need]:
-                self._reserve(lane.head)
-            for host in roomy[lane.need]:
-                devices = host.pick(lane.need)
-                if devices is None:
-                    continue
-                jobs = lane.jobs[:1]
-                if windows < MAX_WINDOWS and self.binding(host, lane.head):
-                    jobs, windows = lane.window(), windows + 1
-                for job in jobs:
-                    if self.hindrance(host, job, devices) is None:
-                        return Placement(job, host, devices)
-        return None
+        if not self._is_open():
+            return None
+        return self._next({need: self._roomy_for(need) for need in self._queues})
 
     def hindrance(self, host: Host, job: Waiting, devices: Sequence[Device]) -> Reservation | None:
         """The reservation that keeps a job from starting on these devices."""
@@ -309,50 +272,15 @@ class Pool:
         host.release(job_id)
         self._room = {need: seen for need, seen in self._room.items() if seen is not None}
 
-    def rooms(self, most: int) -> list[tuple[Reservation, list[Holder]]]:
-        """For the first ``most`` jobs of high priority that have no devices: the host to keep for each, and whom to stop there.
-
-        Those that this changes nothing for count, and are left out.
-        """
-        ahead = self.thought_ahead()
-        # What fits somewhere starts there, and takes the place of those that come after it.
-        for host in ahead.find_hosts():
-            while (placement := ahead.next_for(host)) is not None:
-                ahead.start(placement)
-        lanes = (lane for lane in ahead.lanes.values() if lane.key[0] == HIGH and lane.head.priority == HIGH)
-        urgent = (job for lane in lanes for job in lane.window() if job.priority == HIGH)
-        found: list[tuple[Reservation, list[Holder]]] = []
-        hopeless: set[Need] = set()
-        made: Counter[str] = Counter()
-        for job in sorted(urgent, key=ahead._standing):
-            share = ahead.shares[job.owner_id]
-            if share.max_running is not None and share.running + made[job.owner_id] >= share.max_running:
-                continue
-            room = None if job.need in hopeless else ahead.room_for(job)
-            if room is None:
-                hopeless.add(job.need)
-                continue
-            host, victims = room
-            before, kept = ahead.reservation_of(job), Reservation(job, host.worker_id)
-            ahead.reservations = [each for each in ahead.reservations if each is not before] + [kept]
-            for victim in victims:
-                host.release(victim.job_id)
-            if victims or before is None or before.worker_id != host.worker_id:
-                found.append((kept, victims))
-            made[job.owner_id] += 1
-            if made.total() == most:
-                break
-        return found
-
     def better_hosts(self) -> list[Reservation]:
         """Hosts to keep in the place of others, where a job would have its devices much earlier than where it waits for them now.
 
         What was expected when its host was chosen may have turned out otherwise. Those that stand first choose first.
         """
         found: list[Reservation] = []
-        for kept in sorted(self.reservations, key=lambda kept: self._standing(kept.job)):
+        for kept in sorted(self.reservations, key=lambda kept: self.standing(kept.job)):
             need, taken = kept.job.need, {other.worker_id for other in [*self.reservations, *found]}
-            ready = {host.worker_id: host.ready_at(need, now=self.now) for host in self._hosts_for(need)}
+            ready = {host.worker_id: host.ready_at(need, now=self.now) for host in self.hosts_for(need)}
             stays = ready.get(kept.worker_id)
             first, worker_id = min(
                 ((time, worker_id) for worker_id, time in ready.items() if time is not None and worker_id not in taken),
@@ -363,19 +291,6 @@ class Pool:
             if stays is None or stays - first > max(MUCH_EARLIER, (stays - self.now) / 2):
                 found.append(Reservation(kept.job, worker_id))
         return found
-
-    def room_for(self, job: Waiting) -> tuple[Host, list[Holder]] | None:
-        """Whom to stop so that a job of high priority has its devices: the fewest jobs, and of those the youngest.
-
-        An empty list: where it is, the devices are coming free already. None: it fits somewhere now, or stopping helps nowhere.
-        """
-        hosts = self._hosts_for(job.need)
-        if any((devices := host.pick(job.need)) and self.hindrance(host, job, devices) is None for host in hosts):
-            return None
-        options = [(host, victims) for host in hosts if (victims := self._victims(host, job)) is not None]
-        if not options:
-            return None
-        return min(options, key=lambda option: (len(option[1]), -sum(v.started_at.timestamp() for v in option[1])))
 
     def reservation_of(self, job: Waiting) -> Reservation | None:
         """The host that is kept for a job."""
@@ -395,20 +310,48 @@ class Pool:
             and kept.job.queue_class <= job.queue_class
             and not self.shares[kept.job.owner_id].is_full
         ]
-        others.sort(key=lambda kept: self._standing(kept.job))
+        others.sort(key=lambda kept: self.standing(kept.job))
         own = self.reservation_of(job) if others else None
         if own is None or own.worker_id != host.worker_id:
             return others
-        return [kept for kept in others if self._standing(kept.job) < self._standing(job)]
+        return [kept for kept in others if self.standing(kept.job) < self.standing(job)]
+
+    def standing(self, job: Waiting) -> tuple[int, bool, float, Turn]:
+        """Orders the jobs that one host is kept for; nobody stops others for one that only rose to a class of high priority."""
+        return job.queue_class, job.priority != HIGH, self.shares[job.owner_id].level, job.turn
+
+    def hosts_for(self, need: Need) -> list[Host]:
+        """Those that could hold it, were they free."""
+        if need not in self._serving:
+            self._serving[need] = [host for host in self.find_hosts() if not host.draining and host.could_hold(need)]
+        return self._serving[need]
 
     # ---------------------------------------------------------------- below: in the order of their calls
 
+    def _next(self, fitting: Mapping[Need, Sequence[Host]]) -> Placement | None:
+        """The first that may start on one of the hosts that fit its need; where none does, a host may come to be kept for it."""
+        looked_at = [need for need, hosts in fitting.items() if hosts or self._may_be_kept_for(need)]
+        windows = 0
+        for _, key in merge(*(self._queues[need] for need in looked_at)):
+            lane = self.lanes[key]
+            if self.shares[lane.owner_id].is_full:
+                continue
+            if not fitting[lane.need]:
+                self._reserve(lane.head)
+            for host in fitting[lane.need]:
+                devices = host.pick(lane.need)
+                if devices is None:
+                    continue
+                jobs = lane.jobs[:1]
+                if windows < MAX_WINDOWS and self.binding(host, lane.head):
+                    jobs, windows = lane.window(), windows + 1
+                for job in jobs:
+                    if self.hindrance(host, job, devices) is None:
+                        return Placement(job, host, devices)
+        return None
+
     def _turn(self, lane: Lane) -> _Turn:
         return lane.key[0], self.shares[lane.owner_id].level, lane.head.turn
-
-    def _standing(self, job: Waiting) -> tuple[int, bool, float, Turn]:
-        """Orders the jobs that one host is kept for; nobody stops others for one that only rose to a class of high priority."""
-        return job.queue_class, job.priority != HIGH, self.shares[job.owner_id].level, job.turn
 
     def _may_be_kept_for(self, need: Need) -> bool:
         """Whether a host may be kept for a job of this need. One device comes free by itself."""
@@ -419,21 +362,20 @@ class Pool:
         kept = (each.job for each in self.reservations if each.job.need.kind == kind and each.job.need.count > 1)
         return min((job.queue_class for job in kept if not self.shares[job.owner_id].is_full), default=LOW + 1)
 
-    def _reserve(self, job: Waiting) -> bool:
+    def _reserve(self, job: Waiting) -> None:
         """Keeps a host for a job that is about to be passed, if it has waited long enough and fits nowhere now."""
         if (self.now - job.waiting_since).total_seconds() < self.rules.reserve_after_seconds:
-            return False
+            return
         if job.queue_class >= self._best_kept_class(job.need.kind) or self._has_room(job.need):
-            return False
-        ready = [(time, host) for host in self._hosts_for(job.need) if (time := host.ready_at(job.need, now=self.now))]
+            return
+        ready = [(time, host) for host in self.hosts_for(job.need) if (time := host.ready_at(job.need, now=self.now))]
         if not ready or self.reservation_of(job) is not None:
-            return False
+            return
         first = min(time for time, _ in ready)
         worker_id = min((-host.num_free(job.need), host.worker_id) for time, host in ready if time == first)[1]
         reservation = Reservation(job, worker_id)
         self.reservations.append(reservation)
         self.made.append(reservation)
-        return True
 
     def _has_room(self, need: Need) -> bool:
         """Whether the need fits somewhere now."""
@@ -441,13 +383,13 @@ class Pool:
         if seen is not None and seen.pick(need) is None:
             del self._room[need]
         if need not in self._room:
-            self._room[need] = next((host for host in self._hosts_for(need) if not host.is_full and host.pick(need)), None)
+            self._room[need] = next((host for host in self.hosts_for(need) if not host.is_full and host.pick(need)), None)
         return self._room[need] is not None
 
     def _roomy_for(self, need: Need) -> deque[Host]:
         """Hosts of which the first has room for the need now, and the others may have; empty where none has."""
         if need not in self._roomy:
-            self._roomy[need] = deque(host for host in self._hosts_for(need) if host.pick(need) is not None)
+            self._roomy[need] = deque(host for host in self.hosts_for(need) if host.pick(need) is not None)
         hosts = self._roomy[need]
         while hosts and hosts[0].pick(need) is None:
             hosts.popleft()
@@ -460,46 +402,3 @@ class Pool:
         while self._open and self._open[0].is_full:
             self._open.popleft()
         return bool(self._open)
-
-    def _hosts_for(self, need: Need) -> list[Host]:
-        """Those that could hold it, were they free."""
-        if need not in self._serving:
-            self._serving[need] = [host for host in self.find_hosts() if not host.draining and host.could_hold(need)]
-        return self._serving[need]
-
-    def _victims(self, host: Host, job: Waiting) -> list[Holder] | None:
-        """Whom to stop on this host; None where that does not help, or would be for others who stand before the job there."""
-        need, suitable = job.need, {device.name for device in host.suitable(job.need)}
-        before = [
-            kept.job.need
-            for kept in self.reservations
-            if kept.worker_id == host.worker_id
-            and kept.job.id != job.id
-            and kept.job.need.kind == need.kind
-            and not self.shares[kept.job.owner_id].is_full
-            and self._standing(kept.job) < self._standing(job)
-        ]
-        if any({device.name for device in host.suitable(other)} != suitable for other in before):
-            return None
-        holders = {holder.job_id: holder for name, holder in host.held.items() if name in suitable}
-        sizes = Counter(holder.job_id for name, holder in host.held.items() if name in suitable)
-        missing = need.count + sum(other.count for other in before) - host.num_free(need)
-        missing -= sum(sizes[holder.job_id] for holder in holders.values() if holder.stopping)
-        return _fewest([holder for holder in holders.values() if holder.may_be_preempted and not holder.stopping], sizes, missing)
-
-
-def _fewest(candidates: list[Holder], sizes: Mapping[str, int], missing: int) -> list[Holder] | None:
-    """As few jobs as hold so many devices together, and of those sets the youngest; None where all are too few."""
-    most = sorted((sizes[holder.job_id] for holder in candidates), reverse=True)
-    number = next((count for count in range(len(most) + 1) if sum(most[:count]) >= missing), None)
-    if number is None:
-        return None
-    chosen: list[Holder] = []
-    youngest_first = sorted(candidates, key=lambda holder: (holder.started_at, holder.job_id), reverse=True)
-    for index, holder in enumerate(youngest_first):
-        others = sorted((sizes[other.job_id] for other in youngest_first[index + 1 :]), reverse=True)
-        left = number - len(chosen) - 1
-        if left >= 0 and sizes[holder.job_id] + sum(others[:left]) >= missing:
-            chosen.append(holder)
-            missing -= sizes[holder.job_id]
-    return chosen

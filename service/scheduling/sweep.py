@@ -15,6 +15,7 @@ from service.rules import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
 from service.scheduling.picture import alive, look, queued_by_pool
 from service.scheduling.policy import HIGH, LOW
+from service.scheduling.preemption import rooms
 from service.tables import Job, Sweep, Worker
 
 _SWEEP_LOCK = 7_445_002
@@ -70,11 +71,11 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
 
     The host is kept for the high one: what comes free there is its.
     """
-    if not _may_have_room(session, pool) or not look(session, pool, lease_seconds=lease_seconds).rooms(_MOST_ROOM):
+    if not _may_have_room(session, pool) or not rooms(look(session, pool, lease_seconds=lease_seconds), _MOST_ROOM):
         return []
     lock_pool(session, pool)  # claims wait for this only where there is something to do
     asked: list[str] = []
-    for kept, victims in look(session, pool, lease_seconds=lease_seconds).rooms(_MOST_ROOM):
+    for kept, victims in rooms(look(session, pool, lease_seconds=lease_seconds), _MOST_ROOM):
         keep_hosts(session, [kept], why="it is of high priority")
         asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=kept.job.id)]
     return asked
