@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -96,7 +97,7 @@ class Checker:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-        def settle(session: Session) -> tuple[Outcome, str]:
+        def settle(session: Session) -> tuple[Outcome, str | None]:
             match last:
                 case Checked(estimate=estimate):
                     memory = self._settings.worker_memory_seconds
@@ -106,7 +107,7 @@ class Checker:
                 case Failed():
                     failure = JobFailure(code=last.code, message=last.message, hint=last.hint, details=last.details)
                     outcome = preflight.refuse_check(session, fence, failure)
-            return outcome, session.get_one(Job, fence.job_id).status
+            return outcome, session.scalar(select(Job.status).where(Job.id == fence.job_id))
 
         outcome, status = self._in_database(settle)
         if outcome is Outcome.APPLIED and status == Status.QUEUED:
