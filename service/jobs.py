@@ -97,8 +97,8 @@ def submit(
         earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
         if earlier is not None:
             return earlier, False
-    refuse_over_limit(session, owner_id)
     needs = _hold_needs(session, spec)
+    refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
     ready = all(needed.status == Status.SUCCEEDED for needed in needs)
     at = now(session)
     if preflight:

@@ -8,17 +8,17 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from service import jobs
 from service.database import Database
-from service.errors import Conflict, InvalidSpec
+from service.errors import Conflict, InvalidSpec, QueueLimitReached
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.scheduling import Device, Offer, claim
 from service.spec import parse_spec
-from service.tables import JobTeacher, Model
+from service.tables import JobTeacher, Model, User
 from tests.integration.jobs.conftest import (
     APPLIED,
     ENDS_ATTEMPT,
@@ -167,6 +167,26 @@ def test_a_need_that_fails_while_a_job_is_submitted_takes_it_along(team: Team) -
     assert team.types(job_id) == ["job.waiting", "job.failed"]
 
 
+def test_of_two_resumes_at_once_one_takes_the_last_place_that_the_limit_leaves(team: Team) -> None:
+    paused = [paused_one(team), paused_one(team)]
+    limit_queued(team, 1)
+    (_, outcome), later = meeting(team, lambda s: jobs.resume(s, paused[0]), lambda s: jobs.resume(s, paused[1]))
+    assert outcome is APPLIED
+    assert isinstance(later.exception(), QueueLimitReached)
+    assert [team.status(job_id) for job_id in paused] == ["queued", "paused"]
+
+
+def test_a_resume_and_the_submission_of_a_job_that_needs_it_wait_for_each_other_in_one_order(team: Team) -> None:
+    needed = paused_one(team)
+    limit_queued(team, 2)
+    with ThreadPoolExecutor(1) as pool, team.database.transaction() as session:
+        jobs.get(session, needed, lock=True)  # as the request does, to see whose it is
+        later = pool.submit(team.do, lambda session: submit_after(session, needed))
+        until_somebody_waits(team.database, later)
+        assert jobs.resume(session, needed)[1] is APPLIED
+    assert team.status(later.result(timeout=60)) == "waiting"
+
+
 def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team) -> None:
     needed = team.bring_to(Status.SUCCEEDED)
     with team.database.transaction() as session:
@@ -181,6 +201,17 @@ def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team
     assert isinstance(later.exception(), Conflict)
     with team.database.transaction() as session:
         assert session.scalars(select(JobTeacher.model_id).where(JobTeacher.job_id == job_id)).all() == [model_id]
+
+
+def paused_one(team: Team) -> str:
+    """A job that was taken out of the queue before it started."""
+    job_id = team.submit()
+    team.do(jobs.request_pause, job_id)
+    return job_id
+
+
+def limit_queued(team: Team, limit: int) -> None:
+    team.do(lambda session: session.execute(update(User).where(User.name == "ana").values(max_queued_jobs=limit)))
 
 
 def submit_after(session: Session, needed: str) -> str:
