@@ -376,14 +376,18 @@ def record_progress(
 ) -> Outcome:
     """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one.
 
-    ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet.
+    ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet; no
+    job is expected to run longer than it may.
     """
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     job.progress = progress
     if remaining_seconds is not None:
-        job.expected_end_at = now(session) + timedelta(seconds=min(remaining_seconds, job.max_runtime_seconds))
+        at = now(session)
+        ran = job.run_seconds + ((at - job.started_at).total_seconds() if job.started_at else 0.0)
+        left = max(0.0, job.max_runtime_seconds - ran)
+        job.expected_end_at = at + timedelta(seconds=min(remaining_seconds, left))
     if milestone is None:
         _touch(session, job)
     else:
