@@ -37,6 +37,7 @@ from service.tables import Artifact, Job, JobDependency, JobEvent, JobLabel, Job
 
 PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
 _STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
+_NOTHING_KEPT = "cancelled by request: no student is kept"
 _DEPENDENCY_LOCK = 7_445_003
 MAX_LOG_BYTES = 8 * 2**20
 """Most of a job's log that is kept for reading over HTTP."""
@@ -495,7 +496,7 @@ def settle_stopped(
     _publish(session, job, files, model)
     match job.stop_requested:
         case "cancel":
-            return move(session, job, Status.CANCELLED, "cancelled by request")
+            return move(session, job, Status.CANCELLED, "cancelled by request" if model is not None else _NOTHING_KEPT)
         case "pause":
             return move(session, job, Status.PAUSED, "paused by request")
         case _:
@@ -628,7 +629,7 @@ def _fenced(session: Session, fence: Fence) -> Job | None:
 def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
     job.crashes += 1
     if job.stop_requested == "cancel":
-        return move(session, job, Status.CANCELLED, f"cancelled by request; the attempt had ended: {failure.message}")
+        return move(session, job, Status.CANCELLED, f"{_NOTHING_KEPT}; the attempt had ended: {failure.message}")
     if job.crashes >= job.max_attempts:
         _publish(session, job, files)
         return end_failed(session, job, failure)

@@ -10,7 +10,20 @@ from service import jobs
 from service.errors import JobFailure
 from service.jobs import Fence
 from service.tables import Job
-from tests.integration.jobs.conftest import ALREADY, APPLIED, NOT_ALLOWED, PEOPLES, Team, cancel, crash, pause, resume, stop_for
+from tests.integration.jobs.conftest import (
+    ALREADY,
+    APPLIED,
+    NOT_ALLOWED,
+    PEOPLES,
+    Team,
+    Write,
+    cancel,
+    crash,
+    pause,
+    resume,
+    stop_for,
+    student,
+)
 
 
 def test_the_first_cancel_decides_what_is_kept(team: Team) -> None:
@@ -18,6 +31,40 @@ def test_the_first_cancel_decides_what_is_kept(team: Team) -> None:
     for keep in ("none", "best"):
         team.do(lambda session, keep: jobs.request_cancel(session, fence.job_id, keep=keep), keep)
     assert team.do(lambda session: jobs.renew_lease(session, fence, lease_seconds=1)) == jobs.Renewal("cancel", "none")
+
+
+@pytest.mark.parametrize(
+    ("writes", "reason"),
+    [
+        ([stop_for("cancel")], "cancelled by request: no student is kept"),
+        ([cancel, crash], "cancelled by request: no student is kept; the attempt had ended: the trainer ended by SIGSEGV"),
+        ([stop_for("pause"), cancel], "cancelled while it did not run: no student is kept"),
+        ([crash, cancel], "cancelled while it did not run: no student is kept"),
+    ],
+)
+def test_a_cancel_says_where_it_keeps_no_student(team: Team, writes: list[Write], reason: str) -> None:
+    fence = team.running()
+    for write in writes:
+        assert team.do(write, fence) is APPLIED
+    job, event = team.job(fence.job_id), team.events(fence.job_id)[-1]
+    assert (job.status, job.status_reason, event.message) == ("cancelled", reason, reason)
+
+
+def test_a_cancel_that_keeps_a_student_says_nothing_of_it(team: Team) -> None:
+    fence = team.running()
+    team.do(cancel, fence)
+    team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel", model=student(session, fence)))
+    assert team.job(fence.job_id).status_reason == "cancelled by request"
+
+
+@pytest.mark.parametrize(
+    ("trainer_heard", "words"),
+    [("preempt", "for a job of high priority"), ("drain", "since its worker takes no more jobs"), ("pause", "by request")],
+)
+def test_a_job_that_goes_back_to_the_queue_says_what_stopped_it(team: Team, trainer_heard: str, words: str) -> None:
+    fence = team.running()
+    team.do(lambda session: jobs.settle_stopped(session, fence, reason=trainer_heard))
+    assert team.job(fence.job_id).status_reason == f"stopped {words}; goes on from its last checkpoint"
 
 
 def test_a_cancel_outdoes_a_pause_and_not_the_other_way_round(team: Team) -> None:
