@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service import usage
 from service.capacity import whole_gib
@@ -530,6 +530,23 @@ def expire_leases(session: Session) -> int:
     return len(lost)
 
 
+def fail_left_behind(session: Session) -> None:
+    """Jobs that are still to be checked though one that they need did not succeed: somebody had them locked as it ended."""
+    needed = aliased(Job)
+    lost = session.execute(
+        select(Job, needed)
+        .join(JobDependency, JobDependency.job_id == Job.id)
+        .join(needed, needed.id == JobDependency.needs_job_id)
+        .where(Job.status == Status.CHECKING, needed.status.in_([Status.FAILED, Status.CANCELLED]))
+        .order_by(Job.id)
+        .limit(1000)
+        .with_for_update(skip_locked=True, of=Job)
+    ).all()
+    for job, needed_job in lost:
+        if job.status == Status.CHECKING:  # not failed a moment ago, with another that it needs
+            end_failed(session, job, _dependency_failed(needed_job))
+
+
 def spent_checkpoints(session: Session) -> dict[str, str]:
     """The store's keys of checkpoints that no attempt will resume from, by job; some of them, where there are many."""
     rows = session.execute(select(Artifact.job_id, Artifact.path).where(Artifact.kind == "spent").limit(100))
@@ -712,8 +729,8 @@ def _settle_dependents(session: Session, job: Job) -> None:
 
 
 def _checking(session: Session, job: Job) -> Sequence[Job]:
-    """Those that are to wait for this one once they are checked. One that another has locked is at its check's end, and looks
-    itself at what it needs (:func:`pass_on`)."""
+    """Those that are to wait for this one once they are checked. One that another has locked is not waited for: at the end of its
+    check that one waits for this job (:func:`pass_on`), and else the next sweep finds it (:func:`fail_left_behind`)."""
     query = select(Job).join(JobDependency, JobDependency.job_id == Job.id)
     query = query.where(JobDependency.needs_job_id == job.id, Job.status == Status.CHECKING).order_by(Job.id)
     return session.scalars(query.with_for_update(of=Job, skip_locked=True)).all()
