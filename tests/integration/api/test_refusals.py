@@ -135,6 +135,20 @@ def test_a_dry_run_tells_of_a_full_queue_as_a_submission_does(team: Team, admin:
             assert "Retry-After" not in answer.headers
 
 
+def test_a_resume_over_the_limit_is_refused_as_a_submission_is(team: Team, admin: httpx.Client) -> None:
+    ana = team.join("ana")
+    user = next(each for each in admin.get("/v1/users").json()["data"] if each["name"] == "ana")
+    admin.patch(f"/v1/users/{user['id']}", json={"max_queued_jobs": 1})
+    paused = f"/v1/jobs/{submit(ana)['id']}"
+    ana.post(f"{paused}/pause")
+    submit(ana)
+    submitted, resumed = ana.post("/v1/jobs", json=spec()), ana.post(f"{paused}/resume")
+    for answer in (submitted, resumed):
+        assert (answer.status_code, answer.headers["x-should-retry"], "Retry-After" in answer.headers) == (429, "false", False)
+    assert resumed.json()["detail"] == submitted.json()["detail"]
+    assert ana.get(paused).json()["status"] == "paused"
+
+
 def test_what_a_job_needs_can_be_changed_until_it_has_started(member: httpx.Client, database: Database) -> None:
     host, needed, job = add_host(database), submit(member), submit(member)
     path = f"/v1/jobs/{job['id']}"

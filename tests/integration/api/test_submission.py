@@ -15,6 +15,7 @@ from service.ids import new_id
 from service.models import remove as remove_model
 from service.tables import Model, User
 from tests.integration.api.conftest import Api, Team, run_one, spec, submit
+from tests.integration.jobs.conftest import student
 
 
 def _pointers(answer: httpx.Response) -> set[str]:
@@ -137,6 +138,25 @@ def test_a_teacher_job_that_was_cancelled_is_a_fault_of_the_spec(member: httpx.C
     teacher = submit(member)
     member.post(f"/v1/jobs/{teacher['id']}/cancel")
     assert _pointers(member.post("/v1/jobs", json=spec(teacher={"source": f"job:{teacher['id']}"}))) == {"/teacher/source"}
+
+
+def test_a_teacher_job_that_was_cancelled_and_kept_its_student_is_told_with_the_models_name(
+    member: httpx.Client, database: Database
+) -> None:
+    teacher = submit(member)["id"]
+    fence = run_one(database)
+    member.post(f"/v1/jobs/{teacher}/cancel", json={"keep": "last"})
+    with database.transaction() as session:
+        kept = student(session, fence)
+        kept.classes = [str(digit) for digit in range(10)]
+        jobs.settle_stopped(session, fence, reason="cancel", model=kept)
+    answer = member.post("/v1/jobs", json=spec(teacher={"source": f"job:{teacher}"}))
+    instead = f"model:{kept.id}"
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"pointer": "/teacher/source", "message": f"job {teacher} is cancelled; what it kept of its student is {instead}"}],
+    )
+    assert submit(member, teacher={"source": instead})["status"] == "queued"
 
 
 def test_a_finished_jobs_student_teaches(member: httpx.Client, database: Database) -> None:
