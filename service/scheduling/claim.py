@@ -100,10 +100,12 @@ def _take(session: Session, placement: Placement, pool: Pool, *, lease_seconds: 
     share = pool.shares[placement.job.owner_id]
     if share.max_running is not None:
         # Claims in other pools count too: who has a limit is served one at a time.
-        session.execute(select(User.id).where(User.id == share.owner_id).with_for_update(key_share=True))
-        share.running = num_running(session, [share.owner_id]).get(share.owner_id, 0)
-        if share.is_full:
-            return None
+        with session.begin_nested() as since:
+            session.execute(select(User.id).where(User.id == share.owner_id).with_for_update(key_share=True))
+            share.running = num_running(session, [share.owner_id]).get(share.owner_id, 0)
+            if share.is_full:
+                since.rollback()  # lets the owner go: two claims that hold each other's next would wait for ever
+                return None
     query = select(Job).where(Job.id == placement.job.id, Job.status == Status.QUEUED)
     job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
     if job is None:

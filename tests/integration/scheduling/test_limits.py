@@ -1,8 +1,13 @@
 """What an admin sets for a user: how many of their jobs may run, and wait, at once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from sqlalchemy import select
 
 from service.errors import QueueLimitReached
+from service.tables import User
+from tests.integration.jobs.test_meeting import until_somebody_waits
 from tests.integration.scheduling.cluster import Cluster
 
 
@@ -106,3 +111,23 @@ def test_a_pause_is_no_way_around_the_limit_on_waiting_jobs(cluster: Cluster) ->
     cluster.cancel(second)
     cluster.resume(first)
     assert cluster.status(first) == ["queued"]
+
+
+def test_a_claim_that_finds_a_limit_reached_meanwhile_does_not_hold_on_to_its_owner(cluster: Cluster) -> None:
+    """Else two claims, in two pools, could each hold the owner whom the other comes to next."""
+    cluster.user("ana", max_running=1)
+    cluster.host("here", slots=1)
+    cluster.host("there", slots=1, pool="lab")
+    cluster.submit("ana")
+    cluster.submit("ana", pool="lab")
+    with ThreadPoolExecutor(1) as thread, cluster.database.transaction() as session:
+        with cluster.database.transaction() as other:
+            found = cluster.claim_in(other, cluster.machines["there"])
+            assert found is not None
+            cluster.machines["there"].running[found.job.id] = found.fence, found.devices
+            other.flush()
+            later = thread.submit(cluster.claim_in, session, cluster.machines["here"])
+            until_somebody_waits(cluster.database, later)
+        assert later.result(60) is None
+        lock = select(User.id).where(User.name == "ana").with_for_update(nowait=True)
+        assert cluster.do(lambda third: third.scalar(lock)) == "user_ana"
