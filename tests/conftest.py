@@ -1,7 +1,10 @@
 """For every test, before torch is imported: several trainings at once must not fight for the cores."""
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +13,14 @@ import pytest
 from worker.threads import let_idle_threads_sleep
 
 let_idle_threads_sleep()
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """For servers. Not in pytest's own temporary folder: another pytest that starts meanwhile closes that to other users, and
+    PostgreSQL runs as one where the tests run as root."""
+    with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

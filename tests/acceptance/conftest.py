@@ -2,22 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from service.client import Client
 from service.embedded.stack import Stack, stack
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """For servers. Not in pytest's own temporary folder: another pytest that starts meanwhile closes that to other users, and
-    PostgreSQL runs as one where the tests run as root."""
-    with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+from tests.conftest import own_folder
 
 
 @pytest.fixture

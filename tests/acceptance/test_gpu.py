@@ -8,7 +8,7 @@ import torch
 
 from service.client import ApiError, Client, Job
 from service.embedded.stack import stack
-from tests.acceptance.conftest import own_folder
+from tests.conftest import own_folder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -6,7 +6,6 @@ A module's database is a copy of a migrated template; ``database`` empties its t
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -19,18 +18,15 @@ from service.embedded.servers import Valkey, postgres, valkey
 from service.news import Announcer
 from service.store import Store
 from service.tables import Table
+from tests.conftest import own_folder
 
 _TEMPLATE = "stillhouse_template"
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The server's own database.
-
-    Not in pytest's own temporary folder: another pytest that starts meanwhile closes that to other users, and PostgreSQL
-    runs as one where the tests run as root.
-    """
-    with TemporaryDirectory(prefix="stillhouse-tests-") as folder, postgres(Path(folder)) as url:
+    """The server's own database."""
+    with own_folder() as folder, postgres(folder) as url:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must outlive a crash
             _execute(url, f"ALTER SYSTEM SET {setting} = off")
         _execute(url, "SELECT pg_reload_conf()")

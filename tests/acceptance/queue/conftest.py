@@ -4,8 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import psutil
@@ -14,6 +12,7 @@ import pytest
 from service.client import Client, Conflict, Job, WaitingJob
 from service.embedded.processes import Child
 from service.embedded.stack import Stack, stack
+from tests.conftest import own_folder
 
 T = TypeVar("T")
 SECONDS = 90
@@ -158,8 +157,7 @@ def _site() -> Iterator[Site]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as parts:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
-        # Not in pytest's own temporary folder, which another pytest that starts meanwhile closes to PostgreSQL's user.
-        folder = Path(parts.enter_context(TemporaryDirectory(prefix="stillhouse-tests-")))
+        folder = parts.enter_context(own_folder())
         running = parts.enter_context(stack(folder, devices=f"cpu:{SLOTS}", say=lambda text: None))
         second = Child(
             "second worker",

@@ -114,7 +114,7 @@ def test_jobs_over_their_owners_limit_wait_for_one_of_the_owners_own(site: Site)
     site.ada.edit_user(running.owner, max_running_jobs=1)
     waiting = site.ben.submit(SHORT)
     told = site.until_waits(waiting.id, "user_limit")
-    assert "1 run, and 1 may" in told.waiting_for
+    assert "1 run or start now, and 1 may" in told.waiting_for
     assert site.eva.wait(site.eva.submit(SHORT).id, timeout_seconds=90).status == "succeeded"
     site.ben.cancel(running.id, keep="none")
     assert site.ben.wait(waiting.id, timeout_seconds=90).status == "succeeded"
