@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from service import usage
 from service.capacity import whole_gib
@@ -530,23 +530,6 @@ def expire_leases(session: Session) -> int:
     return len(lost)
 
 
-def fail_left_behind(session: Session) -> None:
-    """Jobs that are still to be checked though one that they need did not succeed: somebody had them locked as it ended."""
-    needed = aliased(Job)
-    lost = session.execute(
-        select(Job, needed)
-        .join(JobDependency, JobDependency.job_id == Job.id)
-        .join(needed, needed.id == JobDependency.needs_job_id)
-        .where(Job.status == Status.CHECKING, needed.status.in_([Status.FAILED, Status.CANCELLED]))
-        .order_by(Job.id)
-        .limit(1000)
-        .with_for_update(skip_locked=True, of=Job)
-    ).all()
-    for job, needed_job in lost:
-        if job.status == Status.CHECKING:  # not failed a moment ago, with another that it needs
-            end_failed(session, job, _dependency_failed(needed_job))
-
-
 def spent_checkpoints(session: Session) -> dict[str, str]:
     """The store's keys of checkpoints that no attempt will resume from, by job; some of them, where there are many."""
     rows = session.execute(select(Artifact.job_id, Artifact.path).where(Artifact.kind == "spent").limit(100))
@@ -703,16 +686,18 @@ def _spend_checkpoint(session: Session, job: Job) -> None:
 
 def _settle_dependents(session: Session, job: Job) -> None:
     """Queues or fails, in the same transaction, the jobs that waited for this one."""
-    dependents = session.scalars(
-        select(Job)
-        .join(JobDependency, JobDependency.job_id == Job.id)
-        .where(JobDependency.needs_job_id == job.id, Job.status == Status.WAITING)
-        .order_by(Job.id)
-        .with_for_update(of=Job)
-    ).all()
-    if job.status != Status.SUCCEEDED:
-        dependents = [*dependents, *_checking(session, job)]
-    for dependent in dependents:
+    query = select(Job).join(JobDependency, JobDependency.job_id == Job.id).where(JobDependency.needs_job_id == job.id)
+    waits, is_checked = Job.status == Status.WAITING, Job.status == Status.CHECKING
+    if job.status == Status.SUCCEEDED:
+        groups = [query.where(waits).with_for_update(of=Job)]
+    else:
+        unchecked = and_(is_checked, Job.lease_expires_at.is_(None))
+        # One that is being checked is not waited for: the end of its check may wait for this job (pass_on), to fail with it then.
+        groups = [
+            query.where(or_(waits, unchecked)).with_for_update(of=Job),
+            query.where(is_checked).with_for_update(of=Job, skip_locked=True),
+        ]
+    for dependent in (each for group in groups for each in session.scalars(group.order_by(Job.id)).all()):
         if dependent.status not in {Status.WAITING, Status.CHECKING}:
             continue  # settled a moment ago, through another job that both need
         if job.status != Status.SUCCEEDED:
@@ -726,14 +711,6 @@ def _settle_dependents(session: Session, job: Job) -> None:
         )
         if not open_needs:
             move(session, dependent, Status.QUEUED, "the jobs that it needs have succeeded")
-
-
-def _checking(session: Session, job: Job) -> Sequence[Job]:
-    """Those that are to wait for this one once they are checked. One that another has locked is not waited for: at the end of its
-    check that one waits for this job (:func:`pass_on`), and else the next sweep finds it (:func:`fail_left_behind`)."""
-    query = select(Job).join(JobDependency, JobDependency.job_id == Job.id)
-    query = query.where(JobDependency.needs_job_id == job.id, Job.status == Status.CHECKING).order_by(Job.id)
-    return session.scalars(query.with_for_update(of=Job, skip_locked=True)).all()
 
 
 def _dependency_failed(needed: Job) -> JobFailure:

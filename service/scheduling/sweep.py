@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.jobs import expire_leases, fail_left_behind, record_event
+from service.jobs import expire_leases, record_event
 from service.lifecycle import Status
 from service.preflight import expire_checks, unchecked_pools
 from service.rules import rules_of
@@ -28,15 +28,11 @@ _COUNTED = 64
 
 
 def sweep(session: Session, *, lease_seconds: float) -> bool:
-    """Takes jobs and checks from silent workers, fails what was missed as its need failed, raises those that waited long.
-
-    False: another process sweeps just now.
-    """
+    """Takes jobs and checks from silent workers, and raises those that waited long. False: another process sweeps just now."""
     if not session.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))):
         return False
     # In the order of locks that a claim takes: rows of jobs first, what their owners used last.
     expire_checks(session)
-    fail_left_behind(session)
     promote(session)
     _let_hosts_go(session, lease_seconds=lease_seconds)
     expire_leases(session)

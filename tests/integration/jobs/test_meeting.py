@@ -187,6 +187,16 @@ def test_a_resume_and_the_submission_of_a_job_that_needs_it_wait_for_each_other_
     assert team.status(later.result(timeout=60)) == "waiting"
 
 
+def test_a_need_that_fails_while_an_unchecked_job_is_renamed_takes_it_along(team: Team) -> None:
+    needed = team.running()
+    unchecked = team.submit(preflight=True, depends_on=[needed.job_id])
+    last = team.submit(depends_on=[unchecked])
+    _, later = meeting(team, lambda s: jobs.edit(s, unchecked, name="another"), lambda s: fail(s, needed).value)
+    assert later.result() == "applied"
+    assert [team.status(job_id) for job_id in (unchecked, last)] == ["failed", "failed"]
+    assert team.job(unchecked).status_reason == f"job {needed.job_id}, which it needs, is failed"
+
+
 def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team) -> None:
     needed = team.bring_to(Status.SUCCEEDED)
     with team.database.transaction() as session:

@@ -51,19 +51,6 @@ def test_a_lost_job_that_fails_takes_along_what_needs_it(team: Team) -> None:
     assert team.job(needing).error["code"] == "dependency_failed"  # type: ignore[index]
 
 
-def test_a_job_that_somebody_changed_while_its_need_failed_fails_before_any_worker_checks_it(team: Team) -> None:
-    needed = team.running()
-    unchecked = team.submit(preflight=True, depends_on=[needed.job_id])
-    last = team.submit(depends_on=[unchecked])
-    with team.database.transaction() as session:
-        jobs.edit(session, unchecked, name="another")
-        team.do(fail, needed)
-    assert team.status(unchecked) == "checking"
-    team.do(sweep)
-    assert [team.job(job_id).error["code"] for job_id in (unchecked, last)] == ["dependency_failed"] * 2  # type: ignore[index]
-    assert team.job(unchecked).status_reason == f"job {needed.job_id}, which it needs, is failed"
-
-
 @pytest.mark.parametrize(("ask", "status"), [(cancel, "cancelled"), (pause, "paused")])
 def test_what_was_asked_of_a_lost_job_happens_all_the_same(team: Team, ask: Write, status: str) -> None:
     fence = team.running()
