@@ -289,7 +289,7 @@ class _Blocked:
 
     def _kept_for(self, kept: Reservation, host: Host, job: Waiting) -> Blocker:
         ready = host.ready_at(kept.job.need, now=self._pool.now)
-        until = "" if ready is None else f" until about {_clock(ready)}, and it may run for {job.bound_seconds:,.0f} s"
+        until = "" if ready is None else f" until about {_clock(ready)}, and this job may run for {job.bound_seconds:,.0f} s"
         message = f"host {host.name}, which is kept free for {kept.job.id}{until}"
         return Blocker("kept_host", message, (kept.job.id,), host.worker_id, ready)
 
@@ -399,7 +399,7 @@ def _that_many(need: Need) -> str:
 
 
 def _jobs(count: int) -> str:
-    return "job starts" if count == 1 else "jobs start"
+    return "job that starts" if count == 1 else "jobs that start"
 
 
 def _clock(time: datetime) -> str:

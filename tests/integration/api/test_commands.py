@@ -69,7 +69,7 @@ def test_the_queue_shows_what_runs_what_waits_and_why(ada: Terminal, host: Host)
     assert "in 1" in lines[at], "minutes, by the steps of what runs"
     assert lines[at + 1].strip().startswith("waits for a CPU slot: host gpu-1 has 0 free until about ")
     assert lines[at + 2].startswith("2  ")
-    assert lines[at + 3].strip() == f"waits for 1 job starts earlier for the same devices; {first.id} is next"
+    assert lines[at + 3].strip() == f"waits for 1 job that starts earlier for the same devices; {first.id} is next"
     told = ada.json("queue", "--pool", "default")
     assert ([job["id"] for job in told["running"]], [job["id"] for job in told["waiting"]]) == (
         [running.id],

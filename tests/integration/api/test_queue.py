@@ -49,7 +49,8 @@ def test_each_waiting_job_has_its_place_and_the_one_thing_that_blocks_it(team: T
     assert why(ana, hundred[1]) == ("devices", [hundred[0]["id"], one["id"]])
     assert explain(ana, hundred[1])["waiting_for"].startswith("a CPU slot: host gpu-1 has 0 free until about ")
     assert why(ana, hundred[2]) == ("jobs_ahead", [hundred[1]["id"]])
-    assert explain(ana, hundred[2])["waiting_for"] == f"1 job starts earlier for the same devices; {hundred[1]['id']} is next"
+    words = f"1 job that starts earlier for the same devices; {hundred[1]['id']} is next"
+    assert explain(ana, hundred[2])["waiting_for"] == words
     assert why(ana, hundred[3]) == ("jobs_ahead", [hundred[1]["id"], hundred[2]["id"]])
 
 

@@ -41,7 +41,7 @@ def test_once_it_has_waited_long_its_host_is_kept_free(cluster: Cluster, halves:
             large: ("devices", "4 GPUs: host gpu-1 has 2 free until about 02 Mar 14:00 UTC, and is kept free for it"),
             small: (
                 "kept_host",
-                f"host gpu-1, which is kept free for {large} until about 02 Mar 14:00 UTC, and it may run for 86,400 s",
+                f"host gpu-1, which is kept free for {large} until about 02 Mar 14:00 UTC, and this job may run for 86,400 s",
             ),
         }
     )
@@ -183,7 +183,7 @@ def test_one_host_at_a_time_is_kept_in_a_class(cluster: Cluster) -> None:
     cluster.waits(
         {
             first: ("devices", "2 GPUs: host gpu-1 has 1 free until about 03 Mar 08:00 UTC, and is kept free for it"),
-            second: ("jobs_ahead", f"1 job starts earlier for the same devices; {first} is next"),
+            second: ("jobs_ahead", f"1 job that starts earlier for the same devices; {first} is next"),
         }
     )
 
@@ -265,7 +265,7 @@ def test_slots_of_a_cpu_are_kept_like_gpus_and_gpu_jobs_pass(cluster: Cluster) -
             large: ("devices", "2 CPU slots: host one has 1 free until about 03 Mar 08:00 UTC, and is kept free for it"),
             small: (
                 "kept_host",
-                f"host one, which is kept free for {large} until about 03 Mar 08:00 UTC, and it may run for 86,400 s",
+                f"host one, which is kept free for {large} until about 03 Mar 08:00 UTC, and this job may run for 86,400 s",
             ),
         }
     )

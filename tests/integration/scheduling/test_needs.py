@@ -133,8 +133,8 @@ def test_only_those_ahead_who_could_take_its_devices_are_told_as_ahead(cluster: 
             large: ("devices", "a GPU of 40 GiB or more: host gpu-2 has 0 free until about 03 Mar 08:00 UTC"),
             cpu: ("devices", "a CPU slot: host cpu-1 has 0 free until about 03 Mar 08:00 UTC"),
             plain: ("devices", "a GPU: host gpu-1 has 0 free until about 03 Mar 08:00 UTC"),
-            plain_too: ("jobs_ahead", f"2 jobs start earlier for the same devices; {large} is next"),
-            large_too: ("jobs_ahead", f"3 jobs start earlier for the same devices; {large} is next"),
+            plain_too: ("jobs_ahead", f"2 jobs that start earlier for the same devices; {large} is next"),
+            large_too: ("jobs_ahead", f"3 jobs that start earlier for the same devices; {large} is next"),
         }
     )
 

@@ -43,7 +43,7 @@ def test_of_a_hundred_jobs_and_one_posted_at_the_same_moment_the_one_starts_next
     assert cluster.fill() == [hundred[0], one]
     assert cluster.order() == hundred[1:]
     assert cluster.place(hundred[1]).blocker.message == "a GPU: host gpu-1 has 0 free until about 03 Mar 08:00 UTC"
-    assert cluster.place(hundred[99]).blocker.message == f"98 jobs start earlier for the same devices; {hundred[1]} is next"
+    assert cluster.place(hundred[99]).blocker.message == f"98 jobs that start earlier for the same devices; {hundred[1]} is next"
 
 
 def test_what_waits_is_told_in_the_order_that_it_has_once_the_others_have_started(cluster: Cluster) -> None:
