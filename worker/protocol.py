@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 Phase = Literal["checking", "teacher", "cache", "student", "control", "evaluation", "export"]
 """``checking``: of a job that is only checked. ``cache``: the teacher's outputs on the training split are computed, once for all
 epochs."""
+Part = Literal["teacher", "student", "control", "repeats"]
+"""Of a job's trainings, in their order. ``teacher``: all before the student; ``repeats``: student and control of other seeds."""
 StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -72,6 +74,10 @@ class Progress:
     """The epoch that the step belongs to, from 1."""
     samples_per_second: float | None
     eta_seconds: float | None
+    part: Part | None = None
+    """The part of the job that the steps are of; None for what is no training."""
+    earlier_steps: int = 0
+    """Optimizer steps of the networks of that part that were trained before, in whatever attempt."""
     type: Literal["progress"] = "progress"
 
 

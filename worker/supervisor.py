@@ -48,7 +48,7 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
-from worker.remaining import Remaining
+from worker.remaining import remaining_seconds
 from worker.trainer_process import TrainerProcess
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Supervisor:
         self._log = _LogTail(self._folder / LOG_FILE)
         self._record = _Record()
         self._teller = _Teller()
-        self._remaining = Remaining(claim.job.estimate)
+        self._steps: dict[str, int] = (claim.job.estimate or {}).get("steps", {})
         self._started = time.monotonic()
         self._trainer: TrainerProcess | None = None
 
@@ -202,19 +202,20 @@ class Supervisor:
             return StopRequest("drain")
         return None
 
+    def _remaining(self, event: PhaseStarted | Progress) -> float | None:
+        return remaining_seconds(self._steps, event) if isinstance(event, Progress) else None
+
     def _flush(self) -> None:
         """Records what has gathered: a checkpoint first into the store, then all in one transaction."""
         record, self._record = self._record, self._record.next()
         checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
         addition = self._log.read()
-        told = [self._teller.tell(event) for event in record.steps]
+        told = [(*self._teller.tell(event), self._remaining(event)) for event in record.steps]
 
         def write(session: Session) -> tuple[Outcome, str | None]:
             outcome, replaced = Outcome.APPLIED, None
-            for progress, milestone in told:
-                outcome = jobs.record_progress(
-                    session, self._fence, progress, milestone=milestone, remaining_seconds=self._remaining.seconds(progress)
-                )
+            for progress, milestone, remaining in told:
+                outcome = jobs.record_progress(session, self._fence, progress, milestone=milestone, remaining_seconds=remaining)
             if record.points:
                 outcome = jobs.record_metrics(session, self._fence, record.points)
             if addition:

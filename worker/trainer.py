@@ -44,6 +44,7 @@ from worker.protocol import (
     Event,
     Failed,
     Finished,
+    Part,
     Phase,
     Reporter,
     Stopped,
@@ -144,7 +145,7 @@ class Attempt:
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
         self.questions = Questions(self.networks, self.telling, cache=self.assignment.cache, ranks=self.ranks)
-        self.digest = _digest(self.spec, self.data, num_ranks=self.ranks.count)
+        self.digest = _digest(self.spec, self.data)
         self._resume()
         if not self.finished and self.interrupted is None and self.ranks.is_first:
             refuse_early(self.networks)
@@ -341,13 +342,25 @@ class Attempt:
 
     def _run(self, training: Training) -> None:
         """To its end, from wherever it stands; what came of it is kept and checkpointed."""
-        watch = TrainingWatch(self.reporter, write_checkpoint=self._write_checkpoint, ranks=self.ranks)
+        part = _part(training.name)
+        watch = TrainingWatch(
+            self.reporter,
+            write_checkpoint=self._write_checkpoint,
+            ranks=self.ranks,
+            part=part,
+            earlier_steps=self._trained_steps(part),
+        )
         trained = train(training, watch)
         if isinstance(training, MutualTraining):
             self._keep(training.peer, training.peer.finish())
         self._keep(training, trained)
         self.training = None
         self._write_checkpoint(after=(training.phase, trained.figures.steps))
+
+    def _trained_steps(self, part: Part) -> int:
+        """Of the networks of a part that are trained already. What each of a finished repeat took is not kept: as the student."""
+        steps = sum(trained.figures.steps for role, trained in self.finished.items() if _part(role) == part)
+        return steps + (len(self.repeats) * self.finished["student"].figures.steps if part == "repeats" else 0)
 
     def _training(
         self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
@@ -455,6 +468,14 @@ def _phase(role: Role) -> Phase:
     return "teacher"
 
 
+def _part(role: Role) -> Part:
+    """What a network's training is counted to."""
+    if kind_of(role) != role:
+        return "repeats"
+    phase = _phase(role)
+    return phase if phase in ("student", "control") else "teacher"
+
+
 def training_parts(spec: JobSpec) -> dict[str, Any]:
     """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
     parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
@@ -463,10 +484,8 @@ def training_parts(spec: JobSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
 
 
-def _digest(spec: JobSpec, data: Data, *, num_ranks: int) -> str:
+def _digest(spec: JobSpec, data: Data) -> str:
     digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
-    if num_ranks > 1:
-        digest.update(f"{num_ranks} ranks".encode())
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
         split = data.splits[name]

@@ -39,6 +39,8 @@ _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_TO_DIE = "1000"
 _END_SECONDS = 60.0
+CULPRIT_SECONDS = 10.0
+"""A rank that says that it lost another is believed for so long: then it counts as the one that died."""
 RANK_LOST = 75
 """Exit code of a rank that could not go on without another, which is the one to ask about."""
 _context = multiprocessing.get_context("forkserver")
@@ -63,6 +65,7 @@ class TrainerProcess:
         self._meeting = assignment.folder / f"meeting-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
         self._ranks = [_Rank(assignment, index, meeting=self._meeting) for index in range(len(assignment.devices))]
         self._first_dead: _Rank | None = None
+        self._lost_since: float | None = None
         self._has_last_word = self._killed = self._ended = False
 
     @property
@@ -81,8 +84,7 @@ class TrainerProcess:
             return
         pipes = [rank.pipe for rank in self._ranks if rank.is_heard]
         sentinels = [rank.process.sentinel for rank in self._ranks if rank.process.exitcode is None]
-        if not connection.wait([*pipes, *sentinels], timeout_seconds):
-            return
+        connection.wait([*pipes, *sentinels], timeout_seconds)
         for rank in [rank for rank in self._ranks if rank.is_heard]:
             for event in rank.take():
                 # Several ranks may fail of the same: the first who says so has said it.
@@ -100,12 +102,9 @@ class TrainerProcess:
         return self._ended
 
     def ask_to_stop(self, request: StopRequest) -> None:
-        """Sends the request; a trainer that is gone already needs none."""
-        first = self._ranks[0]
-        try:
-            first.pipe.send_bytes(encode(request))
-        except OSError:
-            self._ended = self._ended or not any(rank.process.is_alive() for rank in self._ranks)
+        """Sends the request; a trainer that is gone already needs none: what it said last is still to be read."""
+        with suppress(OSError):
+            self._ranks[0].pipe.send_bytes(encode(request))
 
     def kill(self) -> None:
         """Ends the processes at once. Safe from any thread, and to repeat."""
@@ -134,8 +133,12 @@ class TrainerProcess:
         if len(self._ranks) == 1 or self._first_dead is not None or self._has_last_word or self._killed:
             return
         dead = [rank for rank in self._ranks if rank.process.exitcode]
-        # Those that only lost another are not told of before that one is.
-        dead = [rank for rank in dead if rank.process.exitcode != RANK_LOST] or (dead if len(dead) == len(self._ranks) else [])
+        # Those that only lost another are not told of before that one is; but no other may be gone, where one was mistaken.
+        if dead and all(rank.process.exitcode == RANK_LOST for rank in dead):
+            self._lost_since = self._lost_since or time.monotonic()
+            if len(dead) < len(self._ranks) and time.monotonic() - self._lost_since < CULPRIT_SECONDS:
+                return
+        dead.sort(key=lambda rank: rank.process.exitcode == RANK_LOST)
         if not dead:
             return
         self._first_dead = dead[0]

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,11 @@ import pytest
 import torch
 
 from service.spec import parse_spec
-from worker import alone
+from tests.integration.test_embeddings import SOURCE, teacher
+from tests.integration.test_embeddings import spec as embedding_spec
+from tests.integration.test_sound import CNN
+from tests.integration.test_sound import spec as sound_spec
+from worker import alone, trainer_process
 from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
@@ -35,6 +41,8 @@ from worker.protocol import (
 )
 from worker.trainer_process import TrainerProcess, _context, _main, warm_up
 from worker.training.checkpoint import read_checkpoint
+
+__all__ = ["teacher"]
 
 TOLERANCE = 2e-4
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
@@ -114,7 +122,9 @@ def _fork_server() -> None:
     warm_up()
 
 
-def assignment(spec: dict[str, Any], folder: Path, *, devices: tuple[str, ...]) -> Assignment:
+def assignment(
+    spec: dict[str, Any], folder: Path, *, devices: tuple[str, ...], inputs: Mapping[str, Path] | None = None
+) -> Assignment:
     """With a thread for each device."""
     folder.mkdir(exist_ok=True)
     source, number = spec["dataset"]["source"], len(devices)
@@ -123,7 +133,7 @@ def assignment(spec: dict[str, Any], folder: Path, *, devices: tuple[str, ...]) 
         job_id="job_test",
         spec=parse_spec(spec | {"resources": resources}).model_dump(mode="json"),
         folder=folder,
-        inputs={source: Path(source.removeprefix("file:"))} if source.startswith("file:") else {},
+        inputs={source: Path(source.removeprefix("file:"))} if source.startswith("file:") else dict(inputs or {}),
         devices=devices,
         cache=folder / "cache",
         num_threads=number,
@@ -135,14 +145,15 @@ def train(
     folder: Path,
     *,
     devices: tuple[str, ...] = ("cpu", "cpu"),
+    inputs: Mapping[str, Path] | None = None,
     watch: Watch = lambda event, trainer: None,
 ) -> Ended:
     """One attempt."""
-    trainer = TrainerProcess(assignment(spec, folder, devices=devices))
+    trainer = TrainerProcess(assignment(spec, folder, devices=devices, inputs=inputs))
     events = []
     try:
         while not trainer.ended:
-            for event in trainer.events(timeout_seconds=60):
+            for event in trainer.events(timeout_seconds=1):
                 events.append(event)
                 watch(event, trainer)
     except BaseException:
@@ -153,14 +164,16 @@ def train(
     return Ended(folder, exit_code, events)
 
 
-def trained(spec: dict[str, Any], folder: Path, *, ranks: int) -> tuple[Ended, dict[str, torch.Tensor]]:
+def trained(
+    spec: dict[str, Any], folder: Path, *, ranks: int, inputs: Mapping[str, Path] | None = None
+) -> tuple[Ended, dict[str, torch.Tensor]]:
     """An attempt up to where its last network is trained, and the student's last weights."""
 
     def end(event: Event, trainer: TrainerProcess) -> None:
         if isinstance(event, PhaseStarted) and event.phase == "evaluation":
             trainer.kill()
 
-    ended = train(spec, folder, devices=("cpu",) * ranks, watch=end)
+    ended = train(spec, folder, devices=("cpu",) * ranks, inputs=inputs, watch=end)
     assert not isinstance(ended.last, Failed), ended.last
     return ended, read_checkpoint(folder / CHECKPOINT_FILE)["finished"]["student"]["last"]
 
@@ -221,11 +234,11 @@ def of_language(path: Path, method: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def assert_same(spec: dict[str, Any], folder: Path) -> None:
-    (one, of_one), (two, of_two) = (trained(spec, folder / str(ranks), ranks=ranks) for ranks in (1, 2))
-    assert two.points == approximately(one.points)
+def assert_same(spec: dict[str, Any], folder: Path, *, ranks: int = 2, inputs: Mapping[str, Path] | None = None) -> None:
+    (one, of_one), (many, of_many) = (trained(spec, folder / str(number), ranks=number, inputs=inputs) for number in (1, ranks))
+    assert many.points == approximately(one.points)
     for name, weights in of_one.items():
-        assert torch.allclose(of_two[name], weights, atol=1e-4, rtol=1e-3), name
+        assert torch.allclose(of_many[name], weights, atol=1e-4, rtol=1e-3), name
 
 
 IMAGES: dict[str, dict[str, Any]] = {
@@ -244,6 +257,10 @@ IMAGES: dict[str, dict[str, Any]] = {
     "mixtures of samples, seen by the teacher in each step": {
         "training": TRAINING | {"augment": [{"name": "crop", "padding": 1}, {"name": "mixup"}]},
     },
+    "a head that guesses the teacher": {"method": {"name": "distillation-network"}, "training": TRAINING | {"max_steps": 3}},
+    "maps of attention": {"method": {"name": "attention-transfer"}},
+    "two layers of a chain": {"method": {"name": "born-again", "generations": 2}, "training": TRAINING | {"max_steps": 3}},
+    "relations of logits": {"method": {"name": "correlation-congruence"}, "training": TRAINING | {"batch_size": 90}},
     "a batch of one, which the other rank has no share of": {"training": TRAINING | {"batch_size": 1, "max_steps": 3}},
 }
 
@@ -251,6 +268,22 @@ IMAGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", IMAGES.values(), ids=IMAGES)
 def test_two_ranks_have_the_losses_of_one(changes: dict[str, Any], tmp_path: Path) -> None:
     assert_same(DIGITS | changes, tmp_path)
+
+
+def test_three_ranks_have_the_losses_of_one_where_two_have_a_share(tmp_path: Path) -> None:
+    assert_same(DIGITS | {"training": TRAINING | {"batch_size": 2, "max_steps": 3}}, tmp_path, ranks=3)
+
+
+def test_two_ranks_have_the_losses_of_one_on_embeddings(teacher: Path, tmp_path: Path) -> None:
+    document = embedding_spec(training={"max_steps": 6, "batch_size": 33, "optimizer": SGD})
+    steady = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    document["student"]["architecture"]["config"] |= steady
+    assert_same(document, tmp_path, inputs={SOURCE: teacher})
+
+
+def test_two_ranks_have_the_losses_of_one_on_sound(spoken_digits: Path, tmp_path: Path) -> None:
+    document = sound_spec(spoken_digits, {"name": "soft-targets"}, teacher=CNN, student=CNN)
+    assert_same(document | {"training": {"max_steps": 4, "batch_size": 9, "optimizer": SGD}}, tmp_path)
 
 
 def test_two_ranks_have_the_losses_of_one_on_several_targets_of_texts(texts: Path, tmp_path: Path) -> None:
@@ -393,6 +426,21 @@ def test_what_one_rank_alone_fails_of_is_what_the_job_fails_of(tmp_path: Path) -
     failed = train(spec, tmp_path, watch=starve)
     assert isinstance(failed.last, Failed)
     assert failed.last.code == "out_of_memory"
+
+
+def _one_is_lost(assignment: Assignment, pipe: Connection, index: int, meeting: Path | None) -> None:
+    """In the place of a rank: the first believes that another is gone, which waits for it."""
+    if index == 0:
+        os._exit(trainer_process.RANK_LOST)
+    time.sleep(600)
+
+
+def test_a_rank_that_ends_for_another_which_lives_ends_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_process, "_main", _one_is_lost)
+    monkeypatch.setattr(trainer_process, "CULPRIT_SECONDS", 1.0)
+    ended = train(DIGITS, tmp_path)
+    assert ended.exit_code == trainer_process.RANK_LOST
+    assert "rank 0 of 2 ended with exit code 75" in ended.log
 
 
 INTERRUPTED = """

@@ -277,7 +277,7 @@ class SideBySide:
             gathered = self._gathered(torch.cat(rows, dim=1), sizes)
             columns_of = torch.split(gathered, [each.shape[1] for each in rows], dim=1)
             for place, columns in zip(places, columns_of, strict=True):
-                whole[place] = columns.reshape(-1, *own[place].shape[1:])
+                whole[place] = columns.reshape(len(columns), *own[place].shape[1:])
         return [whole[place] for place in range(len(own))]
 
     def _of_one_length(self, own: Sequence[Tensor]) -> list[Tensor]:

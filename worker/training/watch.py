@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from worker.faults import StopAsked
-from worker.protocol import MetricPoints, Progress, Reporter
+from worker.protocol import MetricPoints, Part, Progress, Reporter
 from worker.training.loop import Training
 from worker.training.ranks import ALONE, Ranks
 
@@ -16,10 +16,19 @@ _PROGRESS_SECONDS = 0.25
 
 
 class TrainingWatch:
-    """Watches one training of one attempt."""
+    """Watches one training of one attempt, of a ``part`` whose networks before it took ``earlier_steps``."""
 
-    def __init__(self, reporter: Reporter, *, write_checkpoint: Callable[[], None], ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        write_checkpoint: Callable[[], None],
+        ranks: Ranks = ALONE,
+        part: Part | None = None,
+        earlier_steps: int = 0,
+    ) -> None:
         self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, ranks
+        self._part, self._earlier_steps = part, earlier_steps
         self._started_at = self._checkpoint_at = time.monotonic()
         self._first_step: int | None = None
         self._next_progress_at = 0.0
@@ -65,6 +74,8 @@ class TrainingWatch:
                 epoch=training.epoch,
                 samples_per_second=steps_per_second * samples_per_step if steps_per_second else None,
                 eta_seconds=(training.last_step - training.step) / steps_per_second if steps_per_second else None,
+                part=self._part,
+                earlier_steps=self._earlier_steps,
             )
         )
 
