@@ -8,7 +8,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from service import preflight
 from service.database import Database
 from service.errors import JobFailure, NotFound
 from service.lifecycle import Outcome, Status
-from service.preflight import Check
+from service.preflight import Check, CheckFence
 from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import split_source
@@ -39,7 +40,7 @@ _LOG_TAIL_CHARACTERS = 4000
 _SHARE_OF_MEMORY = 0.5
 """Of this host's memory what a check's networks may take, beside the jobs that run: larger ones are looked at as shapes."""
 _SETTLING_SECONDS = 60.0
-"""What the lease lasts beyond the check itself: fetching its inputs, and writing down what came of it."""
+"""What the lease lasts beyond the check itself, to write down what came of it."""
 
 
 class Checker:
@@ -94,6 +95,9 @@ class Checker:
             last = Failed("input_unavailable", error.detail)
         except (OSError, SQLAlchemyError) as error:
             last = _come_to_nothing(f"the store or the database did not answer: {error}")
+        except Exception as error:
+            logger.exception("the check of %s failed", fence.job_id)
+            last = _come_to_nothing(f"the check itself failed: {error}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -117,18 +121,18 @@ class Checker:
     def _try_out(self, check: Check, folder: Path) -> Checked | Failed:
         """What came of the check."""
         job, lease, memory = check.job, self._lease_seconds, host_memory_gib()
-        inputs = Inputs(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work()).fetch(
-            unfinished=True
-        )
+        inputs = Inputs(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
+        with self._renewing(check.fence):
+            paths = inputs.fetch(unfinished=True)
         process = TrainerProcess(
             Assignment(
                 job_id=job.id,
                 spec=job.spec,
                 folder=folder,
-                inputs=inputs,
+                inputs=paths,
                 num_threads=1,
                 check_only=True,
-                planned=self._planned(job, known=inputs.keys()),
+                planned=self._planned(job, known=paths.keys()),
                 most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
             )
         )
@@ -156,6 +160,24 @@ class Checker:
             log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
+
+    @contextmanager
+    def _renewing(self, fence: CheckFence) -> Iterator[None]:
+        """While something takes as long as it takes."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(self._settings.heartbeat_seconds):
+                with suppress(SQLAlchemyError):  # it answers in time, or the check is another's
+                    self._in_database(lambda s: preflight.renew_check(s, fence, lease_seconds=self._lease_seconds))
+
+        thread = threading.Thread(target=renew, name="check-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _planned(self, job: Job, *, known: Any) -> dict[str, dict[str, Any]]:
         """The specs of jobs whose students are to teach and are not there yet, by source."""

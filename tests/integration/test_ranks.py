@@ -257,7 +257,6 @@ IMAGES: dict[str, dict[str, Any]] = {
     "mixtures of samples, seen by the teacher in each step": {
         "training": TRAINING | {"augment": [{"name": "crop", "padding": 1}, {"name": "mixup"}]},
     },
-    "a head that guesses the teacher": {"method": {"name": "distillation-network"}, "training": TRAINING | {"max_steps": 3}},
     "maps of attention": {"method": {"name": "attention-transfer"}},
     "two layers of a chain": {"method": {"name": "born-again", "generations": 2}, "training": TRAINING | {"max_steps": 3}},
     "relations of logits": {"method": {"name": "correlation-congruence"}, "training": TRAINING | {"batch_size": 90}},

@@ -3,12 +3,14 @@
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import update
 
 from service import jobs
 from service.database import Database
@@ -118,7 +120,10 @@ def test_a_check_whose_process_is_killed_says_so(bench: Bench, caplog: pytest.Lo
     def kill(job_id: str) -> None:
         log = next(bench.scratch.glob("*/log.txt"))
         for process in psutil.Process().children(recursive=True):
-            if str(log) in [file.path for file in process.open_files()]:
+            files: list[str] = []
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                files = [file.path for file in process.open_files()]
+            if str(log) in files:
                 if sys.platform == "linux":
                     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n", "no server is to die before it"
                 process.kill()
@@ -142,3 +147,15 @@ def test_a_job_that_is_cancelled_ends_its_check_and_the_next_follows(bench: Benc
 
     assert bench.while_checked(cancel).status == Status.CANCELLED
     assert bench.team.status(following[0]) == Status.QUEUED
+
+
+def test_a_check_that_fails_by_itself_refuses_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    job_id = bench.team.submit(preflight=True)
+    not_a_spec = update(Job).where(Job.id == job_id).values(spec={"task": "of an older version"})
+    bench.team.do(lambda session: session.execute(not_a_spec))
+    bench.checker().work()
+    job = bench.team.job(job_id)
+    assert job.status == Status.CHECKING
+    assert job.status_reason.startswith("waits for its check: the check itself failed: ")
+    assert f"the check of {job_id} failed" in caplog.text
+    assert not list(bench.scratch.iterdir())
