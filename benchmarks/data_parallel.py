@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--student", default="wrn-16-2", help="an architecture that has no parameters to be named")
+    parser.add_argument("--student", default="wrn-16-2", help="the name of an architecture")
     options = parser.parse_args()
     warm_up()
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}

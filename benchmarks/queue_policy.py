@@ -8,7 +8,7 @@ and short jobs that pass are the same, and only the order differs.
 ``light``: waits of the light users' jobs, median and 90th percentile. ``share off``: how much of the week's GPU-seconds went to
 others than by weight (what a user cannot use for want of jobs is the others'), 0 to 1. ``use``: of all GPU-seconds of the week,
 those that were held. ``over a day``: jobs that waited longer, and of them those of low priority and of 8 GPUs. ``8 GPUs``: the
-waits of the largest jobs.
+waits of the largest jobs. Below, each user's waits and what each got.
 """
 
 import argparse
@@ -94,6 +94,19 @@ HEAD = (
 )
 
 
+def by_user(by_order: dict[str, list[Run]], people: Sequence[Person], until: float) -> list[str]:
+    """For each user and order: the median wait, that of nine in ten jobs, both in hours, and the GPU-hours that were got."""
+    lines = ["", f"{'median, p90, GPU-hours':26}{'weight':>7}" + "".join(f"{name:>26}" for name in by_order)]
+    for person in people:
+        cells = []
+        for runs in by_order.values():
+            own = waits([run for run in runs if run.posted.person.name == person.name])
+            got = used(runs, until).get(person.name, 0.0) / HOUR
+            cells.append(f"{_hours(own, 0.5):>12}{_hours(own, 0.9):>7}{got:>7.0f}")
+        lines.append(f"{f'{person.name}, {person.kind}':26}{person.weight:>7g}" + "".join(cells))
+    return lines
+
+
 def replay(server: str, name: str, posted: Sequence[Posted], people: Sequence[Person], rules: Rules) -> tuple[list[Run], int]:
     """In a database of its own."""
     with _database(server, name) as url:
@@ -144,12 +157,16 @@ def main() -> None:
             posted = posts(people, days=options.days, gpus=sum(HOSTS), load=options.load, seed=seed)
             large = sum(post.gpus == 8 for post in posted)
             print(f"\nseed {seed}: {len(posted)} jobs in {options.days:g} days, {large} of 8 GPUs, load {options.load:g}\n{HEAD}")
+            by_order: dict[str, list[Run]] = {}
             for number, (name, rules) in enumerate(variants.items()):
                 runs, preemptions = replay(server, f"fair_{seed}_{number}", posted, people, rules)
                 print(line(name, runs, people, options.days, preemptions), flush=True)
+                by_order[name] = runs
             for name, order in (("first in, first out", first_in_first_out), ("priority, then age", by_priority)):
                 runs, preemptions = replay(server, f"{order.__name__}_{seed}", order(posted), people, Rules())
-                print(line(name, owners(runs, posted), people, options.days, preemptions), flush=True)
+                by_order[name] = owners(runs, posted)
+                print(line(name, by_order[name], people, options.days, preemptions), flush=True)
+            print("\n".join(by_user(by_order, people, options.days * DAY)))
 
 
 def _hours(sorted_seconds: Sequence[float], part: float) -> str:

@@ -171,7 +171,7 @@ class Bench:
     # ---------------------------------------------------------------- plans
 
     def plans(self) -> dict[str, list[str]]:
-        """Each thing's statements as PostgreSQL runs them, EXPLAIN ANALYZE."""
+        """Each thing's statements as PostgreSQL would run them."""
         last, worker = self.size.jobs, worker_id(0)
         self._end_one(worker)
         offer = Offer(worker, "default", tuple(Device(name, MEMORY_GIB) for name in self._free(worker)))
