@@ -8,8 +8,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,9 @@ from sqlalchemy.orm import Session
 from service import preflight
 from service.database import Database
 from service.errors import JobFailure, NotFound
+from service.jobs import Renewal
 from service.lifecycle import Outcome, Status
-from service.preflight import Check, CheckFence
+from service.preflight import Check
 from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import split_source
@@ -29,6 +29,7 @@ from service.store import Store
 from service.tables import Job
 from worker.devices import host_memory_gib
 from worker.inputs import Inputs
+from worker.lease import Lease
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed
 from worker.trainer_process import TrainerProcess
 
@@ -120,64 +121,49 @@ class Checker:
 
     def _try_out(self, check: Check, folder: Path) -> Checked | Failed:
         """What came of the check."""
-        job, lease, memory = check.job, self._lease_seconds, host_memory_gib()
+        job, memory, lease_seconds = check.job, host_memory_gib(), self._lease_seconds
         inputs = Inputs(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
-        with self._renewing(check.fence):
+
+        def renew(session: Session) -> Renewal | None:
+            renewed = preflight.renew_check(session, check.fence, lease_seconds=lease_seconds)
+            return Renewal(None, None) if renewed else None
+
+        beat = self._settings.heartbeat_seconds
+        with Lease(self._database, job.id, renew, heartbeat_seconds=beat, lease_seconds=lease_seconds) as lease:
             paths = inputs.fetch(unfinished=True)
-        process = TrainerProcess(
-            Assignment(
-                job_id=job.id,
-                spec=job.spec,
-                folder=folder,
-                inputs=paths,
-                num_threads=1,
-                check_only=True,
-                planned=self._planned(job, known=paths.keys()),
-                most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
+            process = TrainerProcess(
+                Assignment(
+                    job_id=job.id,
+                    spec=job.spec,
+                    folder=folder,
+                    inputs=paths,
+                    num_threads=1,
+                    check_only=True,
+                    planned=self._planned(job, known=paths.keys()),
+                    most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
+                )
             )
-        )
-        last: Event | None = None
-        renew_at = time.monotonic()
-        give_up_at = renew_at + self._settings.preflight_seconds
-        try:
-            while not process.ended:
-                for event in process.events(timeout_seconds=_POLL_SECONDS):
-                    last = event
-                if time.monotonic() > give_up_at:
-                    return _come_to_nothing(f"its check took more than {self._settings.preflight_seconds:g} s")
-                if self._leaving():
-                    return _come_to_nothing("the worker that checked it drains")
-                if time.monotonic() >= renew_at:
-                    if not self._in_database(lambda s: preflight.renew_check(s, check.fence, lease_seconds=lease)):
+            last: Event | None = None
+            give_up_at = time.monotonic() + self._settings.preflight_seconds
+            try:
+                while not process.ended:
+                    for event in process.events(timeout_seconds=_POLL_SECONDS):
+                        last = event
+                    if time.monotonic() > give_up_at:
+                        return _come_to_nothing(f"its check took more than {self._settings.preflight_seconds:g} s")
+                    if self._leaving():
+                        return _come_to_nothing("the worker that checked it drains")
+                    if lease.lost:
                         return _come_to_nothing("it is no longer to be checked")
-                    renew_at = time.monotonic() + self._settings.heartbeat_seconds
-        finally:
-            process.kill()
-            exit_code = process.exit_code()
+            finally:
+                process.kill()
+                exit_code = process.exit_code()
         if not isinstance(last, Checked | Failed):
             last = _come_to_nothing(f"its check ended without a result, with exit code {exit_code}")
         if isinstance(last, Failed) and last.retryable:
             log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
-
-    @contextmanager
-    def _renewing(self, fence: CheckFence) -> Iterator[None]:
-        """While something takes as long as it takes."""
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(self._settings.heartbeat_seconds):
-                with suppress(SQLAlchemyError):  # it answers in time, or the check is another's
-                    self._in_database(lambda s: preflight.renew_check(s, fence, lease_seconds=self._lease_seconds))
-
-        thread = threading.Thread(target=renew, name="check-lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
     def _planned(self, job: Job, *, known: Any) -> dict[str, dict[str, Any]]:
         """The specs of jobs whose students are to teach and are not there yet, by source."""

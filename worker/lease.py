@@ -1,4 +1,4 @@
-"""The heartbeat of one running job, on a thread of its own: nothing that the supervisor does can delay it.
+"""The heartbeat of one job that runs or is checked, on a thread of its own: nothing that is done meanwhile can delay it.
 
 The lease's end is counted on this host's monotonic clock from *before* the renewal was sent, so that this side always gives up
 before the database lets another worker have the job.
@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from service import jobs
 from service.database import Database
-from service.jobs import Fence, Renewal
+from service.jobs import Renewal
 
 logger = logging.getLogger(__name__)
 _MARGIN = 0.2
@@ -23,20 +23,31 @@ _MARGIN = 0.2
 
 
 class Lease:
-    """Renewed every ``heartbeat_seconds`` until the block ends. ``on_loss`` is called once, from the heartbeat's thread."""
+    """Renewed every ``heartbeat_seconds`` until the block ends.
+
+    ``renew`` moves its end in the database and answers None once it is lost. ``on_loss`` is called once, from the heartbeat's
+    thread.
+    """
 
     def __init__(
-        self, database: Database, fence: Fence, *, heartbeat_seconds: float, lease_seconds: float, on_loss: Callable[[], None]
+        self,
+        database: Database,
+        job_id: str,
+        renew: Callable[[Session], Renewal | None],
+        *,
+        heartbeat_seconds: float,
+        lease_seconds: float,
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
-        self._fence = fence
+        self._job_id, self._renew = job_id, renew
         self._heartbeat_seconds = heartbeat_seconds
         self._lease_seconds = lease_seconds
         self._on_loss = on_loss
         self._ends_at = time.monotonic() + lease_seconds * (1 - _MARGIN)
         self._over = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease {fence.job_id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"lease {job_id}", daemon=True)
         self.renewal = Renewal(None, None)
         """The last answer: what was asked of the job."""
 
@@ -59,9 +70,9 @@ class Lease:
             asked_at = time.monotonic()
             try:
                 with self._database.transaction() as session:
-                    renewal = jobs.renew_lease(session, self._fence, lease_seconds=self._lease_seconds)
+                    renewal = self._renew(session)
             except SQLAlchemyError as error:
-                logger.warning("no heartbeat for %s, the database does not answer: %s", self._fence.job_id, error)
+                logger.warning("no heartbeat for %s, the database does not answer: %s", self._job_id, error)
                 pause = min(1.0, self._heartbeat_seconds)
                 if time.monotonic() < self._ends_at:
                     continue

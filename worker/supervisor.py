@@ -99,11 +99,13 @@ class Supervisor:
 
     def run(self) -> None:
         """Runs the attempt to its end, whatever that is, and settles it."""
+        lease_seconds = self._settings.lease_seconds
         lease = Lease(
             self._database,
-            self._fence,
+            self._fence.job_id,
+            lambda session: jobs.renew_lease(session, self._fence, lease_seconds=lease_seconds),
             heartbeat_seconds=self._settings.heartbeat_seconds,
-            lease_seconds=self._settings.lease_seconds,
+            lease_seconds=lease_seconds,
             on_loss=self._kill,
         )
         with lease:
