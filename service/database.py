@@ -101,3 +101,19 @@ def _alembic(url: str) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = driver_url(url)
     return config
+
+
+def hopped(column: str, where: str) -> str:
+    """SQL for the distinct values of a column of the jobs, as a recursive table ``hopped`` of that one column.
+
+    An index that begins with it is hopped over from one value to the next: their number counts, not that of the rows.
+    """
+    return f"""
+WITH RECURSIVE hopped AS (
+    (SELECT {column} FROM jobs WHERE {where} ORDER BY {column} LIMIT 1)
+    UNION ALL
+    SELECT following.{column} FROM hopped CROSS JOIN LATERAL (
+        SELECT {column} FROM jobs WHERE {where} AND {column} > hopped.{column} ORDER BY {column} LIMIT 1
+    ) AS following
+)
+"""  # noqa: S608 - what is put in are words of this project

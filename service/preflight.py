@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service import usage
 from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql
+from service.database import hopped
 from service.errors import JobFailure
 from service.jobs import end_failed, pass_on, record_event, shape_of
 from service.lifecycle import Outcome, Status
@@ -23,41 +24,25 @@ from service.tables import Job, Usage, User
 
 MAX_CHECKS = 3
 _COUNTED = 100
-_HEADS = text("""
-WITH RECURSIVE owners AS (
-    (SELECT owner_id FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
-     ORDER BY owner_id LIMIT 1)
-    UNION ALL
-    SELECT following.owner_id FROM owners CROSS JOIN LATERAL (
-        SELECT owner_id FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
-        AND owner_id > owners.owner_id ORDER BY owner_id LIMIT 1
-    ) AS following
-)
-SELECT head.id, head.owner_id, head.priority, waiting.rate FROM owners
+_UNCHECKED = "status = 'checking' AND lease_expires_at IS NULL"
+_HEADS = text(f"""
+{hopped("owner_id", f"{_UNCHECKED} AND pool = :pool")}
+SELECT head.id, head.owner_id, head.priority, waiting.rate FROM hopped
 CROSS JOIN LATERAL (
-    SELECT id, owner_id, priority FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool = :pool
-    AND owner_id = owners.owner_id ORDER BY priority, id LIMIT 1
+    SELECT id, owner_id, priority FROM jobs WHERE {_UNCHECKED} AND pool = :pool
+    AND owner_id = hopped.owner_id ORDER BY priority, id LIMIT 1
 ) AS head
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(CASE WHEN gpus > 0 THEN gpus ELSE cpu_slots * :cpu_slot_charge END), 0) AS rate FROM (
-        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'queued' AND owner_id = owners.owner_id LIMIT :counted)
+        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'queued' AND owner_id = hopped.owner_id LIMIT :counted)
         UNION ALL
         (SELECT gpus, cpu_slots FROM jobs WHERE status = 'checking' AND lease_expires_at IS NOT NULL
-         AND owner_id = owners.owner_id LIMIT :counted)
+         AND owner_id = hopped.owner_id LIMIT :counted)
     ) AS counted
 ) AS waiting
-""")
+""")  # noqa: S608 - no value is put into the text
 """The first unchecked job of each user, beside what those of the user's jobs hold that are ahead of it: checked, or just now."""
-_UNCHECKED_POOLS = text("""
-WITH RECURSIVE pools AS (
-    (SELECT pool FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL ORDER BY pool LIMIT 1)
-    UNION ALL
-    SELECT following.pool FROM pools CROSS JOIN LATERAL (
-        SELECT pool FROM jobs WHERE status = 'checking' AND lease_expires_at IS NULL AND pool > pools.pool ORDER BY pool LIMIT 1
-    ) AS following
-)
-SELECT pool FROM pools
-""")
+_UNCHECKED_POOLS = text(f"{hopped('pool', _UNCHECKED)} SELECT pool FROM hopped")  # noqa: S608 - no value is put into the text
 
 
 @dataclass(frozen=True)
