@@ -37,6 +37,7 @@ from service.tables import Artifact, Job, JobDependency, JobEvent, JobLabel, Job
 
 PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
 _STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
+_UNSTARTED = (Status.CHECKING, Status.WAITING, Status.QUEUED)
 _NOTHING_KEPT = "cancelled by request: no student is kept"
 _DEPENDENCY_LOCK = 7_445_003
 MAX_LOG_BYTES = 8 * 2**20
@@ -100,14 +101,11 @@ def submit(
             return earlier, False
     needs = _hold_needs(session, spec)
     refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
-    ready = all(needed.status == Status.SUCCEEDED for needed in needs)
     at = now(session)
     if preflight:
         status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
-    elif ready:
-        status, reason = Status.QUEUED, "queued"
     else:
-        status, reason = Status.WAITING, _waits_for(needs)
+        status, reason = _by_needs(needs)
     resources = spec.resources
     job = Job(
         id=new_id("job"),
@@ -177,8 +175,7 @@ def refuse_over_limit(session: Session, owner_id: str) -> None:
     if limit is None:
         return
     session.execute(select(User.id).where(User.id == owner_id).with_for_update(key_share=True))
-    unstarted = Job.status.in_([Status.CHECKING, Status.WAITING, Status.QUEUED])
-    waiting = select(Job.id).where(Job.owner_id == owner_id, unstarted).limit(limit).subquery()
+    waiting = select(Job.id).where(Job.owner_id == owner_id, Job.status.in_(_UNSTARTED)).limit(limit).subquery()
     if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
         remedy = "try again once some have started, cancel some, or ask" if limit else "ask"
         raise QueueLimitReached(
@@ -559,22 +556,21 @@ def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> O
     lost = next((needed for needed in needs if needed.status in {Status.FAILED, Status.CANCELLED}), None)
     if lost is not None:
         return end_failed(session, job, _dependency_failed(lost))
-    if all(needed.status == Status.SUCCEEDED for needed in needs):
-        status, reason = Status.QUEUED, "queued"
-    else:
-        status, reason = Status.WAITING, _waits_for(needs)
+    status, reason = _by_needs(needs)
     if status != job.status:
         return move(session, job, status, reason, data)
     job.status_reason = reason
     return Outcome.ALREADY
 
 
-def _waits_for(needs: Iterable[Job]) -> str:
-    return "waits for " + ", ".join(needed.id for needed in needs if needed.status != Status.SUCCEEDED)
+def _by_needs(needs: Iterable[Job]) -> tuple[Status, str]:
+    """Where a job stands that is ready but for these, and why."""
+    unfinished = [needed.id for needed in needs if needed.status != Status.SUCCEEDED]
+    return (Status.WAITING, f"waits for {', '.join(unfinished)}") if unfinished else (Status.QUEUED, "queued")
 
 
 def _depend(session: Session, job: Job, needs: Sequence[Job]) -> None:
-    if Status(job.status) not in {Status.CHECKING, Status.WAITING, Status.QUEUED} or job.attempt:
+    if Status(job.status) not in _UNSTARTED or job.attempt:
         raise InvalidTransition(f"job {job.id} is {job.status}: what it depends on can be changed before it starts alone")
     if circle := _circle(session, job.id, [needed.id for needed in needs]):
         raise CircularDependency(

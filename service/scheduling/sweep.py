@@ -3,6 +3,9 @@
 Every function is harmless to repeat, and leaves to another process what that one is doing.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -14,10 +17,11 @@ from service.preflight import expire_checks, unchecked_pools
 from service.rules import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
 from service.scheduling.picture import alive, look, queued_by_pool
-from service.scheduling.policy import HIGH, LOW
+from service.scheduling.policy import HIGH, LOW, Pool
 from service.scheduling.preemption import rooms
 from service.tables import Job, Sweep, Worker
 
+T = TypeVar("T")
 _SWEEP_LOCK = 7_445_002
 _MOST = 1000
 """Rows that one sweep changes of a kind; the next one goes on."""
@@ -71,11 +75,10 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
 
     The host is kept for the high one: what comes free there is its.
     """
-    if not _may_have_room(session, pool) or not rooms(look(session, pool, lease_seconds=lease_seconds), _MOST_ROOM):
+    if not _may_have_room(session, pool):
         return []
-    lock_pool(session, pool)  # claims wait for this only where there is something to do
     asked: list[str] = []
-    for kept, victims in rooms(look(session, pool, lease_seconds=lease_seconds), _MOST_ROOM):
+    for kept, victims in _decided(session, pool, lambda picture: rooms(picture, _MOST_ROOM), lease_seconds=lease_seconds):
         keep_hosts(session, [kept], why="it is of high priority")
         asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=kept.job.id)]
     return asked
@@ -83,10 +86,7 @@ def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]
 
 def move_kept_hosts(session: Session, pool: str, *, lease_seconds: float) -> None:
     """Keeps another host for a job that would have its devices much earlier there than on that which is kept for it."""
-    if not look(session, pool, lease_seconds=lease_seconds).better_hosts():
-        return
-    lock_pool(session, pool)
-    better = look(session, pool, lease_seconds=lease_seconds).better_hosts()
+    better = _decided(session, pool, Pool.better_hosts, lease_seconds=lease_seconds)
     keep_hosts(session, better, why="its devices are expected there much earlier")
 
 
@@ -120,6 +120,14 @@ def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
         free[pool] = max(0, free.get(pool, 0) - count)
     due = {pool: min(queued.get(pool, 0), free.get(pool, 0)) + (pool in unchecked) for pool in {*queued, *unchecked}}
     return {pool: count for pool, count in due.items() if count}
+
+
+def _decided(session: Session, pool: str, decide: Callable[[Pool], list[T]], *, lease_seconds: float) -> list[T]:
+    """What is to be done, decided with the pool's queue to itself; claims wait for that only where there is something to do."""
+    if not decide(look(session, pool, lease_seconds=lease_seconds)):
+        return []
+    lock_pool(session, pool)
+    return decide(look(session, pool, lease_seconds=lease_seconds))
 
 
 def _let_hosts_go(session: Session, *, lease_seconds: float) -> None:

@@ -19,6 +19,17 @@ def halves(cluster: Cluster) -> list[str]:
     return halves
 
 
+def two_full_hosts(cluster: Cluster, *remaining_seconds: float) -> list[str]:
+    """Two hosts of two GPUs, each with two jobs of one; what they still take, as they measured it."""
+    for name in ("gpu-1", "gpu-2"):
+        cluster.host(name, gpus=2)
+    running = cluster.submit_many(4, "cem", gpus=1)
+    cluster.fill()
+    for job_id, seconds in zip(running, remaining_seconds, strict=False):
+        cluster.measure(job_id, remaining_seconds=seconds)
+    return running
+
+
 def test_before_it_has_waited_long_small_jobs_pass_a_large_one(cluster: Cluster, halves: list[str]) -> None:
     large = cluster.submit("ana", gpus=4)
     small = cluster.submit("ben", gpus=1)
@@ -106,12 +117,7 @@ def test_the_host_is_the_one_where_the_devices_are_together_first(cluster: Clust
 
 
 def test_it_starts_wherever_it_fits_first(cluster: Cluster) -> None:
-    for name in ("gpu-1", "gpu-2"):
-        cluster.host(name, gpus=2)
-    running = cluster.submit_many(4, "cem", gpus=1)
-    cluster.fill()
-    for job_id, hours in zip(running, (1, 2, 3, 4), strict=True):
-        cluster.measure(job_id, remaining_seconds=hours * HOUR)
+    running = two_full_hosts(cluster, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR)
     large = cluster.submit("ana", gpus=2)
     cluster.forward(WAIT)
     cluster.succeed(running[3])
@@ -167,10 +173,7 @@ def test_of_two_jobs_that_one_host_is_kept_for_the_better_class_goes_first(clust
 
 
 def test_one_host_at_a_time_is_kept_in_a_class(cluster: Cluster) -> None:
-    for name in ("gpu-1", "gpu-2"):
-        cluster.host(name, gpus=2)
-    running = cluster.submit_many(4, "cem", gpus=1)
-    cluster.fill()
+    running = two_full_hosts(cluster)
     first, second = cluster.submit("ana", gpus=2), cluster.submit("ben", gpus=2)
     cluster.forward(WAIT)
     cluster.succeed(running[0])
@@ -206,12 +209,7 @@ def test_a_job_whose_owner_is_at_the_limit_keeps_no_host_from_others(cluster: Cl
 
 @pytest.mark.parametrize("lost", ["drain", "silent", "end"])
 def test_a_host_that_serves_no_more_is_kept_for_nobody_and_another_is(cluster: Cluster, lost: str) -> None:
-    for name in ("gpu-1", "gpu-2"):
-        cluster.host(name, gpus=2)
-    running = cluster.submit_many(4, "cem", gpus=1)
-    cluster.fill()
-    for job_id, hours in zip(running, (1, 2, 3, 4), strict=True):
-        cluster.measure(job_id, remaining_seconds=hours * HOUR)
+    running = two_full_hosts(cluster, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR)
     large = cluster.submit("ana", gpus=2)
     cluster.forward(WAIT)
     cluster.succeed(running[0])
@@ -300,12 +298,7 @@ def test_no_host_is_kept_for_what_fits_somewhere_now(cluster: Cluster) -> None:
 
 
 def test_another_host_is_kept_where_its_devices_are_expected_there_much_earlier_after_all(cluster: Cluster) -> None:
-    for name in ("gpu-1", "gpu-2"):
-        cluster.host(name, gpus=2)
-    pairs = cluster.submit_many(4, "cem", gpus=1)
-    cluster.fill()
-    for job_id, seconds in zip(pairs, (700, 800, 1000, 1060), strict=True):
-        cluster.measure(job_id, remaining_seconds=seconds)
+    pairs = two_full_hosts(cluster, 700, 800, 1000, 1060)
     large = cluster.submit("ana", gpus=2)
     cluster.forward(WAIT)
     smalls = cluster.submit_many(3, "ben", gpus=1)
