@@ -14,7 +14,7 @@ import random
 import statistics
 import time
 
-from worker.threads import let_idle_threads_sleep
+from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
 

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.spec import parse_spec
+from worker.host.trainer_process import TrainerProcess, warm_up
 from worker.protocol import Assignment, Failed, Progress
-from worker.trainer_process import TrainerProcess, warm_up
 
 CONTESTANTS: Mapping[str, tuple[str, ...]] = {"one process of two threads": ("cpu",), "two ranks of one thread": ("cpu", "cpu")}
 

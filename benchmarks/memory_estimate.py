@@ -16,9 +16,9 @@ from typing import Any
 
 from service.spec import parse_spec
 from service.spec.estimate import Estimate
+from worker.host.trainer_process import TrainerProcess, warm_up
 from worker.preflight.check import check
 from worker.protocol import Assignment, Checked, Event, Failed, StopRequest
-from worker.trainer_process import TrainerProcess, warm_up
 
 DIGITS = {"task": "image-classification", "dataset": {"source": "builtin:digits"}, "resources": {"gpus": 1}}
 SMALL: Mapping[str, Any] = {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 2}}

@@ -25,7 +25,7 @@ from benchmarks.made_up_team import DAY, HOUR, Person, Posted, posts, team
 from benchmarks.simulated_cluster import EVERYBODY, Cluster, Run, by_priority, first_in_first_out
 from service.database import Database, upgrade
 from service.embedded.servers import postgres
-from service.rules import Rules
+from service.queue_policy import Rules
 
 HOSTS = (8, 8, 8, 8, 4, 4)
 

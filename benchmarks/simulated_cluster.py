@@ -15,7 +15,7 @@ from service import jobs, scheduling
 from service.database import Database
 from service.jobs import Fence
 from service.lifecycle import Status
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.scheduling import Device, Offer, claim
 from service.spec import JobSpec, parse_spec
 from service.tables import User, Worker

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from worker.threads import let_idle_threads_sleep
+from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
 
@@ -29,13 +29,13 @@ from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
+from worker.data.samples import Samples
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
-from worker.teachers.asking import ask
-from worker.teachers.plan import Teaching, plan
+from worker.teachers.compute import ask
+from worker.training.callbacks import TrainingWatch
 from worker.training.loop import Training, train
-from worker.training.samples import Samples
-from worker.training.watch import TrainingWatch
+from worker.training.objective import Teaching, plan
 
 CPU = torch.device("cpu")
 Batch = tuple[Tensor, Tensor, Tensor | None]

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 import migrations
 from service.clock import Clock
 from service.clock import info as clock_info
-from service.rules import Rules
-from service.rules import info as rules_info
+from service.queue_policy import Rules
+from service.queue_policy import info as rules_info
 
 _DEAD_CONNECTION = {
     "tcp_user_timeout": 10_000,

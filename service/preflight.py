@@ -19,7 +19,7 @@ from service.database import hopped
 from service.errors import JobFailure
 from service.jobs import end_failed, pass_on, record_event, shape_of
 from service.lifecycle import Outcome, Status
-from service.rules import rules_of
+from service.queue_policy import rules_of
 from service.tables import Job, Usage, User
 
 MAX_CHECKS = 3

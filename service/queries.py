@@ -11,7 +11,7 @@ from service import clock
 from service.errors import NotFound
 from service.lifecycle import FINAL, Status
 from service.scheduling.outlook import Outlooks, Place
-from service.scheduling.picture import live_workers, queued_by_pool
+from service.scheduling.snapshot import live_workers, queued_by_pool
 from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 
 _LEAN = (defer(Job.spec, raiseload=True), defer(Job.result, raiseload=True), defer(Job.estimate, raiseload=True))

@@ -15,7 +15,7 @@ from sqlalchemy import Double, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.rules import rules_of
+from service.queue_policy import rules_of
 from service.tables import Job, Usage, UsageHour, User
 
 _SETTLE_SECONDS = 60.0

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.threads import let_idle_threads_sleep
+from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()
 

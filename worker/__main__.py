@@ -1,6 +1,6 @@
 """``python -m worker``."""
 
-from worker.host import main
+from worker.host.worker import main
 
 if __name__ == "__main__":
     main()

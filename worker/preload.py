@@ -16,7 +16,7 @@ import transformers.models.resnet.modeling_resnet
 import transformers.models.vit.modeling_vit
 import transformers.models.wav2vec2.modeling_wav2vec2
 
+import worker.job.attempt
 import worker.preflight
-import worker.trainer
 
 __all__ = ["sklearn", "torch", "torchmetrics", "transformers", "worker"]

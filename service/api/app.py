@@ -16,8 +16,8 @@ from service.api.middleware import BodyLimit, PlainAddresses, RateLimit, Request
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.broker import Broker
 from service.database import Database
-from service.news import Announcer, NewsHub
-from service.rules import Rules
+from service.notifications import Announcer, NewsHub
+from service.queue_policy import Rules
 from service.scheduling.outlook import Outlooks
 from service.settings import Settings
 from service.store import Store

@@ -8,7 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.broker import Broker
 from service.database import Database
-from service.news import NewsHub
+from service.notifications import NewsHub
 from service.scheduling.outlook import Outlooks
 from service.security import Caller, authenticate
 from service.settings import Settings

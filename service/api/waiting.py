@@ -13,7 +13,7 @@ from service import queries
 from service.api.dependencies import Services
 from service.api.views.records import event_view
 from service.errors import NotFound
-from service.news import wait_for_news
+from service.notifications import wait_for_news
 
 COMMENT_SECONDS = 15.0
 """A quiet stream says that it lives so often."""

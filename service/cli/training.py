@@ -35,17 +35,17 @@ def train(
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
-            from worker.threads import let_idle_threads_sleep
+            from worker.host.openmp import let_idle_threads_sleep
 
             let_idle_threads_sleep()
-            from worker import alone  # seconds of imports, which the other commands need not pay
+            from worker import standalone  # seconds of imports, which the other commands need not pay
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         try:
-            last = alone.train(job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache)
-        except alone.FolderInUse as error:
+            last = standalone.train(job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache)
+        except standalone.FolderInUse as error:
             raise CommandFailed(str(error)) from error
-        except alone.TrainingFailed as error:
+        except standalone.TrainingFailed as error:
             failed = error.failed
             hint = f"\n  {failed.hint}" if failed.hint else ""
             raise CommandFailed(f"{failed.code}: {failed.message}{hint}", exit_code=JOB_FAILED) from error

@@ -6,7 +6,7 @@ picture; ``claim`` and ``sweep`` act on it; ``outlook`` tells of it, and ``forec
 
 from service.scheduling.claim import Claim, Offer, claim
 from service.scheduling.hosts import Device
-from service.scheduling.picture import live_workers
+from service.scheduling.snapshot import live_workers
 from service.scheduling.sweep import (
     make_room,
     move_kept_hosts,

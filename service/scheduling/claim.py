@@ -15,8 +15,8 @@ from service import usage
 from service.jobs import Fence, record_event
 from service.lifecycle import Status
 from service.scheduling.hosts import Device, Holder, Host
-from service.scheduling.picture import hold_known, host_of, look, num_running
 from service.scheduling.policy import Placement, Pool, Reservation
+from service.scheduling.snapshot import hold_known, host_of, look, num_running
 from service.tables import Job, User, Worker
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 from service.lifecycle import Status
 from service.scheduling.forecast import HORIZON, Start, history, starts
 from service.scheduling.hosts import Host, Need
-from service.scheduling.picture import look, need_of
 from service.scheduling.policy import LOW, Lane, Placement, Pool, Reservation, Share, Waiting
+from service.scheduling.snapshot import look, need_of
 from service.tables import Job, JobDependency
 
 MAX_PLACES = 1000

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import merge
 
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.scheduling.hosts import Device, Holder, Host, Kind, Need
 
 Turn = tuple[int, datetime, str]

@@ -14,11 +14,11 @@ from service import clock
 from service.jobs import expire_leases, record_event
 from service.lifecycle import Status
 from service.preflight import expire_checks, unchecked_pools
-from service.rules import rules_of
+from service.queue_policy import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
-from service.scheduling.picture import alive, look, queued_by_pool
 from service.scheduling.policy import HIGH, LOW, Pool
 from service.scheduling.preemption import rooms
+from service.scheduling.snapshot import alive, look, queued_by_pool
 from service.tables import Job, Sweep, Worker
 
 T = TypeVar("T")

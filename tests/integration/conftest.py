@@ -15,7 +15,7 @@ import pytest
 from service.broker import Broker
 from service.database import Database, upgrade
 from service.embedded.servers import Valkey, postgres, valkey
-from service.news import Announcer
+from service.notifications import Announcer
 from service.store import Store
 from service.tables import Table
 from tests.conftest import own_folder

@@ -14,12 +14,12 @@ from service.spec import parse_spec
 from tests.integration.test_methods import STOP_AT, Recorder
 from worker.data.languages import load_languages
 from worker.data.tokenization import save_tokenizer, train_tokenizer
-from worker.export.usage import usage
-from worker.measuring.metrics import embedding_metrics
+from worker.evaluation.metrics import embedding_metrics
+from worker.job.attempt import run
 from worker.models import load_network
 from worker.models.embedding_network import POOLING_FILE
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped
-from worker.trainer import run
+from worker.report.usage import usage
 
 SOURCE = "model:model_00000000000000000000000000"
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from benchmarks.made_up_team import DAY, HOUR, Person, Posted, posts, team
 from benchmarks.queue_policy import owners, used, waits
 from benchmarks.simulated_cluster import EVERYBODY, LEASE_SECONDS, Cluster, Run, first_in_first_out
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.scheduling import Device, Offer, claim
 from service.scheduling.outlook import Blocker, Outlook, outlook_of
 from service.tables import Job, Worker

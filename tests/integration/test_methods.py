@@ -8,8 +8,8 @@ import pytest
 
 from service.spec import parse_spec
 from service.spec.methods import METHODS, OF_TOKENS
+from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, MetricPoints, Progress, Stopped, StopRequest
-from worker.trainer import run
 
 SMALL: dict[str, Any] = {
     "crd": {"negatives": 64},

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from service.database import Database
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.scheduling import forecast
 from service.scheduling.forecast import History
 from service.scheduling.hosts import Device, Host, Need

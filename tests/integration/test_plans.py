@@ -15,7 +15,7 @@ from service.jobs import Fence
 from service.queries import JobFilter
 from service.scheduling import Device, Offer, claim
 from service.scheduling.outlook import Outlooks
-from service.scheduling.picture import look
+from service.scheduling.snapshot import look
 from service.spec import parse_spec
 from service.tables import Job
 from tests.integration.conftest import empty

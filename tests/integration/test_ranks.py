@@ -22,7 +22,9 @@ from tests.integration.test_embeddings import SOURCE, teacher
 from tests.integration.test_embeddings import spec as embedding_spec
 from tests.integration.test_sound import CNN
 from tests.integration.test_sound import spec as sound_spec
-from worker import alone, trainer_process
+from worker import standalone
+from worker.host import trainer_process
+from worker.host.trainer_process import TrainerProcess, _context, _main, warm_up
 from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
@@ -39,7 +41,6 @@ from worker.protocol import (
     StopRequest,
     decode_event,
 )
-from worker.trainer_process import TrainerProcess, _context, _main, warm_up
 from worker.training.checkpoint import read_checkpoint
 
 __all__ = ["teacher"]
@@ -446,14 +447,14 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from service.spec import load_spec
-from worker import alone
+from worker import standalone
 from worker.protocol import CheckpointWritten, Stopped
 
 def interrupt(event):
     if isinstance(event, CheckpointWritten) and (event.phase, event.step) == ("student", 3):
         os.killpg(0, signal.SIGINT)  # as a terminal does, to the command and all that it started
 
-assert alone.train(load_spec(Path(sys.argv[1])), Path(sys.argv[2]), interrupt) == Stopped("pause")
+assert standalone.train(load_spec(Path(sys.argv[1])), Path(sys.argv[2]), interrupt) == Stopped("pause")
 """
 
 
@@ -465,6 +466,6 @@ def test_without_a_service_too_there_is_a_process_for_each_device_and_ctrl_c_sto
     subprocess.run(command, check=True, start_new_session=True)
 
     events: list[Event] = []
-    assert isinstance(alone.train(parse_spec(spec), out, events.append), Finished)
+    assert isinstance(standalone.train(parse_spec(spec), out, events.append), Finished)
     assert "Resuming at step" in (out / LOG_FILE).read_text()
     assert (out / "student" / "model.safetensors").exists()

@@ -9,8 +9,8 @@ import pytest
 
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder, student, train
+from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Finished, Progress, Stopped, StopRequest
-from worker.trainer import run
 
 SEEDS = [0, 5, 7]
 

@@ -14,16 +14,16 @@ from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
-from worker.measuring.evaluation import measure, predict
+from worker.data.samples import Samples
+from worker.distributed.rng import seed_everything
+from worker.evaluation.evaluate import measure, predict
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.targets import Targets
-from worker.teachers.asking import ask
-from worker.teachers.plan import Teaching, labels_only, plan
+from worker.teachers.compute import ask
+from worker.training.callbacks import TrainingWatch
 from worker.training.loop import Training, train
-from worker.training.randomness import seed_everything
-from worker.training.samples import Samples
-from worker.training.watch import TrainingWatch
+from worker.training.objective import Teaching, labels_only, plan
 
 MISSING = 3
 CPU = torch.device("cpu")

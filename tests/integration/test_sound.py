@@ -11,8 +11,8 @@ import torch
 
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder
+from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
-from worker.trainer import run
 
 CNN: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 2}, "features": {"name": "log-mel", "mels": 16}}
 AST: dict[str, Any] = {

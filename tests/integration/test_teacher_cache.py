@@ -8,8 +8,8 @@ import pytest
 from service.spec import parse_spec
 from tests.integration.test_augmentation import LANGUAGES, losses
 from tests.integration.test_methods import Recorder, student
+from worker.job.attempt import run
 from worker.protocol import Assignment, Finished, PhaseStarted, Progress, StopRequest
-from worker.trainer import run
 
 DIGITS: dict[str, Any] = {
     "task": "image-classification",

@@ -13,10 +13,10 @@ from service.spec.data import DatasetSpec
 from tests.integration.test_chain import metric_names, report, train
 from tests.integration.test_methods import Recorder, student
 from worker.data import load_data
-from worker.finished import load_teacher
+from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, CheckpointWritten, Finished, Stopped
 from worker.teachers.together import Teachers
-from worker.trainer import run
+from worker.trained import load_teacher
 
 CNN = {"name": "small-cnn", "width": 8}
 SHORT = {"max_steps": 3}

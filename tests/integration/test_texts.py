@@ -8,8 +8,8 @@ import pytest
 
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder, student
+from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped
-from worker.trainer import run
 
 WORDS = {"colour": ["red", "green", "blue"], "animal": ["cat", "dog", "horse", "mouse"], "tree": ["oak", "elm", "pine"]}
 BERT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}

@@ -22,31 +22,18 @@ SERVICE_LAYERS = [
     {"preflight", "store", "team", "workers"},
     {"jobs", "security", "database", "model_folder"},
     {"usage", "capacity"},
-    {"tables", "rules", "formats", "weights", "client"},
-    {"spec", "lifecycle", "broker", "news", "connection", "archives"},
+    {"tables", "queue_policy", "formats", "weights", "client"},
+    {"spec", "lifecycle", "broker", "notifications", "connection", "archives"},
     {"errors", "ids", "settings", "clock"},
 ]
-HOST_SIDE = {
-    "host",
-    "supervisor",
-    "lease",
-    "devices",
-    "remaining",
-    "checker",
-    "inputs",
-    "trainer_process",
-    "threads",
-    "scratch",
-    "__main__",
-}
+HOST_SIDE = {"host", "__main__"}
 SHARED_WITH_TRAINERS = {"spec", "formats", "errors"}
 """What a trainer may know of the service: the spec, the readers of data files, the errors."""
 LAZY = {
     ("service.cli", "worker"),
-    ("worker.trainer_process", "worker.logs"),
-    ("worker.trainer_process", "worker.preflight"),
-    ("worker.trainer_process", "worker.trainer"),
-    ("worker.alone", "worker.trainer_process"),
+    ("worker.host", "worker.job"),
+    ("worker.host", "worker.preflight"),
+    ("worker.standalone", "worker.host.trainer_process"),
 }
 """Imports inside a function that cross a border on purpose: ``stillhouse train``, and a forked trainer's start and own start."""
 
@@ -138,10 +125,10 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
     [
         ("service.api.app", {"torch", "transformers", "sklearn", "worker"}),
         ("service.broker", {"torch", "transformers", "fastapi", "worker"}),
-        ("worker.host", {"torch", "transformers", "sklearn", "fastapi"}),
-        ("worker.trainer", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
+        ("worker.host.worker", {"torch", "transformers", "sklearn", "fastapi"}),
+        ("worker.job.attempt", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
-        ("worker.measuring.metrics", {"sklearn", "scipy", "torchmetrics"}),
+        ("worker.evaluation.metrics", {"sklearn", "scipy", "torchmetrics"}),
         ("worker.export.onnx", {"onnx", "onnxscript", "onnxruntime"}),
     ],
 )

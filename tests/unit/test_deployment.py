@@ -22,7 +22,7 @@ import yaml
 from service.api.app import create_app
 from service.cli import app
 from service.settings import Settings
-from worker.devices import parse_devices
+from worker.host.devices import parse_devices
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "tests/data/compose-spec.json").read_text())

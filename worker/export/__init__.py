@@ -1,1 +1,1 @@
-"""What a job gives out: folders, ONNX files, documents."""
+"""The student in the forms that a job gives out: a folder that its library loads, ONNX files."""

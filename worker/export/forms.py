@@ -11,13 +11,13 @@ from torch import nn
 from service.spec.data import INPUT_KINDS
 from service.spec.exports import EXPORTS, ExportFormat
 from worker.data import Data
+from worker.data.samples import Samples
+from worker.errors import JobFault
+from worker.evaluation.evaluate import Measure, agreement, measure, predict
+from worker.evaluation.metrics import target_metrics
 from worker.export.int8 import quantize_int8
 from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
-from worker.faults import JobFault
-from worker.finished import FinishedNetwork
-from worker.measuring.evaluation import Measure, agreement, measure, predict
-from worker.measuring.metrics import target_metrics
-from worker.training.samples import Samples
+from worker.trained import FinishedNetwork
 
 _INPUT_NAMES = {"image": "pixel_values", "text": "input_ids", "audio": "input_values"}
 _LARGEST_DIFFERENCE = 1e-4

@@ -4,9 +4,9 @@
 layers that they compare.
 """
 
-from worker.methods.layers import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, output_width, shapes_of, terms_of
-from worker.methods.step import Outputs, Step
-from worker.methods.tap import Tap, UnknownLayer
+from worker.methods.batch import Outputs, Step
+from worker.methods.feature_extractor import Tap, UnknownLayer
+from worker.methods.layer_pairs import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, output_width, shapes_of, terms_of
 from worker.methods.terms import TERMS, Objective, Setting, build_term
 
 __all__ = [

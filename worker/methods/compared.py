@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.methods.layers import Pairs
-from worker.methods.step import Outputs, Step
+from worker.methods.batch import Outputs, Step
+from worker.methods.layer_pairs import Pairs
 
 
 def features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.spec.methods import EmbeddingDistillation
-from worker.methods.step import Step
+from worker.methods.batch import Step
 
 
 class EmbeddingLoss(nn.Module):

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from worker.methods.batch import at_least_float32
 from worker.methods.sequence import TokenLoss
-from worker.methods.step import at_least_float32
 
 CHUNK_LOGITS, CHUNK_TOKENS = 2**23, 256
 """A chunk has so many logits of one network, 32 MiB in float32, but so many tokens at least: each chunk reads all of the head."""

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, MultiTask
 from service.spec.methods.tasks import Divergence
-from worker.methods.step import Step
+from worker.methods.batch import Step
 from worker.targets import Target, Targets, label_loss, target_losses
 
 GUESS = "guess"

@@ -34,13 +34,13 @@ from service.spec.methods import (
     VariationalInformation,
 )
 from worker.methods import feature, relation, response
+from worker.methods.batch import Step
 from worker.methods.compared import features, hidden_states, one_size, pooled, pooled_features, resized, token_features
 from worker.methods.crd import ContrastiveMemory
 from worker.methods.embedding import EmbeddingLoss
-from worker.methods.layers import Pairs, UnfitLayers
+from worker.methods.layer_pairs import Pairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
-from worker.methods.step import Step
 from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Targets, label_loss
 

@@ -5,11 +5,11 @@ import time
 from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
 from service.spec.job import TeacherSpec
-from worker.faults import StopAsked
-from worker.networks import Role
-from worker.preflight.reckoned import GIB, memory_bytes, num_ranks, steps_by_phase
-from worker.preflight.refusal import refusal
-from worker.preflight.trial import Trial
+from worker.errors import StopAsked
+from worker.job.networks import Role
+from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
+from worker.preflight.outcome import refusal
+from worker.preflight.run import Trial
 from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
 from worker.teachers.together import teachers_by_role
 

@@ -1,1 +1,1 @@
-"""Who teaches, what they are asked, and what a student is taught by."""
+"""The teachers of a job: where they come from, and their outputs, computed once and cached."""

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.teachers.question import Question, key_of, tensor_bytes
+from worker.teachers.cache_key import Question, key_of, tensor_bytes
 
 _INDEX = "outputs.json"
 _UNFINISHED = "writing-"

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
-from worker.faults import JobFault
+from worker.errors import JobFault
 from worker.models.embedding_network import POOLING_FILE
 
 _WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")

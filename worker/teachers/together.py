@@ -12,12 +12,12 @@ from torch import Tensor
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from worker.data import Split
-from worker.finished import FinishedNetwork
+from worker.data.samples import Batch
 from worker.methods import Outputs
 from worker.targets import Targets
 from worker.teachers.ensemble import combined
-from worker.teachers.plan import Answers
-from worker.training.samples import Batch
+from worker.trained import FinishedNetwork
+from worker.training.objective import Answers
 
 
 def teachers_by_role(spec: JobSpec) -> dict[str, TeacherSpec]:

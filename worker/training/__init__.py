@@ -1,1 +1,1 @@
-"""Training one network: the loop, its samples, its state, and what happens between two steps."""
+"""Training one network: the loop, its objective, its state, and what happens between two optimizer steps."""

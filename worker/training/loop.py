@@ -4,8 +4,8 @@ B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
-Several ranks may run it side by side on the same batches: see :mod:`worker.training.ranks`. What is said here of a batch is said
-of the whole of it, and everything that is decided is decided alike on all.
+Several ranks may run it side by side on the same batches: see :mod:`worker.distributed.ranks`. What is said here of a batch is
+said of the whole of it, and everything that is decided is decided alike on all.
 
 Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
 augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
@@ -23,19 +23,19 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.training import TrainingSpec
-from worker.faults import JobFault
-from worker.measuring.evaluation import Measure, measure, predict
+from worker.data.samples import Samples, count_batches, split_epoch
+from worker.distributed.ranks import ALONE, Losses, Ranks
+from worker.distributed.rng import epoch_order, generator_states, restore_generators
+from worker.errors import JobFault
+from worker.evaluation.evaluate import Measure, measure, predict
+from worker.evaluation.precision import Precision, choose_precision
 from worker.methods import Step, Tap
 from worker.protocol import Phase
 from worker.targets import Targets
-from worker.teachers.plan import Teaching
+from worker.training.metric_points import WindowMean
+from worker.training.objective import Teaching
 from worker.training.optimizers import build_optimizer
-from worker.training.precision import Precision, choose_precision
-from worker.training.randomness import epoch_order, generator_states, restore_generators
-from worker.training.ranks import ALONE, Losses, Ranks
-from worker.training.samples import Samples, count_batches, split_epoch
 from worker.training.schedules import learning_rate
-from worker.training.windows import WindowMean
 
 Weights = dict[str, Tensor]
 """A network's state_dict, on the CPU."""

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.distributed.ranks import Losses
 from worker.methods import Outputs, Step
 from worker.training.loop import Training
-from worker.training.ranks import Losses
 
 
 class MutualTraining(Training):

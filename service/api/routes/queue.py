@@ -26,7 +26,7 @@ from service.api.views.queue import (
     start_view,
 )
 from service.errors import Forbidden, InvalidRequest, NotFound
-from service.scheduling.picture import need_of
+from service.scheduling.snapshot import need_of
 from service.tables import Job, Worker
 
 router = APIRouter(prefix="/v1", tags=["queue"], route_class=StrictRoute)

@@ -14,8 +14,8 @@ from service.jobs import PRIORITY_RANK
 from service.lifecycle import FINAL, Status
 from service.queries import JobRow
 from service.scheduling.outlook import Outlook, Outlooks, Place, open_needs
-from service.scheduling.picture import need_of, shares
 from service.scheduling.policy import Share
+from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate
 from service.spec.job import JobId
 from service.tables import Job

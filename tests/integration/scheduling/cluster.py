@@ -13,13 +13,13 @@ from service.database import Database
 from service.ids import new_id
 from service.jobs import Fence
 from service.lifecycle import Outcome
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.scheduling import Claim, Device, Offer, claim
 from service.scheduling.outlook import Outlook, Place, outlook_of
 from service.spec import parse_spec
 from service.tables import Job, JobEvent, Model, User
 from tests.integration.jobs.conftest import FAILURE, SPEC
-from tests.integration.scheduling.truth import LEASE_SECONDS, check
+from tests.integration.scheduling.oracle import LEASE_SECONDS, check
 
 T = TypeVar("T")
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.rules import Rules
+from service.queue_policy import Rules
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
 LONG = Rules().promote_after_seconds + 1

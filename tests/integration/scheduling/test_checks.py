@@ -6,7 +6,7 @@ import pytest
 
 from service.preflight import MAX_CHECKS, Check, claim_check, give_up_check, pass_check
 from tests.integration.scheduling.cluster import HOUR, Cluster
-from tests.integration.scheduling.truth import LEASE_SECONDS
+from tests.integration.scheduling.oracle import LEASE_SECONDS
 
 FOUND: dict[str, Any] = {"memory_gib": 20.5, "memory_by_training_gib": {"student": 20.5}, "notes": []}
 

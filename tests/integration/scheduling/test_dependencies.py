@@ -5,7 +5,7 @@ import pytest
 from service.errors import CircularDependency, InvalidTransition
 from service.preflight import claim_check, pass_check
 from tests.integration.scheduling.cluster import Cluster
-from tests.integration.scheduling.truth import LEASE_SECONDS
+from tests.integration.scheduling.oracle import LEASE_SECONDS
 
 ESTIMATE = {"memory_gib": None}
 

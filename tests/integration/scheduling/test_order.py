@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.tables import Usage
 from tests.integration.scheduling.cluster import HOUR, Cluster
 

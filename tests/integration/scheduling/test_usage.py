@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.rules import Rules
+from service.queue_policy import Rules
 from service.usage import Consumption, consumption
 from tests.integration.scheduling.cluster import HOUR, Cluster
 

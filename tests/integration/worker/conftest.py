@@ -214,7 +214,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("alone")
     (folder / "spec.json").write_text(parse_spec(long_spec()).model_dump_json())
     code = (
-        "import os, sys, torch; from pathlib import Path; from worker.alone import train; from service.spec import load_spec;"
+        "import os, sys, torch; from pathlib import Path; "
+        "from service.spec import load_spec; from worker.standalone import train;"
         "torch.set_num_threads(os.cpu_count() or 1); train(load_spec(Path(sys.argv[1])), Path(sys.argv[2]), lambda event: None)"
     )
     subprocess.run(

@@ -33,7 +33,7 @@ print(torch.cuda.is_initialized())
 # A trainer's own start, forked twice: the second would hang if the first left threads behind in the server.
 _TWO_FORKS = """
 import os
-from worker.trainer_process import _context, warm_up
+from worker.host.trainer_process import _context, warm_up
 def multiply(pipe):
     import torch
     torch.set_num_threads(2)

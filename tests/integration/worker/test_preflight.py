@@ -7,8 +7,8 @@ import pytest
 
 from service.spec.estimate import Estimate
 from tests.unit.worker.preflight.jobs import digits
+from worker.host.trainer_process import TrainerProcess, warm_up
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, PhaseStarted, Stopped, StopRequest
-from worker.trainer_process import TrainerProcess, warm_up
 
 TIMEOUT_SECONDS = 90
 

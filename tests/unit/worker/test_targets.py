@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from worker.measuring.evaluation import agreement, measure
+from worker.evaluation.evaluate import agreement, measure
 from worker.targets import Target, Targets, label_loss, target_losses, variance_of
 
 COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None, variance=4.0), Target("shape", ("a", "b", "c"))

@@ -12,7 +12,7 @@ from worker.data.augment.image import affine, colour, crop, cutout, flip
 from worker.data.augment.mixture import Mixture, cutmix, mixup
 from worker.data.augment.operation import Operation, Stored
 from worker.data.augment.text import token_dropout
-from worker.data.views import Numbers
+from worker.data.counter_rng import Numbers
 
 Fetch = Callable[[Tensor], Tensor]
 """From places in the training split (B,) to these samples' inputs (B, …) as they are stored, on the device that trains."""

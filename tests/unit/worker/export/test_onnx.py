@@ -20,11 +20,11 @@ from transformers import (
 )
 
 from service.spec.architectures import SmallCnn
-from tests.unit.models.test_build import cifar, tiny
+from tests.unit.worker.models.test_build import cifar, tiny
+from worker.data.samples import Samples
+from worker.evaluation.evaluate import predict
 from worker.export.onnx import OnnxNetwork, UnexportableNetwork, check_onnx, export_onnx
-from worker.measuring.evaluation import predict
 from worker.models import build_network
-from worker.training.samples import Samples
 
 IMAGE = (3, 16, 16)
 PAD = 0

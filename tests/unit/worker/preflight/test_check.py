@@ -22,9 +22,9 @@ from tests.integration.test_methods import SMALL
 from tests.integration.test_sound import AST, CNN, WAV2VEC2
 from tests.integration.test_sound import spec as sound_spec
 from tests.unit.worker.preflight.jobs import Recorder, checked, digits, estimate, normalised
+from worker.job.attempt import run
 from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, PhaseStarted, Progress, Stopped, StopRequest
-from worker.trainer import run
 
 __all__ = ["teacher", "texts"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worker.teachers.cache import TeacherCache
-from worker.teachers.question import key_of
+from worker.teachers.cache_key import key_of
 
 QUESTION = {"network": "a", "view": "plain"}
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
-from worker.training.randomness import generator_states, restore_generators, seed_everything
 
 CPU = torch.device("cpu")
 

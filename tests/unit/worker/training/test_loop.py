@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.spec.training import AdamW, Constant, EarlyStopping, Sgd, TrainingSpec
-from worker.faults import JobFault
-from worker.measuring.evaluation import Measure
+from worker.data.samples import Samples
+from worker.distributed.rng import seed_everything
+from worker.errors import JobFault
+from worker.evaluation.evaluate import Measure
 from worker.methods import Step
 from worker.targets import Targets
-from worker.teachers.plan import Teaching, labels_only
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.loop import Training, copy_weights, train
-from worker.training.randomness import seed_everything
-from worker.training.samples import Samples
+from worker.training.objective import Teaching, labels_only
 
 CPU = torch.device("cpu")
 TARGETS = Targets.of_classes(["a", "b", "c"])
@@ -268,7 +268,7 @@ def test_a_training_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Windows of several steps and of several evaluations.
-    monkeypatch.setattr("worker.training.windows.MAX_POINTS", 2)
+    monkeypatch.setattr("worker.training.metric_points.MAX_POINTS", 2)
     spec = TrainingSpec(
         epochs=4,
         batch_size=8,

@@ -12,14 +12,14 @@ from torch.nn import functional
 from service.spec.methods import DeepMutual
 from service.spec.training import Constant, EarlyStopping, Sgd, TrainingSpec
 from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples
+from worker.distributed.rng import seed_everything
 from worker.methods import Outputs, Pairs, Setting, Step, build_term
 from worker.methods.terms import Objective
 from worker.targets import Targets
-from worker.teachers.plan import Teaching
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.loop import Training, copy_weights, train
 from worker.training.mutual import MutualTraining
-from worker.training.randomness import seed_everything
+from worker.training.objective import Teaching
 
 PLAIN = TrainingSpec(
     epochs=2,

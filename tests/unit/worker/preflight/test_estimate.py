@@ -1,0 +1,137 @@
+"""Memory and steps against what can be reckoned by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from service.spec import JobSpec, parse_spec
+from service.spec.training import TrainingSpec
+from tests.unit.worker.preflight.jobs import digits
+from worker.data.samples import Samples, count_steps
+from worker.preflight.estimate import CONTEXT_BYTES, Asked, Tried, memory_bytes, num_ranks
+from worker.preflight.profile import MeasuredStep, measure_asking, measure_step, size_of
+from worker.targets import Targets
+from worker.training.loop import Training
+from worker.training.objective import labels_only
+
+TARGETS = Targets.of_classes(["a", "b", "c"])
+FLOAT = 4
+
+
+def training(network: nn.Module, *, num_samples: int = 2, **spec: object) -> Training:
+    samples = Samples(torch.randn(num_samples, 20), torch.arange(num_samples) % 3, None, torch.device("cpu"))
+    return Training(
+        network,
+        phase="student",
+        samples=samples,
+        validation=samples,
+        targets=TARGETS,
+        spec=TrainingSpec.model_validate(spec),
+        teaching=labels_only(TARGETS),
+    )
+
+
+def test_a_steps_weights_gradients_and_moments_are_counted_exactly_and_its_activations_nearly() -> None:
+    network = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 3))
+    step = measure_step(training(network))
+    weights = (20 * 400 + 400 + 400 * 3 + 3) * FLOAT
+    assert (step.weights, step.gradients, step.optimizer, step.saved_weights) == (weights, weights, 2 * weights, 0)
+    # The inputs, what ReLU gives, and the log-probabilities.
+    saved = 2 * (20 + 400 + 3) * FLOAT
+    assert saved <= step.saved <= 1.2 * saved
+    assert step.exchanged == 2 * (3 * FLOAT + 2 * 8), "logits, labels and places"
+    assert 2 * 3 * FLOAT <= step.saved_by_loss <= 2 * 3 * FLOAT + 2 * 8 + FLOAT, "what the loss keeps of the logits"
+    # Forward; backward twice that, but for the gradient of the inputs.
+    products = 2 * (20 * 400 + 400 * 3)
+    assert step.flops == 2 * (3 * products - 2 * 20 * 400)
+
+
+def test_plain_sgd_with_momentum_keeps_one_moment() -> None:
+    network = nn.Linear(20, 3)
+    assert measure_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT
+
+
+def test_weights_that_are_cast_for_the_forward_pass_do_not_grow_with_the_batch() -> None:
+    network = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 3))
+    step = measure_step(training(network, precision="bf16"))
+    assert step.saved_weights == pytest.approx(400 * 3 * FLOAT / 2, rel=1.0)
+    assert step.saved < 2 * (20 + 2 * 400 + 10) * FLOAT
+
+
+def test_tied_weights_are_held_once() -> None:
+    network = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    network[1].weight = network[0].weight
+    assert size_of(network) == 64 * FLOAT
+
+
+def test_a_network_that_answers_holds_a_layers_input_and_output_at_once() -> None:
+    network = nn.Sequential(nn.Linear(20, 400, bias=False), nn.Linear(400, 400, bias=False), nn.Linear(400, 3, bias=False))
+    by_sample, beside = measure_asking(network, torch.randn(2, 20))
+    assert (by_sample, beside) == ((20 + 2 * 400) * FLOAT, 0)
+
+
+STEP = MeasuredStep(
+    num_samples=2,
+    flops=1,
+    weights=100,
+    by_sample_of_the_split=0.0,
+    gradients=100,
+    optimizer=200,
+    saved=20,
+    saved_by_loss=0,
+    exchanged=4,
+    saved_weights=5,
+)
+TRIED = Tried(
+    TrainingSpec(batch_size=64),
+    STEP,
+    network=Asked(100, 1.0, 0),
+    present={"teacher": Asked(1000, 2.0, 0)},
+    asked_each_step=False,
+    data=0.0,
+    num_samples=10_000,
+)
+
+
+def test_memory_is_the_sum_of_what_is_there_at_once() -> None:
+    def bytes_of(tried: Tried, num_ranks: int = 1) -> float:
+        return memory_bytes(tried, num_ranks=num_ranks, on_gpu=False)
+
+    assert bytes_of(TRIED) == 1000 + 100 + 100 + 200 + 5 + 640
+    assert bytes_of(TRIED, num_ranks=4) == 1000 + 100 + 100 + 200 + 2 * 256, (
+        "asking takes more than training then, beside the place of the gradients"
+    )
+    several = replace(TRIED, step=replace(STEP, saved=400, saved_by_loss=20))
+    assert bytes_of(several) == 1000 + 100 + 100 + 200 + 5 + 200 * 64
+    assert bytes_of(several, num_ranks=4) == 1000 + 100 + 100 + 200 + 5 + 190 * 16 + 10 * 64 + 2 * 64, (
+        "each rank takes the loss of the whole batch"
+    )
+    assert memory_bytes(TRIED, num_ranks=1) == pytest.approx(1.1 * bytes_of(TRIED) + CONTEXT_BYTES)
+    assert bytes_of(replace(TRIED, num_samples=16)) == 1000 + 100 + 100 + 200 + 5 + 160, "a batch is no larger than the data"
+    assert bytes_of(replace(TRIED, asked_each_step=True)) == bytes_of(TRIED) + 128
+    assert bytes_of(replace(TRIED, data=500.0)) == bytes_of(TRIED) + 500
+    assert bytes_of(replace(TRIED, data=1e12)) == bytes_of(TRIED), "such data stay on the host"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"epochs": 3, "batch_size": 4},
+        {"epochs": 2, "batch_size": 4, "gradient_accumulation": 2},
+        {"max_steps": 5, "batch_size": 4},
+        {"epochs": 1, "batch_size": 100},
+        {"epochs": 2, "batch_size": 7, "gradient_accumulation": 3},
+    ],
+)
+@pytest.mark.parametrize("num_samples", [2, 13, 29])
+def test_steps_are_counted_as_the_training_counts_them(spec: dict[str, int], num_samples: int) -> None:
+    made = training(nn.Linear(20, 3), num_samples=num_samples, **spec)
+    assert count_steps(made.spec, num_samples) == made.last_step
+
+
+@pytest.mark.parametrize(("resources", "expected"), [({}, 1), ({"gpus": 4}, 4), ({"cpu_slots": 3}, 3)])
+def test_a_batch_is_shared_by_all_processes(resources: dict[str, int], expected: int) -> None:
+    spec: JobSpec = parse_spec(digits(resources=resources))
+    assert num_ranks(spec) == expected

@@ -1,0 +1,152 @@
+"""What batches of tokens teach, against the formulas written out, and the values of seeded losses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+from torch.nn import functional
+
+from service.spec.architectures import TransformersNetwork
+from service.spec.methods import OF_TOKENS, MethodSpec
+from service.spec.shapes import TokenShape
+from worker.data.language import Framing
+from worker.data.samples import Samples
+from worker.errors import JobFault
+from worker.evaluation.precision import Precision
+from worker.models import build_network
+from worker.models.language_network import LanguageNetwork
+from worker.training.causal_lm import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+
+CPU = torch.device("cpu")
+PLAIN = Precision(CPU, None)
+VOCABULARY, LENGTH, END, PAD = 11, 8, 0, 1
+FRAMING = Framing(start=(), end=END, pad=PAD)
+ROWS = torch.arange(4)
+SEEDED_FILE = Path(__file__).parents[3] / "data" / "seeded_losses.json"
+SMALL: dict[str, dict[str, Any]] = {
+    "sequence": {"max_new_tokens": 3, "prompt_tokens": 3, "num_beams": 2},
+    "on-policy": {"max_new_tokens": 3, "prompt_tokens": 3, "student_share": 1.0},
+}
+
+
+def network(width: int, *, vocabulary: int = VOCABULARY, seed: int = 0) -> LanguageNetwork:
+    """In float64 and without dropout, with larger weights than its library's first ones, so that it has opinions."""
+    torch.manual_seed(seed)
+    config = {"n_layer": 1, "n_embd": width, "n_head": 2, "n_positions": 2 * LENGTH}
+    shape = TokenShape(vocabulary, LENGTH, pad=PAD, end=END, predicts_tokens=True)
+    architecture = TransformersNetwork(name="transformers", model_type="gpt2", config=config)
+    built = build_network(architecture, input_shape=shape, num_outputs=0)
+    assert isinstance(built, LanguageNetwork)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return built.double().eval()
+
+
+def rows(vocabulary: int = VOCABULARY) -> Samples:
+    ids = torch.randint(2, vocabulary, (4, LENGTH), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones(4, LENGTH, dtype=torch.bool)
+    ids[1, 5], ids[1, 6:], mask[1, 6:] = END, PAD, False
+    mask[2, :4] = False  # a prompt
+    return Samples(ids, mask, None, CPU)
+
+
+def method(name: str, **settings: Any) -> Any:
+    adapter: TypeAdapter[Any] = TypeAdapter(MethodSpec)
+    return adapter.validate_python({"name": name} | SMALL.get(name, {}) | settings)
+
+
+def log_probabilities(network: LanguageNetwork, samples: Samples) -> tuple[Tensor, Tensor]:
+    """(M, V) of the tokens that count by the library's own forward pass, and these tokens."""
+    counted = samples.labels[:, 1:]
+    logits = network.model(input_ids=samples.inputs).logits[:, :-1][counted]
+    return logits.log_softmax(dim=-1), samples.inputs[:, 1:][counted]
+
+
+def loss_of(name: str, **settings: Any) -> float:
+    student, teacher, samples = network(4), LanguageTeacher(network(8, seed=1), FRAMING, LENGTH), rows()
+    spec = method(name, **settings)
+    written = write_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
+    torch.manual_seed(7)
+    return lesson_of(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
+
+
+@pytest.mark.parametrize("name", sorted(OF_TOKENS))
+def test_a_seeded_loss_is_what_it_was(name: str) -> None:
+    """Recorded: a change of code that is not meant to change a loss leaves these as they are."""
+    assert loss_of(name) == pytest.approx(json.loads(SEEDED_FILE.read_text())[name], rel=1e-9)
+
+
+def test_without_a_teacher_it_is_the_cross_entropy_of_the_tokens_that_count() -> None:
+    student, samples = network(4), rows()
+    log_p, labels = log_probabilities(student, samples)
+    loss = NextTokens(student, samples).loss(ROWS, PLAIN)
+    torch.testing.assert_close(loss, functional.nll_loss(log_p, labels))
+    (gradient,) = torch.autograd.grad(loss, student.model.get_input_embeddings().weight)
+    assert bool(gradient.isfinite().all())
+    assert float(gradient.abs().sum()) > 0
+
+
+@pytest.mark.parametrize(("name", "first", "second"), [("forward-kl", 1, 0), ("reverse-kl", 0, 1)])
+def test_the_divergences_are_those_of_the_libraries_own_logits_with_the_labels_beside_them(
+    name: str, first: int, second: int
+) -> None:
+    samples = rows()
+    student, labels = log_probabilities(network(4), samples)
+    teacher, _ = log_probabilities(network(8, seed=1), samples)
+    both = (student, teacher)
+    divergence = (both[first].exp() * (both[first] - both[second])).sum(dim=-1).mean()
+    expected = 2 * divergence + 0.5 * functional.nll_loss(student, labels)
+    assert loss_of(name, weight=2.0, label_weight=0.5) == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_rows_of_a_vocabulary_beyond_the_tokenizers_tokens_take_no_part() -> None:
+    samples, student, larger = rows(), network(4), network(8, vocabulary=VOCABULARY + 3, seed=1)
+    ours, _ = log_probabilities(student, samples)
+    counted = samples.labels[:, 1:]
+    theirs = larger.model(input_ids=samples.inputs).logits[:, :-1][counted][:, :VOCABULARY].log_softmax(dim=-1)
+    expected = (theirs.exp() * (theirs - ours)).sum(dim=-1).mean()
+    lesson = lesson_of(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
+    torch.testing.assert_close(lesson.loss(ROWS, PLAIN), expected)
+
+
+def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
+    samples, other = rows(), rows(vocabulary=7)
+    other = Samples(other.inputs[:, :5], other.labels[:, :5], None, CPU)
+    student, teacher = network(4), network(8, vocabulary=7, seed=1)
+    lesson = lesson_of(method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other))
+    loss = lesson.loss(ROWS, PLAIN)
+    assert 0 < loss.item() <= 1.5 * 2  # two distributions differ by 2 at most
+    assert bool(torch.autograd.grad(loss, student.head.weight)[0].isfinite().all())
+
+
+def test_the_same_seed_writes_the_same_texts_and_moves_no_global_generator() -> None:
+    teacher, samples = LanguageTeacher(network(8, seed=1), FRAMING, LENGTH), rows()
+    sampling = method("sequence", decoding="sampling")
+    state = torch.get_rng_state()
+    done: list[int] = []
+    first, again = (write_texts(sampling, teacher, samples, seed=2, after_batch=done.append) for _ in range(2))
+    other = write_texts(sampling, teacher, samples, seed=3, after_batch=done.append)
+    assert torch.equal(first.inputs, again.inputs)
+    assert not (first.inputs.shape == other.inputs.shape and torch.equal(first.inputs, other.inputs))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert done == [4, 4, 4]
+    assert first.inputs.shape[1] <= LENGTH
+    assert torch.equal(first.inputs[0, :3], samples.inputs[0, :3])
+    assert first.labels[0].tolist()[:4] == [False, False, False, True]
+
+
+def test_a_student_writes_in_its_share_of_the_batches() -> None:
+    texts, own = loss_of("on-policy", student_share=0.0), loss_of("on-policy", student_share=1.0)
+    assert texts == pytest.approx(loss_of("jsd"), rel=1e-12)
+    assert own != texts
+
+
+def test_what_is_written_has_to_fit_behind_a_prompt() -> None:
+    refuse_long_texts(method("on-policy", max_new_tokens=6), 8)
+    with pytest.raises(JobFault, match="rows of 8 tokens"):
+        refuse_long_texts(method("on-policy", max_new_tokens=7), 8)

@@ -1,0 +1,152 @@
+"""Batch norm of a network that is trained in shares: normalised by the statistics of the whole batch.
+
+torch's own ``SyncBatchNorm`` refuses tensors on the CPU; this one does on gloo, where it is tested, what it does on NCCL. Its
+state has the keys of the batch norm that it takes the place of. b a rank's share, C channels, k ranks.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from worker.errors import JobFault
+
+
+def over_whole_batches(network: nn.Module, *, stands_in: Callable[[], bool]) -> nn.Module:
+    """Puts :class:`WholeBatchNorm` in the place of every batch norm inside; the same network. Raises what
+    :func:`refuse_dropped_layers` raises."""
+    refuse_dropped_layers(network)
+    for parent, name, norm in _norms(network):
+        setattr(parent, name, WholeBatchNorm(norm, stands_in=stands_in))
+    return network
+
+
+def refuse_dropped_layers(network: nn.Module) -> None:
+    """Of a network that is to be trained in shares.
+
+    Raises:
+        JobFault: it leaves out layers by chance as well, which each rank would do to others: then one waits for another forever.
+    """
+    configs = [config for module in network.modules() if (config := getattr(module, "config", None)) is not None]
+    if _norms(network) and any(getattr(config, "layerdrop", 0.0) for config in configs):
+        raise JobFault(
+            "invalid_spec",
+            "A network with batch norm that drops whole layers cannot be trained on several devices.",
+            hint="Set layerdrop to 0 in the architecture's config, or ask for one device.",
+            details={"pointer": "/resources"},
+        )
+
+
+class WholeBatchNorm(_BatchNorm):
+    """``norm`` with the mean and the variance of all ranks' shares; in ``eval()`` the very same."""
+
+    def __init__(self, norm: _BatchNorm, *, stands_in: Callable[[], bool]) -> None:
+        """``stands_in`` says whether this rank's inputs count nothing at the moment."""
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self._stands_in = stands_in
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, C, …), of which each rank has its share."""
+        if not self.training:
+            return super().forward(input)
+        counts = not self._stands_in()
+        mean, variance, total = _statistics(input.detach(), counts=counts)
+        if self.track_running_stats:
+            self._remember(mean, variance, total)
+        normalised: Tensor = _Normalised.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, mean, variance, total, self.eps, counts
+        )
+        return normalised
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        newest: Any = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        self.running_mean.add_(newest * (mean - self.running_mean))
+        self.running_var.add_(newest * (unbiased - self.running_var))
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Of any number of dimensions: the network was built with norms of its own."""
+
+
+class _Normalised(torch.autograd.Function):
+    """Inputs (b, C, …) by the whole batch's mean and variance (C,), on which all ranks' inputs have their part."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        total: Tensor,
+        epsilon: float,
+        counts: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight, mean, (variance + epsilon).rsqrt(), total)
+        ctx.counts = counts
+        return functional.batch_norm(input, mean, variance, weight, bias, training=False, eps=epsilon)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        input, weight, mean, inverse, total = ctx.saved_tensors
+        dims, shape = _all_but_channels(input), [1, -1, *[1] * (input.dim() - 2)]
+        centred, slopes = input.to(mean.dtype) - mean.view(shape), slope.to(mean.dtype)
+        sums = torch.stack([slopes.sum(dim=dims), (slopes * centred).sum(dim=dims)])
+        to_bias, to_weight = sums[0].clone(), sums[1] * inverse
+        dist.all_reduce(sums)
+        by_mean, by_variance = sums / total
+        scale = inverse if weight is None else inverse * weight
+        # scale · (slope − its mean − centred · mean(slope · centred) / variance)
+        to_input = slopes - by_mean.view(shape)
+        to_input.addcmul_(centred, (inverse.square() * by_variance).view(shape), value=-1).mul_(scale.view(shape))
+        if not ctx.counts:  # what stands in had no part in the statistics
+            to_input = torch.zeros_like(to_input)
+        needs = ctx.needs_input_grad
+        learned = (to_weight if needs[1] else None, to_bias if needs[2] else None)
+        return to_input.to(input.dtype), *learned, None, None, None, None, None
+
+
+@torch.no_grad()
+def _statistics(input: Tensor, *, counts: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (C,), variance (C,) and number (1,) of each channel's values, all ranks' together.
+
+    From each rank's own mean and variance (Chan, Golub, LeVeque, 1979), so that no digits are lost.
+    """
+    values = input.to(torch.promote_types(input.dtype, torch.float32))
+    channels = values.shape[1]
+    variance, mean = torch.var_mean(values, dim=_all_but_channels(values), correction=0)
+    count = mean.new_full((1,), values.numel() / channels if counts else 0.0)
+    own = torch.cat([mean, variance, count])
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    means, variances, numbers = torch.split(torch.stack(every), [channels, channels, 1], dim=1)
+    total = numbers.sum(dim=0)
+    shares = numbers / total
+    mean = (means * shares).sum(dim=0)
+    return mean, ((variances + (means - mean).square()) * shares).sum(dim=0), total
+
+
+def _all_but_channels(input: Tensor) -> list[int]:
+    return [0, *range(2, input.dim())]
+
+
+def _norms(network: nn.Module) -> list[tuple[nn.Module, str, _BatchNorm]]:
+    """Each batch norm inside, with the part that holds it and its name there."""
+    named = [(parent, name, part) for parent in network.modules() for name, part in parent.named_children()]
+    return [(parent, name, part) for parent, name, part in named if isinstance(part, _BatchNorm)]

@@ -1,0 +1,202 @@
+"""What a network does on data that it was not trained on: outputs, score, agreement, latency.
+
+Invariant: measuring changes nothing. Networks run in ``eval()`` without gradients, and are given back in the mode that they
+came in. N samples, B batch, W outputs.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worker.data.samples import Samples
+from worker.distributed.ranks import ALONE, Ranks
+from worker.evaluation.precision import Precision
+from worker.evaluation.token_metrics import token_agreement, token_score
+from worker.evaluation.tokens import predict_tokens
+from worker.methods.embedding import similarity_correlation
+from worker.models.language_network import LanguageNetwork
+from worker.targets import Target, Targets, label_loss, target_losses
+
+EVALUATION_BATCH = 256
+_LATENCY_ROUNDS = 30
+_LATENCY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How well outputs match the labels."""
+
+    score: float
+    """Accuracy, of a causal language model that of its tokens; of a number the share of its variance that is explained (R²); of
+    several targets their mean; of embeddings the correlation of pairs' similarities with the teacher's. More is better."""
+    loss: float
+    """The task's own loss: of a classification the mean cross-entropy; of embeddings 1 less the score."""
+
+
+def predict(
+    network: nn.Module,
+    samples: Samples,
+    *,
+    precision: Precision | None = None,
+    reads_teacher: bool = False,
+    between_batches: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
+) -> Tensor:
+    """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
+
+    Of a causal language model what :func:`predict_tokens` keeps of each token.
+
+    With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
+    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it. Of several ``ranks`` each
+    takes some of the batches, and all have all outputs.
+    """
+    precision = precision or Precision(samples.device, None)
+    if isinstance(network, LanguageNetwork):
+        with in_eval_mode(network):
+            return predict_tokens(network, samples, precision=precision, between_batches=between_batches, ranks=ranks)
+
+    def outputs_from(start: int) -> Mapping[str, Tensor]:
+        inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
+        if reads_teacher and samples.teacher_outputs is not None:
+            inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
+        with precision.forward_pass():
+            return {"logits": network(*inputs).to(torch.float32)}
+
+    pieces, num_done = [], 0
+    with in_eval_mode(network):
+        for piece in ranks.in_turns(range(0, len(samples), EVALUATION_BATCH), outputs_from):
+            pieces.append(piece["logits"])
+            num_done += len(piece["logits"])
+            if between_batches is not None:
+                between_batches(num_done)
+    return torch.cat(pieces)
+
+
+def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> Measure:
+    """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there.
+
+    ``of`` names the targets that count; None: all.
+    """
+    if targets.are_tokens:
+        score, loss = token_score(outputs).tolist()
+        return Measure(score=score, loss=loss)
+    if targets.are_embeddings:
+        alike = similarity_correlation(outputs, labels.to(outputs.device)).item()
+        return Measure(score=alike, loss=1 - alike)
+    outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
+    scored = [
+        _score(target, part, targets.labels_of(labels, index))
+        for index, (target, part) in _parts(targets, outputs)
+        if of is None or target.name in of
+    ]
+    scores, is_known = (torch.stack(each) for each in zip(*scored, strict=True))
+    score_of_known = (scores * is_known).sum() / is_known.sum().clamp(min=1)
+    if of is None:
+        whole_loss = label_loss(targets, outputs, labels)
+    else:
+        counts = torch.tensor([target.name in of for target in targets], device=outputs.device)
+        whole_loss = target_losses(targets, outputs, labels)[counts].sum()
+    # One transfer for both: on a GPU each is a wait for everything before it.
+    score, loss = torch.stack([score_of_known, whole_loss]).tolist()
+    return Measure(score=score, loss=loss)
+
+
+def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, Tensor]]]:
+    return list(enumerate(zip(targets, targets.split(outputs), strict=True)))
+
+
+def _score(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one target's outputs (N, its width): a scalar, and whether any sample has a label by which to tell it.
+
+    R² of numbers that are all the same is 1 where they are all met, else 0.
+    """
+    if target.classes is not None:
+        known = wanted >= 0
+        hits = ((outputs.argmax(dim=-1) == wanted) & known).sum().double()
+        return hits / known.sum().clamp(min=1), known.any()
+    known = ~wanted.isnan()
+    count = known.sum().clamp(min=1)
+    wanted = wanted.nan_to_num(nan=0.0).to(torch.float64)
+    errors = ((outputs[:, 0] - wanted).square() * known).sum()
+    spread = ((wanted - (wanted * known).sum() / count).square() * known).sum()
+    explained = torch.where(spread > 0, 1 - errors / spread.where(spread > 0, 1.0), (errors == 0).double())
+    return explained, known.any()
+
+
+def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float | None:
+    """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
+
+    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean over those in ``of``. Of
+    tokens the share for which they hold the same one the likeliest; None where they read different tokens.
+    """
+    if targets.are_tokens:
+        return token_agreement(first, second)
+    if targets.are_embeddings:
+        return similarity_correlation(first, second).item()
+    shares = []
+    for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
+        if of is not None and target.name not in of:
+            continue
+        if target.classes is not None:
+            shares.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
+        else:
+            shares.append(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]).double())[0, 1].nan_to_num(nan=0.0))
+    return torch.stack(shares).mean().item()
+
+
+def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_size: int) -> dict[str, float]:
+    """Median milliseconds of one forward pass of each network.
+
+    The networks take turns, so that a busy moment of the machine falls on all of them.
+
+    Args:
+        networks: by name, the network and some inputs (N, …) on its device; repeated or cut to ``batch_size``.
+    """
+    batches = {name: (network, _repeated(inputs, batch_size)) for name, (network, inputs) in networks.items()}
+    milliseconds: dict[str, list[float]] = {name: [] for name in networks}
+    deadline = time.monotonic() + _LATENCY_SECONDS
+    for round_index in range(_LATENCY_ROUNDS):
+        for name, (network, inputs) in batches.items():
+            with in_eval_mode(network):
+                elapsed = _time_once(network, inputs)
+            if round_index > 0:  # the first pass allocates memory and chooses kernels
+                milliseconds[name].append(elapsed)
+        if round_index >= 3 and time.monotonic() > deadline:
+            break
+    return {name: statistics.median(values) for name, values in milliseconds.items()}
+
+
+def _repeated(inputs: Tensor, count: int) -> Tensor:
+    """(``count``, …)."""
+    times = -(-count // len(inputs))
+    return inputs.repeat(times, *[1] * (inputs.dim() - 1))[:count].contiguous()
+
+
+def _time_once(network: nn.Module, inputs: Tensor) -> float:
+    _wait_for(inputs.device)
+    started = time.perf_counter()
+    network(inputs)
+    _wait_for(inputs.device)
+    return (time.perf_counter() - started) * 1_000
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """No dropout, no moving batch-norm statistics, no gradients."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(was_training)

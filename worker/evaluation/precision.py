@@ -1,0 +1,55 @@
+"""In which number format a network's forward pass runs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from worker.errors import JobFault
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``dtype`` None is plain float32; weights and optimizer are float32 always."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+
+    @property
+    def scales_gradients(self) -> bool:
+        """float16's range is too small for gradients as they are."""
+        return self.dtype is torch.float16
+
+    def forward_pass(self) -> AbstractContextManager[object]:
+        """The context of a forward pass."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+
+def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
+    """What the spec's word means on this device.
+
+    Raises:
+        JobFault: the device cannot train so.
+    """
+    on_gpu = device.type == "cuda"
+    # Asked only where there is a GPU: the question alone would start CUDA.
+    bf16_gpu = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    match name:
+        case "fp32":
+            return Precision(device, None)
+        case "auto":
+            return Precision(device, torch.bfloat16 if bf16_gpu else None)
+        case "bf16" if bf16_gpu or not on_gpu:
+            return Precision(device, torch.bfloat16)
+        case "fp16" if on_gpu:
+            return Precision(device, torch.float16)
+        case _:
+            raise JobFault(
+                "invalid_spec",
+                f"training.precision is {name}, which {'this GPU' if on_gpu else 'a CPU'} does not train in.",
+                hint="Set precision to auto, or to fp32."
+                if on_gpu
+                else "Set precision to auto, or ask for a GPU with resources.gpus.",
+                details={"precision": name, "device": str(device)},
+            )

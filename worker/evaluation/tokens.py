@@ -1,0 +1,57 @@
+"""What a causal language model says to each next token. N rows, M tokens that count, V vocabulary.
+
+Logits of all tokens would not fit into memory. What is kept of a token is its loss, the likeliest token and the token itself,
+(M, 3) in float64, which holds every id exactly: all of :mod:`worker.evaluation.token_metrics` comes of these.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.data.language import predictions
+from worker.data.samples import Samples
+from worker.distributed.ranks import ALONE, Ranks
+from worker.evaluation.precision import Precision
+from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
+from worker.models.language_network import LanguageNetwork
+
+BATCH_TOKENS = 2**15
+"""Of one forward pass."""
+
+
+def predict_tokens(
+    network: LanguageNetwork,
+    samples: Samples,
+    *,
+    precision: Precision,
+    between_batches: Callable[[int], None] | None,
+    ranks: Ranks = ALONE,
+) -> Tensor:
+    """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
+    count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
+
+    def judged_from(start: int) -> Mapping[str, Tensor]:
+        batch = samples.batch(torch.arange(start, min(start + count, len(samples))))
+        ids, mask = batch.inputs, batch.labels
+        with precision.forward_pass():
+            hidden = network.hidden(ids)
+        return {"judged": _judged(*predictions(hidden, ids, mask), network.head)}
+
+    pieces: list[Tensor] = []
+    for piece in ranks.in_turns(range(0, len(samples), count), judged_from):
+        pieces.append(piece["judged"])
+        if between_batches is not None:
+            between_batches(min(len(pieces) * count, len(samples)))
+    return torch.cat(pieces)
+
+
+def _judged(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+    chunk_tokens = max(CHUNK_TOKENS, CHUNK_LOGITS // head.weight.shape[0])
+    pieces = [torch.empty(0, 3, dtype=torch.float64, device=hidden.device)]
+    for start in range(0, len(hidden), chunk_tokens):
+        logits, wanted = head(hidden[start : start + chunk_tokens]), labels[start : start + chunk_tokens]
+        loss = functional.cross_entropy(logits, wanted, reduction="none")
+        pieces.append(torch.stack([loss.double(), logits.argmax(dim=-1).double(), wanted.double()], dim=1))
+    return torch.cat(pieces)

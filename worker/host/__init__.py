@@ -1,0 +1,1 @@
+"""The host's side of a worker: it claims jobs, supervises trainers, records what they emit. Knows the database, no torch."""

@@ -1,0 +1,121 @@
+"""The last phase of a job: its networks are measured side by side, and the result folder is written.
+
+Invariant: all networks are measured on the test split, which took no part in any choice before.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from service.spec.methods import BornAgain
+from worker.data import Split
+from worker.data.samples import Samples
+from worker.evaluation.evaluate import Measure, agreement, measure, measure_latency, predict
+from worker.evaluation.metrics import target_agreement, target_metrics
+from worker.export.folder import check_export, export_network, result_folder, write_documents
+from worker.export.forms import export_student
+from worker.job.error_mapping import told_as_fault
+from worker.job.networks import Networks, Role
+from worker.job.reporting import Telling
+from worker.models.informed import InformedNetwork
+from worker.report.build import Assessed, Latency, Report, make_report
+from worker.report.seeds import seeds_card
+from worker.teachers.ensemble import combined
+from worker.teachers.hub import pinned_spec
+from worker.teachers.together import Teachers
+from worker.trained import FinishedNetwork
+from worker.training.loop import Weights
+
+
+def evaluate_and_export(
+    job: Networks,
+    networks: Mapping[Role, FinishedNetwork],
+    teachers: Teachers,
+    *,
+    repeats: Mapping[Role, Measure],
+    trained: Weights,
+    telling: Telling,
+    job_id: str,
+    folder: Path,
+) -> Report:
+    """Writes the result folder; the report that is in it. ``trained`` are the student's best weights, before any folding."""
+    test, validation = job.data.splits["test"], job.data.splits["validation"]
+    telling.announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
+    outputs: dict[Role, Tensor] = {}
+    for done, (role, network) in enumerate(networks.items()):
+        telling.tell("evaluation", done, total=len(networks) + 1)
+        outputs[role] = network.outputs(test)
+    telling.tell("evaluation", len(networks), total=len(networks) + 1)
+    together = teachers.together([outputs[role] for role in teachers.members])
+    turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
+    batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
+    telling.tell("evaluation", len(networks) + 1, total=len(networks) + 1)
+
+    telling.announce("export", "Writing the student, its report and its model card, and loading the student once more")
+    with result_folder(folder) as result:
+        num_bytes = {
+            role: network.num_bytes or export_network(network, result / role, targets=job.data.targets)
+            for role, network in networks.items()
+            if role != "control"
+        }
+        check_export(result / "student", split=test, device=job.device, expected=outputs["student"])
+        with told_as_fault("/exports"):
+            exports = export_student(networks["student"], result, job.spec.exports, data=job.data)
+        # The control is the student's twin; it is measured, not kept.
+        num_bytes["control"] = num_bytes["student"]
+        assessed = {
+            role: Assessed(
+                test=measure(outputs[role], test.labels, job.data.targets, of=network.teaches),
+                metrics=target_metrics(outputs[role], test.labels, job.data.targets, of=network.teaches),
+                validation=network.figures.best_validation
+                if network.figures and network.teaches is None
+                else measure(network.outputs(validation), validation.labels, job.data.targets, of=network.teaches),
+                latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
+                num_bytes=num_bytes[role],
+            )
+            for role, network in networks.items()
+        }
+        if "teacher" not in assessed:
+            of = teachers.teaches
+            assessed["teacher"] = Assessed.together(
+                [assessed[role] for role in teachers.members],
+                test=measure(together, test.labels, job.data.targets, of=of),
+                metrics=target_metrics(together, test.labels, job.data.targets, of=of),
+                validation=measure(teachers.outputs(validation), validation.labels, job.data.targets, of=of),
+            )
+        report = make_report(
+            spec=job.spec,
+            job_id=job_id,
+            data=job.data,
+            networks=networks,
+            teachers=job.teachers,
+            assessed=assessed,
+            score_with_teacher=_score_with_teacher(job, teachers, test, trained),
+            ensemble_score=_ensemble_score(job, outputs, test),
+            agreement=agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
+            agreement_by_target=target_agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
+            exports=exports,
+            seeds=seeds_card(job.spec, dict(repeats) | {role: each.test for role, each in assessed.items()}),
+        )
+        write_documents(result, report=report, spec=pinned_spec(job.spec, job.commits))
+    return report
+
+
+def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
+    """What the student's best weights score while they read the teacher's own output; None for one that never does."""
+    network = job.build("student")
+    if not isinstance(network, InformedNetwork) or not network.reads_teacher:
+        return None
+    network.load_state_dict(trained)
+    samples = Samples.of(split, job.preprocessing("student"), device=job.device).with_teacher(teachers.outputs(split))
+    outputs = predict(network.to(job.device), samples, reads_teacher=True)
+    return measure(outputs, samples.labels, job.data.targets).score
+
+
+def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
+    """What the student and those before it score together; None where the spec does not ask."""
+    if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
+        return None
+    together = combined([outputs[role] for role in (*job.chain, "student")], job.data.targets)
+    return measure(together, split.labels, job.data.targets).score

@@ -1,0 +1,74 @@
+"""What is wrong with the student, its method or its exports is found before the teacher is trained, not an hour later."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from worker.data.augment.choose import check_same_views
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text import same_tokens
+from worker.errors import JobFault
+from worker.evaluation.precision import choose_precision
+from worker.export.forms import write_onnx
+from worker.job.error_mapping import told_as_fault
+from worker.job.networks import Networks
+from worker.methods import looks_inside
+from worker.training.causal_lm import refuse_long_texts, refuse_rowless
+
+
+def refuse_early(networks: Networks) -> None:
+    """What is wrong with the student or the method is found before the teacher is trained, not an hour later."""
+    choose_precision(networks.spec.training.precision, networks.device)
+    student = networks.build("student")
+    if networks.spec.student.source == "teacher-layers":
+        _refuse_start(networks, student)
+    if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
+        refuse_long_texts(networks.spec.method, reads.max_length)
+        refuse_rowless(networks.data, reads)
+        return
+    _refuse_exports(networks)
+    _refuse_augmentation(networks)
+    if looks_inside(networks.spec.method):
+        role = next(iter(networks.teachers))
+        teacher = networks.built_or_given(role)
+        method = networks.plan(student, teacher, networks.reads(role))
+        with told_as_fault("/method"):
+            method.objective(targets=networks.data.targets, labels=networks.data.splits["train"].labels)
+
+
+def _refuse_start(networks: Networks, student: nn.Module) -> None:
+    """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
+    role = next(iter(networks.teachers))
+    teacher = networks.built_or_given(role)
+    if not same_tokens(networks.preprocessing("student"), networks.reads(role)):
+        raise JobFault(
+            "invalid_spec",
+            "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
+            details={"pointer": "/student/tokenizer"},
+        )
+    networks.take_layers(student, teacher)
+
+
+def _refuse_exports(networks: Networks) -> None:
+    """What cannot be written as ONNX, told by writing the student as it begins."""
+    if networks.spec.exports:
+        plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
+        with TemporaryDirectory(dir=networks.scratch) as folder, told_as_fault("/exports"):
+            write_onnx(plain, Path(folder) / "student.onnx", samples=networks.samples("student", "test"), data=networks.data)
+
+
+def _refuse_augmentation(networks: Networks) -> None:
+    """What cannot be done to a network's inputs, or to those of a network and its teachers alike."""
+    for role in filter(networks.is_trained, networks.teachers):
+        networks.views(role)
+    if not networks.spec.training.augment:
+        return
+    teachers = [networks.reads(role) for role in networks.teachers]
+    for role in (*networks.chain, "student"):
+        views, reads = networks.views(role), networks.preprocessing(role)
+        for teacher in teachers:
+            if views is not None:
+                with told_as_fault("/training/augment"):
+                    check_same_views(views, networks.data.splits["train"].inputs, student=reads, teacher=teacher)
+        teachers = [reads]

@@ -1,0 +1,72 @@
+"""What an error means for a job: its code, what to tell, what to change, and whether another attempt may help."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from service.errors import InvalidSpec
+from worker.data import UnusableData
+from worker.data.augment.choose import UnfitAugmentation
+from worker.data.errors import UnreadableTokenizer
+from worker.errors import JobFault
+from worker.export.onnx import UnexportableNetwork
+from worker.methods import UnfitLayers, UnknownLayer
+from worker.models import UnfitArchitecture, UnreadableNetwork
+from worker.protocol import Failed
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def told_as_fault(pointer: str) -> Iterator[None]:
+    """What does not fit is the spec's fault, at this place in it. Raises JobFault."""
+    try:
+        yield
+    except UnexportableNetwork as error:
+        message = f"The student cannot be exported as the spec asks: {error}"
+        raise JobFault("invalid_spec", message, details={"pointer": pointer}) from error
+    except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
+        what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
+        raise JobFault("invalid_spec", f"The {what} does not fit the networks: {error}", details={"pointer": pointer}) from error
+
+
+def as_failure(error: Exception) -> Failed:
+    """The last event of an attempt that ended with this error."""
+    match error:
+        case JobFault():
+            return Failed(error.code, error.message, error.hint, error.details, error.retryable)
+        case InvalidSpec():
+            return Failed("invalid_spec", error.detail, details={"errors": [fault.model_dump() for fault in error.faults]})
+        case UnfitArchitecture():
+            return Failed("invalid_spec", str(error))
+        case UnusableData():
+            return Failed("invalid_data", str(error))
+        case UnreadableTokenizer():
+            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}")
+        case UnreadableNetwork():
+            hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
+            return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
+    logger.error("The trainer ended with an exception.", exc_info=error)
+    if _is_out_of_memory(error):
+        return Failed(
+            "out_of_memory",
+            f"Memory ran out: {_first_line(error)}",
+            hint="Lower training.batch_size and raise gradient_accumulation by the same factor, or ask for a larger GPU.",
+            retryable=True,
+        )
+    return Failed(
+        "trainer_error", f"{type(error).__name__}: {_first_line(error)}", hint="The log has the traceback.", retryable=True
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator has no exception of its own.
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:500]

@@ -1,0 +1,33 @@
+"""What an attempt tells beside its trainings: which phase begins and how far it is; and whether it is to stop."""
+
+import logging
+
+from worker.errors import StopAsked
+from worker.protocol import Phase, PhaseStarted, Progress, Reporter
+
+logger = logging.getLogger(__name__)
+
+
+class Telling:
+    """Speaks to the reporter of one attempt."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def announce(self, phase: Phase, message: str) -> None:
+        """A phase begins."""
+        logger.info(message)
+        self._reporter.emit(PhaseStarted(phase=phase, message=message))
+
+    def tell(self, phase: Phase, step: int, *, total: int) -> None:
+        """So far of so much is done. Raises StopAsked."""
+        self.check_stop()
+        self._reporter.emit(
+            Progress(phase=phase, step=step, total_steps=total, epoch=1, samples_per_second=None, eta_seconds=None)
+        )
+
+    def check_stop(self) -> None:
+        """Raises StopAsked when a stop was asked for."""
+        request = self._reporter.stop_request()
+        if request is not None:
+            raise StopAsked(request)

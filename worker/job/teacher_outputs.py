@@ -1,0 +1,98 @@
+"""What a job asks its teachers about its training split: from the cache where it is there, else asked and told.
+
+N samples, W outputs.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from worker.data.augment import EpochViews
+from worker.data.samples import Samples, num_epochs
+from worker.distributed.ranks import ALONE, Ranks
+from worker.errors import JobFault
+from worker.job.networks import Networks, Role
+from worker.job.reporting import Telling
+from worker.teachers.cache import TeacherCache
+from worker.teachers.cache_key import question
+from worker.teachers.compute import Kept, ask, ask_views
+from worker.teachers.together import Teachers
+from worker.trained import FinishedNetwork
+from worker.training.objective import Answers, Plan, TeacherFeatures
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Asks the teachers of one job."""
+
+    networks: Networks
+    telling: Telling
+    cache: Path | None
+    """The folder of what teachers said before; None for none."""
+    ranks: Ranks = ALONE
+
+    def once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+        """The training split with what the teachers say to it, and the features of the one that is looked into."""
+        answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
+        return samples.with_teacher(teachers.together([answers.to(samples.home) for answers, _ in answered])), answered[0][1]
+
+    def _ask(self, name: Role, teacher: FinishedNetwork, method: Plan, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
+        samples = teacher.samples(self.networks.data.splits["train"])
+        what = f"{len(samples):,} training samples for the {role}"
+
+        def begin(is_kept: bool) -> None:
+            asking = f"Asking the {name} about {what}, once for all epochs"
+            self.telling.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+
+        answers, features = ask(
+            teacher.network,
+            samples,
+            method.teacher_shapes,
+            kept=self._kept(teacher, method),
+            begin=begin,
+            after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
+            ranks=self.ranks,
+        )
+        if not bool(answers.isfinite().all()):
+            raise JobFault(
+                "non_finite_loss",
+                "The teacher's outputs on the training split hold NaN or infinity, before the student's first step.",
+                hint="Choose another teacher, or train it again at a lower learning rate.",
+                details={"phase": "cache", "step": 0},
+            )
+        return teacher.in_order(answers), features
+
+    def by_view(
+        self, name: Role, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role
+    ) -> Answers:
+        """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
+        num_views = views.count and min(views.count, num_epochs(self.networks.training_spec(role), len(samples)))
+        kept = self._kept(teacher, method) if num_views else None
+
+        def begin(view: int, is_kept: bool) -> None:
+            what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
+            asking = f"Asking the {name} about {what}"
+            self.telling.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+
+        return ask_views(
+            teacher.network,
+            samples,
+            method.teacher_shapes,
+            preprocessing=teacher.preprocessing,
+            in_order=teacher.in_order,
+            num_views=num_views,
+            kept=lambda view: kept and replace(kept, question={**kept.question, "view": views.told(view)}),
+            begin=begin,
+            after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
+            ranks=self.ranks,
+        )
+
+    def _kept(self, teacher: FinishedNetwork, method: Plan) -> Kept | None:
+        """Where the cache has, or will have, what a teacher says to the training split; None without a cache."""
+        if self.cache is None:
+            return None
+        inputs = self.networks.data.splits["train"].inputs
+        layers, reads = method.teacher_shapes, teacher.preprocessing
+        asked = question(teacher.network, inputs, reads, layers=layers, device=self.networks.device)
+        return Kept(TeacherCache(self.cache), asked)

@@ -1,1 +1,0 @@
-"""How networks do: figures, repeats, the report card."""

@@ -1,0 +1,100 @@
+"""Which layers a method compares, and their shapes. B batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, SumOfTerms
+from worker.methods.feature_extractor import Tap, find_layers, layer_paths
+from worker.methods.tasks import GUESS
+
+
+class UnfitLayers(ValueError):
+    """The method cannot compare these layers; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Layers by module path: the student's first is compared with the teacher's first, and so on."""
+
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+
+
+def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
+    """The layers that a term compares: those that the spec names, else those that the networks offer; empty for a term without.
+
+    Raises:
+        UnfitLayers: the spec names none, and a network offers none.
+        UnknownLayer: a network has no such layer.
+    """
+    match term:
+        case DistillationNetwork():
+            pairs = Pairs((GUESS,), ())
+        case OneForAll(student_layers=named):
+            pairs = Pairs(tuple(named or _offered(student, "stage", "student_layers", role="student")), ())
+        case BetweenLayers(layers=named) if named is not None:
+            pairs = Pairs(tuple(named.student), tuple(named.teacher))
+        case BetweenLayers(compares=compares):
+            kind = "embedding" if compares == "embedding" else "stage"
+            ours, theirs = (
+                _offered(network, kind, "layers", role=role) for role, network in (("student", student), ("teacher", teacher))
+            )
+            shared = min(len(ours), len(theirs))
+            first = (shared - 1) // 2 if compares == "middle" else 0
+            count = 1 if compares == "middle" else shared
+            pairs = Pairs(*(side[len(side) - shared :][first : first + count] for side in (ours, theirs)))
+        case _:
+            return Pairs((), ())
+    find_layers(student, pairs.student)
+    find_layers(teacher, pairs.teacher)
+    return pairs
+
+
+def looks_inside(method: Any) -> bool:
+    """Whether a method looks at inner layers at all."""
+    return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
+
+
+def informed_by(method: Any) -> DistillationNetwork | None:
+    """The term, if there is one, by which the student reads the teacher's output."""
+    return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
+
+
+def terms_of(method: Any) -> Sequence[Any]:
+    """The terms of a sum, or the one method."""
+    return method.terms if isinstance(method, SumOfTerms) else [method]
+
+
+def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
+    """Shapes, without the batch, of these layers' outputs on some inputs (B, …). The network's statistics do not move."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), Tap(network, layers) as tap:
+            features = tap(inputs.to(next(network.parameters()).device)).features
+    finally:
+        network.train(was_training)
+    return {path: feature.shape[1:] for path, feature in features.items()}
+
+
+def output_width(network: nn.Module, inputs: Tensor) -> int:
+    """Of what the network gives for some inputs (B, …). Its statistics do not move."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            outputs: Tensor = network(inputs.to(next(network.parameters()).device))
+    finally:
+        network.train(was_training)
+    return outputs.shape[-1]
+
+
+def _offered(network: nn.Module, kind: str, field: str, *, role: str) -> tuple[str, ...]:
+    offered: tuple[str, ...] = getattr(network, f"{kind}_layers", ())
+    if not offered:
+        raise UnfitLayers(f"this {role} has no layers of its own choice: name them in {field}. It has {layer_paths(network)}")
+    return offered

@@ -1,0 +1,268 @@
+"""What one step of a training does: operations, and the memory that it takes. B samples of the batch that was tried.
+
+Invariant: attention counts as GPUs compute it, without its matrix of probabilities. The CPU's kernel for that takes no dropout,
+so there is none in the attention of a step that is measured.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from service.spec.training import AdamW, Optimizer
+from worker.distributed.ranks import Alone, tensors_of
+from worker.evaluation.evaluate import in_eval_mode
+from worker.evaluation.precision import Precision
+from worker.methods.batch import Step
+from worker.methods.output_head import CHUNK_LOGITS
+from worker.models.language_network import LanguageNetwork
+from worker.training.loop import Training
+from worker.training.mutual import MutualTraining
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """One optimizer step, forward and backward, on ``num_samples`` samples. Sizes are in bytes."""
+
+    num_samples: int
+    flops: int
+    weights: int
+    """Of all that is trained, and what lies beside it, such as the statistics of batch norm."""
+    by_sample_of_the_split: float
+    """What the method remembers of each sample of the training split."""
+    gradients: int
+    optimizer: int
+    saved: int
+    """For the backward pass, that grows with the batch."""
+    saved_by_loss: int
+    """What of it the method saves, from what the networks said: each of several ranks looks at the whole batch."""
+    exchanged: int
+    """What the networks said, which ranks send each other."""
+    saved_weights: int
+    """For the backward pass, of weights in the forward pass's number format."""
+
+
+def measure_step(training: Training) -> MeasuredStep:
+    """Takes a training's first step and reads its loss.
+
+    Raises:
+        JobFault: the loss is not finite.
+    """
+    trainings = [training, training.peer] if isinstance(training, MutualTraining) else [training]
+    learners = [each.learner for each in trainings]
+    num_samples = len(training.samples)
+    remembered = [
+        buffer
+        for each in trainings
+        if isinstance(each.objective, nn.Module)
+        for buffer in each.objective.buffers()
+        if buffer.shape[:1] == (num_samples,)
+    ]
+    training.network.train()
+    saved = _Saved(learners)
+    for each in trainings:
+        each.ranks = saved.ranks
+    with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
+        training.update([torch.arange(num_samples, device=training.samples.home)])
+    training.read_losses()
+    parameters = [parameter for learner in learners for parameter in learner.parameters()]
+    states = [value for each in trainings for state in each.optimizer.state.values() for value in state.values()]
+    return MeasuredStep(
+        num_samples=num_samples,
+        flops=counter.get_total_flops(),
+        weights=sum(map(size_of, learners)) - sum(buffer.nbytes for buffer in remembered),
+        by_sample_of_the_split=sum(buffer.nbytes for buffer in remembered) / num_samples,
+        gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
+        optimizer=sum(value.nbytes for value in states if isinstance(value, Tensor) and value.dim()),
+        saved=saved.growing,
+        saved_by_loss=saved.by_loss,
+        exchanged=saved.ranks.exchanged,
+        saved_weights=saved.weights,
+    )
+
+
+@contextmanager
+def sketching(network: nn.Module) -> Iterator[None]:
+    """Has a network on the ``meta`` device compute shapes as a CPU would compute values; tensors made inside are such too."""
+    mode = FakeTensorMode()
+    known: dict[int, Tensor] = {}
+
+    def sketched(tensor: Tensor) -> Tensor:
+        # What two parts share they go on sharing.
+        if id(tensor) not in known:
+            fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
+            is_weight = isinstance(tensor, nn.Parameter)
+            known[id(tensor)] = nn.Parameter(fake, requires_grad=tensor.requires_grad) if is_weight else fake
+        return known[id(tensor)]
+
+    for module in network.modules():
+        for own in (module._parameters, module._buffers):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    own[name] = sketched(tensor)  # type: ignore[assignment]
+    with mode:
+        yield
+
+
+def sketch_step(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precision: Precision) -> MeasuredStep:
+    """What a step on labels alone would take of a network and inputs (B, …) without values, inside :func:`sketching`."""
+    saved = _Saved([network])
+    network.train()
+    with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
+        with precision.forward_pass():
+            outputs = network.head(network.hidden(inputs)) if isinstance(network, LanguageNetwork) else network(inputs)
+        outputs.float().sum().backward()
+    gradients = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    return MeasuredStep(
+        num_samples=len(inputs),
+        flops=counter.get_total_flops(),
+        weights=size_of(network),
+        by_sample_of_the_split=0.0,
+        gradients=gradients,
+        optimizer=gradients * (2 if isinstance(optimizer, AdamW) else 1),
+        saved=saved.growing,
+        saved_by_loss=0,
+        exchanged=0,
+        saved_weights=saved.weights,
+    )
+
+
+def size_of(network: nn.Module) -> int:
+    """Bytes of its weights and buffers; what two of its parts share counts once."""
+    return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
+
+
+def measure_asking(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
+    """Most bytes that a forward pass without gradients holds at once beside the weights: for each sample, and whatever the batch.
+
+    ``inputs`` are (B, …).
+    """
+    live = _Live(network)
+    with in_eval_mode(network), _WithoutAttentionDropout(), live:
+        if isinstance(network, LanguageNetwork):
+            network.hidden(inputs)
+        else:
+            network(inputs)
+    # Of tokens a chunk's logits are looked at at once: themselves, and as the loss has them.
+    beside = 2 * 4 * CHUNK_LOGITS if isinstance(network, LanguageNetwork) else 0
+    return (live.peak + inputs.nbytes) / len(inputs), beside
+
+
+class _OneRank(Alone):
+    """Notes where a rank of several would look at the whole batch, and how much it would be told for that."""
+
+    def __init__(self) -> None:
+        self.exchanged, self.sees_whole = 0, False
+
+    def share(self, indices: Tensor) -> Tensor:
+        self.sees_whole = False
+        return super().share(indices)
+
+    def whole(self, step: Step, *, num_samples: int) -> Step:
+        self.sees_whole = True
+        self.exchanged += sum(tensor.nbytes for part in tensors_of(step) for tensor in part)
+        return super().whole(step, num_samples=num_samples)
+
+
+class _Saved:
+    """Sizes of what autograd saves, each storage once, weights themselves left out."""
+
+    def __init__(self, learners: Iterable[nn.Module]) -> None:
+        known = [each for learner in learners for each in _tensors(learner)]
+        self._known = {each.untyped_storage()._cdata for each in known}
+        self._shapes = {tuple(sorted(each.shape)) for each in known}
+        self._growing: dict[int, int] = {}
+        self._by_loss: dict[int, int] = {}
+        self._weights: dict[int, int] = {}
+        self.ranks = _OneRank()
+
+    @property
+    def growing(self) -> int:
+        return sum(self._growing.values()) + self.by_loss
+
+    @property
+    def by_loss(self) -> int:
+        return sum(self._by_loss.values())
+
+    @property
+    def weights(self) -> int:
+        return sum(self._weights.values())
+
+    def watching(self) -> Any:
+        """A context in which all that is saved is counted."""
+        return torch.autograd.graph.saved_tensors_hooks(self._see, lambda saved: saved)
+
+    def _see(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        place = storage._cdata
+        if place not in self._known:
+            is_weight = tensor.dtype in (torch.bfloat16, torch.float16) and tuple(sorted(tensor.shape)) in self._shapes
+            is_by_loss = self.ranks.sees_whole and place not in self._growing
+            sizes = self._weights if is_weight else self._by_loss if is_by_loss else self._growing
+            sizes[place] = max(sizes.get(place, 0), storage.nbytes())
+        return tensor
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes of results that are there at once."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known = {each.untyped_storage()._cdata for each in _tensors(network)}
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        results = function(*arguments, **(options or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                storage = result.untyped_storage()
+                if storage._cdata not in self._known:
+                    reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                    self._live[storage._cdata] = (reference, storage.nbytes())
+        gone = [place for place, (reference, _) in self._live.items() if reference.expired()]  # type: ignore[no-untyped-call]
+        for place in gone:
+            del self._live[place]
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return results
+
+
+class _WithoutAttentionDropout(TorchFunctionMode):
+    def __torch_function__(self, function: Callable[..., Any], types: Any, arguments: Any = (), options: Any = None) -> Any:
+        options = dict(options or {})
+        if function is functional.scaled_dot_product_attention:
+            if len(arguments) > 4:
+                arguments = (*arguments[:4], 0.0, *arguments[5:])
+            else:
+                options["dropout_p"] = 0.0
+        return function(*arguments, **options)
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+
+
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""The library counts the GPUs' kernels alone."""
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()

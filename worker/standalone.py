@@ -1,0 +1,222 @@
+"""Runs a spec with no service: ``stillhouse train SPEC --out DIR``.
+
+The folder is the whole memory: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the
+same folder goes on from it. Invariant: a folder that another spec's run was stopped in is left as it is.
+"""
+
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from service.errors import Fault, InvalidFile, InvalidSpec
+from service.formats import inspect_dataset
+from service.spec import JobSpec, load_spec
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.fit import check_fit
+from service.spec.source import split_source
+from worker.export.folder import write_spec
+from worker.job.attempt import run, training_parts
+from worker.job.logs import log_to
+from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
+
+SPEC_FILE = "spec.json"
+_POLL_SECONDS = 0.2
+
+
+class TrainingFailed(Exception):
+    """The training ended without a student; ``failed`` says why."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+class FolderInUse(Exception):
+    """The folder holds the checkpoint of another spec."""
+
+
+def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
+    """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
+
+    On one device that is done in this process, on several in one for each.
+
+    ``cache`` is a folder for what teachers say, kept for other trainings.
+
+    Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one ends at once.
+
+    Raises:
+        InvalidSpec: the spec names something that only the service has, or a GPU where there is none.
+        FolderInUse: ``out`` holds another spec's unfinished run.
+        TrainingFailed: the job failed.
+    """
+    assignment = Assignment(
+        job_id="alone",
+        spec=spec.model_dump(mode="json"),
+        folder=out,
+        inputs=_local_inputs(spec),
+        devices=_choose_devices(spec),
+        cache=cache,
+    )
+    _refuse_unfit(spec, assignment.inputs)
+    _claim_folder(out, spec)
+    terminal = _Terminal(on_event)
+    with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
+        if len(assignment.devices) == 1:
+            run(assignment, terminal)
+        else:
+            _run_ranks(assignment, terminal)
+    match terminal.last:
+        case Finished() as finished:
+            _move_result(out)
+            return finished
+        case Stopped() as stopped:
+            return stopped
+        case Failed() as failed:
+            raise TrainingFailed(failed)
+        case other:
+            raise RuntimeError(f"the trainer's last event was {other}")
+
+
+class _Terminal:
+    """The reporter of a training with nobody above it."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self._on_event = on_event
+        self._request: StopRequest | None = None
+        self.last: Event | None = None
+
+    def emit(self, event: Event) -> None:
+        self.last = event
+        self._on_event(event)
+
+    def stop_request(self) -> StopRequest | None:
+        return self._request
+
+    def ask_to_stop(self) -> None:
+        self._request = StopRequest(reason="pause")
+
+
+def _refuse_unfit(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
+    """What the service would refuse when the spec is posted."""
+    source = split_source(spec.dataset.source)
+    try:
+        if source.kind == "builtin":
+            if source.name not in BUILTIN_DATASETS:
+                raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
+            info = BUILTIN_DATASETS[source.name].info
+        else:
+            path, columns = inputs[spec.dataset.source], list(spec.dataset.targets)
+            info = inspect_dataset(
+                path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=columns
+            )
+    except InvalidFile as error:
+        raise InvalidSpec([Fault(pointer="/dataset/source", message=error.detail)]) from error
+    if faults := check_fit(spec, info, teachers={}):
+        raise InvalidSpec(faults)
+
+
+def _local_inputs(spec: JobSpec) -> dict[str, Path]:
+    source = split_source(spec.dataset.source)
+    faults = []
+    if source.kind not in ("builtin", "file"):
+        faults.append(
+            Fault(
+                pointer="/dataset/source",
+                message=f"{spec.dataset.source} is in the service; without it, use builtin:… or file:PATH",
+            )
+        )
+    for place, teacher in spec.teachers.items():
+        if split_source(teacher.source).kind not in ("train", "hub"):
+            message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
+            faults.append(Fault(pointer=f"/{place}/source", message=message))
+    path = Path(source.name).expanduser()
+    if source.kind == "file" and not path.is_file():
+        faults.append(Fault(pointer="/dataset/source", message=f"there is no file {path}"))
+    if faults:
+        raise InvalidSpec(faults)
+    return {spec.dataset.source: path} if source.kind == "file" else {}
+
+
+def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
+    wanted = spec.resources.gpus
+    if wanted == 0:
+        return ("cpu",) * spec.resources.cpu_slots
+    there = torch.cuda.device_count()
+    if there == 0:
+        raise InvalidSpec([Fault(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
+    if there < wanted:
+        raise InvalidSpec([Fault(pointer="/resources/gpus", message=f"there are {there} GPUs here; set {there} or less")])
+    return tuple(f"cuda:{number}" for number in range(wanted))
+
+
+def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
+    """The same in a process for each device."""
+    from worker.host.trainer_process import TrainerProcess, warm_up
+
+    warm_up()
+    trainer = TrainerProcess(assignment)
+    asked = False
+    try:
+        while not trainer.ended:
+            for event in trainer.events(timeout_seconds=_POLL_SECONDS):
+                terminal.emit(event)
+            request = terminal.stop_request()
+            if request is not None and not asked:
+                trainer.ask_to_stop(request)
+                asked = True
+    except BaseException:
+        trainer.kill()
+        raise
+    finally:
+        exit_code = trainer.exit_code()
+    if not isinstance(terminal.last, Finished | Stopped | Failed):
+        message = f"a training process ended with exit code {exit_code}, without a result"
+        terminal.emit(Failed("trainer_crashed", message, hint=f"{LOG_FILE} often says why.", retryable=True))
+
+
+def _claim_folder(out: Path, spec: JobSpec) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / CHECKPOINT_FILE).exists() and (out / SPEC_FILE).exists():
+        earlier = load_spec(out / SPEC_FILE)
+        if training_parts(earlier) != training_parts(spec):
+            raise FolderInUse(
+                f"{out} holds the unfinished run of another spec ({SPEC_FILE}); choose another folder, or delete it"
+            )
+    write_spec(out, spec)
+
+
+def _move_result(out: Path) -> None:
+    """Brings the result's files into ``out``; the checkpoint goes last, so that being killed in between costs nothing."""
+    for path in (out / RESULT_FOLDER).iterdir():
+        target = out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    (out / RESULT_FOLDER).rmdir()
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def _stop_on_interrupt(terminal: _Terminal) -> Iterator[None]:
+    # Python lets the main thread alone set signal handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if terminal.stop_request() is not None:
+            raise KeyboardInterrupt
+        terminal.ask_to_stop()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,189 @@
+"""The networks that a job ends with, whether it trained them or was given one. N samples, W outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from service.spec.architectures import Architecture
+from service.spec.shapes import InputShape
+from worker.data import Data, PixelPreprocessing, Preprocessing, Split
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.samples import Samples
+from worker.data.sound import SoundPreprocessing, longest_seconds
+from worker.data.waveform import RawWaveform
+from worker.errors import JobFault
+from worker.evaluation.evaluate import Measure, predict
+from worker.models import load_network
+from worker.targets import Target, Targets, column_names
+from worker.training.loop import Trained, TrainingFigures, Weights
+
+USUAL_ROW_TOKENS = 1024
+"""Most tokens of a row that a given language model reads, where the spec does not say."""
+
+
+@dataclass(frozen=True)
+class FinishedNetwork:
+    """A network in ``eval()`` on its device, with what it takes to use it."""
+
+    network: nn.Module
+    device: torch.device
+    preprocessing: Preprocessing
+    source: str
+    """Where it comes from, in the spec's words."""
+    architecture: dict[str, Any] | None
+    figures: TrainingFigures | None = None
+    """None for a network that this job did not train."""
+    last_test: Measure | None = None
+    """How the last weights, rather than the best, do on the test split."""
+    output_order: list[int] | None = None
+    """Where each of the job's outputs stands among the network's, -1 for one that it does not teach; None: in the same order."""
+    teaches: tuple[str, ...] | None = None
+    """Of several targets those that it teaches; None for all."""
+    num_bytes: int | None = None
+    """Size of the weights on disk, for a network that came from there."""
+
+    def samples(self, split: Split) -> Samples:
+        """A split behind this network's own preprocessing."""
+        return Samples.of(split, self.preprocessing, device=self.device)
+
+    def in_order(self, outputs: Tensor) -> Tensor:
+        """The network's outputs (N, ·) as the job's (N, W), NaN for a target that it does not teach."""
+        if self.output_order is None:
+            return outputs
+        order = torch.tensor(self.output_order, device=outputs.device)
+        return outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
+
+    def outputs(self, split: Split) -> Tensor:
+        """The outputs (N, W) for a split, in its order, columns in the order of the job's targets."""
+        return self.in_order(predict(self.network, self.samples(split)))
+
+
+def rebuild(
+    network: nn.Module,
+    weights: Weights,
+    *,
+    trained: Trained | None,
+    last_test: Measure | None,
+    architecture: Architecture,
+    source: str,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    targets: Targets,
+    teaches: Sequence[str] | None = None,
+) -> FinishedNetwork:
+    """A network that this job trained on all its ``targets``, with the given weights."""
+    network.load_state_dict(weights)
+    return FinishedNetwork(
+        network.to(device).eval(),
+        device,
+        preprocessing,
+        source=source,
+        architecture=architecture.model_dump(mode="json"),
+        figures=trained.figures if trained else None,
+        last_test=last_test,
+        output_order=None if teaches is None else _output_order(targets, targets, teaches=teaches, source=source),
+        teaches=None if teaches is None else tuple(teaches),
+    )
+
+
+def load_teacher(
+    folder: Path, *, source: str, data: Data, device: torch.device, teaches: Sequence[str] | None = None
+) -> FinishedNetwork:
+    """A teacher from a folder, of the targets ``teaches`` or of all; it sees the samples through its own preprocessing.
+
+    Raises:
+        UnreadableNetwork: the folder cannot be loaded.
+        JobFault: it reads other inputs, or knows other classes, than the data have.
+    """
+    loaded = load_network(folder)
+    if isinstance(loaded.preprocessing, PixelPreprocessing):
+        shape = loaded.preprocessing.input_shape(data.splits["train"].inputs)
+        if loaded.input_shape != shape:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} reads images of {_shape(loaded.input_shape)}, the dataset has {_shape(shape)} "
+                "(channels x height x width).",
+                hint="Choose a teacher that was trained on images of that shape, or another dataset.",
+            )
+    for what, theirs, ours in (
+        ("causal language model", loaded.targets.are_tokens, data.targets.are_tokens),
+        ("text encoder", loaded.targets.are_embeddings, data.targets.are_embeddings),
+    ):
+        if theirs != ours:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} is {'a' if theirs else 'no'} {what}.",
+                hint="Choose a teacher that was trained for the job's task.",
+            )
+    preprocessing = loaded.preprocessing
+    if isinstance(preprocessing, LanguagePreprocessing):
+        # A network's own limit may be that of a book: rows of it would not fit into memory.
+        preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
+    if isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, RawWaveform):
+        # A network of waveforms reads clips of any length: those of this job's data.
+        seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
+        preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
+    return FinishedNetwork(
+        loaded.network.to(device).eval(),
+        device,
+        preprocessing,
+        source=source,
+        architecture=None,
+        output_order=_output_order(loaded.targets, data.targets, teaches=teaches, source=source),
+        teaches=None if teaches is None else tuple(teaches),
+        num_bytes=weight_bytes(folder),
+    )
+
+
+def _output_order(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | None, source: str) -> list[int] | None:
+    """Where each of our outputs stands among theirs. The same names in another order would teach one class as another.
+
+    Raises:
+        JobFault: an output is not there.
+    """
+    if teaches is not None:
+        return [place for target in ours for place in _places(target, theirs, teaches=teaches, source=source)]
+    if ours.is_classification and theirs.is_classification:
+        if theirs.width != ours.width:
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} tells {theirs.width} classes apart, the dataset has {ours.width}.",
+                hint="Choose a teacher for the dataset's own classes.",
+            )
+        # Other names are taken to stand in the same order.
+        if sorted(theirs.classes) != sorted(ours.classes):
+            return None
+    return None if theirs.classes == ours.classes else _find(ours.classes, theirs, source=source)
+
+
+def _places(target: Target, theirs: Targets, *, teaches: Sequence[str], source: str) -> list[int]:
+    """Of one of our targets. A teacher that knows nothing else may call the target's classes by their bare names."""
+    if target.name not in teaches:
+        return [-1] * target.width
+    bare = target.classes if theirs.is_classification and len(teaches) == 1 else None
+    return _find(column_names(target) if bare is None else bare, theirs, source=source)
+
+
+def _find(names: Sequence[str], theirs: Targets, *, source: str) -> list[int]:
+    missing = [name for name in names if name not in theirs.classes]
+    if missing:
+        raise JobFault(
+            "invalid_spec",
+            f"The teacher {source} has no output for {', '.join(map(repr, missing[:5]))}; "
+            f"it has {', '.join(theirs.classes[:20])}.",
+            hint="Choose a teacher for the dataset's own targets, or name for each teacher the targets that it teaches.",
+        )
+    return [theirs.classes.index(name) for name in names]
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of a network's weights on disk, whether in one file or in several."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _shape(shape: InputShape) -> str:
+    return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)

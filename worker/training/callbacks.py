@@ -1,0 +1,85 @@
+"""What happens between two optimizer steps beside the training: progress, metric points, checkpoints, requests to stop.
+
+Invariant: a metric point goes out before the checkpoint that no longer holds it, so a killed job repeats points but never
+misses one.
+"""
+
+import time
+from collections.abc import Callable
+
+from worker.distributed.ranks import ALONE, Ranks
+from worker.errors import StopAsked
+from worker.protocol import MetricPoints, Part, Progress, Reporter
+from worker.training.loop import Training
+
+_PROGRESS_SECONDS = 0.25
+
+
+class TrainingWatch:
+    """Watches one training of one attempt, of a ``part`` whose networks before it took ``earlier_steps``."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        write_checkpoint: Callable[[], None],
+        ranks: Ranks = ALONE,
+        part: Part | None = None,
+        earlier_steps: int = 0,
+    ) -> None:
+        self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, ranks
+        self._part, self._earlier_steps = part, earlier_steps
+        self._started_at = self._checkpoint_at = time.monotonic()
+        self._first_step: int | None = None
+        self._next_progress_at = 0.0
+
+    def after_step(self, training: Training) -> None:
+        """Reports what is due, and raises :class:`StopAsked` when a stop was asked for."""
+        now = time.monotonic()
+        if self._first_step is None:
+            # Rates leave the first step out: it allocates memory and chooses kernels.
+            self._first_step, self._started_at = training.step, now
+        if now >= self._next_progress_at or training.done:
+            self._next_progress_at = now + _PROGRESS_SECONDS
+            self._tell(training, now)
+
+        request = self._reporter.stop_request()
+        if request is not None:
+            training.read_losses()
+            self._send_points(training)
+            raise StopAsked(request)
+        # By the first rank's clock: all have a part in it.
+        if not training.done and self._ranks.agree(self._is_checkpoint_due(training, now)):
+            training.read_losses()
+            self._send_points(training)
+            self._write_checkpoint()
+            self._checkpoint_at = time.monotonic()
+
+    def _is_checkpoint_due(self, training: Training, now: float) -> bool:
+        every = training.spec.checkpoint_steps
+        by_steps = every is not None and training.step % every == 0
+        return by_steps or now - self._checkpoint_at >= training.spec.checkpoint_seconds
+
+    def _tell(self, training: Training, now: float) -> None:
+        training.read_losses()
+        self._send_points(training)
+        steps, seconds = training.step - (self._first_step or 0), now - self._started_at
+        steps_per_second = steps / seconds if steps and seconds > 0 else None
+        samples_per_step = len(training.samples) / training.steps_per_epoch
+        self._reporter.emit(
+            Progress(
+                phase=training.phase,
+                step=training.step,
+                total_steps=training.last_step,
+                epoch=training.epoch,
+                samples_per_second=steps_per_second * samples_per_step if steps_per_second else None,
+                eta_seconds=(training.last_step - training.step) / steps_per_second if steps_per_second else None,
+                part=self._part,
+                earlier_steps=self._earlier_steps,
+            )
+        )
+
+    def _send_points(self, training: Training) -> None:
+        points = training.take_points()
+        if points:
+            self._reporter.emit(MetricPoints(points=points))
