@@ -30,12 +30,13 @@ from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
+from worker.methods.layer_mapping import plan
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.teachers.compute import ask
 from worker.training.callbacks import TrainingWatch
 from worker.training.loop import Training, train
-from worker.training.objective import Teaching, plan
+from worker.training.objective import Teaching
 
 CPU = torch.device("cpu")
 Batch = tuple[Tensor, Tensor, Tensor | None]

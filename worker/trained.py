@@ -19,7 +19,7 @@ from worker.errors import JobFault
 from worker.evaluation.evaluate import Measure, predict
 from worker.models import load_network
 from worker.targets import Target, Targets, column_names
-from worker.training.loop import Trained, TrainingFigures, Weights
+from worker.training.result import Trained, TrainingFigures, Weights
 
 USUAL_ROW_TOKENS = 1024
 """Most tokens of a row that a given language model reads, where the spec does not say."""

@@ -17,13 +17,14 @@ from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.distributed.rng import seed_everything
 from worker.evaluation.evaluate import measure, predict
+from worker.methods.layer_mapping import plan
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.targets import Targets
 from worker.teachers.compute import ask
 from worker.training.callbacks import TrainingWatch
 from worker.training.loop import Training, train
-from worker.training.objective import Teaching, labels_only, plan
+from worker.training.objective import Teaching, labels_only
 
 MISSING = 3
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.distributed.ranks import join
+from worker.distributed.group import join
 from worker.host.trainer_process import _context, warm_up
 
 MAPS, SLOPES = (torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(seed)).double() for seed in (0, 1))

@@ -15,7 +15,7 @@ from tests.integration.test_methods import Recorder, student
 from worker.data import load_data
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, CheckpointWritten, Finished, Stopped
-from worker.teachers.together import Teachers
+from worker.teachers.ensemble import Teachers
 from worker.trained import load_teacher
 
 CNN = {"name": "small-cnn", "width": 8}

@@ -1,41 +1,61 @@
 """Imports go one way, heavy libraries stay where they belong, and the folders explain themselves.
 
-The service's parts are listed from the top down; a part imports only from those below it. The worker has two sides that meet
-in ``protocol`` alone: the host's side knows the database and never torch, the trainer's side knows torch and never the database.
+The parts of ``service`` and of ``worker`` are listed from the top down, each layer with what belongs to it; a part imports only
+from layers below its own, so no two import each other, directly or round a circle. The worker has two sides that meet in
+``protocol``: the host's side knows the database and never torch, the trainer's side knows torch and never the database. What a
+trainer's process is to run the host's side imports inside a function, once it is that process.
 """
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 
-SERVICE_LAYERS = [
-    {"cli"},
-    {"api", "embedded"},
-    {"sweeper", "submission", "datasets", "models", "queries"},
-    {"scheduling"},
-    {"preflight", "store", "team", "workers"},
-    {"jobs", "security", "database", "model_folder"},
-    {"usage", "capacity"},
-    {"tables", "queue_policy", "formats", "weights", "client"},
-    {"spec", "lifecycle", "broker", "notifications", "connection", "archives"},
-    {"errors", "ids", "settings", "clock"},
-]
+Layers = dict[str, set[str]]
+"""From the top down: what belongs to a layer, and the parts that it has."""
+
+SERVICE_LAYERS: Layers = {
+    "commands of the terminal": {"cli"},
+    "the HTTP face, and the servers of one machine": {"api", "embedded"},
+    "whole requests: look-ups and a transaction, or files and a transaction": {
+        "sweeper",
+        "submission",
+        "datasets",
+        "models",
+        "queries",
+    },
+    "which job starts, on which devices, and why another waits": {"scheduling"},
+    "one resource each, over its tables": {"preflight", "store", "team", "workers"},
+    "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
+    "what devices there are and what was used of them": {"usage", "capacity"},
+    "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client"},
+    "the spec and its states; connections": {"spec", "lifecycle", "broker", "notifications", "connection", "archives"},
+    "what everybody may know": {"errors", "ids", "settings", "clock"},
+}
+WORKER_LAYERS: Layers = {
+    "entry points": {"__main__", "standalone", "preload"},
+    "the host's side: claims, supervises and records; everything that knows the database": {"host"},
+    "a job tried on a few rows": {"preflight"},
+    "an attempt at a job, from spec to result folder": {"job"},
+    "documents on a finished job": {"report"},
+    "forms of a student; teachers and their outputs": {"export", "teachers"},
+    "a network ready for use, with its preprocessing": {"trained"},
+    "the training loop and its objectives": {"training"},
+    "outputs and figures of a network on data": {"evaluation"},
+    "networks; ranks": {"distributed", "models"},
+    "losses of the methods and the layers that they compare": {"methods"},
+    "samples, preprocessing and augmentation": {"data"},
+    "what everything of a trainer may know": {"targets", "errors", "eval_mode"},
+    "what host and trainer say to each other": {"protocol"},
+}
 HOST_SIDE = {"host", "__main__"}
 SHARED_WITH_TRAINERS = {"spec", "formats", "errors"}
 """What a trainer may know of the service: the spec, the readers of data files, the errors."""
-LAZY = {
-    ("service.cli", "worker"),
-    ("worker.host", "worker.job"),
-    ("worker.host", "worker.preflight"),
-    ("worker.standalone", "worker.host.trainer_process"),
-}
-"""Imports inside a function that cross a border on purpose: ``stillhouse train``, and a forked trainer's start and own start."""
 
 
 def modules(*packages: str) -> dict[str, ast.Module]:
@@ -47,9 +67,10 @@ def modules(*packages: str) -> dict[str, ast.Module]:
     return found
 
 
-def imports(tree: ast.Module) -> Iterator[str]:
-    """The dotted names that a module imports, those inside functions too."""
-    for node in ast.walk(tree):
+def imports(tree: ast.Module, *, inside_functions: bool = True) -> Iterator[str]:
+    """The dotted names that a module imports; those inside functions cost nothing until they are called."""
+    nodes = ast.walk(tree) if inside_functions else iter(tree.body)
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -69,42 +90,47 @@ def top(name: str) -> str:
 MODULES = modules("service", "worker", "migrations")
 
 
-def crossings(side: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(module, imported name) of the project's own imports, less the lazy ones that are there on purpose."""
-    for name in side:
-        for target in imports(MODULES[name]):
-            two = ".".join(name.split(".")[:2])
-            if top(target) in {"service", "worker", "migrations"} and not any(
-                two == source and target.startswith(prefix) for source, prefix in LAZY
-            ):
-                yield name, target
+def crossings(package: str, *, inside_functions: bool = True) -> Iterator[tuple[str, str]]:
+    """(module, imported name) of what a package's modules import of the project itself."""
+    for name in MODULES:
+        if top(name) == package:
+            for target in imports(MODULES[name], inside_functions=inside_functions):
+                if top(target) in {"service", "worker", "migrations"}:
+                    yield name, target
 
 
-def test_every_part_of_the_service_has_its_layer() -> None:
-    parts = {part(name) for name in MODULES if name.startswith("service.")}
-    assert parts == set().union(*SERVICE_LAYERS)
-    assert sum(map(len, SERVICE_LAYERS)) == len(parts)
+@pytest.mark.parametrize(("package", "layers"), [("service", SERVICE_LAYERS), ("worker", WORKER_LAYERS)])
+def test_every_part_has_its_layer(package: str, layers: Layers) -> None:
+    parts = {part(name) for name in MODULES if name.startswith(f"{package}.")}
+    listed = set().union(*layers.values())
+    choice = "\n".join(f"  {', '.join(sorted(names))}: {what}" for what, names in layers.items())
+    assert not parts - listed, f"add to a layer of {package}, from the top down:\n{choice}"
+    assert not listed - parts
+    assert sum(map(len, layers.values())) == len(parts)
 
 
-def test_the_service_imports_only_downwards() -> None:
-    depth = {name: level for level, layer in enumerate(SERVICE_LAYERS) for name in layer}
+@pytest.mark.parametrize(("package", "layers"), [("service", SERVICE_LAYERS), ("worker", WORKER_LAYERS)])
+def test_parts_import_only_downwards(package: str, layers: Layers) -> None:
+    depth = {name: level for level, layer in enumerate(layers.values()) for name in layer}
     wrong = [
         f"{name} imports {target}"
-        for name, target in crossings(name for name in MODULES if name.startswith("service."))
-        if top(target) == "service" and part(target) != part(name) and depth[part(target)] <= depth[part(name)]
+        for name, target in crossings(package)
+        if top(target) == package and part(target) != part(name) and depth[part(target)] <= depth[part(name)]
     ]
     assert not wrong
 
 
-def test_the_service_never_imports_the_worker() -> None:
-    assert not [crossing for crossing in crossings(n for n in MODULES if top(n) == "service") if top(crossing[1]) == "worker"]
+def test_the_service_imports_the_worker_in_one_command_alone() -> None:
+    wrong = [crossing for crossing in crossings("service") if top(crossing[1]) == "worker"]
+    assert {part(name) for name, _ in wrong} == {"cli"}
+    assert not [crossing for crossing in crossings("service", inside_functions=False) if top(crossing[1]) == "worker"]
 
 
 def test_only_the_hosts_side_of_the_worker_knows_the_database() -> None:
     wrong = [
         f"{name} imports {target}"
-        for name, target in crossings(n for n in MODULES if top(n) == "worker" and part(n) not in HOST_SIDE)
-        if top(target) == "service" and part(target) not in SHARED_WITH_TRAINERS
+        for name, target in crossings("worker")
+        if top(target) == "service" and part(name) not in HOST_SIDE and part(target) not in SHARED_WITH_TRAINERS
     ]
     assert not wrong
 
@@ -112,12 +138,18 @@ def test_only_the_hosts_side_of_the_worker_knows_the_database() -> None:
 def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
     wrong = [
         f"{name} imports {target}"
-        for name, target in crossings(n for n in MODULES if top(n) == "worker")
+        for name, target in crossings("worker", inside_functions=False)
         if top(target) == "worker"
         and part(target) not in {"protocol", part(name)}
         and (part(name) in HOST_SIDE) != (part(target) in HOST_SIDE)
     ]
     assert not wrong
+    across = {
+        name
+        for name, target in crossings("worker")
+        if part(name) == "host" and top(target) == "worker" and part(target) not in {"host", "protocol"}
+    }
+    assert across == {"worker.host.trainer_process"}
 
 
 @pytest.mark.parametrize(

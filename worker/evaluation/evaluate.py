@@ -6,8 +6,7 @@ came in. N samples, B batch, W outputs.
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from worker.data.samples import Samples
 from worker.distributed.ranks import ALONE, Ranks
+from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.evaluation.token_metrics import token_agreement, token_score
 from worker.evaluation.tokens import predict_tokens
@@ -188,15 +188,3 @@ def _time_once(network: nn.Module, inputs: Tensor) -> float:
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@contextmanager
-def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """No dropout, no moving batch-norm statistics, no gradients."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        network.train(was_training)

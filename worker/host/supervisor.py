@@ -4,7 +4,6 @@ Every write is fenced by the attempt. Once the lease is lost the trainer is kill
 attempt wrote to the store stays under its own prefix, which no row names.
 """
 
-import codecs
 import logging
 import os
 import shutil
@@ -31,7 +30,7 @@ from service.store import Store
 from service.tables import Artifact, Model
 from worker.host.inputs import Inputs
 from worker.host.lease import Lease
-from worker.host.remaining import remaining_seconds
+from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
 from worker.host.trainer_process import TrainerProcess
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -43,8 +42,6 @@ from worker.protocol import (
     Event,
     Failed,
     Finished,
-    MetricPoints,
-    Phase,
     PhaseStarted,
     Progress,
     Stopped,
@@ -54,12 +51,10 @@ from worker.protocol import (
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.2
 _DATABASE_RETRY_SECONDS = 1.0
 _STORE_RETRY_SECONDS = 1.0
 _STORE_PATIENCE_SECONDS = 600.0
-_LOG_TAIL_CHARACTERS = 2000
 
 
 class LeaseLost(Exception):
@@ -90,9 +85,9 @@ class Supervisor:
         self._leaving = leaving
         self._folder = scratch / f"{claim.fence.job_id}-{claim.fence.attempt}"
         self._prefix = f"jobs/{claim.fence.job_id}/{claim.fence.attempt}"
-        self._log = _LogTail(self._folder / LOG_FILE)
-        self._record = _Record()
-        self._teller = _Teller()
+        self._log = LogTail(self._folder / LOG_FILE)
+        self._record = Record()
+        self._teller = ProgressFormatter()
         self._steps: dict[str, int] = (claim.job.estimate or {}).get("steps", {})
         self._started = time.monotonic()
         self._trainer: TrainerProcess | None = None
@@ -397,116 +392,6 @@ class Supervisor:
 
     def _names(self) -> tuple[str, int]:
         return self._fence.job_id, self._fence.attempt
-
-
-class _Record:
-    """What the trainer said since the last flush. ``told`` is the phase whose progress was told before it."""
-
-    def __init__(self, *, told: Phase | None = None, flushed_at: float = 0.0) -> None:
-        self.steps: list[PhaseStarted | Progress] = []
-        """In their order; of the progress of one phase, the newest alone."""
-        self.points: dict[str, list[tuple[int, float]]] = {}
-        self.checkpoint: CheckpointWritten | None = None
-        self._urgent = False
-        self._told, self._flushed_at = told, flushed_at
-
-    def take(self, event: Event) -> None:
-        match event:
-            case PhaseStarted():
-                self.steps.append(event)
-                self._urgent = True
-            case Progress():
-                if self.steps and isinstance(self.steps[-1], Progress) and self.steps[-1].phase == event.phase:
-                    self.steps.pop()
-                self.steps.append(event)
-                self._urgent = self._urgent or self._told != event.phase
-                self._told = event.phase
-            case MetricPoints(points=points):
-                for name, series in points.items():
-                    self.points.setdefault(name, []).extend((step, value) for step, value in series)
-            case CheckpointWritten():
-                self.checkpoint = event
-
-    @property
-    def due(self) -> bool:
-        """Whether to write now: at once for a new phase and its first step, otherwise once a second."""
-        return self._urgent or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS
-
-    def next(self) -> "_Record":
-        """An empty record, for what comes after this one."""
-        return _Record(told=self._told, flushed_at=time.monotonic())
-
-
-class _Teller:
-    """Words an attempt's steps for the database: the job's ``progress``, and the sentence of an event row for what is worth one.
-
-    Worth one is each phase's start, first and last step, and in between at most one step a second and one a percent.
-    """
-
-    def __init__(self) -> None:
-        self._phase: PhaseStarted | None = None
-        self._told: Progress | None = None
-        self._told_at = 0.0
-
-    def tell(self, event: PhaseStarted | Progress) -> tuple[dict[str, Any], str | None]:
-        if isinstance(event, PhaseStarted):
-            self._phase = event
-            return self._progress(Progress(event.phase, 0, 0, 0, None, None)), event.message
-        return self._progress(event), self._milestone(event)
-
-    def _progress(self, progress: Progress) -> dict[str, Any]:
-        return {
-            "phase": progress.phase,
-            "message": self._phase.message if self._phase is not None and self._phase.phase == progress.phase else None,
-            "step": progress.step,
-            "total_steps": progress.total_steps or None,
-            "epoch": progress.epoch or None,
-            "fraction": progress.step / progress.total_steps if progress.total_steps else 0.0,
-            "samples_per_second": progress.samples_per_second,
-            "eta_seconds": progress.eta_seconds,
-        }
-
-    def _milestone(self, progress: Progress) -> str | None:
-        told, now = self._told, time.monotonic()
-        new = told is None or told.phase != progress.phase or progress.step == progress.total_steps
-        if not new and told is not None:
-            percent = progress.total_steps / 100
-            if now - self._told_at < 1.0 or progress.step - told.step < percent:
-                return None
-        self._told, self._told_at = progress, now
-        return f"step {progress.step} of {progress.total_steps}"
-
-
-class _LogTail:
-    """Reads what the trainer has printed since the last look."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a look may end inside a character
-        self._notes = ""
-
-    def note(self, line: str) -> None:
-        """Adds a line of the supervisor's own."""
-        self._notes += f"[supervisor] {line}\n"
-
-    def read(self) -> str:
-        notes, self._notes = self._notes, ""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            return notes
-        self._offset += len(data)
-        return self._decoder.decode(data).replace("\0", "�") + notes
-
-    def tail(self) -> str:
-        """The last lines, for an error."""
-        try:
-            return self._path.read_bytes()[-_LOG_TAIL_CHARACTERS:].decode(errors="replace").replace("\0", "�")
-        except FileNotFoundError:
-            return ""
 
 
 def _is_outage(error: SQLAlchemyError) -> bool:

@@ -8,24 +8,26 @@ from pathlib import Path
 
 from torch import Tensor
 
+from service.spec import JobSpec
 from service.spec.methods import BornAgain
 from worker.data import Split
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import Measure, agreement, measure, measure_latency, predict
 from worker.evaluation.metrics import target_agreement, target_metrics
-from worker.export.folder import check_export, export_network, result_folder, write_documents
+from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
 from worker.job.error_mapping import told_as_fault
-from worker.job.networks import Networks, Role
+from worker.job.networks import Networks
 from worker.job.reporting import Telling
+from worker.job.roles import Role, by_seed
 from worker.models.informed import InformedNetwork
-from worker.report.build import Assessed, Latency, Report, make_report
+from worker.report.build import Assessed, Latency, Report, SeedsCard, make_report
+from worker.report.model_card import write_documents
 from worker.report.seeds import seeds_card
-from worker.teachers.ensemble import combined
+from worker.teachers.ensemble import Teachers, combined
 from worker.teachers.hub import pinned_spec
-from worker.teachers.together import Teachers
 from worker.trained import FinishedNetwork
-from worker.training.loop import Weights
+from worker.training.result import Weights
 
 
 def evaluate_and_export(
@@ -96,10 +98,19 @@ def evaluate_and_export(
             agreement=agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
             agreement_by_target=target_agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
             exports=exports,
-            seeds=seeds_card(job.spec, dict(repeats) | {role: each.test for role, each in assessed.items()}),
+            seeds=_seeds_card(job.spec, dict(repeats) | {role: each.test for role, each in assessed.items()}),
         )
         write_documents(result, report=report, spec=pinned_spec(job.spec, job.commits))
     return report
+
+
+def _seeds_card(spec: JobSpec, tests: Mapping[Role, Measure]) -> SeedsCard | None:
+    """The scores over the seeds, by role on the test split; None where the spec names no seeds."""
+    if not spec.evaluation.seeds:
+        return None
+    student = [tests[role].score for role in by_seed(spec, "student")]
+    control = [tests[role].score for role in by_seed(spec, "control")] if spec.evaluation.control else None
+    return seeds_card(spec.evaluation.seeds, student=student, control=control)
 
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:

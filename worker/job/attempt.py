@@ -27,16 +27,17 @@ from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, Split, first, load_data
 from worker.data.samples import Samples
-from worker.distributed.ranks import ALONE, Ranks, blames_another, join
+from worker.distributed.group import blames_another, join
+from worker.distributed.ranks import ALONE, Ranks
 from worker.errors import StopAsked
 from worker.evaluation.evaluate import Measure, measure, predict
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
 from worker.job.early_checks import refuse_early
 from worker.job.error_mapping import as_failure
-from worker.job.networks import Networks, Role, local_input
-from worker.job.reporting import Telling
-from worker.job.spokesman import Spokesman
+from worker.job.networks import Networks, local_input
+from worker.job.reporting import Spokesman, Telling
+from worker.job.roles import Role, part_of, phase_of, roles_of
 from worker.job.teacher_outputs import Questions
 from worker.models import num_parameters
 from worker.models.language_network import LanguageNetwork
@@ -54,16 +55,16 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
-from worker.report.seeds import kind_of, roles_of
+from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec
-from worker.teachers.together import Teachers
 from worker.trained import FinishedNetwork
 from worker.training.callbacks import TrainingWatch
 from worker.training.causal_lm import LanguageTeacher, NextTokens, lesson_of, write_texts
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
-from worker.training.loop import Lesson, Trained, Training, Weights, train
+from worker.training.loop import Lesson, Training, train
 from worker.training.mutual import MutualTraining
 from worker.training.objective import Teaching, extra_inputs, labels_only
+from worker.training.result import Trained, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ class Attempt:
 
     def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
-        method, master = self.spec.method, LanguageTeacher.of(teacher)
+        method, master = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
         if not shares_tokenizer(self.spec):
             master = replace(master, samples=teacher.samples(self.data.splits["train"]))
         written = None
@@ -334,7 +335,7 @@ class Attempt:
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
         beginning += f" the {peer} and" if peer else ""
         self.telling.announce(
-            _phase(role),
+            phase_of(role),
             f"{beginning} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
@@ -342,7 +343,7 @@ class Attempt:
 
     def _run(self, training: Training) -> None:
         """To its end, from wherever it stands; what came of it is kept and checkpointed."""
-        part = _part(training.name)
+        part = part_of(training.name)
         watch = TrainingWatch(
             self.reporter,
             write_checkpoint=self._write_checkpoint,
@@ -359,7 +360,7 @@ class Attempt:
 
     def _trained_steps(self, part: Part) -> int:
         """Of the networks of a part that are trained already. What each of a finished repeat took is not kept: as the student."""
-        steps = sum(trained.figures.steps for role, trained in self.finished.items() if _part(role) == part)
+        steps = sum(trained.figures.steps for role, trained in self.finished.items() if part_of(role) == part)
         return steps + (len(self.repeats) * self.finished["student"].figures.steps if part == "repeats" else 0)
 
     def _training(
@@ -367,7 +368,7 @@ class Attempt:
     ) -> Training:
         return kind(
             network.to(self.device),
-            phase=_phase(role),
+            phase=phase_of(role),
             name=role,
             samples=samples or self.networks.samples(role, "train"),
             validation=self.networks.samples(role, "validation"),
@@ -425,7 +426,7 @@ class Attempt:
             "last_test": {role: asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
-        phase, step = after or ((_phase(unfinished[0]), unfinished[1]["step"]) if unfinished else ("evaluation", 0))
+        phase, step = after or ((phase_of(unfinished[0]), unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))
 
     def _resume(self) -> None:
@@ -456,24 +457,6 @@ class Attempt:
         if weights is None:
             weights = self.finished[role].best
         return self.networks.finished(role, weights, trained=trained, last_test=self.last_test.get(role))
-
-
-def _phase(role: Role) -> Phase:
-    """Under which phase a network's training is told: those between teacher and student teach."""
-    match kind_of(role):
-        case "student":
-            return "student"
-        case "control":
-            return "control"
-    return "teacher"
-
-
-def _part(role: Role) -> Part:
-    """What a network's training is counted to."""
-    if kind_of(role) != role:
-        return "repeats"
-    phase = _phase(role)
-    return phase if phase in ("student", "control") else "teacher"
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

@@ -26,22 +26,18 @@ from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.evaluate import Measure
 from worker.job.error_mapping import told_as_fault
+from worker.job.roles import Role, kind_of, seed_of, teachers_by_role
 from worker.methods import informed_by
+from worker.methods.layer_mapping import Plan, plan
 from worker.models import UnfitArchitecture, build_network
 from worker.models.informed import InformedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
-from worker.report.seeds import kind_of, seed_of
 from worker.teachers.chain import chain_of
 from worker.teachers.hub import fetch_snapshot, pinned
-from worker.teachers.together import teachers_by_role
 from worker.trained import FinishedNetwork, load_teacher, rebuild
-from worker.training.loop import Trained, Weights
-from worker.training.objective import Plan, plan
+from worker.training.result import Trained, Weights
 
 logger = logging.getLogger(__name__)
-
-Role = str
-"""A teacher's, of ``teachers_by_role``; one of ``chain_of``; ``student``; ``control``; or a repeat of one of these two."""
 
 
 class Networks:

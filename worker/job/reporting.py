@@ -1,9 +1,11 @@
 """What an attempt tells beside its trainings: which phase begins and how far it is; and whether it is to stop."""
 
 import logging
+from dataclasses import asdict
 
+from worker.distributed.ranks import Ranks
 from worker.errors import StopAsked
-from worker.protocol import Phase, PhaseStarted, Progress, Reporter
+from worker.protocol import Event, Failed, Phase, PhaseStarted, Progress, Reporter, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -31,3 +33,20 @@ class Telling:
         request = self._reporter.stop_request()
         if request is not None:
             raise StopAsked(request)
+
+
+class Spokesman:
+    """The reporter of a rank while the others are with it. Of any but the first nothing is heard but that it failed."""
+
+    def __init__(self, reporter: Reporter, ranks: Ranks) -> None:
+        self._reporter, self._ranks = reporter, ranks
+
+    def emit(self, event: Event) -> None:
+        if self._ranks.is_first or isinstance(event, Failed):
+            self._reporter.emit(event)
+
+    def stop_request(self) -> StopRequest | None:
+        """The one that the first rank has heard of: the ranks ask this in the same order."""
+        request = self._reporter.stop_request()
+        agreed = self._ranks.agree(None if request is None else asdict(request))
+        return None if agreed is None else StopRequest(**agreed)

@@ -12,14 +12,16 @@ from worker.data.augment import EpochViews
 from worker.data.samples import Samples, num_epochs
 from worker.distributed.ranks import ALONE, Ranks
 from worker.errors import JobFault
-from worker.job.networks import Networks, Role
+from worker.job.networks import Networks
 from worker.job.reporting import Telling
+from worker.job.roles import Role
+from worker.methods.layer_mapping import Plan
 from worker.teachers.cache import TeacherCache
 from worker.teachers.cache_key import question
 from worker.teachers.compute import Kept, ask, ask_views
-from worker.teachers.together import Teachers
+from worker.teachers.ensemble import Teachers
 from worker.trained import FinishedNetwork
-from worker.training.objective import Answers, Plan, TeacherFeatures
+from worker.training.objective import Answers, TeacherFeatures
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, SumOfTerms
+from worker.eval_mode import in_eval_mode
 from worker.methods.feature_extractor import Tap, find_layers, layer_paths
 from worker.methods.tasks import GUESS
 
@@ -71,25 +72,15 @@ def terms_of(method: Any) -> Sequence[Any]:
 
 def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
     """Shapes, without the batch, of these layers' outputs on some inputs (B, …). The network's statistics do not move."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), Tap(network, layers) as tap:
-            features = tap(inputs.to(next(network.parameters()).device)).features
-    finally:
-        network.train(was_training)
+    with in_eval_mode(network), Tap(network, layers) as tap:
+        features = tap(inputs.to(next(network.parameters()).device)).features
     return {path: feature.shape[1:] for path, feature in features.items()}
 
 
 def output_width(network: nn.Module, inputs: Tensor) -> int:
     """Of what the network gives for some inputs (B, …). Its statistics do not move."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            outputs: Tensor = network(inputs.to(next(network.parameters()).device))
-    finally:
-        network.train(was_training)
+    with in_eval_mode(network):
+        outputs: Tensor = network(inputs.to(next(network.parameters()).device))
     return outputs.shape[-1]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from worker.data.language import Framing, TokenRows, continued
-from worker.evaluation.evaluate import in_eval_mode
+from worker.eval_mode import in_eval_mode
 
 
 @dataclass(frozen=True)

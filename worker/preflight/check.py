@@ -6,12 +6,11 @@ from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
 from service.spec.job import TeacherSpec
 from worker.errors import StopAsked
-from worker.job.networks import Role
+from worker.job.roles import Role, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
 from worker.preflight.outcome import refusal
 from worker.preflight.run import Trial
 from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
-from worker.teachers.together import teachers_by_role
 
 
 def check(assignment: Assignment, reporter: Reporter) -> None:

@@ -9,8 +9,8 @@ from service.spec.methods import DeepMutual
 from service.spec.training import TrainingSpec
 from worker.data.samples import count_steps
 from worker.evaluation.evaluate import EVALUATION_BATCH
+from worker.job.roles import roles_of
 from worker.preflight.profile import MeasuredStep
-from worker.report.seeds import roles_of
 
 GIB = 2**30
 CONTEXT_BYTES = 9 * GIB // 10

@@ -14,7 +14,8 @@ from worker.data import Preprocessing, SplitName
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
-from worker.job.networks import Networks, Role
+from worker.job.networks import Networks
+from worker.job.roles import Role
 from worker.preflight.outcome import at
 from worker.preflight.sampling import STEPPED, FewRows, count_characters
 

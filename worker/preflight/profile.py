@@ -20,8 +20,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from service.spec.training import AdamW, Optimizer
-from worker.distributed.ranks import Alone, tensors_of
-from worker.evaluation.evaluate import in_eval_mode
+from worker.distributed.collectives import tensors_of
+from worker.distributed.ranks import Alone
+from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.methods.batch import Step
 from worker.methods.output_head import CHUNK_LOGITS

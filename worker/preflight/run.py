@@ -29,8 +29,10 @@ from worker.evaluation.precision import Precision, choose_precision
 from worker.evaluation.tokens import BATCH_TOKENS
 from worker.job.attempt import Attempt
 from worker.job.early_checks import refuse_early
-from worker.job.networks import Networks, Role
+from worker.job.networks import Networks
+from worker.job.roles import Role
 from worker.job.teacher_outputs import Questions
+from worker.methods.layer_mapping import Plan
 from worker.models import UnfitArchitecture, num_parameters, sketch_network
 from worker.models.folder import stored_parameters
 from worker.models.informed import InformedNetwork
@@ -42,11 +44,12 @@ from worker.preflight.profile import MeasuredStep, measure_asking, measure_step,
 from worker.preflight.sampling import STEPPED, few_rows
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
 from worker.teachers.compute import ASK_ONCE_BYTES
+from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import is_out_of_reach
-from worker.teachers.together import Teachers
 from worker.trained import USUAL_ROW_TOKENS, FinishedNetwork
-from worker.training.loop import Training, Weights
-from worker.training.objective import Plan, TeacherFeatures
+from worker.training.loop import Training
+from worker.training.objective import TeacherFeatures
+from worker.training.result import Weights
 
 logger = logging.getLogger(__name__)
 

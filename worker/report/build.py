@@ -24,7 +24,7 @@ from worker.export.forms import Exported
 from worker.models import built_from, num_parameters
 from worker.targets import Targets
 from worker.trained import FinishedNetwork
-from worker.training.loop import TrainingFigures
+from worker.training.result import TrainingFigures
 
 
 class _Card(BaseModel):

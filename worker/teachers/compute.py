@@ -21,7 +21,8 @@ from torch.nn import functional
 from worker.data import Preprocessing
 from worker.data.samples import Batch, Samples
 from worker.distributed.ranks import ALONE, Ranks
-from worker.evaluation.evaluate import EVALUATION_BATCH, in_eval_mode
+from worker.eval_mode import in_eval_mode
+from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.methods import Outputs, Tap
 from worker.methods.compared import padded_together
 from worker.teachers.cache import DamagedOutputs, TeacherCache

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data import Data, UnusableData
+from worker.data import Data, Preprocessing, UnusableData
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
@@ -26,7 +26,6 @@ from worker.methods.output_head import OutputHead, Taught, token_mean
 from worker.methods.sequence import token_loss
 from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
-from worker.trained import FinishedNetwork
 from worker.training.loop import Lesson
 
 _ROWS_AT_ONCE = 32
@@ -60,9 +59,8 @@ class LanguageTeacher:
     """The training rows by its own tokenizer; None: it reads the student's."""
 
     @classmethod
-    def of(cls, teacher: FinishedNetwork) -> Self:
-        """A teacher that reads the student's rows."""
-        network, reads = teacher.network, teacher.preprocessing
+    def of(cls, network: nn.Module, reads: Preprocessing) -> Self:
+        """A teacher that reads the student's rows. Raises TypeError for one that is no language model."""
         if not isinstance(network, LanguageNetwork) or not isinstance(reads, LanguagePreprocessing):
             raise TypeError(f"{type(network).__name__} is no language model")
         return cls(network, reads.framing, reads.max_length)

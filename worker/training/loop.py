@@ -15,9 +15,9 @@ finite is still found by its step, and always before a checkpoint or the best we
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,52 +35,11 @@ from worker.targets import Targets
 from worker.training.metric_points import WindowMean
 from worker.training.objective import Teaching
 from worker.training.optimizers import build_optimizer
+from worker.training.result import Trained, TrainingFigures, Weights, copy_weights
 from worker.training.schedules import learning_rate
-
-Weights = dict[str, Tensor]
-"""A network's state_dict, on the CPU."""
 
 # Losses that may wait on the device: few enough that a NaN is found soon, many enough that reading them costs nothing.
 _UNREAD_LOSSES = 64
-
-
-@dataclass(frozen=True)
-class TrainingFigures:
-    """What one finished training tells about itself."""
-
-    steps: int
-    epochs: int
-    """Epochs begun; the last may be cut short by ``max_steps``."""
-    stopped_early: bool
-    best_step: int
-    best_validation: Measure
-    last_validation: Measure
-    train_loss: float
-    """Mean over the last window of steps."""
-    seconds: float
-    """Over all attempts; work that a crash undid does not count."""
-    samples_seen: int
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished training: the weights of the best evaluation on the validation split, and the last ones."""
-
-    best: Weights
-    last: Weights | None
-    """Kept for the student alone, whom a cancel may ask for."""
-    figures: TrainingFigures
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"best": self.best, "last": self.last, "figures": asdict(self.figures)}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        figures = dict(state["figures"])
-        for name in ("best_validation", "last_validation"):
-            figures[name] = Measure(**figures[name])
-        return cls(best=state["best"], last=state["last"], figures=TrainingFigures(**figures))
 
 
 class Watch(Protocol):
@@ -411,8 +370,3 @@ def train(training: Training, watch: Watch) -> Trained:
             if training.done:
                 break
     return training.finish()
-
-
-def copy_weights(network: nn.Module) -> Weights:
-    """The network's weights as they are now, on the CPU, in memory of their own."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import agreement, in_eval_mode, measure, measure_latency, predict
+from worker.eval_mode import in_eval_mode
+from worker.evaluation.evaluate import agreement, measure, measure_latency, predict
 from worker.targets import Targets
 
 CPU = torch.device("cpu")

@@ -16,6 +16,7 @@ from service.spec.methods import METHODS, OF_TOKENS, DistilBert, Layers, SoftTar
 from tests.unit.spec.test_fit import spec as digits_spec
 from worker.methods import TERMS, Outputs, Pairs, Setting, Step, UnfitLayers, UnknownLayer, informed_by
 from worker.methods.feature import attention, hint, neuron_selectivity, pyramid, similarity
+from worker.methods.layer_mapping import Plan, plan
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
 from worker.methods.sequence import generalized_jsd
@@ -23,7 +24,6 @@ from worker.methods.soft_targets import soft_targets
 from worker.models import build_network
 from worker.models.informed import InformedNetwork
 from worker.targets import Targets, label_loss
-from worker.training.objective import Plan, plan
 
 # Another file of the same form may be named.
 REFERENCE_FILE = Path(os.environ.get("REFERENCE_LOSSES", Path(__file__).parents[3] / "data" / "losses.json"))

@@ -17,8 +17,9 @@ from worker.evaluation.evaluate import Measure
 from worker.methods import Step
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
-from worker.training.loop import Training, copy_weights, train
+from worker.training.loop import Training, train
 from worker.training.objective import Teaching, labels_only
+from worker.training.result import copy_weights
 
 CPU = torch.device("cpu")
 TARGETS = Targets.of_classes(["a", "b", "c"])

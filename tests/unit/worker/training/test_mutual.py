@@ -17,9 +17,10 @@ from worker.methods import Outputs, Pairs, Setting, Step, build_term
 from worker.methods.terms import Objective
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
-from worker.training.loop import Training, copy_weights, train
+from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
 from worker.training.objective import Teaching
+from worker.training.result import copy_weights
 
 PLAIN = TrainingSpec(
     epochs=2,

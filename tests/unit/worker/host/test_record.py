@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.host.remaining import remaining_seconds
+from worker.host.record import remaining_seconds
 from worker.protocol import Progress
 
 STEPS = {"teacher": 300, "student": 100, "control": 100, "repeats": 400}

@@ -1,0 +1,197 @@
+"""The ranks of one attempt in ``torch.distributed``."""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from worker.distributed.collectives import GatheredShares, WeightedMean, batch_of, padded, sendable, tensors_of
+from worker.distributed.ranks import Losses, T
+from worker.distributed.rng import generator_states, restore_generators, seed_everything
+from worker.distributed.sync_batch_norm import over_whole_batches
+from worker.methods.batch import Step
+
+# Nobody waits for that long: whoever started the ranks ends them all when one is gone.
+_PATIENCE = timedelta(days=365)
+
+
+def join(meeting: Path, *, index: int, count: int, device: torch.device) -> "SideBySide":
+    """Waits for the other ranks of this host, who meet in the file ``meeting``: a fresh one each time."""
+    if sys.platform == "linux":  # all are on this host: nothing of this is to be seen, or resolved, outside
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    store = dist.FileStore(str(meeting), count)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
+    return SideBySide(index, count, device)
+
+
+def blames_another(error: BaseException) -> bool:
+    """See :meth:`Ranks.blames_another`."""
+    told = str(error)  # gloo's errors are of no class of their own
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and ("gloo" in told or "NCCL" in told))
+
+
+class SideBySide:
+    """One of several ranks in ``torch.distributed``'s default group: gloo between CPUs, NCCL between GPUs."""
+
+    def __init__(self, index: int, count: int, device: torch.device) -> None:
+        self.index, self.count, self.is_first = index, count, index == 0
+        self.stands_in = False
+        """Whether what this rank computes at the moment counts nothing."""
+        self._device = device
+        self._own = generator_states(device)
+
+    def share(self, indices: Tensor) -> Tensor:
+        own = torch.split(indices, self._sizes(len(indices)))[self.index]
+        self.stands_in = len(own) == 0
+        return indices[:1] if self.stands_in else own
+
+    @contextmanager
+    def own_draws(self) -> Iterator[None]:
+        common = generator_states(self._device)
+        restore_generators(self._own, self._device)
+        try:
+            yield
+        finally:
+            self._own = generator_states(self._device)
+            restore_generators(common, self._device)
+
+    def seed(self, seed: int) -> None:
+        mixed = numpy.random.SeedSequence([seed, self.index]).generate_state(1)[0]
+        seed_everything(int(mixed))
+        self._own = generator_states(self._device)
+        seed_everything(seed)
+
+    def whole(self, step: Step, *, num_samples: int) -> Step:
+        learnt, given = tensors_of(step)
+        if any(outputs is not None and outputs.counted is not None for outputs in (step.student, step.teacher)):
+            learnt, given = self._of_one_length(learnt), self._of_one_length(given)
+        sizes = self._sizes(num_samples)
+        # One by one: a gradient of zeros, where a loss reads only some of them, is not the same as none.
+        return batch_of(step, [self._gathered(each, sizes) for each in learnt], self._gathered_together(given, sizes))
+
+    def mean(self, value: Tensor, *, count: int) -> Tensor:
+        mean: Tensor = WeightedMean.apply(value, 0 if self.stands_in else count, self.count)  # type: ignore[no-untyped-call]
+        return mean
+
+    def side_by_side(self, learner: nn.Module, losses: Losses) -> Losses:
+        # Which weights a step reads is looked up in each: layers may be dropped, and a method need not read all outputs.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for broadcast_buffers
+            return DistributedDataParallel(
+                _Learner(learner, losses), broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
+
+    def fitted(self, network: nn.Module) -> nn.Module:
+        return over_whole_batches(network, stands_in=lambda: self.stands_in)
+
+    def in_turns(self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+        for first in range(0, len(places), self.count):
+            turn = places[first : first + self.count]
+            own = compute(turn[min(self.index, len(turn) - 1)])
+            by_name = {name: self._exchanged(tensor) for name, tensor in own.items()}
+            for rank in range(len(turn)):
+                yield {name: each[rank] for name, each in by_name.items()}
+
+    def agree(self, said: T) -> T:
+        message = json.dumps(said).encode()
+        if len(message) > _MESSAGE_BYTES:
+            raise ValueError(f"{said!r} is longer than what ranks agree on")
+        told = torch.tensor(list(message.ljust(_MESSAGE_BYTES)), dtype=torch.uint8)
+        dist.broadcast(told, src=0)
+        agreed: T = json.loads(bytes(told.tolist()))
+        return agreed
+
+    def all(self, is_so: bool) -> bool:
+        least = torch.tensor(int(is_so))
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        return bool(least)
+
+    def of_first(self, tensor: Tensor) -> Tensor:
+        return self._exchanged(tensor)[0]
+
+    def generators(self, device: torch.device) -> list[dict[str, Any]]:
+        states: list[Any] = [None] * self.count
+        dist.all_gather_object(states, self._own)
+        return states
+
+    def restore_generators(self, states: list[dict[str, Any]]) -> None:
+        self._own = states[self.index]
+
+    def blames_another(self, error: BaseException) -> bool:
+        return blames_another(error)
+
+    def _sizes(self, num_samples: int) -> list[int]:
+        """Of each rank's share: as even as can be."""
+        least, rest = divmod(num_samples, self.count)
+        return [least + (rank < rest) for rank in range(self.count)]
+
+    def _gathered(self, own: Tensor, sizes: Sequence[int]) -> Tensor:
+        """(b, …) to (B, …)."""
+        whole: Tensor = GatheredShares.apply(own, tuple(sizes), self.index)  # type: ignore[no-untyped-call]
+        return whole
+
+    def _gathered_together(self, own: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+        """Each (b, …) to (B, …), those of one type in one message."""
+        whole: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(tensor.dtype for tensor in own):
+            places = [place for place, tensor in enumerate(own) if tensor.dtype == dtype]
+            rows = [own[place].detach().flatten(1) if own[place].dim() > 1 else own[place].unsqueeze(1) for place in places]
+            gathered = self._gathered(torch.cat(rows, dim=1), sizes)
+            columns_of = torch.split(gathered, [each.shape[1] for each in rows], dim=1)
+            for place, columns in zip(places, columns_of, strict=True):
+                whole[place] = columns.reshape(len(columns), *own[place].shape[1:])
+        return [whole[place] for place in range(len(own))]
+
+    def _of_one_length(self, own: Sequence[Tensor]) -> list[Tensor]:
+        """With zeros where another rank's texts are longer."""
+        shapes = [shape for tensor in own for shape in tensor.shape[1:]]
+        longest = torch.tensor(shapes)
+        dist.all_reduce(longest, dist.ReduceOp.MAX)
+        sizes = iter(longest.tolist())
+        return [padded(tensor, [next(sizes) for _ in tensor.shape[1:]]) for tensor in own]
+
+    def _exchanged(self, own: Tensor) -> list[Tensor]:
+        """Each rank's; shapes may differ, without gradients."""
+        own = own.detach().contiguous()
+        shape = torch.tensor([own.dim(), *own.shape, *[0] * (_MOST_DIMENSIONS - own.dim())])
+        shapes = [torch.empty_like(shape) for _ in range(self.count)]
+        dist.all_gather(shapes, shape)
+        by_rank = [torch.Size(each[1 : 1 + int(each[0])].tolist()) for each in shapes]
+        longest = max(each.numel() for each in by_rank)
+        flat = sendable(functional.pad(own.flatten(), (0, longest - own.numel())))
+        pieces = [torch.empty_like(flat) for _ in range(self.count)]
+        dist.all_gather(pieces, flat)
+        return [piece.view(own.dtype)[: each.numel()].view(each) for piece, each in zip(pieces, by_rank, strict=True)]
+
+
+class _Learner(nn.Module):
+    """What :class:`DistributedDataParallel` wraps: all that is trained, and how its losses come about."""
+
+    def __init__(self, learner: nn.Module, losses: Losses) -> None:
+        super().__init__()
+        self.learner, self._losses = learner, losses
+
+    def forward(self, indices: Tensor) -> tuple[Tensor, ...]:
+        return self._losses(indices)
+
+
+_MESSAGE_BYTES = 256
+
+
+_MOST_DIMENSIONS = 8
