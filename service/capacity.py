@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from service.clock import now_sql
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.job import ResourceSpec
 from service.tables import Worker
 
@@ -67,14 +67,14 @@ def pools(session: Session, configured: Sequence[str]) -> list[str]:
 
 def resource_faults(
     session: Session, resources: ResourceSpec, *, configured_pools: Sequence[str], memory_seconds: float
-) -> list[Fault]:
+) -> list[FieldError]:
     """Why no worker could ever take a job that asks for this."""
     if not _is_known(session, resources.pool, configured_pools):
         known = pools(session, configured_pools)
         message = (
             f"there is no pool {resources.pool!r}: no worker has served it, and the settings do not name it; use {_or(known)}"
         )
-        return [Fault(pointer="/resources/pool", message=message)]
+        return [FieldError(pointer="/resources/pool", message=message)]
     had = capacity(session, resources.pool, memory_seconds=memory_seconds)
     if not had.devices:
         return []
@@ -83,18 +83,18 @@ def resource_faults(
         if slots >= resources.cpu_slots:
             return []
         message = f"no worker of pool {resources.pool!r} has {_slots(resources.cpu_slots)}: {_best(slots, 'CPU slot')}"
-        return [Fault(pointer="/resources/cpu_slots" if slots else "/resources/gpus", message=message)]
+        return [FieldError(pointer="/resources/cpu_slots" if slots else "/resources/gpus", message=message)]
     gpus = had.most("cuda")
     if gpus < resources.gpus:
         message = f"no worker of pool {resources.pool!r} has {_gpus(resources.gpus)}: {_best(gpus, 'GPU')}"
-        return [Fault(pointer="/resources/gpus", message=message)]
+        return [FieldError(pointer="/resources/gpus", message=message)]
     memory = resources.min_gpu_memory_gib
     if memory is not None and had.most("cuda", memory_gib=memory) < resources.gpus:
         largest = had.largest_gib("cuda", count=resources.gpus)
         what = "largest GPU has" if resources.gpus == 1 else f"best host has {resources.gpus} of"
         best = "the memory of its GPUs is not known" if largest in (None, inf) else f"its {what} {largest:g} GiB"
         message = f"no worker of pool {resources.pool!r} has {_gpus(resources.gpus)} of {memory:g} GiB or more; {best}"
-        return [Fault(pointer="/resources/min_gpu_memory_gib", message=message)]
+        return [FieldError(pointer="/resources/min_gpu_memory_gib", message=message)]
     return []
 
 

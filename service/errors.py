@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 
-class Fault(BaseModel):
+class FieldError(BaseModel):
     """One thing wrong with what was sent: where, and what would be allowed there."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -58,7 +58,7 @@ class StillhouseError(Exception):
 class InvalidInput(StillhouseError):
     code, status = "invalid_input", 422
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[FieldError]) -> None:
         super().__init__(
             "; ".join(f"{fault.pointer or '/'}: {fault.message}" for fault in faults),
             param=faults[0].pointer if faults else None,

@@ -20,7 +20,7 @@ from service.clock import now, now_sql
 from service.errors import (
     CircularDependency,
     Conflict,
-    Fault,
+    FieldError,
     IdempotencyMismatch,
     InvalidSpec,
     InvalidTransition,
@@ -146,7 +146,7 @@ def submit(
     return job, True
 
 
-def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[Fault]]:
+def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[FieldError]]:
     """The jobs that a spec depends on, by id, and why it cannot depend on some of them.
 
     With ``lock`` none of them can finish before the transaction ends: so nobody waits for one that is over.
@@ -160,12 +160,12 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
     for job_id, pointer in pointers.items():
         job = found.get(job_id)
         if job is None:
-            faults.append(Fault(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
+            faults.append(FieldError(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
         elif job.status in {Status.FAILED, Status.CANCELLED}:
             student = session.scalar(select(Model.id).where(Model.job_id == job_id))
             teaches = student is not None and not pointer.startswith("/depends_on")
             instead = f"what it kept of its student is model:{student}" if teaches else "name one that can still succeed"
-            faults.append(Fault(pointer=pointer, message=f"job {job_id} is {job.status}; {instead}"))
+            faults.append(FieldError(pointer=pointer, message=f"job {job_id} is {job.status}; {instead}"))
     return list(found.values()), faults
 
 

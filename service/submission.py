@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import jobs
 from service.capacity import resource_faults
 from service.database import Database
-from service.errors import Fault, Forbidden, InvalidFile, InvalidSpec, QueueLimitReached
+from service.errors import FieldError, Forbidden, InvalidFile, InvalidSpec, QueueLimitReached
 from service.formats import inspect_dataset
 from service.lifecycle import Status
 from service.security import Caller
@@ -42,7 +42,7 @@ class _Named:
     """By source."""
     planned: dict[str, JobSpec] = field(default_factory=dict)
     """By source, of a teacher that is still to be trained: its classes and shape are those of its dataset."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FieldError] = field(default_factory=list)
 
 
 def submit(
@@ -127,7 +127,7 @@ def _look_up(session: Session, spec: JobSpec) -> _Named:
         if kind == "model":
             model = session.get(Model, name)
             if model is None:
-                named.faults.append(Fault(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
+                named.faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
             else:
                 named.teachers[source] = _teacher_info(model)
         elif kind == "job":
@@ -151,7 +151,7 @@ def _look_up_teacher_job(session: Session, job_id: str, named: _Named, *, pointe
     job = session.get(Job, job_id)
     if job is None or job.status == Status.SUCCEEDED:
         what = "does not exist" if job is None else "left no student"
-        named.faults.append(Fault(pointer=pointer, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
+        named.faults.append(FieldError(pointer=pointer, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
         return
     named.planned[source] = JobSpec.model_validate(job.spec)
     _look_up_dataset(session, named.planned[source].dataset.source, named)
@@ -165,7 +165,9 @@ def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
             named.datasets[source] = DatasetInfo.model_validate(row.info)
 
 
-def _dataset_info(spec: JobSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[Fault]) -> DatasetInfo | None:
+def _dataset_info(
+    spec: JobSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[FieldError]
+) -> DatasetInfo | None:
     dataset = spec.dataset
     kind, name = split_source(dataset.source)
     try:
@@ -185,7 +187,7 @@ def _dataset_info(spec: JobSpec, named: _Named, settings: Settings, *, pointer: 
                 message = f"there is no dataset {name!r}; GET /v1/datasets lists them"
     except InvalidFile as error:
         message = error.detail
-    faults.append(Fault(pointer=pointer, message=message))
+    faults.append(FieldError(pointer=pointer, message=message))
     return None
 
 
@@ -212,7 +214,7 @@ def _hold(session: Session, spec: JobSpec) -> tuple[str | None, list[str]]:
     if kind == "dataset":
         dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
         if dataset_id is None:
-            faults.append(Fault(pointer=_DATASET, message=f"dataset {name!r} was deleted a moment ago"))
+            faults.append(FieldError(pointer=_DATASET, message=f"dataset {name!r} was deleted a moment ago"))
     # In one order, so that two submissions never wait for each other.
     for pointer, source in sorted(_teacher_sources(spec), key=lambda each: each[1]):
         kind, name = split_source(source)
@@ -223,7 +225,7 @@ def _hold(session: Session, spec: JobSpec) -> tuple[str | None, list[str]]:
         if model_id is not None:
             model_ids.append(model_id)
         elif kind == "model":
-            faults.append(Fault(pointer=pointer, message=f"model {name!r} was deleted a moment ago"))
+            faults.append(FieldError(pointer=pointer, message=f"model {name!r} was deleted a moment ago"))
     if faults:
         raise InvalidSpec(faults)
     return dataset_id, model_ids

@@ -15,7 +15,7 @@ from types import FrameType
 
 import torch
 
-from service.errors import Fault, InvalidFile, InvalidSpec
+from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_dataset
 from service.spec import JobSpec, load_spec
 from service.spec.builtin import BUILTIN_DATASETS
@@ -117,7 +117,7 @@ def _refuse_unfit(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
                 path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=columns
             )
     except InvalidFile as error:
-        raise InvalidSpec([Fault(pointer="/dataset/source", message=error.detail)]) from error
+        raise InvalidSpec([FieldError(pointer="/dataset/source", message=error.detail)]) from error
     if faults := check_fit(spec, info, teachers={}):
         raise InvalidSpec(faults)
 
@@ -127,7 +127,7 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     faults = []
     if source.kind not in ("builtin", "file"):
         faults.append(
-            Fault(
+            FieldError(
                 pointer="/dataset/source",
                 message=f"{spec.dataset.source} is in the service; without it, use builtin:… or file:PATH",
             )
@@ -135,10 +135,10 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     for place, teacher in spec.teachers.items():
         if split_source(teacher.source).kind not in ("train", "hub"):
             message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
-            faults.append(Fault(pointer=f"/{place}/source", message=message))
+            faults.append(FieldError(pointer=f"/{place}/source", message=message))
     path = Path(source.name).expanduser()
     if source.kind == "file" and not path.is_file():
-        faults.append(Fault(pointer="/dataset/source", message=f"there is no file {path}"))
+        faults.append(FieldError(pointer="/dataset/source", message=f"there is no file {path}"))
     if faults:
         raise InvalidSpec(faults)
     return {spec.dataset.source: path} if source.kind == "file" else {}
@@ -150,9 +150,9 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
         return ("cpu",) * spec.resources.cpu_slots
     there = torch.cuda.device_count()
     if there == 0:
-        raise InvalidSpec([Fault(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
+        raise InvalidSpec([FieldError(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
     if there < wanted:
-        raise InvalidSpec([Fault(pointer="/resources/gpus", message=f"there are {there} GPUs here; set {there} or less")])
+        raise InvalidSpec([FieldError(pointer="/resources/gpus", message=f"there are {there} GPUs here; set {there} or less")])
     return tuple(f"cuda:{number}" for number in range(wanted))
 
 

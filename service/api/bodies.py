@@ -14,7 +14,7 @@ import yaml
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from service.errors import Fault, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
+from service.errors import FieldError, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
 from service.spec.parse import load_yaml
 
 MAX_DEPTH = 64
@@ -35,7 +35,7 @@ class StrictRequest(Request):
 class InvalidBody(HTTPException):
     """An ``InvalidInput`` on its way through FastAPI's body reading, which lets nothing else pass."""
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[FieldError]) -> None:
         super().__init__(status_code=422, detail="the body cannot be stored")
         self.faults = faults
 
@@ -114,22 +114,22 @@ def decode_yaml(body: bytes) -> Any:
         raise InvalidRequest(f"the body is not YAML: {error}", param="body") from error
 
 
-def storable_faults(document: Any) -> list[Fault]:
+def storable_faults(document: Any) -> list[FieldError]:
     """What in a decoded document could not be stored; at most one fault a value."""
-    faults: list[Fault] = []
+    faults: list[FieldError] = []
     open_values: list[tuple[str, int, Any]] = [("", 0, document)]
     while open_values:
         pointer, depth, value = open_values.pop()
         message = _scalar_fault(value)
         if message is not None:
-            faults.append(Fault(pointer=pointer, message=message))
+            faults.append(FieldError(pointer=pointer, message=message))
         elif isinstance(value, dict | list) and depth >= MAX_DEPTH:
-            faults.append(Fault(pointer=pointer[:200], message=f"values may be nested {MAX_DEPTH} levels deep"))
+            faults.append(FieldError(pointer=pointer[:200], message=f"values may be nested {MAX_DEPTH} levels deep"))
         elif isinstance(value, dict):
             for key, inner in value.items():
                 message = _scalar_fault(key) if isinstance(key, str) else f"a field's name must be text, not {key!r:.80}"
                 if message is not None:
-                    faults.append(Fault(pointer=pointer, message=f"in a field's name: {message}"))
+                    faults.append(FieldError(pointer=pointer, message=f"in a field's name: {message}"))
                 else:
                     step = key.replace("~", "~0").replace("/", "~1")
                     open_values.append((f"{pointer}/{step}", depth + 1, inner))

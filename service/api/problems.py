@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from service.errors import Conflict, Fault, InvalidInput, InvalidRequest, StillhouseError, Unavailable
+from service.errors import Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
 from service.spec.parse import as_fault
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,7 +67,7 @@ class Problem(BaseModel):
     """What went wrong and what to change, for people."""
     code: str
     """One stable word for each kind of error, for programs."""
-    errors: Annotated[list[Fault] | None, Field(exclude_if=lambda faults: faults is None)] = None
+    errors: Annotated[list[FieldError] | None, Field(exclude_if=lambda faults: faults is None)] = None
     """Every fault of a body, a form or the parameters at once; not there where the error is of another kind."""
     error: ErrorObject
     """The same for clients of OpenAI-shaped APIs."""
@@ -79,7 +79,7 @@ def problem(
     detail: str,
     *,
     param: str | None = None,
-    faults: list[Fault] | None = None,
+    faults: list[FieldError] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
     """One problem as a response."""
@@ -173,11 +173,11 @@ def _validation_error(_request: Request, error: Exception) -> Response:
     return response_of(InvalidInput([_fault(item, error.body) for item in details]))
 
 
-def _fault(item: dict[str, Any], body: Any) -> Fault:
+def _fault(item: dict[str, Any], body: Any) -> FieldError:
     place, *steps = item["loc"]
     in_body = place == "body"
     fault = as_fault(cast(ErrorDetails, item | {"loc": tuple(steps) if in_body else ()}), body)
-    return fault if in_body else Fault(pointer=f"{place}:{'/'.join(map(str, steps))}", message=fault.message)
+    return fault if in_body else FieldError(pointer=f"{place}:{'/'.join(map(str, steps))}", message=fault.message)
 
 
 def _database_away(_request: Request, error: Exception) -> Response:

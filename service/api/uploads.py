@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.dependencies import Services
-from service.errors import Fault, InvalidInput, InvalidRequest, Unavailable, UnsupportedMediaType
+from service.errors import FieldError, InvalidInput, InvalidRequest, Unavailable, UnsupportedMediaType
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
@@ -113,7 +113,7 @@ class _Form:
         if not self.is_complete:
             raise InvalidRequest("the upload broke off: the form has no end", param="body")
         if self.filename is None:
-            raise InvalidInput([Fault(pointer="/file", message="the form needs a part 'file' with a file name")])
+            raise InvalidInput([FieldError(pointer="/file", message="the form needs a part 'file' with a file name")])
         return Upload(fields=self.fields, path=self.path, filename=self.filename, sha256=self._digest.hexdigest(), size=self.size)
 
     def _begin(self) -> None:
@@ -138,9 +138,9 @@ class _Form:
         self._is_file = self._part == "file" and filename is not None
         if self._part != "file" and self._part not in self.known_fields:
             known = ", ".join(["file", *sorted(self.known_fields)])
-            raise InvalidInput([Fault(pointer=f"/{self._part:.80}", message=f"this part is unknown; a form has {known}")])
+            raise InvalidInput([FieldError(pointer=f"/{self._part:.80}", message=f"this part is unknown; a form has {known}")])
         if self._part in self.fields or (self._is_file and self.filename is not None):
-            raise InvalidInput([Fault(pointer=f"/{self._part}", message="this part is given twice")])
+            raise InvalidInput([FieldError(pointer=f"/{self._part}", message="this part is given twice")])
         if self._is_file and filename is not None:
             self.filename = _plain_filename(filename)
 
@@ -154,7 +154,9 @@ class _Form:
             return
         self._text += data[start:end]
         if len(self._text) > _MAX_FIELD_BYTES:
-            raise InvalidInput([Fault(pointer=f"/{self._part}", message=f"text parts have at most {_MAX_FIELD_BYTES} bytes")])
+            raise InvalidInput(
+                [FieldError(pointer=f"/{self._part}", message=f"text parts have at most {_MAX_FIELD_BYTES} bytes")]
+            )
 
     def _end_part(self) -> None:
         if self._is_file:
@@ -162,9 +164,9 @@ class _Form:
         try:
             text = self._text.decode()
         except UnicodeDecodeError as error:
-            raise InvalidInput([Fault(pointer=f"/{self._part}", message="this is no UTF-8 text")]) from error
+            raise InvalidInput([FieldError(pointer=f"/{self._part}", message="this is no UTF-8 text")]) from error
         if not text.isprintable():
-            raise InvalidInput([Fault(pointer=f"/{self._part}", message="text parts have printable characters alone")])
+            raise InvalidInput([FieldError(pointer=f"/{self._part}", message="text parts have printable characters alone")])
         self.fields[self._part] = text
 
     def _end(self) -> None:

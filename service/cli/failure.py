@@ -12,7 +12,7 @@ from rich.console import Console
 
 from service.client import ApiError, ClientError, InvalidSpec, Unreachable, WaitTimeout
 from service.connection import NoConnection
-from service.errors import Fault
+from service.errors import FieldError
 from service.errors import InvalidSpec as InvalidSpecFile
 
 JOB_FAILED = 1
@@ -64,7 +64,7 @@ def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:
     )
 
 
-def _print_faults(faults: list[Fault], console: Console) -> None:
+def _print_faults(faults: list[FieldError], console: Console) -> None:
     _print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", console)
     for fault in faults:
         console.print(f"  {fault.pointer or '/'}: {fault.message}", highlight=False, markup=False, soft_wrap=True)

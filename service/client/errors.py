@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from service.errors import Fault
+from service.errors import FieldError
 
 
 class ClientError(Exception):
@@ -37,7 +37,7 @@ class ApiError(ClientError):
         *,
         status: int,
         code: str,
-        faults: list[Fault],
+        faults: list[FieldError],
         retry_after_seconds: float | None,
         request_id: str | None,
         temporary: bool,
@@ -145,8 +145,8 @@ def _document(response: httpx.Response) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _faults(errors: Any) -> list[Fault]:
+def _faults(errors: Any) -> list[FieldError]:
     try:
-        return [Fault.model_validate(error) for error in errors or []]
+        return [FieldError.model_validate(error) for error in errors or []]
     except (ValidationError, TypeError):
         return []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, Modality, SpecAugment, TokenDropout
 from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec
 
@@ -21,7 +21,7 @@ LOG_MEL_RATE = 16_000
 
 def augmentation_faults(
     augment: Sequence[AugmentationSpec], *, task: str, image_shape: tuple[int, int, int] | None, pointer: str
-) -> list[Fault]:
+) -> list[FieldError]:
     """Why augmentations do not fit a task, or images of ``image_shape`` (channels, height, width).
 
     ``pointer`` is that of the list in the spec.
@@ -34,18 +34,18 @@ def augmentation_faults(
         place = f"{pointer}/{index}"
         if not set(each.modalities) & set(readable):
             message = f"{each.name} is for {' and '.join(each.modalities)} inputs, which {task} does not read; {allowed}"
-            faults.append(Fault(pointer=place, message=message))
+            faults.append(FieldError(pointer=place, message=message))
         elif image_shape is not None:
             faults += _size_faults(each, image_shape, pointer=place)
     return faults
 
 
-def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Features], *, pointer: str) -> Iterator[Fault]:
+def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Features], *, pointer: str) -> Iterator[FieldError]:
     """Why networks of sound, by role, cannot all see the same view, the student's and the teacher's of one training."""
     rates = {role: LOG_MEL_RATE if isinstance(each, LogMelFeatures) else each.sample_rate for role, each in networks.items()}
     if augment and len(set(rates.values())) > 1:
         read = " and ".join(f"the {role} reads {rate} samples a second" for role, rate in rates.items())
-        yield Fault(
+        yield FieldError(
             pointer=pointer,
             message=f"all networks are to see the same view, and {read}: give them one rate, or leave augment empty",
         )
@@ -54,15 +54,15 @@ def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Fea
             continue
         if unfit := [role for role, features in networks.items() if not isinstance(features, LogMelFeatures)]:
             message = f"{each.name} is for log-mel inputs, and the {' and the '.join(unfit)} reads waveforms: leave it out"
-            yield Fault(pointer=f"{pointer}/{index}", message=message)
+            yield FieldError(pointer=f"{pointer}/{index}", message=message)
         elif len({features.mels for features in networks.values() if isinstance(features, LogMelFeatures)}) > 1:
             message = f"{each.name} is to hide the same of all networks, and they read other numbers of mel bands: give them one"
-            yield Fault(pointer=f"{pointer}/{index}", message=message)
+            yield FieldError(pointer=f"{pointer}/{index}", message=message)
 
 
 def text_faults(
     augment: Sequence[AugmentationSpec], networks: Mapping[str, TokenizerSpec | None], *, pointer: str
-) -> Iterator[Fault]:
+) -> Iterator[FieldError]:
     """Why networks of texts, by role, cannot all see the same view. None is a tokenizer that is not known here."""
     tokenizers = list(networks.values())
     for index, each in enumerate(augment):
@@ -73,15 +73,15 @@ def text_faults(
                 f"{each.name} is to hide the same tokens from student and teacher, and they have different tokenizers: "
                 "leave the student's tokenizer out, so that it reads as its teacher, or leave this out"
             )
-            yield Fault(pointer=f"{pointer}/{index}", message=message)
+            yield FieldError(pointer=f"{pointer}/{index}", message=message)
         elif each.mode == "mask" and any(tokenizer is not None and tokenizer.train == "bpe" for tokenizer in tokenizers):
             message = (
                 "a bpe tokenizer has neither a mask token nor an unknown one to stand for a hidden token: take the mode delete"
             )
-            yield Fault(pointer=f"{pointer}/{index}/mode", message=message)
+            yield FieldError(pointer=f"{pointer}/{index}/mode", message=message)
 
 
-def _size_faults(augmentation: AugmentationSpec, image_shape: tuple[int, int, int], *, pointer: str) -> list[Fault]:
+def _size_faults(augmentation: AugmentationSpec, image_shape: tuple[int, int, int], *, pointer: str) -> list[FieldError]:
     _, height, width = image_shape
     match augmentation:
         case Crop(padding=pixels) if pixels >= min(height, width):
@@ -91,4 +91,4 @@ def _size_faults(augmentation: AugmentationSpec, image_shape: tuple[int, int, in
         case _:
             return []
     message = f"{what} of {pixels} pixels can leave nothing to see of images of {height}x{width}: use {most} or less"
-    return [Fault(pointer=f"{pointer}/{field}", message=message)]
+    return [FieldError(pointer=f"{pointer}/{field}", message=message)]

@@ -1,10 +1,10 @@
 """Whether a dataset has the columns and splits that a spec asks for: every fault at once, each at its place. Pure, no torch."""
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.data import DEFAULT_TARGETS, EMBEDDING, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
 
 
-def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
+def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
     """Every fault of the spec's dataset part, with pointers from the spec's root."""
     return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset)
 
@@ -40,7 +40,7 @@ def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
     )
 
 
-def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[Fault]:
+def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
     faults = []
     target_kinds: tuple[str, ...] = ("text",) if task == "causal-lm" else ("label", "number")
     for pointer, name, kinds in (
@@ -53,32 +53,32 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
         found = dataset.columns.get(name)
         if found is None:
             there += f", of all columns {listed(list(dataset.columns))}"
-            faults.append(Fault(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
+            faults.append(FieldError(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
         elif found.kind == "other" and pointer != "/dataset/input":
             message = (
                 f"column {name!r} was not uploaded as a target: upload the file again with target_column={','.join(spec.targets)}"
             )
-            faults.append(Fault(pointer=pointer, message=f"{message}; {there}"))
+            faults.append(FieldError(pointer=pointer, message=f"{message}; {there}"))
         elif found.kind not in kinds:
             held = " or ".join(f"{kind}s" for kind in kinds)
-            faults.append(Fault(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
+            faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
     return [*faults, *_number_of_targets_faults(spec, task=task), *_missing_faults(spec, dataset)]
 
 
-def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[Fault]:
+def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldError]:
     if task == "causal-lm" and spec.input in spec.targets:
         place = f"/dataset/targets/{spec.targets.index(spec.input)}"
-        return [Fault(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
+        return [FieldError(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
     if task == "causal-lm" and len(spec.targets) > 1:
-        return [Fault(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
+        return [FieldError(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
     if task == EMBEDDING and spec.targets:
-        return [Fault(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
+        return [FieldError(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
     if DEFAULT_TARGETS[task] and not spec.targets:
-        return [Fault(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
+        return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
     return []
 
 
-def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
+def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
     """A sample without a label can still be learnt from by another target's, if there is one."""
     if len(spec.targets) != 1:
         return []
@@ -87,10 +87,10 @@ def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
     if not missing:
         return []
     message = f"{missing} rows have no value in column {name!r}: fill them, drop them, or name another target beside it"
-    return [Fault(pointer="/dataset/targets/0", message=message)]
+    return [FieldError(pointer="/dataset/targets/0", message=message)]
 
 
-def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
+def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
     splits = chosen_splits(spec, list(dataset.splits))
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     faults, taken = [], dict[str, str]()
@@ -99,17 +99,17 @@ def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[Fault]:
             continue
         if name not in dataset.splits:
             message = f"the dataset has no split {name!r}; it has {listed(list(dataset.splits))}"
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
+            faults.append(FieldError(pointer=f"/dataset/splits/{role}", message=message))
         elif dataset.splits[name] == 0:
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=f"split {name!r} has no rows"))
+            faults.append(FieldError(pointer=f"/dataset/splits/{role}", message=f"split {name!r} has no rows"))
         elif name in taken:
             message = f"split {name!r} is already the {taken[name]} split; each must have its own samples"
-            faults.append(Fault(pointer=f"/dataset/splits/{role}", message=message))
+            faults.append(FieldError(pointer=f"/dataset/splits/{role}", message=message))
         taken.setdefault(name, role)
     return faults or _held_out_faults(spec, dataset, splits)
 
 
-def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) -> list[Fault]:
+def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) -> list[FieldError]:
     held_out = [role for role, name in (("validation", splits.validation), ("test", splits.test)) if name is None]
     needed = 1 + len(held_out)
     if not held_out:
@@ -125,7 +125,7 @@ def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) ->
     else:
         what += f"; it has {dataset.splits[splits.train]} rows"
     message = f"{what}. Add samples, or give the dataset a {' and a '.join(held_out)} split of its own"
-    return [Fault(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
+    return [FieldError(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
 
 
 def _train_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ else than was meant.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.architectures import (
     Architecture,
     CifarResNet,
@@ -54,14 +54,16 @@ class TeacherInfo:
     """(channels, height, width) of its images; None for one that reads texts or sound."""
 
 
-def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo]) -> list[Fault]:
+def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo]) -> list[FieldError]:
     """Every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
     ``teachers`` are those of ``job:ID`` and ``model:ID``, by source.
     """
     faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
-        faults.append(Fault(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset"))
+        faults.append(
+            FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
+        )
     faults += _precision_faults(spec)
     faults += start_faults(spec)
     faults += _export_faults(spec)
@@ -79,7 +81,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
         input_shape = _input_shape(spec, network, dataset)
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
-            faults += [Fault(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
+            faults += [FieldError(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
         elif network.architecture is not None and INPUT_KINDS[spec.task] == "text":
             faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
     faults += _assistant_faults(spec, dataset, num_outputs=len(names))
@@ -99,7 +101,7 @@ def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
     return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
 
 
-def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[Fault]:
+def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[FieldError]:
     """What reads as a given teacher does is not known yet; that it reads texts is."""
     known = classifiers(spec.task)
     if isinstance(architecture, TransformersNetwork) and architecture.model_type in known:
@@ -107,10 +109,10 @@ def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: s
     is_library = isinstance(architecture, TransformersNetwork)
     name = architecture.model_type if isinstance(architecture, TransformersNetwork) else architecture.name
     message = f"{name} reads no texts: take the architecture 'transformers' with a model_type of {', '.join(known)}"
-    return [Fault(pointer=f"{pointer}/{'model_type' if is_library else 'name'}", message=message)]
+    return [FieldError(pointer=f"{pointer}/{'model_type' if is_library else 'name'}", message=message)]
 
 
-def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[Fault]:
+def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) -> list[FieldError]:
     """The assistants read as the student does."""
     assistants = spec.method.assistants if isinstance(spec.method, TeacherAssistant) else []
     faults = []
@@ -120,51 +122,51 @@ def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) 
         if input_shape is not None:
             found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
             place = f"/method/assistants/{index}"
-            faults += [Fault(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
+            faults += [FieldError(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
 
 
-def _export_faults(spec: JobSpec) -> list[Fault]:
+def _export_faults(spec: JobSpec) -> list[FieldError]:
     if spec.exports and spec.task == "causal-lm":
         message = "a language model is given out as its library's folder alone: leave exports empty"
-        return [Fault(pointer="/exports", message=message)]
+        return [FieldError(pointer="/exports", message=message)]
     return []
 
 
-def _reading_faults(spec: JobSpec) -> list[Fault]:
+def _reading_faults(spec: JobSpec) -> list[FieldError]:
     """Tokenizers are for texts, features for sound, and a text network that is trained here cannot do without a tokenizer."""
     kind = INPUT_KINDS[spec.task]
     faults = []
     for role, network in _networks(spec):
         if kind != "text" and network.tokenizer is not None:
             message = f"a tokenizer is for texts, and {spec.task} reads {_READ[kind]}: leave it out"
-            faults.append(Fault(pointer=f"/{role}/tokenizer", message=message))
+            faults.append(FieldError(pointer=f"/{role}/tokenizer", message=message))
         elif network.tokenizer is not None and network.tokenizer.vocab_size < LEAST_VOCABULARY[network.tokenizer.train]:
             message = (
                 f"{network.tokenizer.train} has {LEAST_VOCABULARY[network.tokenizer.train]} tokens before it learns any, "
                 f"and vocab_size is {network.tokenizer.vocab_size}: raise it"
             )
-            faults.append(Fault(pointer=f"/{role}/tokenizer/vocab_size", message=message))
+            faults.append(FieldError(pointer=f"/{role}/tokenizer/vocab_size", message=message))
         if kind != "audio" and network.features is not None:
             message = f"features are for sound, and {spec.task} reads {_READ[kind]}: leave them out"
-            faults.append(Fault(pointer=f"/{role}/features", message=message))
+            faults.append(FieldError(pointer=f"/{role}/features", message=message))
         if kind == "audio" and network.features is not None and network.architecture is not None:
             made_for = usual_features(network.architecture).name
             if network.features.name != made_for:
                 message = (
                     f"{network.architecture.name} reads {made_for} features, not {network.features.name}: name those, or none"
                 )
-                faults.append(Fault(pointer=f"/{role}/features/name", message=message))
+                faults.append(FieldError(pointer=f"/{role}/features/name", message=message))
     for place, teacher in spec.teachers.items():
         if kind == "text" and teacher.source == "train" and teacher.tokenizer is None:
             message = "a teacher of texts that is trained here needs one, such as {train: wordpiece, vocab_size: 8000}"
-            faults.append(Fault(pointer=f"/{place}/tokenizer", message=message))
+            faults.append(FieldError(pointer=f"/{place}/tokenizer", message=message))
     return faults
 
 
-def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
+def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """A teacher that is not trained here is looked at by the worker, which knows what it reads."""
-    faults: list[Fault] = []
+    faults: list[FieldError] = []
     trained = {place: teacher for place, teacher in spec.teachers.items() if teacher.source == "train"}
     trainings: list[tuple[str, TrainingSpec | None, Mapping[str, TeacherSpec | StudentSpec]]] = [
         ("/training", spec.training, {"student": spec.student, **trained})
@@ -222,7 +224,7 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
     return None
 
 
-def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
+def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[FieldError]:
     """Why the architecture cannot read such inputs; pointers into the architecture."""
     match architecture:
         case SmallCnn():
@@ -248,10 +250,10 @@ def image_shape(dataset: DatasetInfo, column: str) -> tuple[int, int, int] | Non
     return channels, height, width
 
 
-def _precision_faults(spec: JobSpec) -> list[Fault]:
+def _precision_faults(spec: JobSpec) -> list[FieldError]:
     message = "fp16 trains on a GPU alone: set resources.gpus to 1, or take bf16, fp32 or auto"
     return [
-        Fault(pointer=f"{place}/precision", message=message)
+        FieldError(pointer=f"{place}/precision", message=message)
         for place, training in (
             *((f"/{place}/training", teacher.training) for place, teacher in spec.teachers.items()),
             ("/training", spec.training),
@@ -260,25 +262,25 @@ def _precision_faults(spec: JobSpec) -> list[Fault]:
     ]
 
 
-def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Fault]:
+def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[FieldError]:
     match input_shape:
         case (_, height, width):
             pass
         case _:
             what = "texts" if isinstance(input_shape, TokenShape) else "waveforms"
             message = f"{name} reads images, and spectrograms of sound; these are {what}: take the architecture 'transformers'"
-            return [Fault(pointer="/name", message=message)]
+            return [FieldError(pointer="/name", message=message)]
     if min(height, width) >= least:
         return []
     message = f"{name} reads images of {least}x{least} pixels and more; these have {height}x{width}: take another architecture"
-    return [Fault(pointer="/name", message=message)]
+    return [FieldError(pointer="/name", message=message)]
 
 
 def _teacher_faults(
     spec: JobSpec, dataset: DatasetInfo, asked: TeacherSpec, teacher: TeacherInfo, *, pointer: str
-) -> list[Fault]:
+) -> list[FieldError]:
     if teacher.task != spec.task:
-        return [Fault(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
+        return [FieldError(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
     input_shape = image_shape(dataset, spec.dataset.input)
     names = output_names(spec.dataset, dataset)
@@ -286,17 +288,17 @@ def _teacher_faults(
         faults += _lacking(spec, dataset, asked.targets, teacher, pointer=pointer)
     elif teacher.classes != names and spec.task not in _WITHOUT_TARGETS:
         message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
-        faults.append(Fault(pointer=pointer, message=message))
+        faults.append(FieldError(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
         wants, has = _shape_text(teacher.input_shape), _shape_text(input_shape)
         message = (
             f"that network reads images of {wants}, and the dataset's are {has}: take a dataset or a teacher of the same shape"
         )
-        faults.append(Fault(pointer=pointer, message=message))
+        faults.append(FieldError(pointer=pointer, message=message))
     return faults
 
 
-def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: TeacherInfo, *, pointer: str) -> list[Fault]:
+def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: TeacherInfo, *, pointer: str) -> list[FieldError]:
     """A teacher of some targets has these among its outputs; one that knows nothing else may call its classes by their names."""
     part = spec.dataset.model_copy(update={"targets": targets})
     alone = output_names(part, dataset)
@@ -308,7 +310,7 @@ def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: T
     if not missing:
         return []
     message = f"that network has no output for {listed(missing)}, it has {listed(teacher.classes)}: name targets that it knows"
-    return [Fault(pointer=pointer, message=message)]
+    return [FieldError(pointer=pointer, message=message)]
 
 
 def _difference(teacher: list[str], dataset: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.job import JobSpec
 from service.spec.methods import OF_TOKENS, OnPolicy, SequenceLevel, SumOfTerms, method_names
 
@@ -11,21 +11,23 @@ LEAST_PROMPT = 2
 _FOR_TOKENS = "forward-kl, reverse-kl, jsd, sequence, on-policy or uld"
 
 
-def language_faults(spec: JobSpec) -> list[Fault]:
+def language_faults(spec: JobSpec) -> list[FieldError]:
     """Every fault: methods of tokens for other tasks, other methods for language models, tokenizers that do not go together."""
     if spec.task == "causal-lm":
         return [*_other_method_faults(spec), *_tokenizer_faults(spec), *_written_faults(spec)]
     faults = []
     if isinstance(spec.method, SumOfTerms) or spec.method.name in OF_TOKENS:
         faults = [
-            Fault(pointer="/method/name", message=f"{name} is for causal language models, not for {spec.task}: take soft-targets")
+            FieldError(
+                pointer="/method/name", message=f"{name} is for causal language models, not for {spec.task}: take soft-targets"
+            )
             for name in method_names(spec.method)
             if name in OF_TOKENS
         ]
     for name in ("packing", "row_tokens"):
         if getattr(spec.dataset, name) is not None:
             message = f"{name} is of causal language models, and this job is {spec.task}: leave it out"
-            faults.append(Fault(pointer=f"/dataset/{name}", message=message))
+            faults.append(FieldError(pointer=f"/dataset/{name}", message=message))
     return faults
 
 
@@ -34,30 +36,30 @@ def shares_tokenizer(spec: JobSpec) -> bool:
     return spec.student.tokenizer is None or spec.student.tokenizer == spec.first_teacher.tokenizer
 
 
-def _other_method_faults(spec: JobSpec) -> Iterator[Fault]:
+def _other_method_faults(spec: JobSpec) -> Iterator[FieldError]:
     if isinstance(spec.method, SumOfTerms):
-        yield Fault(pointer="/method/terms", message=f"terms are not summed for causal-lm: take one of {_FOR_TOKENS}")
+        yield FieldError(pointer="/method/terms", message=f"terms are not summed for causal-lm: take one of {_FOR_TOKENS}")
     elif spec.method.name not in OF_TOKENS:
         message = f"{spec.method.name} compares outputs of whole samples, and causal-lm predicts tokens: take {_FOR_TOKENS}"
-        yield Fault(pointer="/method/name", message=message)
+        yield FieldError(pointer="/method/name", message=message)
 
 
-def _tokenizer_faults(spec: JobSpec) -> Iterator[Fault]:
+def _tokenizer_faults(spec: JobSpec) -> Iterator[FieldError]:
     if shares_tokenizer(spec) or isinstance(spec.method, SumOfTerms):
         return
     if spec.method.name != "uld":
         message = (
             f"{spec.method.name} compares token by token, with one tokenizer: leave the student's out, or take the method uld"
         )
-        yield Fault(pointer="/student/tokenizer", message=message)
+        yield FieldError(pointer="/student/tokenizer", message=message)
     elif spec.dataset.packing == "packed":
         message = "with two tokenizers each row must be one text: make it padded"
-        yield Fault(pointer="/dataset/packing", message=message)
+        yield FieldError(pointer="/dataset/packing", message=message)
 
 
-def _written_faults(spec: JobSpec) -> Iterator[Fault]:
+def _written_faults(spec: JobSpec) -> Iterator[FieldError]:
     if spec.dataset.packing == "packed" and spec.dataset.targets:
-        yield Fault(
+        yield FieldError(
             pointer="/dataset/packing", message="a text and its answer are a row of their own: make it padded, or name no target"
         )
     tokenizer = spec.student.tokenizer or spec.first_teacher.tokenizer
@@ -70,4 +72,4 @@ def _written_faults(spec: JobSpec) -> Iterator[Fault]:
             f"a row has {length} tokens, a prompt's among them, and {spec.method.max_new_tokens} are to be written: "
             f"write {most} at most, or raise max_length"
         )
-        yield Fault(pointer="/method/max_new_tokens", message=message)
+        yield FieldError(pointer="/method/max_new_tokens", message=message)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.augment import MIXTURES
 from service.spec.data import DatasetInfo
 from service.spec.data_fit import listed, target_classes
@@ -22,7 +22,7 @@ from service.spec.methods import (
 )
 
 
-def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
+def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """Every fault of the spec's method on these data."""
     return [
         *_seed_faults(spec),
@@ -35,22 +35,22 @@ def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[Fault]:
     ]
 
 
-def _seed_faults(spec: JobSpec) -> list[Fault]:
+def _seed_faults(spec: JobSpec) -> list[FieldError]:
     if spec.evaluation.seeds and method_names(spec.method) == ["deep-mutual"]:
         message = "seeds repeat the student beside one teacher, and deep-mutual trains both together: leave them out"
-        return [Fault(pointer="/evaluation/seeds", message=message)]
+        return [FieldError(pointer="/evaluation/seeds", message=message)]
     return []
 
 
-def _batch_faults(spec: JobSpec) -> list[Fault]:
+def _batch_faults(spec: JobSpec) -> list[FieldError]:
     names = [term.name for term in terms_of(spec.method) if term.name in BETWEEN_SAMPLES or _is_standardized(term, "dist")]
     if spec.training.batch_size > 1 or not names:
         return []
     message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
-    return [Fault(pointer="/training/batch_size", message=message)]
+    return [FieldError(pointer="/training/batch_size", message=message)]
 
 
-def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[Fault]:
+def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
     """Most of the literature's methods are made for one target of classes."""
     targets = spec.dataset.targets
     if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
@@ -59,34 +59,36 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[Fault]:
         if name in OF_CLASSES:
             what = "several targets" if len(targets) > 1 else "a number" if targets else "no target"
             message = f"{name} is for one target of classes, and this job has {what}: take another method, such as multi-task"
-            yield Fault(pointer=f"{pointer}/name", message=message)
+            yield FieldError(pointer=f"{pointer}/name", message=message)
 
 
-def _weight_faults(spec: JobSpec) -> Iterator[Fault]:
+def _weight_faults(spec: JobSpec) -> Iterator[FieldError]:
     for pointer, method in zip(_pointers(spec), terms_of(spec.method), strict=True):
         if isinstance(method, MultiTask):
             for name in method.target_weights.keys() - set(spec.dataset.targets):
                 message = f"the job has no target {name!r}; it has {listed(spec.dataset.targets)}"
-                yield Fault(pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message)
+                yield FieldError(
+                    pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message
+                )
 
 
-def _teaching_faults(spec: JobSpec) -> Iterator[Fault]:
+def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:
     """Who teaches which targets; what nobody teaches is left out by ``multi-task`` alone."""
     targets, taught = spec.dataset.targets, set[str]()
     for place, teacher in spec.teachers.items():
         for index, name in enumerate(teacher.targets or []):
             if name not in targets:
                 message = f"the job has no target {name!r}; it has {listed(targets)}"
-                yield Fault(pointer=f"/{place}/targets/{index}", message=message)
+                yield FieldError(pointer=f"/{place}/targets/{index}", message=message)
         taught |= set(targets if teacher.targets is None else teacher.targets)
     untaught = [name for name in targets if name not in taught]
     if untaught and not all(isinstance(term, MultiTask | Labels) for term in terms_of(spec.method)):
         names = ", ".join(method_names(spec.method))
         message = f"no teacher teaches {listed(untaught)}, which {names} needs: name one, or take the method multi-task"
-        yield Fault(pointer=f"/{next(iter(spec.teachers))}/targets", message=message)
+        yield FieldError(pointer=f"/{next(iter(spec.teachers))}/targets", message=message)
 
 
-def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
+def _mixture_faults(spec: JobSpec) -> Iterator[FieldError]:
     hard = [term.name for term in terms_of(spec.method) if _reads_hard_labels(term)]
     for index, each in enumerate(spec.training.augment if hard else []):
         if each.name in MIXTURES:
@@ -94,10 +96,10 @@ def _mixture_faults(spec: JobSpec) -> Iterator[Fault]:
                 f"{each.name} gives a sample two labels, and the loss of {', '.join(hard)} reads one class: "
                 "leave it out, or take another method, such as soft-targets"
             )
-            yield Fault(pointer=f"/training/augment/{index}", message=message)
+            yield FieldError(pointer=f"/training/augment/{index}", message=message)
 
 
-def _token_faults(spec: JobSpec) -> Iterator[Fault]:
+def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
     """Tokens of two tokenizers do not stand for each other. Of layers that a spec names, the worker knows what they give."""
     ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
     if ours is None or ours == theirs:
@@ -109,7 +111,7 @@ def _token_faults(spec: JobSpec) -> Iterator[Fault]:
                 "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, "
                 "such as rkd or pkt"
             )
-            yield Fault(pointer=f"{pointer}/name", message=message)
+            yield FieldError(pointer=f"{pointer}/name", message=message)
 
 
 def _reads_hard_labels(term: Any) -> bool:

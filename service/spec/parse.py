@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from service.errors import Fault, InvalidSpec
+from service.errors import FieldError, InvalidSpec
 from service.spec.job import JobSpec
 
 _OF_A_KEY = "[key]"
@@ -22,7 +22,7 @@ def parse_spec(document: Any) -> JobSpec:
         InvalidSpec: with a fault for each thing that is wrong.
     """
     if not isinstance(document, dict):
-        raise InvalidSpec([Fault(pointer="", message=f"a job spec is an object, not {type(document).__name__}")])
+        raise InvalidSpec([FieldError(pointer="", message=f"a job spec is an object, not {type(document).__name__}")])
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
@@ -44,7 +44,7 @@ def read_document(path: Path) -> Any:
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidSpec([Fault(pointer="", message=f"{path} is not YAML: {error}")]) from error
+        raise InvalidSpec([FieldError(pointer="", message=f"{path} is not YAML: {error}")]) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,7 +61,7 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
-def as_fault(details: ErrorDetails, document: Any) -> Fault:
+def as_fault(details: ErrorDetails, document: Any) -> FieldError:
     """Turns one of pydantic's errors into a pointer into ``document`` and a sentence."""
     steps: list[str] = []
     place: Any = document
@@ -82,7 +82,7 @@ def as_fault(details: ErrorDetails, document: Any) -> Fault:
         place = _descend(place, step)
     if details["type"].startswith("union_tag") and not isinstance(place, str):  # a bare name has no field of that name
         steps.append("name")
-    return Fault(pointer="".join(f"/{step}" for step in steps), message=message)
+    return FieldError(pointer="".join(f"/{step}" for step in steps), message=message)
 
 
 def _descend(place: Any, step: str | int) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
 from service.spec.data import INPUT_KINDS
 from service.spec.job import JobSpec
@@ -19,7 +19,7 @@ _WIDTHS = (
 """What decides the shapes of a layer's weights, and what they mean."""
 
 
-def start_faults(spec: JobSpec) -> list[Fault]:
+def start_faults(spec: JobSpec) -> list[FieldError]:
     """Every fault of a student that takes its teacher's layers; the worker, which has both networks, is the last judge of it."""
     if spec.student.source != "teacher-layers":
         return []
@@ -27,50 +27,50 @@ def start_faults(spec: JobSpec) -> list[Fault]:
     return faults or [*_width_faults(spec), *_depth_faults(spec)]
 
 
-def _kind_faults(spec: JobSpec) -> Iterator[Fault]:
+def _kind_faults(spec: JobSpec) -> Iterator[FieldError]:
     student, teacher = spec.student.architecture, spec.first_teacher.architecture
     if len(spec.teachers) > 1:
         message = "teacher-layers takes the layers of one teacher, and there are several: take random"
-        yield Fault(pointer="/student/source", message=message)
+        yield FieldError(pointer="/student/source", message=message)
     if isinstance(spec.method, DeepMutual | BornAgain | TeacherAssistant):
         message = f"teacher-layers needs one finished teacher, and {spec.method.name} has none before the student: take random"
-        yield Fault(pointer="/student/source", message=message)
+        yield FieldError(pointer="/student/source", message=message)
     if not isinstance(student, TransformersNetwork):
         message = f"teacher-layers takes the blocks of a transformers network, and the student is a {student.name}: take random"
-        yield Fault(pointer="/student/source", message=message)
+        yield FieldError(pointer="/student/source", message=message)
     elif teacher is not None and not (isinstance(teacher, TransformersNetwork) and teacher.model_type == student.model_type):
         kind = teacher.model_type if isinstance(teacher, TransformersNetwork) else teacher.name
         message = (
             f"teacher-layers takes layers of its own kind, and the teacher is a {kind}: make the student one, or take random"
         )
-        yield Fault(pointer="/student/architecture", message=message)
+        yield FieldError(pointer="/student/architecture", message=message)
     reads_text = INPUT_KINDS[spec.task] == "text"
     if reads_text and spec.student.tokenizer is not None and spec.student.tokenizer != spec.first_teacher.tokenizer:
         message = "a student with its teacher's layers reads as its teacher: leave its tokenizer out"
-        yield Fault(pointer="/student/tokenizer", message=message)
+        yield FieldError(pointer="/student/tokenizer", message=message)
 
 
-def _width_faults(spec: JobSpec) -> Iterator[Fault]:
+def _width_faults(spec: JobSpec) -> Iterator[FieldError]:
     student, teacher = _values(spec.student.architecture), _values(spec.first_teacher.architecture)
     for name in _WIDTHS:
         if name in teacher and name in student and student[name] != teacher[name]:
             message = f"{name} is {student[name]}, and {teacher[name]} in the teacher, whose layers are taken: make it the same"
-            yield Fault(pointer=f"/student/architecture/config/{name}", message=message)
+            yield FieldError(pointer=f"/student/architecture/config/{name}", message=message)
 
 
-def _depth_faults(spec: JobSpec) -> Iterator[Fault]:
+def _depth_faults(spec: JobSpec) -> Iterator[FieldError]:
     ours, theirs = (_depth(_values(network.architecture)) for network in (spec.student, spec.first_teacher))
     layers = spec.student.layers
     if layers is not None and ours is not None and len(layers) != ours:
         message = f"these are {len(layers)} layers, and the student has {ours}: name one of the teacher's for each"
-        yield Fault(pointer="/student/layers", message=message)
+        yield FieldError(pointer="/student/layers", message=message)
     for index, layer in enumerate(layers or []):
         if theirs is not None and layer >= theirs:
             message = f"the teacher has {theirs} layers, 0 to {theirs - 1}, and no layer {layer}"
-            yield Fault(pointer=f"/student/layers/{index}", message=message)
+            yield FieldError(pointer=f"/student/layers/{index}", message=message)
     if layers is None and ours is not None and theirs is not None and ours > theirs:
         message = f"the student has {ours} layers and the teacher {theirs}: make it as deep or shallower, or name layers"
-        yield Fault(pointer="/student/source", message=message)
+        yield FieldError(pointer="/student/source", message=message)
 
 
 def _values(architecture: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from service.errors import Fault
+from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
 from service.spec.data import EMBEDDING, Task
 from service.spec.shapes import InputShape, TokenShape
@@ -80,7 +80,7 @@ def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
     return fields
 
 
-def transformers_faults(architecture: TransformersNetwork, *, input_shape: InputShape, num_outputs: int) -> list[Fault]:
+def transformers_faults(architecture: TransformersNetwork, *, input_shape: InputShape, num_outputs: int) -> list[FieldError]:
     """Every fault, with pointers into the architecture."""
     task = _task_for(architecture.model_type, input_shape)
     known = classifiers(task)
@@ -89,7 +89,7 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
         kinds: dict[str, str] = {CAUSAL: "causal language model", EMBEDDING: "text encoder"}
         kind = kinds.get(task, f"{task.removesuffix('-classification')} classifier")
         message = f"{model_type!r} is no {kind} of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
-        return [Fault(pointer="/model_type", message=message)]
+        return [FieldError(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
     faults = list(_field_faults(architecture, fields, decided=_decided(input_shape, num_outputs)))
     if not faults:
@@ -148,22 +148,22 @@ def _decided(input_shape: InputShape, num_outputs: int) -> dict[str, list[Any]]:
 
 def _field_faults(
     architecture: TransformersNetwork, fields: dict[str, dict[str, Any]], *, decided: dict[str, list[Any]]
-) -> Iterator[Fault]:
+) -> Iterator[FieldError]:
     for name, value in architecture.config.items():
         pointer = f"/config/{name.replace('~', '~0').replace('/', '~1')}"
         if name in decided and (name in fields or name in _FROM_DATA):
             if value not in decided[name]:
                 message = f"{name} is {json.dumps(decided[name][-1])} by the data, not {value!r:.80}: leave it out"
-                yield Fault(pointer=pointer, message=message)
+                yield FieldError(pointer=pointer, message=message)
         elif name not in fields:
             names = [field for field in fields if field not in decided]
             message = f"{architecture.model_type!r} has no such field{_meant(name, names)}; it has {', '.join(names)}"
-            yield Fault(pointer=pointer, message=message)
+            yield FieldError(pointer=pointer, message=message)
         elif message := _value_fault(name, value, fields[name]["types"]):
-            yield Fault(pointer=pointer, message=message)
+            yield FieldError(pointer=pointer, message=message)
 
 
-def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -> Iterator[Fault]:
+def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -> Iterator[FieldError]:
     """A network of text has a position for each token, and heads that share its width."""
     for name in POSITIONS:
         if not isinstance(values.get(name), int):
@@ -171,24 +171,24 @@ def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -
         needed = tokens.length + (tokens.pad + 1 if model_type in _OFFSET_POSITIONS else 0)
         if values[name] < needed:
             message = f"{name} is {values[name]}, and texts may have {tokens.length} tokens: make it {needed} or lower max_length"
-            yield Fault(pointer=f"/config/{name}", message=message)
+            yield FieldError(pointer=f"/config/{name}", message=message)
     heads, groups = values.get("num_attention_heads"), values.get("num_key_value_heads")
     if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
         message = f"num_key_value_heads {groups} does not divide num_attention_heads {heads}: give both"
-        yield Fault(pointer="/config/num_key_value_heads", message=message)
+        yield FieldError(pointer="/config/num_key_value_heads", message=message)
     yield from _head_faults(values)
 
 
-def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[Fault]:
+def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[FieldError]:
     """A network of waveforms needs a frame at least, and as many as it hides at once in training (SpecAugment)."""
     layers = {name: len(values[name]) for name in ("conv_dim", "conv_kernel", "conv_stride")}
     if len(set(layers.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in layers.items())
-        yield Fault(pointer="/config", message=f"each is for as many layers as the others, and here {told}: give all three")
+        yield FieldError(pointer="/config", message=f"each is for as many layers as the others, and here {told}: give all three")
         return
     if num_samples < samples_for(1, values):
         message = f"one frame takes {samples_for(1, values)} samples, and clips have {num_samples}: make conv_stride smaller"
-        yield Fault(pointer="/config/conv_stride", message=message)
+        yield FieldError(pointer="/config/conv_stride", message=message)
         return
     hides = values.get("apply_spec_augment", True)
     if hides and values["mask_time_prob"] > 0 and num_samples < samples_for(values["mask_time_length"], values):
@@ -196,7 +196,7 @@ def _frame_faults(values: dict[str, Any], *, num_samples: int) -> Iterator[Fault
             f"is {values['mask_time_length']} frames, more than clips of {num_samples} samples have: "
             "make it smaller, or set mask_time_prob to 0.0"
         )
-        yield Fault(pointer="/config/mask_time_length", message=message)
+        yield FieldError(pointer="/config/mask_time_length", message=message)
 
 
 def _value_fault(name: str, value: Any, types: list[str]) -> str:
@@ -250,9 +250,9 @@ def _is_of(value: Any, kind: str) -> bool:
 
 def _shape_faults(
     model_type: str, fields: dict[str, dict[str, Any]], values: dict[str, Any], *, height: int, width: int
-) -> Iterator[Fault]:
+) -> Iterator[FieldError]:
     if model_type in _SQUARE_ONLY and height != width:
-        yield Fault(
+        yield FieldError(
             pointer="/model_type", message=f"{model_type!r} reads square images alone; these have {height}x{width} pixels"
         )
     if model_type in _PATCH_GRIDS:
@@ -265,17 +265,17 @@ def _shape_faults(
         yield from _side_faults(model_type, values, height=height, width=width)
 
 
-def _patch_faults(patch_size: Any, *, height: int, width: int) -> Iterator[Fault]:
+def _patch_faults(patch_size: Any, *, height: int, width: int) -> Iterator[FieldError]:
     sides = patch_size if isinstance(patch_size, list) else [patch_size, patch_size]
     if len(sides) == 2 and height % sides[0] == 0 and width % sides[1] == 0:
         return
     common = math.gcd(height, width)
     fitting = ", ".join(str(side) for side in range(1, common + 1) if common % side == 0)
     message = f"patch_size {patch_size} does not divide images of {height}x{width} pixels; use one of {fitting}"
-    yield Fault(pointer="/config/patch_size", message=message)
+    yield FieldError(pointer="/config/patch_size", message=message)
 
 
-def _stage_faults(fields: dict[str, dict[str, Any]], values: dict[str, Any]) -> Iterator[Fault]:
+def _stage_faults(fields: dict[str, dict[str, Any]], values: dict[str, Any]) -> Iterator[FieldError]:
     """What is said of each stage must be said of the same number of stages."""
     usual, depths = fields.get("depths", {}).get("default"), values.get("depths")
     if not isinstance(usual, list) or not isinstance(depths, list):
@@ -290,10 +290,10 @@ def _stage_faults(fields: dict[str, dict[str, Any]], values: dict[str, Any]) -> 
             continue
         if stages != len(depths):
             message = f"{name} is for {stages} stages and depths for {len(depths)}: give both, for the same number of stages"
-            yield Fault(pointer=f"/config/{name}", message=message)
+            yield FieldError(pointer=f"/config/{name}", message=message)
 
 
-def _head_faults(values: dict[str, Any]) -> Iterator[Fault]:
+def _head_faults(values: dict[str, Any]) -> Iterator[FieldError]:
     """Each attention head takes an equal part of the width."""
     for width_name, heads_name in (
         ("hidden_size", "num_attention_heads"),
@@ -315,11 +315,11 @@ def _head_faults(values: dict[str, Any]) -> Iterator[Fault]:
         for one_width, one_heads in zip(widths, by_stage, strict=False):
             if one_heads < 1 or one_width % one_heads:
                 message = f"{heads_name} {heads} does not divide {width_name} {values[width_name]} ({one_width} by {one_heads})"
-                yield Fault(pointer=f"/config/{heads_name}", message=message)
+                yield FieldError(pointer=f"/config/{heads_name}", message=message)
                 break
 
 
-def _resolution_faults(model_type: str, values: dict[str, Any], *, smaller_side: int) -> Iterator[Fault]:
+def _resolution_faults(model_type: str, values: dict[str, Any], *, smaller_side: int) -> Iterator[FieldError]:
     """Networks that make the image smaller from stage to stage, and fail where nothing is left of it."""
     match model_type:
         case "swin" | "donut-swin" | "swinv2" | "convnext" | "convnextv2":
@@ -345,10 +345,10 @@ def _resolution_faults(model_type: str, values: dict[str, Any], *, smaller_side:
             f"an image {smaller_side} pixels high or wide is down to {left} in a stage that needs {least}: "
             f"make {pointers} smaller, or take another model_type"
         )
-        yield Fault(pointer="/config", message=message)
+        yield FieldError(pointer="/config", message=message)
 
 
-def _side_faults(model_type: str, values: dict[str, Any], *, height: int, width: int) -> Iterator[Fault]:
+def _side_faults(model_type: str, values: dict[str, Any], *, height: int, width: int) -> Iterator[FieldError]:
     """Networks that need sides of a certain size, or multiples of one."""
     least, multiples = 1, [1, 1]
     match model_type:
@@ -362,13 +362,13 @@ def _side_faults(model_type: str, values: dict[str, Any], *, height: int, width:
             multiples = [stride * unit for stride, unit in zip(values["patch_stride"], values["masked_unit_size"], strict=False)]
     if min(height, width) < least:
         message = f"{model_type!r} needs {least} pixels a side; these images have {height}x{width}: take another model_type"
-        yield Fault(pointer="/model_type", message=message)
+        yield FieldError(pointer="/model_type", message=message)
     elif any(side % multiple for side, multiple in zip((height, width), multiples, strict=False)):
         wanted = " by ".join(map(str, multiples))
         message = (
             f"{model_type!r} needs multiples of {wanted} pixels; these images have {height}x{width}: take another model_type"
         )
-        yield Fault(pointer="/model_type", message=message)
+        yield FieldError(pointer="/model_type", message=message)
 
 
 def _meant(name: str, known: list[str]) -> str:

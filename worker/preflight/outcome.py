@@ -23,7 +23,7 @@ HINTS = {
 """By the place's beginning, of which the first that fits counts."""
 
 
-class Misfit(Exception):
+class LocatedError(Exception):
     """An error, its ``__cause__``, with its place in the spec."""
 
     def __init__(self, pointer: str) -> None:
@@ -36,16 +36,16 @@ def at(pointer: str) -> Iterator[None]:
     """What goes wrong inside is at this place in the spec, unless it knows a closer one itself. Raises Misfit."""
     try:
         yield
-    except (StopAsked, Misfit):
+    except (StopAsked, LocatedError):
         raise
     except Exception as error:
-        raise Misfit(pointer) from error
+        raise LocatedError(pointer) from error
 
 
 def refusal(error: Exception) -> Failed:
     """The last event of a check that ended with this error."""
     pointer = None
-    if isinstance(error, Misfit) and isinstance(error.__cause__, Exception):
+    if isinstance(error, LocatedError) and isinstance(error.__cause__, Exception):
         pointer, error = error.pointer, error.__cause__
     failed = as_failure(error)
     if isinstance(error, UnusableData) and isinstance(error.__cause__, OSError):

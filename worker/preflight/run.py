@@ -78,7 +78,7 @@ class Trial(Attempt):
         self._present: dict[Role, Asked] = {}
 
     def try_out(self) -> None:
-        """Everything, in order. Raises whatever the job itself would end with, most of it as ``Misfit``; and StopAsked."""
+        """Everything, in order. Raises whatever the job itself would end with, most of it as ``LocatedError``; and StopAsked."""
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
         with at("/dataset/source"):

@@ -14,7 +14,7 @@ from service.api.problems import described
 from service.api.uploads import Upload, receive, staging
 from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.datasets import NewDataset
-from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.spec.data import MAX_TARGETS, Task
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
@@ -124,13 +124,13 @@ def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) 
 
 def _described(upload: Upload) -> NewDataset:
     faults = [
-        Fault(pointer=f"/{name}", message="this part is needed") for name in ("name", "task") if not upload.fields.get(name)
+        FieldError(pointer=f"/{name}", message="this part is needed") for name in ("name", "task") if not upload.fields.get(name)
     ]
     task = upload.fields.get("task")
     if task and task not in get_args(Task):
-        faults.append(Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {', '.join(get_args(Task))}"))
+        faults.append(FieldError(pointer="/task", message=f"{task!r:.80} is not known; use one of {', '.join(get_args(Task))}"))
     faults += [
-        Fault(pointer=f"/{name}", message=f"at most {_MAX_CHARACTERS[name]:,} characters")
+        FieldError(pointer=f"/{name}", message=f"at most {_MAX_CHARACTERS[name]:,} characters")
         for name, text in upload.fields.items()
         if len(text) > _MAX_CHARACTERS[name]
     ]
@@ -151,7 +151,7 @@ def _described(upload: Upload) -> NewDataset:
     )
 
 
-def _target_faults(targets: list[str]) -> list[Fault]:
+def _target_faults(targets: list[str]) -> list[FieldError]:
     messages = []
     if "" in targets:
         messages.append("a name is missing beside a comma; write a,b")
@@ -161,4 +161,4 @@ def _target_faults(targets: list[str]) -> list[Fault]:
         messages.append(f"{', '.join(map(repr, twice))} is named several times; name each column once")
     if len(targets) > MAX_TARGETS:
         messages.append(f"{len(targets)} columns are named; at most {MAX_TARGETS} may be")
-    return [Fault(pointer="/target_column", message=message) for message in messages]
+    return [FieldError(pointer="/target_column", message=message) for message in messages]

@@ -14,7 +14,7 @@ from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
 from service.api.uploads import Upload, receive, staging
 from service.api.views.data import ModelPage, ModelView, model_view
-from service.errors import Conflict, Fault, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
 from service.spec.data import Task
 
@@ -117,7 +117,7 @@ def _described(upload: Upload) -> NewModel:
     task = upload.fields.get("task") or None
     if task is not None and task not in get_args(Task):
         allowed = ", ".join(get_args(Task))
-        raise InvalidInput([Fault(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
+        raise InvalidInput([FieldError(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
     if len(name) > 200:
-        raise InvalidInput([Fault(pointer="/name", message="at most 200 characters")])
+        raise InvalidInput([FieldError(pointer="/name", message="at most 200 characters")])
     return NewModel(path=upload.path, filename=upload.filename, name=name, task=task)
