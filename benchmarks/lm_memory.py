@@ -28,7 +28,7 @@ def measure(
     import torch
     from torch.nn import functional
 
-    from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead, Taught, token_mean
+    from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead, TeacherStates, token_mean
     from worker.methods.sequence import generalized_jsd
 
     if threads is not None:
@@ -39,8 +39,8 @@ def measure(
 
     def loss(way: str, count: int) -> torch.Tensor:
         if way == "chunked":
-            taught = Taught(taught_hidden[:count], teacher, divergence, weight=1.0)
-            return token_mean(hidden[:count], head, labels[:count], label_weight=1.0, taught=taught)
+            teacher_states = TeacherStates(taught_hidden[:count], teacher, divergence, weight=1.0)
+            return token_mean(hidden[:count], head, labels[:count], label_weight=1.0, teacher_states=teacher_states)
         logits = head(hidden[:count])
         with torch.no_grad():
             answers = teacher(taught_hidden[:count])

@@ -30,13 +30,13 @@ from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
-from worker.methods.layer_mapping import plan
+from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
-from worker.teachers.compute import ask
-from worker.training.callbacks import TrainingWatch
+from worker.teachers.compute import compute_teacher_outputs
+from worker.training.callbacks import TrainingReporter
 from worker.training.loop import Training, train
-from worker.training.objective import Teaching
+from worker.training.objective import TrainingObjective
 
 CPU = torch.device("cpu")
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -72,10 +72,10 @@ class Contest:
 
     def job(self) -> None:
         """As the trainer does it."""
-        answers, features = ask(self.teacher, self.train, {}, after_batch=lambda done: None)
+        answers, features = compute_teacher_outputs(self.teacher, self.train, {}, after_batch=lambda done: None)
         student = self.build(self.student_width)
         few = self.train.inputs_from(0, 2)
-        method = plan(self.method, student=student, teacher=self.teacher, student_inputs=few, teacher_inputs=few)
+        method = map_layers(self.method, student=student, teacher=self.teacher, student_inputs=few, teacher_inputs=few)
         objective = method.objective(targets=self.data.targets, labels=self.train.labels)
         training = Training(
             student,
@@ -84,9 +84,9 @@ class Contest:
             validation=self.validation,
             targets=self.data.targets,
             spec=self.spec,
-            teaching=Teaching(objective, method.student_layers, features),
+            training_objective=TrainingObjective(objective, method.student_layers, features),
         )
-        train(training, TrainingWatch(Silent(), write_checkpoint=lambda: None))
+        train(training, TrainingReporter(Silent(), write_checkpoint=lambda: None))
 
     def plain_with_loader(self) -> None:
         """With PyTorch's DataLoader, as most scripts do it."""

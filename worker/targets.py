@@ -93,7 +93,7 @@ def column_names(target: Target) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixedLabels:
     """What a batch of mixtures of two samples is labelled with beside the first ones' labels."""
 
     partner_labels: Tensor
@@ -102,14 +102,14 @@ class Mixture:
     """(B,), float32: of the first ones in the loss, ``share · ℓ(own) + (1 − share) · ℓ(partner's)``."""
 
 
-def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
+def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
     """The task's own loss, what a network learns from when it has no teacher: the sum of :func:`target_losses`."""
     if targets.is_classification and mixture is None:
         return functional.cross_entropy(outputs, labels)
     return target_losses(targets, outputs, labels, mixture).sum()
 
 
-def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixture | None = None) -> Tensor:
+def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
     """(M,): each target's mean over the samples that have a label for it, 0 where none has.
 
     Cross-entropy for classes; for a number the squared error in units of the number's variance, so that the scale of its column

@@ -16,17 +16,17 @@ from worker.data.samples import Samples
 from worker.data.sound import SoundPreprocessing, longest_seconds
 from worker.data.waveform import RawWaveform
 from worker.errors import JobFault
-from worker.evaluation.evaluate import Measure, predict
+from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
 from worker.targets import Target, Targets, column_names
-from worker.training.result import Trained, TrainingFigures, Weights
+from worker.training.result import TrainingFigures, TrainingResult, Weights
 
 USUAL_ROW_TOKENS = 1024
 """Most tokens of a row that a given language model reads, where the spec does not say."""
 
 
 @dataclass(frozen=True)
-class FinishedNetwork:
+class TrainedNetwork:
     """A network in ``eval()`` on its device, with what it takes to use it."""
 
     network: nn.Module
@@ -37,7 +37,7 @@ class FinishedNetwork:
     architecture: dict[str, Any] | None
     figures: TrainingFigures | None = None
     """None for a network that this job did not train."""
-    last_test: Measure | None = None
+    last_test: EvaluationResult | None = None
     """How the last weights, rather than the best, do on the test split."""
     output_order: list[int] | None = None
     """Where each of the job's outputs stands among the network's, -1 for one that it does not teach; None: in the same order."""
@@ -66,18 +66,18 @@ def rebuild(
     network: nn.Module,
     weights: Weights,
     *,
-    trained: Trained | None,
-    last_test: Measure | None,
+    trained: TrainingResult | None,
+    last_test: EvaluationResult | None,
     architecture: Architecture,
     source: str,
     preprocessing: Preprocessing,
     device: torch.device,
     targets: Targets,
     teaches: Sequence[str] | None = None,
-) -> FinishedNetwork:
+) -> TrainedNetwork:
     """A network that this job trained on all its ``targets``, with the given weights."""
     network.load_state_dict(weights)
-    return FinishedNetwork(
+    return TrainedNetwork(
         network.to(device).eval(),
         device,
         preprocessing,
@@ -92,7 +92,7 @@ def rebuild(
 
 def load_teacher(
     folder: Path, *, source: str, data: Data, device: torch.device, teaches: Sequence[str] | None = None
-) -> FinishedNetwork:
+) -> TrainedNetwork:
     """A teacher from a folder, of the targets ``teaches`` or of all; it sees the samples through its own preprocessing.
 
     Raises:
@@ -127,7 +127,7 @@ def load_teacher(
         # A network of waveforms reads clips of any length: those of this job's data.
         seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
         preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
-    return FinishedNetwork(
+    return TrainedNetwork(
         loaded.network.to(device).eval(),
         device,
         preprocessing,

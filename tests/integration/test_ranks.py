@@ -428,7 +428,7 @@ def test_what_one_rank_alone_fails_of_is_what_the_job_fails_of(tmp_path: Path) -
     assert failed.last.code == "out_of_memory"
 
 
-def _one_is_lost(assignment: Assignment, pipe: Connection, index: int, meeting: Path | None) -> None:
+def _one_is_lost(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path | None) -> None:
     """In the place of a rank: the first believes that another is gone, which waits for it."""
     if index == 0:
         os._exit(trainer_process.RANK_LOST)

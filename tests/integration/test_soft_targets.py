@@ -16,15 +16,15 @@ from worker.data import load_data
 from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.distributed.rng import seed_everything
-from worker.evaluation.evaluate import measure, predict
-from worker.methods.layer_mapping import plan
+from worker.evaluation.evaluate import predict, score_outputs
+from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.targets import Targets
-from worker.teachers.compute import ask
-from worker.training.callbacks import TrainingWatch
+from worker.teachers.compute import compute_teacher_outputs
+from worker.training.callbacks import TrainingReporter
 from worker.training.loop import Training, train
-from worker.training.objective import Teaching, labels_only
+from worker.training.objective import TrainingObjective, labels_only
 
 MISSING = 3
 CPU = torch.device("cpu")
@@ -40,7 +40,13 @@ class Silent:
 
 
 def trained(
-    samples: Samples, validation: Samples, *, width: int, epochs: int = 12, seed: int = 0, teaching: Teaching | None = None
+    samples: Samples,
+    validation: Samples,
+    *,
+    width: int,
+    epochs: int = 12,
+    seed: int = 0,
+    training_objective: TrainingObjective | None = None,
 ) -> torch.nn.Module:
     spec = TrainingSpec(epochs=epochs, seed=seed)
     seed_everything(spec.seed)
@@ -52,9 +58,9 @@ def trained(
         validation=validation,
         targets=DIGITS,
         spec=spec,
-        teaching=teaching or labels_only(DIGITS),
+        training_objective=training_objective or labels_only(DIGITS),
     )
-    train(training, TrainingWatch(Silent(), write_checkpoint=lambda: None))
+    train(training, TrainingReporter(Silent(), write_checkpoint=lambda: None))
     return network
 
 
@@ -85,12 +91,12 @@ def subset(samples: Samples, kept: Tensor | slice) -> Samples:
     return replace(samples, inputs=samples.inputs[kept], labels=samples.labels[kept])
 
 
-def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> tuple[Samples, Teaching]:
+def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> tuple[Samples, TrainingObjective]:
     """The samples with the teacher's answers, and how a student is taught by them."""
-    logits, features = ask(teacher, samples, {}, after_batch=lambda done: None)
+    logits, features = compute_teacher_outputs(teacher, samples, {}, after_batch=lambda done: None)
     few = samples.inputs_from(0, 2)
-    planned = plan(method, student=teacher, teacher=teacher, student_inputs=few, teacher_inputs=few)
-    return samples.with_teacher(logits), Teaching(planned.objective(targets=DIGITS, labels=samples.labels), (), features)
+    planned = map_layers(method, student=teacher, teacher=teacher, student_inputs=few, teacher_inputs=few)
+    return samples.with_teacher(logits), TrainingObjective(planned.objective(targets=DIGITS, labels=samples.labels), (), features)
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +110,8 @@ def test_a_student_knows_a_digit_that_only_its_teacher_saw(splits: dict[str, Sam
     transfer = subset(splits["train"], splits["train"].labels != MISSING)
     assert MISSING not in transfer.labels
 
-    answered, teaching = taught_by(teacher, transfer, SoftTargets(temperature=8.0, label_weight=0.0))
-    taught = trained(answered, validation, width=16, teaching=teaching)
+    answered, training_objective = taught_by(teacher, transfer, SoftTargets(temperature=8.0, label_weight=0.0))
+    taught = trained(answered, validation, width=16, training_objective=training_objective)
     alone = trained(transfer, validation, width=16)
 
     by_soft_targets, by_labels = (recall_after_bias(network, validation, test) for network in (taught, alone))
@@ -118,12 +124,14 @@ def test_over_five_seeds_a_student_of_few_samples_is_better_for_its_teacher(
 ) -> None:
     """The control is the same student from the same weights, for as many updates on the same 200 samples, without the teacher."""
     validation, test, few = splits["validation"], splits["test"], subset(splits["train"], slice(200))
-    answered, teaching = taught_by(teacher, few, SoftTargets(temperature=8.0, label_weight=0.0))
+    answered, training_objective = taught_by(teacher, few, SoftTargets(temperature=8.0, label_weight=0.0))
     gains = []
     for seed in range(5):
-        student = trained(answered, validation, width=8, epochs=60, seed=seed, teaching=teaching)
+        student = trained(answered, validation, width=8, epochs=60, seed=seed, training_objective=training_objective)
         control = trained(few, validation, width=8, epochs=60, seed=seed)
-        with_teacher, without = (measure(predict(network, test), test.labels, DIGITS).score for network in (student, control))
+        with_teacher, without = (
+            score_outputs(predict(network, test), test.labels, DIGITS).score for network in (student, control)
+        )
         gains.append(with_teacher - without)
     told = f"{fmean(gains):+.2%} on average, {', '.join(f'{gain:+.2%}' for gain in gains)} by seed"
     record_property("gain", told)

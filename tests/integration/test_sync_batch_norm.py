@@ -32,11 +32,11 @@ def passed(network: nn.Module, inputs: Tensor, slopes: Tensor) -> dict[str, Tens
     return {"outputs": outputs.detach(), "gradient": inputs.grad, **of_weights, **network.state_dict()}
 
 
-def rank(pipe: Connection, index: int, meeting: Path, num_samples: int) -> None:
+def rank(pipe: Connection, index: int, rendezvous: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
-    ranks = join(meeting, index=index, count=2, device=CPU)
+    ranks = join(rendezvous, index=index, count=2, device=CPU)
     own = ranks.share(torch.arange(num_samples))
-    network = ranks.fitted(nn.Sequential(norm()))
+    network = ranks.convert_sync_batchnorm(nn.Sequential(norm()))
     slopes = torch.zeros_like(SLOPES[own]) if ranks.stands_in else SLOPES[own]
     pipe.send({name: tensor.tolist() for name, tensor in passed(network, MAPS[own], slopes).items()})
 

@@ -3,13 +3,13 @@
 from worker.data.dataset import Data, Split, SplitName, load_data
 from worker.data.errors import UnusableData
 from worker.data.pixels import PixelPreprocessing, measure_pixels
-from worker.data.preprocessing import Inputs, Preprocessing, first
+from worker.data.preprocessing import Preprocessing, RawInputs, first
 
 __all__ = [
     "Data",
-    "Inputs",
     "PixelPreprocessing",
     "Preprocessing",
+    "RawInputs",
     "Split",
     "SplitName",
     "UnusableData",

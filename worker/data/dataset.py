@@ -21,7 +21,7 @@ from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import MAX_PIXEL
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
-from worker.data.preprocessing import Inputs, take
+from worker.data.preprocessing import RawInputs, take
 from worker.targets import Target, Targets, variance_of
 
 SplitName = Literal["train", "validation", "test"]
@@ -34,7 +34,7 @@ _LARGEST_SHARE_OF_NONE = 2
 class Split:
     """N samples in one order."""
 
-    inputs: Inputs
+    inputs: RawInputs
     """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored: a network's preprocessing comes later."""
     labels: Tensor
     """(N,) int64 of a classification, else (N, M) float32: see :mod:`worker.targets`."""
@@ -174,7 +174,7 @@ def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Ta
     return Targets(tuple(found))
 
 
-def _inputs(inputs: Inputs) -> Inputs:
+def _inputs(inputs: RawInputs) -> RawInputs:
     return torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from service.spec.shapes import InputShape
 
-Inputs = Any
+RawInputs = Any
 """Samples as the data hold them: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
 
 
@@ -24,21 +24,21 @@ class Preprocessing(Protocol):
     keeps_size: ClassVar[bool]
     """Whether a whole split may be mapped at once; False where it depends on the batch."""
 
-    def prepare(self, inputs: Inputs) -> Tensor:
+    def prepare(self, inputs: RawInputs) -> Tensor:
         """A split's samples as one tensor (N, …), on the CPU."""
 
     def __call__(self, stored: Tensor) -> Tensor:
         """A batch (B, …) of what :meth:`prepare` gave, as the network reads it."""
 
-    def input_shape(self, inputs: Inputs) -> InputShape:
+    def input_shape(self, inputs: RawInputs) -> InputShape:
         """Of one sample, when these are the samples."""
 
 
-def first(inputs: Inputs, count: int) -> Inputs:
+def first(inputs: RawInputs, count: int) -> RawInputs:
     """The first samples."""
     return inputs[:count]
 
 
-def take(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
+def take(inputs: RawInputs, rows: NDArray[np.int64]) -> RawInputs:
     """The samples of these rows."""
     return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]

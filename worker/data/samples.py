@@ -15,7 +15,7 @@ from service.spec.training import TrainingSpec
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.targets import Mixture
+from worker.targets import MixedLabels
 
 # Below this size the inputs are made once. Above it the stored form is kept (8-bit images: a quarter) and each batch is mapped.
 PREPROCESS_ONCE_BYTES = 256 * 2**20
@@ -39,7 +39,7 @@ class Batch:
     """(B, W), where the teacher was asked beforehand."""
     stored_view: Tensor | None = None
     """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
-    mixture: Mixture | None = None
+    mixture: MixedLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Samples:
         view = views.stored(fetch, indices, epoch=epoch)
         mixture = None
         if view.partners is not None and view.shares is not None:
-            mixture = Mixture(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
+            mixture = MixedLabels(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
         inputs = self._ready(view.inputs, reads)
         inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
         return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture)

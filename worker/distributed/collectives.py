@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from worker.methods.batch import Outputs, Step
-from worker.targets import Mixture
+from worker.methods.batch import DistillationBatch, Outputs
+from worker.targets import MixedLabels
 
 
 class GatheredShares(torch.autograd.Function):
@@ -55,7 +55,7 @@ class WeightedMean(torch.autograd.Function):
         return slope * factor, None, None
 
 
-def tensors_of(step: Step) -> tuple[list[Tensor], list[Tensor]]:
+def tensors_of(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
     """What the student said, and everything else; see :func:`batch_of`."""
     learnt, given = _spread(step.student)
     return learnt, [
@@ -67,7 +67,7 @@ def tensors_of(step: Step) -> tuple[list[Tensor], list[Tensor]]:
     ]
 
 
-def batch_of(like: Step, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> Step:
+def batch_of(like: DistillationBatch, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> DistillationBatch:
     """The step of these tensors, which came of one ``like`` it."""
     rest = iter(given)
     student = _outputs_of(like.student, iter(learnt), rest)
@@ -77,7 +77,7 @@ def batch_of(like: Step, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> S
         teacher=_outputs_of(like.teacher, rest, rest) if like.teacher else None,
         labels=next(rest),
         indices=next(rest),
-        mixture=Mixture(next(rest), next(rest)) if like.mixture else None,
+        mixture=MixedLabels(next(rest), next(rest)) if like.mixture else None,
     )
 
 

@@ -20,33 +20,33 @@ from torch.nn.parallel import DistributedDataParallel
 from worker.distributed.collectives import GatheredShares, WeightedMean, batch_of, padded, sendable, tensors_of
 from worker.distributed.ranks import Losses, T
 from worker.distributed.rng import generator_states, restore_generators, seed_everything
-from worker.distributed.sync_batch_norm import over_whole_batches
-from worker.methods.batch import Step
+from worker.distributed.sync_batch_norm import convert_sync_batchnorm
+from worker.methods.batch import DistillationBatch
 
 # Nobody waits for that long: whoever started the ranks ends them all when one is gone.
 _PATIENCE = timedelta(days=365)
 
 
-def join(meeting: Path, *, index: int, count: int, device: torch.device) -> "SideBySide":
-    """Waits for the other ranks of this host, who meet in the file ``meeting``: a fresh one each time."""
+def join(rendezvous: Path, *, index: int, count: int, device: torch.device) -> "Distributed":
+    """Waits for the other ranks of this host, who meet in the file ``rendezvous``: a fresh one each time."""
     if sys.platform == "linux":  # all are on this host: nothing of this is to be seen, or resolved, outside
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = dist.FileStore(str(meeting), count)  # type: ignore[attr-defined]
+    store = dist.FileStore(str(rendezvous), count)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
-    return SideBySide(index, count, device)
+    return Distributed(index, count, device)
 
 
-def blames_another(error: BaseException) -> bool:
-    """See :meth:`Ranks.blames_another`."""
+def is_peer_failure(error: BaseException) -> bool:
+    """See :meth:`ProcessGroup.is_peer_failure`."""
     told = str(error)  # gloo's errors are of no class of their own
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and ("gloo" in told or "NCCL" in told))
 
 
-class SideBySide:
+class Distributed:
     """One of several ranks in ``torch.distributed``'s default group: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self, index: int, count: int, device: torch.device) -> None:
@@ -62,7 +62,7 @@ class SideBySide:
         return indices[:1] if self.stands_in else own
 
     @contextmanager
-    def own_draws(self) -> Iterator[None]:
+    def rank_local_rng(self) -> Iterator[None]:
         common = generator_states(self._device)
         restore_generators(self._own, self._device)
         try:
@@ -77,7 +77,7 @@ class SideBySide:
         self._own = generator_states(self._device)
         seed_everything(seed)
 
-    def whole(self, step: Step, *, num_samples: int) -> Step:
+    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         learnt, given = tensors_of(step)
         if any(outputs is not None and outputs.counted is not None for outputs in (step.student, step.teacher)):
             learnt, given = self._of_one_length(learnt), self._of_one_length(given)
@@ -89,18 +89,20 @@ class SideBySide:
         mean: Tensor = WeightedMean.apply(value, 0 if self.stands_in else count, self.count)  # type: ignore[no-untyped-call]
         return mean
 
-    def side_by_side(self, learner: nn.Module, losses: Losses) -> Losses:
+    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
         # Which weights a step reads is looked up in each: layers may be dropped, and a method need not read all outputs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for broadcast_buffers
             return DistributedDataParallel(
-                _Learner(learner, losses), broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+                _LossModule(module, losses), broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
             )
 
-    def fitted(self, network: nn.Module) -> nn.Module:
-        return over_whole_batches(network, stands_in=lambda: self.stands_in)
+    def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
+        return convert_sync_batchnorm(network, stands_in=lambda: self.stands_in)
 
-    def in_turns(self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    def all_gather_batches(
+        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+    ) -> Iterator[Mapping[str, Tensor]]:
         for first in range(0, len(places), self.count):
             turn = places[first : first + self.count]
             own = compute(turn[min(self.index, len(turn) - 1)])
@@ -108,7 +110,7 @@ class SideBySide:
             for rank in range(len(turn)):
                 yield {name: each[rank] for name, each in by_name.items()}
 
-    def agree(self, said: T) -> T:
+    def broadcast_from_rank0(self, said: T) -> T:
         message = json.dumps(said).encode()
         if len(message) > _MESSAGE_BYTES:
             raise ValueError(f"{said!r} is longer than what ranks agree on")
@@ -122,7 +124,7 @@ class SideBySide:
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return bool(least)
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         return self._exchanged(tensor)[0]
 
     def generators(self, device: torch.device) -> list[dict[str, Any]]:
@@ -133,8 +135,8 @@ class SideBySide:
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
         self._own = states[self.index]
 
-    def blames_another(self, error: BaseException) -> bool:
-        return blames_another(error)
+    def is_peer_failure(self, error: BaseException) -> bool:
+        return is_peer_failure(error)
 
     def _sizes(self, num_samples: int) -> list[int]:
         """Of each rank's share: as even as can be."""
@@ -180,12 +182,12 @@ class SideBySide:
         return [piece.view(own.dtype)[: each.numel()].view(each) for piece, each in zip(pieces, by_rank, strict=True)]
 
 
-class _Learner(nn.Module):
+class _LossModule(nn.Module):
     """What :class:`DistributedDataParallel` wraps: all that is trained, and how its losses come about."""
 
-    def __init__(self, learner: nn.Module, losses: Losses) -> None:
+    def __init__(self, module: nn.Module, losses: Losses) -> None:
         super().__init__()
-        self.learner, self._losses = learner, losses
+        self.module, self._losses = module, losses
 
     def forward(self, indices: Tensor) -> tuple[Tensor, ...]:
         return self._losses(indices)

@@ -3,7 +3,7 @@
 Each rank runs the networks on its share of a batch; what they say is gathered, so that every rank takes the loss of the whole
 batch, whatever it compares, and sends its gradient back through its own share alone. Invariants: weights, losses, measures and
 torch's global generators are the same on all ranks at every moment; what may differ, such as dropout, is drawn inside
-:meth:`Ranks.own_draws`. All ranks call what is said here to meet the others in the same order. B batch, b a rank's share of it.
+:meth:`ProcessGroup.rank_local_rng`. All ranks call the collectives in the same order. B batch, b a rank's share of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from worker.distributed.rng import seed_everything
-from worker.methods.batch import Step
+from worker.methods.batch import DistillationBatch
 
 T = TypeVar("T")
 Losses = Callable[[Tensor], tuple[Tensor, ...]]
 """From a batch's sample indices (B,) to its losses, a scalar for each network that is trained."""
 
 
-class Ranks(Protocol):
+class ProcessGroup(Protocol):
     """The ranks of one attempt, as one of them sees them."""
 
     @property
@@ -39,34 +39,36 @@ class Ranks(Protocol):
     def share(self, indices: Tensor) -> Tensor:
         """This rank's part (b,) of a batch's indices (B,); of a batch that has none for it a stand-in that counts nothing."""
 
-    def own_draws(self) -> AbstractContextManager[object]:
+    def rank_local_rng(self) -> AbstractContextManager[object]:
         """What is drawn inside comes from this rank's own generators."""
 
     def seed(self, seed: int) -> None:
         """Seeds every generator, those that all ranks have in common and each one's own."""
 
-    def whole(self, step: Step, *, num_samples: int) -> Step:
+    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         """From a rank's share of a batch of ``num_samples`` to all of it; gradients go back to the share."""
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         """The mean over all ranks of what is a mean over ``count`` parts here; its gradient goes back to ``value``."""
 
-    def side_by_side(self, learner: nn.Module, losses: Losses) -> Losses:
+    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
         """``losses`` whose gradients to the learner's weights are those of all ranks together."""
 
-    def fitted(self, network: nn.Module) -> nn.Module:
+    def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
         """The network with what it takes to be trained in shares: batch norm over whole batches."""
 
-    def in_turns(self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    def all_gather_batches(
+        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+    ) -> Iterator[Mapping[str, Tensor]]:
         """What ``compute`` gives for each place, in their order, on every rank; each rank computes some of them."""
 
-    def agree(self, said: T) -> T:
+    def broadcast_from_rank0(self, said: T) -> T:
         """What the first rank says, in JSON: none may decide alone by its own clock."""
 
     def all(self, is_so: bool) -> bool:
         """Whether it is so on all ranks. None goes on before all have come here."""
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         """The first rank's."""
 
     def generators(self, device: torch.device) -> list[dict[str, Any]]:
@@ -75,11 +77,11 @@ class Ranks(Protocol):
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
         """Sets what :meth:`generators` read."""
 
-    def blames_another(self, error: BaseException) -> bool:
+    def is_peer_failure(self, error: BaseException) -> bool:
         """Whether the error says only that another rank is gone."""
 
 
-class Alone:
+class SingleProcess:
     """The one process of a job on one device."""
 
     index, count, is_first = 0, 1, True
@@ -87,34 +89,36 @@ class Alone:
     def share(self, indices: Tensor) -> Tensor:
         return indices
 
-    def own_draws(self) -> AbstractContextManager[object]:
+    def rank_local_rng(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def seed(self, seed: int) -> None:
         seed_everything(seed)
 
-    def whole(self, step: Step, *, num_samples: int) -> Step:
+    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         return step
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         return value
 
-    def side_by_side(self, learner: nn.Module, losses: Losses) -> Losses:
+    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
         return losses
 
-    def fitted(self, network: nn.Module) -> nn.Module:
+    def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
         return network
 
-    def in_turns(self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    def all_gather_batches(
+        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+    ) -> Iterator[Mapping[str, Tensor]]:
         return map(compute, places)
 
-    def agree(self, said: T) -> T:
+    def broadcast_from_rank0(self, said: T) -> T:
         return said
 
     def all(self, is_so: bool) -> bool:
         return is_so
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def generators(self, device: torch.device) -> list[dict[str, Any]]:
@@ -123,8 +127,8 @@ class Alone:
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
         pass
 
-    def blames_another(self, error: BaseException) -> bool:
+    def is_peer_failure(self, error: BaseException) -> bool:
         return False
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from worker.errors import JobFault
 
 
-def over_whole_batches(network: nn.Module, *, stands_in: Callable[[], bool]) -> nn.Module:
+def convert_sync_batchnorm(network: nn.Module, *, stands_in: Callable[[], bool]) -> nn.Module:
     """Puts :class:`WholeBatchNorm` in the place of every batch norm inside; the same network. Raises what
     :func:`refuse_dropped_layers` raises."""
     refuse_dropped_layers(network)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.data.samples import Samples
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.evaluation.token_metrics import token_agreement, token_score
@@ -28,7 +28,7 @@ _LATENCY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Measure:
+class EvaluationResult:
     """How well outputs match the labels."""
 
     score: float
@@ -45,20 +45,20 @@ def predict(
     precision: Precision | None = None,
     reads_teacher: bool = False,
     between_batches: Callable[[int], None] | None = None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
     Of a causal language model what :func:`predict_tokens` keeps of each token.
 
     With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
-    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it. Of several ``ranks`` each
+    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it. Of several ``group`` each
     takes some of the batches, and all have all outputs.
     """
     precision = precision or Precision(samples.device, None)
     if isinstance(network, LanguageNetwork):
         with in_eval_mode(network):
-            return predict_tokens(network, samples, precision=precision, between_batches=between_batches, ranks=ranks)
+            return predict_tokens(network, samples, precision=precision, between_batches=between_batches, group=group)
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
@@ -69,7 +69,7 @@ def predict(
 
     pieces, num_done = [], 0
     with in_eval_mode(network):
-        for piece in ranks.in_turns(range(0, len(samples), EVALUATION_BATCH), outputs_from):
+        for piece in group.all_gather_batches(range(0, len(samples), EVALUATION_BATCH), outputs_from):
             pieces.append(piece["logits"])
             num_done += len(piece["logits"])
             if between_batches is not None:
@@ -77,17 +77,17 @@ def predict(
     return torch.cat(pieces)
 
 
-def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> Measure:
+def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> EvaluationResult:
     """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there.
 
     ``of`` names the targets that count; None: all.
     """
     if targets.are_tokens:
         score, loss = token_score(outputs).tolist()
-        return Measure(score=score, loss=loss)
+        return EvaluationResult(score=score, loss=loss)
     if targets.are_embeddings:
         alike = similarity_correlation(outputs, labels.to(outputs.device)).item()
-        return Measure(score=alike, loss=1 - alike)
+        return EvaluationResult(score=alike, loss=1 - alike)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
     scored = [
         _score(target, part, targets.labels_of(labels, index))
@@ -103,7 +103,7 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection
         whole_loss = target_losses(targets, outputs, labels)[counts].sum()
     # One transfer for both: on a GPU each is a wait for everything before it.
     score, loss = torch.stack([score_of_known, whole_loss]).tolist()
-    return Measure(score=score, loss=loss)
+    return EvaluationResult(score=score, loss=loss)
 
 
 def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, Tensor]]]:

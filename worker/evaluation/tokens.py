@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from worker.data.language import predictions
 from worker.data.samples import Samples
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.evaluation.precision import Precision
 from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
 from worker.models.language_network import LanguageNetwork
@@ -27,7 +27,7 @@ def predict_tokens(
     *,
     precision: Precision,
     between_batches: Callable[[int], None] | None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
     count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
@@ -40,7 +40,7 @@ def predict_tokens(
         return {"judged": _judged(*predictions(hidden, ids, mask), network.head)}
 
     pieces: list[Tensor] = []
-    for piece in ranks.in_turns(range(0, len(samples), count), judged_from):
+    for piece in group.all_gather_batches(range(0, len(samples), count), judged_from):
         pieces.append(piece["judged"])
         if between_batches is not None:
             between_batches(min(len(pieces) * count, len(samples)))

@@ -20,7 +20,7 @@ from worker.errors import JobFault
 from worker.evaluation.evaluate import predict
 from worker.models import UnreadableNetwork, load_network, save_network
 from worker.targets import Targets
-from worker.trained import FinishedNetwork, weight_bytes
+from worker.trained import TrainedNetwork, weight_bytes
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def result_folder(path: Path) -> Iterator[Path]:
     unfinished.replace(path)
 
 
-def export_network(network: FinishedNetwork, folder: Path, *, targets: Targets) -> int:
+def export_network(network: TrainedNetwork, folder: Path, *, targets: Targets) -> int:
     """Writes a network as a folder; the size of its weights in bytes."""
     save_network(network.network, folder, preprocessing=network.preprocessing, targets=targets)
     return weight_bytes(folder)

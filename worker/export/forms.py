@@ -13,11 +13,11 @@ from service.spec.exports import EXPORTS, ExportFormat
 from worker.data import Data
 from worker.data.samples import Samples
 from worker.errors import JobFault
-from worker.evaluation.evaluate import Measure, agreement, measure, predict
+from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_outputs
 from worker.evaluation.metrics import target_metrics
 from worker.export.int8 import quantize_int8
 from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
-from worker.trained import FinishedNetwork
+from worker.trained import TrainedNetwork
 
 _INPUT_NAMES = {"image": "pixel_values", "text": "input_ids", "audio": "input_values"}
 _LARGEST_DIFFERENCE = 1e-4
@@ -32,7 +32,7 @@ class Exported:
     num_bytes: int
     largest_difference: float
     """From the student's outputs, on some samples of the test split; a share of the largest where that is above 1."""
-    test: Measure
+    test: EvaluationResult
     metrics: dict[str, dict[str, float]]
     """By target, on the test split."""
     agreement: float
@@ -57,7 +57,7 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
     )
 
 
-def export_student(student: FinishedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:
+def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:
     """Writes the files that are asked for into ``folder``.
 
     Raises:
@@ -88,7 +88,7 @@ def export_student(student: FinishedNetwork, folder: Path, formats: Sequence[Exp
     return exported
 
 
-def _measured(path: Path, student: FinishedNetwork, test: Samples, data: Data) -> Exported:
+def _measured(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Exported:
     network = OnnxNetwork(path)
     outputs, wanted = predict(network, test), predict(student.network, test)
     agrees = agreement(wanted, outputs, data.targets)
@@ -98,7 +98,7 @@ def _measured(path: Path, student: FinishedNetwork, test: Samples, data: Data) -
         name=path.name,
         num_bytes=path.stat().st_size,
         largest_difference=check_onnx(path, student.network, test.inputs_from(0, 64)),
-        test=measure(outputs, test.labels, data.targets),
+        test=score_outputs(outputs, test.labels, data.targets),
         metrics=target_metrics(outputs, test.labels, data.targets),
         agreement=agrees,
     )

@@ -24,7 +24,7 @@ class Patience(Protocol):
         """What ``work`` answers, once it does."""
 
 
-class Inputs:
+class InputFetcher:
     """Of one job. ``in_database`` runs a function of a session in a transaction, ``in_store`` one that uses the store."""
 
     def __init__(self, spec: dict[str, Any], folder: Path, *, store: Store, in_database: Patience, in_store: Patience) -> None:

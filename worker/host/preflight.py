@@ -28,7 +28,7 @@ from service.spec.source import split_source
 from service.store import Store
 from service.tables import Job
 from worker.host.devices import host_memory_gib
-from worker.host.inputs import Inputs
+from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease
 from worker.host.trainer_process import TrainerProcess
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed
@@ -122,7 +122,7 @@ class Checker:
     def _try_out(self, check: Check, folder: Path) -> Checked | Failed:
         """What came of the check."""
         job, memory, lease_seconds = check.job, host_memory_gib(), self._lease_seconds
-        inputs = Inputs(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
+        inputs = InputFetcher(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
 
         def renew(session: Session) -> Renewal | None:
             renewed = preflight.renew_check(session, check.fence, lease_seconds=lease_seconds)

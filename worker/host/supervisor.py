@@ -28,7 +28,7 @@ from service.scheduling import Claim
 from service.settings import Settings
 from service.store import Store
 from service.tables import Artifact, Model
-from worker.host.inputs import Inputs
+from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease
 from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
 from worker.host.trainer_process import TrainerProcess
@@ -121,7 +121,7 @@ class Supervisor:
     def _attempt(self) -> None:
         self._folder.mkdir(parents=True)
         try:
-            inputs = Inputs(
+            inputs = InputFetcher(
                 self._spec, self._folder, store=self._store, in_database=self._in_database, in_store=self._in_store
             ).fetch()
         except NotFound as error:

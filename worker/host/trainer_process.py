@@ -63,7 +63,7 @@ class TrainerProcess:
     def __init__(self, assignment: Assignment) -> None:
         self._log_file = assignment.folder / LOG_FILE
         self._meeting = assignment.folder / f"meeting-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
-        self._ranks = [_Rank(assignment, index, meeting=self._meeting) for index in range(len(assignment.devices))]
+        self._ranks = [_Rank(assignment, index, rendezvous=self._meeting) for index in range(len(assignment.devices))]
         self._first_dead: _Rank | None = None
         self._lost_since: float | None = None
         self._has_last_word = self._killed = self._ended = False
@@ -155,10 +155,10 @@ class TrainerProcess:
 class _Rank:
     """One of a trainer's processes, and our end of its pipe."""
 
-    def __init__(self, assignment: Assignment, index: int, *, meeting: Path | None) -> None:
+    def __init__(self, assignment: Assignment, index: int, *, rendezvous: Path | None) -> None:
         self.index, self.is_heard = index, True
         self.pipe, theirs = _context.Pipe(duplex=True)
-        self.process = _context.Process(target=_main, args=(assignment, theirs, index, meeting), daemon=True)
+        self.process = _context.Process(target=_main, args=(assignment, theirs, index, rendezvous), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -193,8 +193,8 @@ class PipeReporter:
             os._exit(1)  # the worker is gone: nobody would take what we make
 
 
-def _main(assignment: Assignment, pipe: Connection, index: int, meeting: Path | None) -> None:
-    """One rank; of several, who find each other by the file ``meeting``."""
+def _main(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path | None) -> None:
+    """One rank; of several, who find each other by the file ``rendezvous``."""
     _die_with_parent()
     _die_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the worker's to handle
@@ -209,7 +209,7 @@ def _main(assignment: Assignment, pipe: Connection, index: int, meeting: Path | 
             if assignment.check_only:
                 check(assignment, PipeReporter(pipe))
             else:
-                run_rank(assignment, PipeReporter(pipe), index=index, meeting=meeting)
+                run_rank(assignment, PipeReporter(pipe), index=index, rendezvous=rendezvous)
         except RankLost as lost:
             logging.getLogger(__name__).warning("Without the other ranks this one cannot go on: %s", lost.__cause__)
             exit_code = RANK_LOST

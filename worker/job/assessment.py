@@ -12,49 +12,49 @@ from service.spec import JobSpec
 from service.spec.methods import BornAgain
 from worker.data import Split
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import Measure, agreement, measure, measure_latency, predict
+from worker.evaluation.evaluate import EvaluationResult, agreement, measure_latency, predict, score_outputs
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
-from worker.job.error_mapping import told_as_fault
+from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
-from worker.job.reporting import Telling
-from worker.job.roles import Role, by_seed
-from worker.models.informed import InformedNetwork
+from worker.job.reporting import PhaseReporter
+from worker.job.roles import Role, roles_by_seed
+from worker.models.privileged import PrivilegedNetwork
 from worker.report.build import Assessed, Latency, Report, SeedsCard, make_report
 from worker.report.model_card import write_documents
 from worker.report.seeds import seeds_card
 from worker.teachers.ensemble import Teachers, combined
 from worker.teachers.hub import pinned_spec
-from worker.trained import FinishedNetwork
+from worker.trained import TrainedNetwork
 from worker.training.result import Weights
 
 
 def evaluate_and_export(
     job: Networks,
-    networks: Mapping[Role, FinishedNetwork],
+    networks: Mapping[Role, TrainedNetwork],
     teachers: Teachers,
     *,
-    repeats: Mapping[Role, Measure],
+    repeats: Mapping[Role, EvaluationResult],
     trained: Weights,
-    telling: Telling,
+    phases: PhaseReporter,
     job_id: str,
     folder: Path,
 ) -> Report:
     """Writes the result folder; the report that is in it. ``trained`` are the student's best weights, before any folding."""
     test, validation = job.data.splits["test"], job.data.splits["validation"]
-    telling.announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
+    phases.announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
     outputs: dict[Role, Tensor] = {}
     for done, (role, network) in enumerate(networks.items()):
-        telling.tell("evaluation", done, total=len(networks) + 1)
+        phases.tell("evaluation", done, total=len(networks) + 1)
         outputs[role] = network.outputs(test)
-    telling.tell("evaluation", len(networks), total=len(networks) + 1)
+    phases.tell("evaluation", len(networks), total=len(networks) + 1)
     together = teachers.together([outputs[role] for role in teachers.members])
     turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
     batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
-    telling.tell("evaluation", len(networks) + 1, total=len(networks) + 1)
+    phases.tell("evaluation", len(networks) + 1, total=len(networks) + 1)
 
-    telling.announce("export", "Writing the student, its report and its model card, and loading the student once more")
+    phases.announce("export", "Writing the student, its report and its model card, and loading the student once more")
     with result_folder(folder) as result:
         num_bytes = {
             role: network.num_bytes or export_network(network, result / role, targets=job.data.targets)
@@ -62,17 +62,17 @@ def evaluate_and_export(
             if role != "control"
         }
         check_export(result / "student", split=test, device=job.device, expected=outputs["student"])
-        with told_as_fault("/exports"):
+        with as_spec_error("/exports"):
             exports = export_student(networks["student"], result, job.spec.exports, data=job.data)
         # The control is the student's twin; it is measured, not kept.
         num_bytes["control"] = num_bytes["student"]
         assessed = {
             role: Assessed(
-                test=measure(outputs[role], test.labels, job.data.targets, of=network.teaches),
+                test=score_outputs(outputs[role], test.labels, job.data.targets, of=network.teaches),
                 metrics=target_metrics(outputs[role], test.labels, job.data.targets, of=network.teaches),
                 validation=network.figures.best_validation
                 if network.figures and network.teaches is None
-                else measure(network.outputs(validation), validation.labels, job.data.targets, of=network.teaches),
+                else score_outputs(network.outputs(validation), validation.labels, job.data.targets, of=network.teaches),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
             )
@@ -82,9 +82,9 @@ def evaluate_and_export(
             of = teachers.teaches
             assessed["teacher"] = Assessed.together(
                 [assessed[role] for role in teachers.members],
-                test=measure(together, test.labels, job.data.targets, of=of),
+                test=score_outputs(together, test.labels, job.data.targets, of=of),
                 metrics=target_metrics(together, test.labels, job.data.targets, of=of),
-                validation=measure(teachers.outputs(validation), validation.labels, job.data.targets, of=of),
+                validation=score_outputs(teachers.outputs(validation), validation.labels, job.data.targets, of=of),
             )
         report = make_report(
             spec=job.spec,
@@ -104,24 +104,24 @@ def evaluate_and_export(
     return report
 
 
-def _seeds_card(spec: JobSpec, tests: Mapping[Role, Measure]) -> SeedsCard | None:
+def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult]) -> SeedsCard | None:
     """The scores over the seeds, by role on the test split; None where the spec names no seeds."""
     if not spec.evaluation.seeds:
         return None
-    student = [tests[role].score for role in by_seed(spec, "student")]
-    control = [tests[role].score for role in by_seed(spec, "control")] if spec.evaluation.control else None
+    student = [tests[role].score for role in roles_by_seed(spec, "student")]
+    control = [tests[role].score for role in roles_by_seed(spec, "control")] if spec.evaluation.control else None
     return seeds_card(spec.evaluation.seeds, student=student, control=control)
 
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
     """What the student's best weights score while they read the teacher's own output; None for one that never does."""
     network = job.build("student")
-    if not isinstance(network, InformedNetwork) or not network.reads_teacher:
+    if not isinstance(network, PrivilegedNetwork) or not network.reads_teacher:
         return None
     network.load_state_dict(trained)
     samples = Samples.of(split, job.preprocessing("student"), device=job.device).with_teacher(teachers.outputs(split))
     outputs = predict(network.to(job.device), samples, reads_teacher=True)
-    return measure(outputs, samples.labels, job.data.targets).score
+    return score_outputs(outputs, samples.labels, job.data.targets).score
 
 
 def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
@@ -129,4 +129,4 @@ def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split)
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
     together = combined([outputs[role] for role in (*job.chain, "student")], job.data.targets)
-    return measure(together, split.labels, job.data.targets).score
+    return score_outputs(together, split.labels, job.data.targets).score

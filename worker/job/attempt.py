@@ -27,18 +27,18 @@ from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, Split, first, load_data
 from worker.data.samples import Samples
-from worker.distributed.group import blames_another, join
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.group import is_peer_failure, join
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import StopAsked
-from worker.evaluation.evaluate import Measure, measure, predict
+from worker.evaluation.evaluate import EvaluationResult, predict, score_outputs
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
 from worker.job.early_checks import refuse_early
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks, local_input
-from worker.job.reporting import Spokesman, Telling
-from worker.job.roles import Role, part_of, phase_of, roles_of
-from worker.job.teacher_outputs import Questions
+from worker.job.reporting import PhaseReporter, RankZeroReporter
+from worker.job.roles import Role, part_of, phase_of, seed_replicates
+from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import num_parameters
 from worker.models.language_network import LanguageNetwork
 from worker.protocol import (
@@ -57,14 +57,14 @@ from worker.protocol import (
 )
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec
-from worker.trained import FinishedNetwork
-from worker.training.callbacks import TrainingWatch
-from worker.training.causal_lm import LanguageTeacher, NextTokens, lesson_of, write_texts
+from worker.trained import TrainedNetwork
+from worker.training.callbacks import TrainingReporter
+from worker.training.causal_lm import LanguageTeacher, NextTokens, criterion_of, write_texts
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
-from worker.training.loop import Lesson, Training, train
+from worker.training.loop import Criterion, Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.objective import Teaching, extra_inputs, labels_only
-from worker.training.result import Trained, Weights
+from worker.training.objective import TrainingObjective, extra_inputs, labels_only
+from worker.training.result import TrainingResult, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -75,59 +75,61 @@ class RankLost(Exception):
     """Another rank is gone, and this one cannot go on: what happened is that other's to tell."""
 
 
-def run(assignment: Assignment, reporter: Reporter, *, ranks: Ranks = ALONE) -> None:
+def run(assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS) -> None:
     """Runs one attempt to its last event: ``Finished``, ``Stopped`` or ``Failed``. Only what the reporter raises gets out.
 
-    Of several ``ranks`` each runs this; what any but the first says is its failure alone.
+    Of several ``group`` each runs this; what any but the first says is its failure alone.
 
     Raises:
         RankLost: another rank is gone.
     """
     try:
         spec = parse_spec(assignment.spec)
-        with _repeatable(torch.device(assignment.devices[ranks.index])):
-            last = Attempt(spec, assignment, reporter, ranks=ranks).run()
+        with _repeatable(torch.device(assignment.devices[group.index])):
+            last = Attempt(spec, assignment, reporter, group=group).run()
     except Exception as error:
-        if ranks.blames_another(error):
+        if group.is_peer_failure(error):
             raise RankLost from error
         last = as_failure(error)
-    if last is not None and (ranks.is_first or isinstance(last, Failed)):
+    if last is not None and (group.is_first or isinstance(last, Failed)):
         reporter.emit(last)
 
 
-def run_rank(assignment: Assignment, reporter: Reporter, *, index: int, meeting: Path | None) -> None:
-    """Runs one rank of an attempt; of several, who find each other by a fresh file ``meeting``. Without it the only one.
+def run_rank(assignment: Assignment, reporter: Reporter, *, index: int, rendezvous: Path | None) -> None:
+    """Runs one rank of an attempt; of several, who find each other by a fresh file ``rendezvous``. Without it the only one.
 
     Raises:
         RankLost: another rank is gone.
     """
-    if meeting is None:
+    if rendezvous is None:
         run(assignment, reporter)
         return
     device = torch.device(assignment.devices[index])
     try:
-        ranks = join(meeting, index=index, count=len(assignment.devices), device=device)
+        group = join(rendezvous, index=index, count=len(assignment.devices), device=device)
     except Exception as error:
-        if blames_another(error):
+        if is_peer_failure(error):
             raise RankLost from error
         reporter.emit(as_failure(error))
         return
-    run(assignment, reporter, ranks=ranks)
+    run(assignment, reporter, group=group)
 
 
 class Attempt:
     """One attempt at one job, from wherever the attempts before it came to."""
 
-    def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, ranks: Ranks = ALONE) -> None:
-        self.spec, self.assignment, self.ranks = spec, assignment, ranks
-        self.device = torch.device(assignment.devices[ranks.index])
+    def __init__(
+        self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
+        self.spec, self.assignment, self.group = spec, assignment, group
+        self.device = torch.device(assignment.devices[group.index])
         self._own_reporter = reporter
-        self.reporter: Reporter = Spokesman(reporter, ranks)
-        self.telling = Telling(self.reporter)
-        self.finished: dict[Role, Trained] = {}
-        self.last_test: dict[Role, Measure] = {}
+        self.reporter: Reporter = RankZeroReporter(reporter, group)
+        self.phases = PhaseReporter(self.reporter)
+        self.finished: dict[Role, TrainingResult] = {}
+        self.last_test: dict[Role, EvaluationResult] = {}
         """How the last weights of each finished network do on the test split: they are not kept for all of them."""
-        self.repeats: dict[Role, Measure] = {}
+        self.repeats: dict[Role, EvaluationResult] = {}
         """How each repeat from another seed does on the test split; its weights are not kept."""
         self.training: Training | None = None
         """The one that runs."""
@@ -138,19 +140,19 @@ class Attempt:
         """Everything, in order; the attempt's last event, None of a rank that another goes on without."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # what asks for "the" device, as for bf16, means this one
-        if self.assignment.num_threads is not None or self.ranks.count > 1:
+        if self.assignment.num_threads is not None or self.group.count > 1:
             num_threads = self.assignment.num_threads or torch.get_num_threads()
-            torch.set_num_threads(max(1, num_threads // self.ranks.count))
+            torch.set_num_threads(max(1, num_threads // self.group.count))
         self.data = self._load_data()
         self.networks = Networks(
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
-        self.questions = Questions(self.networks, self.telling, cache=self.assignment.cache, ranks=self.ranks)
+        self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
         self.digest = _digest(self.spec, self.data)
         self._resume()
-        if not self.finished and self.interrupted is None and self.ranks.is_first:
+        if not self.finished and self.interrupted is None and self.group.is_first:
             refuse_early(self.networks)
-        self.ranks.all(True)  # before the checkpoint that each has read is replaced
+        self.group.all(True)  # before the checkpoint that each has read is replaced
         try:
             teachers = taught_by = self._teachers()
             self._label_by(teachers)
@@ -163,9 +165,9 @@ class Attempt:
             networks["student"] = self._rebuild("student")
             self._train_control()
             self._train_repeats(taught_by)
-            if not self.ranks.is_first:
+            if not self.group.is_first:
                 return None
-            self.reporter, self.telling = self._own_reporter, Telling(self._own_reporter)
+            self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
             if "control" in self.finished:
                 networks["control"] = self._rebuild("control")
             report = evaluate_and_export(
@@ -174,7 +176,7 @@ class Attempt:
                 teachers,
                 repeats=self.repeats,
                 trained=self.finished["student"].best,
-                telling=self.telling,
+                phases=self.phases,
                 job_id=self.assignment.job_id,
                 folder=self.assignment.folder / RESULT_FOLDER,
             )
@@ -207,7 +209,7 @@ class Attempt:
         weights = tuple(spec.weight for spec in self.networks.teachers.values())
         return Teachers({role: self._teacher(role) for role in self.networks.teachers}, weights, self.data.targets)
 
-    def _teacher(self, role: Role) -> FinishedNetwork:
+    def _teacher(self, role: Role) -> TrainedNetwork:
         if not self.networks.is_trained(role):
             return self.networks.given(role)
         if isinstance(self.spec.method, DeepMutual):
@@ -219,13 +221,13 @@ class Attempt:
     def _train_peers(self) -> None:
         """Student and teacher at the same time, each taught by the other."""
 
-        def teaching() -> Teaching:
-            method = self.networks.plan(
+        def build_objective() -> TrainingObjective:
+            method = self.networks.map_layers(
                 self.networks.build("student"), self.networks.build("teacher"), self.networks.preprocessing("teacher")
             )
-            return Teaching(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
+            return TrainingObjective(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
 
-        self._train("student", spec=self.spec.training, teaching=teaching, peer="teacher")
+        self._train("student", spec=self.spec.training, build_objective=build_objective, peer="teacher")
 
     def _train_by(self, teachers: Teachers, role: Role) -> None:
         """The student, or one of the chain to it."""
@@ -235,45 +237,56 @@ class Attempt:
         if self.data.targets.are_tokens:
             self._train_to_write(teachers.first, samples, role)
             return
-        method = self.networks.plan(
+        method = self.networks.map_layers(
             self.networks.build(role).to(self.device), teachers.first.network, teachers.first.preprocessing
         )
-        taught: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if samples.views is None:
-            samples, taught["teacher_features"] = self.questions.once(teachers, samples, method, role=role)
+            samples, options["teacher_features"] = self.teacher_outputs.once(teachers, samples, method, role=role)
         else:
             views = samples.views
-            answers = [
-                self.questions.by_view(name, each, samples, views, method, role=role) for name, each in teachers.members.items()
+            by_member = [
+                self.teacher_outputs.by_view(name, each, samples, views, method, role=role)
+                for name, each in teachers.members.items()
             ]
-            taught["answers"] = teachers.answers(answers)
+            options["per_step"] = teachers.combine(by_member)
 
-        def teaching() -> Teaching:
+        def build_objective() -> TrainingObjective:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
-            return Teaching(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **taught)
+            return TrainingObjective(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **options)
 
         self._train(
-            role, samples=samples, spec=self.networks.training_spec(role), teaching=teaching, teacher=teachers.first.network
+            role,
+            samples=samples,
+            spec=self.networks.training_spec(role),
+            build_objective=build_objective,
+            teacher=teachers.first.network,
         )
 
-    def _train_to_write(self, teacher: FinishedNetwork, samples: Samples, role: Role) -> None:
+    def _train_to_write(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
         method, master = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
         if not shares_tokenizer(self.spec):
             master = replace(master, samples=teacher.samples(self.data.splits["train"]))
         written = None
         if isinstance(method, SequenceLevel):
-            self.telling.announce(
+            self.phases.announce(
                 "cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs"
             )
             seed = self.networks.training_spec(role).seed
-            tell = partial(self.telling.tell, "cache", total=len(samples))
-            written = write_texts(method, master, samples, seed=seed, after_batch=tell, ranks=self.ranks)
+            tell = partial(self.phases.tell, "cache", total=len(samples))
+            written = write_texts(method, master, samples, seed=seed, after_batch=tell, group=self.group)
 
-        def lesson(network: LanguageNetwork) -> Lesson:
-            return lesson_of(method, network, samples, master, written=written, ranks=self.ranks)
+        def build_criterion(network: LanguageNetwork) -> Criterion:
+            return criterion_of(method, network, samples, master, written=written, group=self.group)
 
-        self._train(role, samples=samples, spec=self.networks.training_spec(role), lesson=lesson, teacher=teacher.network)
+        self._train(
+            role,
+            samples=samples,
+            spec=self.networks.training_spec(role),
+            build_criterion=build_criterion,
+            teacher=teacher.network,
+        )
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
@@ -282,7 +295,7 @@ class Attempt:
 
     def _train_repeats(self, teachers: Teachers) -> None:
         """The student, and its control, again from the other seeds that the spec names."""
-        for roles in roles_of(self.spec):
+        for roles in seed_replicates(self.spec):
             if roles[-1] in self.repeats:
                 continue
             self._train_by(teachers, roles[0])
@@ -290,7 +303,7 @@ class Attempt:
                 self._train(control, spec=self.networks.training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
             test = self.data.splits["test"]
             for role in roles:
-                self.repeats[role] = measure(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+                self.repeats[role] = score_outputs(self._rebuild(role).outputs(test), test.labels, self.data.targets)
             for role in roles:
                 del self.finished[role], self.last_test[role]
             self._write_checkpoint()
@@ -301,8 +314,8 @@ class Attempt:
         *,
         spec: TrainingSpec,
         samples: Samples | None = None,
-        teaching: Callable[[], Teaching] | None = None,
-        lesson: Callable[[LanguageNetwork], Lesson] | None = None,
+        build_objective: Callable[[], TrainingObjective] | None = None,
+        build_criterion: Callable[[LanguageNetwork], Criterion] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
         teacher: nn.Module | None = None,
@@ -314,16 +327,16 @@ class Attempt:
         if role in self.finished:
             return
         # Student and control start from the same seed, hence from the same weights, and see the same batches.
-        self.ranks.seed(spec.seed)
+        self.group.seed(spec.seed)
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
             self.networks.take_layers(network, teacher)
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
-        options["teaching"] = teaching() if teaching else labels_only(self.data.targets)
+        options["training_objective"] = build_objective() if build_objective else labels_only(self.data.targets)
         if isinstance(network, LanguageNetwork):
             samples = samples or self.networks.samples(role, "train")
-            options["lesson"] = (lesson or partial(NextTokens, samples=samples, ranks=self.ranks))(network)
+            options["criterion"] = (build_criterion or partial(NextTokens, samples=samples, group=self.group))(network)
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
@@ -334,7 +347,7 @@ class Attempt:
         self.interrupted, self.training = None, training
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
         beginning += f" the {peer} and" if peer else ""
-        self.telling.announce(
+        self.phases.announce(
             phase_of(role),
             f"{beginning} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
@@ -344,10 +357,10 @@ class Attempt:
     def _run(self, training: Training) -> None:
         """To its end, from wherever it stands; what came of it is kept and checkpointed."""
         part = part_of(training.name)
-        watch = TrainingWatch(
+        watch = TrainingReporter(
             self.reporter,
             write_checkpoint=self._write_checkpoint,
-            ranks=self.ranks,
+            group=self.group,
             part=part,
             earlier_steps=self._trained_steps(part),
         )
@@ -373,23 +386,23 @@ class Attempt:
             samples=samples or self.networks.samples(role, "train"),
             validation=self.networks.samples(role, "validation"),
             targets=self.data.targets,
-            ranks=self.ranks,
+            group=self.group,
             **options,
         )
 
-    def _keep(self, training: Training, trained: Trained) -> None:
+    def _keep(self, training: Training, trained: TrainingResult) -> None:
         """What came of a training whose network still has its last weights."""
         test = self.networks.samples(training.name, "test")
-        outputs = predict(training.network, test, between_batches=lambda done: self.telling.check_stop(), ranks=self.ranks)
+        outputs = predict(training.network, test, between_batches=lambda done: self.phases.check_stop(), group=self.group)
         teacher = self.networks.teachers.get(training.name)
         of = None if teacher is None else teacher.targets
-        self.last_test[training.name] = measure(outputs, test.labels, self.data.targets, of=of)
+        self.last_test[training.name] = score_outputs(outputs, test.labels, self.data.targets, of=of)
         self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _keep_student(self, request: StopRequest) -> None:
         """Writes the student as far as it came, when the request wants it and there is one."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
-        if weights is None or not self.ranks.is_first:
+        if weights is None or not self.group.is_first:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
@@ -414,7 +427,7 @@ class Attempt:
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
         """``after`` names the phase that just ended and its last step."""
         unfinished = self._unfinished()  # which all ranks have a part in
-        if not self.ranks.is_first:
+        if not self.group.is_first:
             return
         state = {
             "digest": self.digest,
@@ -445,13 +458,13 @@ class Attempt:
             # Sums are split among threads: only as many of them give the same student, bit for bit.
             logger.info("Using %d threads, as the attempts before did.", state["threads"])
             torch.set_num_threads(state["threads"])
-        self.finished = {role: Trained.from_state(trained) for role, trained in state["finished"].items()}
-        self.last_test = {role: Measure(**result) for role, result in state["last_test"].items()}
-        self.repeats = {role: Measure(**result) for role, result in state["repeats"].items()}
+        self.finished = {role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()}
+        self.last_test = {role: EvaluationResult(**result) for role, result in state["last_test"].items()}
+        self.repeats = {role: EvaluationResult(**result) for role, result in state["repeats"].items()}
         self.interrupted, self.networks.commits = state["unfinished"], state["commits"]
         logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
 
-    def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
+    def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:
         """A network of this job in ``eval()``, by default with its best weights."""
         trained = self.finished.get(role)
         if weights is None:

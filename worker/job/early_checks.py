@@ -11,7 +11,7 @@ from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
 from worker.export.forms import write_onnx
-from worker.job.error_mapping import told_as_fault
+from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.methods import looks_inside
 from worker.training.causal_lm import refuse_long_texts, refuse_rowless
@@ -32,8 +32,8 @@ def refuse_early(networks: Networks) -> None:
     if looks_inside(networks.spec.method):
         role = next(iter(networks.teachers))
         teacher = networks.built_or_given(role)
-        method = networks.plan(student, teacher, networks.reads(role))
-        with told_as_fault("/method"):
+        method = networks.map_layers(student, teacher, networks.reads(role))
+        with as_spec_error("/method"):
             method.objective(targets=networks.data.targets, labels=networks.data.splits["train"].labels)
 
 
@@ -54,7 +54,7 @@ def _refuse_exports(networks: Networks) -> None:
     """What cannot be written as ONNX, told by writing the student as it begins."""
     if networks.spec.exports:
         plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
-        with TemporaryDirectory(dir=networks.scratch) as folder, told_as_fault("/exports"):
+        with TemporaryDirectory(dir=networks.scratch) as folder, as_spec_error("/exports"):
             write_onnx(plain, Path(folder) / "student.onnx", samples=networks.samples("student", "test"), data=networks.data)
 
 
@@ -69,6 +69,6 @@ def _refuse_augmentation(networks: Networks) -> None:
         views, reads = networks.views(role), networks.preprocessing(role)
         for teacher in teachers:
             if views is not None:
-                with told_as_fault("/training/augment"):
+                with as_spec_error("/training/augment"):
                     check_same_views(views, networks.data.splits["train"].inputs, student=reads, teacher=teacher)
         teachers = [reads]

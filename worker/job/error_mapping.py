@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def told_as_fault(pointer: str) -> Iterator[None]:
+def as_spec_error(pointer: str) -> Iterator[None]:
     """What does not fit is the spec's fault, at this place in it. Raises JobFault."""
     try:
         yield

@@ -24,18 +24,18 @@ from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.data.text import same_tokens
 from worker.errors import JobFault
-from worker.evaluation.evaluate import Measure
-from worker.job.error_mapping import told_as_fault
-from worker.job.roles import Role, kind_of, seed_of, teachers_by_role
-from worker.methods import informed_by
-from worker.methods.layer_mapping import Plan, plan
+from worker.evaluation.evaluate import EvaluationResult
+from worker.job.error_mapping import as_spec_error
+from worker.job.roles import Role, base_role, seed_of, teachers_by_role
+from worker.methods import privileged_term
+from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models import UnfitArchitecture, build_network
-from worker.models.informed import InformedNetwork
+from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.teachers.chain import chain_of
 from worker.teachers.hub import fetch_snapshot, pinned
-from worker.trained import FinishedNetwork, load_teacher, rebuild
-from worker.training.result import Trained, Weights
+from worker.trained import TrainedNetwork, load_teacher, rebuild
+from worker.training.result import TrainingResult, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ class Networks:
         """Which commit each ``hub:`` source was found to be."""
         self._inputs, self.scratch = inputs, scratch
         self._preprocessings: dict[Role, Preprocessing] = {}
-        self._given: dict[Role, FinishedNetwork] = {}
+        self._given: dict[Role, TrainedNetwork] = {}
 
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains it."""
         return role not in self.teachers or self.teachers[role].source == "train"
 
-    def given(self, role: Role) -> FinishedNetwork:
+    def given(self, role: Role) -> TrainedNetwork:
         """A teacher that this job does not train, loaded once."""
         if role not in self._given:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
@@ -96,7 +96,7 @@ class Networks:
 
     def preprocessing(self, role: Role) -> Preprocessing:
         """What lies between the data and a network that this job trains; student and control read alike."""
-        key: Role = "student" if kind_of(role) in {"student", "control"} else role
+        key: Role = "student" if base_role(role) in {"student", "control"} else role
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = choose_preprocessing(
                 self.data,
@@ -136,7 +136,7 @@ class Networks:
         if not training.augment:
             return None
         place = f"/{self.place(role)}/training" if role in self.teachers else "/training"
-        with told_as_fault(f"{place}/augment"):
+        with as_spec_error(f"{place}/augment"):
             return epoch_views(
                 training.augment,
                 data=self.data,
@@ -150,13 +150,13 @@ class Networks:
         views = self.views(role) if split == "train" else None
         return Samples.of(self.data.splits[split], self.preprocessing(role), device=self.device, views=views)
 
-    def plan(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> Plan:
+    def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> LayerMapping:
         """What the method looks at in these two. Raises JobFault."""
         few = first(self.data.splits["train"].inputs, 2)
         student_reads = self.preprocessing("student")
         student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
-        with told_as_fault("/method"):
-            return plan(
+        with as_spec_error("/method"):
+            return map_layers(
                 self.spec.method,
                 student=student,
                 teacher=teacher,
@@ -167,11 +167,11 @@ class Networks:
 
     def build(self, role: Role) -> nn.Module:
         """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
-        informed = informed_by(self.spec.method) if kind_of(role) == "student" else None
-        if informed is None:
+        privileged = privileged_term(self.spec.method) if base_role(role) == "student" else None
+        if privileged is None:
             return self.build_plain(role, num_outputs=self.data.targets.width)
         body = self.build_plain(role, num_outputs=2 * self.data.targets.width)
-        return InformedNetwork(body, self.data.targets, extra_input=informed.extra_input)
+        return PrivilegedNetwork(body, self.data.targets, extra_input=privileged.extra_input)
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         """The network without what only training needs. Raises JobFault."""
@@ -199,14 +199,16 @@ class Networks:
             raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
         logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
 
-    def finished(self, role: Role, weights: Weights, *, trained: Trained | None, last_test: Measure | None) -> FinishedNetwork:
+    def finished(
+        self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None
+    ) -> TrainedNetwork:
         """A network that this job trained, with these weights; one that read its teacher's output is folded into a plain one."""
         network = self.build(role)
-        if isinstance(network, InformedNetwork):
-            informed = network
-            informed.load_state_dict(weights)
+        if isinstance(network, PrivilegedNetwork):
+            privileged = network
+            privileged.load_state_dict(weights)
             network = self.build_plain(role, num_outputs=self.data.targets.width)
-            weights = informed.folded(network.state_dict())
+            weights = privileged.folded(network.state_dict())
         return rebuild(
             network,
             weights,

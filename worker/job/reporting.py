@@ -3,14 +3,14 @@
 import logging
 from dataclasses import asdict
 
-from worker.distributed.ranks import Ranks
+from worker.distributed.ranks import ProcessGroup
 from worker.errors import StopAsked
 from worker.protocol import Event, Failed, Phase, PhaseStarted, Progress, Reporter, StopRequest
 
 logger = logging.getLogger(__name__)
 
 
-class Telling:
+class PhaseReporter:
     """Speaks to the reporter of one attempt."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -35,11 +35,11 @@ class Telling:
             raise StopAsked(request)
 
 
-class Spokesman:
+class RankZeroReporter:
     """The reporter of a rank while the others are with it. Of any but the first nothing is heard but that it failed."""
 
-    def __init__(self, reporter: Reporter, ranks: Ranks) -> None:
-        self._reporter, self._ranks = reporter, ranks
+    def __init__(self, reporter: Reporter, group: ProcessGroup) -> None:
+        self._reporter, self._ranks = reporter, group
 
     def emit(self, event: Event) -> None:
         if self._ranks.is_first or isinstance(event, Failed):
@@ -48,5 +48,5 @@ class Spokesman:
     def stop_request(self) -> StopRequest | None:
         """The one that the first rank has heard of: the ranks ask this in the same order."""
         request = self._reporter.stop_request()
-        agreed = self._ranks.agree(None if request is None else asdict(request))
+        agreed = self._ranks.broadcast_from_rank0(None if request is None else asdict(request))
         return None if agreed is None else StopRequest(**agreed)

@@ -17,12 +17,12 @@ def teachers_by_role(spec: JobSpec) -> dict[str, TeacherSpec]:
 _MARK = "@"
 
 
-def repeat_of(kind: str, seed: int) -> str:
+def replicate_of(kind: str, seed: int) -> str:
     """The role of a repeat of the ``student`` or the ``control``."""
     return f"{kind}{_MARK}{seed}"
 
 
-def kind_of(role: str) -> str:
+def base_role(role: str) -> str:
     """What a role is a repeat of; itself for one that is none."""
     return role.partition(_MARK)[0]
 
@@ -33,21 +33,21 @@ def seed_of(role: str, *, otherwise: int) -> int:
     return int(seed) if mark else otherwise
 
 
-def roles_of(spec: JobSpec) -> list[tuple[str, ...]]:
+def seed_replicates(spec: JobSpec) -> list[tuple[str, ...]]:
     """For each seed but the job's own, the roles to train: the student, and the control where there is one."""
     kinds = ("student", "control") if spec.evaluation.control else ("student",)
     seeds = [seed for seed in spec.evaluation.seeds if seed != spec.training.seed]
-    return [tuple(repeat_of(kind, seed) for kind in kinds) for seed in seeds]
+    return [tuple(replicate_of(kind, seed) for kind in kinds) for seed in seeds]
 
 
-def by_seed(spec: JobSpec, kind: str) -> list[Role]:
+def roles_by_seed(spec: JobSpec, kind: str) -> list[Role]:
     """The roles of the student, or the control, by the seeds that the spec names: the job's own and its replicates."""
-    return [kind if seed == spec.training.seed else repeat_of(kind, seed) for seed in spec.evaluation.seeds]
+    return [kind if seed == spec.training.seed else replicate_of(kind, seed) for seed in spec.evaluation.seeds]
 
 
 def phase_of(role: Role) -> Phase:
     """Under which phase a network's training is told: those between teacher and student teach."""
-    match kind_of(role):
+    match base_role(role):
         case "student":
             return "student"
         case "control":
@@ -57,7 +57,7 @@ def phase_of(role: Role) -> Phase:
 
 def part_of(role: Role) -> Part:
     """What a network's training is counted to."""
-    if kind_of(role) != role:
+    if base_role(role) != role:
         return "repeats"
     phase = phase_of(role)
     return phase if phase in ("student", "control") else "teacher"

@@ -10,51 +10,51 @@ from torch import Tensor
 
 from worker.data.augment import EpochViews
 from worker.data.samples import Samples, num_epochs
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.job.networks import Networks
-from worker.job.reporting import Telling
+from worker.job.reporting import PhaseReporter
 from worker.job.roles import Role
-from worker.methods.layer_mapping import Plan
+from worker.methods.layer_mapping import LayerMapping
 from worker.teachers.cache import TeacherCache
-from worker.teachers.cache_key import question
-from worker.teachers.compute import Kept, ask, ask_views
+from worker.teachers.cache_key import cache_key
+from worker.teachers.compute import CacheSlot, compute_teacher_outputs, compute_view_outputs
 from worker.teachers.ensemble import Teachers
-from worker.trained import FinishedNetwork
-from worker.training.objective import Answers, TeacherFeatures
+from worker.trained import TrainedNetwork
+from worker.training.objective import TeacherFeatures, TeacherOutputs
 
 
 @dataclass(frozen=True)
-class Questions:
+class TeacherOutputProvider:
     """Asks the teachers of one job."""
 
     networks: Networks
-    telling: Telling
+    phases: PhaseReporter
     cache: Path | None
     """The folder of what teachers said before; None for none."""
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
-    def once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+    def once(self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
         answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
         return samples.with_teacher(teachers.together([answers.to(samples.home) for answers, _ in answered])), answered[0][1]
 
-    def _ask(self, name: Role, teacher: FinishedNetwork, method: Plan, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
+    def _ask(self, name: Role, teacher: TrainedNetwork, method: LayerMapping, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
         samples = teacher.samples(self.networks.data.splits["train"])
         what = f"{len(samples):,} training samples for the {role}"
 
         def begin(is_kept: bool) -> None:
             asking = f"Asking the {name} about {what}, once for all epochs"
-            self.telling.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+            self.phases.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
-        answers, features = ask(
+        answers, features = compute_teacher_outputs(
             teacher.network,
             samples,
             method.teacher_shapes,
             kept=self._kept(teacher, method),
             begin=begin,
-            after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
-            ranks=self.ranks,
+            after_batch=lambda done: self.phases.tell("cache", done, total=len(samples)),
+            group=self.group,
         )
         if not bool(answers.isfinite().all()):
             raise JobFault(
@@ -66,8 +66,8 @@ class Questions:
         return teacher.in_order(answers), features
 
     def by_view(
-        self, name: Role, teacher: FinishedNetwork, samples: Samples, views: EpochViews, method: Plan, *, role: Role
-    ) -> Answers:
+        self, name: Role, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
+    ) -> TeacherOutputs:
         """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
         num_views = views.count and min(views.count, num_epochs(self.networks.training_spec(role), len(samples)))
         kept = self._kept(teacher, method) if num_views else None
@@ -75,26 +75,26 @@ class Questions:
         def begin(view: int, is_kept: bool) -> None:
             what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
             asking = f"Asking the {name} about {what}"
-            self.telling.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+            self.phases.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
-        return ask_views(
+        return compute_view_outputs(
             teacher.network,
             samples,
             method.teacher_shapes,
             preprocessing=teacher.preprocessing,
             in_order=teacher.in_order,
             num_views=num_views,
-            kept=lambda view: kept and replace(kept, question={**kept.question, "view": views.told(view)}),
+            kept=lambda view: kept and replace(kept, cache_key={**kept.cache_key, "view": views.told(view)}),
             begin=begin,
-            after_batch=lambda done: self.telling.tell("cache", done, total=len(samples)),
-            ranks=self.ranks,
+            after_batch=lambda done: self.phases.tell("cache", done, total=len(samples)),
+            group=self.group,
         )
 
-    def _kept(self, teacher: FinishedNetwork, method: Plan) -> Kept | None:
+    def _kept(self, teacher: TrainedNetwork, method: LayerMapping) -> CacheSlot | None:
         """Where the cache has, or will have, what a teacher says to the training split; None without a cache."""
         if self.cache is None:
             return None
         inputs = self.networks.data.splits["train"].inputs
         layers, reads = method.teacher_shapes, teacher.preprocessing
-        asked = question(teacher.network, inputs, reads, layers=layers, device=self.networks.device)
-        return Kept(TeacherCache(self.cache), asked)
+        asked = cache_key(teacher.network, inputs, reads, layers=layers, device=self.networks.device)
+        return CacheSlot(TeacherCache(self.cache), asked)

@@ -1,29 +1,38 @@
-"""The distillation losses: ``TERMS`` has one entry for each name in ``service.spec.methods.METHODS``.
+"""The distillation losses: ``LOSSES`` has one entry for each name in ``service.spec.methods.METHODS``.
 
 ``response``, ``feature`` and ``relation`` hold the formulas, ``terms`` makes of them what a spec names, ``tap`` catches the
 layers that they compare.
 """
 
-from worker.methods.batch import Outputs, Step
-from worker.methods.feature_extractor import Tap, UnknownLayer
-from worker.methods.layer_pairs import Pairs, UnfitLayers, informed_by, layers_of, looks_inside, output_width, shapes_of, terms_of
-from worker.methods.terms import TERMS, Objective, Setting, build_term
+from worker.methods.batch import DistillationBatch, Outputs
+from worker.methods.feature_extractor import FeatureExtractor, UnknownLayer
+from worker.methods.layer_pairs import (
+    LayerPairs,
+    UnfitLayers,
+    layers_of,
+    looks_inside,
+    output_width,
+    privileged_term,
+    shapes_of,
+    terms_of,
+)
+from worker.methods.terms import LOSSES, LossContext, Objective, build_loss
 
 __all__ = [
-    "TERMS",
+    "LOSSES",
+    "DistillationBatch",
+    "FeatureExtractor",
+    "LayerPairs",
+    "LossContext",
     "Objective",
     "Outputs",
-    "Pairs",
-    "Setting",
-    "Step",
-    "Tap",
     "UnfitLayers",
     "UnknownLayer",
-    "build_term",
-    "informed_by",
+    "build_loss",
     "layers_of",
     "looks_inside",
     "output_width",
+    "privileged_term",
     "shapes_of",
     "terms_of",
 ]

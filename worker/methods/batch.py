@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from worker.targets import Mixture
+from worker.targets import MixedLabels
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Step:
+class DistillationBatch:
     """One batch as the loss sees it."""
 
     student: Outputs
@@ -40,11 +40,11 @@ class Step:
     """(B,), places of the samples in the training split."""
     epoch: float = 0.0
     """How many epochs are done; a warm-up counts by it."""
-    mixture: Mixture | None = None
+    mixture: MixedLabels | None = None
     """Where each sample is a mixture of two."""
 
     @property
-    def taught(self) -> Outputs:
+    def teacher_outputs(self) -> Outputs:
         """The teacher's outputs, for a method that cannot do without."""
         if self.teacher is None:
             raise RuntimeError("this method's samples carry the teacher's outputs")
@@ -54,7 +54,7 @@ class Step:
 class Objective(Protocol):
     """What a training minimises. One with weights or memory of its own is an ``nn.Module``, and is checkpointed."""
 
-    def __call__(self, step: Step) -> Tensor:
+    def __call__(self, batch: DistillationBatch) -> Tensor:
         """A scalar, the batch's mean."""
 
 

@@ -9,31 +9,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.methods.batch import Outputs, Step
-from worker.methods.layer_pairs import Pairs
+from worker.methods.batch import DistillationBatch, Outputs
+from worker.methods.layer_pairs import LayerPairs
 
 
-def features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+def features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
     """Each pair of layers, the student's first: (B, …), tokens (B, L, D) with zeros in place of padding."""
-    return _paired(step, pairs, _without_padding)
+    return _paired(batch, pairs, _without_padding)
 
 
-def pooled_features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+def pooled_features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
     """Each pair of layers as vectors (B, C): see :func:`pooled`."""
-    return _paired(step, pairs, pooled)
+    return _paired(batch, pairs, pooled)
 
 
-def token_features(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+def token_features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
     """Each pair of layers, tokens (B, L, D) as a row each, (n, D); anything else as it is.
 
     Student and teacher read the same tokens, of which a batch of either may hold more padding.
     """
-    return _paired(step, pairs, _token_rows)
+    return _paired(batch, pairs, _token_rows)
 
 
-def hidden_states(step: Step, pairs: Pairs) -> list[tuple[Tensor, Tensor]]:
+def hidden_states(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
     """Each pair of layers as vectors: of tokens a row each (n, D), of anything else one for each sample, (B, C)."""
-    return _paired(step, pairs, _as_vectors)
+    return _paired(batch, pairs, _as_vectors)
 
 
 def pooled(outputs: Outputs, layer: str) -> Tensor:
@@ -77,8 +77,11 @@ def _lengthened(piece: Tensor, length: int) -> Tensor:
     return functional.pad(piece, (*[0, 0] * (piece.dim() - 2), 0, missing)) if missing > 0 else piece
 
 
-def _paired(step: Step, pairs: Pairs, form: Callable[[Outputs, str], Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return [(form(step.student, one), form(step.taught, other)) for one, other in zip(pairs.student, pairs.teacher, strict=True)]
+def _paired(batch: DistillationBatch, pairs: LayerPairs, form: Callable[[Outputs, str], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (form(batch.student, one), form(batch.teacher_outputs, other))
+        for one, other in zip(pairs.student, pairs.teacher, strict=True)
+    ]
 
 
 def _counted(outputs: Outputs, feature: Tensor) -> Tensor | None:

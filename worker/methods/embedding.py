@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.spec.methods import EmbeddingDistillation
-from worker.methods.batch import Step
+from worker.methods.batch import DistillationBatch
 
 
 class EmbeddingLoss(nn.Module):
@@ -20,8 +20,8 @@ class EmbeddingLoss(nn.Module):
         same = student_width == teacher_width
         self.projection: nn.Module = nn.Identity() if same else nn.Linear(student_width, teacher_width)
 
-    def forward(self, step: Step) -> Tensor:
-        ours, theirs = self.projection(step.student.logits), step.taught.logits
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        ours, theirs = self.projection(batch.student.logits), batch.teacher_outputs.logits
         if self._loss == "mse":
             return functional.mse_loss(ours, theirs)
         return 1 - functional.cosine_similarity(ours, theirs, dim=-1).mean()

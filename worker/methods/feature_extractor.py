@@ -19,7 +19,7 @@ class UnknownLayer(ValueError):
     """The network has no module of that path; the text lists those that it has."""
 
 
-class Tap:
+class FeatureExtractor:
     """Calls a network and gives the outputs of some of its modules beside its logits, until it is closed."""
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:

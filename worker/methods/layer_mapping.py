@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from service.spec.methods import EmbeddingDistillation
 from worker.methods import (
+    LayerPairs,
+    LossContext,
     Objective,
-    Pairs,
-    Setting,
-    build_term,
+    build_loss,
     layers_of,
     output_width,
     shapes_of,
@@ -22,11 +22,11 @@ from worker.targets import Targets
 
 
 @dataclass(frozen=True)
-class Plan:
+class LayerMapping:
     """What a method looks at in these two networks, found before either is trained."""
 
     method: Any
-    pairs: tuple[Pairs, ...]
+    pairs: tuple[LayerPairs, ...]
     """By term."""
     student_shapes: Mapping[str, torch.Size]
     teacher_shapes: Mapping[str, torch.Size]
@@ -47,12 +47,12 @@ class Plan:
         """
         terms = []
         for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
-            setting = Setting(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens, self.widths)
-            terms.append((term, build_term(term, setting)))
+            setting = LossContext(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens, self.widths)
+            terms.append((term, build_loss(term, setting)))
         return Objective(terms, targets)
 
 
-def plan(
+def map_layers(
     method: Any,
     *,
     student: nn.Module,
@@ -60,7 +60,7 @@ def plan(
     student_inputs: Tensor,
     teacher_inputs: Tensor,
     same_tokens: bool = True,
-) -> Plan:
+) -> LayerMapping:
     """Finds the layers and, on a few inputs (B, …) of each network, their shapes.
 
     Raises:
@@ -71,7 +71,7 @@ def plan(
     asks_widths = any(isinstance(term, EmbeddingDistillation) for term in terms_of(method))
     student_layers = list(dict.fromkeys(path for pair in pairs for path in pair.student))
     teacher_layers = list(dict.fromkeys(path for pair in pairs for path in pair.teacher))
-    return Plan(
+    return LayerMapping(
         method,
         pairs,
         shapes_of(student, student_layers, student_inputs) if student_layers else {},

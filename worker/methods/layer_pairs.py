@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, SumOfTerms
 from worker.eval_mode import in_eval_mode
-from worker.methods.feature_extractor import Tap, find_layers, layer_paths
-from worker.methods.tasks import GUESS
+from worker.methods.feature_extractor import FeatureExtractor, find_layers, layer_paths
+from worker.methods.tasks import TEACHER_HEAD
 
 
 class UnfitLayers(ValueError):
@@ -18,14 +18,14 @@ class UnfitLayers(ValueError):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class LayerPairs:
     """Layers by module path: the student's first is compared with the teacher's first, and so on."""
 
     student: tuple[str, ...]
     teacher: tuple[str, ...]
 
 
-def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
+def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> LayerPairs:
     """The layers that a term compares: those that the spec names, else those that the networks offer; empty for a term without.
 
     Raises:
@@ -34,11 +34,11 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
     """
     match term:
         case DistillationNetwork():
-            pairs = Pairs((GUESS,), ())
+            pairs = LayerPairs((TEACHER_HEAD,), ())
         case OneForAll(student_layers=named):
-            pairs = Pairs(tuple(named or _offered(student, "stage", "student_layers", role="student")), ())
+            pairs = LayerPairs(tuple(named or _offered(student, "stage", "student_layers", role="student")), ())
         case BetweenLayers(layers=named) if named is not None:
-            pairs = Pairs(tuple(named.student), tuple(named.teacher))
+            pairs = LayerPairs(tuple(named.student), tuple(named.teacher))
         case BetweenLayers(compares=compares):
             kind = "embedding" if compares == "embedding" else "stage"
             ours, theirs = (
@@ -47,9 +47,9 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> Pairs:
             shared = min(len(ours), len(theirs))
             first = (shared - 1) // 2 if compares == "middle" else 0
             count = 1 if compares == "middle" else shared
-            pairs = Pairs(*(side[len(side) - shared :][first : first + count] for side in (ours, theirs)))
+            pairs = LayerPairs(*(side[len(side) - shared :][first : first + count] for side in (ours, theirs)))
         case _:
-            return Pairs((), ())
+            return LayerPairs((), ())
     find_layers(student, pairs.student)
     find_layers(teacher, pairs.teacher)
     return pairs
@@ -60,7 +60,7 @@ def looks_inside(method: Any) -> bool:
     return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
 
 
-def informed_by(method: Any) -> DistillationNetwork | None:
+def privileged_term(method: Any) -> DistillationNetwork | None:
     """The term, if there is one, by which the student reads the teacher's output."""
     return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
 
@@ -72,7 +72,7 @@ def terms_of(method: Any) -> Sequence[Any]:
 
 def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
     """Shapes, without the batch, of these layers' outputs on some inputs (B, …). The network's statistics do not move."""
-    with in_eval_mode(network), Tap(network, layers) as tap:
+    with in_eval_mode(network), FeatureExtractor(network, layers) as tap:
         features = tap(inputs.to(next(network.parameters()).device)).features
     return {path: feature.shape[1:] for path, feature in features.items()}
 

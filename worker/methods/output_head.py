@@ -42,7 +42,7 @@ class OutputHead:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherStates:
     """What the teacher says to the same tokens."""
 
     hidden: Tensor
@@ -58,7 +58,7 @@ def token_mean(
     labels: Tensor,
     *,
     label_weight: float,
-    taught: Taught | None = None,
+    teacher_states: TeacherStates | None = None,
     chunk_tokens: int | None = None,
 ) -> Tensor:
     """``weight · loss(student, teacher) + label_weight · CE(labels, student)``, mean over the tokens; 0 where there is none.
@@ -66,16 +66,16 @@ def token_mean(
     Hidden states (N, D) and labels (N,) are those of the tokens that count, and of no others. The gradient goes to the hidden
     states and to the head.
     """
-    vocabulary = max(head.weight.shape[0], 0 if taught is None else taught.head.weight.shape[0])
+    vocabulary = max(head.weight.shape[0], 0 if teacher_states is None else teacher_states.head.weight.shape[0])
 
     def losses(logits: Tensor, rows: slice) -> Tensor:
         parts = []
         if label_weight:
             parts.append(label_weight * functional.cross_entropy(logits, labels[rows], reduction="none"))
-        if taught is not None:
+        if teacher_states is not None:
             with torch.no_grad():
-                answers = taught.head(taught.hidden[rows])
-            parts.append(taught.weight * taught.loss(logits, answers))
+                answers = teacher_states.head(teacher_states.hidden[rows])
+            parts.append(teacher_states.weight * teacher_states.loss(logits, answers))
         return torch.stack(parts).sum(dim=0)
 
     chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from service.spec.methods import Softened
 from worker.methods.response import kl_divergence, soft_cross_entropy
-from worker.targets import Mixture, Target, Targets, label_loss
+from worker.targets import MixedLabels, Target, Targets, label_loss
 
 
 def soft_targets(
@@ -18,7 +18,7 @@ def soft_targets(
     teacher_outputs: Tensor,
     labels: Tensor,
     *,
-    mixture: Mixture | None = None,
+    mixture: MixedLabels | None = None,
 ) -> Tensor:
     """``(1 − w) · divergence(teacher, student) + w · label loss``, w being the method's ``label_weight``.
 

@@ -6,10 +6,10 @@ from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, MultiTask
 from service.spec.methods.tasks import Divergence
-from worker.methods.batch import Step
+from worker.methods.batch import DistillationBatch
 from worker.targets import Target, Targets, label_loss, target_losses
 
-GUESS = "guess"
+TEACHER_HEAD = "teacher_head"
 """The layer of a distillation network that gives its guess of the teacher's outputs, (B, W)."""
 
 
@@ -39,19 +39,19 @@ def _by_sample(target: Target, student: Tensor, teacher: Tensor, *, divergence: 
     return -(theirs.exp() * ours).sum(dim=-1) * temperature**2
 
 
-def distillation_network(method: DistillationNetwork, targets: Targets, step: Step) -> Tensor:
+def distillation_network(method: DistillationNetwork, targets: Targets, batch: DistillationBatch) -> Tensor:
     """``label_weight · ℓ(y, ŷ) + λ · ℓ(T(x), T̂(x))``, T̂ the student's guess."""
-    guess = teacher_losses(
+    teacher_head = teacher_losses(
         targets,
-        step.student.features[GUESS],
-        step.taught.logits,
+        batch.student.features[TEACHER_HEAD],
+        batch.teacher_outputs.logits,
         divergence=method.divergence,
         temperature=method.temperature,
     )
-    loss = method.teacher_weight * guess.sum()
+    loss = method.teacher_weight * teacher_head.sum()
     if not method.label_weight:
         return loss
-    return loss + method.label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture)
+    return loss + method.label_weight * label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
 
 
 class MultiTaskLoss(nn.Module):
@@ -65,14 +65,14 @@ class MultiTaskLoss(nn.Module):
 
     weights: Tensor
 
-    def forward(self, step: Step) -> Tensor:
-        method, outputs = self._method, step.student.logits
-        losses = method.label_weight * target_losses(self._targets, outputs, step.labels, step.mixture)
-        if method.teacher_weight and step.teacher is not None:
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        method, outputs = self._method, batch.student.logits
+        losses = method.label_weight * target_losses(self._targets, outputs, batch.labels, batch.mixture)
+        if method.teacher_weight and batch.teacher is not None:
             losses = losses + method.teacher_weight * teacher_losses(
                 self._targets,
                 outputs,
-                step.teacher.logits,
+                batch.teacher.logits,
                 divergence=method.divergence,
                 temperature=method.temperature,
             )

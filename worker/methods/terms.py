@@ -1,7 +1,8 @@
-"""From a method of the spec to the loss that a training minimises. ``TERMS`` has one entry for each name in ``METHODS``.
+"""From a method of the spec to the loss that a training minimises. ``LOSSES`` has one entry for each name in ``METHODS``.
 
-B batch, C classes or channels, H height, W width, D width of a vector. A term is a scalar of one :class:`Step`, the method's own
-loss without its weights; one with weights or memory of its own is a module, trained and checkpointed with the student.
+B batch, C classes or channels, H height, W width, D width of a vector. A term is a scalar of one :class:`DistillationBatch`, the
+method's own loss without its weights; one with weights or memory of its own is a module, which is trained and checkpointed with
+the student.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,27 +35,27 @@ from service.spec.methods import (
     VariationalInformation,
 )
 from worker.methods import feature, relation, response
-from worker.methods.batch import Step
+from worker.methods.batch import DistillationBatch
 from worker.methods.compared import features, hidden_states, one_size, pooled, pooled_features, resized, token_features
 from worker.methods.crd import ContrastiveMemory
 from worker.methods.embedding import EmbeddingLoss
-from worker.methods.layer_pairs import Pairs, UnfitLayers
+from worker.methods.layer_pairs import LayerPairs, UnfitLayers
 from worker.methods.review import KnowledgeReview as ReviewModule
 from worker.methods.soft_targets import soft_targets
 from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Targets, label_loss
 
-Loss = Callable[[Step], Tensor]
+Loss = Callable[[DistillationBatch], Tensor]
 
 
 @dataclass(frozen=True)
-class Setting:
+class LossContext:
     """What a term is built for."""
 
     targets: Targets
     labels: Tensor
     """(N,) or (N, M), of the training split."""
-    pairs: Pairs
+    pairs: LayerPairs
     student_shapes: Mapping[str, torch.Size]
     """By layer, without the batch."""
     teacher_shapes: Mapping[str, torch.Size]
@@ -77,143 +78,147 @@ class Objective(nn.Module):
         self._terms, self._targets = terms, targets
         self.modules_of_terms = nn.ModuleList(loss for _, loss in terms if isinstance(loss, nn.Module))
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         total: Tensor | None = None
         for spec, loss in self._terms:
-            value = _weighted(spec, loss, step, self._targets)
+            value = _weighted(spec, loss, batch, self._targets)
             total = value if total is None else total + value
         assert total is not None
         return total
 
 
-def build_term(spec: Any, setting: Setting) -> Loss:
+def build_loss(spec: Any, setting: LossContext) -> Loss:
     """One term of the spec. Raises UnfitLayers."""
-    return _labels(spec, setting) if isinstance(spec, Labels) else TERMS[spec.name](spec, setting)
+    return _labels(spec, setting) if isinstance(spec, Labels) else LOSSES[spec.name](spec, setting)
 
 
-def _weighted(spec: Any, loss: Loss, step: Step, targets: Targets) -> Tensor:
-    value = loss(step)
+def _weighted(spec: Any, loss: Loss, batch: DistillationBatch, targets: Targets) -> Tensor:
+    value = loss(batch)
     weight = spec.weight
     warmup = getattr(spec, "warmup_epochs", 0.0)
     if warmup > 0:
-        weight *= min(1.0, step.epoch / warmup)
+        weight *= min(1.0, batch.epoch / warmup)
     if weight != 1:
         value = weight * value
     # These weigh their labels themselves.
     has_labels = isinstance(spec, Softened | DistillationNetwork | MultiTask | Labels | EmbeddingDistillation)
     label_weight = 0.0 if has_labels else spec.label_weight
-    return value + label_weight * label_loss(targets, step.student.logits, step.labels, step.mixture) if label_weight else value
+    return (
+        value + label_weight * label_loss(targets, batch.student.logits, batch.labels, batch.mixture) if label_weight else value
+    )
 
 
 # ------------------------------------------------------------ outputs
 
 
-def _labels(spec: Labels, setting: Setting) -> Loss:
-    return lambda step: label_loss(setting.targets, step.student.logits, step.labels, step.mixture)
+def _labels(spec: Labels, setting: LossContext) -> Loss:
+    return lambda batch: label_loss(setting.targets, batch.student.logits, batch.labels, batch.mixture)
 
 
-def _soft_targets(spec: Softened, setting: Setting) -> Loss:
-    return lambda step: soft_targets(
-        spec, setting.targets, step.student.logits, step.taught.logits, step.labels, mixture=step.mixture
+def _soft_targets(spec: Softened, setting: LossContext) -> Loss:
+    return lambda batch: soft_targets(
+        spec, setting.targets, batch.student.logits, batch.teacher_outputs.logits, batch.labels, mixture=batch.mixture
     )
 
 
-def _distillation_network(spec: DistillationNetwork, setting: Setting) -> Loss:
-    return lambda step: distillation_network(spec, setting.targets, step)
+def _distillation_network(spec: DistillationNetwork, setting: LossContext) -> Loss:
+    return lambda batch: distillation_network(spec, setting.targets, batch)
 
 
-def _multi_task(spec: MultiTask, setting: Setting) -> Loss:
+def _multi_task(spec: MultiTask, setting: LossContext) -> Loss:
     return MultiTaskLoss(spec, setting.targets)
 
 
-def _deep_mutual(spec: DeepMutual, setting: Setting) -> Loss:
+def _deep_mutual(spec: DeepMutual, setting: LossContext) -> Loss:
     """Of either network; the other is its teacher."""
-    return lambda step: teacher_losses(
-        setting.targets, step.student.logits, step.taught.logits, divergence="kl", temperature=spec.temperature
+    return lambda batch: teacher_losses(
+        setting.targets, batch.student.logits, batch.teacher_outputs.logits, divergence="kl", temperature=spec.temperature
     ).sum()
 
 
-def _dkd(spec: DecoupledDistillation, setting: Setting) -> Loss:
-    return lambda step: response.decoupled(
-        step.student.logits,
-        step.taught.logits,
-        step.labels,
+def _dkd(spec: DecoupledDistillation, setting: LossContext) -> Loss:
+    return lambda batch: response.decoupled(
+        batch.student.logits,
+        batch.teacher_outputs.logits,
+        batch.labels,
         alpha=spec.alpha,
         beta=spec.beta,
         temperature=spec.temperature,
     )
 
 
-def _dist(spec: CorrelationDistillation, setting: Setting) -> Loss:
-    return lambda step: response.correlation(
-        step.student.logits, step.taught.logits, beta=spec.beta, gamma=spec.gamma, temperature=spec.temperature
+def _dist(spec: CorrelationDistillation, setting: LossContext) -> Loss:
+    return lambda batch: response.correlation(
+        batch.student.logits, batch.teacher_outputs.logits, beta=spec.beta, gamma=spec.gamma, temperature=spec.temperature
     )
 
 
-def _logit_standardization(spec: LogitStandardization, setting: Setting) -> Loss:
-    def loss(step: Step) -> Tensor:
-        ours, theirs = response.standardized(step.student.logits), response.standardized(step.taught.logits)
+def _logit_standardization(spec: LogitStandardization, setting: LossContext) -> Loss:
+    def loss(batch: DistillationBatch) -> Tensor:
+        ours, theirs = response.standardized(batch.student.logits), response.standardized(batch.teacher_outputs.logits)
         match spec.loss:
             case "kl":
                 return response.kl_divergence(ours, theirs, temperature=spec.temperature)
             case "dkd":
-                return response.decoupled(ours, theirs, step.labels, alpha=1.0, beta=8.0, temperature=spec.temperature)
+                return response.decoupled(ours, theirs, batch.labels, alpha=1.0, beta=8.0, temperature=spec.temperature)
             case "dist":
                 return response.correlation(ours, theirs, beta=1.0, gamma=1.0, temperature=spec.temperature)
 
     return loss
 
 
-def _teacher_free(spec: TeacherFree, setting: Setting) -> Loss:
-    return lambda step: response.virtual_teacher(
-        step.student.logits, step.labels, correct_probability=spec.correct_probability, temperature=spec.temperature
+def _teacher_free(spec: TeacherFree, setting: LossContext) -> Loss:
+    return lambda batch: response.virtual_teacher(
+        batch.student.logits, batch.labels, correct_probability=spec.correct_probability, temperature=spec.temperature
     )
 
 
 class _Exits(nn.Module):
     """OFA: the student's own output, and an exit at each of its stages."""
 
-    def __init__(self, spec: OneForAll, setting: Setting) -> None:
+    def __init__(self, spec: OneForAll, setting: LossContext) -> None:
         super().__init__()
         self._spec, self._layers = spec, setting.pairs.student
         self.exits = nn.ModuleList(
             nn.Linear(_channels(setting.student_shapes[layer]), setting.targets.width) for layer in self._layers
         )
 
-    def forward(self, step: Step) -> Tensor:
-        taught = step.taught.logits
-        logits = [step.student.logits]
-        logits += [out(pooled(step.student, layer)) for out, layer in zip(self.exits, self._layers, strict=True)]
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        teacher_outputs = batch.teacher_outputs.logits
+        logits = [batch.student.logits]
+        logits += [out(pooled(batch.student, layer)) for out, layer in zip(self.exits, self._layers, strict=True)]
         epsilon, temperature = self._spec.epsilon, self._spec.temperature
-        losses = [response.one_for_all(each, taught, step.labels, epsilon=epsilon, temperature=temperature) for each in logits]
+        losses = [
+            response.one_for_all(each, teacher_outputs, batch.labels, epsilon=epsilon, temperature=temperature) for each in logits
+        ]
         return torch.stack(losses).sum()
 
 
 # ------------------------------------------------------------ features
 
 
-def _fitnet(spec: FitNet, setting: Setting) -> Loss:
+def _fitnet(spec: FitNet, setting: LossContext) -> Loss:
     _need_same_tokens(spec.name, setting)
     regressors = nn.ModuleList(Regressor(ours, theirs) for ours, theirs in setting.shape_pairs())
     return _Through(regressors, setting.pairs, feature.hint)
 
 
-def _attention_transfer(spec: AttentionTransfer, setting: Setting) -> Loss:
+def _attention_transfer(spec: AttentionTransfer, setting: LossContext) -> Loss:
     _need_maps(spec.name, setting)
     return _over_layers(setting, lambda ours, theirs: feature.attention(*one_size(ours, theirs), power=spec.power))
 
 
-def _similarity_preserving(spec: Any, setting: Setting) -> Loss:
+def _similarity_preserving(spec: Any, setting: LossContext) -> Loss:
     return _over_layers(setting, feature.similarity)
 
 
-def _nst(spec: Any, setting: Setting) -> Loss:
+def _nst(spec: Any, setting: LossContext) -> Loss:
     _need_maps(spec.name, setting)
     return _over_layers(setting, lambda ours, theirs: feature.neuron_selectivity(*one_size(ours, theirs)))
 
 
 class _Variational(nn.Module):
-    def __init__(self, spec: VariationalInformation, setting: Setting) -> None:
+    def __init__(self, spec: VariationalInformation, setting: LossContext) -> None:
         super().__init__()
         _need_same_tokens(spec.name, setting)
         self._pairs = setting.pairs
@@ -227,24 +232,24 @@ class _Variational(nn.Module):
             for ours, theirs in setting.shape_pairs()
         )
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         losses = [
             regressor(*one_size(ours, theirs))
-            for regressor, (ours, theirs) in zip(self.regressors, token_features(step, self._pairs), strict=True)
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(batch, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
 
 class _Review(nn.Module):
-    def __init__(self, spec: KnowledgeReview, setting: Setting) -> None:
+    def __init__(self, spec: KnowledgeReview, setting: LossContext) -> None:
         super().__init__()
         _need_maps(spec.name, setting)
         self._pairs = setting.pairs
         ours, theirs = zip(*setting.shape_pairs(), strict=True)
         self.review = ReviewModule(ours, theirs, width=spec.width)
 
-    def forward(self, step: Step) -> Tensor:
-        ours, theirs = zip(*features(step, self._pairs), strict=True)
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        ours, theirs = zip(*features(batch, self._pairs), strict=True)
         loss: Tensor = self.review(ours, theirs)
         return loss
 
@@ -252,7 +257,7 @@ class _Review(nn.Module):
 class _HiddenStates(nn.Module):
     """DistilBERT's: the divergence of the outputs, and the angle between hidden states."""
 
-    def __init__(self, spec: DistilBert, setting: Setting) -> None:
+    def __init__(self, spec: DistilBert, setting: LossContext) -> None:
         super().__init__()
         _need_same_tokens(spec.name, setting)
         self._spec, self._pairs = spec, setting.pairs
@@ -267,13 +272,13 @@ class _HiddenStates(nn.Module):
             widths = _channels(ours), _channels(theirs)
             self.projections.append(nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths))
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         spec = self._spec
         cosines = [
             functional.cosine_similarity(projection(ours), theirs, dim=-1).mean()
-            for projection, (ours, theirs) in zip(self.projections, hidden_states(step, self._pairs), strict=True)
+            for projection, (ours, theirs) in zip(self.projections, hidden_states(batch, self._pairs), strict=True)
         ]
-        kl = response.kl_divergence(step.student.logits, step.taught.logits, temperature=spec.temperature)
+        kl = response.kl_divergence(batch.student.logits, batch.teacher_outputs.logits, temperature=spec.temperature)
         return spec.kl_weight * kl + spec.cosine_weight * (1 - torch.stack(cosines)).sum()
 
 
@@ -303,7 +308,7 @@ class Regressor(nn.Module):
 # ------------------------------------------------------------ relations
 
 
-def _rkd(spec: RelationalDistillation, setting: Setting) -> Loss:
+def _rkd(spec: RelationalDistillation, setting: LossContext) -> Loss:
     return _over_vectors(
         setting,
         lambda ours, theirs: relation.relational(
@@ -312,30 +317,30 @@ def _rkd(spec: RelationalDistillation, setting: Setting) -> Loss:
     )
 
 
-def _pkt(spec: Any, setting: Setting) -> Loss:
+def _pkt(spec: Any, setting: LossContext) -> Loss:
     return _over_vectors(setting, relation.probabilistic)
 
 
 class _Congruence(nn.Module):
-    def __init__(self, spec: CorrelationCongruence, setting: Setting) -> None:
+    def __init__(self, spec: CorrelationCongruence, setting: LossContext) -> None:
         super().__init__()
         self._pairs = setting.pairs
         shapes = setting.shape_pairs()
         self.student = nn.ModuleList(nn.Linear(_channels(ours), spec.dimension) for ours, _ in shapes)
         self.teacher = nn.ModuleList(nn.Linear(_channels(theirs), spec.dimension) for _, theirs in shapes)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         losses = [
             relation.congruence(student(ours), teacher(theirs))
             for student, teacher, (ours, theirs) in zip(
-                self.student, self.teacher, pooled_features(step, self._pairs), strict=True
+                self.student, self.teacher, pooled_features(batch, self._pairs), strict=True
             )
         ]
         return torch.stack(losses).sum()
 
 
 class _Contrast(nn.Module):
-    def __init__(self, spec: ContrastiveDistillation, setting: Setting) -> None:
+    def __init__(self, spec: ContrastiveDistillation, setting: LossContext) -> None:
         super().__init__()
         self._pairs = setting.pairs
         self.memories = nn.ModuleList(
@@ -351,15 +356,15 @@ class _Contrast(nn.Module):
             for ours, theirs in setting.shape_pairs()
         )
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         losses = [
-            memory(ours, theirs, step.indices)
-            for memory, (ours, theirs) in zip(self.memories, pooled_features(step, self._pairs), strict=True)
+            memory(ours, theirs, batch.indices)
+            for memory, (ours, theirs) in zip(self.memories, pooled_features(batch, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
 
-def _embedding(spec: EmbeddingDistillation, setting: Setting) -> Loss:
+def _embedding(spec: EmbeddingDistillation, setting: LossContext) -> Loss:
     ours, theirs = setting.widths
     return EmbeddingLoss(spec, student_width=ours, teacher_width=theirs)
 
@@ -370,26 +375,26 @@ def _embedding(spec: EmbeddingDistillation, setting: Setting) -> Loss:
 class _Through(nn.Module):
     """A loss on the student's layers behind a regressor each."""
 
-    def __init__(self, regressors: nn.ModuleList, pairs: Pairs, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, regressors: nn.ModuleList, pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.regressors, self._pairs, self._loss = regressors, pairs, loss
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, batch: DistillationBatch) -> Tensor:
         losses = [
             self._loss(regressor(ours), theirs)
-            for regressor, (ours, theirs) in zip(self.regressors, token_features(step, self._pairs), strict=True)
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(batch, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()
 
 
-def _over_layers(setting: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def _over_layers(setting: LossContext, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     pairs = setting.pairs
-    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in features(step, pairs)]).sum()
+    return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in features(batch, pairs)]).sum()
 
 
-def _over_vectors(setting: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def _over_vectors(setting: LossContext, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     pairs = setting.pairs
-    return lambda step: torch.stack([loss(ours, theirs) for ours, theirs in pooled_features(step, pairs)]).sum()
+    return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in pooled_features(batch, pairs)]).sum()
 
 
 def _is_map(shape: torch.Size) -> bool:
@@ -401,7 +406,7 @@ def _channels(shape: torch.Size) -> int:
     return shape[0] if len(shape) != 2 else shape[1]
 
 
-def _need_same_tokens(name: str, setting: Setting) -> None:
+def _need_same_tokens(name: str, setting: LossContext) -> None:
     if setting.same_tokens or not any(len(shape) == 2 for pair in setting.shape_pairs() for shape in pair):
         return
     raise UnfitLayers(
@@ -410,7 +415,7 @@ def _need_same_tokens(name: str, setting: Setting) -> None:
     )
 
 
-def _need_maps(name: str, setting: Setting) -> None:
+def _need_maps(name: str, setting: LossContext) -> None:
     for ours, theirs in setting.shape_pairs():
         if not (_is_map(ours) and _is_map(theirs)):
             raise UnfitLayers(
@@ -419,7 +424,7 @@ def _need_maps(name: str, setting: Setting) -> None:
             )
 
 
-TERMS: dict[str, Callable[[Any, Setting], Loss]] = {
+LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
     "soft-targets": _soft_targets,
     "distillation-network": _distillation_network,
     "multi-task": _multi_task,

@@ -1,7 +1,7 @@
 """The networks: built from the spec, saved to and loaded from folders. Each maps inputs (B, …) to outputs (B, W)."""
 
 from worker.data.preprocessing import Preprocessing
-from worker.models.build import build_network, built_from, num_parameters, sketch_network
+from worker.models.build import build_network, build_on_meta, built_from, num_parameters
 from worker.models.errors import UnfitArchitecture, UnreadableNetwork
 from worker.models.folder import LoadedNetwork, load_network, save_network
 
@@ -11,9 +11,9 @@ __all__ = [
     "UnfitArchitecture",
     "UnreadableNetwork",
     "build_network",
+    "build_on_meta",
     "built_from",
     "load_network",
     "num_parameters",
     "save_network",
-    "sketch_network",
 ]

@@ -54,7 +54,7 @@ def build_network(architecture: Architecture, *, input_shape: InputShape, num_ou
     return network
 
 
-def sketch_network(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
+def build_on_meta(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
     """The same network on torch's ``meta`` device, where tensors have shapes and no values: of any size in no memory.
 
     Raises:

@@ -40,9 +40,9 @@ def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, re
 def _folded(wide: Tensor, reader: Tensor) -> Tensor:
     """(W + E, …) to (W, …)."""
     num_outputs, num_guesses = reader.shape
-    base, guess = torch.split(wide.to(torch.float64), [num_outputs, num_guesses])
+    base, teacher_head = torch.split(wide.to(torch.float64), [num_outputs, num_guesses])
     # In float64: a GPU may multiply float32 in fewer digits.
-    read: Tensor = torch.tensordot(reader.to(guess), guess, dims=1)
+    read: Tensor = torch.tensordot(reader.to(teacher_head), teacher_head, dims=1)
     return (base + read).to(wide.dtype)
 
 

@@ -9,7 +9,7 @@ from worker.errors import StopAsked
 from worker.job.roles import Role, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
 from worker.preflight.outcome import refusal
-from worker.preflight.run import Trial
+from worker.preflight.run import PreflightRun
 from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
 
 
@@ -35,7 +35,7 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
 
 def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
-    trial = Trial(spec, assignment, reporter, untrained=untrained)
+    trial = PreflightRun(spec, assignment, reporter, untrained=untrained)
     trial.try_out()
     ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
     memory = {role: memory_bytes(tried, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, tried in trial.tried.items()}

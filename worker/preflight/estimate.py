@@ -9,8 +9,8 @@ from service.spec.methods import DeepMutual
 from service.spec.training import TrainingSpec
 from worker.data.samples import count_steps
 from worker.evaluation.evaluate import EVALUATION_BATCH
-from worker.job.roles import roles_of
-from worker.preflight.profile import MeasuredStep
+from worker.job.roles import seed_replicates
+from worker.preflight.profile import StepProfile
 
 GIB = 2**30
 CONTEXT_BYTES = 9 * GIB // 10
@@ -36,11 +36,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Tried:
+class Profile:
     """One training as it was tried. Sizes are in bytes."""
 
     spec: TrainingSpec
-    step: MeasuredStep
+    step: StepProfile
     network: Asked
     """Itself, when it is evaluated."""
     present: Mapping[str, Asked]
@@ -53,7 +53,7 @@ class Tried:
     evaluated_at_once: int = EVALUATION_BATCH
 
 
-def memory_bytes(tried: Tried, *, num_ranks: int, on_gpu: bool = True) -> float:
+def memory_bytes(tried: Profile, *, num_ranks: int, on_gpu: bool = True) -> float:
     """Most memory of one device, or of one process where they train on a CPU.
 
     Data go to a GPU when they fit into half of its free memory; where they are more than all else together there is a GPU that
@@ -90,6 +90,6 @@ def steps_by_phase(spec: JobSpec, trainings: Mapping[str, TrainingSpec], num_sam
     phases = {"teacher": sum(steps.values()) if not isinstance(spec.method, DeepMutual) else student, "student": student}
     if spec.evaluation.control:
         phases["control"] = student
-    if repeats := roles_of(spec):
+    if repeats := seed_replicates(spec):
         phases["repeats"] = student * sum(map(len, repeats))
     return {phase: count for phase, count in phases.items() if count}

@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from service.spec.training import AdamW, Optimizer
 from worker.distributed.collectives import tensors_of
-from worker.distributed.ranks import Alone
+from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
-from worker.methods.batch import Step
+from worker.methods.batch import DistillationBatch
 from worker.methods.output_head import CHUNK_LOGITS
 from worker.models.language_network import LanguageNetwork
 from worker.training.loop import Training
@@ -32,7 +32,7 @@ from worker.training.mutual import MutualTraining
 
 
 @dataclass(frozen=True)
-class MeasuredStep:
+class StepProfile:
     """One optimizer step, forward and backward, on ``num_samples`` samples. Sizes are in bytes."""
 
     num_samples: int
@@ -53,14 +53,14 @@ class MeasuredStep:
     """For the backward pass, of weights in the forward pass's number format."""
 
 
-def measure_step(training: Training) -> MeasuredStep:
+def profile_step(training: Training) -> StepProfile:
     """Takes a training's first step and reads its loss.
 
     Raises:
         JobFault: the loss is not finite.
     """
     trainings = [training, training.peer] if isinstance(training, MutualTraining) else [training]
-    learners = [each.learner for each in trainings]
+    modules = [each.module for each in trainings]
     num_samples = len(training.samples)
     remembered = [
         buffer
@@ -70,24 +70,24 @@ def measure_step(training: Training) -> MeasuredStep:
         if buffer.shape[:1] == (num_samples,)
     ]
     training.network.train()
-    saved = _Saved(learners)
+    saved = _Saved(modules)
     for each in trainings:
-        each.ranks = saved.ranks
+        each.group = saved.group
     with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
         training.update([torch.arange(num_samples, device=training.samples.home)])
     training.read_losses()
-    parameters = [parameter for learner in learners for parameter in learner.parameters()]
+    parameters = [parameter for module in modules for parameter in module.parameters()]
     states = [value for each in trainings for state in each.optimizer.state.values() for value in state.values()]
-    return MeasuredStep(
+    return StepProfile(
         num_samples=num_samples,
         flops=counter.get_total_flops(),
-        weights=sum(map(size_of, learners)) - sum(buffer.nbytes for buffer in remembered),
+        weights=sum(map(size_of, modules)) - sum(buffer.nbytes for buffer in remembered),
         by_sample_of_the_split=sum(buffer.nbytes for buffer in remembered) / num_samples,
         gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
         optimizer=sum(value.nbytes for value in states if isinstance(value, Tensor) and value.dim()),
         saved=saved.growing,
         saved_by_loss=saved.by_loss,
-        exchanged=saved.ranks.exchanged,
+        exchanged=saved.group.exchanged,
         saved_weights=saved.weights,
     )
 
@@ -115,7 +115,7 @@ def sketching(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def sketch_step(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precision: Precision) -> MeasuredStep:
+def profile_on_meta(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precision: Precision) -> StepProfile:
     """What a step on labels alone would take of a network and inputs (B, …) without values, inside :func:`sketching`."""
     saved = _Saved([network])
     network.train()
@@ -124,7 +124,7 @@ def sketch_step(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precis
             outputs = network.head(network.hidden(inputs)) if isinstance(network, LanguageNetwork) else network(inputs)
         outputs.float().sum().backward()
     gradients = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-    return MeasuredStep(
+    return StepProfile(
         num_samples=len(inputs),
         flops=counter.get_total_flops(),
         weights=size_of(network),
@@ -143,7 +143,7 @@ def size_of(network: nn.Module) -> int:
     return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
 
 
-def measure_asking(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
+def profile_inference(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
     """Most bytes that a forward pass without gradients holds at once beside the weights: for each sample, and whatever the batch.
 
     ``inputs`` are (B, …).
@@ -159,7 +159,7 @@ def measure_asking(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
     return (live.peak + inputs.nbytes) / len(inputs), beside
 
 
-class _OneRank(Alone):
+class _OneRank(SingleProcess):
     """Notes where a rank of several would look at the whole batch, and how much it would be told for that."""
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class _OneRank(Alone):
         self.sees_whole = False
         return super().share(indices)
 
-    def whole(self, step: Step, *, num_samples: int) -> Step:
+    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         self.sees_whole = True
         self.exchanged += sum(tensor.nbytes for part in tensors_of(step) for tensor in part)
         return super().whole(step, num_samples=num_samples)
@@ -178,14 +178,14 @@ class _OneRank(Alone):
 class _Saved:
     """Sizes of what autograd saves, each storage once, weights themselves left out."""
 
-    def __init__(self, learners: Iterable[nn.Module]) -> None:
-        known = [each for learner in learners for each in _tensors(learner)]
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        known = [each for module in modules for each in _tensors(module)]
         self._known = {each.untyped_storage()._cdata for each in known}
         self._shapes = {tuple(sorted(each.shape)) for each in known}
         self._growing: dict[int, int] = {}
         self._by_loss: dict[int, int] = {}
         self._weights: dict[int, int] = {}
-        self.ranks = _OneRank()
+        self.group = _OneRank()
 
     @property
     def growing(self) -> int:
@@ -208,7 +208,7 @@ class _Saved:
         place = storage._cdata
         if place not in self._known:
             is_weight = tensor.dtype in (torch.bfloat16, torch.float16) and tuple(sorted(tensor.shape)) in self._shapes
-            is_by_loss = self.ranks.sees_whole and place not in self._growing
+            is_by_loss = self.group.sees_whole and place not in self._growing
             sizes = self._weights if is_weight else self._by_loss if is_by_loss else self._growing
             sizes[place] = max(sizes.get(place, 0), storage.nbytes())
         return tensor

@@ -31,22 +31,22 @@ from worker.job.attempt import Attempt
 from worker.job.early_checks import refuse_early
 from worker.job.networks import Networks
 from worker.job.roles import Role
-from worker.job.teacher_outputs import Questions
-from worker.methods.layer_mapping import Plan
-from worker.models import UnfitArchitecture, num_parameters, sketch_network
+from worker.job.teacher_outputs import TeacherOutputProvider
+from worker.methods.layer_mapping import LayerMapping
+from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.folder import stored_parameters
-from worker.models.informed import InformedNetwork
+from worker.models.privileged import PrivilegedNetwork
 from worker.models.transformers_network import LIBRARY_ERRORS, blank
-from worker.preflight.estimate import GIB, Asked, Tried, num_ranks
+from worker.preflight.estimate import GIB, Asked, Profile, num_ranks
 from worker.preflight.networks import FewNetworks, count_rows
 from worker.preflight.outcome import at
-from worker.preflight.profile import MeasuredStep, measure_asking, measure_step, size_of, sketch_step, sketching
+from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, sketching
 from worker.preflight.sampling import STEPPED, few_rows
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
-from worker.teachers.compute import ASK_ONCE_BYTES
+from worker.teachers.compute import PRECOMPUTE_BYTES
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import is_out_of_reach
-from worker.trained import USUAL_ROW_TOKENS, FinishedNetwork
+from worker.trained import USUAL_ROW_TOKENS, TrainedNetwork
 from worker.training.loop import Training
 from worker.training.objective import TeacherFeatures
 from worker.training.result import Weights
@@ -62,15 +62,15 @@ _BYTES = 4
 """Of a weight in float32."""
 
 
-class Trial(Attempt):
+class PreflightRun(Attempt):
     """Tries one job."""
 
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, untrained: frozenset[Role]) -> None:
         """``untrained`` are teachers that another job trains: here they are built and teach as they begin."""
-        super().__init__(trial_spec(spec), assignment, _Silent(reporter))
+        super().__init__(miniature_spec(spec), assignment, _Silent(reporter))
         self._whole_spec, self._untrained, self._aloud = spec, untrained, reporter
         self._most_bytes = MOST_BYTES if assignment.most_bytes is None else min(MOST_BYTES, assignment.most_bytes)
-        self.tried: dict[Role, Tried] = {}
+        self.tried: dict[Role, Profile] = {}
         self.parameters: dict[Role, int] = {}
         self.notes: list[str] = []
         self.is_complete = True
@@ -87,8 +87,8 @@ class Trial(Attempt):
         inputs, scratch = self.assignment.inputs, self.assignment.folder
         self.networks = FewNetworks(self.spec, self._rows, device=self.device, inputs=inputs, scratch=scratch)
         self._asked_for = Networks(self._whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
-        asked = _NotedQuestions(self.networks, self.telling, cache=None)
-        self.questions, self._shapes = asked, asked.shapes
+        asked = _RecordingProvider(self.networks, self.phases, cache=None)
+        self.teacher_outputs, self._shapes = asked, asked.shapes
         self.is_complete = self._load_given()
         if not self.is_complete:
             self._try_student_alone()
@@ -169,7 +169,7 @@ class Trial(Attempt):
 
     def _sketch(self, role: Role) -> nn.Module:
         shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
-        return sketch_network(self.networks.architecture(role), input_shape=shape, num_outputs=self.data.targets.width)
+        return build_on_meta(self.networks.architecture(role), input_shape=shape, num_outputs=self.data.targets.width)
 
     def _try_sketches(self, sketches: dict[Role, nn.Module]) -> None:
         self.notes.append("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
@@ -177,7 +177,7 @@ class Trial(Attempt):
             if not self.networks.is_trained(role):
                 self._stands_by(role, self.networks.given(role))
         for role, network in sketches.items():
-            self.telling.check_stop()
+            self.phases.check_stop()
             shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
             self.parameters[role] = num_parameters(network)
             spec = self._asked_for.training_spec(role)
@@ -186,8 +186,8 @@ class Trial(Attempt):
             try:
                 with sketching(network):
                     inputs = blank(shape, STEPPED)
-                    step = sketch_step(network, inputs, spec.optimizer, self._precision(role))
-                    asked = Asked(size_of(network), *measure_asking(network, inputs))
+                    step = profile_on_meta(network, inputs, spec.optimizer, self._precision(role))
+                    asked = Asked(size_of(network), *profile_inference(network, inputs))
             except LIBRARY_ERRORS as error:
                 logger.warning("The %s has no figures: it does not compute on shapes alone", role, exc_info=error)
                 self.notes.append(f"The {role} has no figures: it does not compute on shapes alone.")
@@ -225,7 +225,7 @@ class Trial(Attempt):
 
     # What an attempt does, tried.
 
-    def _teacher(self, role: Role) -> FinishedNetwork:
+    def _teacher(self, role: Role) -> TrainedNetwork:
         teacher = self._rebuild(role) if role in self._untrained else super()._teacher(role)
         return self._stands_by(role, teacher)
 
@@ -235,7 +235,7 @@ class Trial(Attempt):
             super()._train_by(teachers, role)
 
     def _train(self, role: Role, **options: Any) -> None:
-        self.telling.check_stop()
+        self.phases.check_stop()
         own = role in self.networks.teachers
         with at("/method" if role in self.networks.chain else f"/{self.networks.place(role)}/training" if own else "/training"):
             super()._train(role, **options)
@@ -244,18 +244,18 @@ class Trial(Attempt):
         role: Role = training.name
         self._refuse_in_shares(training.network)
         self._aloud.emit(PhaseStarted("checking", f"One step of the {role} on {len(training.samples)} samples"))
-        step = measure_step(training)
+        step = profile_step(training)
         inputs = training.samples.inputs_from(0, STEPPED)
-        network = Asked(size_of(training.network), *measure_asking(training.network, inputs))
+        network = Asked(size_of(training.network), *profile_inference(training.network, inputs))
         data = self._data_bytes(training, inputs, self.num_samples(role) or 0)
         self._keep_tried(role, step, network, inputs, data=data, has_views=training.samples.views is not None)
 
     def _keep_tried(
-        self, role: Role, step: MeasuredStep, network: Asked, inputs: Tensor, *, data: float, has_views: bool = False
+        self, role: Role, step: StepProfile, network: Asked, inputs: Tensor, *, data: float, has_views: bool = False
     ) -> None:
         is_taught = role == "student" or role in self.networks.chain
         are_tokens = self.data.targets.are_tokens
-        self.tried[role] = Tried(
+        self.tried[role] = Profile(
             self._asked_for.training_spec(role),
             step,
             network,
@@ -271,21 +271,21 @@ class Trial(Attempt):
         if num_ranks(self.spec) > 1:
             refuse_dropped_layers(network)
 
-    def _rebuild(self, role: Role, weights: Weights | None = None) -> FinishedNetwork:
+    def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:
         """The very network that was tried."""
         return self.networks.finished(role, self.networks.build(role).state_dict(), trained=None, last_test=None)
 
     # What is noted of it.
 
-    def _stands_by(self, role: Role, network: FinishedNetwork) -> FinishedNetwork:
+    def _stands_by(self, role: Role, network: TrainedNetwork) -> TrainedNetwork:
         inputs = network.samples(self.data.splits["train"]).inputs_from(0, STEPPED)
-        self._present[role] = Asked(size_of(network.network), *measure_asking(network.network, inputs))
+        self._present[role] = Asked(size_of(network.network), *profile_inference(network.network, inputs))
         self.parameters[role] = num_parameters(network.network)
         return network
 
     def _note_parameters(self, role: Role) -> None:
         network = self.networks.build(role)
-        if isinstance(network, InformedNetwork):
+        if isinstance(network, PrivilegedNetwork):
             network = self.networks.build_plain(role, num_outputs=self.data.targets.width)
         self.parameters[role] = num_parameters(network)
 
@@ -295,7 +295,7 @@ class Trial(Attempt):
         answers = 0.0
         if samples.teacher_outputs is not None:
             layers = num_samples * 4 * sum(prod(shape) for shape in self._shapes.get(training.name, {}).values())
-            answers = num_samples * samples.teacher_outputs[0].nbytes + (layers if layers <= ASK_ONCE_BYTES else 0)
+            answers = num_samples * samples.teacher_outputs[0].nbytes + (layers if layers <= PRECOMPUTE_BYTES else 0)
         if reads.on_host:
             return answers
         ready = inputs.nbytes / len(inputs)
@@ -315,7 +315,7 @@ class Trial(Attempt):
         return self.spec.dataset.row_tokens or max(longest, default=USUAL_ROW_TOKENS)
 
 
-def trial_spec(spec: JobSpec) -> JobSpec:
+def miniature_spec(spec: JobSpec) -> JobSpec:
     """The spec of a job of one step on a batch of two."""
     # No CPU trains in fp16, which takes as much memory as bf16; auto is bf16 on all GPUs since Ampere.
     on_gpu: dict[str, Any] = {"fp16": "bf16", "auto": "bf16"} if spec.resources.gpus else {}
@@ -341,12 +341,12 @@ def trial_spec(spec: JobSpec) -> JobSpec:
 
 
 @dataclass(frozen=True)
-class _NotedQuestions(Questions):
+class _RecordingProvider(TeacherOutputProvider):
     """Keeps which of the teacher's layers were asked for, by the role that is taught."""
 
     shapes: dict[Role, Mapping[str, torch.Size]] = field(default_factory=dict)
 
-    def once(self, teachers: Teachers, samples: Samples, method: Plan, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+    def once(self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role) -> tuple[Samples, TeacherFeatures]:
         self.shapes[role] = method.teacher_shapes
         return super().once(teachers, samples, method, role=role)
 

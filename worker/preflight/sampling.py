@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.formats import Waveform
-from worker.data import Data, Inputs, Split, SplitName
+from worker.data import Data, RawInputs, Split, SplitName
 from worker.data.preprocessing import take
 
 STEPPED = 2
@@ -61,7 +61,7 @@ def count_characters(split: Split) -> int:
     return sum(len(each) for each in split.inputs if isinstance(each, str)) if isinstance(split.inputs, list) else 0
 
 
-def _lengths(inputs: Inputs) -> NDArray[np.float64]:
+def _lengths(inputs: RawInputs) -> NDArray[np.float64]:
     """Of texts in characters, of clips in seconds; images are all alike."""
     if isinstance(inputs, Sequence):
         return np.array([len(each.samples) / each.rate if isinstance(each, Waveform) else len(each) for each in inputs], float)
@@ -84,7 +84,7 @@ def _first_texts(lengths: NDArray[np.float64], characters: int) -> NDArray[np.in
     return np.arange(min(enough, len(lengths)), dtype=np.int64)
 
 
-def _more(inputs: Inputs, lengths: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+def _more(inputs: RawInputs, lengths: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     is_text = isinstance(inputs, Sequence) and bool(len(inputs)) and isinstance(inputs[0], str)
     more = _first_texts(lengths, _MEASURED_CHARACTERS) if is_text else np.arange(min(_MEASURED, len(inputs)))
     return np.union1d(chosen, more)

@@ -19,11 +19,11 @@ from service.spec import JobSpec
 from service.spec.data import Task
 from service.spec.job import TeacherSpec
 from worker.data import Data
-from worker.evaluation.evaluate import Measure
+from worker.evaluation.evaluate import EvaluationResult
 from worker.export.forms import Exported
 from worker.models import built_from, num_parameters
 from worker.targets import Targets
-from worker.trained import FinishedNetwork
+from worker.trained import TrainedNetwork
 from worker.training.result import TrainingFigures
 
 
@@ -212,15 +212,17 @@ class Report(_Card):
 class Assessed:
     """What was measured of a finished network."""
 
-    test: Measure
+    test: EvaluationResult
     metrics: dict[str, dict[str, float]]
     """By target, on the test split."""
-    validation: Measure
+    validation: EvaluationResult
     latency_ms: Latency
     num_bytes: int
 
     @classmethod
-    def together(cls, each: Sequence[Self], *, test: Measure, validation: Measure, metrics: dict[str, dict[str, float]]) -> Self:
+    def together(
+        cls, each: Sequence[Self], *, test: EvaluationResult, validation: EvaluationResult, metrics: dict[str, dict[str, float]]
+    ) -> Self:
         """Several networks that are asked one after the other."""
         latency_ms = Latency(
             batch_1=sum(one.latency_ms.batch_1 for one in each), batch_64=sum(one.latency_ms.batch_64 for one in each)
@@ -234,7 +236,7 @@ def make_report(
     spec: JobSpec,
     job_id: str,
     data: Data,
-    networks: Mapping[str, FinishedNetwork],
+    networks: Mapping[str, TrainedNetwork],
     teachers: Mapping[str, TeacherSpec],
     assessed: Mapping[str, Assessed],
     agreement: float | None,
@@ -333,11 +335,11 @@ def _export_card(exported: Exported) -> ExportCard:
     )
 
 
-def _network_card(network: FinishedNetwork, assessed: Assessed, targets: Targets) -> NetworkCard:
+def _network_card(network: TrainedNetwork, assessed: Assessed, targets: Targets) -> NetworkCard:
     figures = network.figures
     are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
 
-    def accuracy(measured: Measure | None) -> float | None:
+    def accuracy(measured: EvaluationResult | None) -> float | None:
         return measured.score if measured is not None and are_classes else None
 
     return NetworkCard(

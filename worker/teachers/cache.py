@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.teachers.cache_key import Question, key_of, tensor_bytes
+from worker.teachers.cache_key import CacheKey, key_of, tensor_bytes
 
 _INDEX = "outputs.json"
 _UNFINISHED = "writing-"
@@ -48,9 +48,9 @@ class TeacherCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def read(self, question: Question) -> dict[str, Tensor] | None:
+    def read(self, cache_key: CacheKey) -> dict[str, Tensor] | None:
         """The outputs by name, (N, …) each, mapped from their files; None where there are none that can be used."""
-        place = self._place(key_of(question))
+        place = self._place(key_of(cache_key))
         if not place.exists():
             return None
         try:
@@ -64,13 +64,13 @@ class TeacherCache:
         return found
 
     @contextmanager
-    def write(self, question: Question, *, num_samples: int) -> Iterator["Rows"]:
+    def write(self, cache_key: CacheKey, *, num_samples: int) -> Iterator["Rows"]:
         """Takes the outputs batch by batch; at the end of the block they are there for everybody.
 
         Raises:
             OSError: the disk is full, or will not do.
         """
-        place = self._place(key_of(question))
+        place = self._place(key_of(cache_key))
         place.parent.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
         unfinished = self._folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
@@ -78,7 +78,7 @@ class TeacherCache:
         try:
             with Rows(unfinished, num_samples) as rows:
                 yield rows
-                rows.finish(question)
+                rows.finish(cache_key)
             _sync(unfinished)
             try:
                 unfinished.rename(place)
@@ -90,9 +90,9 @@ class TeacherCache:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def written(self, question: Question) -> dict[str, Tensor]:
+    def written(self, cache_key: CacheKey) -> dict[str, Tensor]:
         """What was just written, not read through once more. Raises OSError."""
-        return _map(self._place(key_of(question)), verify=False)
+        return _map(self._place(key_of(cache_key)), verify=False)
 
     def _place(self, key: str) -> Path:
         return self._folder / key[:2] / key
@@ -127,11 +127,11 @@ class Rows:
         for name, piece in pieces.items():
             self._files[name].add(piece)
 
-    def finish(self, question: Question) -> None:
+    def finish(self, cache_key: CacheKey) -> None:
         """Writes down what there is, all of it synced to disk."""
         outputs = {name: file.finish(self._num_samples) for name, file in self._files.items()}
         with (self._folder / _INDEX).open("w") as index:
-            json.dump({"question": question, "outputs": outputs}, index, indent=1)
+            json.dump({"question": cache_key, "outputs": outputs}, index, indent=1)
             index.flush()
             os.fsync(index.fileno())
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from service.formats import Waveform
-from worker.data import Inputs, Preprocessing
+from worker.data import Preprocessing, RawInputs
 from worker.data.text import TextPreprocessing
 from worker.evaluation.evaluate import EVALUATION_BATCH
 
@@ -24,17 +24,17 @@ PLAIN = "as stored"
 _OF_THE_PLACE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 """What a network's config says of where it comes from rather than of what it computes."""
 
-Question = Mapping[str, Any]
+CacheKey = Mapping[str, Any]
 
 
-def question(
+def cache_key(
     network: nn.Module,
-    inputs: Inputs,
+    inputs: RawInputs,
     preprocessing: Preprocessing,
     *,
     layers: Mapping[str, torch.Size],
     device: torch.device,
-) -> Question:
+) -> CacheKey:
     """What is asked when a network behind ``preprocessing`` is shown ``inputs``, for its logits and for these layers.
 
     Of augmented samples it is another question for each ``view``.
@@ -50,12 +50,12 @@ def question(
     }
 
 
-def key_of(question: Question) -> str:
+def key_of(cache_key: CacheKey) -> str:
     """Its SHA-256, the name under which the answers are kept."""
-    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()
 
 
-def inputs_digest(inputs: Inputs) -> str:
+def inputs_digest(inputs: RawInputs) -> str:
     """Of samples as they are stored: every byte of them, wherever they come from."""
     digest = hashlib.sha256()
     if isinstance(inputs, Tensor):

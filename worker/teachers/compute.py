@@ -20,57 +20,57 @@ from torch.nn import functional
 
 from worker.data import Preprocessing
 from worker.data.samples import Batch, Samples
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EVALUATION_BATCH
-from worker.methods import Outputs, Tap
+from worker.methods import FeatureExtractor, Outputs
 from worker.methods.compared import padded_together
 from worker.teachers.cache import DamagedOutputs, TeacherCache
-from worker.teachers.cache_key import Question
-from worker.training.objective import Answers, TeacherFeatures
+from worker.teachers.cache_key import CacheKey
+from worker.training.objective import TeacherFeatures, TeacherOutputs
 
-ASK_ONCE_BYTES = 512 * 2**20
+PRECOMPUTE_BYTES = 512 * 2**20
 """Features above this size in all are computed in each step instead, where they cannot be kept in files."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheSlot:
     """Where the answers to one question are found, or left for the next who asks."""
 
     cache: TeacherCache
-    question: Question
+    cache_key: CacheKey
 
 
-def ask(
+def compute_teacher_outputs(
     teacher: nn.Module,
     samples: Samples,
     layers: Mapping[str, torch.Size],
     *,
     after_batch: Callable[[int], None],
-    kept: Kept | None = None,
+    kept: CacheSlot | None = None,
     begin: Callable[[bool], None] = lambda is_kept: None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Tensor, TeacherFeatures]:
     """The teacher's outputs (N, W) for all samples, in float32, and its features.
 
     ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``begin`` is
     told whether the answers are read from ``kept``; ``after_batch`` how many samples are done, and may raise, to end it.
     """
-    show = partial(_show, teacher, len(samples), lambda start: samples.inputs_from(start, EVALUATION_BATCH), after_batch, ranks)
-    whole = None if kept is None else _from_files(kept, show, layers, samples, begin=begin, ranks=ranks)
+    show = partial(_show, teacher, len(samples), lambda start: samples.inputs_from(start, EVALUATION_BATCH), after_batch, group)
+    whole = None if kept is None else _from_files(kept, show, layers, samples, begin=begin, group=group)
     if whole is not None:
         return whole["logits"], partial(_looked_up, whole, device=samples.device)
     if kept is None:
         begin(False)
-    if _num_bytes(layers, samples) > ASK_ONCE_BYTES:
+    if _num_bytes(layers, samples) > PRECOMPUTE_BYTES:
         return _in_memory(show, {})["logits"], _asking(teacher, samples, list(layers))
     whole = _in_memory(show, layers)
     return whole["logits"], partial(_looked_up, whole, device=samples.device)
 
 
-def ask_views(
+def compute_view_outputs(
     teacher: nn.Module,
     samples: Samples,
     layers: Mapping[str, torch.Size],
@@ -78,11 +78,11 @@ def ask_views(
     preprocessing: Preprocessing,
     in_order: Callable[[Tensor], Tensor],
     num_views: int | None = None,
-    kept: Callable[[int], Kept | None] = lambda view: None,
+    kept: Callable[[int], CacheSlot | None] = lambda view: None,
     begin: Callable[[int, bool], None] = lambda view, is_kept: None,
     after_batch: Callable[[int], None] = lambda done: None,
-    ranks: Ranks = ALONE,
-) -> Answers:
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> TeacherOutputs:
     """The teacher, behind its own preprocessing, on the views of the student's augmented ``samples``.
 
     It is asked in each step about the batch's own view; where there are ``num_views`` in all, about each of them beforehand, if
@@ -91,7 +91,7 @@ def ask_views(
     each_step = _asking_views(teacher, samples, layers, preprocessing=preprocessing, in_order=in_order)
     if num_views is None:
         return each_step
-    fits = num_views * _num_bytes(layers, samples) <= ASK_ONCE_BYTES
+    fits = num_views * _num_bytes(layers, samples) <= PRECOMPUTE_BYTES
     views: list[Whole] = []
     for view in range(num_views):
 
@@ -102,8 +102,8 @@ def ask_views(
         where, say = kept(view), partial(begin, view)
         if where is None and not fits:
             return each_step
-        show = partial(_show, teacher, len(samples), inputs_from, after_batch, ranks)
-        whole = None if where is None else _from_files(where, show, layers, samples, begin=say, ranks=ranks)
+        show = partial(_show, teacher, len(samples), inputs_from, after_batch, group)
+        whole = None if where is None else _from_files(where, show, layers, samples, begin=say, group=group)
         if whole is None and not fits:
             return each_step
         if where is None:
@@ -129,12 +129,12 @@ def _show(
     num_samples: int,
     inputs_from: Callable[[int], Tensor],
     after_batch: Callable[[int], None],
-    ranks: Ranks,
+    group: ProcessGroup,
     layers: Mapping[str, torch.Size],
     take: Callable[[Mapping[str, Tensor]], None],
 ) -> None:
     """Each of several ranks shows it some of the batches; all take all answers."""
-    with in_eval_mode(teacher), Tap(teacher, list(layers)) as tap:
+    with in_eval_mode(teacher), FeatureExtractor(teacher, list(layers)) as tap:
 
         def said_from(start: int) -> Mapping[str, Tensor]:
             outputs = tap(inputs_from(start))
@@ -145,7 +145,7 @@ def _show(
             return said
 
         num_done = 0
-        for said in ranks.in_turns(range(0, num_samples, EVALUATION_BATCH), said_from):
+        for said in group.all_gather_batches(range(0, num_samples, EVALUATION_BATCH), said_from):
             take(said)
             num_done += len(said["logits"])
             after_batch(num_done)
@@ -163,34 +163,40 @@ def _in_memory(show: _Show, layers: Mapping[str, torch.Size]) -> Whole:
 
 
 def _from_files(
-    kept: Kept, show: _Show, layers: Mapping[str, torch.Size], samples: Samples, *, begin: Callable[[bool], None], ranks: Ranks
+    kept: CacheSlot,
+    show: _Show,
+    layers: Mapping[str, torch.Size],
+    samples: Samples,
+    *,
+    begin: Callable[[bool], None],
+    group: ProcessGroup,
 ) -> Whole | None:
     """None where the files cannot be written; the teacher was asked in vain then.
 
     Several ranks write them of what fits into memory alone: one that fails in the middle of it would leave the others behind.
     """
-    found = kept.cache.read(kept.question)
-    is_found = ranks.all(found is not None)
+    found = kept.cache.read(kept.cache_key)
+    is_found = group.all(found is not None)
     begin(is_found)
     if is_found:
         return found
-    if ranks.count > 1:
-        if _num_bytes(layers, samples) > ASK_ONCE_BYTES:
+    if group.count > 1:
+        if _num_bytes(layers, samples) > PRECOMPUTE_BYTES:
             return None
         whole = _in_memory(show, layers)
-        if ranks.is_first:
+        if group.is_first:
             _write(kept, lambda take: take(whole), samples)
         return whole
     return _write(kept, partial(show, layers), samples)
 
 
-def _write(kept: Kept, show: Callable[[Callable[[Mapping[str, Tensor]], None]], None], samples: Samples) -> Whole | None:
+def _write(kept: CacheSlot, show: Callable[[Callable[[Mapping[str, Tensor]], None]], None], samples: Samples) -> Whole | None:
     """What ``show`` gives, in files; None where they cannot be written."""
     longest = samples.inputs.shape[1] if _are_tokens(samples) else 0
     try:
-        with kept.cache.write(kept.question, num_samples=len(samples)) as rows:
+        with kept.cache.write(kept.cache_key, num_samples=len(samples)) as rows:
             show(lambda said: rows.add({name: _lengthened(name, each, longest) for name, each in said.items()}))
-        return kept.cache.written(kept.question)
+        return kept.cache.written(kept.cache_key)
     except (OSError, DamagedOutputs) as error:
         logger.warning("What the teacher says is not kept for later jobs: %s", error)
         return None
@@ -234,8 +240,8 @@ def _asking_views(
     *,
     preprocessing: Preprocessing,
     in_order: Callable[[Tensor], Tensor],
-) -> Answers:
-    tap = Tap(teacher, list(layers))
+) -> TeacherOutputs:
+    tap = FeatureExtractor(teacher, list(layers))
 
     def answers(batch: Batch) -> Outputs:
         inputs = samples.view_for(batch, preprocessing)
@@ -247,7 +253,7 @@ def _asking_views(
 
 
 def _asking(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
-    tap = Tap(teacher, layers)
+    tap = FeatureExtractor(teacher, layers)
 
     def asked(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:
         inputs = samples.batch(indices).inputs

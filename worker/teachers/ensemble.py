@@ -10,8 +10,8 @@ from worker.data import Split
 from worker.data.samples import Batch
 from worker.methods import Outputs
 from worker.targets import Target, Targets
-from worker.trained import FinishedNetwork
-from worker.training.objective import Answers
+from worker.trained import TrainedNetwork
+from worker.training.objective import TeacherOutputs
 
 
 def combined(outputs: Sequence[Tensor], targets: Targets, *, weights: Sequence[float] | None = None) -> Tensor:
@@ -40,12 +40,12 @@ def _combined(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tens
 class Teachers:
     """Finished networks, by role, and what each of them weighs."""
 
-    members: Mapping[str, FinishedNetwork]
+    members: Mapping[str, TrainedNetwork]
     weights: tuple[float, ...]
     targets: Targets
 
     @property
-    def first(self) -> FinishedNetwork:
+    def first(self) -> TrainedNetwork:
         """A method that looks inside its teacher has this one alone."""
         return next(iter(self.members.values()))
 
@@ -66,7 +66,7 @@ class Teachers:
         """One (N, W) of each member's; NaN for a target that none teaches."""
         return outputs[0] if len(outputs) == 1 else combined(outputs, self.targets, weights=self.weights)
 
-    def answers(self, by_member: Sequence[Answers]) -> Answers:
+    def combine(self, by_member: Sequence[TeacherOutputs]) -> TeacherOutputs:
         """What they say together of a batch."""
         if len(by_member) == 1:
             return by_member[0]

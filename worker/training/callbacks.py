@@ -7,7 +7,7 @@ misses one.
 import time
 from collections.abc import Callable
 
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import StopAsked
 from worker.protocol import MetricPoints, Part, Progress, Reporter
 from worker.training.loop import Training
@@ -15,7 +15,7 @@ from worker.training.loop import Training
 _PROGRESS_SECONDS = 0.25
 
 
-class TrainingWatch:
+class TrainingReporter:
     """Watches one training of one attempt, of a ``part`` whose networks before it took ``earlier_steps``."""
 
     def __init__(
@@ -23,11 +23,11 @@ class TrainingWatch:
         reporter: Reporter,
         *,
         write_checkpoint: Callable[[], None],
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         part: Part | None = None,
         earlier_steps: int = 0,
     ) -> None:
-        self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, ranks
+        self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, group
         self._part, self._earlier_steps = part, earlier_steps
         self._started_at = self._checkpoint_at = time.monotonic()
         self._first_step: int | None = None
@@ -49,7 +49,7 @@ class TrainingWatch:
             self._send_points(training)
             raise StopAsked(request)
         # By the first rank's clock: all have a part in it.
-        if not training.done and self._ranks.agree(self._is_checkpoint_due(training, now)):
+        if not training.done and self._ranks.broadcast_from_rank0(self._is_checkpoint_due(training, now)):
             training.read_losses()
             self._send_points(training)
             self._write_checkpoint()

@@ -19,14 +19,14 @@ from worker.data import Data, Preprocessing, UnusableData
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
-from worker.distributed.ranks import ALONE, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
-from worker.methods.output_head import OutputHead, Taught, token_mean
+from worker.methods.output_head import OutputHead, TeacherStates, token_mean
 from worker.methods.sequence import token_loss
 from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
-from worker.training.loop import Lesson
+from worker.training.loop import Criterion
 
 _ROWS_AT_ONCE = 32
 """That the teacher writes; part of what makes the same texts again."""
@@ -38,12 +38,12 @@ class NextTokens:
 
     network: LanguageNetwork
     samples: Samples
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens."""
-        rows = _batch(self.samples, self.ranks.share(indices))
-        return _text_loss(self.network, *rows, precision, weight=1.0, ranks=self.ranks)
+        rows = _batch(self.samples, self.group.share(indices))
+        return _text_loss(self.network, *rows, precision, weight=1.0, group=self.group)
 
 
 @dataclass(frozen=True)
@@ -74,29 +74,29 @@ class Distributions:
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens; with two tokenizers, over those that have a partner in the other's row."""
-        own = self.ranks.share(indices)
+        own = self.group.share(indices)
         ids, mask = _batch(self.samples, own)
         weight = self.method.label_weight
         if self.teacher.samples is None:
             networks = self.student, self.teacher.network
-            return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=weight, ranks=self.ranks)
+            return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=weight, group=self.group)
         their_ids, their_mask = _batch(self.teacher.samples, own)
         our_mask, their_mask = paired(mask, their_mask)
-        with self.ranks.own_draws(), precision.forward_pass():
+        with self.group.rank_local_rng(), precision.forward_pass():
             hidden = self.student.hidden(ids)
         states, labels = predictions(hidden, ids, our_mask)
         answers, _ = _teacher_states(self.teacher.network, their_ids, their_mask, precision)
-        taught = Taught(answers, self.teacher.network.head, token_loss(self.method), self.method.weight)
-        by_partners = token_mean(states, self.student.head, labels, label_weight=0.0, taught=taught)
-        loss = self.ranks.mean(by_partners, count=len(labels))
+        teacher_states = TeacherStates(answers, self.teacher.network.head, token_loss(self.method), self.method.weight)
+        by_partners = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
+        loss = self.group.mean(by_partners, count=len(labels))
         if weight:
             states, labels = predictions(hidden, ids, mask)
             by_labels = token_mean(states, self.student.head, labels, label_weight=weight)
-            loss = loss + self.ranks.mean(by_labels, count=len(labels))
+            loss = loss + self.group.mean(by_labels, count=len(labels))
         return loss
 
 
@@ -108,16 +108,16 @@ class WrittenByTeacher:
     student: LanguageNetwork
     samples: Samples
     written: Samples
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over what the teacher wrote, and over the texts' own tokens."""
-        own = self.ranks.share(indices)
+        own = self.group.share(indices)
         rows = _batch(self.written, own)
-        loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, ranks=self.ranks)
+        loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, group=self.group)
         if self.method.label_weight:
             texts = _batch(self.samples, own)
-            loss = loss + _text_loss(self.student, *texts, precision, weight=self.method.label_weight, ranks=self.ranks)
+            loss = loss + _text_loss(self.student, *texts, precision, weight=self.method.label_weight, group=self.group)
         return loss
 
 
@@ -129,19 +129,19 @@ class WrittenByStudent:
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
-    ranks: Ranks = ALONE
+    group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens that the student wrote, or over the texts'."""
         is_own = bool(torch.rand(()) < self.method.student_share)
-        ids, mask = _batch(self.samples, self.ranks.share(indices))
+        ids, mask = _batch(self.samples, self.group.share(indices))
         if is_own:
-            with self.ranks.own_draws():
+            with self.group.rank_local_rng():
                 rows = self._written(ids, mask)
             ids, mask = rows.ids, rows.mask
         label_weight = 0.0 if is_own else self.method.label_weight
         networks = self.student, self.teacher.network
-        return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, ranks=self.ranks)
+        return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, group=self.group)
 
     def _written(self, ids: Tensor, mask: Tensor) -> TokenRows:
         method = self.method
@@ -156,23 +156,23 @@ class WrittenByStudent:
         return write(self.student.model, *prompts, self.teacher.framing, decoding)
 
 
-def lesson_of(
+def criterion_of(
     method: Any,
     student: LanguageNetwork,
     samples: Samples,
     teacher: LanguageTeacher,
     *,
     written: Samples | None = None,
-    ranks: Ranks = ALONE,
-) -> Lesson:
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> Criterion:
     """What a student of this method learns from its batches; ``written`` is what :func:`write_texts` made."""
     match method:
         case SequenceLevel() if written is not None:
-            return WrittenByTeacher(method, student, samples, written, ranks)
+            return WrittenByTeacher(method, student, samples, written, group)
         case OnPolicy():
-            return WrittenByStudent(method, student, samples, teacher, ranks)
+            return WrittenByStudent(method, student, samples, teacher, group)
         case _:
-            return Distributions(method, student, samples, teacher, ranks)
+            return Distributions(method, student, samples, teacher, group)
 
 
 def refuse_long_texts(method: Any, row_tokens: int) -> None:
@@ -202,7 +202,7 @@ def write_texts(
     *,
     seed: int,
     after_batch: Callable[[int], None],
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Samples:
     """What the teacher writes behind the prompt of each of the rows; the loss is on that.
 
@@ -225,7 +225,7 @@ def write_texts(
     width = max(rows.ids.shape[1] for rows in pieces)
     ids = torch.cat([_widened(rows.ids, width, teacher.framing.pad) for rows in pieces])
     mask = torch.cat([_widened(rows.mask, width, False) for rows in pieces])
-    ids, mask = ranks.of_first(ids), ranks.of_first(mask)
+    ids, mask = group.broadcast_tensor(ids), group.broadcast_tensor(mask)
     return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
 
 
@@ -243,12 +243,12 @@ def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _text_loss(
-    network: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision, *, weight: float, ranks: Ranks
+    network: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision, *, weight: float, group: ProcessGroup
 ) -> Tensor:
-    with ranks.own_draws(), precision.forward_pass():
+    with group.rank_local_rng(), precision.forward_pass():
         hidden = network.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
-    return ranks.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
+    return group.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
 
 
 def _taught_loss(
@@ -260,16 +260,18 @@ def _taught_loss(
     precision: Precision,
     *,
     label_weight: float,
-    ranks: Ranks,
+    group: ProcessGroup,
 ) -> Tensor:
     """Student and teacher on the same tokens."""
-    with ranks.own_draws(), precision.forward_pass():
+    with group.rank_local_rng(), precision.forward_pass():
         hidden = student.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
     answers, _ = _teacher_states(teacher, ids, mask, precision)
     ours, theirs = _same_vocabulary(student.head, teacher.head)
-    taught = Taught(answers, theirs, token_loss(method), method.weight)
-    return ranks.mean(token_mean(states, ours, labels, label_weight=label_weight, taught=taught), count=len(labels))
+    teacher_states = TeacherStates(answers, theirs, token_loss(method), method.weight)
+    return group.mean(
+        token_mean(states, ours, labels, label_weight=label_weight, teacher_states=teacher_states), count=len(labels)
+    )
 
 
 def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:

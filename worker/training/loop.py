@@ -4,7 +4,7 @@ B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation
 training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
 the number is the whole position.
 
-Several ranks may run it side by side on the same batches: see :mod:`worker.distributed.ranks`. What is said here of a batch is
+Several ranks may run it side by side on the same batches: see :mod:`worker.distributed.group`. What is said here of a batch is
 said of the whole of it, and everything that is decided is decided alike on all.
 
 Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
@@ -24,18 +24,18 @@ from torch import Tensor, nn
 
 from service.spec.training import TrainingSpec
 from worker.data.samples import Samples, count_batches, split_epoch
-from worker.distributed.ranks import ALONE, Losses, Ranks
+from worker.distributed.ranks import SINGLE_PROCESS, Losses, ProcessGroup
 from worker.distributed.rng import epoch_order, generator_states, restore_generators
 from worker.errors import JobFault
-from worker.evaluation.evaluate import Measure, measure, predict
+from worker.evaluation.evaluate import EvaluationResult, predict, score_outputs
 from worker.evaluation.precision import Precision, choose_precision
-from worker.methods import Step, Tap
+from worker.methods import DistillationBatch, FeatureExtractor
 from worker.protocol import Phase
 from worker.targets import Targets
 from worker.training.metric_points import WindowMean
-from worker.training.objective import Teaching
+from worker.training.objective import TrainingObjective
 from worker.training.optimizers import build_optimizer
-from worker.training.result import Trained, TrainingFigures, Weights, copy_weights
+from worker.training.result import TrainingFigures, TrainingResult, Weights, copy_weights
 from worker.training.schedules import learning_rate
 
 # Losses that may wait on the device: few enough that a NaN is found soon, many enough that reading them costs nothing.
@@ -53,7 +53,7 @@ class Watch(Protocol):
         """
 
 
-class Lesson(Protocol):
+class Criterion(Protocol):
     """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
@@ -75,30 +75,36 @@ class Training:
         validation: Samples,
         targets: Targets,
         spec: TrainingSpec,
-        teaching: Teaching,
-        lesson: Lesson | None = None,
+        training_objective: TrainingObjective,
+        criterion: Criterion | None = None,
         num_steps: int | None = None,
         name: str | None = None,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        """With a ``lesson`` the loss is the lesson's, and ``teaching`` takes no part.
+        """With a ``criterion`` the loss is the lesson's, and ``training_objective`` takes no part.
 
         ``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
 
         ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
         """
-        self.lesson, self.name, self.ranks = lesson, name or phase, ranks
-        network = ranks.fitted(network)
-        self.network, self.phase, self.targets, self.spec, self.teaching = network, phase, targets, spec, teaching
-        self.tap = Tap(network, teaching.student_layers)
-        self.objective = teaching.objective
+        self.criterion, self.name, self.group = criterion, name or phase, group
+        network = group.convert_sync_batchnorm(network)
+        self.network, self.phase, self.targets, self.spec, self.training_objective = (
+            network,
+            phase,
+            targets,
+            spec,
+            training_objective,
+        )
+        self.tap = FeatureExtractor(network, training_objective.student_layers)
+        self.objective = training_objective.objective
         """A module where the method has weights or memory of its own: they are trained and checkpointed with the network's."""
-        self.learner = nn.ModuleList([network])
+        self.module = nn.ModuleList([network])
         if isinstance(self.objective, nn.Module):
-            self.learner.append(self.objective.to(samples.device))
+            self.module.append(self.objective.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
-        self.optimizer = build_optimizer(self.learner, spec.optimizer)
+        self.optimizer = build_optimizer(self.module, spec.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
 
         self.batches_per_epoch = count_batches(len(samples), batch_size=spec.batch_size)
@@ -111,8 +117,8 @@ class Training:
         """Steps done."""
         self.best: Weights | None = None
         self.best_step = 0
-        self.best_validation: Measure | None = None
-        self.last_validation: Measure | None = None
+        self.best_validation: EvaluationResult | None = None
+        self.last_validation: EvaluationResult | None = None
         self.stale_evaluations = 0
         self.train_loss = 0.0
         self.points: dict[str, list[tuple[int, float]]] = {}
@@ -160,43 +166,49 @@ class Training:
             (loss,) = self.losses(indices)
             losses.append(self.weighted(loss, share=len(indices) / num_samples))
             torch.autograd.backward(self.scaler.scale(losses[-1]))
-        self.descend(losses)
+        self.optimizer_step(losses)
 
     @cached_property
     def losses(self) -> Losses:
         """The loss of a batch, ready for its gradient. Built at the first step: ranks begin it with the same weights."""
-        return self.ranks.side_by_side(self.learner, self._losses)
+        return self.group.wrap_ddp(self.module, self._losses)
 
     def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
-        if self.lesson is not None:
-            return (self.lesson.loss(indices, self.precision),)
+        if self.criterion is not None:
+            return (self.criterion.loss(indices, self.precision),)
         return (self.objective(self.forward(indices)),)
 
-    def forward(self, indices: Tensor) -> Step:
+    def forward(self, indices: Tensor) -> DistillationBatch:
         """What the network, and whoever teaches it, says of the samples ``indices`` (B,); each rank asks about its share."""
-        own = self.ranks.share(indices)
+        own = self.group.share(indices)
         batch = self.samples.batch(own, epoch=self.step // self.steps_per_epoch)
-        taught = self.teaching.taught(batch)
-        with self.ranks.own_draws():
-            extra = () if taught is None else self.teaching.extra_inputs(taught.logits, self.step / self.last_step)
+        teacher_outputs = self.training_objective.teacher_outputs(batch)
+        with self.group.rank_local_rng():
+            extra = (
+                ()
+                if teacher_outputs is None
+                else self.training_objective.extra_inputs(teacher_outputs.logits, self.step / self.last_step)
+            )
             with self.precision.forward_pass():
                 outputs = self.tap(batch.inputs, *extra)
         epoch = self.step / self.steps_per_epoch
-        step = Step(outputs.at_least_float32(), taught, batch.labels, own.to(self.device), epoch, batch.mixture)
-        return self.ranks.whole(step, num_samples=len(indices))
+        step = DistillationBatch(
+            outputs.at_least_float32(), teacher_outputs, batch.labels, own.to(self.device), epoch, batch.mixture
+        )
+        return self.group.whole(step, num_samples=len(indices))
 
     def weighted(self, loss: Tensor, *, share: float) -> Tensor:
         """A batch's loss as part of that of the optimizer step, of whose samples the batch has this share."""
         return loss if share == 1 else loss * share
 
-    def descend(self, losses: list[Tensor]) -> None:
+    def optimizer_step(self, losses: list[Tensor]) -> None:
         """The optimizer's step along the gradient of these losses, whose sum is the step's."""
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.gradient_clip_norm)
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.spec.gradient_clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -231,9 +243,9 @@ class Training:
             JobFault: the loss is not finite.
         """
         self.read_losses()
-        outputs = predict(self.network, self.validation, precision=self.precision, ranks=self.ranks)
-        measured = measure(outputs, self.validation.labels, self.targets)
-        result = Measure(**self.ranks.agree(asdict(measured)))
+        outputs = predict(self.network, self.validation, precision=self.precision, group=self.group)
+        measured = score_outputs(outputs, self.validation.labels, self.targets)
+        result = EvaluationResult(**self.group.broadcast_from_rank0(asdict(measured)))
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
@@ -255,7 +267,7 @@ class Training:
         points, self.points = self.points, {}
         return points
 
-    def finish(self) -> Trained:
+    def finish(self) -> TrainingResult:
         """What came of it, after the last step."""
         if self.best is None or self.best_validation is None or self.last_validation is None:
             raise RuntimeError("a training is finished only after its last step's evaluation")
@@ -273,7 +285,7 @@ class Training:
             samples_seen=epochs * len(self.samples)
             + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, len(self.samples)),
         )
-        return Trained(best=self.best, last=copy_weights(self.network), figures=figures)
+        return TrainingResult(best=self.best, last=copy_weights(self.network), figures=figures)
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`restore` needs to go on as if nothing had happened; to be written before the next step.
@@ -292,7 +304,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
-            "ranks": self.ranks.generators(self.device),
+            "ranks": self.group.generators(self.device),
             "best": self.best,
             "best_step": self.best_step,
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
@@ -311,20 +323,20 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
-        self.best_validation = Measure(**state["best_validation"]) if state["best_validation"] else None
-        self.last_validation = Measure(**state["last_validation"]) if state["last_validation"] else None
+        self.best_validation = EvaluationResult(**state["best_validation"]) if state["best_validation"] else None
+        self.last_validation = EvaluationResult(**state["last_validation"]) if state["last_validation"] else None
         self.stale_evaluations, self.train_loss = state["stale_evaluations"], state["train_loss"]
         for name, window in self._windows.items():
             window.restore(state["windows"][name])
         self._earlier_seconds, self._started_at = state["seconds"], time.monotonic()
         restore_generators(state["generators"], self.device)
-        self.ranks.restore_generators(state.get("ranks", []))
+        self.group.restore_generators(state.get("ranks", []))
 
     def _learning_rate(self, step: int) -> float:
         peak = self.spec.optimizer.learning_rate
         return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
 
-    def _rank(self, result: Measure) -> tuple[float, float]:
+    def _rank(self, result: EvaluationResult) -> tuple[float, float]:
         stopping = self.spec.early_stopping
         # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
         by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
@@ -350,7 +362,7 @@ class Training:
         )
 
 
-def train(training: Training, watch: Watch) -> Trained:
+def train(training: Training, watch: Watch) -> TrainingResult:
     """Runs a training from wherever it stands to its end.
 
     Raises:

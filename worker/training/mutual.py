@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.distributed.ranks import Losses
-from worker.methods import Outputs, Step
+from worker.methods import DistillationBatch, Outputs
 from worker.training.loop import Training
 
 
@@ -41,12 +41,12 @@ class MutualTraining(Training):
             # At once: ranks bring the gradients of both networks together in one pass.
             torch.autograd.backward([training.scaler.scale(kept[-1]) for training, kept in zip(both, losses, strict=True)])
         for training, kept in zip(both, losses, strict=True):
-            training.descend(kept)
+            training.optimizer_step(kept)
 
     @cached_property
     def losses(self) -> Losses:
         """Of both networks."""
-        return self.ranks.side_by_side(nn.ModuleList([self.learner, self.peer.learner]), self._losses)
+        return self.group.wrap_ddp(nn.ModuleList([self.module, self.peer.module]), self._losses)
 
     def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
         ours, theirs = (training.forward(indices) for training in (self, self.peer))
@@ -78,5 +78,5 @@ class MutualTraining(Training):
         self.peer.restore(state["peer"])
 
 
-def _taught(step: Step, *, by: Step) -> Step:
+def _taught(step: DistillationBatch, *, by: DistillationBatch) -> DistillationBatch:
     return replace(step, teacher=Outputs(by.student.logits.detach()))

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from worker.data.samples import Batch
 from worker.methods import (
+    DistillationBatch,
     Outputs,
-    Step,
-    informed_by,
+    privileged_term,
 )
 from worker.targets import Targets, label_loss
 
 TeacherFeatures = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
 """From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each, and which tokens count (B, L)."""
 
-Answers = Callable[[Batch], Outputs]
+TeacherOutputs = Callable[[Batch], Outputs]
 """From an augmented batch to the teacher's outputs and features for the view that it shows."""
 
 ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
@@ -29,29 +29,29 @@ ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TrainingObjective:
     """What a training minimises, and what of the two networks it looks at."""
 
-    objective: Callable[[Step], Tensor]
+    objective: Callable[[DistillationBatch], Tensor]
     student_layers: tuple[str, ...] = ()
     teacher_features: TeacherFeatures = field(default=lambda indices: ({}, None))
-    extra_inputs: ExtraInputs = field(default=lambda taught, progress: ())
+    extra_inputs: ExtraInputs = field(default=lambda teacher_outputs, progress: ())
     """What the student reads beside the sample."""
-    answers: Answers | None = None
+    per_step: TeacherOutputs | None = None
     """Asks in each step; None where the teacher was asked beforehand, or there is none."""
 
-    def taught(self, batch: Batch) -> Outputs | None:
+    def teacher_outputs(self, batch: Batch) -> Outputs | None:
         """What the teacher says to a batch of the training split, in float32 at least."""
-        if self.answers is not None:
-            return self.answers(batch).at_least_float32()
+        if self.per_step is not None:
+            return self.per_step(batch).at_least_float32()
         if batch.teacher_outputs is None:
             return None
         return Outputs(batch.teacher_outputs, *self.teacher_features(batch.indices)).at_least_float32()
 
 
-def labels_only(targets: Targets) -> Teaching:
+def labels_only(targets: Targets) -> TrainingObjective:
     """What a network without a teacher learns from."""
-    return Teaching(lambda step: label_loss(targets, step.student.logits, step.labels, step.mixture))
+    return TrainingObjective(lambda step: label_loss(targets, step.student.logits, step.labels, step.mixture))
 
 
 def extra_inputs(method: Any) -> ExtraInputs:
@@ -59,12 +59,12 @@ def extra_inputs(method: Any) -> ExtraInputs:
 
     Those are drawn from torch's global generator.
     """
-    term = informed_by(method)
+    term = privileged_term(method)
     if term is None or not term.extra_input:
-        return lambda taught, progress: ()
+        return lambda teacher_outputs, progress: ()
 
-    def inputs(taught: Tensor, progress: float) -> tuple[Tensor, ...]:
+    def inputs(teacher_outputs: Tensor, progress: float) -> tuple[Tensor, ...]:
         share = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)
-        return taught, torch.rand(len(taught), device=taught.device) < share
+        return teacher_outputs, torch.rand(len(teacher_outputs), device=teacher_outputs.device) < share
 
     return inputs

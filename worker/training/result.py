@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from worker.evaluation.evaluate import Measure
+from worker.evaluation.evaluate import EvaluationResult
 
 Weights = dict[str, Tensor]
 """A network's state_dict, on the CPU."""
@@ -20,8 +20,8 @@ class TrainingFigures:
     """Epochs begun; the last may be cut short by ``max_steps``."""
     stopped_early: bool
     best_step: int
-    best_validation: Measure
-    last_validation: Measure
+    best_validation: EvaluationResult
+    last_validation: EvaluationResult
     train_loss: float
     """Mean over the last window of steps."""
     seconds: float
@@ -30,7 +30,7 @@ class TrainingFigures:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A finished training: the weights of the best evaluation on the validation split, and the last ones."""
 
     best: Weights
@@ -46,7 +46,7 @@ class Trained:
     def from_state(cls, state: dict[str, Any]) -> Self:
         figures = dict(state["figures"])
         for name in ("best_validation", "last_validation"):
-            figures[name] = Measure(**figures[name])
+            figures[name] = EvaluationResult(**figures[name])
         return cls(best=state["best"], last=state["last"], figures=TrainingFigures(**figures))
 
 

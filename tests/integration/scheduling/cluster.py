@@ -148,7 +148,7 @@ class Cluster:
         """Where a job runs."""
         return next((m, m.running[job_id][0]) for m in self.machines.values() if job_id in m.running)
 
-    def measure(self, job_id: str, *, remaining_seconds: float) -> None:
+    def score_outputs(self, job_id: str, *, remaining_seconds: float) -> None:
         """The trainer tells how long it still takes."""
         _, fence = self.on(job_id)
         progress = {"phase": "student", "step": 7}

@@ -32,7 +32,7 @@ def happen(cluster: Cluster, chance: random.Random) -> None:
         case 2 if running:
             end(cluster, chance.choice(running), chance)
         case 3 if running:
-            cluster.measure(chance.choice(running), remaining_seconds=chance.choice([60, HOUR, 5 * HOUR, 30 * HOUR]))
+            cluster.score_outputs(chance.choice(running), remaining_seconds=chance.choice([60, HOUR, 5 * HOUR, 30 * HOUR]))
         case 4 if queued:
             chance.choice([cluster.cancel, cluster.pause])(chance.choice(queued))
         case 5 if queued:

@@ -15,7 +15,7 @@ def halves(cluster: Cluster) -> list[str]:
     halves = cluster.submit_many(2, "cem", gpus=2)
     cluster.fill()
     for job_id, hours in zip(halves, (2, 6), strict=True):
-        cluster.measure(job_id, remaining_seconds=hours * HOUR)
+        cluster.score_outputs(job_id, remaining_seconds=hours * HOUR)
     return halves
 
 
@@ -26,7 +26,7 @@ def two_full_hosts(cluster: Cluster, *remaining_seconds: float) -> list[str]:
     running = cluster.submit_many(4, "cem", gpus=1)
     cluster.fill()
     for job_id, seconds in zip(running, remaining_seconds, strict=False):
-        cluster.measure(job_id, remaining_seconds=seconds)
+        cluster.score_outputs(job_id, remaining_seconds=seconds)
     return running
 
 
@@ -105,7 +105,7 @@ def test_the_host_is_the_one_where_the_devices_are_together_first(cluster: Clust
     running = cluster.submit_many(6, "cem", gpus=1)
     cluster.fill()
     for job_id, hours in zip(running, (1, 9, 5, 4, 8, 8), strict=True):
-        cluster.measure(job_id, remaining_seconds=hours * HOUR)
+        cluster.score_outputs(job_id, remaining_seconds=hours * HOUR)
     large = cluster.submit("ana", gpus=2)
     cluster.forward(WAIT)
     cluster.succeed(running[0])
@@ -305,10 +305,10 @@ def test_another_host_is_kept_where_its_devices_are_expected_there_much_earlier_
     cluster.succeed(pairs[0])
     assert cluster.fill() == []
     assert cluster.job(large).reserved_worker_id == "gpu-1"
-    cluster.measure(pairs[1], remaining_seconds=500)
+    cluster.score_outputs(pairs[1], remaining_seconds=500)
     cluster.sweep()
     assert cluster.job(large).reserved_worker_id == "gpu-1", "that is later, but not much"
-    cluster.measure(pairs[1], remaining_seconds=20 * HOUR)
+    cluster.score_outputs(pairs[1], remaining_seconds=20 * HOUR)
     cluster.sweep()
     assert cluster.job(large).reserved_worker_id == "gpu-2"
     assert cluster.events(large)[-1].message.endswith("which needs 2 GPUs: its devices are expected there much earlier")

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, Labels, MultiTask, SoftTargets, SumOfTerms
-from worker.methods import Objective, Outputs, Pairs, Setting, Step, build_term, terms_of
-from worker.methods.tasks import GUESS
-from worker.targets import Mixture, Target, Targets, label_loss, target_losses
+from worker.methods import DistillationBatch, LayerPairs, LossContext, Objective, Outputs, build_loss, terms_of
+from worker.methods.tasks import TEACHER_HEAD
+from worker.targets import MixedLabels, Target, Targets, label_loss, target_losses
 
 CLASSES = Targets.of_classes(["a", "b", "c"])
 MANY = Targets((Target("colour", ("red", "blue")), Target("size", None, variance=4.0)))
@@ -25,12 +25,14 @@ def test_of_one_target_it_is_the_shared_cross_entropy() -> None:
     logits, own, other = outputs(CLASSES), torch.tensor([0, 1, 2]), torch.tensor([2, 2, 1])
     each = [functional.cross_entropy(logits, labels, reduction="none") for labels in (own, other)]
     expected = (SHARES * each[0] + (1 - SHARES) * each[1]).mean()
-    torch.testing.assert_close(label_loss(CLASSES, logits, own, Mixture(other, SHARES)), expected)
+    torch.testing.assert_close(label_loss(CLASSES, logits, own, MixedLabels(other, SHARES)), expected)
 
 
 def test_with_a_partner_of_the_same_label_it_is_the_plain_loss() -> None:
     logits, labels = outputs(CLASSES), torch.tensor([0, 1, 2])
-    torch.testing.assert_close(label_loss(CLASSES, logits, labels, Mixture(labels, SHARES)), label_loss(CLASSES, logits, labels))
+    torch.testing.assert_close(
+        label_loss(CLASSES, logits, labels, MixedLabels(labels, SHARES)), label_loss(CLASSES, logits, labels)
+    )
 
 
 def test_of_several_targets_each_is_shared_and_what_has_no_label_does_not_count() -> None:
@@ -41,12 +43,12 @@ def test_of_several_targets_each_is_shared_and_what_has_no_label_does_not_count(
     # The first sample is all its own; the others have a colour of one of their two, and a size of one at most.
     colours = -(colour[0, 0] + 0.25 * colour[1, 1] + 0.5 * colour[2, 0]) / 1.75
     sizes = ((values[0, 2] - 1) ** 2 + 0.75 * (values[1, 2] - 3) ** 2) / 4 / 1.75
-    torch.testing.assert_close(target_losses(MANY, values, own, Mixture(other, SHARES)), torch.stack([colours, sizes]))
+    torch.testing.assert_close(target_losses(MANY, values, own, MixedLabels(other, SHARES)), torch.stack([colours, sizes]))
 
 
 def test_a_target_without_any_label_costs_nothing() -> None:
     nothing = torch.full((3, 2), math.nan)
-    assert target_losses(MANY, outputs(MANY), nothing, Mixture(nothing, SHARES)).tolist() == [0, 0]
+    assert target_losses(MANY, outputs(MANY), nothing, MixedLabels(nothing, SHARES)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,9 @@ def test_a_target_without_any_label_costs_nothing() -> None:
     ids=lambda method: str(getattr(method, "name", "terms")),
 )
 def test_every_method_that_weighs_labels_weighs_them_by_the_shares(method: object) -> None:
-    logits, own, mixture = outputs(CLASSES), torch.tensor([0, 1, 2]), Mixture(torch.tensor([2, 2, 1]), SHARES)
-    setting = Setting(CLASSES, own, Pairs((), ()), {}, {})
-    objective = Objective([(term, build_term(term, setting)) for term in terms_of(method)], CLASSES)
-    seen = Outputs(logits, {GUESS: logits})
-    loss = objective(Step(seen, Outputs(logits), own, torch.arange(3), mixture=mixture))
+    logits, own, mixture = outputs(CLASSES), torch.tensor([0, 1, 2]), MixedLabels(torch.tensor([2, 2, 1]), SHARES)
+    setting = LossContext(CLASSES, own, LayerPairs((), ()), {}, {})
+    objective = Objective([(term, build_loss(term, setting)) for term in terms_of(method)], CLASSES)
+    seen = Outputs(logits, {TEACHER_HEAD: logits})
+    loss = objective(DistillationBatch(seen, Outputs(logits), own, torch.arange(3), mixture=mixture))
     torch.testing.assert_close(loss, label_loss(CLASSES, logits, own, mixture))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from worker.evaluation.evaluate import agreement, measure
+from worker.evaluation.evaluate import agreement, score_outputs
 from worker.targets import Target, Targets, label_loss, target_losses, variance_of
 
 COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None, variance=4.0), Target("shape", ("a", "b", "c"))
@@ -60,11 +60,11 @@ def test_the_score_is_accuracy_and_the_share_of_variance_explained() -> None:
     logits[:, 0] = 1  # always red: right for the first of the two that have a colour
     logits[:, 2] = torch.tensor([1.0, 9.0, 3.0])  # exact where the size is known
     logits[:, 5] = 1  # always c: right for the first of two
-    assert measure(logits, LABELS, MANY).score == pytest.approx((0.5 + 1.0 + 0.5) / 3)
+    assert score_outputs(logits, LABELS, MANY).score == pytest.approx((0.5 + 1.0 + 0.5) / 3)
 
     numbers = Targets((SIZE,))
     mean_alone = torch.full((3, 1), 2.0)
-    assert measure(mean_alone, torch.tensor([[1.0], [NAN], [3.0]]), numbers).score == pytest.approx(0.0)
+    assert score_outputs(mean_alone, torch.tensor([[1.0], [NAN], [3.0]]), numbers).score == pytest.approx(0.0)
 
 
 def test_two_networks_agree_by_target() -> None:

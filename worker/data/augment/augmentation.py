@@ -9,7 +9,7 @@ from torch import Tensor
 from service.spec.augment import AugmentationName, AugmentationSpec
 from worker.data.augment.audio import gain, noise, specaugment, time_shift
 from worker.data.augment.image import affine, colour, crop, cutout, flip
-from worker.data.augment.mixture import Mixture, cutmix, mixup
+from worker.data.augment.mixture import MixOperation, cutmix, mixup
 from worker.data.augment.operation import Operation, Stored
 from worker.data.augment.text import token_dropout
 from worker.data.counter_rng import Numbers
@@ -29,7 +29,7 @@ OPERATIONS: dict[AugmentationName, Operation] = {
     "specaugment": specaugment,
     "token-dropout": token_dropout,
 }
-MIXTURES: dict[AugmentationName, Mixture] = {"mixup": mixup, "cutmix": cutmix}
+MIXTURES: dict[AugmentationName, MixOperation] = {"mixup": mixup, "cutmix": cutmix}
 
 _PARTNER_STREAMS = 2**16
 """Added to an operation's place for the stream that its partners come from."""

@@ -12,7 +12,7 @@ from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
 from worker.data.dataset import Data
 from worker.data.log_mel import LogMel
-from worker.data.preprocessing import Inputs, Preprocessing, first
+from worker.data.preprocessing import Preprocessing, RawInputs, first
 from worker.data.sound import SoundPreprocessing
 from worker.data.text import TextPreprocessing
 
@@ -40,7 +40,7 @@ def epoch_views(
     return EpochViews(of_stored, of_spectrograms, seed, count)
 
 
-def check_same_views(views: EpochViews, inputs: Inputs, *, student: Preprocessing, teacher: Preprocessing) -> None:
+def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preprocessing, teacher: Preprocessing) -> None:
     """Whether both networks read ``inputs``, the training split's, in one stored form, so that a view of it is one for both.
 
     Raises:

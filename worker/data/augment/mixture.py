@@ -10,7 +10,7 @@ from service.spec.augment import CutMix, Mixup
 from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, beta, by_sample
 
-Mixture = Callable[[Any, Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
+MixOperation = Callable[[Any, Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
 """From parameters, samples (B, …), their partners (B, …) and numbers to the mixed samples and the first ones' shares (B,)."""
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from worker.data.samples import Samples
 from worker.eval_mode import in_eval_mode
-from worker.evaluation.evaluate import agreement, measure, measure_latency, predict
+from worker.evaluation.evaluate import agreement, measure_latency, predict, score_outputs
 from worker.targets import Targets
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def samples(count: int) -> Samples:
 
 def test_accuracy_and_loss_are_over_all_samples() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
-    result = measure(logits, torch.tensor([0, 1, 0, 1]), Targets.of_classes(["a", "b"]))
+    result = score_outputs(logits, torch.tensor([0, 1, 0, 1]), Targets.of_classes(["a", "b"]))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
 
     assert result.score == 0.75

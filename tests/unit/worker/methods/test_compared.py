@@ -2,17 +2,17 @@
 
 import torch
 
-from worker.methods import Outputs, Pairs, Step
+from worker.methods import DistillationBatch, LayerPairs, Outputs
 from worker.methods.compared import features, pooled, pooled_features, token_features
 
-PAIRS = Pairs(("ours",), ("theirs",))
+PAIRS = LayerPairs(("ours",), ("theirs",))
 TOKENS = torch.arange(12.0).view(2, 3, 2)
 """Two texts, of three tokens and of one."""
 COUNTED = torch.tensor([[True, True, True], [True, False, False]])
 
 
-def step(ours: Outputs, theirs: Outputs) -> Step:
-    return Step(ours, theirs, labels=torch.zeros(2), indices=torch.arange(2))
+def step(ours: Outputs, theirs: Outputs) -> DistillationBatch:
+    return DistillationBatch(ours, theirs, labels=torch.zeros(2), indices=torch.arange(2))
 
 
 def of(name: str, feature: torch.Tensor, counted: torch.Tensor | None) -> Outputs:

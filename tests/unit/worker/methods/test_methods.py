@@ -14,15 +14,15 @@ from torch.nn import functional
 from service.spec.job import JobSpec
 from service.spec.methods import METHODS, OF_TOKENS, DistilBert, Layers, SoftTargets, SumOfTerms
 from tests.unit.spec.test_fit import spec as digits_spec
-from worker.methods import TERMS, Outputs, Pairs, Setting, Step, UnfitLayers, UnknownLayer, informed_by
+from worker.methods import LOSSES, DistillationBatch, LayerPairs, LossContext, Outputs, UnfitLayers, UnknownLayer, privileged_term
 from worker.methods.feature import attention, hint, neuron_selectivity, pyramid, similarity
-from worker.methods.layer_mapping import Plan, plan
+from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
 from worker.methods.sequence import generalized_jsd
 from worker.methods.soft_targets import soft_targets
 from worker.models import build_network
-from worker.models.informed import InformedNetwork
+from worker.models.privileged import PrivilegedNetwork
 from worker.targets import Targets, label_loss
 
 # Another file of the same form may be named.
@@ -126,24 +126,28 @@ def job(method: dict[str, Any], *, teacher: str = "resnet8x4") -> JobSpec:
     return JobSpec.model_validate(document | {"method": method})
 
 
-def networks(method: dict[str, Any]) -> tuple[Plan, nn.Module, nn.Module]:
+def networks(method: dict[str, Any]) -> tuple[LayerMapping, nn.Module, nn.Module]:
     """A method's plan with a student and a teacher of different widths and depths, in float64."""
     torch.manual_seed(0)
     spec = job(method)
     taught_by = spec.teachers["teacher"].architecture
     assert taught_by is not None
-    informed = informed_by(spec.method)
+    privileged = privileged_term(spec.method)
     student = build_network(
-        spec.student.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if informed else 1)
+        spec.student.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if privileged else 1)
     ).double()
-    if informed:
-        student = InformedNetwork(student, TARGETS, extra_input=informed.extra_input).double()
+    if privileged:
+        student = PrivilegedNetwork(student, TARGETS, extra_input=privileged.extra_input).double()
     teacher = build_network(taught_by, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES).double()
     images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
-    return plan(spec.method, student=student, teacher=teacher, student_inputs=images, teacher_inputs=images), student, teacher
+    return (
+        map_layers(spec.method, student=student, teacher=teacher, student_inputs=images, teacher_inputs=images),
+        student,
+        teacher,
+    )
 
 
-def made_up_step(planned: Plan, *, seed: int = 0) -> Step:
+def made_up_step(planned: LayerMapping, *, seed: int = 0) -> DistillationBatch:
     """Outputs of the right shapes that came of no network, with gradients wanted of the student's."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -154,10 +158,10 @@ def made_up_step(planned: Plan, *, seed: int = 0) -> Step:
         return Outputs(made(6, NUM_CLASSES), {path: made(6, *shape) for path, shape in shapes.items()})
 
     student, teacher = outputs(planned.student_shapes, learns=True), outputs(planned.teacher_shapes, learns=False)
-    return Step(student, teacher, torch.tensor([0, 4, 2, 2, 1, 3]), torch.arange(6), epoch=5.0)
+    return DistillationBatch(student, teacher, torch.tensor([0, 4, 2, 2, 1, 3]), torch.arange(6), epoch=5.0)
 
 
-def seeded_objective(planned: Plan) -> nn.Module:
+def seeded_objective(planned: LayerMapping) -> nn.Module:
     torch.manual_seed(1)
     return planned.objective(targets=TARGETS, labels=torch.arange(40) % NUM_CLASSES).double()
 
@@ -182,7 +186,7 @@ def test_the_gradient_to_the_students_outputs_agrees_with_finite_differences(nam
         objective.load_state_dict(memory)  # a memory bank moves with each call, and draws its negatives anew
         torch.manual_seed(2)
         student = Outputs(values[0], dict(zip(step.student.features, values[1:], strict=True)))
-        result: Tensor = objective(Step(student, step.teacher, step.labels, step.indices, step.epoch))
+        result: Tensor = objective(DistillationBatch(student, step.teacher, step.labels, step.indices, step.epoch))
         return result
 
     direction = [torch.randn_like(value) for value in inputs]
@@ -223,7 +227,10 @@ def test_terms_are_summed_by_their_weights_and_labels_count_where_they_are_named
 def test_a_warm_up_grows_with_the_epochs() -> None:
     planned, *_ = networks({"name": "dkd", "label_weight": 0})
     objective, step = seeded_objective(planned), made_up_step(planned)
-    at = [objective(Step(step.student, step.teacher, step.labels, step.indices, epoch)).item() for epoch in (0, 10, 20, 40)]
+    at = [
+        objective(DistillationBatch(step.student, step.teacher, step.labels, step.indices, epoch)).item()
+        for epoch in (0, 10, 20, 40)
+    ]
     assert at[0] == 0
     assert at[1] == pytest.approx(at[2] / 2)
     assert at[2] == at[3]
@@ -324,7 +331,7 @@ def test_half_precision_outputs_are_compared_in_float32(dtype: torch.dtype) -> N
 
 
 def test_each_method_of_the_spec_has_a_term() -> None:
-    assert TERMS.keys() == METHODS.keys() - OF_TOKENS
+    assert LOSSES.keys() == METHODS.keys() - OF_TOKENS
     assert all(page.spec.model_fields["name"].annotation.__args__ == (name,) for name, page in METHODS.items())  # type: ignore[union-attr]
 
 
@@ -338,11 +345,13 @@ def test_hidden_states_of_one_direction_cost_distilbert_nothing() -> None:
     layers = {"student": ["classifier.2"], "teacher": ["classifier.2"]}
     spec = DistilBert(name="distilbert", layers=Layers(**layers), label_weight=0)
     shapes = {"classifier.2": torch.Size((5,))}
-    pairs = Pairs(("classifier.2",), ("classifier.2",))
-    loss = TERMS["distilbert"](spec, Setting(TARGETS, torch.arange(6), pairs, shapes, shapes))
+    pairs = LayerPairs(("classifier.2",), ("classifier.2",))
+    loss = LOSSES["distilbert"](spec, LossContext(TARGETS, torch.arange(6), pairs, shapes, shapes))
     hidden, logits, taught = (torch.randn(6, width, dtype=torch.float64) for width in (5, NUM_CLASSES, NUM_CLASSES))
     ours, theirs = Outputs(logits, {"classifier.2": hidden}), Outputs(taught, {"classifier.2": 3 * hidden})
-    value = loss(Step(ours, theirs, torch.arange(6), torch.arange(6)))
+    value = loss(DistillationBatch(ours, theirs, torch.arange(6), torch.arange(6)))
     assert value.item() == pytest.approx(5 * kl_divergence(logits, taught, temperature=2.0).item(), rel=1e-9)
     opposite = Outputs(taught, {"classifier.2": -hidden})
-    assert loss(Step(ours, opposite, torch.arange(6), torch.arange(6))).item() == pytest.approx(value.item() + 2, rel=1e-9)
+    assert loss(DistillationBatch(ours, opposite, torch.arange(6), torch.arange(6))).item() == pytest.approx(
+        value.item() + 2, rel=1e-9
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.methods.output_head import OutputHead, Taught, token_mean
+from worker.methods.output_head import OutputHead, TeacherStates, token_mean
 from worker.methods.sequence import generalized_jsd, universal
 
 NUM_TOKENS, WIDTH, VOCABULARY = 7, 5, 11
@@ -37,7 +37,7 @@ class Tokens:
         self.labels = torch.randint(VOCABULARY, (NUM_TOKENS,), generator=generator)
         teacher_vocabulary = VOCABULARY + 3 if name == "uld" else VOCABULARY
         teacher = OutputHead(made(teacher_vocabulary, WIDTH + 2).requires_grad_(), made(teacher_vocabulary))
-        self.taught = Taught(made(NUM_TOKENS, WIDTH + 2).requires_grad_(), teacher, loss_of(name), weight=0.7)
+        self.teacher_states = TeacherStates(made(NUM_TOKENS, WIDTH + 2).requires_grad_(), teacher, loss_of(name), weight=0.7)
 
     @property
     def learned(self) -> list[Tensor]:
@@ -46,13 +46,22 @@ class Tokens:
     def chunked(self, *, chunk_tokens: int | None, label_weight: float = 0.4) -> Tensor:
         head = OutputHead(self.weight, self.bias)
         return token_mean(
-            self.hidden, head, self.labels, label_weight=label_weight, taught=self.taught, chunk_tokens=chunk_tokens
+            self.hidden,
+            head,
+            self.labels,
+            label_weight=label_weight,
+            teacher_states=self.teacher_states,
+            chunk_tokens=chunk_tokens,
         )
 
     def whole(self, *, label_weight: float = 0.4) -> Tensor:
         logits = functional.linear(self.hidden, self.weight, self.bias)
-        answers = functional.linear(self.taught.hidden, self.taught.head.weight, self.taught.head.bias).detach()
-        return 0.7 * self.taught.loss(logits, answers).mean() + label_weight * functional.cross_entropy(logits, self.labels)
+        answers = functional.linear(
+            self.teacher_states.hidden, self.teacher_states.head.weight, self.teacher_states.head.bias
+        ).detach()
+        return 0.7 * self.teacher_states.loss(logits, answers).mean() + label_weight * functional.cross_entropy(
+            logits, self.labels
+        )
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3, NUM_TOKENS, 100, None])
@@ -75,7 +84,12 @@ def test_the_gradients_agree_with_finite_differences(name: str, chunk_tokens: in
 
     def loss(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return token_mean(
-            hidden, OutputHead(weight, bias), tokens.labels, label_weight=0.4, taught=tokens.taught, chunk_tokens=chunk_tokens
+            hidden,
+            OutputHead(weight, bias),
+            tokens.labels,
+            label_weight=0.4,
+            teacher_states=tokens.teacher_states,
+            chunk_tokens=chunk_tokens,
         )
 
     assert torch.autograd.gradcheck(loss, tokens.learned)
@@ -84,8 +98,8 @@ def test_the_gradients_agree_with_finite_differences(name: str, chunk_tokens: in
 def test_the_teacher_learns_nothing() -> None:
     tokens = Tokens()
     torch.autograd.backward(tokens.chunked(chunk_tokens=2))
-    assert tokens.taught.hidden.grad is None
-    assert tokens.taught.head.weight.grad is None
+    assert tokens.teacher_states.hidden.grad is None
+    assert tokens.teacher_states.head.weight.grad is None
 
 
 def test_a_frozen_head_leaves_the_gradient_to_the_hidden_states() -> None:
@@ -97,13 +111,13 @@ def test_a_frozen_head_leaves_the_gradient_to_the_hidden_states() -> None:
 
 def test_without_gradients_the_loss_is_the_same_and_none_are_made() -> None:
     tokens = Tokens()
-    expected, inner, learned = tokens.whole().detach(), tokens.taught.loss, []
+    expected, inner, learned = tokens.whole().detach(), tokens.teacher_states.loss, []
 
     def watched(student: Tensor, teacher: Tensor) -> Tensor:
         learned.append(student.requires_grad)
         return inner(student, teacher)
 
-    tokens.taught = replace(tokens.taught, loss=watched)
+    tokens.teacher_states = replace(tokens.teacher_states, loss=watched)
     with torch.no_grad():
         loss = tokens.chunked(chunk_tokens=3)
     assert not loss.requires_grad

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from service.spec.methods import DistillationNetwork, MultiTask
-from worker.methods import Outputs, Step
+from worker.methods import DistillationBatch, Outputs
 from worker.methods.response import kl_divergence
-from worker.methods.tasks import GUESS, MultiTaskLoss, distillation_network, teacher_losses
+from worker.methods.tasks import TEACHER_HEAD, MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.objective import extra_inputs
 
@@ -22,9 +22,9 @@ def made(seed: int) -> Tensor:
     return torch.randn(4, TARGETS.width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def step(*, teacher: Tensor | None = None) -> Step:
-    student = Outputs(made(0), {GUESS: made(2)})
-    return Step(student, Outputs(made(1) if teacher is None else teacher), LABELS, torch.arange(4))
+def step(*, teacher: Tensor | None = None) -> DistillationBatch:
+    student = Outputs(made(0), {TEACHER_HEAD: made(2)})
+    return DistillationBatch(student, Outputs(made(1) if teacher is None else teacher), LABELS, torch.arange(4))
 
 
 def losses(student: Tensor, teacher: Tensor, **changes: Any) -> Tensor:
@@ -79,7 +79,7 @@ def test_learned_variances_weigh_the_tasks_and_are_taught() -> None:
 def test_the_share_of_samples_that_do_without_their_teacher_rises_to_all() -> None:
     torch.manual_seed(0)
     reading = extra_inputs(DistillationNetwork(name="distillation-network", teacher_dropout=0.2, alone_after=0.5))
-    taught = torch.randn(2000, 4)
-    shares = [reading(taught, progress)[1].float().mean().item() for progress in (0.0, 0.25, 0.5, 0.9)]
+    teacher_outputs = torch.randn(2000, 4)
+    shares = [reading(teacher_outputs, progress)[1].float().mean().item() for progress in (0.0, 0.25, 0.5, 0.9)]
     assert shares == pytest.approx([0.2, 0.6, 1.0, 1.0], abs=0.05)
-    assert extra_inputs(DistillationNetwork(name="distillation-network", extra_input=False))(taught, 0.0) == ()
+    assert extra_inputs(DistillationNetwork(name="distillation-network", extra_input=False))(teacher_outputs, 0.0) == ()

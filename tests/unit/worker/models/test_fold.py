@@ -85,8 +85,8 @@ def test_the_folded_network_answers_what_the_wide_one_makes_of_its_guess(
     plain.load_state_dict(fold_head(wide.state_dict(), plain.state_dict(), reader=reader))
 
     with torch.no_grad():
-        base, guess = torch.split(wide(inputs), [OUTPUTS, GUESSES], dim=1)
-        torch.testing.assert_close(plain(inputs), base + guess @ reader.T, rtol=1e-5, atol=1e-5)
+        base, teacher_head = torch.split(wide(inputs), [OUTPUTS, GUESSES], dim=1)
+        torch.testing.assert_close(plain(inputs), base + teacher_head @ reader.T, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_no_head_is_passed_on_as_it_is() -> None:

@@ -10,7 +10,7 @@ from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.shapes import InputShape, TokenShape
 from worker.models import build_network
 from worker.models.hidden_layers import find_hidden_layers
-from worker.models.informed import InformedNetwork
+from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.targets import Targets
 
@@ -77,7 +77,7 @@ def test_a_head_of_another_width_stays_as_it_was_initialised() -> None:
     targets = Targets.of_classes(["a", "b", "c"])
     teacher, body = build("bert", 4, seed=0), build("bert", 2, seed=1, num_outputs=6)
     before = body.get_parameter("model.classifier.weight").clone()
-    take_teacher_layers(InformedNetwork(body, targets, extra_input=True), teacher)
+    take_teacher_layers(PrivilegedNetwork(body, targets, extra_input=True), teacher)
     assert same(layers(body)[1], layers(teacher)[2])
     assert torch.equal(body.get_parameter("model.classifier.weight"), before)
 

@@ -10,8 +10,8 @@ from service.spec import JobSpec, parse_spec
 from service.spec.training import TrainingSpec
 from tests.unit.worker.preflight.jobs import digits
 from worker.data.samples import Samples, count_steps
-from worker.preflight.estimate import CONTEXT_BYTES, Asked, Tried, memory_bytes, num_ranks
-from worker.preflight.profile import MeasuredStep, measure_asking, measure_step, size_of
+from worker.preflight.estimate import CONTEXT_BYTES, Asked, Profile, memory_bytes, num_ranks
+from worker.preflight.profile import StepProfile, profile_inference, profile_step, size_of
 from worker.targets import Targets
 from worker.training.loop import Training
 from worker.training.objective import labels_only
@@ -29,13 +29,13 @@ def training(network: nn.Module, *, num_samples: int = 2, **spec: object) -> Tra
         validation=samples,
         targets=TARGETS,
         spec=TrainingSpec.model_validate(spec),
-        teaching=labels_only(TARGETS),
+        training_objective=labels_only(TARGETS),
     )
 
 
 def test_a_steps_weights_gradients_and_moments_are_counted_exactly_and_its_activations_nearly() -> None:
     network = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 3))
-    step = measure_step(training(network))
+    step = profile_step(training(network))
     weights = (20 * 400 + 400 + 400 * 3 + 3) * FLOAT
     assert (step.weights, step.gradients, step.optimizer, step.saved_weights) == (weights, weights, 2 * weights, 0)
     # The inputs, what ReLU gives, and the log-probabilities.
@@ -50,12 +50,12 @@ def test_a_steps_weights_gradients_and_moments_are_counted_exactly_and_its_activ
 
 def test_plain_sgd_with_momentum_keeps_one_moment() -> None:
     network = nn.Linear(20, 3)
-    assert measure_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT
+    assert profile_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT
 
 
 def test_weights_that_are_cast_for_the_forward_pass_do_not_grow_with_the_batch() -> None:
     network = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 3))
-    step = measure_step(training(network, precision="bf16"))
+    step = profile_step(training(network, precision="bf16"))
     assert step.saved_weights == pytest.approx(400 * 3 * FLOAT / 2, rel=1.0)
     assert step.saved < 2 * (20 + 2 * 400 + 10) * FLOAT
 
@@ -68,11 +68,11 @@ def test_tied_weights_are_held_once() -> None:
 
 def test_a_network_that_answers_holds_a_layers_input_and_output_at_once() -> None:
     network = nn.Sequential(nn.Linear(20, 400, bias=False), nn.Linear(400, 400, bias=False), nn.Linear(400, 3, bias=False))
-    by_sample, beside = measure_asking(network, torch.randn(2, 20))
+    by_sample, beside = profile_inference(network, torch.randn(2, 20))
     assert (by_sample, beside) == ((20 + 2 * 400) * FLOAT, 0)
 
 
-STEP = MeasuredStep(
+STEP = StepProfile(
     num_samples=2,
     flops=1,
     weights=100,
@@ -84,7 +84,7 @@ STEP = MeasuredStep(
     exchanged=4,
     saved_weights=5,
 )
-TRIED = Tried(
+TRIED = Profile(
     TrainingSpec(batch_size=64),
     STEP,
     network=Asked(100, 1.0, 0),
@@ -96,7 +96,7 @@ TRIED = Tried(
 
 
 def test_memory_is_the_sum_of_what_is_there_at_once() -> None:
-    def bytes_of(tried: Tried, num_ranks: int = 1) -> float:
+    def bytes_of(tried: Profile, num_ranks: int = 1) -> float:
         return memory_bytes(tried, num_ranks=num_ranks, on_gpu=False)
 
     assert bytes_of(TRIED) == 1000 + 100 + 100 + 200 + 5 + 640

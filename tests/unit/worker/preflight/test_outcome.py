@@ -159,7 +159,7 @@ def test_the_checks_own_trouble_refuses_no_job(error: Exception, monkeypatch: py
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(run, "measure_step", broken)
+    monkeypatch.setattr(run, "profile_step", broken)
     last = checked(digits(), tmp_path)
     assert isinstance(last, Failed)
     assert last.retryable

@@ -18,7 +18,7 @@ from worker.data.text import TextPreprocessing, train_text_preprocessing
 from worker.models import build_network, load_network, save_network
 from worker.targets import Targets
 from worker.teachers import cache_key as teacher_question
-from worker.teachers.cache_key import inputs_digest, key_of, preprocessing_digest, question
+from worker.teachers.cache_key import cache_key, inputs_digest, key_of, preprocessing_digest
 
 CPU = torch.device("cpu")
 IMAGES = torch.arange(2 * 64, dtype=torch.uint8).view(2, 1, 8, 8)
@@ -41,7 +41,7 @@ def bert(**config: Any) -> nn.Module:
 def key(of: nn.Module | None = None, **changes: Any) -> str:
     asked: dict[str, Any] = {"inputs": IMAGES, "preprocessing": PIXELS, "layers": {}, "device": CPU} | changes
     inputs, preprocessing = asked.pop("inputs"), asked.pop("preprocessing")
-    return key_of(question(network() if of is None else of, inputs, preprocessing, **asked))
+    return key_of(cache_key(network() if of is None else of, inputs, preprocessing, **asked))
 
 
 def moved(of: nn.Module) -> nn.Module:

@@ -14,12 +14,12 @@ from worker.data import Data, PixelPreprocessing, Split
 from worker.data.augment.choose import epoch_views
 from worker.data.samples import Samples
 from worker.data.text import train_text_preprocessing
-from worker.methods import Tap
+from worker.methods import FeatureExtractor
 from worker.models import build_network
 from worker.targets import Targets
 from worker.teachers import compute
 from worker.teachers.cache import TeacherCache
-from worker.training import objective as teaching
+from worker.training import objective as training_objective
 
 CPU = torch.device("cpu")
 Heard = tuple[Mapping[str, Tensor], Tensor | None]
@@ -38,17 +38,17 @@ def samples() -> Samples:
     return Samples(torch.randn(300, 1, 8, 8, generator=generator), torch.arange(300) % 3, None, CPU)
 
 
-@pytest.mark.parametrize("most_bytes", [compute.ASK_ONCE_BYTES, 0], ids=["once", "in each step"])
+@pytest.mark.parametrize("most_bytes", [compute.PRECOMPUTE_BYTES, 0], ids=["once", "in each step"])
 def test_features_belong_to_the_samples_that_were_asked_for(
     teacher: torch.nn.Module, samples: Samples, monkeypatch: pytest.MonkeyPatch, most_bytes: int
 ) -> None:
-    monkeypatch.setattr(compute, "ASK_ONCE_BYTES", most_bytes)
+    monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
     seen: list[int] = []
-    logits, features = compute.ask(teacher, samples, LAYERS, after_batch=seen.append)
+    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=seen.append)
     assert seen == [256, 300]
 
     indices = torch.tensor([299, 0, 17])
-    with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
+    with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
         expected = tap(samples.inputs[indices])
     torch.testing.assert_close(logits[indices], expected.logits)
     found, counted = features(indices)
@@ -58,11 +58,11 @@ def test_features_belong_to_the_samples_that_were_asked_for(
         assert not feature.requires_grad
 
 
-@pytest.mark.parametrize("most_bytes", [compute.ASK_ONCE_BYTES, 0], ids=["once", "in each step"])
+@pytest.mark.parametrize("most_bytes", [compute.PRECOMPUTE_BYTES, 0], ids=["once", "in each step"])
 def test_features_of_texts_come_with_the_tokens_that_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int
 ) -> None:
-    monkeypatch.setattr(compute, "ASK_ONCE_BYTES", most_bytes)
+    monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
     texts = ["short"] * 256 + ["a text of more words", "two words"]
     reads = train_text_preprocessing(texts, TokenizerSpec(train="wordpiece", vocab_size=64, max_length=16))
     config = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
@@ -75,26 +75,26 @@ def test_features_of_texts_come_with_the_tokens_that_count(
     prepared = reads.prepare(texts)
     layers = {"bert.encoder.layer.1": torch.Size((4, 8))}
     samples = Samples(prepared, torch.zeros(258, dtype=torch.int64), reads, CPU)
-    _, features = compute.ask(bert, samples, layers, after_batch=lambda done: None)
+    _, features = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None)
 
     indices = torch.tensor([256, 0])
     found, counted = features(indices)
-    kept = compute.Kept(TeacherCache(tmp_path), {})
+    kept = compute.CacheSlot(TeacherCache(tmp_path), {})
     for _ in range(2):
-        in_files = compute.ask(bert, samples, layers, after_batch=lambda done: None, kept=kept)[1](indices)
+        in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, kept=kept)[1](indices)
         if most_bytes:
             assert_same(in_files, (found, counted))
     used = prepared[indices] != reads.tokenizer.pad_token_id
     assert counted is not None
     assert counted.sum(dim=1).tolist() == used.sum(dim=1).tolist()
-    with torch.no_grad(), Tap(bert.eval(), list(layers)) as tap:
+    with torch.no_grad(), FeatureExtractor(bert.eval(), list(layers)) as tap:
         alone = tap(reads(prepared[indices[1:]])).features["bert.encoder.layer.1"]
     torch.testing.assert_close(found["bert.encoder.layer.1"][1][counted[1]], alone[0], atol=1e-5, rtol=1e-5)
 
 
 def test_asking_moves_nothing_of_the_teacher(teacher: torch.nn.Module, samples: Samples) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    _, features = compute.ask(teacher, samples, LAYERS, after_batch=lambda done: None)
+    _, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     features(torch.tensor([1, 2]))
     assert teacher.training, "it is given back in the mode that it came in"
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
@@ -108,19 +108,21 @@ def assert_same(first: Heard, second: Heard) -> None:
 def test_answers_from_files_are_those_from_memory_bit_for_bit_whatever_their_size(
     teacher: torch.nn.Module, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logits, features = compute.ask(teacher, samples, LAYERS, after_batch=lambda done: None)
-    monkeypatch.setattr(compute, "ASK_ONCE_BYTES", 0)
-    kept, told, seen = compute.Kept(TeacherCache(tmp_path), {}), list[bool](), list[int]()
+    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
+    monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", 0)
+    kept, told, seen = compute.CacheSlot(TeacherCache(tmp_path), {}), list[bool](), list[int]()
     indices = torch.tensor([299, 0, 17])
     for _ in range(2):
-        again, in_files = compute.ask(teacher, samples, LAYERS, after_batch=seen.append, kept=kept, begin=told.append)
+        again, in_files = compute.compute_teacher_outputs(
+            teacher, samples, LAYERS, after_batch=seen.append, kept=kept, begin=told.append
+        )
         assert torch.equal(again, logits)
         assert_same(in_files(indices), features(indices))
     assert told == [False, True]
     assert seen == [256, 300], "the second time nobody is asked"
 
 
-@pytest.mark.parametrize("most_bytes", [compute.ASK_ONCE_BYTES, 0], ids=["in memory", "in each step"])
+@pytest.mark.parametrize("most_bytes", [compute.PRECOMPUTE_BYTES, 0], ids=["in memory", "in each step"])
 def test_where_nothing_can_be_kept_the_answers_are_the_same(
     teacher: torch.nn.Module,
     samples: Samples,
@@ -129,11 +131,11 @@ def test_where_nothing_can_be_kept_the_answers_are_the_same(
     caplog: pytest.LogCaptureFixture,
     most_bytes: int,
 ) -> None:
-    monkeypatch.setattr(compute, "ASK_ONCE_BYTES", most_bytes)
-    logits, features = compute.ask(teacher, samples, LAYERS, after_batch=lambda done: None)
+    monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
+    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     (tmp_path / "file").write_text("no folder")
-    kept = compute.Kept(TeacherCache(tmp_path / "file"), {})
-    again, in_vain = compute.ask(teacher, samples, LAYERS, after_batch=lambda done: None, kept=kept)
+    kept = compute.CacheSlot(TeacherCache(tmp_path / "file"), {})
+    again, in_vain = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None, kept=kept)
     assert "not kept for later jobs" in caplog.text
     assert torch.equal(again, logits)
     assert_same(in_vain(torch.tensor([5, 4])), features(torch.tensor([5, 4])))
@@ -152,14 +154,14 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
     samples, theirs = augmented(count=2), PixelPreprocessing(mean=(0.5,), std=(2.0,))
     cache, told = TeacherCache(tmp_path), list[tuple[int, bool]]()
     for _ in range(2):
-        answers = compute.ask_views(
+        answers = compute.compute_view_outputs(
             teacher,
             samples,
             LAYERS,
             preprocessing=theirs,
             in_order=lambda outputs: outputs[:, [2, 0, 1]],
             num_views=2,
-            kept=lambda view: compute.Kept(cache, {"view": view}) if is_kept else None,
+            kept=lambda view: compute.CacheSlot(cache, {"view": view}) if is_kept else None,
             begin=lambda view, found: told.append((view, found)),
         )
     assert told == [(0, False), (1, False), (0, is_kept), (1, is_kept)]
@@ -169,16 +171,16 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
     assert not torch.equal(batches[0].inputs, batches[1].inputs)
     for batch in batches:
         said = answers(batch)
-        with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
+        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
             expected = tap((batch.inputs - 0.5) / 2)
         torch.testing.assert_close(said.logits, expected.logits[:, [2, 0, 1]])
         torch.testing.assert_close(said.features["layer1"], expected.features["layer1"])
 
 
 def test_views_that_fit_nowhere_are_asked_about_in_each_step(teacher: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "ASK_ONCE_BYTES", 0)
+    monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", 0)
     samples, told = augmented(count=2), list[int]()
-    answers = compute.ask_views(
+    answers = compute.compute_view_outputs(
         teacher,
         samples,
         LAYERS,
@@ -193,16 +195,18 @@ def test_views_that_fit_nowhere_are_asked_about_in_each_step(teacher: torch.nn.M
 
 def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.nn.Module) -> None:
     samples, theirs = augmented(), PixelPreprocessing(mean=(0.5,), std=(2.0,))
-    answers = compute.ask_views(teacher, samples, LAYERS, preprocessing=theirs, in_order=lambda outputs: outputs[:, [2, 0, 1]])
-    asked = teaching.Teaching(lambda step: step.student.logits.sum(), answers=answers)
+    answers = compute.compute_view_outputs(
+        teacher, samples, LAYERS, preprocessing=theirs, in_order=lambda outputs: outputs[:, [2, 0, 1]]
+    )
+    asked = training_objective.TrainingObjective(lambda step: step.student.logits.sum(), per_step=answers)
 
     for epoch in (0, 1):
         batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
-        taught = asked.taught(batch)
-        with torch.no_grad(), Tap(teacher.eval(), list(LAYERS)) as tap:
+        teacher_outputs = asked.teacher_outputs(batch)
+        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
             expected = tap((batch.inputs - 0.5) / 2)
-        assert taught is not None
-        torch.testing.assert_close(taught.logits, expected.logits[:, [2, 0, 1]])
-        assert not taught.logits.requires_grad
+        assert teacher_outputs is not None
+        torch.testing.assert_close(teacher_outputs.logits, expected.logits[:, [2, 0, 1]])
+        assert not teacher_outputs.logits.requires_grad
         for path in LAYERS:
-            torch.testing.assert_close(taught.features[path], expected.features[path])
+            torch.testing.assert_close(teacher_outputs.features[path], expected.features[path])

@@ -19,7 +19,7 @@ from worker.errors import JobFault
 from worker.evaluation.precision import Precision
 from worker.models import build_network
 from worker.models.language_network import LanguageNetwork
-from worker.training.causal_lm import LanguageTeacher, NextTokens, lesson_of, refuse_long_texts, write_texts
+from worker.training.causal_lm import LanguageTeacher, NextTokens, criterion_of, refuse_long_texts, write_texts
 
 CPU = torch.device("cpu")
 PLAIN = Precision(CPU, None)
@@ -72,7 +72,7 @@ def loss_of(name: str, **settings: Any) -> float:
     spec = method(name, **settings)
     written = write_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
     torch.manual_seed(7)
-    return lesson_of(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
+    return criterion_of(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
 
 
 @pytest.mark.parametrize("name", sorted(OF_TOKENS))
@@ -110,16 +110,16 @@ def test_rows_of_a_vocabulary_beyond_the_tokenizers_tokens_take_no_part() -> Non
     counted = samples.labels[:, 1:]
     theirs = larger.model(input_ids=samples.inputs).logits[:, :-1][counted][:, :VOCABULARY].log_softmax(dim=-1)
     expected = (theirs.exp() * (theirs - ours)).sum(dim=-1).mean()
-    lesson = lesson_of(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
-    torch.testing.assert_close(lesson.loss(ROWS, PLAIN), expected)
+    criterion = criterion_of(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
+    torch.testing.assert_close(criterion.loss(ROWS, PLAIN), expected)
 
 
 def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
     samples, other = rows(), rows(vocabulary=7)
     other = Samples(other.inputs[:, :5], other.labels[:, :5], None, CPU)
     student, teacher = network(4), network(8, vocabulary=7, seed=1)
-    lesson = lesson_of(method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other))
-    loss = lesson.loss(ROWS, PLAIN)
+    criterion = criterion_of(method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other))
+    loss = criterion.loss(ROWS, PLAIN)
     assert 0 < loss.item() <= 1.5 * 2  # two distributions differ by 2 at most
     assert bool(torch.autograd.grad(loss, student.head.weight)[0].isfinite().all())
 

@@ -13,12 +13,12 @@ from service.spec.training import AdamW, Constant, EarlyStopping, Sgd, TrainingS
 from worker.data.samples import Samples
 from worker.distributed.rng import seed_everything
 from worker.errors import JobFault
-from worker.evaluation.evaluate import Measure
-from worker.methods import Step
+from worker.evaluation.evaluate import EvaluationResult
+from worker.methods import DistillationBatch
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.loop import Training, train
-from worker.training.objective import Teaching, labels_only
+from worker.training.objective import TrainingObjective, labels_only
 from worker.training.result import copy_weights
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def make_training(spec: TrainingSpec, *, num_samples: int = 30, **changes: Any) 
         "validation": make_samples(12, seed=1),
         "targets": TARGETS,
         "spec": spec,
-        "teaching": labels_only(TARGETS),
+        "training_objective": labels_only(TARGETS),
     } | changes
     return Training(Linear(), **arguments)
 
@@ -142,12 +142,12 @@ def test_each_step_and_each_epoch_is_a_point_in_a_short_training() -> None:
 def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
     losses: list[float] = []
 
-    def objective(step: Step) -> Tensor:
+    def objective(step: DistillationBatch) -> Tensor:
         loss = functional.cross_entropy(step.student.logits, step.labels)
         losses.append(loss.item())
         return loss
 
-    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), teaching=Teaching(objective))
+    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), training_objective=TrainingObjective(objective))
     train(training, Counter())
     points = training.take_points()["student/train_loss"]
 
@@ -201,12 +201,12 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
         epochs=1, batch_size=30, optimizer=Sgd(name="sgd", learning_rate=1000.0), schedule=Constant(name="constant")
     )
 
-    def objective(step: Step) -> Tensor:
+    def objective(step: DistillationBatch) -> Tensor:
         # Finite, with a gradient beyond float32.
         logits = step.student.logits
         return (logits * 1e30).sum() * 1e30 * 0 + (logits.sum() * 1e20).sin() * 1e19
 
-    training = make_training(spec, teaching=Teaching(objective))
+    training = make_training(spec, training_objective=TrainingObjective(objective))
     with pytest.raises(JobFault) as caught:
         train(training, Counter())
 
@@ -214,14 +214,23 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
     assert training.best is None
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, results: list[Measure]) -> None:
+def scripted(monkeypatch: pytest.MonkeyPatch, results: list[EvaluationResult]) -> None:
     """The validation figures of each epoch, in place of those measured."""
     remaining = iter(results)
-    monkeypatch.setattr("worker.training.loop.measure", lambda logits, labels, targets: next(remaining))
+    monkeypatch.setattr("worker.training.loop.score_outputs", lambda logits, labels, targets: next(remaining))
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted(monkeypatch, [Measure(0.5, 1.0), Measure(0.8, 0.9), Measure(0.8, 0.7), Measure(0.8, 0.8), Measure(0.7, 0.1)])
+    scripted(
+        monkeypatch,
+        [
+            EvaluationResult(0.5, 1.0),
+            EvaluationResult(0.8, 0.9),
+            EvaluationResult(0.8, 0.7),
+            EvaluationResult(0.8, 0.8),
+            EvaluationResult(0.7, 0.1),
+        ],
+    )
     training = make_training(TrainingSpec(epochs=5, batch_size=30))
     weights = []
 
@@ -233,8 +242,8 @@ def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.M
 
     # Among equal accuracies, the lower loss.
     assert trained.figures.best_step == 3
-    assert trained.figures.best_validation == Measure(0.8, 0.7)
-    assert trained.figures.last_validation == Measure(0.7, 0.1)
+    assert trained.figures.best_validation == EvaluationResult(0.8, 0.7)
+    assert trained.figures.last_validation == EvaluationResult(0.7, 0.1)
     assert all(torch.equal(trained.best[name], weights[2][name]) for name in trained.best)
 
 
@@ -245,7 +254,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.M
 )
 def test_early_stopping_waits_for_its_own_metric(monkeypatch: pytest.MonkeyPatch, metric: Any, steps: int) -> None:
     accuracies, losses = [0.5, 0.6, 0.6, 0.6, 0.5, 0.5, 0.5], [1.0, 0.9, 0.8, 0.7, 0.7, 0.8, 0.9]
-    scripted(monkeypatch, [Measure(*pair) for pair in zip(accuracies, losses, strict=True)])
+    scripted(monkeypatch, [EvaluationResult(*pair) for pair in zip(accuracies, losses, strict=True)])
     spec = TrainingSpec(epochs=7, batch_size=30, early_stopping=EarlyStopping(metric=metric, patience=2))
 
     trained = train(make_training(spec), Counter())

@@ -13,13 +13,13 @@ from service.spec.methods import DeepMutual
 from service.spec.training import Constant, EarlyStopping, Sgd, TrainingSpec
 from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples
 from worker.distributed.rng import seed_everything
-from worker.methods import Outputs, Pairs, Setting, Step, build_term
+from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, build_loss
 from worker.methods.terms import Objective
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.objective import Teaching
+from worker.training.objective import TrainingObjective
 from worker.training.result import copy_weights
 
 PLAIN = TrainingSpec(
@@ -32,8 +32,8 @@ PLAIN = TrainingSpec(
 
 
 def objective(method: DeepMutual, targets: Targets = TARGETS) -> Objective:
-    setting = Setting(targets, torch.arange(3), Pairs((), ()), {}, {})
-    return Objective([(method, build_term(method, setting))], targets)
+    setting = LossContext(targets, torch.arange(3), LayerPairs((), ()), {}, {})
+    return Objective([(method, build_loss(method, setting))], targets)
 
 
 def make_mutual(spec: TrainingSpec = PLAIN) -> MutualTraining:
@@ -43,7 +43,7 @@ def make_mutual(spec: TrainingSpec = PLAIN) -> MutualTraining:
         "validation": make_samples(12, seed=1),
         "targets": TARGETS,
         "spec": spec,
-        "teaching": Teaching(objective(DeepMutual(name="deep-mutual"))),
+        "training_objective": TrainingObjective(objective(DeepMutual(name="deep-mutual"))),
     }
     student = Linear()
     peer = Training(Linear(), phase="teacher", **options)
@@ -52,7 +52,7 @@ def make_mutual(spec: TrainingSpec = PLAIN) -> MutualTraining:
 
 def test_the_loss_is_the_cross_entropy_and_the_divergence_from_the_peer() -> None:
     student, peer = torch.tensor([[math.log(0.7), math.log(0.3)]]), torch.tensor([[math.log(0.4), math.log(0.6)]])
-    step = Step(Outputs(student), Outputs(peer), torch.tensor([0]), torch.tensor([0]))
+    step = DistillationBatch(Outputs(student), Outputs(peer), torch.tensor([0]), torch.tensor([0]))
     loss = objective(DeepMutual(name="deep-mutual"), Targets.of_classes(["a", "b"]))(step)
 
     divergence = 0.4 * math.log(0.4 / 0.7) + 0.6 * math.log(0.6 / 0.3)

@@ -15,32 +15,32 @@ from worker.models.fold import fold_head
 from worker.targets import Targets
 
 
-class InformedNetwork(nn.Module):
+class PrivilegedNetwork(nn.Module):
     """``S(x, t) = base(x) + R · centred(t)``, t the teacher's outputs or, where there are none, the student's guess of them."""
 
     def __init__(self, body: nn.Module, targets: Targets, *, extra_input: bool) -> None:
         """``body`` has 2·W outputs."""
         super().__init__()
         self.body, self._width, self._extra_input = body, targets.width, extra_input
-        self.guess = nn.Identity()
+        self.teacher_head = nn.Identity()
         self.reader = nn.Linear(targets.width, targets.width, bias=False)
         nn.init.zeros_(self.reader.weight)  # at first it says what its own features say
         self.register_buffer("centring", _centring(targets), persistent=False)
 
     centring: Tensor
 
-    def forward(self, inputs: Tensor, taught: Tensor | None = None, alone: Tensor | None = None) -> Tensor:
-        """Outputs (B, W). ``taught`` (B, W) are the teacher's; samples that are ``alone`` (B,) read their guess instead."""
-        base, guess = torch.split(self.body(inputs), self._width, dim=-1)
-        guess = self.guess(guess)
+    def forward(self, inputs: Tensor, teacher_outputs: Tensor | None = None, alone: Tensor | None = None) -> Tensor:
+        """Outputs (B, W). Samples that are ``alone`` (B,) read the teacher head's instead of ``teacher_outputs`` (B, W)."""
+        base, teacher_head = torch.split(self.body(inputs), self._width, dim=-1)
+        teacher_head = self.teacher_head(teacher_head)
         if not self._extra_input:
             return base
-        read = guess
-        if taught is not None:
-            taught = taught.to(guess.dtype)
+        read = teacher_head
+        if teacher_outputs is not None:
+            teacher_outputs = teacher_outputs.to(teacher_head.dtype)
             # A target that the teacher says nothing of is read from the guess.
-            own = taught.isnan() if alone is None else taught.isnan() | alone.unsqueeze(1)
-            read = torch.where(own, guess, taught)
+            own = teacher_outputs.isnan() if alone is None else teacher_outputs.isnan() | alone.unsqueeze(1)
+            read = torch.where(own, teacher_head, teacher_outputs)
         return base + functional.linear(read, self._reading())
 
     @property
