@@ -11,6 +11,7 @@ _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _NEXT_START = "2026-11-02T09:31:30Z"
 _MORNING, _STARTED = "2026-11-02T09:30:00Z", "2026-11-02T09:30:01Z"
 
+_TEN = [str(digit) for digit in range(10)]
 SPEC: dict[str, Any] = {
     "name": "digits, a CNN to a fiftieth of its size",
     "task": "image-classification",
@@ -68,17 +69,67 @@ JOB: dict[str, Any] = {
     "error": None,
     "version": 17,
 }
+
+
+def _network(
+    *, width: int, parameters: int, num_bytes: int, accuracy: float, loss: float, latency: tuple[float, float]
+) -> dict[str, Any]:
+    figures = {"accuracy": accuracy, "top_5_accuracy": 1.0, "macro_f1": accuracy, "calibration_error": 0.011, "loss": loss}
+    return {
+        "source": "train" if width == 64 else "random",
+        "architecture": {"name": "small-cnn", "width": width},
+        "parameters": parameters,
+        "bytes": num_bytes,
+        "test_score": accuracy,
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "test_accuracy_last": accuracy,
+        "validation_score": 0.983,
+        "validation_accuracy": 0.983,
+        "validation_loss": 0.062,
+        "validation_accuracy_last": 0.983,
+        "metrics": {"label": figures},
+        "latency_ms": {"batch_1": latency[0], "batch_64": latency[1]},
+        "training": {
+            "steps": 600,
+            "epochs": 30,
+            "stopped_early": False,
+            "best_step": 540,
+            "train_loss": 0.041,
+            "seconds": 4.8,
+            "samples_per_second": 7860.0,
+        },
+    }
+
+
 REPORT: dict[str, Any] = {
     "format": 1,
     "job_id": _JOB_ID,
     "name": SPEC["name"],
     "task": SPEC["task"],
-    "teacher": {"parameters": 152010, "bytes": 611000, "test_accuracy": 0.98, "latency_ms": {"batch_1": 0.41, "batch_64": 3.2}},
-    "student": {"parameters": 2610, "bytes": 12000, "test_accuracy": 0.955, "latency_ms": {"batch_1": 0.11, "batch_64": 0.51}},
+    "created_at": _MORNING,
+    "method": {"name": "soft-targets", "weight": 1.0, "temperature": 4.0, "divergence": "kl", "label_weight": 0.1},
+    "data": {
+        "source": "builtin:digits",
+        "rows": {"train": 1259, "validation": 179, "test": 359},
+        "targets": {"label": _TEN},
+        "classes": _TEN,
+        "input_shape": [1, 8, 8],
+    },
+    "teacher": _network(width=64, parameters=208586, num_bytes=837264, accuracy=0.98, loss=0.034, latency=(0.41, 3.2)),
+    "teachers": [],
+    "chain": {},
+    "student": _network(width=8, parameters=3682, num_bytes=16256, accuracy=0.955, loss=0.073, latency=(0.11, 0.51)),
     "control": None,
+    "score_with_teacher": None,
+    "ensemble_score": None,
     "agreement": 0.961,
+    "agreement_by_target": {"label": {"agreement": 0.961, "kl_divergence": 0.052}},
     "gain": None,
-    "compression": {"parameters": 58.24, "bytes": 50.92, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
+    "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
+    "exports": [],
+    "seeds": None,
+    "environment": {"device": "cpu", "threads": 2, "python": "3.12.4", "torch": "2.13.0", "platform": "Linux x86_64"},
 }
 
 
@@ -332,6 +383,7 @@ EXAMPLES: dict[str, Any] = {
     "Problem": _PROBLEM,
     "QueueView": {"object": "queue", "waiting": [_WAITING], "num_waiting": 1, "running": [_RUNNING]},
     "Readiness": {"status": "ready", "checks": {"database": {"ok": True, "detail": "is at migration 0007"}}},
+    "Report": REPORT,
     "UsageList": _list(_USAGE) | {"since": "2026-11-01T00:00:00Z"},
     "UserEdit": {"share_weight": 2.0, "max_running_jobs": 8},
     "UserList": _list(_USER),

@@ -10,6 +10,7 @@ from service.api.examples import EXAMPLES
 from service.api.problems import Problem, described, problem_content
 from service.errors import InvalidInput, InvalidRequest, TooLarge, UnsupportedMediaType
 from service.spec import JobSpec
+from service.spec.report import Report
 
 _REF = "#/components/schemas/{model}"
 _ABOUT = """A team distils large models into small ones on shared GPUs: submit a job spec, follow it, download the student.
@@ -40,7 +41,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     )
     schemas = document["components"]["schemas"]
     # What no route's signature names.
-    for model in (JobSpec, Problem):
+    for model in (JobSpec, Problem, Report):
         schema = model.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema

@@ -21,6 +21,7 @@ from service.client.transport import Transport
 from service.connection import find_connection
 from service.spec import JobSpec
 from service.spec.parse import read_document
+from service.spec.report import Report
 
 Spec = JobSpec | Mapping[str, Any] | Path
 ResourceType = TypeVar("ResourceType", bound=BaseModel)
@@ -162,9 +163,13 @@ class Client:
             yield message.data + "\n"
 
     def report(self, job_id: str) -> dict[str, Any]:
-        """The report card."""
+        """The report card, as ``report.json`` holds it."""
         answer: dict[str, Any] = self._get(address("jobs", job_id, "report"))
         return answer
+
+    def report_card(self, job_id: str) -> Report:
+        """The report card, typed; fields that a newer service added are left out."""
+        return Report.model_validate(self.report(job_id), extra="ignore")
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """The files that the job left."""

@@ -95,7 +95,7 @@ def test_metrics_logs_and_report_tell_of_the_training(client: Client, done: Job)
     whole = "".join(client.logs(done.id))
     assert "".join(client.logs(done.id, follow=True)).strip() == whole.strip()
     assert client.logs(done.id, tail=1)
-    assert client.report(done.id)["student"]["test_accuracy"] > 0.2
+    assert client.report_card(done.id).student.test_score == client.report(done.id)["student"]["test_accuracy"] > 0.2
 
 
 def test_an_uploaded_dataset_and_an_uploaded_teacher_train_a_student(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from service.spec import JobSpec
 from service.spec.methods import BornAgain
+from service.spec.report import Latency, Report, SeedsCard
 from worker.data import Split
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import EvaluationResult, agreement, measure_latency, predict, score_outputs
@@ -21,8 +22,8 @@ from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import Role, roles_by_seed
 from worker.models.privileged import PrivilegedNetwork
-from worker.report.build import Assessed, Latency, Report, SeedsCard, make_report
-from worker.report.model_card import write_documents
+from worker.report.build import Assessed, make_report
+from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
 from worker.teachers.ensemble import Teachers, combined
 from worker.teachers.hub import pinned_spec

@@ -5,8 +5,8 @@ A replicate differs from the job's own student in its initial weights and the or
 
 from collections.abc import Sequence
 
+from service.spec.report import Interval, SeedsCard
 from worker.evaluation.metrics import interval_95
-from worker.report.build import Interval, SeedsCard
 
 
 def seeds_card(seeds: Sequence[int], *, student: Sequence[float], control: Sequence[float] | None) -> SeedsCard:

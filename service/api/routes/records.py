@@ -9,7 +9,6 @@ from service import queries
 from service.api.bodies import StrictRoute
 from service.api.conditions import event_id
 from service.api.dependencies import Services, ServicesOf, Viewer
-from service.api.examples import REPORT
 from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response, file_responses, ranged_response
 from service.api.negotiation import preferred
 from service.api.parameters import Accept, FileName, JobId, LastEventId, PageSize, Range
@@ -27,7 +26,7 @@ _LOG = {_TEXT: {"schema": _STRING, "example": "job job_01k5zq3v7m8n9p0q1r2s3t4v5
 _LIVE_EVENTS = {"schema": _STRING, "example": 'id: 7\nevent: checkpoint\ndata: {"seq": 7, "type": "checkpoint", …}\n\n'}
 _LIVE_LOG = {"schema": _STRING, "example": "id: 54\nevent: log\ndata: job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n\n"}
 _REPORT = {
-    _JSON: {"schema": {"type": "object"}, "example": REPORT},
+    _JSON: {"schema": {"$ref": "#/components/schemas/Report"}},
     _PAGE: {"schema": _STRING, "example": "<!doctype html><title>digits, a CNN to a fiftieth of its size</title>…"},
 }
 

@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from service import jobs
+from service.api.examples import REPORT
 from service.database import Database
 from service.jobs import Fence
 from service.store import Store
 from tests.integration.api.conftest import Api, run_one, submit
 
-REPORT = {"student": {"accuracy": 0.97}}
 PAGE = "<h1>Report</h1><script>alert(1)</script>"
 WEIGHTS = bytes(range(256)) * 40
 

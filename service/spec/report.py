@@ -1,0 +1,246 @@
+"""The report card of a finished job: what ``report.json`` holds, and what the API and the client answer.
+
+Every figure that a job's users decide on is here with what it was measured on: the weights that count are those of the best
+evaluation on the validation split, and their accuracy is that on the test split, which took no part in the choice.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.spec.data import Task
+
+
+class _Card(BaseModel):
+    """A part of the report. JSON has no NaN: a figure that is not finite is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        # Readers are told of no such thing: a later service may add fields.
+        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
+    )
+
+
+class Latency(_Card):
+    """Median milliseconds of one forward pass in float32 on the job's device; networks are measured in turns."""
+
+    batch_1: float
+    """Of a batch of one sample."""
+    batch_64: float
+    """Of a batch of 64 samples."""
+
+
+class TrainingCard(_Card):
+    """How this job trained a network."""
+
+    steps: int
+    """Optimizer steps."""
+    epochs: int
+    """Epochs begun; the last may be cut short by ``max_steps``."""
+    stopped_early: bool
+    """Whether early stopping ended the training."""
+    best_step: int
+    """The step after which the weights that count were taken."""
+    train_loss: float
+    """Mean over the last window of steps."""
+    seconds: float
+    """Over all attempts; work that a crash undid does not count."""
+    samples_per_second: float
+    """Samples that the training saw, over its seconds."""
+
+
+class NetworkCard(_Card):
+    """One network. *best* is the best evaluation on the validation split, *last* the one after the last step."""
+
+    source: str
+    """Where the network comes from, in the spec's words."""
+    architecture: dict[str, Any] | None
+    """As in the spec; null for a network that this job did not build."""
+    parameters: int
+    """Number of parameters."""
+    bytes: int
+    """Size of its ``model.safetensors``."""
+    test_score: float
+    """Of the best weights, the figure to quote: accuracy; of a number the share of its variance that is explained; of several
+    targets their mean."""
+    test_accuracy: float | None
+    """The same, where every target has classes."""
+    test_loss: float
+    """Of the best weights, the task's own loss."""
+    test_accuracy_last: float | None
+    """Of the last weights; null for a network that this job did not train."""
+    validation_score: float
+    """Of the best weights on the validation split."""
+    validation_accuracy: float | None
+    """The same, where every target has classes."""
+    validation_loss: float
+    """Of the best weights on the validation split, the task's own loss."""
+    validation_accuracy_last: float | None
+    """Of the last weights; null for a network that this job did not train."""
+    metrics: dict[str, dict[str, float]]
+    """Of the best weights on the test split, by target. Of classes: accuracy, top_5_accuracy, macro_f1, calibration_error, loss;
+    of a number: mse, mae, pearson, spearman, r2."""
+    latency_ms: Latency
+    """Of this network."""
+    training: TrainingCard | None
+    """Null for a network that this job did not train."""
+
+
+class TeacherCard(NetworkCard):
+    """One teacher of several."""
+
+    weight: float
+    """Of its outputs in the mean."""
+    targets: list[str] | None
+    """Those that it teaches, and that its figures are of; null for all."""
+
+
+class Interval(_Card):
+    """A figure over seed replicates."""
+
+    mean: float
+    """Over the seeds."""
+    half_width: float | None
+    """Of the mean's 95 % confidence interval, by Student's t; null for a single seed."""
+    values: list[float]
+    """By seed, in their order."""
+
+
+class SeedsCard(_Card):
+    """The student's test score over several seeds: of its initial weights and the order of its samples, on the same data."""
+
+    seeds: list[int]
+    """In the spec's order."""
+    student: Interval
+    """Test scores of the students."""
+    control: Interval | None
+    """Test scores of the controls; null without a control."""
+    gain: Interval | None
+    """Of the differences by seed, student less control; null without a control."""
+
+
+class ExportCard(_Card):
+    """Another form of the student, as a file."""
+
+    name: str
+    """The file's name."""
+    bytes: int
+    """Its size."""
+    largest_difference: float | None
+    """From the student's outputs, on some samples; a share of the largest output where that is above 1; null where one is NaN."""
+    test_score: float
+    """Of this form on the test split, run by onnxruntime."""
+    metrics: dict[str, dict[str, float]]
+    """By target, on the test split, run by onnxruntime."""
+    agreement: float
+    """With the student itself, on the test split."""
+
+
+class Compression(_Card):
+    """Teacher over student."""
+
+    parameters: float
+    """Ratio of the numbers of parameters."""
+    bytes: float
+    """Ratio of the sizes of the weights."""
+    latency_batch_1: float
+    """Ratio of the latencies of a batch of one sample."""
+    latency_batch_64: float
+    """Ratio of the latencies of a batch of 64 samples."""
+
+
+class DataCard(_Card):
+    """The data that the networks were trained and measured on."""
+
+    source: str
+    """As in the spec."""
+    rows: dict[str, int]
+    """Samples by split."""
+    targets: dict[str, list[str] | None]
+    """The classes of each target; null for a number."""
+    classes: list[str]
+    """The names of the student's outputs."""
+    input_shape: list[int] | None
+    """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
+
+
+class EnvironmentCard(_Card):
+    """What the job ran on. On a CPU, the same spec, versions and threads give the same student, bit for bit."""
+
+    device: str
+    """The GPU's name, or ``cpu``."""
+    threads: int
+    """Threads of one PyTorch operation."""
+    python: str
+    """Version."""
+    torch: str
+    """Version."""
+    platform: str
+    """Operating system and processor."""
+
+
+class Report(_Card):
+    """The report card of a finished job."""
+
+    format: int = 1
+    """Goes up when a field changes its meaning."""
+    job_id: str
+    """The job that this report is of."""
+    name: str
+    """The job's name when it was submitted."""
+    task: Task
+    """As in the spec."""
+    created_at: datetime
+    """When the networks had been measured."""
+    method: dict[str, Any]
+    """As in the spec, with all of its parameters."""
+    data: DataCard
+    """The data."""
+    teacher: NetworkCard
+    """Of several teachers, all of them as one; their parameters, bytes and latencies are summed."""
+    teachers: list[TeacherCard] = []
+    """Each of several teachers, in the spec's order; empty where there is one."""
+    chain: dict[str, NetworkCard] = {}
+    """The networks between teacher and student, by role and in order; each was distilled from the one before."""
+    student: NetworkCard
+    """The student."""
+    control: NetworkCard | None
+    """The same student, trained without the teacher for as many steps; from the same initial weights where these are random."""
+    score_with_teacher: float | None = None
+    """The student's test score while it reads its teacher's output, by ``distillation-network``; ``test_score`` is without."""
+    ensemble_score: float | None = None
+    """Test score of student and chain as an ensemble, where ``born-again`` asks for it."""
+    agreement: float | None
+    """Share of the test split on which student and teacher choose the same class; of several targets the mean. Of language models
+    the share of tokens, null where the two have different tokenizers."""
+    agreement_by_target: dict[str, dict[str, float]]
+    """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
+    gain: float | None
+    """The student's test score less the control's; null without a control."""
+    compression: Compression
+    """How much smaller and faster the student is."""
+    exports: list[ExportCard] = []
+    """The student's other forms."""
+    seeds: SeedsCard | None = None
+    """Null where the spec names no seeds."""
+    environment: EnvironmentCard
+    """What the job ran on."""
+
+    def headline(self) -> dict[str, Any]:
+        """The few figures that a job carries as its ``result``."""
+
+        def brief(card: NetworkCard) -> dict[str, Any]:
+            figures = {"test_score": card.test_score, "test_accuracy": card.test_accuracy}
+            return {**figures, "parameters": card.parameters, "bytes": card.bytes}
+
+        return {
+            "teacher": brief(self.teacher),
+            "student": brief(self.student),
+            "control": brief(self.control) if self.control else None,
+            "agreement": self.agreement,
+            "compression": self.compression.parameters,
+            "gain": self.gain,
+        }

@@ -1,0 +1,86 @@
+"""The student's model card: metadata as the Hub reads them, and text that a name cannot break."""
+
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from service.api.examples import REPORT, SPEC
+from service.spec import parse_spec
+from service.spec.report import Report
+from worker.report.model_card import model_card
+
+
+def metadata(text: str) -> dict[str, Any]:
+    """The front matter, by the Hub's own reader."""
+    read: dict[str, Any] = ModelCard(text).data.to_dict()  # type: ignore[no-untyped-call]
+    return read
+
+
+def card(*, spec: dict[str, Any] | None = None, **changes: Any) -> str:
+    return model_card(Report.model_validate(REPORT | changes), parse_spec(SPEC | (spec or {})))
+
+
+def test_the_hub_reads_its_metadata() -> None:
+    assert metadata(card()) == {
+        "library_name": "stillhouse",
+        "metrics": ["accuracy"],
+        "pipeline_tag": "image-classification",
+        "tags": ["distillation", "soft-targets"],
+        "model-index": [
+            {
+                "name": REPORT["name"],
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {"name": "builtin:digits", "type": "builtin:digits", "split": "test"},
+                        "metrics": [{"type": "accuracy", "value": 0.955}],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", ["a: b\n# Heading", "```", "- {x}", "Ω — 'quoted' \"twice\""])
+def test_no_name_breaks_the_card(name: str) -> None:
+    text = card(name=name)
+    assert metadata(text)["model-index"][0]["name"] == name
+    headings = [line for line in ModelCard(text).text.splitlines() if line.startswith("# ")]
+    assert len(headings) == 1
+    assert ModelCard(text).text.count("```") == 4  # the two blocks of code
+
+
+def test_a_control_has_its_row_and_its_sentence() -> None:
+    assert "The control is" not in card()
+    text = card(control=REPORT["student"], gain=0.0111)
+    assert "trained from the same initial weights for as many steps" in text
+    assert "gain over it is +1.11 points." in text
+    assert "| control | 95.50% | 3,682 | 16,256 | 0.11 | 0.51 |" in text
+
+
+def test_a_language_model_is_quoted_by_its_perplexity() -> None:
+    def network(role: str, perplexity: float) -> dict[str, Any]:
+        figures = {"token_accuracy": 0.5, "loss": 1.0, "perplexity": perplexity}
+        return {**REPORT[role], "test_accuracy": None, "metrics": {"next token": figures}}
+
+    text = card(task="causal-lm", agreement=None, teacher=network("teacher", 8.25), student=network("student", 9.5))
+    assert "| teacher | 8.25 | 0.0340 |" in text
+    assert "| student | 9.50 | 0.0730 |" in text
+    assert "do not compare token by token" in text
+    assert metadata(text)["pipeline_tag"] == "text-generation"
+
+
+def test_other_forms_and_seeds_are_told() -> None:
+    onnx = {
+        "name": "student.onnx",
+        "bytes": 1200,
+        "largest_difference": 0.0,
+        "test_score": 0.95,
+        "metrics": {},
+        "agreement": 0.99,
+    }
+    interval = {"mean": 0.9, "half_width": None, "values": [0.9]}
+    text = card(exports=[onnx], seeds={"seeds": [3], "student": interval, "control": interval, "gain": interval})
+    assert "- `student.onnx`: 1,200 bytes, test score 0.9500, agrees with the student on 99.00%" in text
+    assert "Over the seeds 3 the test score is 0.9000, the gain over the control is 0.9000 (mean" in text

@@ -1,0 +1,17 @@
+"""The documents of a result folder."""
+
+from pathlib import Path
+
+from service.spec import JobSpec
+from service.spec.report import Report
+from worker.export.folder import write_json, write_spec
+from worker.report.model_card import model_card
+from worker.report.page import report_html
+
+
+def write_documents(folder: Path, *, report: Report, spec: JobSpec) -> None:
+    """Writes ``report.json``, ``report.html``, ``README.md`` and ``spec.json``."""
+    write_json(folder / "report.json", report.model_dump(mode="json"))
+    (folder / "report.html").write_text(report_html(report), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(report, spec), encoding="utf-8")
+    write_spec(folder, spec)
