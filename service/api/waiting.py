@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
@@ -19,8 +20,6 @@ COMMENT_SECONDS = 15.0
 """A quiet stream says that it lives so often."""
 _BATCH = 500
 Answer = TypeVar("Answer")
-Message = tuple[str, str, str]
-"""id, event and data of one server-sent event."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +43,16 @@ def event_stream(services: Services, job_id: str, *, after: int) -> StreamingRes
     """The job's events from the one after ``after`` on, each once and in order, until its final state has been told."""
     last = after
 
-    def read() -> tuple[list[Message], bool]:
+    def read() -> tuple[list[bytes], bool]:
         nonlocal last
         with services.database.transaction() as session:
             ended = queries.is_final(session, job_id)
             found, has_more = queries.events(session, job_id, after=last, limit=_BATCH)
         if found:
             last = found[-1].seq
-        messages = [(str(event.seq), event.type, event_view(event).model_dump_json()) for event in found]
+        messages = [
+            format_sse_event(id=str(event.seq), event=event.type, data_str=event_view(event).model_dump_json()) for event in found
+        ]
         return messages, ended and not has_more
 
     return _stream(services, job_id, read)
@@ -61,7 +62,7 @@ def log_stream(services: Services, job_id: str, *, start: int) -> StreamingRespo
     """The job's log from byte ``start`` on, in whole lines, until it has ended. Ids are byte offsets."""
     position = start
 
-    def read() -> tuple[list[Message], bool]:
+    def read() -> tuple[list[bytes], bool]:
         nonlocal position
         with services.database.transaction() as session:
             ended = queries.is_final(session, job_id)
@@ -69,20 +70,21 @@ def log_stream(services: Services, job_id: str, *, start: int) -> StreamingRespo
         if not ended:
             data = data[: data.rfind(b"\n") + 1]
         position += len(data)
-        return ([(str(position), "log", data.decode(errors="replace").removesuffix("\n"))] if data else []), ended
+        text = data.decode(errors="replace").removesuffix("\n")
+        return ([format_sse_event(id=str(position), event="log", data_str=text)] if data else []), ended
 
     return _stream(services, job_id, read)
 
 
-def _stream(services: Services, job_id: str, read: Callable[[], tuple[list[Message], bool]]) -> StreamingResponse:
+def _stream(services: Services, job_id: str, read: Callable[[], tuple[list[bytes], bool]]) -> StreamingResponse:
     headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Accel-Buffering": "no"}
     return StreamingResponse(_follow(services, job_id, read), media_type="text/event-stream", headers=headers)
 
 
-async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list[Message], bool]]) -> AsyncIterator[bytes]:
+async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list[bytes], bool]]) -> AsyncIterator[bytes]:
     """Ends early when the process goes down or the database is away: the client comes back with ``Last-Event-ID``."""
     loop = asyncio.get_running_loop()
-    yield b": the events of this job follow\n\n"
+    yield format_sse_event(comment="the events of this job follow")
     quiet_since = loop.time()
     with services.hub.subscribed(job_id) as news:
         while not services.hub.closing:
@@ -92,19 +94,13 @@ async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list
                 logger.info("a stream of job %s ends: %s", job_id, error)
                 return
             if messages:
-                yield b"".join(_encoded(messages))
+                yield b"".join(messages)
                 quiet_since = loop.time()
             if complete:
                 return
             if messages:
                 continue
             if loop.time() - quiet_since >= COMMENT_SECONDS:
-                yield b": still here\n\n"
+                yield format_sse_event(comment="still here")
                 quiet_since = loop.time()
             await wait_for_news(news, timeout_seconds=COMMENT_SECONDS - (loop.time() - quiet_since))
-
-
-def _encoded(messages: Iterable[Message]) -> Iterable[bytes]:
-    for id_, event, data in messages:
-        lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        yield f"id: {id_}\nevent: {event}\n{''.join(f'data: {line}' + chr(10) for line in lines)}\n".encode()

@@ -23,8 +23,8 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=Strict
 _JSON, _TEXT, _PAGE, _STREAM = "application/json", "text/plain", "text/html", "text/event-stream"
 _STRING = {"type": "string"}
 _LOG = {_TEXT: {"schema": _STRING, "example": "job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n"}}
-_LIVE_EVENTS = {"schema": _STRING, "example": 'id: 7\nevent: checkpoint\ndata: {"seq": 7, "type": "checkpoint", …}\n\n'}
-_LIVE_LOG = {"schema": _STRING, "example": "id: 54\nevent: log\ndata: job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n\n"}
+_LIVE_EVENTS = {"schema": _STRING, "example": 'event: checkpoint\ndata: {"seq": 7, "type": "checkpoint", …}\nid: 7\n\n'}
+_LIVE_LOG = {"schema": _STRING, "example": "event: log\ndata: job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\nid: 54\n\n"}
 _REPORT = {
     _JSON: {"schema": {"$ref": "#/components/schemas/Report"}},
     _PAGE: {"schema": _STRING, "example": "<!doctype html><title>digits, a CNN to a fiftieth of its size</title>…"},
