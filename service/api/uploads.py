@@ -2,12 +2,11 @@
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, TypeVar
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -16,10 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.dependencies import Services
+from service.api.upload_form import UploadForm
 from service.errors import FieldError, InvalidInput, InvalidRequest, Unavailable, UnsupportedMediaType
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
+Stored = TypeVar("Stored")
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,20 @@ class Upload:
     size: int
 
 
-@contextmanager
-def staging(services: Services) -> Iterator[Path]:
-    """A folder for one upload, gone with whatever is in it when the request ends."""
-    with TemporaryDirectory(prefix="stillhouse-upload-", dir=services.settings.scratch) as folder:
-        yield Path(folder)
-
-
-async def receive(request: Request, folder: Path, *, known_fields: frozenset[str]) -> Upload:
-    """Reads the form into ``folder``: a part ``file``, and text parts of ``known_fields``.
+async def receive(request: Request, services: Services, form: UploadForm, store: Callable[[Upload], Stored]) -> Stored:
+    """Reads the form into a folder that is removed when the request ends, and returns what ``store`` makes of it there.
 
     Raises:
         UnsupportedMediaType: it is no multipart form.
         InvalidRequest: the form is damaged, or it breaks off.
         InvalidInput: a part is missing, unknown, given twice or no text.
     """
+    with TemporaryDirectory(prefix="stillhouse-upload-", dir=services.settings.scratch) as folder:
+        upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
+        return await run_in_threadpool(store, upload)
+
+
+async def _read_form(request: Request, folder: Path, *, known_fields: frozenset[str]) -> Upload:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data":

@@ -1,9 +1,8 @@
 """Datasets: upload, list, look at, delete."""
 
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, cast, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from service import datasets
 from service.api.bodies import StrictRoute
@@ -11,7 +10,8 @@ from service.api.dependencies import Member, ServicesOf, Viewer
 from service.api.examples import DATASET
 from service.api.parameters import DatasetId, PageSize
 from service.api.problems import described
-from service.api.uploads import Upload, receive, staging
+from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
+from service.api.uploads import Upload, receive
 from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
@@ -19,9 +19,6 @@ from service.spec.data import MAX_TARGETS, Task
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
-_FIELDS = frozenset({"name", "task", "input_column", "target_column"})
-_MAX_NAME_CHARACTERS = 200
-_MAX_CHARACTERS = dict.fromkeys(_FIELDS, _MAX_NAME_CHARACTERS) | {"target_column": MAX_TARGETS * (_MAX_NAME_CHARACTERS + 1)}
 _FILE = (
     "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split) of PNG or JPEG; for "
     "text Parquet, JSON Lines or CSV; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of rows, a "
@@ -33,41 +30,24 @@ _TARGET = (
     "them, make a multi-task dataset, whose rows need not have a value in each. By default `label`; none for "
     "`sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
 )
-
-
-def _column(field: str, description: str) -> dict[str, Any]:
-    return {"type": "string", "maxLength": _MAX_CHARACTERS[field], "description": description}
-
-
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "name", "task"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": _FILE},
-                        "name": {"type": "string", "minLength": 1, "maxLength": 200, "description": "For people."},
-                        "task": {"enum": list(get_args(Task)), "description": "What it is to train."},
-                        "input_column": _column("input_column", _INPUT),
-                        "target_column": _column("target_column", _TARGET),
-                    },
-                },
-                "example": {"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
-            }
-        },
-    }
-}
+_FORM = UploadForm(
+    file_description=_FILE,
+    fields={
+        "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARACTERS, "description": "For people."},
+        "task": {"enum": list(get_args(Task)), "description": "What it is to train."},
+        "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
+        "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
+    },
+    required=("name", "task"),
+    example={"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
+)
 
 
 @router.post(
     "",
     status_code=201,
     response_model=DatasetView,
-    openapi_extra=_FORM,
+    openapi_extra=_FORM.openapi(),
     responses={
         200: {
             "description": "These bytes are stored already for this task and these columns: that dataset.",
@@ -80,12 +60,11 @@ async def upload_dataset(request: Request, caller: Member, services: ServicesOf,
     """Stores a dataset, once it was read through and found fit to train on."""
 
     def ingest(upload: Upload) -> tuple[DatasetView, bool]:
-        dataset, is_new = datasets.ingest(services.database, services.store, _described(upload), owner_id=caller.user_id)
+        dataset, is_new = datasets.ingest(services.database, services.store, _new_dataset(upload), owner_id=caller.user_id)
         with services.database.transaction() as session:
             return dataset_view(*datasets.find(session, dataset.id)), is_new
 
-    with staging(services) as folder:
-        view, is_new = await run_in_threadpool(ingest, await receive(request, folder, known_fields=_FIELDS))
+    view, is_new = await receive(request, services, _FORM, ingest)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/datasets/{view.id}"
     return view
@@ -122,18 +101,8 @@ def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) 
     services.store.remove_prefix(prefix)
 
 
-def _described(upload: Upload) -> NewDataset:
-    faults = [
-        FieldError(pointer=f"/{name}", message="this part is needed") for name in ("name", "task") if not upload.fields.get(name)
-    ]
-    task = upload.fields.get("task")
-    if task and task not in get_args(Task):
-        faults.append(FieldError(pointer="/task", message=f"{task!r:.80} is not known; use one of {', '.join(get_args(Task))}"))
-    faults += [
-        FieldError(pointer=f"/{name}", message=f"at most {_MAX_CHARACTERS[name]:,} characters")
-        for name, text in upload.fields.items()
-        if len(text) > _MAX_CHARACTERS[name]
-    ]
+def _new_dataset(upload: Upload) -> NewDataset:
+    faults = _FORM.field_errors(upload.fields)
     targets = [name.strip() for name in upload.fields.get("target_column", "").split(",")]
     if targets != [""]:
         faults += _target_faults(targets)
@@ -145,7 +114,7 @@ def _described(upload: Upload) -> NewDataset:
         sha256=upload.sha256,
         size=upload.size,
         name=upload.fields["name"],
-        task=cast(Task, task),
+        task=cast(Task, upload.fields["task"]),
         input_column=upload.fields.get("input_column", ""),
         target_column=",".join(targets),
     )
@@ -155,8 +124,8 @@ def _target_faults(targets: list[str]) -> list[FieldError]:
     messages = []
     if "" in targets:
         messages.append("a name is missing beside a comma; write a,b")
-    if any(len(name) > _MAX_NAME_CHARACTERS for name in targets):
-        messages.append(f"the name of a column has at most {_MAX_NAME_CHARACTERS} characters")
+    if any(len(name) > MAX_NAME_CHARACTERS for name in targets):
+        messages.append(f"the name of a column has at most {MAX_NAME_CHARACTERS} characters")
     if twice := sorted({name for name in targets if targets.count(name) > 1}):
         messages.append(f"{', '.join(map(repr, twice))} is named several times; name each column once")
     if len(targets) > MAX_TARGETS:

@@ -3,7 +3,6 @@
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from service import models
 from service.api.bodies import StrictRoute
@@ -12,48 +11,30 @@ from service.api.examples import MODEL
 from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response
 from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
-from service.api.uploads import Upload, receive, staging
+from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
+from service.api.uploads import Upload, receive
 from service.api.views.data import ModelPage, ModelView, model_view
-from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.errors import Conflict, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
 from service.spec.data import Task
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
-_FIELDS = frozenset({"name", "task"})
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "A zip or tar of a `from_pretrained` folder with safetensors weights.",
-                        },
-                        "name": {"type": "string", "maxLength": 200, "description": "By default the file's name."},
-                        "task": {
-                            "enum": list(get_args(Task)),
-                            "description": "What it is for. By default what it says itself.",
-                        },
-                    },
-                },
-                "example": {"file": "teacher.zip", "name": MODEL["name"], "task": MODEL["task"]},
-            }
-        },
-    }
-}
+_FORM = UploadForm(
+    file_description="A zip or tar of a `from_pretrained` folder with safetensors weights.",
+    fields={
+        "name": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": "By default the file's name."},
+        "task": {"enum": list(get_args(Task)), "description": "What it is for. By default what it says itself."},
+    },
+    required=(),
+    example={"file": "teacher.zip", "name": MODEL["name"], "task": MODEL["task"]},
+)
 
 
 @router.post(
     "",
     status_code=201,
-    openapi_extra=_FORM,
+    openapi_extra=_FORM.openapi(),
     responses=described(Forbidden, InvalidFile, InvalidInput),
 )
 async def upload_model(request: Request, caller: Member, services: ServicesOf, response: Response) -> ModelView:
@@ -61,12 +42,11 @@ async def upload_model(request: Request, caller: Member, services: ServicesOf, r
 
     def ingest(upload: Upload) -> ModelView:
         max_bytes = services.settings.max_upload_bytes
-        model = models.ingest(services.database, services.store, _described(upload), owner_id=caller.user_id, max_bytes=max_bytes)
+        model = models.ingest(services.database, services.store, _new_model(upload), owner_id=caller.user_id, max_bytes=max_bytes)
         with services.database.transaction() as session:
             return model_view(*models.find(session, model.id))
 
-    with staging(services) as folder:
-        view = await run_in_threadpool(ingest, await receive(request, folder, known_fields=_FIELDS))
+    view = await receive(request, services, _FORM, ingest)
     response.headers["Location"] = f"/v1/models/{view.id}"
     return view
 
@@ -112,12 +92,9 @@ def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> Non
     services.store.remove_prefix(prefix)
 
 
-def _described(upload: Upload) -> NewModel:
+def _new_model(upload: Upload) -> NewModel:
+    faults = _FORM.field_errors(upload.fields)
+    if faults:
+        raise InvalidInput(faults)
     name = upload.fields.get("name") or upload.filename
-    task = upload.fields.get("task") or None
-    if task is not None and task not in get_args(Task):
-        allowed = ", ".join(get_args(Task))
-        raise InvalidInput([FieldError(pointer="/task", message=f"{task!r:.80} is not known; use one of {allowed}")])
-    if len(name) > 200:
-        raise InvalidInput([FieldError(pointer="/name", message="at most 200 characters")])
-    return NewModel(path=upload.path, filename=upload.filename, name=name, task=task)
+    return NewModel(path=upload.path, filename=upload.filename, name=name, task=upload.fields.get("task") or None)

@@ -149,6 +149,31 @@ def test_a_folder_that_cannot_be_used_is_refused_and_leaves_nothing(
     assert member.get("/v1/models").json()["data"] == []
 
 
+@pytest.mark.parametrize(
+    ("form", "pointers"),
+    [
+        ({"task": "text-recognition"}, ["/task"]),
+        ({"name": "x" * 201}, ["/name"]),
+        ({"name": "x" * 201, "task": "text-recognition"}, ["/name", "/task"]),
+        ({"colour": "red"}, ["/colour"]),
+    ],
+)
+def test_a_form_that_is_wrong_is_refused_and_leaves_nothing(
+    member: httpx.Client, api: Api, form: dict[str, str], pointers: list[str]
+) -> None:
+    before = api.files()
+    answer = member.post("/v1/models", data=form, files={"file": ("teacher.zip", zipped(folder()))})
+    assert answer.status_code == 422, answer.text
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == pointers
+    assert api.files() == before
+
+
+def test_a_model_without_a_name_and_a_task_has_its_files_name_and_its_own_task(member: httpx.Client) -> None:
+    answer = member.post("/v1/models", data={"name": "", "task": ""}, files={"file": ("teacher.zip", zipped(folder()))})
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["name"], answer.json()["task"]) == ("teacher.zip", "image-classification")
+
+
 @pytest.mark.parametrize("filename", ["pytorch_model.bin", "teacher.pt", "teacher.PKL"])
 def test_a_loose_pickle_is_refused_with_the_reason_and_how_to_convert_it(member: httpx.Client, filename: str) -> None:
     answer = upload(member, b"\x80\x04.", filename=filename)
