@@ -27,15 +27,15 @@ Reader = Callable[[int, int], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Which bytes of a file the client asks for."""
+class _RangeRequest:
+    """The conditional headers of a request for a file, and the part of it that they name (RFC 9110, sections 13 and 14)."""
 
     if_none_match: IfNoneMatch = None
     range: Range = None
     if_range: IfRange = None
 
 
-Wanted = Annotated[_Wanted, Depends()]
+RangeRequest = Annotated[_RangeRequest, Depends()]
 
 
 def file_responses(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
@@ -52,7 +52,9 @@ STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {302: {"description":
 """Of the routes that send any file as a download."""
 
 
-def file_response(request: Request, store: Store, file: StoredFile, wanted: Wanted, *, as_page: bool = False) -> Response:
+def file_response(
+    request: Request, store: Store, file: StoredFile, range_request: RangeRequest, *, as_page: bool = False
+) -> Response:
     """The file, or the part of it that was asked for. ``as_page`` shows it in the browser, without scripts.
 
     Raises:
@@ -68,7 +70,7 @@ def file_response(request: Request, store: Store, file: StoredFile, wanted: Want
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": "inline" if as_page else f"attachment; filename*=UTF-8''{filename}",
     }
-    if is_unchanged(etag, wanted.if_none_match):
+    if is_unchanged(etag, range_request.if_none_match):
         return Response(status_code=304, headers=headers)
     address = store.signed_url(file.path)
     if address is not None and not as_page:
@@ -76,7 +78,7 @@ def file_response(request: Request, store: Store, file: StoredFile, wanted: Want
     return ranged_response(
         request,
         size=file.size,
-        wanted=wanted.range if wanted.if_range in (None, etag) else None,
+        range_header=range_request.range if range_request.if_range in (None, etag) else None,
         media_type=file.media_type,
         headers=headers,
         read=lambda start, length: store.stream(file.path, start=start, length=length),
@@ -84,11 +86,11 @@ def file_response(request: Request, store: Store, file: StoredFile, wanted: Want
 
 
 def ranged_response(
-    request: Request, *, size: int, wanted: str | None, media_type: str, headers: dict[str, str], read: Reader
+    request: Request, *, size: int, range_header: str | None, media_type: str, headers: dict[str, str], read: Reader
 ) -> Response:
     """``size`` bytes, or the part of them that a ``Range`` header names: 200, 206 or 416."""
     try:
-        part = read_range(wanted, size)
+        part = read_range(range_header, size)
     except RangeNotSatisfiable as error:
         response = response_of(error)
         response.headers["Content-Range"] = f"bytes */{size}"

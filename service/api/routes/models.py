@@ -8,7 +8,7 @@ from service import models
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Member, ServicesOf, Viewer
 from service.api.examples import MODEL
-from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response
+from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response
 from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
@@ -74,12 +74,12 @@ def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> Model
 @router.head("/{model_id}/files/{name:path}", include_in_schema=False)
 @router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
 def get_model_file(
-    model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted
+    model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
     """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect."""
     with services.database.transaction() as session:
         file = models.find_file(session, model_id, name)
-    return file_response(request, services.store, file, wanted)
+    return file_response(request, services.store, file, range_request)
 
 
 @router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))

@@ -9,7 +9,7 @@ from service import queries
 from service.api.bodies import StrictRoute
 from service.api.conditions import event_id
 from service.api.dependencies import Services, ServicesOf, Viewer
-from service.api.files import STORED_FILE_RESPONSES, Wanted, file_response, file_responses, ranged_response
+from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response, file_responses, ranged_response
 from service.api.negotiation import preferred
 from service.api.parameters import Accept, FileName, JobId, LastEventId, PageSize, Range
 from service.api.problems import described
@@ -92,7 +92,7 @@ async def get_log(
     services: ServicesOf,
     tail: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last so many lines.")] = None,
     accept: Accept = None,
-    wanted: Range = None,
+    range_header: Range = None,
     last_event_id: LastEventId = None,
 ) -> Any:
     """What the job printed, as text. With `Accept: text/event-stream` live; the ids are byte offsets."""
@@ -112,7 +112,7 @@ async def get_log(
     return ranged_response(
         request,
         size=size - first,
-        wanted=wanted,
+        range_header=range_header,
         media_type="text/plain; charset=utf-8",
         headers={"Vary": "Accept"},
         read=read,
@@ -129,19 +129,19 @@ def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Arti
 @router.head("/artifacts/{name:path}", include_in_schema=False)
 @router.get("/artifacts/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
 def get_artifact(
-    job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted
+    job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
     """One file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed address."""
-    return file_response(request, services.store, _artifact(services, job_id, name), wanted)
+    return file_response(request, services.store, _artifact(services, job_id, name), range_request)
 
 
 @router.get("/report", response_class=Response, responses=file_responses(_REPORT))
 def get_report(
-    job_id: JobId, request: Request, _caller: Viewer, services: ServicesOf, wanted: Wanted, accept: Accept = None
+    job_id: JobId, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest, accept: Accept = None
 ) -> Response:
     """The report card of a job that has one, as JSON; with `Accept: text/html` as a page."""
     name = "report.html" if preferred(accept, (_JSON, _PAGE)) == _PAGE else "report.json"
-    response = file_response(request, services.store, _artifact(services, job_id, name), wanted, as_page=True)
+    response = file_response(request, services.store, _artifact(services, job_id, name), range_request, as_page=True)
     response.headers["Vary"] = "Accept"
     return response
 
