@@ -21,7 +21,7 @@ def how_to_load(student: Path) -> str:
     if config.get("model_type") == "stillhouse":
         return (
             "from pathlib import Path\n"
-            "from worker.models import load_network\n"
+            "from stillhouse import load_network\n"
             f"student = load_network(Path({str(student)!r})).network"
         )
     loader = next((name for task, name in _LOADERS.items() if task == task_of_config(config)), "AutoModel")

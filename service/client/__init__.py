@@ -1,6 +1,6 @@
 """The Python client.
 
-    from service.client import Client
+    from stillhouse import Client
 
     with Client() as client:
         job = client.submit({"task": "image-classification", ...})

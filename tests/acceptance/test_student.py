@@ -34,7 +34,7 @@ print(numpy.mean([name == str(label) for name, label in zip(names, arrays["label
 _MODELS_ALONE = """
 import sys
 from pathlib import Path
-from worker.models import load_network
+from stillhouse import load_network
 assert not {"sqlalchemy", "fastapi", "celery", "redis"} & set(sys.modules)
 import numpy, torch
 folder, data = sys.argv[1:]

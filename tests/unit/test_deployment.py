@@ -244,7 +244,7 @@ def test_every_stage_that_installs_can_be_given_another_index() -> None:
 def test_every_package_of_the_project_is_in_the_images() -> None:
     copied = {name for keyword, rest in STAGES["application"].instructions if keyword == "COPY" for name in rest.split()[:-1]}
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert set(build["packages"]) <= copied
+    assert set(build["only-include"]) <= copied
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     read = {name for stage in ("build", "application") for name in copied_from_context(stage)}
     assert read == let_through

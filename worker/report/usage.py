@@ -8,8 +8,8 @@ from textwrap import dedent
 from service.spec.data import EMBEDDING, INPUT_KINDS, Task
 
 _OWN_IMPORTS = {
-    "image": "import numpy\nimport torch\nfrom PIL import Image\nfrom worker.models import load_network\n",
-    "audio": "import soundfile\nimport torch\nfrom service.formats import Waveform\nfrom worker.models import load_network\n",
+    "image": "import numpy\nimport torch\nfrom PIL import Image\nfrom stillhouse import load_network\n",
+    "audio": "import soundfile\nimport torch\nfrom stillhouse import Waveform, load_network\n",
 }
 _OWN_READERS = {
     "image": """\

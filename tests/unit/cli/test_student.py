@@ -24,4 +24,4 @@ def test_a_student_of_transformers_is_loaded_by_its_task(tmp_path: Path, model_t
 
 def test_one_of_the_project_is_loaded_by_the_project(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "stillhouse"}))
-    assert "from worker.models import load_network" in how_to_load(tmp_path)
+    assert "from stillhouse import load_network" in how_to_load(tmp_path)
