@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+IMPORT_PACKAGE = "service.public."
+"""The folder of ``stillhouse``, what users import: it is installed beside ``service`` and ``worker``, and knows both."""
 
 Layers = dict[str, set[str]]
 """From the top down: what belongs to a layer, and the parts that it has."""
@@ -63,6 +65,7 @@ def modules(*packages: str) -> dict[str, ast.Module]:
     found = {}
     for path in sorted(path for package in packages for path in (ROOT / package).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        name = name.removeprefix(IMPORT_PACKAGE)
         found[name] = ast.parse(path.read_text(), filename=str(path))
     return found
 
@@ -124,6 +127,11 @@ def test_the_service_imports_the_worker_in_one_command_alone() -> None:
     wrong = [crossing for crossing in crossings("service") if top(crossing[1]) == "worker"]
     assert {part(name) for name, _ in wrong} == {"cli"}
     assert not [crossing for crossing in crossings("service", inside_functions=False) if top(crossing[1]) == "worker"]
+
+
+def test_the_import_package_is_of_users_alone() -> None:
+    assert [name for name in MODULES if top(name) == "stillhouse"] == ["stillhouse"]
+    assert not [name for name, tree in MODULES.items() for target in imports(tree) if top(target) == "stillhouse"]
 
 
 def test_only_the_hosts_side_of_the_worker_knows_the_database() -> None:
