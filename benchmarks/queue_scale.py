@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from benchmarks.large_queue import GPUS, MEMORY_GIB, SPEC, Size, job_id, load, worker_id
 from benchmarks.plans import indexes, plans, read_whole
 from service import jobs, queries, scheduling, submission, workers
-from service.api.views.jobs import explanation
+from service.api.responses.jobs import explanation
 from service.database import Database, upgrade
 from service.embedded.servers import postgres
 from service.jobs import Fence

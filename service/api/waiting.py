@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 
 from service import queries
 from service.api.dependencies import Services
-from service.api.views.records import event_view
+from service.api.responses.records import event_view
 from service.errors import NotFound
 from service.notifications import wait_for_news
 

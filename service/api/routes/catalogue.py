@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from service.api.bodies import StrictRoute
 from service.api.dependencies import Viewer
-from service.api.views.shape import Listing, View
+from service.api.responses.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
 from service.spec.augment import AUGMENTATIONS, Modality
 from service.spec.builtin import BUILTIN_DATASETS

@@ -10,9 +10,9 @@ from service.api.dependencies import Member, ServicesOf, Viewer
 from service.api.examples import DATASET
 from service.api.parameters import DatasetId, PageSize
 from service.api.problems import described
+from service.api.responses.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
-from service.api.views.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.spec.data import MAX_TARGETS, Task

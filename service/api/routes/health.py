@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from service.api.dependencies import Services, ServicesOf
-from service.api.views.shape import View
+from service.api.responses.shape import View
 
 router = APIRouter(tags=["health"])
 

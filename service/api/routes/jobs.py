@@ -10,7 +10,7 @@ from service.api.conditions import is_unchanged, require_match, wait_seconds
 from service.api.dependencies import Member, Services, ServicesOf, Viewer
 from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
-from service.api.views.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
+from service.api.responses.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
 from service.api.waiting import until_changed
 from service.errors import (
     CircularDependency,

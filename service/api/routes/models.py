@@ -11,9 +11,9 @@ from service.api.examples import MODEL
 from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response
 from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
+from service.api.responses.data import ModelPage, ModelView, model_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
-from service.api.views.data import ModelPage, ModelView, model_view
 from service.errors import Conflict, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
 from service.spec.data import Task

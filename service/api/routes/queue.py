@@ -11,8 +11,8 @@ from service.api.bodies import StrictRoute
 from service.api.dependencies import Admin, Services, ServicesOf, Viewer
 from service.api.parameters import WorkerId
 from service.api.problems import described
-from service.api.views.jobs import PRIORITY_NAMES
-from service.api.views.queue import (
+from service.api.responses.jobs import PRIORITY_NAMES
+from service.api.responses.queue import (
     DeviceView,
     DrainRequest,
     QueueView,

@@ -13,7 +13,7 @@ from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response
 from service.api.negotiation import preferred
 from service.api.parameters import Accept, FileName, JobId, LastEventId, PageSize, Range
 from service.api.problems import described
-from service.api.views.records import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
+from service.api.responses.records import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
 from service.api.waiting import event_stream, log_stream
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from service.jobs import StoredFile

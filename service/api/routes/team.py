@@ -7,7 +7,7 @@ from service.api.bodies import StrictRoute
 from service.api.dependencies import Admin, ServicesOf, Viewer
 from service.api.parameters import KeyId, UserId
 from service.api.problems import described
-from service.api.views.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserEdit, UserList, UserView, key_view, user_view
+from service.api.responses.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserEdit, UserList, UserView, key_view, user_view
 from service.errors import Conflict, Forbidden, NotFound
 from service.security import create_key
 

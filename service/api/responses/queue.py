@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from service.api.views.shape import Listing, View
+from service.api.responses.shape import Listing, View
 from service.scheduling.outlook import Blocker, Cause, Place
 from service.scheduling.policy import Share
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service.api.views.shape import Listing, Page, View
+from service.api.responses.shape import Listing, Page, View
 from service.tables import Artifact, JobEvent
 
 

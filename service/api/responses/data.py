@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from service.api.views.shape import Page, View
+from service.api.responses.shape import Page, View
 from service.formats import Sample
 from service.spec.data import Column, DatasetInfo
 from service.tables import Dataset, Model

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from service.api.views.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
-from service.api.views.shape import Page, View
+from service.api.responses.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
+from service.api.responses.shape import Page, View
 from service.errors import JobFailure
 from service.jobs import PRIORITY_RANK
 from service.lifecycle import FINAL, Status

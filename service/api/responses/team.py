@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from service.api.views.shape import Listing, View
+from service.api.responses.shape import Listing, View
 from service.security import Role
 from service.tables import ApiKey, User
 
