@@ -372,7 +372,7 @@ class Client:
         self, path: str, job_id: str, *, params: Mapping[str, Any] | None = None, last_id: str = ""
     ) -> Iterator[Message]:
         """A live stream, resumed by ``Last-Event-ID`` until the job has ended and nothing more comes."""
-        for pause in self._transport.pauses():
+        for retry in self._transport.retries():
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             had_ended = self.job(job_id).terminal
             try:
@@ -381,17 +381,17 @@ class Client:
                 ) as response:
                     for message in read_messages(response.iter_lines()):
                         last_id = message.id or last_id
-                        pause.reset()
+                        retry.reset()
                         yield message
             except httpx.TransportError as error:
-                pause.after_break(self._transport.as_unreachable(error), may_wait=self._transport.has_answered)
+                retry.after_break(self._transport.as_unreachable(error), may_wait=self._transport.has_answered)
             except ApiError as problem:
-                pause.after_problem(problem)
+                retry.after_problem(problem)
             else:
                 # A service that shuts down ends its streams too: only one that began after the job's end was told it all.
                 if had_ended:
                     return
-                pause.after_break(Unreachable(f"{self.url} keeps ending the stream of {job_id}"), may_wait=True)
+                retry.after_break(Unreachable(f"{self.url} keeps ending the stream of {job_id}"), may_wait=True)
 
 
 def _document(spec: Spec) -> Any:

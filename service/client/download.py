@@ -59,7 +59,7 @@ def fetch(transport: Transport, *, job_id: str, artifact: Artifact, folder: Path
 def _fetch_bytes(transport: Transport, path: str, artifact: Artifact, partial: Path, on_bytes: OnBytes) -> str:
     digest = _sha256(partial) if partial.exists() else hashlib.sha256()
     num_bytes = partial.stat().st_size if partial.exists() else 0
-    for pause in transport.pauses():
+    for retry in transport.retries():
         headers = {"Accept-Encoding": "identity"}
         if num_bytes == artifact.size and partial.exists():
             break
@@ -75,12 +75,12 @@ def _fetch_bytes(transport: Transport, path: str, artifact: Artifact, partial: P
                         digest.update(chunk)
                         num_bytes += len(chunk)
                         on_bytes(artifact, num_bytes)
-                        pause.reset()
+                        retry.reset()
                 break
         except httpx.TransportError as error:
             # What a buffer still held is in the file now; it is counted again, so that file and digest agree.
             digest, num_bytes = (_sha256(partial), partial.stat().st_size) if partial.exists() else (hashlib.sha256(), 0)
-            pause.after_break(transport.as_unreachable(error), may_wait=transport.has_answered)
+            retry.after_break(transport.as_unreachable(error), may_wait=transport.has_answered)
     return digest.hexdigest()
 
 

@@ -64,17 +64,17 @@ class Transport:
             ApiError: the service answered with a problem.
             Unreachable: nobody answered.
         """
-        for pause in Pauses(self._max_retries if repeatable else 0):
+        for retry in Retry(self._max_retries if repeatable else 0):
             try:
                 response = self._send(method, path, params, headers, json, form, file, read_timeout_seconds)
             except httpx.TransportError as error:
-                pause.after_break(self.as_unreachable(error), may_wait=self._has_answered)
+                retry.after_break(self.as_unreachable(error), may_wait=self._has_answered)
                 continue
             self._has_answered = True
             if response.status_code < 400:
                 return response
-            pause.after_problem(as_error(response))
-        raise AssertionError("Pauses ends by raising")
+            retry.after_problem(as_error(response))
+        raise AssertionError("Retry ends by raising")
 
     @contextmanager
     def stream(
@@ -94,9 +94,9 @@ class Transport:
                 raise as_error(response)
             yield response
 
-    def pauses(self) -> "Pauses":
+    def retries(self) -> "Retry":
         """For callers of :meth:`stream` who go on after a break."""
-        return Pauses(self._max_retries)
+        return Retry(self._max_retries)
 
     def as_unreachable(self, error: httpx.TransportError) -> Unreachable:
         """A broken connection in words."""
@@ -130,14 +130,14 @@ class Transport:
             return self._http.request(method, path, data=form, files={"file": (file.name, content)}, **options)
 
 
-class Pauses:
+class Retry:
     """The waits between tries, as an iterator: each longer than the last, by chance, so that clients do not march in step."""
 
     def __init__(self, max_retries: int) -> None:
         self._max_retries = max_retries
         self._tries = 0
 
-    def __iter__(self) -> Iterator["Pauses"]:
+    def __iter__(self) -> Iterator["Retry"]:
         while True:
             yield self
 

@@ -1,7 +1,7 @@
-"""Becomes another program that ends with its parent: ``python -I -S tether.py SIGNAL PARENT USER PROGRAM ARGUMENT…``.
+"""A program that ends with its parent: ``python -I -S parent_death.py SIGNAL PARENT USER PROGRAM ARGUMENT…`` executes PROGRAM.
 
-Runs as a script and imports nothing of the project. Linux sends SIGNAL when the parent is gone, however it went. USER is a name
-to run as, or empty; changing it clears the parent-death signal, so it comes first. Elsewhere than on Linux it is a plain exec.
+This runs as a script and imports nothing of the project. Linux sends SIGNAL once the process PARENT has ended, for whatever
+reason (prctl, PR_SET_PDEATHSIG). USER is the name of the user to run as, or empty. On other systems it is a plain exec.
 """
 
 import ctypes
@@ -11,10 +11,10 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Changes the user, ties this process to its parent, becomes PROGRAM."""
+def exec_with_parent_death_signal() -> None:
+    """Changes the user, requests the parent-death signal, executes PROGRAM."""
     death_signal, parent, user, *command = sys.argv[1:]
-    if user:
+    if user:  # before prctl, because changing the user clears the parent-death signal
         import pwd
 
         entry = pwd.getpwnam(user)
@@ -23,9 +23,9 @@ def main() -> None:
         os.setuid(entry.pw_uid)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal))
-        if os.getppid() != int(parent):  # it died before the line above
+        if os.getppid() != int(parent):  # it ended before the call above
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606
 
 
-main()
+exec_with_parent_death_signal()

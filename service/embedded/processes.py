@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_TETHER = Path(__file__).with_name("tether.py")
+_PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 _MAX_LOG_BYTES = 16 * 2**20
 _POLL_SECONDS = 0.02
 
@@ -63,10 +63,10 @@ class Child:
             raise RuntimeError(f"{self.name} is running already")
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
-        tether = [sys.executable, "-I", "-S", str(_TETHER), str(int(self._death_signal)), str(os.getpid()), self._user]
+        wrapper = [sys.executable, "-I", "-S", str(_PARENT_DEATH), str(int(self._death_signal)), str(os.getpid()), self._user]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                [*tether, *self._argv],
+                [*wrapper, *self._argv],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,14 +4,14 @@ Both walk the same chunks through the same checks, so that a file which was acce
 unpickled. Every file that cannot be used raises :class:`service.errors.InvalidFile`, whose text names the place and the remedy.
 """
 
-from service.formats.chunk import Inputs, Waveform
+from service.formats.chunk import RawInputs, Waveform
 from service.formats.sample import Sample, first_samples
 from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset
 from service.formats.target import TargetArray
 
 __all__ = [
     "DataArrays",
-    "Inputs",
+    "RawInputs",
     "Sample",
     "SplitArrays",
     "TargetArray",

@@ -36,7 +36,7 @@ class Waveform:
     """Samples a second."""
 
 
-Inputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
+RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
 """Images (N, C, H, W), uint8 or float32; N texts; or N waveforms."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None]
 """(N,). Class indices, -1 where there is none; numbers, NaN where there is none; or class names and answers, with None."""
@@ -49,7 +49,7 @@ class Chunk:
     split: str
     rows: NDArray[np.int64]
     """Their numbers in the file, from 0."""
-    inputs: Inputs
+    inputs: RawInputs
     targets: dict[str, TargetValues]
     """By column, each (N,)."""
     lines: NDArray[np.int64] | None = None
@@ -62,7 +62,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnSelection:
     """What is to be read of a file."""
 
     task: Task
@@ -96,7 +96,7 @@ class DataTable(Protocol):
     splits: dict[str, int]
     """Rows by split."""
     targets: dict[str, TargetKind]
-    """What each wanted target is, in their order."""
+    """The kind of each selected target, in the order of the selection."""
     class_names: dict[str, list[str]]
     """The classes' names where the file says them beside class indices, by target."""
 
@@ -110,14 +110,14 @@ class DataTable(Protocol):
 class Reader(Protocol):
     """Opens a file."""
 
-    def __call__(self, path: Path, wanted: Wanted) -> AbstractContextManager[DataTable]: ...
+    def __call__(self, path: Path, selection: ColumnSelection) -> AbstractContextManager[DataTable]: ...
 
 
 def divide(
     splits: Sequence[str] | None,
     *,
     rows: NDArray[np.int64],
-    inputs: Inputs,
+    inputs: RawInputs,
     targets: dict[str, TargetValues],
     lines: NDArray[np.int64] | None = None,
 ) -> Iterator[Chunk]:
@@ -145,8 +145,8 @@ def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
     return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
 
 
-def check_columns(wanted: Wanted, names: Sequence[str], *, hint: str = "") -> None:
-    """That a file of rows has the columns that are wanted, each once.
+def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str = "") -> None:
+    """Checks that a file of rows has the selected columns, each once.
 
     Raises:
         InvalidFile: it has not; ``hint`` says what else to look at.
@@ -158,7 +158,7 @@ def check_columns(wanted: Wanted, names: Sequence[str], *, hint: str = "") -> No
     there = f"its columns are {', '.join(repr(name)[:200] for name in names[:50]) or 'none'}{hint}"
     if len(set(names)) != len(names):
         raise InvalidFile(f"two columns have one name; {there}")
-    for role, name in (("input", wanted.input_column), *(("target", name) for name in wanted.target_columns)):
+    for role, name in (("input", selection.input_column), *(("target", name) for name in selection.target_columns)):
         if name not in names:
             raise InvalidFile(f"the file has no {role} column {name!r}; {there}")
     for name in names:

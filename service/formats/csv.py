@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.errors import InvalidFile
-from service.formats.chunk import Wanted
+from service.formats.chunk import ColumnSelection
 from service.formats.lines import MAX_LINE_BYTES, read_lines
 from service.formats.record import Record, RecordTable, Scalar
 
@@ -18,9 +18,9 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?
 _HOW_TO_WRITE = 'fields with commas, quotes or line ends stand in quotes, and a quote in them is written twice ("")'
 
 
-def open_csv(path: Path, wanted: Wanted) -> RecordTable:
+def open_csv(path: Path, selection: ColumnSelection) -> RecordTable:
     """See :class:`service.formats.chunk.Reader`."""
-    return RecordTable(CsvRecords(path), wanted)
+    return RecordTable(CsvRecords(path), selection)
 
 
 class CsvRecords:

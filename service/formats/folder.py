@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.audio import AudioExtent, decode_audio
-from service.formats.chunk import CHUNK_BYTES, Chunk, Inputs, TargetKind, Wanted, Waveform, check_num_splits, check_split_name
+from service.formats.chunk import (
+    CHUNK_BYTES,
+    Chunk,
+    ColumnSelection,
+    RawInputs,
+    TargetKind,
+    Waveform,
+    check_num_splits,
+    check_split_name,
+)
 from service.formats.image import ImageShape, decode_image, image_shape
 from service.formats.members import open_members
 from service.spec.data import Column
@@ -38,13 +47,15 @@ class File:
 class FolderTable:
     """An open archive; see :class:`service.formats.chunk.DataTable`."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        self._kind, self._max_unpacked_bytes = wanted.input_kind, wanted.max_unpacked_bytes
+    def __init__(self, path: Path, selection: ColumnSelection) -> None:
+        self._kind, self._max_unpacked_bytes = selection.input_kind, selection.max_unpacked_bytes
         self.targets: dict[str, TargetKind] = {LABEL_COLUMN: "label"}
         self.class_names: dict[str, list[str]] = {}
         if self._kind == "text":
-            raise InvalidFile(f"an archive of class folders is for images or sound, not for {wanted.task}; send a file of rows")
-        if wanted.columns != (self._kind, LABEL_COLUMN):
+            raise InvalidFile(
+                f"an archive of class folders is for images or sound, not for {selection.task}; send a file of rows"
+            )
+        if selection.columns != (self._kind, LABEL_COLUMN):
             raise InvalidFile(
                 f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out"
             )
@@ -83,7 +94,7 @@ class FolderTable:
 
     def _chunk(self, first: int, inputs: list[NDArray[np.generic] | Waveform]) -> Chunk:
         files = self._files[first : first + len(inputs)]
-        arrays: Inputs
+        arrays: RawInputs
         if self._kind == "image":
             arrays = self._shape.to_channels_first(np.stack(cast(list[NDArray[np.generic]], inputs)))
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.errors import InvalidFile
-from service.formats.chunk import Wanted
+from service.formats.chunk import ColumnSelection
 from service.formats.lines import read_lines
 from service.formats.record import Record, RecordTable, Scalar
 
@@ -14,9 +14,9 @@ _TYPES = {bool: "boolean", int: "int64", float: "float64", str: "string", list: 
 _HOW_TO_WRITE = "write each row as one JSON object on a line of its own"
 
 
-def open_jsonl(path: Path, wanted: Wanted) -> RecordTable:
+def open_jsonl(path: Path, selection: ColumnSelection) -> RecordTable:
     """See :class:`service.formats.chunk.Reader`."""
-    return RecordTable(JsonlRecords(path), wanted)
+    return RecordTable(JsonlRecords(path), selection)
 
 
 class JsonlRecords:

@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.chunk import CHUNK_BYTES, Chunk, TargetKind, TargetValues, Wanted, check_split_name
+from service.formats.chunk import CHUNK_BYTES, Chunk, ColumnSelection, TargetKind, TargetValues, check_split_name
 from service.formats.image import ImageShape, check_values, image_shape
 from service.formats.label import HOW_TO_REGRESS, class_indices
 from service.spec.data import Column
@@ -69,17 +69,17 @@ class _Array:
 class NpzTable:
     """An open npz file; see :class:`service.formats.chunk.DataTable`."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, path: Path, selection: ColumnSelection) -> None:
+        self._selection = selection
         self.class_names: dict[str, list[str]] = {}
         with ExitStack() as stack:
             try:
                 self._zip = stack.enter_context(zipfile.ZipFile(path))
             except _BROKEN as error:
                 raise InvalidFile(f"the npz is broken or cut off: {error}; {_HOW_TO_SAVE}") from error
-            arrays = self._read_headers(wanted.max_unpacked_bytes)
-            by_column = _by_split(arrays, wanted.columns)
-            self._images = by_column.pop(wanted.input_column)
+            arrays = self._read_headers(selection.max_unpacked_bytes)
+            by_column = _by_split(arrays, selection.columns)
+            self._images = by_column.pop(selection.input_column)
             self._targets = by_column
             self._others = {name: array for name, array in arrays.items() if array not in self._taken()}
             self._check_pairs(arrays)
@@ -99,7 +99,9 @@ class NpzTable:
         shape = [self._shape.height, self._shape.width, self._shape.channels]
         dtypes = {"label": "int64", "number": "float64"}
         return {
-            self._wanted.input_column: Column(kind="image", dtype="uint8" if image.dtype == np.uint8 else "float32", shape=shape),
+            self._selection.input_column: Column(
+                kind="image", dtype="uint8" if image.dtype == np.uint8 else "float32", shape=shape
+            ),
             **{column: Column(kind=kind, dtype=dtypes[kind]) for column, kind in self.targets.items()},
             **{name: Column(kind="other", dtype=str(array.dtype)) for name, array in self._others.items()},
         }
@@ -130,7 +132,7 @@ class NpzTable:
     def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
         if values.dtype.kind == "f":
             return values.astype(np.float64)
-        is_missing = values == -1 if self._wanted.may_miss_targets and values.dtype.kind == "i" else None
+        is_missing = values == -1 if self._selection.may_miss_targets and values.dtype.kind == "i" else None
         return class_indices(values, is_missing=is_missing, place=lambda index: f"{array.place}, row {first_row + index}")
 
     def _read_headers(self, max_unpacked_bytes: int) -> dict[str, _Array]:
@@ -184,7 +186,7 @@ class NpzTable:
 
     def _check_pairs(self, arrays: dict[str, _Array]) -> None:
         there = f"the file has {', '.join(repr(name) for name in list(arrays)[:20])}"
-        by_column = {self._wanted.input_column: self._images, **self._targets}
+        by_column = {self._selection.input_column: self._images, **self._targets}
         for column, by_split in by_column.items():
             if not by_split:
                 raise InvalidFile(f"there is no array {column!r} (or '<split>_{column}'); {there}")
@@ -221,7 +223,7 @@ class NpzTable:
 
 
 def _by_split(arrays: dict[str, _Array], columns: tuple[str, ...]) -> dict[str, dict[str, _Array]]:
-    """The arrays of each wanted column, by split."""
+    """The arrays of each selected column, by split."""
     found: dict[str, dict[str, _Array]] = {column: {} for column in columns}
     # Of 'label' and 'top_label', the array 'train_top_label' belongs to the longer one.
     longest_first = sorted(columns, key=len, reverse=True)

@@ -22,10 +22,10 @@ from service.formats.audio_column import AudioColumn
 from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
-    Inputs,
+    ColumnSelection,
+    RawInputs,
     TargetKind,
     TargetValues,
-    Wanted,
     check_columns,
     check_num_splits,
     check_split_name,
@@ -46,7 +46,7 @@ class InputColumn(Protocol):
     rows_at_once: int
     """As many as can be held."""
 
-    def read(self, column: pa.Array, *, first_row: int) -> Inputs:
+    def read(self, column: pa.Array, *, first_row: int) -> RawInputs:
         """Some rows; ``first_row`` is the number of the first, for messages. Raises InvalidFile."""
 
     def describe(self) -> Column:
@@ -65,8 +65,8 @@ INPUT_COLUMNS: dict[InputKind, OpenInputColumn] = {"image": ImageColumn, "text":
 class ParquetTable:
     """An open Parquet file; see :class:`service.formats.chunk.DataTable`."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, path: Path, selection: ColumnSelection) -> None:
+        self._selection = selection
         try:
             self._file = pq.ParquetFile(path)
             self._schema: pa.Schema = self._file.schema_arrow
@@ -74,14 +74,14 @@ class ParquetTable:
         except _BROKEN as error:
             raise InvalidFile(f"the Parquet file is broken or cut off: {str(error)[:200]}") from error
         try:
-            check_columns(wanted, self._schema.names)
-            self.targets = {column: self._target_kind(column) for column in wanted.target_columns}
+            check_columns(selection, self._schema.names)
+            self.targets = {column: self._target_kind(column) for column in selection.target_columns}
             if self._num_rows == 0:
                 raise InvalidFile("the file has no rows")
-            self._splits_named = SPLIT_COLUMN not in wanted.columns and (
+            self._splits_named = SPLIT_COLUMN not in selection.columns and (
                 SPLIT_COLUMN in self._schema.names and is_string(self._schema.field(SPLIT_COLUMN).type)
             )
-            named = {column: self._class_names(column) for column in wanted.target_columns}
+            named = {column: self._class_names(column) for column in selection.target_columns}
             self.class_names = {column: names for column, names in named.items() if names is not None}
             self.splits = self._count_splits()
             self._inputs = self._input_column()
@@ -98,14 +98,14 @@ class ParquetTable:
     def columns(self) -> dict[str, Column]:
         found: dict[str, Column] = {}
         for field in self._schema:
-            if field.name == self._wanted.input_column:
+            if field.name == self._selection.input_column:
                 found[field.name] = self._inputs.describe()
             else:
                 found[field.name] = Column(kind=self.targets.get(field.name, "other"), dtype=str(field.type)[:200])
         return found
 
     def chunks(self) -> Iterator[Chunk]:
-        names = [*self._wanted.columns, *([SPLIT_COLUMN] if self._splits_named else [])]
+        names = [*self._selection.columns, *([SPLIT_COLUMN] if self._splits_named else [])]
         for first_row, batch in self._batches(names, rows_at_once=self._inputs.rows_at_once):
             splits = None
             if self._splits_named:
@@ -113,7 +113,7 @@ class ParquetTable:
             yield from divide(
                 splits,
                 rows=np.arange(first_row, first_row + batch.num_rows, dtype=np.int64),
-                inputs=self._inputs.read(batch.column(self._wanted.input_column), first_row=first_row),
+                inputs=self._inputs.read(batch.column(self._selection.input_column), first_row=first_row),
                 targets={name: self._target(batch.column(name), name, first_row=first_row) for name in self.targets},
             )
 
@@ -133,7 +133,7 @@ class ParquetTable:
     def _target_kind(self, column: str) -> TargetKind:
         type_ = self._schema.field(column).type
         found = f"column {column!r} is of {str(type_)[:100]}"
-        if self._wanted.has_answers:
+        if self._selection.has_answers:
             if not is_string(type_):
                 raise InvalidFile(f"{found}; the answers of a causal-lm are strings: name another column, or none")
             return "text"
@@ -165,12 +165,12 @@ class ParquetTable:
         return {check_split_name(name): count for name, count in counts.items()}
 
     def _input_column(self) -> InputColumn:
-        for _, batch in self._batches([self._wanted.input_column], rows_at_once=1):
-            return INPUT_COLUMNS[self._wanted.input_kind](
-                self._wanted.input_column,
+        for _, batch in self._batches([self._selection.input_column], rows_at_once=1):
+            return INPUT_COLUMNS[self._selection.input_kind](
+                self._selection.input_column,
                 batch.column(0),
                 num_rows=self._num_rows,
-                max_unpacked_bytes=self._wanted.max_unpacked_bytes,
+                max_unpacked_bytes=self._selection.max_unpacked_bytes,
             )
         raise InvalidFile("the Parquet file is broken: it declares rows and holds none")
 

@@ -14,9 +14,9 @@ from service.formats.chunk import (
     CHUNK_BYTES,
     SPLIT_COLUMN,
     Chunk,
+    ColumnSelection,
     TargetKind,
     TargetValues,
-    Wanted,
     check_columns,
     check_num_splits,
     check_split_name,
@@ -59,15 +59,15 @@ class Records(Protocol):
 class RecordTable:
     """An open file of rows; see :class:`service.formats.chunk.DataTable`."""
 
-    def __init__(self, records: Records, wanted: Wanted) -> None:
-        self._records, self._wanted = records, wanted
+    def __init__(self, records: Records, selection: ColumnSelection) -> None:
+        self._records, self._selection = records, selection
         self.class_names: dict[str, list[str]] = {}
-        check_columns(wanted, list(records.columns), hint=records.hint)
+        check_columns(selection, list(records.columns), hint=records.hint)
         # A first row without a value would else put the test rows into the training split.
-        self._splits_named = SPLIT_COLUMN not in wanted.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
+        self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
-        self.targets = {column: self._kind(column) for column in wanted.target_columns}
+        self.targets = {column: self._kind(column) for column in selection.target_columns}
 
     def __enter__(self) -> "RecordTable":
         return self
@@ -78,7 +78,7 @@ class RecordTable:
     def columns(self) -> dict[str, Column]:
         found: dict[str, Column] = {}
         for name, dtype in self._records.columns.items():
-            if name == self._wanted.input_column:
+            if name == self._selection.input_column:
                 found[name] = Column(kind="text", dtype="string")
             elif name in self.targets:
                 found[name] = Column(kind=self.targets[name], dtype=_DTYPES[self._types[name]])
@@ -90,7 +90,7 @@ class RecordTable:
         first_row, held, size = 0, list[Record](), 0
         for record in self._records:
             held.append(record)
-            size += len(str(self._value(record, self._wanted.input_column)))
+            size += len(str(self._value(record, self._selection.input_column)))
             if size > CHUNK_BYTES or len(held) == _MOST_ROWS_AT_ONCE:
                 yield from self._chunks_of(held, first_row=first_row)
                 first_row, held, size = first_row + len(held), [], 0
@@ -100,7 +100,7 @@ class RecordTable:
     def _scan(self) -> dict[str, int]:
         """Rows by split; on the way, which types of values the targets have."""
         counts: Counter[str] = Counter()
-        seen = {} if self._wanted.has_answers else {column: _Seen() for column in self._wanted.target_columns}
+        seen = {} if self._selection.has_answers else {column: _Seen() for column in self._selection.target_columns}
         for record in self._records:
             counts[self._split(record)] += 1
             check_num_splits(len(counts))
@@ -108,22 +108,22 @@ class RecordTable:
                 types.add(self._scalar(record, column), line=record.line)
         if not counts:
             raise InvalidFile("the file has no rows")
-        self._types = dict.fromkeys(self._wanted.target_columns, str)
+        self._types = dict.fromkeys(self._selection.target_columns, str)
         self._types |= {column: types.settle(column, is_typed=self._records.is_typed) for column, types in seen.items()}
         return dict(counts)
 
     def _kind(self, column: str) -> TargetKind:
-        if self._wanted.has_answers:
+        if self._selection.has_answers:
             return "text"
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
-        inputs = [self._value(record, self._wanted.input_column) for record in held]
+        inputs = [self._value(record, self._selection.input_column) for record in held]
         yield from divide(
             [self._split(record) for record in held] if self._splits_named else None,
             rows=np.arange(first_row, first_row + len(held), dtype=np.int64),
             lines=np.array([record.line for record in held], dtype=np.int64),
-            inputs=check_texts(inputs, place=lambda index: _place(self._wanted.input_column, held[index])),
+            inputs=check_texts(inputs, place=lambda index: _place(self._selection.input_column, held[index])),
             targets={column: self._target(column, held) for column in self.targets},
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
-from service.formats.table import MAX_UNPACKED_BYTES, open_table, wanted_columns
+from service.formats.table import MAX_UNPACKED_BYTES, open_table, select_columns
 from service.spec.data import Task
 
 MAX_SHOWN_CHARACTERS = 500
@@ -54,9 +54,11 @@ def first_samples(
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> list[Sample]:
     """The first rows of a file that ``inspect_dataset`` accepted."""
-    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
+    selection = select_columns(
+        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+    )
     samples: list[Sample] = []
-    with open_table(path, filename, wanted) as table:
+    with open_table(path, filename, selection) as table:
         for chunk in table.chunks():
             for index in range(len(chunk.rows)):
                 if len(samples) == num_rows:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.archives import DAMAGE, is_damage
 from service.errors import InvalidFile
-from service.formats.chunk import Chunk, DataTable, Inputs, Reader, Wanted
+from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
 from service.formats.folder import FolderTable
 from service.formats.jsonl import open_jsonl
@@ -48,7 +48,7 @@ _INPUTS: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "s
 class SplitArrays:
     """One split's samples. N samples."""
 
-    inputs: Inputs
+    inputs: RawInputs
     """N images, texts or waveforms."""
     targets: dict[str, TargetArray]
     """By column, each (N,): class indices with -1 for a missing one, numbers with NaN for a missing one, or answers."""
@@ -80,9 +80,11 @@ def inspect_dataset(
     Raises:
         InvalidFile: it cannot be trained on; the text says which member, split, row or line, and what to change.
     """
-    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
-    with open_table(path, filename, wanted) as table:
-        tallies = _tallies(table, wanted)
+    selection = select_columns(
+        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+    )
+    with open_table(path, filename, selection) as table:
+        tallies = _tallies(table, selection)
         for chunk in table.chunks():
             for tally in tallies.values():
                 tally.add(chunk)
@@ -90,7 +92,7 @@ def inspect_dataset(
         columns = table.columns()
     for column, found in settled.items():
         columns[column] = _described(columns[column], found)
-    first = settled[wanted.target_columns[0]] if settled else None
+    first = settled[selection.target_columns[0]] if settled else None
     return DatasetInfo(
         task=task,
         splits=table.splits,
@@ -114,9 +116,11 @@ def read_dataset(
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
     """
-    wanted = wanted_columns(task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes)
-    with open_table(path, filename or path.name, wanted) as table:
-        tallies = _tallies(table, wanted)
+    selection = select_columns(
+        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+    )
+    with open_table(path, filename or path.name, selection) as table:
+        tallies = _tallies(table, selection)
         filled: dict[str, _Filling] = {}
         for chunk in table.chunks():
             if chunk.split not in filled:
@@ -129,9 +133,9 @@ def read_dataset(
     )
 
 
-def wanted_columns(
+def select_columns(
     task: Task, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
-) -> Wanted:
+) -> ColumnSelection:
     """What is to be read, with the task's own columns where none are named.
 
     Raises:
@@ -146,10 +150,10 @@ def wanted_columns(
     most = 1 if task == "causal-lm" else MAX_TARGETS
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
-    return Wanted(task, input_column, targets, max_unpacked_bytes)
+    return ColumnSelection(task, input_column, targets, max_unpacked_bytes)
 
 
-def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextManager[DataTable]:
+def open_table(path: Path, filename: str, selection: ColumnSelection) -> AbstractContextManager[DataTable]:
     """Opens the file with the reader of its format.
 
     Raises:
@@ -157,18 +161,18 @@ def open_table(path: Path, filename: str, wanted: Wanted) -> AbstractContextMana
     """
     with path.open("rb") as file:
         start = file.read(4096)
-    readers = READERS[wanted.input_kind]
-    found = _format(path, start, filename, wanted.input_kind)
+    readers = READERS[selection.input_kind]
+    found = _format(path, start, filename, selection.input_kind)
     if start and found in readers:
-        return readers[found](path, wanted)
+        return readers[found](path, selection)
     if not start:
         what = "is empty"
     elif found is None:
         what = f"is neither {' nor '.join(f'{_article(name)} {name}' for name in readers)} file (or its start is damaged)"
     else:
-        what = f"is {_article(found)} {found} file, which holds no {_INPUTS[wanted.input_kind]} to train on"
+        what = f"is {_article(found)} {found} file, which holds no {_INPUTS[selection.input_kind]} to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
-    raise InvalidFile(f"{filename!r} {what}; for {wanted.task} send {ways}")
+    raise InvalidFile(f"{filename!r} {what}; for {selection.task} send {ways}")
 
 
 def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format | None:
@@ -208,15 +212,15 @@ def _article(name: str) -> str:
     return "an" if name == "npz" else "a"
 
 
-def _tallies(table: DataTable, wanted: Wanted) -> dict[str, TargetTally]:
+def _tallies(table: DataTable, selection: ColumnSelection) -> dict[str, TargetTally]:
     tallies: dict[str, TargetTally] = {}
     for column, kind in table.targets.items():
         match kind:
             case "label":
                 names = table.class_names.get(column)
-                tallies[column] = LabelTally(column, may_be_missing=wanted.may_miss_targets, names=names)
+                tallies[column] = LabelTally(column, may_be_missing=selection.may_miss_targets, names=names)
             case "number":
-                tallies[column] = NumberTally(column, may_be_missing=wanted.may_miss_targets)
+                tallies[column] = NumberTally(column, may_be_missing=selection.may_miss_targets)
             case "text":
                 tallies[column] = AnswerTally(column, may_be_missing=False)
     return tallies
@@ -263,4 +267,4 @@ class _Filling:
             if found.index_of_code is not None:
                 codes = cast(NDArray[np.int64], self.targets[column])
                 codes[:] = found.index_of_code[codes]
-        return SplitArrays(inputs=cast(Inputs, self.inputs), targets=self.targets)
+        return SplitArrays(inputs=cast(RawInputs, self.inputs), targets=self.targets)
