@@ -1,1 +1,1 @@
-"""The HTTP face: ``app`` puts it together, ``routes`` has one router a resource, ``responses`` what each answer looks like."""
+"""The HTTP API: ``app`` creates the application, ``routes`` has one router a resource, ``responses`` the response models."""

@@ -1,4 +1,4 @@
-"""The HTTP application. Importing it starts nothing; its life begins with the server's.
+"""The HTTP application. Importing this module starts nothing; connections are opened in the application's lifespan.
 
 RequestIds → PlainAddresses → RateLimit → BodyLimit → routes → problems
 """
@@ -27,16 +27,16 @@ _ROUTERS = (health, jobs, records, datasets, models, catalogue, queue, team)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, by default with the process's own settings.
+    """Creates the application, by default with the settings of the process.
 
     Raises:
-        ValueError: a setting that it cannot do without is missing.
+        ValueError: a required setting is missing.
     """
     chosen = settings or process.settings()
     _require_addresses(chosen)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(chosen.store)
         with (
             closing(Announcer(chosen.redis_url)) as announcer,
@@ -51,18 +51,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Stillhouse",
-        lifespan=life,
+        lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
         separate_input_output_schemas=False,
-        strict_content_type=False,  # a key is never sent by a browser on its own, so a body without a type is no forgery
+        strict_content_type=False,  # no CSRF: a browser never sends the Authorization header on its own
     )
     for module in _ROUTERS:
         app.include_router(module.router)
     routers = (app.router, *(module.router for module in _ROUTERS))
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
     openapi.install(app)
-    # The last one added is the outermost.
+    # The middleware that is added last is the outermost.
     app.add_middleware(
         BodyLimit,
         max_bytes=chosen.max_request_bytes,

@@ -1,4 +1,4 @@
-"""Decoding request bodies: strict JSON, and YAML for job specs. What comes out can be stored and answered again as it is.
+"""Decoding of request bodies: strict JSON, and YAML for job specs. A decoded document can be stored and returned unchanged.
 
 Refused: NaN and infinity, invalid UTF-8, lone surrogates, NUL characters (PostgreSQL's text has none), integers beyond 64 bits,
 values nested deeper than ``MAX_DEPTH``, and YAML aliases, with which a small text becomes a huge document.
@@ -22,7 +22,7 @@ YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
 class StrictRequest(Request):
-    """A request whose JSON is read strictly."""
+    """A request whose JSON body is decoded by :func:`decode_json` and checked by :func:`storable_faults`."""
 
     async def json(self) -> Any:
         document = decode_json(await self.body())
@@ -33,7 +33,7 @@ class StrictRequest(Request):
 
 
 class InvalidBody(HTTPException):
-    """An ``InvalidInput`` on its way through FastAPI's body reading, which lets nothing else pass."""
+    """Carries an ``InvalidInput`` through FastAPI's reading of bodies, which only lets an HTTPException pass."""
 
     def __init__(self, faults: list[FieldError]) -> None:
         super().__init__(status_code=422, detail="the body cannot be stored")
@@ -41,9 +41,9 @@ class InvalidBody(HTTPException):
 
 
 class StrictRoute(APIRoute):
-    """The route class of every router: reads bodies strictly.
+    """The route class of every router: decodes bodies strictly, and refuses a body of another media type than JSON.
 
-    FastAPI hands a body of another type than JSON to the model as bytes, whose faults tell nobody to name the type.
+    FastAPI passes such a body to the model as bytes, and the resulting errors do not mention the content type.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -62,12 +62,12 @@ class StrictRoute(APIRoute):
 
 
 async def read_document(request: Request) -> Any:
-    """The body as JSON, or as YAML where the content type says so.
+    """Decodes the body as JSON, or as YAML by its content type.
 
     Raises:
-        UnsupportedMediaType: its type is neither.
-        InvalidRequest: it is not what its type says.
-        InvalidSpec: it holds what cannot be stored.
+        UnsupportedMediaType: the content type is neither JSON nor YAML.
+        InvalidRequest: the body is not valid JSON or YAML.
+        InvalidSpec: the document contains values that cannot be stored.
     """
     body = await request.body()
     if content_type(request) in YAML_TYPES:
@@ -86,12 +86,12 @@ async def read_document(request: Request) -> Any:
 
 
 def content_type(request: Request) -> str:
-    """The media type of the body, without parameters; JSON where the request does not say."""
+    """The media type of the body, without parameters; ``application/json`` if the request has no Content-Type."""
     return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 
 def decode_json(body: bytes) -> Any:
-    """Raises JSONDecodeError, for text that is not UTF-8 too."""
+    """Decodes strict JSON. Raises JSONDecodeError, also for bytes that are not UTF-8."""
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -99,7 +99,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def decode_yaml(body: bytes) -> Any:
-    """Raises InvalidRequest."""
+    """Decodes YAML without aliases. Raises InvalidRequest."""
     try:
         text = body.decode()
         depth = 0
@@ -115,7 +115,7 @@ def decode_yaml(body: bytes) -> Any:
 
 
 def storable_faults(document: Any) -> list[FieldError]:
-    """What in a decoded document could not be stored; at most one fault a value."""
+    """Finds the values of a decoded document that cannot be stored; at most one error for each value."""
     faults: list[FieldError] = []
     open_values: list[tuple[str, int, Any]] = [("", 0, document)]
     while open_values:

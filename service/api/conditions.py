@@ -12,25 +12,25 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def is_unchanged(etag: str, if_none_match: str | None) -> bool:
-    """Whether the client has this version already."""
+    """Whether ``If-None-Match`` names this version, so that the client already has it."""
     return if_none_match is not None and (_is_any(if_none_match) or etag in (tag for _, tag in _ETAG.findall(if_none_match)))
 
 
 def require_match(etag: str, if_match: str | None) -> None:
-    """Raises PreconditionFailed when the client speaks of another version, or of one that is only as good (``W/``)."""
+    """Raises PreconditionFailed if ``If-Match`` names only other versions; weak tags (``W/``) never match."""
     if if_match is not None and not _is_any(if_match) and ("", etag) not in _ETAG.findall(if_match):
         raise PreconditionFailed(f"this has changed: it is at version {etag} now; read it again, then repeat", param="If-Match")
 
 
 def wait_seconds(prefer: str | None) -> int | None:
-    """How long the client would like to wait for a change; None where it does not say."""
+    """The seconds of ``Prefer: wait=N``, at most ``MAX_WAIT_SECONDS``; None if the header does not ask to wait."""
     found = _WAIT.search(prefer or "")
     return None if found is None else min(MAX_WAIT_SECONDS, int(found[1]))
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """A part of ``size`` bytes, from ``start`` up to ``end``."""
+    """Bytes ``start`` (inclusive) to ``end`` (exclusive) of ``size`` bytes."""
 
     start: int
     end: int
@@ -42,15 +42,15 @@ class ByteRange:
 
     @property
     def header(self) -> str:
-        """The ``Content-Range``."""
+        """The value of ``Content-Range``."""
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
 
 
 def read_range(value: str | None, size: int) -> ByteRange | None:
-    """The part that a ``Range`` header asks for; None for all of it: no header, another unit, several ranges at once.
+    """The range of a ``Range`` header; None, which means all bytes, for no header, another unit or several ranges.
 
     Raises:
-        RangeNotSatisfiable: the part lies behind the end.
+        RangeNotSatisfiable: the range begins after the last byte.
     """
     found = _RANGE.fullmatch((value or "").strip())
     if found is None or found[1] == found[2] == "":
@@ -68,7 +68,7 @@ def read_range(value: str | None, size: int) -> ByteRange | None:
 
 
 def event_id(value: str | None) -> int:
-    """Reads ``Last-Event-ID``; 0 without one. Raises InvalidRequest."""
+    """Parses ``Last-Event-ID``; 0 if there is none. Raises InvalidRequest if it is not a number."""
     if not value:
         return 0
     if not re.fullmatch(r"[0-9]{1,18}", value):

@@ -1,4 +1,4 @@
-"""What a route is given: the process's services, and who calls. Each role is a type: ``Viewer``, ``Member``, ``Admin``."""
+"""Dependencies of routes: the services of the process, and the caller. Each role is a type: ``Viewer``, ``Member``, ``Admin``."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -23,7 +23,7 @@ _bearer = HTTPBearer(
 
 @dataclass(frozen=True)
 class Services:
-    """What the process holds open for its life."""
+    """The services that the process keeps open during the application's lifespan."""
 
     settings: Settings
     database: Database
@@ -34,7 +34,7 @@ class Services:
 
 
 async def services_of(request: Request) -> Services:
-    """The services of the process that this request reached."""
+    """Returns the services of the application that handles this request."""
     services: Services = request.app.state.services
     return services
 
@@ -45,7 +45,7 @@ ServicesOf = Annotated[Services, Depends(services_of)]
 def viewer(
     request: Request, services: ServicesOf, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
-    """Anybody with a key."""
+    """Authenticates the caller; any valid key will do."""
     with services.database.transaction() as session:
         return authenticate(session, request.headers.get("authorization"))
 
@@ -54,13 +54,13 @@ Viewer = Annotated[Caller, Depends(viewer)]
 
 
 async def member(caller: Viewer) -> Caller:
-    """Somebody who may submit."""
+    """Requires the role ``member``, which may submit jobs."""
     caller.require("member")
     return caller
 
 
 async def admin(caller: Viewer) -> Caller:
-    """Somebody who manages users and keys."""
+    """Requires the role ``admin``, which manages users and keys."""
     caller.require("admin")
     return caller
 

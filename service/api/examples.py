@@ -1,6 +1,6 @@
-"""The examples of the OpenAPI document, by the name of their schema: one team, one job, and what belongs to it.
+"""The examples of the OpenAPI document, by the name of their schema: one team, one job, and its resources.
 
-Each is whole, as the service would answer it; a test holds them against their schemas.
+Each is a complete response of the service; a test validates them against their schemas.
 """
 
 from typing import Any

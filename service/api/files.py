@@ -1,6 +1,6 @@
-"""Answers that carry a stored file: ETag, ranges, HEAD, a redirect where the store gives out addresses of its own.
+"""Responses that send a stored file: ETag, byte ranges, HEAD, and a redirect if the store has signed URLs.
 
-An uploaded or trained file is never run as a page of this service: it is sent as a download, sandboxed, and not sniffed.
+No stored file can run scripts with the origin of this service: it is sent as a download, in a CSP sandbox, without sniffing.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-s
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 Reader = Callable[[int, int], Iterator[bytes]]
-"""Gives ``length`` bytes from ``start`` on."""
+"""Yields ``length`` bytes beginning at ``start``."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ RangeRequest = Annotated[_RangeRequest, Depends()]
 
 
 def file_responses(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route that answers with :func:`file_response`. ``content``: what it may send, by type."""
+    """The ``responses`` of a route that returns :func:`file_response`. ``content``: OpenAPI's content by media type."""
     return {
         200: {"description": "The bytes.", "content": content},
         206: {"description": "The part that `Range` names.", "content": dict.fromkeys(content, _BINARY)},
@@ -49,16 +49,16 @@ def file_responses(content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {302: {"description": "The bytes are at `Location`, for an hour."}}
-"""Of the routes that send any file as a download."""
+"""The ``responses`` of the routes that send any file as a download."""
 
 
 def file_response(
     request: Request, store: Store, file: StoredFile, range_request: RangeRequest, *, as_page: bool = False
 ) -> Response:
-    """The file, or the part of it that was asked for. ``as_page`` shows it in the browser, without scripts.
+    """Sends the file or the requested range of it. ``as_page`` lets the browser display it, without scripts.
 
     Raises:
-        NotFound: its bytes are gone.
+        NotFound: the file is no longer in the store.
     """
     etag = f'"{file.sha256}"'
     filename = quote(file.name.rpartition("/")[2])
@@ -88,7 +88,7 @@ def file_response(
 def ranged_response(
     request: Request, *, size: int, range_header: str | None, media_type: str, headers: dict[str, str], read: Reader
 ) -> Response:
-    """``size`` bytes, or the part of them that a ``Range`` header names: 200, 206 or 416."""
+    """Sends ``size`` bytes (200) or the part that ``range_header`` names (206); 416 if there is no such part."""
     try:
         part = read_range(range_header, size)
     except RangeNotSatisfiable as error:

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever its route: an id, a largest body, a rate, and an answer even when a route breaks."""
+"""Middleware of all routes: request ids, a limit on bodies, a rate limit, and a 500 for exceptions that no handler caught."""
 
 import hashlib
 import logging
@@ -19,13 +19,13 @@ from service.ids import new_id
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _MAX_KEYS = 10_000
-"""Keys whose rate is remembered; the one unseen for longest goes first."""
+"""Keys whose rate is remembered; the least recently used one is dropped first."""
 
 logger = logging.getLogger(__name__)
 
 
 class RequestIds:
-    """Names each request in its answer and in the log; turns what nobody caught into a 500 that tells nothing else."""
+    """Adds ``X-Request-Id`` to each response; logs an uncaught exception under that id and returns a 500 without its details."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -59,7 +59,7 @@ class RequestIds:
 
 
 class BodyLimit:
-    """Refuses a body above the limit by what Content-Length says, and, without one, as soon as it has come in."""
+    """Refuses a body above the limit by its Content-Length, or without that header as soon as too many bytes have arrived."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, max_bytes_by_path: Mapping[str, int]) -> None:
         self.app = app
@@ -94,7 +94,7 @@ class BodyLimit:
 
 
 class PlainAddresses:
-    """Refuses an address with a NUL character: PostgreSQL's text has none, so nothing that is stored can be meant."""
+    """Refuses a URL with a NUL character: PostgreSQL's text cannot contain one, so no stored resource has such a name."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -108,19 +108,19 @@ class PlainAddresses:
 
 
 class RateLimit:
-    """A token bucket for each key: a sustained rate, and bursts of twice as many. Health checks are free."""
+    """A token bucket for each key: a sustained rate, and bursts of two seconds' worth. Health checks are not counted."""
 
     def __init__(self, app: ASGIApp, *, requests_per_second: float) -> None:
         self.app = app
         self._rate = requests_per_second
         self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        """By the SHA-256 of the key: tokens left, and the monotonic time of that count."""
+        """By the SHA-256 of the key: the remaining tokens, and the monotonic time at which they were counted."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in {"/healthz", "/readyz"}:
             await self.app(scope, receive, send)
             return
-        wait_seconds = self._take(_who(scope))
+        wait_seconds = self._take(_caller_digest(scope))
         if wait_seconds > 0:
             detail = (
                 f"more than {self._rate:g} requests a second with this key; wait, or ask for fewer (long polls and streams do)"
@@ -130,20 +130,20 @@ class RateLimit:
             return
         await self.app(scope, receive, send)
 
-    def _take(self, who: bytes) -> float:
-        """Takes a token: 0, or the seconds until there is one."""
+    def _take(self, caller: bytes) -> float:
+        """Takes a token and returns 0.0, or returns the seconds until there is one."""
         now = time.monotonic()
         burst = max(1.0, 2 * self._rate)
-        tokens, since = self._buckets.pop(who, (burst, now))
+        tokens, since = self._buckets.pop(caller, (burst, now))
         tokens = min(burst, tokens + (now - since) * self._rate)
         taken = tokens >= 1
-        self._buckets[who] = (tokens - 1 if taken else tokens, now)
+        self._buckets[caller] = (tokens - 1 if taken else tokens, now)
         if len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)
         return 0.0 if taken else (1 - tokens) / self._rate
 
 
-def _who(scope: Scope) -> bytes:
+def _caller_digest(scope: Scope) -> bytes:
     key = Headers(scope=scope).get("authorization")
     client = scope.get("client")
     return hashlib.sha256((key or f"from {client[0] if client else '?'}").encode()).digest()

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the job spec as a schema and every error as a problem."""
+"""The OpenAPI document: FastAPI's, with the schema of the job spec, examples, and problem responses for every error."""
 
 from importlib.metadata import version
 from typing import Any
@@ -25,7 +25,7 @@ _ANY = {
 
 
 def install(app: FastAPI) -> None:
-    """Makes the document at its first reading."""
+    """Replaces ``app.openapi``; the document is generated when it is first requested."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -40,7 +40,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=version("stillhouse"), description=_ABOUT, routes=app.routes, separate_input_output_schemas=False
     )
     schemas = document["components"]["schemas"]
-    # What no route's signature names.
+    # Models that appear in no route's signature.
     for model in (JobSpec, Problem, Report):
         schema = model.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
@@ -48,7 +48,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas["JobView"]["properties"]["spec"] |= {"$ref": _REF.format(model="JobSpec")}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    # Given to FastAPI, examples would lose every field that is null.
+    # FastAPI would drop every null field of an example.
     for name, example in EXAMPLES.items():
         schemas[name]["examples"] = [example]
     for path, operations in document["paths"].items():
@@ -58,7 +58,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], *, is_keyed: bool) -> None:
-    """Adds the problems that many routes have in common. ``is_keyed``: it needs a key."""
+    """Adds the problem responses that many operations share. ``is_keyed``: the operation requires an API key."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         responses["422"] = described(InvalidInput)[422]

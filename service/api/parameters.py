@@ -1,4 +1,4 @@
-"""Parameters that several routes take, each with what the OpenAPI document says of it."""
+"""The parameters that several routes share, with their descriptions in the OpenAPI document."""
 
 from typing import Annotated
 
@@ -12,17 +12,18 @@ UserId = Annotated[str, Path(description="The user's id, `user_…`, or name.")]
 KeyId = Annotated[str, Path(description="The key's id, `key_…`; not the key itself.")]
 FileName = Annotated[str, Path(description="The file's name, with its folders: `student/config.json`.")]
 
-PageSize = Annotated[int, Query(ge=1, le=1000, description="Most that one answer holds.")]
+PageSize = Annotated[int, Query(ge=1, le=1000, description="The most items that one page holds.")]
 
 Accept = Annotated[str | None, Header(alias="Accept", description="Which of the answer's media types is wanted.")]
 IfMatch = Annotated[
-    str | None, Header(alias="If-Match", description="The `ETag` that was read: 412 where the thing has changed since.")
+    str | None, Header(alias="If-Match", description="The `ETag` that was read: 412 if the resource has changed since.")
 ]
 IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", description="The `ETag` that the client has: 304 where it is still that.")
+    str | None, Header(alias="If-None-Match", description="The `ETag` that the client has: 304 if it is still current.")
 ]
 IfRange = Annotated[
-    str | None, Header(alias="If-Range", description="The `ETag` of the part that the client has: all of it where it changed.")
+    str | None,
+    Header(alias="If-Range", description="The `ETag` of the part that the client has: the whole if it has changed."),
 ]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Resumes a stream after this id.")]
 Range = Annotated[

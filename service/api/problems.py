@@ -1,6 +1,6 @@
-"""Every error as RFC 9457 ``application/problem+json``, from whatever layer it comes. Internals stay in the log.
+"""Responses for errors of every layer, as RFC 9457 ``application/problem+json``. Internals appear only in the log.
 
-Beside the RFC's fields stands ``error``, which clients of OpenAI-shaped APIs read.
+The field ``error`` beside the RFC's fields is for clients of OpenAI-compatible APIs.
 """
 
 import logging
@@ -31,7 +31,7 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
 }
-"""The codes of what the framework raises by itself; the project's own errors carry theirs."""
+"""The codes of errors that the framework raises; the project's own errors have theirs as an attribute."""
 _HTTP_DETAILS = {404: "there is nothing at this address; /openapi.json lists what there is"}
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def problem(
     faults: list[FieldError] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """One problem as a response."""
+    """Builds the response for one problem."""
     body = Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,
@@ -98,7 +98,7 @@ def problem(
 
 
 def install(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Puts a handler in place for each kind of error that a request can meet. ``routes`` are those that it may have meant."""
+    """Installs the exception handlers. ``routes``: all routes, to list the allowed methods of a path in a 405."""
 
     def http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -116,7 +116,7 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
 
 
 def response_of(error: StillhouseError) -> Response:
-    """An error of the project's own tree as a response."""
+    """Builds the response for an error of the project's own tree."""
     headers = {}
     if error.retry_after_seconds is not None or isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds or 2)
@@ -129,7 +129,7 @@ def response_of(error: StillhouseError) -> Response:
 
 
 def described(*errors: type[StillhouseError]) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route for OpenAPI: which problems it has of its own."""
+    """The ``responses`` of a route for OpenAPI: the problems that are specific to it."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         known = by_status.get(error.status, {}).get("description")
@@ -139,7 +139,7 @@ def described(*errors: type[StillhouseError]) -> dict[int | str, dict[str, Any]]
 
 
 def problem_content() -> dict[str, Any]:
-    """OpenAPI's media type object of a problem."""
+    """OpenAPI's content object of a problem."""
     return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
@@ -149,7 +149,7 @@ def _stillhouse_error(_request: Request, error: Exception) -> Response:
 
 
 def _methods(routes: Sequence[Route], scope: Scope) -> list[str]:
-    """Those that this address takes; the framework names those of one route alone, and a path has a route for each method."""
+    """The methods that this path allows. Each method has a route of its own, and the framework names those of one route only."""
     return sorted({method for route in routes if route.matches(scope)[0] is not Match.NONE for method in route.methods or ()})
 
 

@@ -1,4 +1,4 @@
-"""Serving the application by uvicorn. On SIGTERM and Ctrl-C the streams end first, so that nobody waits for them."""
+"""Runs the application in uvicorn. On SIGTERM and Ctrl-C streams and long polls end first, so that they do not delay the exit."""
 
 import socket
 
@@ -9,7 +9,7 @@ from service.api.app import create_app
 from service.api.dependencies import Services
 
 _GRACE_SECONDS = 20
-"""What a running upload or download may still take."""
+"""How long uploads and downloads in progress may continue after the signal."""
 
 
 class Server(uvicorn.Server):
@@ -28,5 +28,5 @@ class Server(uvicorn.Server):
 
 
 def serve(host: str, port: int) -> None:
-    """Serves until a signal ends it."""
+    """Serves until SIGTERM or SIGINT."""
     Server(create_app(), host=host, port=port).run()

@@ -1,4 +1,4 @@
-"""Receiving an upload: a multipart form with one file, streamed to the disk and hashed on the way, never held in memory."""
+"""Receives uploads: a multipart form with one file, which is streamed to disk and hashed on the way, never held in memory."""
 
 import errno
 import hashlib
@@ -25,23 +25,23 @@ Stored = TypeVar("Stored")
 
 @dataclass(frozen=True)
 class Upload:
-    """A received form. The file lives as long as the folder that it was received into."""
+    """A received form. The file exists as long as the folder that it was received into."""
 
     fields: dict[str, str]
     path: Path
     filename: str
-    """The user's name of the file, without folders."""
+    """The name that the client gave, without folders."""
     sha256: str
     size: int
 
 
 async def receive(request: Request, services: Services, form: UploadForm, store: Callable[[Upload], Stored]) -> Stored:
-    """Reads the form into a folder that is removed when the request ends, and returns what ``store`` makes of it there.
+    """Reads the form into a temporary folder, which ends with this call, and returns the result of ``store``, run in a thread.
 
     Raises:
-        UnsupportedMediaType: it is no multipart form.
-        InvalidRequest: the form is damaged, or it breaks off.
-        InvalidInput: a part is missing, unknown, given twice or no text.
+        UnsupportedMediaType: the body is not a multipart form.
+        InvalidRequest: the form is malformed or incomplete.
+        InvalidInput: a part is missing, unknown, given twice or not printable UTF-8 text.
     """
     with TemporaryDirectory(prefix="stillhouse-upload-", dir=services.settings.scratch) as folder:
         upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
@@ -80,7 +80,7 @@ async def _read_form(request: Request, folder: Path, *, known_fields: frozenset[
 
 @dataclass
 class _Form:
-    """What the parser's callbacks gather."""
+    """The state that the callbacks of the multipart parser fill."""
 
     path: Path
     known_fields: frozenset[str]

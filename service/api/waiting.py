@@ -1,4 +1,4 @@
-"""Requests that wait for a job: long polls and event streams. While one waits it holds no thread and no database connection."""
+"""Long polls and event streams of a job. A waiting request holds no thread and no database connection."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from service.errors import NotFound
 from service.notifications import wait_for_news
 
 COMMENT_SECONDS = 15.0
-"""A quiet stream says that it lives so often."""
+"""The longest time without output: then a comment line is sent, which keeps the connection alive."""
 _BATCH = 500
 Answer = TypeVar("Answer")
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 async def until_changed(
     services: Services, job_id: str, read: Callable[[], Answer], *, is_new: Callable[[Answer], bool], wait_seconds: float
 ) -> Answer:
-    """Reads again at each news of the job until the answer is new or the time is up; the last answer."""
+    """Reads again at each news of the job until ``is_new`` accepts the answer or the time is up; returns the last answer."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
     with services.hub.subscribed(job_id) as news:
@@ -40,7 +40,7 @@ async def until_changed(
 
 
 def event_stream(services: Services, job_id: str, *, after: int) -> StreamingResponse:
-    """The job's events from the one after ``after`` on, each once and in order, until its final state has been told."""
+    """Streams the job's events with a ``seq`` above ``after``, in order and without repeats, up to its final state."""
     last = after
 
     def read() -> tuple[list[bytes], bool]:
@@ -59,7 +59,7 @@ def event_stream(services: Services, job_id: str, *, after: int) -> StreamingRes
 
 
 def log_stream(services: Services, job_id: str, *, start: int) -> StreamingResponse:
-    """The job's log from byte ``start`` on, in whole lines, until it has ended. Ids are byte offsets."""
+    """Streams the job's log from byte ``start``, in whole lines, until the job has ended. The ids are byte offsets."""
     position = start
 
     def read() -> tuple[list[bytes], bool]:
@@ -82,7 +82,7 @@ def _stream(services: Services, job_id: str, read: Callable[[], tuple[list[bytes
 
 
 async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list[bytes], bool]]) -> AsyncIterator[bytes]:
-    """Ends early when the process goes down or the database is away: the client comes back with ``Last-Event-ID``."""
+    """Ends early if the process shuts down or the database is unavailable: clients reconnect with ``Last-Event-ID``."""
     loop = asyncio.get_running_loop()
     yield format_sse_event(comment="the events of this job follow")
     quiet_since = loop.time()

@@ -1,1 +1,1 @@
-"""What the API answers, typed: one module a resource."""
+"""The response and request models of the API: one module a resource."""

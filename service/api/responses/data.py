@@ -1,4 +1,4 @@
-"""Datasets and models, as clients see them."""
+"""Responses about datasets and models."""
 
 from datetime import datetime
 from typing import Literal
@@ -15,33 +15,33 @@ class DatasetView(View):
     id: str
     """``ds_`` and 26 characters; ``dataset:ID`` names it in a spec."""
     object: Literal["dataset"] = "dataset"
-    """What this is."""
+    """The type of the object."""
     name: str
     """For people; need not be unique."""
     owner: str
     """The name of the user who uploaded it first."""
     task: str
-    """What it is to train."""
+    """The task that it is for."""
     splits: dict[str, int]
     """Rows by split."""
     columns: dict[str, Column]
-    """What each row holds, by name."""
+    """The columns of its rows, by name."""
     classes: list[str]
-    """The names of the first target's classes, in the order of their indices; none where it is no label."""
+    """The names of the first target's classes, in the order of their indices; empty if the first target is not a label."""
     class_counts: dict[str, list[int]]
     """Samples of each class of the first target, by split."""
     filename: str
     """The uploaded file's own name."""
     sha256: str
-    """Of the uploaded file's bytes, in hexadecimal."""
+    """The SHA-256 of the uploaded file, in hexadecimal."""
     bytes: int
     """Size of the uploaded file."""
     created_at: datetime
-    """When it was uploaded first."""
+    """When it was first uploaded."""
 
 
 class DatasetDetail(DatasetView):
-    """An uploaded dataset with a look into it."""
+    """An uploaded dataset with a preview."""
 
     samples: list[Sample]
     """Its first rows."""
@@ -55,32 +55,32 @@ class ModelFile(View):
     """A file of a model's folder."""
 
     name: str
-    """As the library that loads the folder knows it."""
+    """Its path in the folder."""
     size: int
     """In bytes."""
     sha256: str
-    """Of its bytes, in hexadecimal; in quotes it is the file's ``ETag``."""
+    """The SHA-256 of the file, in hexadecimal; in quotes it is the file's ``ETag``."""
     media_type: str
     """The ``Content-Type`` that it is sent with."""
 
 
 class ModelView(View):
-    """A network that may teach: an uploaded one, or a finished job's student."""
+    """A network that can be a teacher: an upload, or the student of a finished job."""
 
     id: str
     """``model_`` and 26 characters; ``model:ID`` names it in a spec."""
     object: Literal["model"] = "model"
-    """What this is."""
+    """The type of the object."""
     name: str
     """For people; need not be unique."""
     owner: str
     """The name of the user who uploaded it, or whose job trained it."""
     task: str
-    """What it is for."""
+    """The task that it is for."""
     job_id: str | None
     """The job whose student it is; null for an upload."""
     classes: list[str]
-    """The names of the classes, in the order of its outputs."""
+    """The names of the classes, in the order of the outputs."""
     input_shape: list[int]
     """Channels, height, width of its images; 1, frames, mel bands of spectrograms; empty for texts and waveforms."""
     files: list[ModelFile]
@@ -94,7 +94,7 @@ class ModelPage(Page[ModelView]):
 
 
 def dataset_view(dataset: Dataset, owner: str) -> DatasetView:
-    """A stored dataset as clients see it."""
+    """Builds the response for a stored dataset."""
     info = DatasetInfo.model_validate(dataset.info)
     return DatasetView(
         id=dataset.id,
@@ -113,12 +113,12 @@ def dataset_view(dataset: Dataset, owner: str) -> DatasetView:
 
 
 def dataset_detail(dataset: Dataset, owner: str, samples: list[Sample]) -> DatasetDetail:
-    """A stored dataset with its first rows."""
+    """Builds the response for a stored dataset with its first rows."""
     return DatasetDetail(**dataset_view(dataset, owner).model_dump(), samples=samples)
 
 
 def model_view(model: Model, owner: str) -> ModelView:
-    """A stored model as clients see it."""
+    """Builds the response for a stored model."""
     return ModelView(
         id=model.id,
         name=model.name,

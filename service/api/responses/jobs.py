@@ -1,4 +1,4 @@
-"""A job and what belongs to it, as clients see them."""
+"""Requests and responses about a job."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,35 +24,35 @@ PRIORITY_NAMES = {rank: name for name, rank in PRIORITY_RANK.items()}
 
 
 class ProgressView(View):
-    """How far the current phase is."""
+    """Progress of the current phase."""
 
     phase: str
     """checking, teacher, cache, student, control, evaluation or export."""
     step: int | None = None
-    """Optimizer steps done in this phase."""
+    """Optimizer steps that this phase has completed."""
     total_steps: int | None = None
     """Optimizer steps of the whole phase; null in a phase that does not count steps."""
     epoch: int | None = None
     """The pass over the training split that the phase is in, from 1."""
     fraction: float | None = None
-    """Share of the phase that is done, 0 to 1."""
+    """Completed share of the phase, 0 to 1."""
     samples_per_second: float | None = None
-    """Training samples a second, of late."""
+    """Training samples a second, over the last steps."""
     eta_seconds: float | None = None
-    """About how many seconds the phase still takes."""
+    """Estimated seconds until the phase ends."""
     message: str | None = None
     """What the phase does, for people."""
 
 
 class QueuePlace(View):
-    """Where a queued job stands in its pool, a moment ago. It is no part of the job's version."""
+    """The place of a queued job in its pool, as of a moment ago. Its changes do not change the job's version."""
 
     position: int
-    """1 starts next, where it fits; 1001 stands for all behind the first thousand."""
+    """1 starts next if it fits; 1001 stands for every place after the first thousand."""
     waiting_for: str
-    """The one thing that blocks it, in words."""
+    """What blocks it, in words."""
     expected_start: StartView | None
-    """Null where too little is known, and behind the first hundred."""
+    """Null if too little is known, and after the first hundred jobs."""
 
 
 class JobView(View):
@@ -61,57 +61,57 @@ class JobView(View):
     id: str
     """``job_`` and 26 characters; a later job has a greater id."""
     object: Literal["job"] = "job"
-    """What this is."""
+    """The type of the object."""
     name: str
     """For people; need not be unique."""
     owner: str
     """The name of the user who submitted it."""
     labels: dict[str, str]
-    """Words to find it by."""
+    """Labels by which jobs can be listed."""
     status: Status
-    """Its state. A client that only waits looks at ``terminal``."""
+    """Its state. A client that waits for the end reads ``terminal``."""
     terminal: bool
-    """Whether this state is final: the job will not run any more."""
+    """Whether this state is final: the job will never run again."""
     status_reason: str
     """Why it is in this state, in words."""
     stop_requested: str | None
     """cancel, pause or preempt, while a running job is being stopped."""
     priority: Literal["low", "normal", "high"]
-    """Of two waiting jobs, the one of the higher class starts first."""
+    """Waiting jobs of a higher priority start first."""
     spec: dict[str, Any]
-    """Complete: posting it again repeats the job."""
+    """The complete spec: submitting it again repeats the job."""
     progress: ProgressView | None
-    """How far it is; null before it has started."""
+    """Its progress; null before it has started."""
     queue: QueuePlace | None
     """Null unless queued."""
     attempt: int
     """How often the job was started."""
     max_attempts: int
-    """How many crashes are final."""
+    """The number of crashes after which the job fails."""
     crashes: int
-    """Attempts that ended by no wish of anybody."""
+    """Attempts that ended by a crash or a lost worker rather than by a request."""
     worker: str | None
     """The worker of the current or last attempt."""
     devices: list[str] | None
-    """The devices of that worker that it holds; null unless it runs."""
+    """The devices of that worker that it uses; null unless it runs."""
     created_at: datetime
     """When it was submitted."""
     queued_at: datetime | None
-    """When it first was ready to start; null until then."""
+    """When it was first ready to start; null until then."""
     started_at: datetime | None
     """Start of the current or last attempt."""
     finished_at: datetime | None
     """When it reached its final state."""
     gpu_seconds: float
-    """Seconds on GPUs, times their number, over all attempts that have ended."""
+    """Seconds multiplied by the number of GPUs, over all attempts that have ended."""
     estimate: Estimate | None
-    """What its check found before it was queued; null for one that was not checked."""
+    """What its preflight check measured before it was queued; null for a job that was not checked."""
     result: dict[str, Any] | None
     """The report's headline figures."""
     error: JobFailure | None
     """Why it failed; null unless it did."""
     version: int
-    """Grows with each change; the ETag is this number in quotes."""
+    """Increases with each change; the ETag is this number in quotes."""
 
 
 class JobPage(Page[JobView]):
@@ -119,10 +119,10 @@ class JobPage(Page[JobView]):
 
 
 class Explanation(View):
-    """Why a job is where it is."""
+    """Why a job is in its state."""
 
     object: Literal["explanation"] = "explanation"
-    """What this is."""
+    """The type of the object."""
     job_id: str
     """The job."""
     status: Status
@@ -130,27 +130,27 @@ class Explanation(View):
     reason: str
     """Why it is in this state, in words."""
     pool: str
-    """The pool whose workers may take it."""
+    """The pool whose workers can take it."""
     position: int | None
     """Its place in the pool's queue, 1 starts next; null unless queued."""
     ahead: int | None
     """Queued jobs of the pool that start earlier."""
     waiting_for: str | None
-    """The one thing that blocks it; null where it runs or has ended."""
+    """What blocks it, in words; null if it runs or has ended."""
     blocker: BlockerView | None
     """The same for programs; null unless queued."""
     needs: str
-    """What it holds of a host while it runs."""
+    """The devices and the memory of a host that it uses while it runs."""
     fair_share: FairShareView | None
-    """What stands in the queue for its owner; null unless queued."""
+    """The terms of its owner's fair share; null unless queued."""
     expected_start: StartView | None
-    """Null unless queued, where too little is known, and behind the first hundred."""
+    """Null unless queued, if too little is known, and after the first hundred jobs."""
     blocked_by: list[str]
     """Unfinished jobs that it depends on."""
     live_workers: int
-    """Workers of the pool whose heart beats."""
+    """Workers of the pool with a recent heartbeat."""
     suitable_workers: int
-    """Those of them that take jobs and could hold it, were they free."""
+    """Those of them that take jobs and could run it if their devices were free."""
 
 
 class CancelRequest(View):
@@ -159,11 +159,11 @@ class CancelRequest(View):
     model_config = ConfigDict(extra="forbid")
 
     keep: Literal["best", "last", "none"] = "last"
-    """The checkpoint of a running job that stays as a usable student; of one that does not run none stays: resume it first."""
+    """The checkpoint of a running job that is kept as a usable student. Of a job that does not run none is kept: resume it first."""
 
 
 class JobEdit(View):
-    """What may be changed of a job."""
+    """The fields of a job that can be changed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -174,13 +174,13 @@ class JobEdit(View):
     ] = {}
     """Replaces all labels."""
     priority: Literal["low", "normal", "high"] = "normal"
-    """``high`` is the admin's to give."""
+    """Only admins can set ``high``."""
     depends_on: Annotated[list[JobId], Field(max_length=100)] = []
-    """Replaces the jobs that it waits for, before it has started; a job that waits for this one may not be among them."""
+    """Replaces the jobs that it depends on, before it has started. None of them may depend on this job."""
 
 
 def job_view(row: JobRow) -> JobView:
-    """A stored job as clients see it."""
+    """Builds the response for a stored job."""
     job = row.job
     place = None if row.place is None else _queue_place(row.place)
     return JobView(
@@ -218,7 +218,7 @@ def _queue_place(place: Place) -> QueuePlace:
 
 
 def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanation:
-    """Why a job is where it is."""
+    """Builds the explanation of a job's state."""
     job, place = row.job, row.place
     outlook = outlooks.of(session, job.pool)
     blocked_by = open_needs(session, job) if job.status == Status.WAITING else {}
@@ -241,12 +241,12 @@ def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanatio
 
 
 def _share(session: Session, job: Job, outlook: Outlook) -> Share:
-    """Of a job's owner, who may have come since the queue was looked at."""
+    """The fair share of a job's owner, who may be newer than the snapshot of the queue."""
     return outlook.shares.get(job.owner_id) or shares(session, [job.owner_id], now=outlook.as_of)[job.owner_id]
 
 
 def _waits_for(job: Job, blocked_by: Mapping[str, Status], outlook: Outlook) -> str | None:
-    """What an unfinished job that is not in the queue waits for."""
+    """Says what a job that is neither queued nor running waits for."""
     match Status(job.status):
         case Status.WAITING:
             needed = (f"{job_id}, which is {status}," for job_id, status in blocked_by.items())

@@ -1,4 +1,4 @@
-"""The queue and the workers, as clients see them."""
+"""Requests and responses about the queue, the workers and their usage."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from service.scheduling.policy import Share
 
 
 class BlockerView(View):
-    """The one thing that a queued job waits for."""
+    """What a queued job waits for."""
 
     cause: Cause
     """``starting``: nothing any more. ``no_worker``, ``no_suitable_worker``, ``draining``: of its pool's workers.
@@ -25,31 +25,31 @@ class BlockerView(View):
     worker: str | None
     """The worker that would take it."""
     until: datetime | None
-    """When that should be over, where that is known."""
+    """When that should end, if it is known."""
 
 
 class StartView(View):
-    """When a job should start, by the measured steps of what runs and by how long jobs like the waiting ones took."""
+    """When a job should start, by the measured steps of running jobs and by the durations of earlier jobs like the waiting ones."""
 
     p50: datetime
-    """As likely before as after."""
+    """The median: the job starts before it with a probability of one half."""
     p90: datetime
-    """Nine times of ten before."""
+    """The 90th percentile: nine times of ten the job starts before it."""
 
 
 class FairShareView(View):
-    """What stands in the queue for a job's owner. Within a class the jobs of the owner with the lowest ``level`` start first."""
+    """The fair share of a job's owner. Within a priority the jobs of the owner with the lowest ``level`` start first."""
 
     used: float
-    """GPU-seconds, of which each half-life takes a half."""
+    """Used GPU-seconds, decayed: each half-life halves them."""
     weight: float
     """The user's share weight."""
     level: float
     """``used / weight``."""
     running: int | None
-    """Jobs of the owner that run, in all pools; null where no limit makes it matter."""
+    """Running jobs of the owner, in all pools; null if the owner has no limit."""
     max_running_jobs: int | None
-    """How many may; null for any number."""
+    """The limit on them; null for none."""
 
 
 class WaitingJob(View):
@@ -64,19 +64,19 @@ class WaitingJob(View):
     pool: str
     """The pool whose workers may take it."""
     priority: Literal["low", "normal", "high"]
-    """Its class."""
+    """Its priority."""
     position: int
-    """1 starts next in its pool, where it fits."""
+    """1 starts next in its pool if it fits."""
     waiting_for: str
-    """The one thing that blocks it, in words."""
+    """What blocks it, in words."""
     blocker: BlockerView
     """The same for programs."""
     needs: str
-    """What it holds of a host while it runs."""
+    """The devices and the memory of a host that it uses while it runs."""
     expected_start: StartView | None
-    """Null where too little is known, and behind the first hundred."""
+    """Null if too little is known, and after the first hundred jobs."""
     queued_at: datetime
-    """When it first was ready to start."""
+    """When it was first ready to start."""
 
 
 class RunningJob(View):
@@ -93,26 +93,26 @@ class RunningJob(View):
     worker: str
     """The worker that runs it."""
     devices: list[str]
-    """The devices of that worker that it holds."""
+    """The devices of that worker that it uses."""
     started_at: datetime
     """When this attempt started."""
     expected_end_at: datetime | None
-    """When it should end, by its measured steps; null until there are some."""
+    """When it should end, by its measured steps; null before the first of them."""
     fraction: float | None
-    """Share of its current phase that is done, 0 to 1."""
+    """Completed share of its current phase, 0 to 1."""
     eta_seconds: float | None
-    """About how many seconds its current phase still takes."""
+    """Estimated seconds until its current phase ends."""
 
 
 class QueueView(View):
-    """What waits and what runs."""
+    """The waiting and the running jobs."""
 
     object: Literal["queue"] = "queue"
-    """What this is."""
+    """The type of the object."""
     waiting: list[WaitingJob]
     """In the order in which they would start, by pool; the first 1000 of each."""
     num_waiting: int
-    """All of them."""
+    """The number of all waiting jobs."""
     running: list[RunningJob]
     """The jobs that run."""
 
@@ -121,11 +121,11 @@ class DeviceView(View):
     """A device of a worker."""
 
     name: str
-    """As the worker knows it: ``cpu:0``, ``cuda:0``."""
+    """Its name on the worker: ``cpu:0``, ``cuda:0``."""
     kind: str
     """``cpu`` or ``cuda``."""
     memory_gib: float | None = None
-    """The memory of a GPU, in GiB; of a CPU slot that of its host, which all its slots share."""
+    """The memory of a GPU, in GiB; for a CPU slot the memory of the host, which all its slots share."""
     job_ids: list[str]
     """The jobs on it."""
 
@@ -136,27 +136,27 @@ class WorkerView(View):
     id: str
     """``worker_`` and 26 characters."""
     object: Literal["worker"] = "worker"
-    """What this is."""
+    """The type of the object."""
     host: str
     """The machine that it runs on."""
     pid: int
-    """Its process there."""
+    """Its process id there."""
     pool: str
     """The pool whose jobs it takes."""
     slots: int
-    """Jobs that it may run at once."""
+    """The most jobs that it runs at once."""
     devices: list[DeviceView]
-    """What it trains on."""
+    """The devices that it trains on."""
     job_ids: list[str]
     """The jobs that it runs."""
     alive: bool
-    """Whether its heart beat within the time of a lease."""
+    """Whether its last heartbeat is within the time of a lease."""
     draining: bool
     """Whether it takes no more jobs."""
     started_at: datetime
     """When it started."""
     heartbeat_at: datetime
-    """When it last said that it lives."""
+    """When its last heartbeat arrived."""
 
 
 class DrainRequest(View):
@@ -165,7 +165,7 @@ class DrainRequest(View):
     model_config = ConfigDict(extra="forbid")
 
     jobs: Literal["requeue", "finish"] = "requeue"
-    """What becomes of the jobs on it: ``requeue`` writes a checkpoint and puts them back into the queue, to go on elsewhere;
+    """What happens to its jobs: ``requeue`` writes a checkpoint and puts them back into the queue, to continue elsewhere;
     ``finish`` lets them run to their end."""
 
 
@@ -174,35 +174,35 @@ class WorkerList(Listing[WorkerView]):
 
 
 class UsageView(View):
-    """What a user used."""
+    """The usage of a user."""
 
     user: str
     """The user's name."""
     gpu_seconds: float
-    """Seconds times GPUs held."""
+    """Seconds multiplied by the number of GPUs."""
     cpu_slot_seconds: float
-    """Seconds times CPU slots held."""
+    """Seconds multiplied by the number of CPU slots."""
     jobs: int
     """Jobs that started for the first time."""
     share: Annotated[float, Field(ge=0, le=1)]
-    """Of all that was used; a CPU slot counts a fraction of a GPU."""
+    """The share of all usage; a CPU slot counts as a fraction of a GPU."""
     weight: float
     """The user's share weight."""
     fair_share: Annotated[float, Field(ge=0, le=1)]
-    """Of all weights: what would be this user's if everybody always had jobs."""
+    """The share of all weights: what this user would get if everybody always had jobs."""
     decayed: float
-    """GPU-seconds as the queue counts them now: each half-life takes a half."""
+    """GPU-seconds as the queue counts them now, decayed: each half-life halves them."""
 
 
 class UsageList(Listing[UsageView]):
-    """Every user, those who used most first."""
+    """Every user, the heaviest first."""
 
     since: datetime | None
-    """The hour from which on is counted; null for all time."""
+    """The first hour that is counted; null for all time."""
 
 
 def blocker_view(blocker: Blocker) -> BlockerView:
-    """What blocks a job, as clients see it."""
+    """Builds the response for what blocks a job."""
     return BlockerView(
         cause=blocker.cause,
         message=blocker.message,
@@ -213,12 +213,12 @@ def blocker_view(blocker: Blocker) -> BlockerView:
 
 
 def start_view(place: Place) -> StartView | None:
-    """When a job should start, as clients see it."""
+    """Builds the response for when a job should start."""
     return None if place.start is None else StartView(p50=place.start.p50, p90=place.start.p90)
 
 
 def fair_share_view(share: Share) -> FairShareView:
-    """The terms of a user's fair share."""
+    """Builds the response for a user's fair share."""
     return FairShareView(
         used=share.used,
         weight=share.weight,

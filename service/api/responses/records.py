@@ -1,4 +1,4 @@
-"""What a job leaves, as clients see it: events, metrics, files."""
+"""Responses about a job's records: events, metrics, files."""
 
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,9 @@ class EventView(View):
     type: str
     """``job.*`` for transitions, ``progress``, ``metrics``, ``checkpoint``."""
     message: str
-    """What happened, for people."""
+    """What happened, in words."""
     data: dict[str, Any]
-    """The same for programs; what it holds goes by the type."""
+    """The same for programs; its fields depend on the type."""
     created_at: datetime
     """When it happened."""
 
@@ -30,7 +30,7 @@ class MetricView(View):
     """One metric's points."""
 
     name: str
-    """The network and what was measured of it: ``student/train_loss``."""
+    """The network and the metric: ``student/train_loss``."""
     points: list[tuple[int, float]]
     """(step, value), by step."""
 
@@ -40,14 +40,14 @@ class MetricList(Listing[MetricView]):
 
 
 class ArtifactView(View):
-    """A file that a job left."""
+    """A file that a job wrote."""
 
     name: str
-    """With its folders: ``student/model.safetensors``."""
+    """Its path: ``student/model.safetensors``."""
     size: int
     """In bytes."""
     sha256: str
-    """Of its bytes, in hexadecimal; in quotes it is the file's ``ETag``."""
+    """The SHA-256 of the file, in hexadecimal; in quotes it is the file's ``ETag``."""
     media_type: str
     """The ``Content-Type`` that it is sent with."""
 
@@ -57,10 +57,10 @@ class ArtifactList(Listing[ArtifactView]):
 
 
 def event_view(event: JobEvent) -> EventView:
-    """A stored event as clients see it."""
+    """Builds the response for a stored event."""
     return EventView(seq=event.seq, type=event.type, message=event.message, data=event.data, created_at=event.created_at)
 
 
 def artifact_view(artifact: Artifact) -> ArtifactView:
-    """A stored file as clients see it."""
+    """Builds the response for a stored file."""
     return ArtifactView(name=artifact.name, size=artifact.size, sha256=artifact.sha256, media_type=artifact.media_type)

@@ -1,4 +1,4 @@
-"""What all answers have in common, and the shape of lists."""
+"""The base of all response models, and the models of lists and pages."""
 
 from typing import Generic, Literal, TypeVar
 
@@ -8,22 +8,22 @@ Item = TypeVar("Item")
 
 
 class View(BaseModel):
-    """What all answers have in common."""
+    """Base of all response models: the docstring of a field is its description in the OpenAPI document."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Listing(View, Generic[Item]):
-    """All there is of something."""
+    """A complete list."""
 
     object: Literal["list"] = "list"
-    """What this is."""
+    """The type of the object."""
     data: list[Item]
-    """What is listed, in the order that the call names."""
+    """The items, in the order that the operation states."""
 
 
 class Page(Listing[Item], Generic[Item]):
-    """A part of a long list."""
+    """A page of a long list."""
 
     has_more: bool
-    """Whether more follow: ask again with ``after`` = the last id, or the last ``seq``, of this page."""
+    """Whether there are more: request them with ``after`` = the last id, or the last ``seq``, of this page."""

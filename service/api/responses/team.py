@@ -1,4 +1,4 @@
-"""Users and keys, as clients see them."""
+"""Requests and responses about users and keys."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -20,12 +20,12 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain
 
 
 class NewUser(View):
-    """A user to be made."""
+    """A user to create."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    """Unique; the owner of what the user's keys submit."""
+    """Unique; the owner of everything that is submitted with the user's keys."""
 
 
 class UserView(View):
@@ -34,30 +34,30 @@ class UserView(View):
     id: str
     """``user_`` and 26 characters."""
     object: Literal["user"] = "user"
-    """What this is."""
+    """The type of the object."""
     name: str
     """Unique."""
     share_weight: float
-    """A user of weight 2 may use twice as much as one of weight 1 before the other's jobs start first."""
+    """A user of weight 2 can use twice as much as a user of weight 1 before the other's jobs start first."""
     max_running_jobs: int | None
-    """Jobs that may run at once, in all pools; null for any number."""
+    """The most jobs that run at once, in all pools; null for any number."""
     max_queued_jobs: int | None
-    """Jobs that may wait at once; null for any number."""
+    """The most jobs that wait at once; null for any number."""
     created_at: datetime
     """When the user was added."""
 
 
 class UserEdit(View):
-    """What may be changed of a user."""
+    """The fields of a user that can be changed."""
 
     model_config = ConfigDict(extra="forbid")
 
     share_weight: Annotated[float, Field(ge=1e-6, le=1e6, strict=True)] = 1.0
-    """The user's part in the fair share, against the others'."""
+    """The user's weight in the fair share, relative to the others'."""
     max_running_jobs: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
-    """Jobs that may run at once, in all pools; null for any number, 0 for none. What runs already goes on."""
+    """The most jobs that run at once, in all pools; null for any number, 0 for none. Jobs that run already continue."""
     max_queued_jobs: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
-    """Jobs that may wait at once; null for any number, 0 for none. What waits already stays."""
+    """The most jobs that wait at once; null for any number, 0 for none. Jobs that wait already stay."""
 
 
 class UserList(Listing[UserView]):
@@ -65,14 +65,14 @@ class UserList(Listing[UserView]):
 
 
 class KeyRequest(View):
-    """A key to be made."""
+    """A key to create."""
 
     model_config = ConfigDict(extra="forbid")
 
     user: Name | None = None
-    """Whose key it is; a new name makes a new user. By default the key's own name."""
+    """The user of the key; a new name creates a user. By default the key's own name."""
     role: Role = "member"
-    """What it may do: a viewer reads, a member also submits and acts on what is its own, an admin may do everything."""
+    """What it permits: a viewer reads, a member also submits and manages own jobs, datasets and models, an admin does everything."""
     name: Annotated[str, Field(max_length=100)] | None = None
     """What the key is for."""
 
@@ -91,24 +91,24 @@ class KeyView(View):
     id: str
     """``key_`` and 26 characters; not the key itself."""
     object: Literal["key"] = "key"
-    """What this is."""
+    """The type of the object."""
     user: str
-    """The name of the user that it speaks for."""
+    """The name of its user."""
     role: Role
     """What it may do."""
     name: str
     """What it is for."""
     created_at: datetime
-    """When it was made."""
+    """When it was created."""
     revoked_at: datetime | None
-    """When it was ended; null while it is good."""
+    """When it was revoked; null while it is valid."""
 
 
 class NewKey(KeyView):
-    """A key that was just made."""
+    """A key that was just created."""
 
     key: str
-    """The key itself, shown this once."""
+    """The key itself, shown only in this response."""
 
 
 class KeyList(Listing[KeyView]):
@@ -116,22 +116,22 @@ class KeyList(Listing[KeyView]):
 
 
 class Me(View):
-    """Who the caller is."""
+    """The caller."""
 
     id: str
     """The user's id."""
     object: Literal["me"] = "me"
-    """What this is."""
+    """The type of the object."""
     name: str
     """The user's name."""
     role: Role
-    """What the key may do."""
+    """What the key permits."""
     key_id: str
     """The key's id."""
 
 
 def user_view(user: User) -> UserView:
-    """A stored user as clients see it."""
+    """Builds the response for a stored user."""
     return UserView(
         id=user.id,
         name=user.name,
@@ -143,7 +143,7 @@ def user_view(user: User) -> UserView:
 
 
 def key_view(key: ApiKey, user_name: str) -> KeyView:
-    """A stored key as clients see it."""
+    """Builds the response for a stored key."""
     return KeyView(
         id=key.id,
         user=user_name,

@@ -1,1 +1,1 @@
-"""The routes: one module a resource, each with its ``router``. They read a request, call what knows, and shape the answer."""
+"""The routes: one module a resource, each with its ``router``. A route reads the request, calls the service, builds the response."""

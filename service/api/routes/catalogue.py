@@ -1,4 +1,4 @@
-"""What may stand in a spec: methods, architectures, augmentations, built-in datasets."""
+"""What a job spec may name: methods, architectures, augmentations, built-in datasets."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ class MethodView(View):
     """A distillation method."""
 
     name: str
-    """As ``method.name`` of a spec has it."""
+    """The value of ``method.name`` in a spec."""
     summary: str
     """What it does."""
     formula: str
-    """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
+    """Its loss; z_t and z_s are the logits of teacher and student, y is the label."""
     paper: str
     """Where it comes from."""
     tasks: list[Task]
-    """What it is for."""
+    """The tasks that it can be used for."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 
@@ -37,7 +37,7 @@ class ArchitectureView(View):
     """A network that can be built."""
 
     name: str
-    """As ``architecture.name`` of a spec has it."""
+    """The value of ``architecture.name`` in a spec."""
     summary: str
     """What it is."""
     paper: str | None
@@ -47,14 +47,14 @@ class ArchitectureView(View):
 
 
 class AugmentationView(View):
-    """What may be done to the samples of a training split."""
+    """An augmentation of training samples."""
 
     name: str
-    """As ``training.augment`` of a spec has it, by itself or as ``name``."""
+    """Its name in ``training.augment`` of a spec: an element of the list, or the ``name`` of one."""
     summary: str
     """What it does."""
     modalities: list[Modality]
-    """What it can be applied to."""
+    """The kinds of input that it can be applied to."""
     paper: str | None
     """Where it comes from."""
     parameters: dict[str, Any]
@@ -65,15 +65,15 @@ class BuiltinView(View):
     """A dataset that needs no upload: ``source: builtin:NAME``."""
 
     name: str
-    """The NAME."""
+    """The NAME in ``builtin:NAME``."""
     source: str
-    """As ``dataset.source`` of a spec has it."""
+    """The value of ``dataset.source`` in a spec."""
     summary: str
     """What it holds."""
     origin: str
-    """Whose it is."""
+    """Who published it, and where."""
     licence: str
-    """What it may be used for."""
+    """The licence that it is distributed under."""
     info: DatasetInfo
     """Its splits, columns and classes."""
 
@@ -125,7 +125,7 @@ async def list_architectures(_caller: Viewer) -> ArchitectureList:
 
 @router.get("/augmentations")
 async def list_augmentations(_caller: Viewer) -> AugmentationList:
-    """What may be done to the samples of a training split, in every epoch anew."""
+    """The augmentations of training samples; each epoch draws them anew."""
     return AugmentationList(
         data=[
             AugmentationView(

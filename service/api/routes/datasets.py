@@ -1,4 +1,4 @@
-"""Datasets: upload, list, look at, delete."""
+"""Routes of datasets: upload, list, read, delete."""
 
 from typing import Annotated, cast, get_args
 
@@ -26,7 +26,7 @@ _FILE = (
 )
 _INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
 _TARGET = (
-    "What is to be predicted: labels (integers from 0, or strings) or numbers (floats). Several columns, with commas between "
+    "What is predicted: labels (integers from 0, or strings) or numbers (floats). Several columns, with commas between "
     "them, make a multi-task dataset, whose rows need not have a value in each. By default `label`; none for "
     "`sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
 )
@@ -57,7 +57,7 @@ _FORM = UploadForm(
     },
 )
 async def upload_dataset(request: Request, caller: Member, services: ServicesOf, response: Response) -> DatasetView:
-    """Stores a dataset, once it was read through and found fit to train on."""
+    """Stores a dataset after the whole file was read and checked."""
 
     def ingest(upload: Upload) -> tuple[DatasetView, bool]:
         dataset, is_new = datasets.ingest(services.database, services.store, _new_dataset(upload), owner_id=caller.user_id)
@@ -85,7 +85,7 @@ def list_datasets(
 
 @router.get("/{dataset_id}", responses=described(NotFound))
 def get_dataset(dataset_id: DatasetId, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
-    """One dataset, with its first rows."""
+    """Returns one dataset, with its first rows."""
     with services.database.transaction() as session:
         dataset, owner = datasets.find(session, dataset_id)
     return dataset_detail(dataset, owner, datasets.samples(services.store, dataset))

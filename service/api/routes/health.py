@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can serve. Open to everybody; tells nothing but that."""
+"""Routes for health checks: liveness and readiness. They need no key and reveal nothing else."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,34 +24,34 @@ class Alive(View):
 
 
 class Check(View):
-    """One thing that the service needs."""
+    """The check of one thing that the service needs."""
 
     ok: bool
     """Whether it can be used."""
     detail: str
-    """How it is, in words."""
+    """Its state, for people."""
 
 
 class Readiness(View):
     """Whether the service can be used."""
 
     status: Literal["ready", "degraded", "unavailable"]
-    """``degraded``: submits and reads work, but something is away that they do not need at once."""
+    """``degraded``: jobs can be submitted and read, but something that other requests need is unavailable."""
     checks: dict[str, Check]
-    """What it needs, by name."""
+    """The checks, by name."""
 
 
 @router.get("/healthz")
 async def healthz() -> Alive:
-    """Whether the process answers at all."""
+    """Reports that the process responds."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"description": "The database is away or not at this version.", "model": Readiness}})
 def readyz(services: ServicesOf, response: Response) -> Readiness:
-    """Whether the database (at this version's schema), Redis and the store answer; 503 without the database alone.
+    """Checks the database (with this version's schema), Redis and the store. 503 only if the database is unavailable.
 
-    Without Redis jobs are still stored, and workers find them by themselves a sweep later.
+    Without Redis jobs are still stored, and workers find them at their next sweep.
     """
     checks = {"database": _database(services), "redis": _redis(services), "store": _store(services)}
     if not checks["database"].ok:

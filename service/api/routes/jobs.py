@@ -1,4 +1,4 @@
-"""Jobs: submit, read, change, stop, delete."""
+"""Routes of jobs: submit, read, edit, stop, delete."""
 
 from typing import Annotated, Any
 
@@ -65,7 +65,7 @@ _MAY_BE = {
     "paused": "one that is queued or running",
     "resumed": "one that is paused, or running and asked to pause",
 }
-"""From where the requests of people lead."""
+"""The states from which each request is allowed, in words for the error message."""
 
 
 @router.post(
@@ -138,7 +138,7 @@ async def get_job(
         str | None, Header(alias="Prefer", description="`wait=N`: answer when the job changes, within N seconds, 60 at most.")
     ] = None,
 ) -> Any:
-    """One job. With `If-None-Match` and `Prefer: wait=N` it answers as soon as the job is another than that."""
+    """Returns one job. With `If-None-Match` and `Prefer: wait=N` the response comes as soon as the job's `ETag` has changed."""
     wait = wait_seconds(prefer) if if_none_match is not None else None
     row = await until_changed(
         services,
@@ -164,8 +164,8 @@ async def get_job(
 def edit_job(
     job_id: JobId, edit: JobEdit, caller: Member, services: ServicesOf, response: Response, if_match: IfMatch = None
 ) -> JobView:
-    """Changes a job's name, labels or priority, and before it has started what it depends on; `If-Match` guards against changing
-    what somebody else just changed."""
+    """Changes a job's name, labels or priority, and, before it has started, its dependencies. `If-Match` prevents overwriting
+    a change that somebody else made meanwhile."""
     changes = edit.model_dump(exclude_unset=True)
 
     def permit(job: Job) -> None:
@@ -185,7 +185,7 @@ def edit_job(
 def cancel_job(
     job_id: JobId, caller: Member, services: ServicesOf, response: Response, request: CancelRequest | None = None
 ) -> JobView:
-    """Cancels a job: 200 when that is done, 202 while a running one is being stopped."""
+    """Cancels a job: 200 if it is cancelled, 202 while a running job is being stopped."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.request_cancel(session, job_id, keep=(request or CancelRequest()).keep)
@@ -195,7 +195,7 @@ def cancel_job(
 
 @router.post("/{job_id}/pause", responses=_STOP_RESPONSES)
 def pause_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
-    """Takes a job out of the queue, or stops it at a checkpoint: 200 when that is done, 202 while it is being stopped."""
+    """Takes a job out of the queue, or stops it at a checkpoint: 200 if it is paused, 202 while it is being stopped."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.request_pause(session, job_id)
@@ -205,7 +205,7 @@ def pause_job(job_id: JobId, caller: Member, services: ServicesOf, response: Res
 
 @router.post("/{job_id}/resume", responses={**_STOP_RESPONSES, **described(QueueLimitReached)})
 def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
-    """Puts a paused job back into the queue; it goes on from its checkpoint."""
+    """Puts a paused job back into the queue; it continues from its checkpoint."""
     with services.database.transaction() as session:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.resume(session, job_id)
@@ -217,7 +217,7 @@ def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Re
 
 @router.get("/{job_id}/explain", responses=described(NotFound))
 def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explanation:
-    """Why a job is where it is: its place in the queue, the terms of its fair share, what blocks it, and when it should start."""
+    """Explains a job's state: its place in the queue, its owner's fair share, what blocks it, and when it should start."""
     with services.database.transaction() as session:
         row = queries.job_row(session, job_id, services.outlooks)
         return explanation(session, row, services.outlooks)
@@ -230,7 +230,7 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
         _own(jobs.get(session, job_id, lock=True), caller)
         paths = jobs.remove(session, job_id)
     services.store.remove(paths)
-    services.store.remove_prefix(f"jobs/{job_id}")  # what an attempt that lost its lease left, which no row names
+    services.store.remove_prefix(f"jobs/{job_id}")  # files of attempts that lost their lease, which no row names
 
 
 def _read(services: Services, job_id: str) -> JobRow:
@@ -239,7 +239,7 @@ def _read(services: Services, job_id: str) -> JobRow:
 
 
 def _wake(services: Services, job: Job) -> None:
-    """Somebody should look at the queue: a job is there for it, and if it is urgent, room is to be made."""
+    """Wakes the workers of the job's pool; a queued job of high priority preempts others first."""
     if job.status == Status.QUEUED and job.priority == jobs.PRIORITY_RANK["high"]:
         make_room(services.database, job.pool, lease_seconds=services.settings.lease_seconds)
     services.broker.wake(job.pool)

@@ -1,4 +1,4 @@
-"""Models: upload a teacher, list what may teach, fetch files, delete."""
+"""Routes of models: upload a teacher, list teachers, download files, delete."""
 
 from typing import Annotated, get_args
 

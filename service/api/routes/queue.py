@@ -1,4 +1,4 @@
-"""The shared queue: what waits and why, what runs, on whom, and who used how much."""
+"""Routes of the shared queue: waiting and running jobs, workers, usage."""
 
 from datetime import datetime
 from typing import Annotated
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1", tags=["queue"], route_class=StrictRoute)
 def get_queue(
     _caller: Viewer, services: ServicesOf, pool: Annotated[str | None, Query(max_length=63, description="All by default.")] = None
 ) -> QueueView:
-    """The waiting jobs in the order in which they would start, each with the one thing that blocks it, and the running ones."""
+    """Returns the waiting jobs in the order in which they would start, each with what blocks it, and the running jobs."""
     with services.database.transaction() as session:
         if pool is not None:
             _require_pool(session, pool, services)
@@ -50,13 +50,13 @@ def get_queue(
 
 @router.get("/workers")
 def list_workers(_caller: Viewer, services: ServicesOf) -> WorkerList:
-    """The worker processes, their devices and the jobs on them; for a while those that fell silent too."""
+    """Returns the worker processes, their devices and the jobs on them; for a while also those whose heartbeats have stopped."""
     return WorkerList(data=[_worker(row.worker, row.jobs, is_alive=row.is_alive) for row in _workers(services)])
 
 
 @router.post("/workers/{worker_id}/drain", responses=described(Forbidden, NotFound))
 def drain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf, request: DrainRequest | None = None) -> WorkerView:
-    """Has a worker take no more jobs, for as long as it runs. Harmless to repeat, and the last one counts."""
+    """Stops a worker from taking jobs until it ends or is undrained. May be repeated; the last request counts."""
     with services.database.transaction() as session:
         workers.drain(session, worker_id, finish=(request or DrainRequest()).jobs == "finish")
     return _one(services, worker_id)
@@ -64,7 +64,7 @@ def drain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf, requ
 
 @router.post("/workers/{worker_id}/undrain", responses=described(Forbidden, NotFound))
 def undrain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf) -> WorkerView:
-    """Has a drained worker take jobs again."""
+    """Lets a drained worker take jobs again."""
     with services.database.transaction() as session:
         pool = workers.undrain(session, worker_id).pool
     services.broker.wake(pool)
@@ -77,7 +77,7 @@ def get_usage(
     services: ServicesOf,
     since: Annotated[datetime | None, Query(description="Counts whole hours from this one on; all time by default.")] = None,
 ) -> UsageList:
-    """What every user used, and the share that it is."""
+    """Returns the usage of every user, and their share of the total."""
     if since is not None and since.tzinfo is None:
         raise InvalidRequest("since needs a time zone, as in 2026-11-02T00:00:00Z", param="since")
     try:

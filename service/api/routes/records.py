@@ -1,4 +1,4 @@
-"""What a job leaves: events, metrics, log, artifacts, report."""
+"""Routes of a job's records: events, metrics, log, artifacts, report."""
 
 from typing import Annotated, Any
 
@@ -46,7 +46,7 @@ async def list_events(
     accept: Accept = None,
     last_event_id: LastEventId = None,
 ) -> Any:
-    """What happened to the job. With `Accept: text/event-stream` live, until the final state has been told."""
+    """Returns the events of the job. With `Accept: text/event-stream` they are streamed live, up to its final state."""
 
     def read() -> EventPage:
         with services.database.transaction() as session:
@@ -69,7 +69,7 @@ def list_metrics(
     names: Annotated[list[str] | None, Query(description="Which metrics, repeated or separated by commas.")] = None,
     max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thins each metric; first and last stay.")] = None,
 ) -> MetricList:
-    """The points of each metric: step, value."""
+    """Returns the points of each metric as (step, value)."""
     wanted = [name.strip() for text in names or [] for name in text.split(",") if name.strip()]
     with services.database.transaction() as session:
         series = queries.metrics(session, job_id, names=wanted, max_points=max_points)
@@ -95,7 +95,7 @@ async def get_log(
     range_header: Range = None,
     last_event_id: LastEventId = None,
 ) -> Any:
-    """What the job printed, as text. With `Accept: text/event-stream` live; the ids are byte offsets."""
+    """Returns the log of the job as text. With `Accept: text/event-stream` it is streamed live; the ids are byte offsets."""
 
     def measure() -> tuple[int, int]:
         with services.database.transaction() as session:
@@ -121,7 +121,7 @@ async def get_log(
 
 @router.get("/artifacts", responses=described(NotFound))
 def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> ArtifactList:
-    """The files that the job left."""
+    """Returns the files of the job."""
     with services.database.transaction() as session:
         return ArtifactList(data=[artifact_view(file) for file in queries.artifacts(session, job_id)])
 
@@ -131,7 +131,7 @@ def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Arti
 def get_artifact(
     job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
-    """One file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed address."""
+    """Sends one file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed URL."""
     return file_response(request, services.store, _artifact(services, job_id, name), range_request)
 
 
@@ -139,7 +139,7 @@ def get_artifact(
 def get_report(
     job_id: JobId, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest, accept: Accept = None
 ) -> Response:
-    """The report card of a job that has one, as JSON; with `Accept: text/html` as a page."""
+    """Returns the report card of a job that has one, as JSON, or with `Accept: text/html` as a page."""
     name = "report.html" if preferred(accept, (_JSON, _PAGE)) == _PAGE else "report.json"
     response = file_response(request, services.store, _artifact(services, job_id, name), range_request, as_page=True)
     response.headers["Vary"] = "Accept"

@@ -1,4 +1,4 @@
-"""Users and keys, which are the admin's to manage, and who the caller is."""
+"""Routes of users and keys, which admins manage, and of the caller."""
 
 from fastapi import APIRouter
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["team"], route_class=StrictRoute)
 
 @router.get("/me")
 async def me(caller: Viewer) -> Me:
-    """Who this key speaks for."""
+    """Returns the user and the role of this key."""
     return Me(id=caller.user_id, name=caller.user_name, role=caller.role, key_id=caller.key_id)
 
 
@@ -29,7 +29,7 @@ def add_user(_caller: Admin, user: NewUser, services: ServicesOf) -> UserView:
 
 @router.get("/users", responses=described(Forbidden))
 def list_users(_caller: Admin, services: ServicesOf) -> UserList:
-    """All users."""
+    """Returns all users."""
     with services.database.transaction() as session:
         return UserList(data=[user_view(user) for user in team.users(session)])
 
@@ -43,7 +43,7 @@ def edit_user(user_id: UserId, _caller: Admin, edit: UserEdit, services: Service
 
 @router.post("/keys", status_code=201, responses=described(Forbidden, Conflict))
 def add_key(_caller: Admin, request: KeyRequest, services: ServicesOf) -> NewKey:
-    """Makes a key. The answer is the only place where it can be read."""
+    """Creates a key. The key itself is shown in this response only."""
     user_name = request.user or request.name or ""
     with services.database.transaction() as session:
         key, secret = create_key(session, user_name=user_name, role=request.role, name=request.name or "")
@@ -52,13 +52,13 @@ def add_key(_caller: Admin, request: KeyRequest, services: ServicesOf) -> NewKey
 
 @router.get("/keys", responses=described(Forbidden))
 def list_keys(_caller: Admin, services: ServicesOf) -> KeyList:
-    """All keys, revoked ones too."""
+    """Returns all keys, also revoked ones."""
     with services.database.transaction() as session:
         return KeyList(data=[key_view(key, name) for key, name in team.keys(session)])
 
 
 @router.delete("/keys/{key_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 def revoke_key(key_id: KeyId, _caller: Admin, services: ServicesOf) -> None:
-    """Ends a key at once."""
+    """Revokes a key; it is refused from now on."""
     with services.database.transaction() as session:
         team.revoke(session, key_id)
