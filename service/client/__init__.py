@@ -8,15 +8,15 @@
             print(snapshot.status, snapshot.progress)
         client.download(job.id, "out", names=["student"])
 
-It needs httpx and pydantic alone: importing it loads neither the service nor torch. Errors:
+The client needs only httpx and pydantic: importing it loads neither the service nor torch. Errors:
 
     ClientError
-     ├── InvalidId            nothing can have that id (also a ValueError)
-     ├── Unreachable          nobody answers at that address
+     ├── InvalidId            a string that cannot be an id (also a ValueError)
+     ├── Unreachable          no service answers at the address
      ├── WaitTimeout          the job did not end in time (also a TimeoutError)
-     ├── CorruptDownload      the bytes are not those that the service recorded
-     └── ApiError             the service answered with a problem (RFC 9457)
-          ├── InvalidSpec     ``faults`` holds each thing that is wrong
+     ├── CorruptDownload      the SHA-256 differs from the recorded one
+     └── ApiError             the service returned a problem (RFC 9457)
+          ├── InvalidSpec     ``faults`` lists every error of the spec
           ├── Unauthenticated
           ├── Forbidden
           ├── NotFound

@@ -1,4 +1,4 @@
-"""The addresses of the service's things: an id stays one part of the path, whatever is in it."""
+"""Paths of resources: an id is always exactly one segment of the path, whatever it contains."""
 
 from urllib.parse import quote
 
@@ -6,10 +6,10 @@ from service.client.errors import InvalidId
 
 
 def address(collection: str, id_: str, *rest: str) -> str:
-    """``/v1/COLLECTION/ID/…``.
+    """Returns ``/v1/COLLECTION/ID/…``.
 
     Raises:
-        InvalidId: the path would mean another thing. A slash is refused, not quoted: servers read ``%2F`` as one.
+        InvalidId: the path would name another resource. A slash is refused, not quoted: servers decode ``%2F`` to one.
     """
     if id_ in {"", ".", ".."} or "/" in id_:
         raise InvalidId(f"{id_!r} is no id; GET /v1/{collection} lists those that exist")

@@ -1,4 +1,4 @@
-"""One method for each call of the service."""
+"""The client: one method for each operation of the API."""
 
 import time
 import uuid
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
-from service.client.event_stream import Message, read_messages
+from service.client.event_stream import Message, read_lines, read_messages
 from service.client.queue import Explanation, Queue, Usage, User, Worker
 from service.client.resources import Artifact, Dataset, Event, Job, Key, MetricSeries, Model, NewKey
 from service.client.transport import Transport
@@ -28,15 +28,15 @@ ResourceType = TypeVar("ResourceType", bound=BaseModel)
 
 _LONG_POLL_SECONDS = 30
 _STREAM_TIMEOUT_SECONDS = 45.0
-"""Three of the comment lines that the service sends every 15 s are missing: the connection is dead."""
+"""Three of the comment lines that the service sends every 15 s are missing: the connection is considered dead."""
 _PAGE_SIZE = 100
 
 
 class Client:
-    """The service, from Python. Threads may share one.
+    """A client of the service. It is thread-safe.
 
     Address and key come from the arguments, else from ``STILLHOUSE_URL`` and ``STILLHOUSE_API_KEY``, else from the file that
-    ``stillhouse up`` leaves on this machine.
+    ``stillhouse up`` writes on this machine.
     """
 
     def __init__(
@@ -59,29 +59,29 @@ class Client:
     # ------------------------------------------------------------ jobs
 
     def submit(self, spec: Spec, *, idempotency_key: str | None = None) -> Job:
-        """Queues a job. Repeated with the same key it returns the first one; without one it makes a key for its own retries."""
+        """Submits a job. The same idempotency key again returns the first job; by default each call has a new key."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Job.model_validate(self._post("/v1/jobs", json=_document(spec), headers=headers))
 
     def validate(self, spec: Spec) -> dict[str, Any]:
-        """The spec as the service would store it, complete; nothing is queued. Raises InvalidSpec."""
+        """Returns the complete spec as the service would store it; nothing is queued. Raises InvalidSpec."""
         answer: dict[str, Any] = self._post("/v1/jobs", json=_document(spec), params={"dry_run": "true"})
         return answer
 
     def job(self, job_id: str) -> Job:
-        """One job, as it is now."""
+        """Returns one job in its current state."""
         return Job.model_validate(self._get(address("jobs", job_id)))
 
     def jobs(self, *, status: str | None = None, owner: str | None = None, label: str | None = None) -> Iterator[Job]:
-        """Jobs, newest first, fetched page by page as they are asked for. ``label``: ``name:value``."""
+        """Yields jobs, newest first, fetched page by page on demand. ``label``: ``name:value``."""
         return self._pages(Job, "/v1/jobs", {"status": status, "owner": owner, "label": label})
 
     def watch(self, job_id: str) -> Iterator[Job]:
-        """The job now, and again at each change, until it has ended."""
+        """Yields the job now and after each change, until it has ended."""
         return self._snapshots(job_id, deadline=None)
 
     def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> Job:
-        """The job once it has ended. Raises WaitTimeout; the job itself goes on then."""
+        """Waits until the job has ended and returns it. Raises WaitTimeout; the job itself continues."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         job = None
         for job in self._snapshots(job_id, deadline=deadline):
@@ -90,9 +90,9 @@ class Client:
         raise WaitTimeout(f"{job_id} is {job.status if job else 'unknown'} after {timeout_seconds} s")
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What happened to the job after event ``after``, then what happens, live, until it has ended.
+        """Yields the job's events after event ``after``, past ones and then live ones, until it has ended.
 
-        A broken connection is taken up where it broke: no event is lost, none comes twice.
+        A broken connection is resumed: no event is lost, none is repeated.
         """
         last = after
         for message in self._messages(address("jobs", job_id, "events"), job_id, last_id=str(after)):
@@ -102,7 +102,7 @@ class Client:
                 yield event
 
     def events_until_now(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What has happened to the job after event ``after``."""
+        """Yields the past events of the job after event ``after``."""
         while True:
             page = self._get(address("jobs", job_id, "events"), {"after": after, "limit": _PAGE_SIZE})
             for event in map(Event.model_validate, page["data"]):
@@ -112,15 +112,15 @@ class Client:
                 return
 
     def cancel(self, job_id: str, *, keep: str = "last") -> Job:
-        """Stops the job. ``keep``: the checkpoint of a running one that stays as a student, ``best``, ``last`` or ``none``."""
+        """Cancels the job. ``keep``: which checkpoint of a running job stays as a student, ``best``, ``last`` or ``none``."""
         return Job.model_validate(self._post(address("jobs", job_id, "cancel"), json={"keep": keep}))
 
     def pause(self, job_id: str) -> Job:
-        """Stops the job at a checkpoint, to be resumed."""
+        """Stops the job at a checkpoint, from which it can be resumed."""
         return Job.model_validate(self._post(address("jobs", job_id, "pause")))
 
     def resume(self, job_id: str) -> Job:
-        """Queues a paused job again."""
+        """Puts a paused job back into the queue."""
         return Job.model_validate(self._post(address("jobs", job_id, "resume")))
 
     def patch(
@@ -132,13 +132,13 @@ class Client:
         priority: str | None = None,
         depends_on: Sequence[str] | None = None,
     ) -> Job:
-        """Changes what is given; ``depends_on`` only of a job that has not started."""
+        """Changes the given fields; ``depends_on`` only before the job has started."""
         given = {"name": name, "labels": labels, "priority": priority, "depends_on": depends_on}
         body = {field: value for field, value in given.items() if value is not None}
         return Job.model_validate(self._patch(address("jobs", job_id), body))
 
     def explain(self, job_id: str) -> Explanation:
-        """Why the job is where it is: its place in the queue, and the one thing that blocks it."""
+        """Explains the state of the job: its place in the queue, and what blocks it."""
         return Explanation.model_validate(self._get(address("jobs", job_id, "explain")))
 
     def delete(self, job_id: str) -> None:
@@ -148,13 +148,13 @@ class Client:
     def metrics(
         self, job_id: str, *, names: Sequence[str] | None = None, max_points: int | None = None
     ) -> dict[str, list[tuple[int, float]]]:
-        """Points (step, value) by metric name, thinned to ``max_points`` each."""
+        """Returns the points (step, value) by metric name, at most ``max_points`` of each metric."""
         params = {"names": ",".join(names) if names else None, "max_points": max_points}
         answer = self._get(address("jobs", job_id, "metrics"), params)
         return {series.name: series.points for series in map(MetricSeries.model_validate, answer["data"])}
 
     def logs(self, job_id: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
-        """The job's log, or its last ``tail`` lines, in pieces; with ``follow`` also what is yet to come, until it has ended."""
+        """Yields the log, or its last ``tail`` lines, in pieces; with ``follow`` also new lines, until the job has ended."""
         path = address("jobs", job_id, "logs")
         if not follow:
             yield self._transport.request("GET", path, params={"tail": tail}, repeatable=True).text
@@ -163,16 +163,16 @@ class Client:
             yield message.data + "\n"
 
     def report(self, job_id: str) -> dict[str, Any]:
-        """The report card, as ``report.json`` holds it."""
+        """Returns the report card, the content of ``report.json``."""
         answer: dict[str, Any] = self._get(address("jobs", job_id, "report"))
         return answer
 
     def report_card(self, job_id: str) -> Report:
-        """The report card, typed; fields that a newer service added are left out."""
+        """Returns the report card as a model; fields that a newer service added are dropped."""
         return Report.model_validate(self.report(job_id), extra="ignore")
 
     def artifacts(self, job_id: str) -> list[Artifact]:
-        """The files that the job left."""
+        """Returns the files of the job."""
         return [Artifact.model_validate(item) for item in self._get(address("jobs", job_id, "artifacts"))["data"]]
 
     def download(
@@ -183,9 +183,9 @@ class Client:
         names: Sequence[str] | None = None,
         on_bytes: OnBytes = lambda artifact, num_bytes: None,
     ) -> list[Path]:
-        """Fetches artifacts into ``folder``, all or those of ``names`` (``student`` stands for the whole folder).
+        """Downloads artifacts into ``folder``, all or those of ``names`` (``student`` selects the whole folder).
 
-        Each file is checked against its SHA-256 and appears whole or not at all; a broken download goes on where it stopped.
+        Each file is checked against its SHA-256 and appears only when it is complete; an interrupted download is resumed.
         """
         artifacts = chosen(self.artifacts(job_id), names)
         return [
@@ -193,7 +193,7 @@ class Client:
             for artifact in artifacts
         ]
 
-    # ------------------------------------------------------------ datasets, models, what a spec may say
+    # ------------------------------------------------------------ datasets, models, the catalogue
 
     def upload_dataset(
         self,
@@ -204,22 +204,22 @@ class Client:
         input_column: str | None = None,
         target_column: str | Sequence[str] | None = None,
     ) -> Dataset:
-        """Stores a dataset file, streamed from the disk. The same bytes twice, for the same task and columns, are one dataset.
+        """Uploads a dataset file, streamed from disk. The same bytes for the same task and columns are stored once.
 
-        ``target_column`` is a name, or several of a multi-task dataset.
+        ``target_column`` is a name, or several for a multi-task dataset.
         """
         targets = target_column if target_column is None or isinstance(target_column, str) else ",".join(target_column)
         columns = {"input_column": input_column, "target_column": targets}
         form = {"name": name, "task": task} | {field: column for field, column in columns.items() if column is not None}
-        answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_patient())
+        answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Dataset.model_validate(answer.json())
 
     def datasets(self) -> Iterator[Dataset]:
-        """All datasets."""
+        """Yields all datasets."""
         return self._pages(Dataset, "/v1/datasets", {})
 
     def dataset(self, dataset_id: str) -> Dataset:
-        """One dataset."""
+        """Returns one dataset."""
         return Dataset.model_validate(self._get(address("datasets", dataset_id)))
 
     def delete_dataset(self, dataset_id: str) -> None:
@@ -227,13 +227,13 @@ class Client:
         self._delete(address("datasets", dataset_id))
 
     def upload_model(self, path: Path | str, *, name: str, task: str | None = None) -> Model:
-        """Stores a network: a zip or tar of a ``from_pretrained`` folder with safetensors. It says itself what it is for."""
+        """Uploads a network: a zip or tar of a ``from_pretrained`` folder with safetensors. The default task is that of its config."""
         form = {"name": name} | ({"task": task} if task else {})
-        answer = self._transport.request("POST", "/v1/models", form=form, file=Path(path), repeatable=True, **_patient())
+        answer = self._transport.request("POST", "/v1/models", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Model.model_validate(answer.json())
 
     def models(self) -> Iterator[Model]:
-        """All stored networks, finished students among them."""
+        """Yields all stored networks, students of finished jobs included."""
         return self._pages(Model, "/v1/models", {})
 
     def methods(self) -> list[dict[str, Any]]:
@@ -245,7 +245,7 @@ class Client:
         return self._catalogue("/v1/architectures")
 
     def augmentations(self) -> list[dict[str, Any]]:
-        """What a spec may have done to the samples of a training split."""
+        """The augmentations that a spec may name."""
         return self._catalogue("/v1/augmentations")
 
     def builtin_datasets(self) -> list[dict[str, Any]]:
@@ -255,33 +255,33 @@ class Client:
     # ------------------------------------------------------------ the team
 
     def queue(self, *, pool: str | None = None) -> Queue:
-        """The waiting jobs in the order in which they would start, and what runs; of one pool, or of all."""
+        """Returns the waiting jobs in the order in which they would start, and the running ones, of one pool or of all."""
         return Queue.model_validate(self._get("/v1/queue", {"pool": pool}))
 
     def workers(self) -> list[Worker]:
-        """The processes that run jobs."""
+        """Returns the worker processes."""
         return [Worker.model_validate(item) for item in self._get("/v1/workers")["data"]]
 
     def drain(self, worker_id: str, *, finish: bool = False) -> Worker:
-        """Has a worker take no more jobs. Those on it go back to the queue, or with ``finish`` run to their end."""
+        """Stops a worker from taking jobs. Its jobs go back to the queue, or with ``finish`` run to their end."""
         body = {"jobs": "finish" if finish else "requeue"}
         return Worker.model_validate(self._post(address("workers", worker_id, "drain"), json=body))
 
     def undrain(self, worker_id: str) -> Worker:
-        """Has a drained worker take jobs again."""
+        """Lets a drained worker take jobs again."""
         return Worker.model_validate(self._post(address("workers", worker_id, "undrain")))
 
     def usage(self, *, since: datetime | None = None) -> list[Usage]:
-        """What every user used, those who used most first; ``since``, which has a time zone, counts whole hours."""
+        """Returns the usage of every user, the heaviest first. ``since`` needs a time zone; whole hours are counted."""
         params = {"since": None if since is None else since.isoformat()}
         return [Usage.model_validate(item) for item in self._get("/v1/usage", params)["data"]]
 
     def users(self) -> list[User]:
-        """All users, with their limits."""
+        """Returns all users, with their limits."""
         return [User.model_validate(item) for item in self._get("/v1/users")["data"]]
 
     def create_user(self, name: str) -> User:
-        """A new user."""
+        """Creates a user."""
         return User.model_validate(self._transport.request("POST", "/v1/users", json={"name": name}, repeatable=False).json())
 
     def edit_user(
@@ -292,7 +292,7 @@ class Client:
         max_running_jobs: int | EllipsisType | None = ...,
         max_queued_jobs: int | EllipsisType | None = ...,
     ) -> User:
-        """Changes what is given of a user, by name or id; a limit of None lifts it."""
+        """Changes the given fields of a user, named by name or id. None removes a limit."""
         limits = {"max_running_jobs": max_running_jobs, "max_queued_jobs": max_queued_jobs}
         body: dict[str, Any] = {field: limit for field, limit in limits.items() if limit is not ...}
         if share_weight is not None:
@@ -300,19 +300,19 @@ class Client:
         return User.model_validate(self._patch(address("users", user), body))
 
     def keys(self) -> list[Key]:
-        """All API keys."""
+        """Returns all API keys."""
         return [Key.model_validate(item) for item in self._get("/v1/keys")["data"]]
 
     def create_key(self, *, user: str, role: str, name: str = "") -> NewKey:
-        """A new key; the answer is the only place where it can be read."""
+        """Creates a key, which is shown only in this response."""
         body = {"user": user, "role": role, "name": name}
         return NewKey.model_validate(self._transport.request("POST", "/v1/keys", json=body, repeatable=False).json())
 
     def revoke_key(self, key_id: str) -> None:
-        """Ends a key at once."""
+        """Revokes a key."""
         self._delete(address("keys", key_id))
 
-    # ------------------------------------------------------------ how
+    # ------------------------------------------------------------ requests
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         return self._transport.request("GET", path, params=params, repeatable=True).json()
@@ -320,7 +320,7 @@ class Client:
     def _post(
         self, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """For posts that are harmless to repeat."""
+        """Sends a POST that may be repeated."""
         return self._transport.request("POST", path, json=json, params=params, headers=headers, repeatable=True).json()
 
     def _patch(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -342,7 +342,7 @@ class Client:
             after = page["data"][-1]["id"]
 
     def _snapshots(self, job_id: str, *, deadline: float | None) -> Iterator[Job]:
-        """Long polls. Each asks to be answered when the job is no longer as the last answer told it."""
+        """Yields the job after each change, by long polls with the ETag of the last response."""
         etag = None
         while True:
             wait_seconds = (
@@ -371,7 +371,7 @@ class Client:
     def _messages(
         self, path: str, job_id: str, *, params: Mapping[str, Any] | None = None, last_id: str = ""
     ) -> Iterator[Message]:
-        """A live stream, resumed by ``Last-Event-ID`` until the job has ended and nothing more comes."""
+        """Yields the messages of a live stream, resumed by ``Last-Event-ID``, until the stream of an ended job is complete."""
         for retry in self._transport.retries():
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
             had_ended = self.job(job_id).terminal
@@ -379,7 +379,7 @@ class Client:
                 with self._transport.stream(
                     path, params=params, headers=headers, read_timeout_seconds=_STREAM_TIMEOUT_SECONDS
                 ) as response:
-                    for message in read_messages(response.iter_lines()):
+                    for message in read_messages(read_lines(response.iter_text())):
                         last_id = message.id or last_id
                         retry.reset()
                         yield message
@@ -388,19 +388,19 @@ class Client:
             except ApiError as problem:
                 retry.after_problem(problem)
             else:
-                # A service that shuts down ends its streams too: only one that began after the job's end was told it all.
+                # A service that shuts down also ends its streams: only one that began after the job's end is surely complete.
                 if had_ended:
                     return
                 retry.after_break(Unreachable(f"{self.url} keeps ending the stream of {job_id}"), may_wait=True)
 
 
 def _document(spec: Spec) -> Any:
-    """What to send. A file is sent as it stands: the service, which may be newer, is the judge of it."""
+    """The document to send. A file is sent unchecked: the service, which may be newer, validates it."""
     if isinstance(spec, JobSpec):
         return spec.model_dump(mode="json")
     return read_document(spec) if isinstance(spec, Path) else dict(spec)
 
 
-def _patient() -> dict[str, Any]:
-    """An upload is answered only after the service has read it all."""
+def _upload_options() -> dict[str, Any]:
+    """Options of an upload, which the service answers only after it has read the whole file."""
     return {"read_timeout_seconds": 600.0}

@@ -1,4 +1,4 @@
-"""Fetching artifacts: each file appears whole, under its own name, with the SHA-256 that the service recorded, or not at all."""
+"""Downloads of artifacts: a file appears under its name only when it is complete and has the recorded SHA-256."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from service.client.resources import Artifact
 from service.client.transport import Transport
 
 OnBytes = Callable[[Artifact, int], None]
-"""Told an artifact and how many of its bytes are here."""
+"""Called with an artifact and the number of its bytes that have arrived."""
 _CHUNK_BYTES = 2**20
 _READ_TIMEOUT_SECONDS = 60.0
 
 
 def chosen(artifacts: Sequence[Artifact], names: Sequence[str] | None) -> list[Artifact]:
-    """The artifacts of those names; a folder's name stands for all that is in it.
+    """Selects artifacts by name; the name of a folder selects everything in it.
 
     Raises:
-        ClientError: a name stands for nothing.
+        ClientError: a name matches no artifact.
     """
     if names is None:
         return list(artifacts)
@@ -37,10 +37,10 @@ def chosen(artifacts: Sequence[Artifact], names: Sequence[str] | None) -> list[A
 
 
 def fetch(transport: Transport, *, job_id: str, artifact: Artifact, folder: Path, on_bytes: OnBytes) -> Path:
-    """Downloads one artifact into ``folder``; goes on where a broken download stopped, and skips a file that is already here.
+    """Downloads one artifact into ``folder``. Resumes an interrupted download; skips a file that is already complete.
 
     Raises:
-        CorruptDownload: the bytes are others than the service recorded.
+        CorruptDownload: size or SHA-256 differ from those that the service recorded.
     """
     target = _inside(folder, artifact.name)
     if target.is_file() and target.stat().st_size == artifact.size and _sha256(target).hexdigest() == artifact.sha256:
@@ -78,7 +78,7 @@ def _fetch_bytes(transport: Transport, path: str, artifact: Artifact, partial: P
                         retry.reset()
                 break
         except httpx.TransportError as error:
-            # What a buffer still held is in the file now; it is counted again, so that file and digest agree.
+            # Closing the file flushed its buffer, so the digest is computed again from the file.
             digest, num_bytes = (_sha256(partial), partial.stat().st_size) if partial.exists() else (hashlib.sha256(), 0)
             retry.after_break(transport.as_unreachable(error), may_wait=transport.has_answered)
     return digest.hexdigest()

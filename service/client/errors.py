@@ -1,4 +1,4 @@
-"""What a client can meet; the tree stands in ``service.client``. A problem document becomes the class of its code or status."""
+"""The errors of the client; ``service.client`` shows their tree. A problem's code or status selects the class of an ApiError."""
 
 from typing import Any
 
@@ -13,23 +13,23 @@ class ClientError(Exception):
 
 
 class InvalidId(ClientError, ValueError):
-    """Nothing can have that id."""
+    """The string cannot be an id."""
 
 
 class Unreachable(ClientError):
-    """Nobody answers at that address."""
+    """No service answers at the address."""
 
 
 class WaitTimeout(ClientError, TimeoutError):
-    """The job did not end in time; it goes on."""
+    """The job did not end in time; it continues."""
 
 
 class CorruptDownload(ClientError):
-    """The bytes are not those that the service recorded."""
+    """The SHA-256 of a download differs from the recorded one."""
 
 
 class ApiError(ClientError):
-    """The service answered with a problem. ``str()`` is what a person should read."""
+    """The service returned a problem. ``str()`` is its detail, which is written for people."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class ApiError(ClientError):
 
 
 class InvalidSpec(ApiError):
-    """The spec has faults; ``faults`` names them all."""
+    """The spec is invalid; ``faults`` lists all of its errors."""
 
 
 class Unauthenticated(ApiError):
-    """No key, or one that is not valid."""
+    """The key is missing or invalid."""
 
 
 class Forbidden(ApiError):
@@ -65,15 +65,15 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
 
 class Conflict(ApiError):
-    """The thing is in a state that forbids this."""
+    """The state of the resource does not allow the request."""
 
 
 class PreconditionFailed(ApiError):
-    """It changed since it was read."""
+    """The resource has changed since it was read."""
 
 
 class TooLarge(ApiError):
@@ -81,15 +81,15 @@ class TooLarge(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """This key asks too often."""
+    """The key has exceeded its rate limit."""
 
 
 class QueueLimitReached(ApiError):
-    """As many of the user's jobs wait as may."""
+    """The user has reached the limit on waiting jobs."""
 
 
 class ServiceUnavailable(ApiError):
-    """The service, or what it needs, is away for the moment."""
+    """The service, or something that it depends on, is unavailable at the moment."""
 
 
 _BY_CODE: dict[str, type[ApiError]] = {"invalid_spec": InvalidSpec, "queue_limit_reached": QueueLimitReached}
@@ -108,7 +108,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def as_error(response: httpx.Response) -> ApiError:
-    """The error that an answer stands for; the body, already read, need not be a problem document (a proxy's is not)."""
+    """Converts an error response. Its body, already read, need not be a problem document: it may come from a proxy."""
     problem = _document(response)
     code = str(problem.get("code") or f"http_{response.status_code}")
     detail = str(problem.get("detail") or problem.get("title") or f"{response.status_code} {response.reason_phrase}")
@@ -125,13 +125,13 @@ def as_error(response: httpx.Response) -> ApiError:
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
-    """The Retry-After header in its form of seconds, which is the one that the service sends."""
+    """The value of Retry-After if it is a number of seconds, the form that the service sends."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isdecimal() else None
 
 
 def _is_temporary(response: httpx.Response) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Whether the same request may succeed later."""
     if response.headers.get("x-should-retry") == "false":
         return False
     return response.status_code in {429, 502, 503, 504} or (response.status_code == 409 and "retry-after" in response.headers)

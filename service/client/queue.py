@@ -1,4 +1,4 @@
-"""What the service answers of the shared queue, typed: who waits and why, what runs, on whom, and who used how much."""
+"""Typed responses about the shared queue: waiting and running jobs, workers, users and their usage."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from service.client.resources import Resource, Start
 
 
 class Blocker(Resource):
-    """The one thing that a queued job waits for."""
+    """What a queued job waits for."""
 
     cause: str
     message: str
@@ -17,10 +17,10 @@ class Blocker(Resource):
 
 
 class FairShare(Resource):
-    """What stands in the queue for a job's owner: in a class, the jobs of the owner with the lowest ``level`` start first."""
+    """The fair share of a job's owner: within a priority, the jobs of the owner with the lowest ``level`` start first."""
 
     used: float
-    """GPU-seconds, of which each half-life takes a half."""
+    """Used GPU-seconds, decayed: each half-life halves them."""
     weight: float
     level: float
     running: int | None = None
@@ -28,7 +28,7 @@ class FairShare(Resource):
 
 
 class Explanation(Resource):
-    """Why a job is where it is."""
+    """Why a job is in its state."""
 
     job_id: str
     status: str
@@ -75,9 +75,9 @@ class RunningJob(Resource):
     started_at: datetime
     expected_end_at: datetime | None = None
     fraction: float | None = None
-    """Of its current phase, 0 to 1."""
+    """Completed share of its current phase, 0 to 1."""
     eta_seconds: float | None = None
-    """Of its current phase."""
+    """Estimated seconds until its current phase ends."""
 
 
 class Queue(Resource):
@@ -113,24 +113,24 @@ class Worker(Resource):
 
 
 class Usage(Resource):
-    """What a user used."""
+    """The usage of a user."""
 
     user: str
     gpu_seconds: float
     cpu_slot_seconds: float = 0.0
     jobs: int = 0
-    """That started for the first time."""
+    """Jobs that started for the first time."""
     share: float
-    """Of all that was used, 0 to 1."""
+    """The share of all usage, 0 to 1."""
     weight: float = 1.0
     fair_share: float
-    """Of all weights, 0 to 1."""
+    """The share of all weights, 0 to 1."""
     decayed: float = 0.0
-    """GPU-seconds as the queue counts them now."""
+    """GPU-seconds as the queue counts them now, decayed."""
 
 
 class User(Resource):
-    """A person or a program of the team; None is no limit."""
+    """A person or a program of the team. A limit of None is no limit."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""What the service answers, typed. A newer service may send more: unknown fields are kept, unknown words are plain strings."""
+"""Typed responses of the service. A newer service may send more: unknown fields are kept, enumerations are plain strings."""
 
 from datetime import datetime
 from typing import Any
@@ -9,44 +9,44 @@ from service.errors import JobFailure
 
 
 class Resource(BaseModel):
-    """What all have in common."""
+    """Base of all responses."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
 
 class JobProgress(Resource):
-    """How far a job is in its current phase."""
+    """Progress of a job in its current phase."""
 
     phase: str
     step: int | None = None
     total_steps: int | None = None
     epoch: int | None = None
     fraction: float | None = None
-    """Of this phase, 0 to 1."""
+    """Completed share of this phase, 0 to 1."""
     samples_per_second: float | None = None
     eta_seconds: float | None = None
-    """Of this phase."""
+    """Estimated seconds until this phase ends."""
     message: str | None = None
 
 
 class Start(Resource):
-    """When a job should start: before ``p50`` as likely as after, before ``p90`` nine times of ten."""
+    """When a job should start: the median and the 90th percentile."""
 
     p50: datetime
     p90: datetime
 
 
 class QueuePlace(Resource):
-    """Where a queued job stands."""
+    """The place of a queued job."""
 
     position: int | None = None
     waiting_for: str | None = None
-    """The one thing that blocks it, in words."""
+    """What blocks it, in words."""
     expected_start: Start | None = None
 
 
 class Job(Resource):
-    """A job at one moment; ``terminal`` says that it will not change any more."""
+    """A job at one moment. If ``terminal``, it has reached its final state."""
 
     id: str
     name: str = ""
@@ -76,7 +76,7 @@ class Job(Resource):
 
 
 class Event(Resource):
-    """One thing that happened to a job."""
+    """One event of a job."""
 
     seq: int
     type: str
@@ -93,7 +93,7 @@ class MetricSeries(Resource):
 
 
 class Artifact(Resource):
-    """One file that a job left."""
+    """One file that a job wrote."""
 
     name: str
     size: int
@@ -133,6 +133,6 @@ class Key(Resource):
 
 
 class NewKey(Key):
-    """A key that was just made; ``key`` is shown this once."""
+    """A key that was just created; ``key`` is shown only in this response."""
 
     key: str

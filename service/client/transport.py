@@ -1,6 +1,6 @@
-"""HTTP with retries: what is safe to repeat is repeated, after a connection that broke and an answer that says "later".
+"""HTTP with retries: a repeatable request is sent again after a broken connection or a temporary error.
 
-A first request to an address where nobody listens fails at once; one to a service that has answered before is repeated for a
+A first request to an address without a service fails at once. A request to a service that has answered before is repeated for a
 while, so that a client survives the service's restart.
 """
 
@@ -16,7 +16,7 @@ import httpx
 from service.client.errors import ApiError, Unreachable, as_error
 from service.connection import Connection
 
-_LONGEST_PAUSE_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 60.0
 
 
 class Transport:
@@ -58,11 +58,11 @@ class Transport:
         file: Path | None = None,
         read_timeout_seconds: float | None = None,
     ) -> httpx.Response:
-        """One answer below 400 (304 included). A ``file`` is streamed from the disk as the form's part ``file``.
+        """Returns a response with a status below 400 (304 included). ``file`` is streamed from disk as the form's part ``file``.
 
         Raises:
-            ApiError: the service answered with a problem.
-            Unreachable: nobody answered.
+            ApiError: the service returned a problem.
+            Unreachable: no service answered.
         """
         for retry in Retry(self._max_retries if repeatable else 0):
             try:
@@ -80,10 +80,10 @@ class Transport:
     def stream(
         self, path: str, *, params: Mapping[str, Any] | None = None, headers: Mapping[str, str], read_timeout_seconds: float
     ) -> Iterator[httpx.Response]:
-        """An answer whose body is read piece by piece. Not repeated: the caller knows where to go on.
+        """Opens a response whose body is read in pieces. It is not repeated: only the caller knows where to resume.
 
         Raises:
-            ApiError: the service answered with a problem.
+            ApiError: the service returned a problem.
             httpx.TransportError: the connection broke, now or while reading.
         """
         timeout = httpx.Timeout(self.timeout_seconds, read=read_timeout_seconds)
@@ -95,11 +95,11 @@ class Transport:
             yield response
 
     def retries(self) -> "Retry":
-        """For callers of :meth:`stream` who go on after a break."""
+        """Retries for callers of :meth:`stream`, which resume after a broken connection."""
         return Retry(self._max_retries)
 
     def as_unreachable(self, error: httpx.TransportError) -> Unreachable:
-        """A broken connection in words."""
+        """Converts a broken connection to an error with a message for people."""
         if isinstance(error, httpx.UnsupportedProtocol):
             return Unreachable(f"{self.url!r} is not an address; write http://HOST:PORT or https://HOST")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -108,7 +108,7 @@ class Transport:
 
     @property
     def has_answered(self) -> bool:
-        """Whether the service was there before."""
+        """Whether the service has answered any request."""
         return self._has_answered
 
     def _send(
@@ -131,7 +131,7 @@ class Transport:
 
 
 class Retry:
-    """The waits between tries, as an iterator: each longer than the last, by chance, so that clients do not march in step."""
+    """An endless iterator of attempts. Between them it waits, with exponential backoff and jitter, or raises the last error."""
 
     def __init__(self, max_retries: int) -> None:
         self._max_retries = max_retries
@@ -142,19 +142,19 @@ class Retry:
             yield self
 
     def reset(self) -> None:
-        """Something came through: the next break is a first one."""
+        """Resets the backoff after progress: the next failure counts as the first."""
         self._tries = 0
 
     def after_break(self, error: Unreachable, *, may_wait: bool) -> None:
-        """Waits, or raises ``error`` when it is time to give up."""
+        """Waits after a broken connection; raises ``error`` if it may not wait or has no retries left."""
         if not may_wait:
             raise error
         self._wait(error, at_least_seconds=0.0)
 
     def after_problem(self, problem: ApiError) -> None:
-        """Waits as long as the service asked for, or raises ``problem``."""
+        """Waits after a temporary problem, at least for its Retry-After; raises ``problem`` if it is final or no retry is left."""
         asked_seconds = problem.retry_after_seconds or 0.0
-        if not problem.temporary or asked_seconds > _LONGEST_PAUSE_SECONDS:
+        if not problem.temporary or asked_seconds > _LONGEST_WAIT_SECONDS:
             raise problem
         self._wait(problem, at_least_seconds=asked_seconds)
 

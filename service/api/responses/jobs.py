@@ -159,7 +159,7 @@ class CancelRequest(View):
     model_config = ConfigDict(extra="forbid")
 
     keep: Literal["best", "last", "none"] = "last"
-    """The checkpoint of a running job that is kept as a usable student. Of a job that does not run none is kept: resume it first."""
+    """The checkpoint of a running job that is kept as a usable student. A job that does not run keeps none: resume it first."""
 
 
 class JobEdit(View):

@@ -29,7 +29,7 @@ class BlockerView(View):
 
 
 class StartView(View):
-    """When a job should start, by the measured steps of running jobs and by the durations of earlier jobs like the waiting ones."""
+    """When a job should start, by the measured steps of running jobs and the durations of earlier jobs like the waiting ones."""
 
     p50: datetime
     """The median: the job starts before it with a probability of one half."""

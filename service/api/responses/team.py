@@ -72,7 +72,7 @@ class KeyRequest(View):
     user: Name | None = None
     """The user of the key; a new name creates a user. By default the key's own name."""
     role: Role = "member"
-    """What it permits: a viewer reads, a member also submits and manages own jobs, datasets and models, an admin does everything."""
+    """What it permits: a viewer reads, a member also submits and manages its own jobs and files, an admin does everything."""
     name: Annotated[str, Field(max_length=100)] | None = None
     """What the key is for."""
 

@@ -1,1 +1,1 @@
-"""The routes: one module a resource, each with its ``router``. A route reads the request, calls the service, builds the response."""
+"""The routes: one module a resource, each with its ``router``. Routes read the request, call the service, build the response."""

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service import jobs
+from service.client import Client
 from service.database import Database
 from service.jobs import Fence
 from tests.integration.api.conftest import run_one, submit
@@ -156,6 +157,17 @@ def test_the_log_is_streamed_in_whole_lines_and_resumed_by_its_offset(member: ht
     rest = _stream(member, path, last=first["id"])
     assert [message["data"] for message in rest] == ["three\nno end"]
     assert _stream(member, f"{path}?tail=1")[0]["data"] == "no end"
+
+
+def test_the_client_reads_lines_that_hold_other_separators_than_line_ends(member: httpx.Client, database: Database) -> None:
+    text = "one\u2028two\x0cthree\x85\nfour\n"
+    job_id = submit(member)["id"]
+    fence = run_one(database)
+    with database.transaction() as session:
+        jobs.append_log(session, fence, text)
+    _cancel(database, fence)
+    with Client(str(member.base_url), member.headers["authorization"].removeprefix("Bearer ")) as client:
+        assert "".join(client.logs(job_id, follow=True)) == text
 
 
 def test_a_quiet_stream_says_that_it_lives(member: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
