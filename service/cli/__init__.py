@@ -1,4 +1,4 @@
-"""The ``stillhouse`` command. Exit codes are told in ``service.cli.failure``."""
+"""The ``stillhouse`` command. ``service.cli.failure`` lists its exit codes."""
 
 import sys
 

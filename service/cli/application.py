@@ -1,4 +1,4 @@
-"""The typer application, and the parameters that many commands share."""
+"""The Typer application, and the parameters that several commands share."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Commands for a real deployment: the API, a worker, migrations, the first key. They read ``service.settings``."""
+"""Commands of a deployment: the API, a worker, migrations, the first key. They read ``service.settings``."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8321,
 ) -> None:
-    """Run the API, one process of it; any number may run side by side."""
+    """Run one process of the API; any number may run side by side."""
     try:
         from service.api import server
     except ModuleNotFoundError as error:
@@ -40,12 +40,12 @@ def serve(
 
 def worker(context: typer.Context) -> None:
     """Run a worker; its own options follow (--help shows them)."""
-    # Replaced, not imported: the fork server of the trainers imports the main module again, which must be the worker's own.
+    # exec rather than import: the trainers' fork server imports the main module again, which must be that of the worker.
     os.execv(sys.executable, [sys.executable, "-m", "worker", *context.args])  # noqa: S606
 
 
 def migrate() -> None:
-    """Bring the database's schema up to date; harmless to repeat."""
+    """Migrate the database to this version's schema; may be repeated."""
     try:
         from service.database import upgrade
     except ModuleNotFoundError as error:
@@ -56,11 +56,11 @@ def migrate() -> None:
 
 def admin_key(
     *,
-    user: Annotated[str, typer.Option(help="Whose key; a new name makes a new user.")] = "admin",
-    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What it may do.")] = "admin",
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    user: Annotated[str, typer.Option(help="The user of the key; a new name creates a user.")] = "admin",
+    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What the key permits.")] = "admin",
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
 ) -> None:
-    """Make a key straight in the database, and print it this once: a new deployment's first."""
+    """Create a key directly in the database and print it, this once: the first key of a new deployment."""
     try:
         from service.database import Database
         from service.security import create_key

@@ -1,4 +1,4 @@
-"""The commands that bring their own servers: ``stillhouse up`` and ``stillhouse demo``."""
+"""The commands that start their own servers: ``stillhouse up`` and ``stillhouse demo``."""
 
 import shlex
 import threading
@@ -83,7 +83,7 @@ def demo(
 
 
 def _variables(connection: Connection) -> str:
-    """What a shell needs to reach the service with any program."""
+    """The environment variables with which any program reaches the service, for a shell."""
     return f"STILLHOUSE_URL={shlex.quote(connection.url)} STILLHOUSE_API_KEY={shlex.quote(connection.api_key)}"
 
 
@@ -111,7 +111,7 @@ def _train_one(connection: Connection, document: dict[str, object], results: Pat
 
 @contextmanager
 def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: Interrupts) -> Iterator["Stack"]:
-    """The embedded stack, its troubles in words."""
+    """Runs the embedded stack; its errors become CommandFailed."""
     try:
         from service.embedded.processes import ChildDied
         from service.embedded.servers import FolderInUse

@@ -1,9 +1,9 @@
-"""What a command says when it cannot go on, and the exit code that it ends with.
+"""Error messages and exit codes of the commands.
 
 0  done
 1  the job failed or was cancelled
-2  the command or the spec is at fault; each fault is named with its place
-3  the service is not reachable, or not able to serve
+2  the command or the spec is invalid; each error is printed with its place
+3  the service is not reachable or not ready
 """
 
 import sys
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 
 class CommandFailed(Exception):
-    """A command's own refusal."""
+    """A command cannot be carried out; the message is for people."""
 
     def __init__(self, message: str, *, exit_code: int = USAGE) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class CommandFailed(Exception):
 
 
 Expected = (ClientError, NoConnection, InvalidSpecFile, CommandFailed, OSError)
-"""What :func:`explain` can put in words; anything else is a defect and keeps its traceback."""
+"""The errors that :func:`explain` prints; any other exception is a defect and keeps its traceback."""
 
 
 def explain(error: Exception, console: Console) -> int:
-    """Prints the error for a person and returns the exit code."""
+    """Prints the error and returns the exit code."""
     match error:
         case InvalidSpec(faults=faults) | InvalidSpecFile(faults=faults) if faults:
             _print_faults(faults, console)
@@ -58,7 +58,7 @@ def explain(error: Exception, console: Console) -> int:
 
 
 def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:
-    """A part that was not installed."""
+    """The error for a module that an extra would install."""
     return CommandFailed(
         f"this command needs {error.name}, which is not installed: {sys.executable} -m pip install 'stillhouse[{extra}]'"
     )

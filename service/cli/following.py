@@ -1,18 +1,18 @@
-"""Following a job over HTTP until it ends, with its progress on the screen."""
+"""Follows a job over HTTP until it ends, and displays its progress."""
 
 from service.cli.progress import ProgressView
 from service.client import Client, Event, Job, JobProgress
 from service.errors import FAILURE_CODES
 
-_TOLD_OTHERWISE = {
+_SHOWN_ELSEWHERE = {
     "queued",
     *(f"job.{what}" for what in ["checking", "check_started", "waiting", "running", "succeeded", "failed", "cancelled"]),
 }
-"""Transitions, and the message of a first queueing, that the status line, the bars or the last words show anyway."""
+"""Transitions that the status line, the bars or the final output show anyway, and the message of the first queueing."""
 
 
 def follow(client: Client, job_id: str, view: ProgressView) -> Job:
-    """Shows the job until it has ended, and returns it as it is then."""
+    """Displays the job until it has ended, and returns it in its final state."""
     last_seq = 0
     for job in client.watch(job_id):
         for event in client.events_until_now(job_id, after=last_seq):
@@ -27,7 +27,7 @@ def follow(client: Client, job_id: str, view: ProgressView) -> Job:
 
 
 def failure_text(job: Job) -> str:
-    """Why a job did not succeed, in a few lines."""
+    """The reason why a job did not succeed, in a few lines."""
     if job.error is None:
         return f"{job.id} was {job.status}" + (f": {job.status_reason}" if job.status_reason else "")
     place = job.error.details.get("pointer")
@@ -49,7 +49,7 @@ def _show(view: ProgressView, event: Event) -> None:
             view.begin(progress.phase, event.message or "")
     elif event.type == "metrics":
         view.measure(data.get("points", {}))
-    elif event.type.startswith("job.") and event.type not in _TOLD_OTHERWISE and event.message not in _TOLD_OTHERWISE:
+    elif event.type.startswith("job.") and event.type not in _SHOWN_ELSEWHERE and event.message not in _SHOWN_ELSEWHERE:
         view.say(event.message or event.type)
 
 

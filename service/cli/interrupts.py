@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal, for commands that must stop what they started.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP for commands that must stop the processes that they started.
 
-The first request raises KeyboardInterrupt while the handler is armed; one that comes while things are being stopped only makes
-``hurried()`` true, so that the stopping itself is never cut in half.
+While the handler is armed, the first signal raises KeyboardInterrupt. A signal during the shutdown only makes ``hurried()``
+true, so that the shutdown itself is never interrupted.
 """
 
 import signal
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Takes the signals in a ``with`` block, and gives them back after it."""
+    """Handles the signals inside a ``with`` block and restores the earlier handlers after it."""
 
     def __init__(self) -> None:
         self._hurried = False
@@ -27,15 +27,15 @@ class Interrupts:
             signal.signal(number, handler)
 
     def arm(self) -> None:
-        """From here on a request raises KeyboardInterrupt, once."""
+        """Lets the next signal raise KeyboardInterrupt."""
         self._armed = True
 
     def disarm(self) -> None:
-        """From here on a request means: hurry."""
+        """Lets a signal only ask to hurry."""
         self._armed = False
 
     def hurried(self) -> bool:
-        """Whether somebody asked while things were being stopped."""
+        """Whether a signal came while the handler was not armed."""
         return self._hurried
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

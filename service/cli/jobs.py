@@ -1,4 +1,4 @@
-"""Commands on jobs: submit, look, stop, fetch."""
+"""Commands on jobs: submit, show, stop, download."""
 
 import itertools
 import json
@@ -68,11 +68,11 @@ def validate(
     spec: SpecFile,
     *,
     offline: Annotated[
-        bool, typer.Option(help="Check the form alone, without a service: not the data, nor what the key may do.")
+        bool, typer.Option(help="Check the spec alone, without a service: neither the data nor what the key permits.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a spec without queueing anything; with --json print it complete, with every default."""
+    """Check a spec without queueing anything; with --json print it with every default."""
     document = read_spec(spec)
     if offline:
         complete = parse_spec(document).model_dump(mode="json")
@@ -108,7 +108,7 @@ def show_all(
 
 
 def show(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Show one job; its report card when it is done."""
+    """Show one job, with its report card if it has succeeded."""
     with Client() as client:
         job = client.job(job_id)
         if as_json:
@@ -147,7 +147,7 @@ def cancel(
     job_id: JobId,
     *,
     keep: Annotated[
-        Literal["best", "last", "none"], typer.Option(help="The checkpoint of a running job that stays as a usable student.")
+        Literal["best", "last", "none"], typer.Option(help="Which checkpoint of a running job is kept as a usable student.")
     ] = "last",
     as_json: AsJson = False,
 ) -> None:
@@ -171,10 +171,10 @@ def resume(job_id: JobId, *, as_json: AsJson = False) -> None:
 def logs(
     job_id: JobId,
     *,
-    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is yet to come.")] = False,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Continue with what is yet to come.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.")] = None,
 ) -> None:
-    """Print what the training process printed."""
+    """Print the log of a job."""
     with Client() as client:
         for text in client.logs(job_id, tail=tail, follow=following):
             typer.echo(text, nl=False)
@@ -187,7 +187,7 @@ def metrics(
     max_points: Annotated[int, typer.Option(min=2, help="Points of each metric.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Print metric points: a row for each metric, its last value last."""
+    """Print a row for each metric, with its first and last value."""
     with Client() as client:
         series = client.metrics(job_id, names=name, max_points=max_points)
     if as_json:
@@ -205,10 +205,10 @@ def metrics(
 def events(
     job_id: JobId,
     *,
-    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is yet to come.")] = False,
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Continue with what is yet to come.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Print what happened to a job."""
+    """Print the events of a job."""
     with Client() as client:
         for event in client.events(job_id) if following else client.events_until_now(job_id):
             at = f"{event.created_at:%H:%M:%S}  " if event.created_at is not None else ""
@@ -219,10 +219,10 @@ def download(
     job_id: JobId,
     names: Annotated[list[str] | None, typer.Argument(help="Artifacts, or folders such as student; all by default.")] = None,
     *,
-    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; a folder named as the job by default.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; by default one named as the job.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a job's artifacts, each checked against its SHA-256."""
+    """Download a job's artifacts, each checked against its SHA-256."""
     target = folder or Path(job_id)
     with Client() as client:
         paths = download_with_bars(client, job_id, target, names=names)
@@ -249,7 +249,7 @@ def delete(job_id: JobId) -> None:
 
 
 def download_with_bars(client: Client, job_id: str, folder: Path, *, names: Sequence[str] | None) -> list[Path]:
-    """Downloads with a bar for each file that takes a while to come."""
+    """Downloads artifacts, with a progress bar for each file in a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         tasks: dict[str, Any] = {}

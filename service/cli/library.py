@@ -1,4 +1,4 @@
-"""Commands on what jobs are made of: datasets, models, what a spec may name."""
+"""Commands on datasets, models and the catalogue of what a spec may name."""
 
 import json
 from collections.abc import Sequence
@@ -33,20 +33,18 @@ def upload(
     *,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="What it is for; by default image-classification, or what a model says itself.")
+        str | None, typer.Option(help="Its task; by default image-classification, or for a model that of its config.")
     ] = None,
-    input_column: Annotated[
-        str | None, typer.Option(help="The column that networks read; by default image, text or audio.")
-    ] = None,
+    input_column: Annotated[str | None, typer.Option(help="The input column; by default image, text or audio.")] = None,
     target_column: Annotated[
-        str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label where the task has one.")
+        str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label if the task has one.")
     ] = None,
     model: Annotated[
-        bool, typer.Option("--model", help="It is a teacher (a zip or tar of a from_pretrained folder), no dataset.")
+        bool, typer.Option("--model", help="Upload a teacher (a zip or tar of a from_pretrained folder) rather than a dataset.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Store a dataset, or with --model a teacher."""
+    """Upload a dataset, or with --model a teacher."""
     with Client() as client, err.status(f"uploading {path.name}"):
         if model:
             stored: BaseModel = client.upload_model(path, name=name or path.stem, task=task)
@@ -68,7 +66,7 @@ def upload(
 
 
 def datasets(*, as_json: AsJson = False) -> None:
-    """List datasets, those that need no upload first."""
+    """List datasets, built-in ones first."""
     with Client() as client:
         builtin, uploaded = client.builtin_datasets(), [item.model_dump(mode="json") for item in client.datasets()]
     if as_json:
@@ -80,7 +78,7 @@ def datasets(*, as_json: AsJson = False) -> None:
 
 
 def models(*, as_json: AsJson = False) -> None:
-    """List stored networks, finished students among them."""
+    """List stored networks, students of finished jobs included."""
     with Client() as client:
         stored = [item.model_dump(mode="json") for item in client.models()]
     if as_json:

@@ -1,6 +1,6 @@
-"""How far a job is, in the terminal: a bar for each phase, or, where there is no terminal, a line now and then.
+"""Display of a job's progress: a bar for each phase in a terminal, else a line from time to time.
 
-It is told the same things by a job that is watched over HTTP and by one that trains in this process.
+The same view shows a job that is watched over HTTP and a training in this process.
 """
 
 import time
@@ -18,12 +18,12 @@ from rich.text import Text
 
 _BAR_WIDTH = 18
 _LINE_SECONDS = 1.0
-"""At most one plain line in this time, but for a phase's first and last."""
+"""The least time between two plain lines, except for the first and the last of a phase."""
 
 
 @dataclass
 class Phase:
-    """One phase as it was last told."""
+    """The last known state of a phase."""
 
     name: str
     message: str = ""
@@ -35,7 +35,7 @@ class Phase:
     done: bool = False
 
     def figures(self) -> dict[str, str]:
-        """What is known of steps, speed, remaining time and accuracy."""
+        """The known ones of steps, speed, remaining time and accuracy, formatted."""
         known = {
             "steps": f"{self.step}/{self.total_steps}" if self.total_steps else "",
             "samples/s": f"{self.samples_per_second:,.0f}" if self.samples_per_second else "",
@@ -46,7 +46,7 @@ class Phase:
 
 
 class ProgressView:
-    """Shows phases as they begin, advance and end. A context manager; :meth:`finish` marks what is left as done."""
+    """Displays phases as they begin, advance and end. A context manager; :meth:`finish` marks the remaining ones as done."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -68,18 +68,18 @@ class ProgressView:
             self._live.stop()
 
     def status(self, text: str) -> None:
-        """What holds while no phase runs: queued, waiting; empty for nothing."""
+        """Sets the status line, which is shown while no phase runs; empty for none."""
         if text != self._status:
             self._status = text
             if text and not self._lively:
                 self._line(text)
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Prints one line above the bars."""
         self._console.print(text, highlight=False, markup=False)
 
     def begin(self, name: str, message: str = "") -> None:
-        """A phase begins; those before it are done."""
+        """Begins a phase and ends the earlier ones."""
         self._status = ""
         for earlier in self._phases.values():
             if earlier.name != name:
@@ -97,7 +97,7 @@ class ProgressView:
     def advance(
         self, name: str, *, step: int, total_steps: int, samples_per_second: float | None = None, eta_seconds: float | None = None
     ) -> None:
-        """The phase is that far."""
+        """Updates the progress of a phase."""
         if name not in self._phases or self._phases[name].done:
             self.begin(name)
         phase = self._phases[name]
@@ -108,14 +108,14 @@ class ProgressView:
             self._phase_line(phase)
 
     def measure(self, points: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-        """Metric points; the validation accuracies, or scores, among them are shown with their phase."""
+        """Takes metric points and shows validation accuracies or scores beside their phase."""
         for name, series in points.items():
             phase, _, metric = name.partition("/")
             if metric in {"validation_accuracy", "validation_score"} and phase in self._phases and series:
                 self._phases[phase].accuracy = series[-1][1]
 
     def finish(self) -> None:
-        """All is done."""
+        """Ends all phases."""
         for phase in self._phases.values():
             self._end(phase)
 
@@ -157,7 +157,7 @@ def _bar(phase: Phase) -> ProgressBar:
 
 
 def show_event(view: ProgressView, event: Any) -> None:
-    """Shows an event of ``worker.protocol``; those that it has no use for pass by."""
+    """Displays an event of ``worker.protocol``; ignores those without progress."""
     match event.type:
         case "phase_started":
             view.begin(event.phase, event.message)

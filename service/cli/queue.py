@@ -1,4 +1,4 @@
-"""Commands on the shared queue and its workers: what waits and why, what runs where, who goes first."""
+"""Commands on the shared queue and its workers."""
 
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ def queue(
     pool: Annotated[str | None, typer.Option(help="Only this pool; all by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what waits, in the order in which it would start, and what runs."""
+    """Show the waiting jobs, in the order in which they would start, and the running ones."""
     with Client() as client:
         found = client.queue(pool=pool)
     if as_json:
@@ -57,7 +57,7 @@ def queue(
 
 
 def explain(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Tell why a job is where it is: its place, the one thing that blocks it, and when it should start."""
+    """Explain a job's state: its place in the queue, what blocks it, and when it should start."""
     with Client() as client:
         found = client.explain(job_id)
     if as_json:
@@ -81,7 +81,7 @@ def explain(job_id: JobId, *, as_json: AsJson = False) -> None:
 
 def priority(
     job_id: JobId,
-    to: Annotated[Literal["low", "normal", "high"], typer.Argument(metavar="low|normal|high", help="high is an admin's.")],
+    to: Annotated[Literal["low", "normal", "high"], typer.Argument(metavar="low|normal|high", help="Only admins can set high.")],
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -128,28 +128,28 @@ def drain(
     worker_id: WorkerId,
     *,
     finish: Annotated[
-        bool, typer.Option(help="Let its jobs run to their end; by default they go back to the queue, from a checkpoint.")
+        bool, typer.Option(help="Let its jobs run to their end; by default they write a checkpoint and go back to the queue.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have a worker take no more jobs; an admin's."""
+    """Stop a worker from taking jobs; for admins."""
     with Client() as client:
         _print_worker(client.drain(worker_id, finish=finish), as_json=as_json)
 
 
 def undrain(worker_id: WorkerId, *, as_json: AsJson = False) -> None:
-    """Have a drained worker take jobs again; an admin's."""
+    """Let a drained worker take jobs again; for admins."""
     with Client() as client:
         _print_worker(client.undrain(worker_id), as_json=as_json)
 
 
 def starts(start: Start | None) -> str | None:
-    """When a job should start, in words."""
+    """Formats when a job should start."""
     return None if start is None else f"{ahead(start.p50)}; nine times of ten {ahead(start.p90)} or sooner"
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
-    """A job that was just changed."""
+    """Prints a job that was just changed."""
     if as_json:
         print_json(job)
     else:
@@ -157,7 +157,7 @@ def print_job(job: Job, *, as_json: bool) -> None:
 
 
 def asked_text(job: Job) -> str:
-    """What a running job was asked to do, in words to be added to its status."""
+    """The pending stop request of a running job, to be appended to its status."""
     return f", {job.stop_requested} was asked for" if job.stop_requested and not job.terminal else ""
 
 

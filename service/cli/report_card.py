@@ -1,4 +1,4 @@
-"""The report card as a table: teacher, control and student side by side, and what was gained."""
+"""The report card as a table: teacher, control and student, with compression and gain below."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ _ROLES = ("teacher", "control", "student")
 
 
 def report_card(report: Mapping[str, Any]) -> Table:
-    """A row for each network of a ``report.json``; figures that are not there stay empty.
+    """Builds a row for each network of a ``report.json``; missing figures are empty.
 
-    Latency is that of a single sample; agreement is the share of the test split on which student and teacher choose alike.
+    Latency is that of a single sample; agreement is the share of the test split on which student and teacher predict the same.
     """
     table = Table(title="Report card", title_style="bold", title_justify="left", caption=_caption(report), caption_justify="left")
     table.add_column("")
@@ -61,7 +61,7 @@ def _score(value: float | None) -> str:
 
 
 def _perplexity(card: Mapping[str, Any]) -> str:
-    """Of a language model: the figure that it is known by."""
+    """The perplexity of a language model."""
     value = (card.get("metrics") or {}).get("next token", {}).get("perplexity")
     return "" if value is None else f"{value:,.2f}"
 

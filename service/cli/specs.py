@@ -1,4 +1,4 @@
-"""Reading a spec for a command."""
+"""Reads the spec of a command."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from service.spec.parse import load_yaml, read_document
 
 
 def read_spec(source: str) -> dict[str, Any]:
-    """The document of a file, or of standard input for ``-``; what it says is judged elsewhere."""
+    """Parses a file, or standard input for ``-``; the document is not validated here."""
     if source == "-":
         try:
             document = load_yaml(sys.stdin.read())

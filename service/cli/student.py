@@ -1,4 +1,4 @@
-"""How to load a student, as code that runs as it is printed."""
+"""The code that loads a student; it runs as printed."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _LOADERS: dict[Task, str] = {
 
 
 def how_to_load(student: Path) -> str:
-    """A few lines of Python for the folder of a student."""
+    """A few lines of Python that load a student from its folder."""
     config = json.loads((student / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") == "stillhouse":
         return (

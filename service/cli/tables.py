@@ -1,4 +1,4 @@
-"""Lists as tables for people and as JSON for programs, and figures as people write them."""
+"""Output of lists, as tables for people and as JSON for programs, and formatting of times and durations."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from service.cli.terminal import out
 
 
 def print_json(what: BaseModel | Sequence[BaseModel]) -> None:
-    """One thing as an object, several as a list."""
+    """Prints a model as an object, several as a list."""
     if isinstance(what, BaseModel):
         typer.echo(what.model_dump_json(indent=2))
     else:
@@ -22,7 +22,7 @@ def print_json(what: BaseModel | Sequence[BaseModel]) -> None:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], *, wide: Sequence[str] = ()) -> None:
-    """A line for each row, under its fields' names; the columns of ``wide`` are broken where the terminal is too narrow."""
+    """Prints a line for each row below the field names; the columns of ``wide`` wrap in a narrow terminal."""
     table = Table(box=None, pad_edge=False)
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold", no_wrap=column not in wide)
@@ -32,7 +32,7 @@ def print_rows(rows: Sequence[dict[str, Any]], *, wide: Sequence[str] = ()) -> N
 
 
 def print_explained(rows: Sequence[dict[str, Any]], explanations: Sequence[str]) -> None:
-    """A line for each row, under its fields' names, and below it a sentence that may be long."""
+    """Prints a line for each row below the field names, and under each an explanation that may be long."""
     lines = [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)] if rows else []
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     indent = " " * (widths[0] + 2) if widths else ""
@@ -44,7 +44,7 @@ def print_explained(rows: Sequence[dict[str, Any]], explanations: Sequence[str])
 
 
 def print_fields(fields: dict[str, Any]) -> None:
-    """A line for each field that says something."""
+    """Prints a line for each field that has a value."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in fields.items():
         if value not in (None, ""):
@@ -53,7 +53,7 @@ def print_fields(fields: dict[str, Any]) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value in a table."""
+    """Formats a value for a table."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {size}" for name, size in value.items())
     if isinstance(value, list):
@@ -62,7 +62,7 @@ def cell(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``8 s``, ``5 min``, ``3.2 h``, ``1.5 d``."""
+    """Formats seconds as ``8 s``, ``5 min``, ``3.2 h`` or ``1.5 d``."""
     for size, unit in ((86_400, "d"), (3_600, "h")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long a moment is past."""
+    """Formats how long ago a moment was; empty for None."""
     if moment is None:
         return ""
     seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
@@ -81,6 +81,6 @@ def ago(moment: datetime | None) -> str:
 
 
 def ahead(moment: datetime) -> str:
-    """How far off a moment is, and when that is by this machine's clock."""
+    """Formats how far ahead a moment is, with the local time."""
     seconds = (moment - datetime.now(UTC)).total_seconds()
     return f"in {duration(seconds)} ({moment.astimezone():%d %b %H:%M})" if seconds >= 1 else "now"

@@ -1,4 +1,4 @@
-"""Commands on the people who share the queue: who used how much, their weights and limits, their keys."""
+"""Commands on the users of the queue: usage, weights and limits, keys."""
 
 import re
 from datetime import datetime, timedelta
@@ -12,8 +12,8 @@ from service.cli.tables import duration, print_json, print_rows
 from service.cli.terminal import err
 from service.client import Client, User
 
-users = typer.Typer(no_args_is_help=True, help="Users, their weights and limits; an admin's.")
-keys = typer.Typer(no_args_is_help=True, help="API keys; an admin's.")
+users = typer.Typer(no_args_is_help=True, help="Users, their weights and limits; for admins.")
+keys = typer.Typer(no_args_is_help=True, help="API keys; for admins.")
 
 Limit = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs at once; none lifts the limit, 0 allows none.")]
 
@@ -30,7 +30,7 @@ def usage(
     since: Annotated[str | None, typer.Option(metavar="24h|7d|DATE", help="All time by default; counts whole hours.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what every user used, and the share that it is."""
+    """Show the usage of every user, and their share of the total."""
     start = None if since is None else since_when(since)
     with Client() as client:
         found = client.usage(since=start)
@@ -65,7 +65,7 @@ def list_users(*, as_json: AsJson = False) -> None:
 
 @users.command("add")
 def add_user(name: Annotated[str, typer.Argument(help="Unique.")], *, as_json: AsJson = False) -> None:
-    """Add a user; a key for a new name does that too."""
+    """Add a user; creating a key for a new name does that too."""
     with Client() as client:
         user = client.create_user(name)
     if as_json:
@@ -78,7 +78,7 @@ def add_user(name: Annotated[str, typer.Argument(help="Unique.")], *, as_json: A
 def set_user(
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's name or id.")],
     *,
-    share_weight: Annotated[float | None, typer.Option(help="The part in the fair share, against the others'.")] = None,
+    share_weight: Annotated[float | None, typer.Option(help="The weight in the fair share, relative to the others'.")] = None,
     max_running: Limit = None,
     max_queued: Limit = None,
     as_json: AsJson = False,
@@ -114,12 +114,12 @@ def list_keys(*, as_json: AsJson = False) -> None:
 @keys.command("create")
 def create_key(
     *,
-    user: Annotated[str, typer.Option(help="Whose key; a new name makes a new user.")],
-    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What it may do.")] = "member",
-    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    user: Annotated[str, typer.Option(help="The user of the key; a new name creates a user.")],
+    role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What the key permits.")] = "member",
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create a key and print it, this once."""
     with Client() as client:
         made = client.create_key(user=user, role=role, name=name)
     if as_json:
@@ -131,13 +131,13 @@ def create_key(
 
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_…")]) -> None:
-    """End a key at once."""
+    """Revoke a key."""
     with Client() as client:
         client.revoke_key(key_id)
 
 
 def since_when(text: str) -> datetime:
-    """The moment that ``24h``, ``7d`` or a date means; a date without a time zone is this machine's. Raises CommandFailed."""
+    """Parses ``24h``, ``7d`` or a date; without a time zone a date is in local time. Raises CommandFailed."""
     if past := re.fullmatch(r"(\d{1,5})([hd])", text):
         count = int(past[1])
         return datetime.now().astimezone() - (timedelta(hours=count) if past[2] == "h" else timedelta(days=count))

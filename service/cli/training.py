@@ -1,4 +1,4 @@
-"""``stillhouse train``: the same spec with no service at all."""
+"""``stillhouse train``: trains a spec in this process, without a service."""
 
 import json
 import shlex
@@ -25,12 +25,12 @@ def register(app: typer.Typer) -> None:
 def train(
     spec: SpecFile,
     *,
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Where the student, the report and the log go.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder for the student, the report and the log.")],
     teacher_cache: Annotated[
-        Path | None, typer.Option(help="A folder for what teachers say of the data, which later trainings read again.")
+        Path | None, typer.Option(help="A folder that caches the teachers' outputs for later trainings.")
     ] = None,
 ) -> None:
-    """Train a student here and now, without a service. Ctrl-C stops it at a checkpoint, the same command goes on from there."""
+    """Train a student on this machine, without a service. Ctrl-C stops it at a checkpoint, the same command resumes it."""
     job = parse_spec(read_spec(spec))
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
@@ -38,7 +38,7 @@ def train(
             from worker.host.openmp import let_idle_threads_sleep
 
             let_idle_threads_sleep()
-            from worker import standalone  # seconds of imports, which the other commands need not pay
+            from worker import standalone  # takes seconds, which the other commands need not wait for
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         try:
@@ -59,6 +59,6 @@ def train(
 
 
 def print_student(student: Path) -> None:
-    """Where the student is and how to load it, as the last words of a command that made one."""
+    """Prints where the student is and how to load it."""
     out.print(f"\nThe student is in [bold]{student}[/bold]. Load it with:\n", highlight=False, soft_wrap=True)
     out.print(how_to_load(student), highlight=False, markup=False, soft_wrap=True)

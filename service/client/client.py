@@ -227,7 +227,7 @@ class Client:
         self._delete(address("datasets", dataset_id))
 
     def upload_model(self, path: Path | str, *, name: str, task: str | None = None) -> Model:
-        """Uploads a network: a zip or tar of a ``from_pretrained`` folder with safetensors. The default task is that of its config."""
+        """Uploads a network: a zip or tar of a ``from_pretrained`` folder with safetensors. Its config sets the default task."""
         form = {"name": name} | ({"task": task} if task else {})
         answer = self._transport.request("POST", "/v1/models", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Model.model_validate(answer.json())

@@ -152,7 +152,7 @@ class Retry:
         self._wait(error, at_least_seconds=0.0)
 
     def after_problem(self, problem: ApiError) -> None:
-        """Waits after a temporary problem, at least for its Retry-After; raises ``problem`` if it is final or no retry is left."""
+        """Waits after a temporary problem, at least its Retry-After; raises ``problem`` if it is final or no retry is left."""
         asked_seconds = problem.retry_after_seconds or 0.0
         if not problem.temporary or asked_seconds > _LONGEST_WAIT_SECONDS:
             raise problem

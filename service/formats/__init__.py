@@ -1,7 +1,8 @@
-"""Dataset files: what an upload holds, and its samples for the trainer. NumPy, pyarrow, Pillow and soundfile alone, no torch.
+"""Readers of dataset files, for the inspection of uploads and for training. They need NumPy, pyarrow, Pillow, soundfile, not torch.
 
-Both walk the same chunks through the same checks, so that a file which was accepted at upload can be read in training. Nothing is
-unpickled. Every file that cannot be used raises :class:`service.errors.InvalidFile`, whose text names the place and the remedy.
+Inspection and training read the same chunks with the same checks, so that a file which was accepted at upload can be read in
+training. Nothing is unpickled. A file that cannot be used raises :class:`service.errors.InvalidFile`, whose text names the place
+and the remedy.
 """
 
 from service.formats.chunk import RawInputs, Waveform

@@ -1,4 +1,4 @@
-"""Arrow columns: what they hold, where they have gaps, and their numbers and strings."""
+"""Arrow columns: their types, nulls and strings."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,19 +22,19 @@ def is_list(type_: pa.DataType) -> bool:
 
 
 def where_null(column: pa.Array) -> NDArray[np.bool_]:
-    """Where the column (N,) has no value."""
+    """A mask (N,) of the nulls of a column."""
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def refuse_nulls(column: pa.Array, *, place: str, first_row: int) -> None:
-    """Raises InvalidFile, with the first row, when a value is missing."""
+    """Raises InvalidFile, with the first such row, if a value is null."""
     if column.null_count:
         row = first_row + int(np.argmax(where_null(column)))
         raise InvalidFile(f"{place}, row {row}: there is no value; fill it or drop the row")
 
 
 def strings(column: pa.Array) -> list[str | None]:
-    """A column of strings, plain or a dictionary's, None where there is none."""
+    """The values of a column of strings, plain or dictionary-encoded, None for null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     found: list[str | None] = column.to_pylist()
@@ -42,17 +42,17 @@ def strings(column: pa.Array) -> list[str | None]:
 
 
 def whole_strings(column: pa.Array, *, name: str, first_row: int) -> list[str]:
-    """The same of a column that may have no gaps. Raises InvalidFile where it has one."""
+    """The values of a column of strings without nulls. Raises InvalidFile if there is one."""
     refuse_nulls(column, place=f"column {name!r}", first_row=first_row)
     return [text for text in strings(column) if text is not None]
 
 
 def check_batch(batch: pa.RecordBatch, *, first_row: int) -> None:
-    """That nothing in it points beyond it, and that its strings are UTF-8. ``first_row`` is its first one's number, for messages.
+    """Checks that all offsets are in bounds and all strings are UTF-8. ``first_row`` is the number of its first row, for messages.
 
     Raises:
-        InvalidFile: a string is no UTF-8.
-        pa.ArrowException: the batch is broken otherwise.
+        InvalidFile: a string is not UTF-8.
+        pa.ArrowException: the batch is invalid otherwise.
     """
     try:
         batch.validate(full=True)

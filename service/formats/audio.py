@@ -1,6 +1,6 @@
-"""Audio files: WAV and FLAC, decoded to one channel. Other formats are refused by name, before a decoder sees them.
+"""Audio files: WAV and FLAC, decoded to one channel. Other formats are recognised by their first bytes and refused by name.
 
-Invariant: what comes out is finite and lies in -1 to 1, and no more than a few MB are held beside it.
+Invariant: decoded samples are finite and in [-1, 1], and decoding needs only a few MB of memory beside them.
 """
 
 import io
@@ -18,16 +18,16 @@ from service.spec.data import Column
 
 MAX_SECONDS = 30 * 60
 MAX_SAMPLES = 2**27
-"""Of one channel: 30 minutes at 74 kHz. A FLAC of silence unpacks to a thousand times its size."""
+"""Of one channel: 30 minutes at 74 kHz. A FLAC of silence decodes to a thousand times its size."""
 MIN_RATE, MAX_RATE = 1_000, 384_000
 _MAX_OVERSHOOT = 2.0
-"""Resampling and mixing overshoot full scale by a little; floating-point samples far beyond it were never scaled to it."""
+"""Resampling and mixing exceed full scale slightly; floating-point samples far beyond it were never scaled to it."""
 _VALUES_AT_ONCE = 2**20
 _SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _UNKNOWN_SIZES = {0, 0xFFFFFFFF}
-"""What a program that writes into a pipe leaves as a size."""
+"""The sizes that programs write which cannot seek back, as into a pipe."""
 _HOW_TO_SAVE = "save it as 16-bit WAV or as FLAC"
-# By the first bytes, for people who are told that theirs is another format.
+# Offset, first bytes and name, for the error message.
 _OTHER_FORMATS = [
     (0, b"OggS", "Ogg (Vorbis or Opus)"),
     (0, b"ID3", "MP3"),
@@ -42,10 +42,10 @@ _OTHER_FORMATS = [
 
 
 def decode_audio(data: bytes, *, place: str) -> Waveform:
-    """A WAV or FLAC file of any bit depth and any number of channels, which are averaged.
+    """Decodes a WAV or FLAC file of any bit depth; several channels are averaged.
 
     Raises:
-        InvalidFile: it is no such file, or broken, empty, far too long, or holds NaN or numbers far beyond -1 to 1.
+        InvalidFile: it is another format, broken, empty, far too long, or holds NaN or numbers far beyond [-1, 1].
     """
     _check_format(data, place)
     try:
@@ -66,14 +66,14 @@ def decode_audio(data: bytes, *, place: str) -> Waveform:
 
 @dataclass
 class AudioExtent:
-    """How much sound a dataset holds, counted as it comes."""
+    """A running total of the audio of a dataset."""
 
     num_bytes: int = 0
     longest_seconds: float = 0.0
     rates: set[int] = field(default_factory=set)
 
     def add(self, waveform: Waveform, *, max_unpacked_bytes: int) -> None:
-        """Raises InvalidFile when all of it together becomes too much."""
+        """Adds one waveform. Raises InvalidFile if the total exceeds the limit."""
         self.num_bytes += waveform.samples.nbytes
         if self.num_bytes > max_unpacked_bytes:
             raise InvalidFile(f"unpacked, the sound has more than {max_unpacked_bytes:,} bytes; send less, or at a lower rate")
@@ -81,7 +81,7 @@ class AudioExtent:
         self.rates.add(waveform.rate)
 
     def column(self) -> Column:
-        """What to tell of the column that holds it."""
+        """The description of the audio column."""
         return Column(kind="audio", dtype="float32", rates=sorted(self.rates)[:20], longest_seconds=self.longest_seconds)
 
 
@@ -101,7 +101,7 @@ def _check_format(data: bytes, place: str) -> None:
 
 
 def _check_whole(data: bytes, place: str) -> None:
-    """The library takes a WAV that breaks off for a shorter one."""
+    """Refuses a truncated WAV, which libsndfile would read as a shorter one."""
     size_format = "<I" if data[:4] == b"RIFF" else ">I"
     position = 12
     while position + 8 <= len(data):
@@ -134,7 +134,7 @@ def _check_header(file: soundfile.SoundFile, place: str) -> None:
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
-    """Blocks (T, channels)."""
+    """Yields blocks (T, channels)."""
     frames_at_once = max(1, _VALUES_AT_ONCE // file.channels)
     while len(block := file.read(frames_at_once, dtype="float32", always_2d=True)):
         yield block
@@ -154,5 +154,5 @@ def _to_mono(block: NDArray[np.float32], *, place: str, first: int, rate: int) -
 
 
 def _reason(error: Exception) -> str:
-    # The library's message also holds the address of the buffer that was read.
+    # str(error) also contains the address of the buffer.
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").strip().rstrip(".")[:200]

@@ -1,4 +1,4 @@
-"""The sound of a Parquet column: the bytes of WAV or FLAC files, plain or as HuggingFace's ``{bytes, path}``."""
+"""The audio of a Parquet column: the bytes of WAV or FLAC files, plain or as Hugging Face's ``{bytes, path}``."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ class AudioColumn:
     """See :class:`service.formats.parquet.InputColumn`."""
 
     rows_at_once = 4
-    """What the first row takes says nothing of the next: each may be half an hour long."""
+    """Few, because the rows differ in size: each may be half an hour long."""
 
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
         self._name, self._max_unpacked_bytes = name, max_unpacked_bytes

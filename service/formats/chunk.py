@@ -1,4 +1,4 @@
-"""What every reader yields, some rows of one split, small enough to hold; and what it is asked for."""
+"""The interface of readers: the columns that are selected, and chunks of rows of one split, small enough for memory."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from service.errors import InvalidFile
 from service.spec.data import INPUT_KINDS, Column, InputKind, Task
 
 CHUNK_BYTES = 8 * 2**20
-"""About how much of a file is held at once."""
+"""The approximate size of a chunk in memory."""
 SPLIT_COLUMN = "split"
-"""In a file of rows, the column of text that says which split each row is in."""
+"""In a file of rows, the column of strings with the split of each row."""
 MAX_SPLITS = 16
 MAX_COLUMNS = 2000
-"""Each is told in every description of the dataset."""
+"""Every description of the dataset lists all of them."""
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _Values = TypeVar("_Values")
 
@@ -28,18 +28,18 @@ TargetKind = Literal["label", "number", "text"]
 
 @dataclass(frozen=True)
 class Waveform:
-    """A piece of sound. T samples."""
+    """One audio clip. T samples."""
 
     samples: NDArray[np.float32]
-    """(T,), one channel, from -1 to 1."""
+    """(T,), one channel, in [-1, 1]."""
     rate: int
-    """Samples a second."""
+    """Samples per second."""
 
 
 RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
 """Images (N, C, H, W), uint8 or float32; N texts; or N waveforms."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None]
-"""(N,). Class indices, -1 where there is none; numbers, NaN where there is none; or class names and answers, with None."""
+"""(N,). Class indices, -1 if missing; numbers, NaN if missing; or class names and answers, None if missing."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,28 @@ class Chunk:
 
     split: str
     rows: NDArray[np.int64]
-    """Their numbers in the file, from 0."""
+    """The row numbers in the file, from 0."""
     inputs: RawInputs
     targets: dict[str, TargetValues]
     """By column, each (N,)."""
     lines: NDArray[np.int64] | None = None
-    """In a file of text, the lines on which they begin, from 1."""
+    """In a text file, the lines on which the rows begin, from 1."""
 
     def place(self, column: str, index: int) -> str:
-        """Where a value stands, for messages."""
+        """The place of a value, for messages."""
         line = "" if self.lines is None else f" (line {self.lines[index]})"
         return f"column {column!r} of split {self.split!r}, row {self.rows[index]}{line}"
 
 
 @dataclass(frozen=True)
 class ColumnSelection:
-    """What is to be read of a file."""
+    """The columns to read from a file, and the task that determines their kinds."""
 
     task: Task
     input_column: str
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
-    """Most that the file may become in memory."""
+    """The most bytes that the file may unpack to."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,30 +81,30 @@ class ColumnSelection:
 
     @property
     def may_miss_targets(self) -> bool:
-        """Among several targets a row need not have each; without its only one it teaches nothing."""
+        """Whether a row may lack a value: only if there are other targets to learn from it."""
         return len(self.target_columns) > 1
 
     @property
     def has_answers(self) -> bool:
-        """Whether the targets are texts."""
+        """Whether the targets are texts, the answers to prompts."""
         return self.task == "causal-lm"
 
 
 class DataTable(Protocol):
-    """An open dataset file whose layout was checked; its values are checked as they are read."""
+    """An open dataset file. Its layout is checked when it is opened, its values as they are read."""
 
     splits: dict[str, int]
     """Rows by split."""
     targets: dict[str, TargetKind]
     """The kind of each selected target, in the order of the selection."""
     class_names: dict[str, list[str]]
-    """The classes' names where the file says them beside class indices, by target."""
+    """By target, the class names that the file gives for class indices, if it does."""
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every row, split by split or in the file's order."""
+        """Yields all rows, split by split or in the order of the file."""
 
     def columns(self) -> dict[str, Column]:
-        """What to tell of the columns before their values were counted."""
+        """The descriptions of the columns, still without class counts."""
 
 
 class Reader(Protocol):
@@ -121,7 +121,7 @@ def divide(
     targets: dict[str, TargetValues],
     lines: NDArray[np.int64] | None = None,
 ) -> Iterator[Chunk]:
-    """Rows of several splits as one chunk for each; without ``splits`` all are of ``train``."""
+    """Yields one chunk for each split among the rows; without ``splits`` all are in ``train``."""
     names = [] if splits is None else list(dict.fromkeys(splits))
     if splits is None or len(names) == 1:
         yield Chunk(split="train" if splits is None else names[0], rows=rows, inputs=inputs, targets=targets, lines=lines)
@@ -139,7 +139,7 @@ def divide(
 
 
 def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
-    """Those rows of an array or a list."""
+    """Indexes an array or a list with row numbers."""
     if isinstance(values, np.ndarray):
         return cast(_Values, values[rows])
     return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
@@ -149,7 +149,7 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
     """Checks that a file of rows has the selected columns, each once.
 
     Raises:
-        InvalidFile: it has not; ``hint`` says what else to look at.
+        InvalidFile: a column is missing, doubled or badly named; ``hint`` is added to the message.
     """
     if len(names) > MAX_COLUMNS:
         raise InvalidFile(
@@ -162,16 +162,16 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
         if name not in names:
             raise InvalidFile(f"the file has no {role} column {name!r}; {there}")
     for name in names:
-        # The description is stored, and no database stores these.
+        # The description is stored, and PostgreSQL cannot store these characters.
         if "\0" in name or not is_unicode(name):
             raise InvalidFile(f"the name of column {name[:80]!r} holds a NUL or half a surrogate pair; rename it")
 
 
 def check_split_name(name: str) -> str:
-    """A split's name as the file has it, where it can be one.
+    """Returns the name of a split, unchanged.
 
     Raises:
-        InvalidFile: it cannot.
+        InvalidFile: it is not a valid name.
     """
     if not _SPLIT_NAME.fullmatch(name):
         raise InvalidFile(f"{name!r:.80} is no name of a split: letters, digits, '_', '.' and '-', 64 at most")
@@ -179,7 +179,7 @@ def check_split_name(name: str) -> str:
 
 
 def check_num_splits(num_splits: int) -> None:
-    """Raises InvalidFile when a column names more splits than one can mean."""
+    """Raises InvalidFile if there are more than ``MAX_SPLITS`` splits."""
     if num_splits > MAX_SPLITS:
         raise InvalidFile(
             f"column {SPLIT_COLUMN!r} names more than {MAX_SPLITS} splits: it says for each row train, validation or test"
@@ -187,7 +187,7 @@ def check_num_splits(num_splits: int) -> None:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON's escapes may leave half a surrogate pair."""
+    """Whether the text can be encoded as UTF-8: escapes in JSON may produce lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

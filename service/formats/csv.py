@@ -1,6 +1,6 @@
 """CSV (RFC 4180): a line of column names, then the rows, fields separated by commas and quoted with ``"`` where they need it.
 
-All of it is text: a target is of numbers when every value that is there reads as one.
+All values are text: a target is numeric if all of its values can be parsed as numbers.
 """
 
 import csv
@@ -57,7 +57,7 @@ class CsvRecords:
         return float(value) if _NUMBER.fullmatch(value) or value.lower() == "nan" else value
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row that is not blank, the column names too, with the line on which it begins."""
+        """Yields each row that is not blank, including the column names, with the line on which it begins."""
         line, size = 1, 0
 
         def feed() -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""A zip or tar of images or sound in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``.
+"""A zip or tar of images or audio in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``.
 
-Its columns are ``image`` or ``audio``, and ``label``. Invariant: the rows are in the order of the sorted paths, whatever the
-archive's own; every image has the first one's size and mode.
+Its columns are ``image`` or ``audio``, and ``label``. Invariant: the rows are in the order of the sorted paths, not of the
+archive; every image has the size and mode of the first.
 """
 
 from collections import Counter
@@ -133,7 +133,7 @@ class FolderTable:
 
 
 def read_layout(paths: Sequence[PurePosixPath]) -> list[File]:
-    """What the sorted paths of an archive's files say of each. A folder around them all is passed over.
+    """Derives split and label of each file from its path. ``paths`` are sorted; folders that enclose everything are ignored.
 
     Raises:
         InvalidFile: the files are not all in class folders.
@@ -163,7 +163,7 @@ def read_layout(paths: Sequence[PurePosixPath]) -> list[File]:
 
 
 def _folders_around(paths: Sequence[PurePosixPath]) -> int:
-    """How many folders hold all files and are neither a class nor a split."""
+    """The number of enclosing folders, which contain all files and are neither a class nor a split."""
     around = 0
     first, last = paths[0].parts, paths[-1].parts  # of sorted paths, what these share all share
     least = min(len(path.parts) for path in paths)

@@ -1,4 +1,4 @@
-"""The shape of an image: where its channels are, and which shapes are images at all. N samples, H height, W width, C channels."""
+"""Images: their shapes and layouts, decoding, checks of their values. N samples, H height, W width, C channels."""
 
 import io
 import math
@@ -23,7 +23,7 @@ _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB", "YCbCr": 
 
 @dataclass(frozen=True)
 class ImageShape:
-    """One image, and how its numbers are laid out in the file."""
+    """The shape of one image, and the layout of its values in the file."""
 
     height: int
     width: int
@@ -38,7 +38,7 @@ class ImageShape:
         return f"{self.height}x{self.width} pixels with {self.channels} channel{'' if self.channels == 1 else 's'}"
 
     def to_channels_first(self, images: NDArray[np.generic]) -> NDArray[np.generic]:
-        """(N, …) as stored to (N, C, H, W)."""
+        """Transposes images (N, …) as stored to (N, C, H, W)."""
         match self.layout:
             case "HW":
                 return images[:, None]
@@ -49,12 +49,12 @@ class ImageShape:
 
 
 def image_shape(shape: tuple[int, ...], *, place: str) -> ImageShape:
-    """Reads the shape of one image, (H, W), (H, W, C) or (C, H, W).
+    """Interprets the shape of one image, (H, W), (H, W, C) or (C, H, W).
 
-    Where both ends could be the channels, those are the ones whose other two sides are equal, else the last.
+    If both the first and the last side could be channels, it is the one whose other two sides are equal, else the last.
 
     Raises:
-        InvalidFile: that is no shape of an image.
+        InvalidFile: it is not the shape of an image.
     """
     written = "x".join(map(str, shape)) or "a single number"
     if len(shape) == 2:
@@ -79,10 +79,10 @@ def image_shape(shape: tuple[int, ...], *, place: str) -> ImageShape:
 
 
 def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
-    """A PNG or JPEG as (H, W) or (H, W, C).
+    """Decodes a PNG or JPEG to (H, W) or (H, W, C).
 
     Raises:
-        InvalidFile: it is no such file, or a broken one, or far too large.
+        InvalidFile: it is another format, broken, or far too large.
     """
     try:
         with warnings.catch_warnings():
@@ -104,10 +104,10 @@ def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
 
 
 def check_values(images: NDArray[np.generic], *, place: str, first_row: int) -> NDArray[np.generic]:
-    """Pixels (N, …) as uint8 or float32.
+    """Converts pixels (N, …) other than uint8 to float32.
 
     Raises:
-        InvalidFile: a number is NaN, infinite or beyond float32; the text names the row.
+        InvalidFile: a value is NaN, infinite or beyond float32; the text names the row.
     """
     if images.dtype == np.uint8:
         return images

@@ -1,6 +1,6 @@
-"""The images of a Parquet column: the bytes of PNGs or JPEGs, plain or as HuggingFace's ``{bytes, path}``, or nested lists.
+"""The images of a Parquet column: the bytes of PNGs or JPEGs, plain or as Hugging Face's ``{bytes, path}``, or nested lists.
 
-Invariant: every row has the first row's shape.
+Invariant: every image has the shape of the first.
 """
 
 import math
@@ -45,7 +45,7 @@ class ImageColumn:
         return self._shape.to_channels_first(images)
 
     def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic]:
-        """(N, …) as each image is stored, uint8 or float32."""
+        """Reads images (N, …) in their stored layout, uint8 or float32."""
         place = f"column {self._name!r}"
         if pa.types.is_struct(column.type):
             if "bytes" not in [field.name for field in column.type]:
@@ -98,7 +98,7 @@ def _nested_numbers(column: pa.Array, *, place: str, first_row: int) -> NDArray[
     numbers: NDArray[np.generic] = column.to_numpy(zero_copy_only=False).reshape(shape)
     if numbers.dtype.kind == "f" or numbers.dtype == np.uint8:
         return numbers
-    # Lists from Python come as 64-bit integers, whatever the pixels were.
+    # Arrow stores Python lists of integers as 64-bit integers, whatever the pixels were.
     outside = ((numbers < 0) | (numbers > 255)).reshape(len(numbers), -1).any(axis=1)  # type: ignore[operator]
     if outside.any():
         raise InvalidFile(

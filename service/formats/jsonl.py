@@ -1,4 +1,4 @@
-"""JSON Lines: an object on each line. Blank lines do not count."""
+"""JSON Lines: one object on each line. Blank lines are skipped."""
 
 import json
 import math

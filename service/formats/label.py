@@ -1,7 +1,7 @@
-"""Labels of one column over all splits: from what is written in the file to class indices.
+"""Labels of one column over all splits, converted to class indices.
 
-A column of integers counts from 0 without a gap; a column of strings names its classes, in alphabetical order; a column of
-integers with names (HuggingFace's ClassLabel) has both. A label that is missing is the index -1.
+A column of integers holds class indices, from 0 without a gap. A column of strings holds class names, which are sorted to get
+indices. A column of integers may come with names (Hugging Face's ClassLabel). A missing label has the index -1.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ MAX_CLASS_NAME_CHARACTERS = 1000
 def class_indices(
     values: NDArray[np.generic], *, is_missing: NDArray[np.bool_] | None = None, place: Callable[[int], str]
 ) -> NDArray[np.int64]:
-    """Integers (N,) of any width as class indices, -1 where ``is_missing``; ``place`` says where the one of an index stands.
+    """Converts integers (N,) of any width to class indices, -1 if ``is_missing``. ``place`` gives the place of a row, for messages.
 
     Raises:
         InvalidFile: one is negative or beyond 64 bits.
@@ -52,10 +52,10 @@ HOW_TO_REGRESS = "numbers that are no classes are written as floats (2.0)"
 
 @dataclass
 class LabelTally(TargetTally):
-    """Counts the labels of each split as they come, and says at the end which classes there are."""
+    """Counts the labels of each split and determines the classes at the end."""
 
     names: list[str] | None = None
-    """The classes' names where the file says them beside integer labels."""
+    """The class names, if the file gives them for integer labels."""
     _counts: dict[str, dict[int, int]] = field(default_factory=dict)
     _strings: dict[str, int] = field(default_factory=dict)
 

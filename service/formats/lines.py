@@ -1,4 +1,4 @@
-"""The lines of a text file, one at a time, each of bounded length."""
+"""Reads a text file line by line, with a limit on the length of a line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +9,10 @@ MAX_LINE_BYTES = 16 * 2**20
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Each line with its end, and its number from 1. A byte-order mark is left out.
+    """Yields the number of each line, from 1, and the line with its end. A byte-order mark is removed.
 
     Raises:
-        InvalidFile: a line is too long, or no UTF-8.
+        InvalidFile: a line is too long or not UTF-8.
     """
     number = 0
     with path.open("rb") as file:

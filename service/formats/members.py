@@ -1,7 +1,7 @@
-"""The files inside a zip or tar, read one by one.
+"""Reads the files inside a zip or tar one by one.
 
-Invariant: nothing is unpacked under its own name, no link is followed, and what an archive says of its sizes is not believed.
-Hidden files and what macOS adds are left out.
+Invariant: nothing is unpacked under its own name, no link is followed, and the sizes that an archive declares are not trusted.
+Hidden files and the files that macOS adds are skipped.
 """
 
 import os
@@ -28,10 +28,10 @@ class Members(Protocol):
     """The files of an open archive."""
 
     paths: list[PurePosixPath]
-    """In the order of their parts."""
+    """Sorted by their parts."""
 
     def read(self, path: PurePosixPath) -> bytes:
-        """One file's content.
+        """Reads the content of one file.
 
         Raises:
             InvalidFile: it is damaged or far too large.
@@ -43,7 +43,7 @@ def open_members(path: Path, *, max_unpacked_bytes: int) -> Iterator[Members]:
     """Opens a zip, or a tar that may be compressed with gzip, bzip2 or xz.
 
     Raises:
-        InvalidFile: it is neither, is damaged, or holds what must not be.
+        InvalidFile: it is neither, is damaged, or contains links, devices, unsafe paths or too much.
     """
     with ExitStack() as stack:
         try:
@@ -62,7 +62,7 @@ def open_members(path: Path, *, max_unpacked_bytes: int) -> Iterator[Members]:
 
 
 def is_tar(start: bytes) -> bool:
-    """Whether a file that begins so is a tar, or compressed as one may be."""
+    """Whether a file with these first bytes is a tar, or compressed in a way that a tar may be."""
     return start[257:262] == b"ustar" or opener_by(start) is not None
 
 
@@ -89,7 +89,7 @@ class _Zip:
     def read(self, path: PurePosixPath) -> bytes:
         try:
             with self._opened.open(self._members[path]) as source:
-                # In blocks: it ends where the directory says, but a block is unpacked whole before it is cut.
+                # In blocks: zipfile stops at the declared size, but decompresses a whole read before it truncates it.
                 return b"".join(iter(lambda: source.read(_READ_BYTES), b""))
         except (*DAMAGE, OSError) as error:
             raise _damaged(path, error) from error
@@ -131,13 +131,13 @@ class _Tar:
 
 @contextmanager
 def _decompressed(path: Path, max_unpacked_bytes: int) -> Iterator[IO[bytes]]:
-    """A tar as it was before it was compressed, in a file without a name."""
+    """Decompresses a tar into an anonymous temporary file."""
     with path.open("rb") as raw:
         opener = opener_of(raw)
         if opener is None:
             yield raw
             return
-        # Beside the archive there is room for it; of a folder that may only be read the system's own takes its place.
+        # The archive's folder has room for it; if it is read-only, the system's temporary folder is used.
         folder = path.parent if os.access(path.parent, os.W_OK) else None
         allowance = min(max_unpacked_bytes, max(LEAST_ALLOWANCE_BYTES, MAX_RATIO * path.stat().st_size))
         with TemporaryFile(dir=folder) as plain:

@@ -1,10 +1,9 @@
 """npz: a zip of ``.npy`` arrays, ``image`` and ``label`` or ``<split>_image`` and ``<split>_label``, read in bounded chunks.
 
-A target of integers is a label, one of floats a number. An array of integers cannot say that one is missing: among several
-targets -1 does.
+An integer target is a label, a floating-point one a number. Among several targets -1 marks a missing label.
 
-Invariant: no array is ever held whole, nothing is unpickled, and no more bytes are unpacked than the file's directory declares,
-which is checked against the limit first.
+Invariant: no array is ever in memory as a whole, nothing is unpickled, and no more bytes are unpacked than the zip's directory
+declares, which is checked against the limit first.
 """
 
 import math
@@ -28,7 +27,7 @@ from service.formats.image import ImageShape, check_values, image_shape
 from service.formats.label import HOW_TO_REGRESS, class_indices
 from service.spec.data import Column
 
-# What the standard library and NumPy raise on a broken archive or header; a UserWarning speaks of Python 2's headers.
+# What the standard library and NumPy raise for a broken archive or header; the UserWarning is about headers of Python 2.
 _BROKEN = (
     EOFError,
     MemoryError,
@@ -51,7 +50,7 @@ _HOW_TO_SAVE = "write the file again with numpy.savez_compressed"
 
 @dataclass(frozen=True)
 class _Array:
-    """One member, as its header describes it."""
+    """The header of one array."""
 
     member: str
     shape: tuple[int, ...]
@@ -124,7 +123,7 @@ class NpzTable:
                             for column, values, array in zip(self._targets, targets, arrays[1:], strict=True)
                         },
                     )
-                # Reading to the end also lets the archive check its sums.
+                # Reading to the end also lets zipfile verify the CRC.
                 for stream, array in zip(streams, arrays, strict=True):
                     if _read(stream, array, 1):
                         raise InvalidFile(f"{array.place} holds more bytes than its shape {array.shape} says; {_HOW_TO_SAVE}")

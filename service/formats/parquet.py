@@ -1,7 +1,7 @@
 """Parquet: an input column, target columns, and an optional ``split`` column, read batch by batch.
 
-A target of integers or strings is a label, one of floats a number; for a ``causal-lm`` it is text. Invariant: a few rows are held
-at once.
+A target of integers or strings is a label, one of floats a number; for a ``causal-lm`` it is text. Invariant: only a few rows are
+in memory at once.
 """
 
 import json
@@ -41,20 +41,20 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, K
 
 
 class InputColumn(Protocol):
-    """How a column is read as the networks' inputs."""
+    """Reads an Arrow column as inputs of the networks."""
 
     rows_at_once: int
-    """As many as can be held."""
+    """The most rows to read at once."""
 
     def read(self, column: pa.Array, *, first_row: int) -> RawInputs:
-        """Some rows; ``first_row`` is the number of the first, for messages. Raises InvalidFile."""
+        """Converts some rows; ``first_row`` is the number of the first, for messages. Raises InvalidFile."""
 
     def describe(self) -> Column:
-        """What to tell of the column."""
+        """The description of the column."""
 
 
 class OpenInputColumn(Protocol):
-    """Makes one of a file's first row, which says what the others are."""
+    """Creates an :class:`InputColumn`; ``first`` is the first row of the file, which determines the shape of all."""
 
     def __call__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> InputColumn: ...
 
@@ -118,7 +118,7 @@ class ParquetTable:
             )
 
     def _batches(self, names: Sequence[str], *, rows_at_once: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Each batch with the number of its first row."""
+        """Yields each batch with the number of its first row."""
         first_row = 0
         try:
             for batch in self._file.iter_batches(batch_size=rows_at_once, columns=list(names), use_threads=False):
@@ -144,7 +144,7 @@ class ParquetTable:
         raise InvalidFile(f"{found}; labels are integers from 0 or strings, numbers are floats: cast it to one of these")
 
     def _class_names(self, column: str) -> list[str] | None:
-        """The names in HuggingFace's metadata, for a label column of integers."""
+        """The class names in the metadata of Hugging Face's datasets, for a label column of integers."""
         if not pa.types.is_integer(self._schema.field(column).type):
             return None
         try:

@@ -1,4 +1,4 @@
-"""Text files of rows, JSON Lines and CSV, read twice: for their splits and what their targets are, then for their values."""
+"""Text files of rows, JSON Lines and CSV. They are read twice: for splits and types of targets, then for values."""
 
 import math
 from collections import Counter
@@ -33,27 +33,27 @@ _DTYPES: dict[type[Scalar], str] = {int: "int64", float: "float64", str: "string
 
 
 class Record(NamedTuple):
-    """A row."""
+    """One row."""
 
     line: int
-    """On which it begins, from 1."""
+    """The line on which the row begins, from 1."""
     values: Mapping[str, object]
 
 
 class Records(Protocol):
-    """The rows of a file, as often as they are asked for."""
+    """The rows of a file; it can be iterated several times."""
 
     is_typed: bool
-    """Whether a number in the file differs from a string of digits."""
+    """Whether the format distinguishes numbers from strings of digits."""
     columns: dict[str, str]
-    """The type of each column by the first row."""
+    """The type of each column in the first row."""
     hint: str
-    """What to look at when a column is not there."""
+    """Added to the message about a missing column."""
 
     def __iter__(self) -> Iterator[Record]: ...
 
     def scalar(self, value: object) -> Scalar | None:
-        """What a target's value says, None where it is missing. Raises ValueError where it can be no target."""
+        """Converts the value of a target, None if it is missing. Raises ValueError if it cannot be a target."""
 
 
 class RecordTable:
@@ -63,7 +63,7 @@ class RecordTable:
         self._records, self._selection = records, selection
         self.class_names: dict[str, list[str]] = {}
         check_columns(selection, list(records.columns), hint=records.hint)
-        # A first row without a value would else put the test rows into the training split.
+        # "null" too: if the first row has no split, the rows of test must still not end up in train.
         self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
@@ -98,7 +98,7 @@ class RecordTable:
             yield from self._chunks_of(held, first_row=first_row)
 
     def _scan(self) -> dict[str, int]:
-        """Rows by split; on the way, which types of values the targets have."""
+        """Counts the rows of each split, and determines the types of the targets on the way."""
         counts: Counter[str] = Counter()
         seen = {} if self._selection.has_answers else {column: _Seen() for column in self._selection.target_columns}
         for record in self._records:
@@ -132,7 +132,7 @@ class RecordTable:
             return [self._value(record, column) for record in held]  # type: ignore[misc]
         values = [self._scalar(record, column) for record in held]
         if self._types[column] is str:
-            # As it is written: a class may be called 7 beside one called seven.
+            # As written: a class may be called 7 beside one called seven.
             return [None if value is None else str(self._value(held[row], column)) for row, value in enumerate(values)]
         if self._types[column] is float:
             return np.array([_as_float(value) for value in values])
@@ -161,7 +161,7 @@ class RecordTable:
 
 @dataclass
 class _Seen:
-    """The types of a column's values, each with the first line that has it."""
+    """The types among a column's values, each with the first line on which it occurs."""
 
     lines: dict[type[Scalar], int] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""A look into a dataset file: its first rows, for people."""
+"""A preview of a dataset file: its first rows, for people."""
 
 import math
 from collections.abc import Sequence
@@ -17,30 +17,30 @@ MAX_SHOWN_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, for people to look at. What its kind of input does not have is null."""
+    """One row of a preview. Fields that do not apply to its kind of input are null."""
 
     split: str
-    """The split that it is in."""
+    """The split of the row."""
     row: int
-    """Its number in the file, from 0."""
+    """The number of the row in the file, from 0."""
     targets: dict[str, str | float | None] = field(default_factory=dict)
-    """By column: the name of the class, the number, or the start of the answer; null where it is missing."""
+    """By column: the name of the class, the number, or the start of the answer; null if it is missing."""
     label: str | None = None
-    """The name of its class, of the first target; null where that is no label."""
+    """The class name of the first target; null if that is not a label."""
     text: str | None = None
-    """Its text, or the first 500 characters of it."""
+    """The text, or its first 500 characters."""
     shape: tuple[int, int, int] | None = None
-    """Of an image: (height, width, channels)."""
+    """For an image: (height, width, channels)."""
     seconds: float | None = None
-    """Of a sound: how long it is."""
+    """For audio: its duration."""
     rate: int | None = None
-    """Of a sound: its samples a second."""
+    """For audio: its samples per second."""
     minimum: float | None = None
-    """The least of the image's or the sound's values."""
+    """The minimum of the image's or the audio's values."""
     mean: float | None = None
-    """Their mean."""
+    """The mean of the values."""
     maximum: float | None = None
-    """The greatest of them."""
+    """The maximum of the values."""
 
 
 def first_samples(
@@ -53,7 +53,7 @@ def first_samples(
     num_rows: int,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> list[Sample]:
-    """The first rows of a file that ``inspect_dataset`` accepted."""
+    """Reads the first rows of a file that ``inspect_dataset`` accepted."""
     selection = select_columns(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
     )

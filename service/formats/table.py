@@ -1,4 +1,4 @@
-"""A dataset file as one table: which reader takes it, what it holds, and its arrays."""
+"""Opens a dataset file with the reader of its format, inspects it, and reads it into arrays."""
 
 import zipfile
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from service.formats.text import AnswerTally
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
 
 MAX_UNPACKED_BYTES = 256 * 2**30
-"""Most bytes that a file may declare for its arrays, or take as decoded images: a zip of a few MB can declare petabytes."""
+"""The most bytes that a file may declare for its arrays or decode to: a zip of a few MB can declare petabytes."""
 
 Format = Literal["npz", "Parquet", "JSONL", "CSV", "zip or tar"]
 READERS: dict[InputKind, dict[Format, Reader]] = {
@@ -33,7 +33,7 @@ READERS: dict[InputKind, dict[Format, Reader]] = {
     "text": {"Parquet": ParquetTable, "JSONL": open_jsonl, "CSV": open_csv},
     "audio": {"Parquet": ParquetTable, "zip or tar": FolderTable},
 }
-"""What reads a file, by what its inputs are and by its format."""
+"""The readers, by kind of input and by format."""
 _HOW_TO_WRITE: dict[Format, str] = {
     "npz": "numpy.savez_compressed",
     "Parquet": "pyarrow.parquet.write_table",
@@ -46,12 +46,12 @@ _INPUTS: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "s
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """One split's samples. N samples."""
+    """The samples of one split. N samples."""
 
     inputs: RawInputs
     """N images, texts or waveforms."""
     targets: dict[str, TargetArray]
-    """By column, each (N,): class indices with -1 for a missing one, numbers with NaN for a missing one, or answers."""
+    """By column, each (N,): class indices, -1 if missing; numbers, NaN if missing; or answers."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DataArrays:
 
     splits: dict[str, SplitArrays]
     classes: dict[str, list[str] | None]
-    """By target; None where it is a number or a text."""
+    """The class names by target; None for numbers and texts."""
 
 
 def inspect_dataset(
@@ -72,13 +72,12 @@ def inspect_dataset(
     target_columns: Sequence[str] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
-    """Reads a file through, a few MB at a time, and tells what it holds.
+    """Reads a whole file, a few MB at a time, and describes its contents.
 
-    ``filename`` is the user's name of it, for messages and for its suffix. Columns that are not named are those that the task has
-    by default.
+    ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task.
 
     Raises:
-        InvalidFile: it cannot be trained on; the text says which member, split, row or line, and what to change.
+        InvalidFile: it cannot be trained on; the text names the member, split, row or line, and what to change.
     """
     selection = select_columns(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
@@ -111,7 +110,7 @@ def read_dataset(
     target_columns: Sequence[str] = (),
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DataArrays:
-    """All samples of the file; images and targets in arrays that are each allocated once.
+    """Reads all samples of a file; each array of images or targets is allocated once.
 
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
@@ -121,10 +120,10 @@ def read_dataset(
     )
     with open_table(path, filename or path.name, selection) as table:
         tallies = _tallies(table, selection)
-        filled: dict[str, _Filling] = {}
+        filled: dict[str, _SplitBuilder] = {}
         for chunk in table.chunks():
             if chunk.split not in filled:
-                filled[chunk.split] = _Filling.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
+                filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
     return DataArrays(
@@ -136,10 +135,10 @@ def read_dataset(
 def select_columns(
     task: Task, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
 ) -> ColumnSelection:
-    """What is to be read, with the task's own columns where none are named.
+    """Selects the columns to read; by default those of the task.
 
     Raises:
-        InvalidFile: these columns cannot be read beside each other.
+        InvalidFile: these columns cannot be selected together.
     """
     input_column = input_column or INPUT_KINDS[task]
     targets = DEFAULT_TARGETS[task] if target_columns is None else tuple(target_columns)
@@ -157,7 +156,7 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
     """Opens the file with the reader of its format.
 
     Raises:
-        InvalidFile: no reader takes it, or the one that does cannot.
+        InvalidFile: no reader supports its format, or the file is invalid.
     """
     with path.open("rb") as file:
         start = file.read(4096)
@@ -176,7 +175,7 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
 
 
 def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format | None:
-    """By the file's first bytes; among files of text by its name, then by what stands first."""
+    """Detects the format by the first bytes; for text files by the suffix, then by the first character."""
     if start.startswith(b"PK"):
         return _zip_format(path, filename)
     if is_tar(start):
@@ -190,13 +189,13 @@ def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format 
     if suffix in {".jsonl", ".ndjson", ".json"}:
         return "JSONL"
     if suffix == ".csv" and is_json:
-        # Later it is read again under another name: what it is must not depend on the name alone.
+        # Training reads it under another name, so the suffix alone must not decide.
         raise InvalidFile(f"{filename!r} is called a CSV and begins like JSON; call it .jsonl, or rename its first column")
     return "JSONL" if is_json else "CSV"
 
 
 def _zip_format(path: Path, filename: str) -> Format:
-    """An npz is a zip too. The name decides only where that of the other kind would be refused as well."""
+    """Tells an npz, which is a zip too, from a zip of folders: by its members, and by the suffix if that cannot decide."""
     suffix = PurePath(filename).suffix.lower()
     try:
         with zipfile.ZipFile(path) as opened:
@@ -238,15 +237,15 @@ def _described(column: Column, found: Settled) -> Column:
 
 
 @dataclass
-class _Filling:
-    """One split while it is read."""
+class _SplitBuilder:
+    """The arrays of one split while it is being read."""
 
     inputs: NDArray[np.generic] | list[object]
     targets: dict[str, TargetArray]
     num_filled: int = field(default=0)
 
     @classmethod
-    def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_Filling":
+    def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_SplitBuilder":
         first = chunk.inputs
         room = np.empty((num_rows, *first.shape[1:]), dtype=first.dtype) if isinstance(first, np.ndarray) else None
         targets = {column: tally.empty(num_rows) for column, tally in tallies.items()}

@@ -1,4 +1,4 @@
-"""The targets of a dataset, over all splits: counted as they come, and told at the end."""
+"""The targets of a dataset over all splits: counted chunk by chunk, described at the end."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -11,55 +11,55 @@ from service.errors import InvalidFile
 from service.formats.chunk import Chunk
 
 TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str]
-"""(N,). Class indices, -1 where there is none; numbers, NaN where there is none; or answers."""
+"""(N,). Class indices, -1 if missing; numbers, NaN if missing; or answers."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What a column's values mean, once all are known."""
+    """The description of a target, once all of its values are known."""
 
     num_missing: int
     classes: list[str] | None = None
-    """The names of a label's classes."""
+    """The class names of a label."""
     counts: dict[str, list[int]] | None = None
     """Samples of each class, by split."""
     index_of_code: NDArray[np.int64] | None = None
-    """From :meth:`TargetTally.add`'s codes of a label to class indices; the code -1, the last, stays -1."""
+    """Maps the codes that :meth:`TargetTally.add` returns for a label to class indices; the last entry maps -1 to -1."""
 
 
 @dataclass
 class TargetTally(ABC):
-    """Counts the values of one target, and refuses those that cannot be learned."""
+    """Counts the values of one target, and refuses invalid ones."""
 
     column: str
     may_be_missing: bool
     num_missing: int = 0
     num_present: Counter[str] = field(default_factory=Counter)
-    """By split; a split that was seen is there, with 0 where it has no value."""
+    """By split, including splits without any value."""
 
     @abstractmethod
     def empty(self, num_rows: int) -> TargetArray:
-        """Room for so many values."""
+        """Allocates an array of that length."""
 
     @abstractmethod
     def add(self, chunk: Chunk) -> TargetArray:
-        """The values of some rows (N,); those of a label are provisional codes.
+        """Counts the values of a chunk and returns them (N,); for a label they are provisional codes.
 
         Raises:
-            InvalidFile: one cannot be learned; the text names its place.
+            InvalidFile: a value is invalid; the text names its place.
         """
 
     @abstractmethod
     def settle(self) -> Settled:
-        """What the column is, once every row was added.
+        """Describes the target, after every row was added.
 
         Raises:
-            InvalidFile: it cannot be learned as a whole.
+            InvalidFile: the target as a whole cannot be learned.
         """
 
     @property
     def reference(self) -> str:
-        """The split that says what there is to learn."""
+        """The split that determines the classes."""
         return "train" if "train" in self.num_present else next(iter(self.num_present))
 
     def _count(self, chunk: Chunk, is_missing: NDArray[np.bool_]) -> None:
@@ -79,7 +79,7 @@ class TargetTally(ABC):
 
 @dataclass
 class NumberTally(TargetTally):
-    """Numbers to regress on."""
+    """Counts the numbers of a regression target."""
 
     def empty(self, num_rows: int) -> NDArray[np.float64]:
         return np.empty(num_rows, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Texts: which strings can be read by a language model and stored, and the answers of a ``causal-lm``."""
+"""Checks of texts, and the answers of a ``causal-lm`` dataset."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,14 +7,14 @@ from service.formats.chunk import Chunk, is_unicode
 from service.formats.target import Settled, TargetTally
 
 MAX_TEXT_CHARACTERS = 1_000_000
-"""Of one text: a long book."""
+"""The length of a long book."""
 
 
 def check_texts(values: Iterable[object], *, place: Callable[[int], str]) -> list[str]:
-    """The values as texts; ``place`` says where the one of an index stands.
+    """Checks that all values are texts and returns them. ``place`` gives the place of a row, for messages.
 
     Raises:
-        InvalidFile: one is no text, empty, too long, or holds what is no character.
+        InvalidFile: a value is not a string, empty, too long, or contains NUL or a lone surrogate.
     """
     texts = []
     for index, value in enumerate(values):
@@ -25,7 +25,7 @@ def check_texts(values: Iterable[object], *, place: Callable[[int], str]) -> lis
 
 
 class AnswerTally(TargetTally):
-    """Holds every answer against what a text may be."""
+    """Checks and counts the answers of a dataset."""
 
     def empty(self, num_rows: int) -> list[str]:
         return [""] * num_rows

@@ -12,7 +12,7 @@ class TextColumn:
     """See :class:`service.formats.parquet.InputColumn`."""
 
     rows_at_once = 256
-    """Of texts that fill a page on average, about a megabyte."""
+    """About a megabyte of texts of a page each."""
 
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
         self._name = name
@@ -27,7 +27,7 @@ class TextColumn:
 
     def read(self, column: pa.Array, *, first_row: int) -> list[str]:
         texts = check_texts(strings(column), place=lambda index: f"column {self._name!r}, row {first_row + index}")
-        # A dictionary or a good compression makes a short file of long texts.
+        # Dictionary encoding or compression can make a small file of large texts.
         self._unpacked_bytes = sum(map(len, texts)) + (self._unpacked_bytes if first_row else 0)
         if self._unpacked_bytes > self._max_unpacked_bytes:
             raise InvalidFile(f"unpacked, the texts have more than {self._max_unpacked_bytes:,} bytes; send fewer rows")
