@@ -1,6 +1,6 @@
-"""Unpacking an uploaded zip or tar: nothing leaves the folder, no links, no bombs.
+"""Unpacks an uploaded zip or tar safely: no path outside the folder, no links, no decompression bombs.
 
-What an archive says of its sizes is not believed: bytes are counted as they come out, those that are left out as well.
+The sizes that an archive declares are not trusted: bytes are counted as they are decompressed, those of skipped files too.
 """
 
 import bz2
@@ -23,13 +23,13 @@ _CHUNK_BYTES = 2**20
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
 LEAST_ALLOWANCE_BYTES = 64 * 2**20
 MAX_RATIO = 20
-"""Weights, images and sound hardly shrink; what unpacks to more than this times its size is a bomb."""
+"""Weights, images and audio hardly compress: an archive that unpacks to more than this times its size is a bomb."""
 _MAX_NAME_CHARACTERS = 500
 _ENTRIES_PER_FILE = 10
-"""Folders and hidden files that may come with each file."""
+"""The most entries for each file, because folders and hidden files come in addition."""
 _OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-# zipfile and tarfile check little of what they read: a name's encoding, a date or a place is found wrong by whatever uses it.
-# A password and an unknown compression are a RuntimeError and a NotImplementedError.
+# zipfile and tarfile check little: a wrong encoding, date or offset raises wherever it is used. A password is a RuntimeError, an
+# unknown compression a NotImplementedError.
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
     ValueError, LookupError, ArithmeticError, NotImplementedError, RuntimeError,
@@ -38,19 +38,19 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Most that an archive may unpack to."""
+    """Limits on what an archive unpacks to."""
 
     max_bytes: int
     max_files: int
 
 
 def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tuple[Path, list[Path]]:
-    """Unpacks into ``folder``; the folder that holds the files, which may be one inside it, and their paths in it.
+    """Unpacks into ``folder``. Returns the folder that contains the files, which may be a subfolder, and their paths in it.
 
-    Hidden files and what macOS adds are left out.
+    Hidden files and the files that macOS adds are skipped.
 
     Raises:
-        InvalidFile: it is no archive, is damaged, or holds what must not be.
+        InvalidFile: it is not an archive, is damaged, or contains links, unsafe paths or too much.
     """
     allowance = left = min(limits.max_bytes, max(LEAST_ALLOWANCE_BYTES, MAX_RATIO * archive.stat().st_size))
     written: list[Path] = []
@@ -82,25 +82,25 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether a file is to blame for an error of reading it, rather than the disk."""
-    # gzip and bz2 report damage by an OSError without a number, zipfile leaves a place before the file's start to the kernel.
+    """Whether an error of reading an archive is due to its contents rather than to the disk."""
+    # gzip and bz2 report damage by an OSError without errno; zipfile passes a negative offset to the kernel, which is EINVAL.
     return not isinstance(error, OSError) or error.errno in {None, errno.EINVAL}
 
 
 def opener_of(raw: IO[bytes]) -> Callable[[IO[bytes]], IO[bytes]] | None:
-    """What decompresses a file, by its first bytes; None for one that is not compressed."""
+    """The decompressor for a file, by its first bytes; None if it is not compressed."""
     start = raw.read(max(map(len, _OPENERS)))
     raw.seek(0)
     return opener_by(start)
 
 
 def opener_by(start: bytes) -> Callable[[IO[bytes]], IO[bytes]] | None:
-    """The same of a file's first bytes."""
+    """The decompressor for a file with these first bytes; None if it is not compressed."""
     return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
 
 
 _Members = Iterator[tuple[str, IO[bytes] | None]]
-"""Name and content of each member; a folder has none."""
+"""Name and content of each member; None for a folder."""
 
 
 def _zip_members(archive: Path, filename: str, allowance: int) -> _Members:
@@ -133,7 +133,7 @@ def _tar_members(archive: Path, filename: str, allowance: int) -> _Members:
 
 
 class Metered:
-    """A tar, decompressed as it is read. tarfile reads a header of any size into memory, and passes over what is skipped."""
+    """A file for tarfile that limits reads and positions: tarfile reads headers of any size into memory and skips any size."""
 
     def __init__(self, file: IO[bytes], allowance: int, what: str) -> None:
         self._file = file

@@ -1,27 +1,27 @@
-"""The error tree: one class, one stable ``code`` and one HTTP status for each thing that can go wrong.
+"""The error tree: each class has one stable ``code`` and one HTTP status.
 
     StillhouseError
-     ├── InvalidInput         422 invalid_input         parameters, a form or a body; carries every fault at once
-     │    └── InvalidSpec     422 invalid_spec          the same of a job spec
-     ├── InvalidFile          422 invalid_file          an upload that cannot be used, and where it breaks
+     ├── InvalidInput         422 invalid_input         parameters, a form or a body; lists all errors at once
+     │    └── InvalidSpec     422 invalid_spec          the same for a job spec
+     ├── InvalidFile          422 invalid_file          an upload that cannot be used; names the place
      ├── InvalidRequest       400 invalid_request
      ├── Unauthenticated      401 unauthenticated
      ├── Forbidden            403 forbidden
      ├── NotFound             404 not_found
-     ├── InvalidTransition    409 invalid_transition    no retry can mend it
+     ├── InvalidTransition    409 invalid_transition    a retry cannot succeed
      ├── Conflict             409 conflict
-     ├── CircularDependency   422 circular_dependency   jobs that would wait for each other
+     ├── CircularDependency   422 circular_dependency   jobs that would depend on each other
      ├── QueueLimitReached    429 queue_limit_reached   the user's limit on waiting jobs
-     ├── RequestInFlight      409 request_in_flight     the same Idempotency-Key is being served
+     ├── RequestInFlight      409 request_in_flight     a request with the same Idempotency-Key is in progress
      ├── IdempotencyMismatch  422 idempotency_mismatch
      ├── PreconditionFailed   412 precondition_failed
      ├── TooLarge             413 body_too_large
      ├── UnsupportedMediaType 415 unsupported_media_type
      ├── RangeNotSatisfiable  416 range_not_satisfiable
      ├── TooManyRequests      429 too_many_requests
-     └── Unavailable          503 unavailable           database or Redis is away
+     └── Unavailable          503 unavailable           the database or Redis is unavailable
 
-A job that fails does not raise here: it records a :class:`JobFailure` with a code of ``FAILURE_CODES``.
+The failure of a job is not raised but recorded, as a :class:`JobFailure` with a code of ``FAILURE_CODES``.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FieldError(BaseModel):
-    """One thing wrong with what was sent: where, and what would be allowed there."""
+    """One error in a request: its place, and what would be allowed there."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -42,7 +42,7 @@ class FieldError(BaseModel):
 
 
 class StillhouseError(Exception):
-    """Base of every error that reaches a caller. ``detail`` says what to change."""
+    """Base of all errors that are returned to a caller. ``detail`` says what to change."""
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
@@ -156,15 +156,15 @@ FAILURE_CODES: dict[str, str] = {
 
 
 class JobFailure(BaseModel):
-    """Why a job failed, as its ``error`` field: a code of ``FAILURE_CODES``, what happened, what to change."""
+    """The failure of a job, its field ``error``: a code of ``FAILURE_CODES``, what happened, what to change."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     code: str
-    """A word for programs, such as ``non_finite_loss``, ``out_of_memory`` or ``worker_lost``."""
+    """A stable code for programs, such as ``non_finite_loss``, ``out_of_memory`` or ``worker_lost``."""
     message: str
-    """What happened, for people."""
+    """What happened, in words."""
     hint: str | None = None
-    """What to change, where that is known."""
+    """What to change, if that is known."""
     details: dict[str, Any] = {}
-    """More of the same for programs, by code."""
+    """Further fields for programs; they depend on the code."""

@@ -1,6 +1,6 @@
-"""What an uploaded ``from_pretrained`` folder must be: a config, its classes, what it reads, whole safetensors weights.
+"""Checks of an uploaded ``from_pretrained`` folder: config, classes, preprocessor or tokenizer, complete safetensors weights.
 
-No torch: the worker, which builds the network, is the last judge of it. Nothing of the folder is ever unpickled or run.
+Torch is not used; the worker, which builds the network, makes the final check. Nothing of the folder is ever unpickled or run.
 """
 
 import json
@@ -33,30 +33,30 @@ _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
 _MAX_CLASSES = 1_000_000
-# Fields that would fetch code or weights, or load them in another form.
+# Fields that would make transformers fetch code or weights, or load the weights in another form.
 _REFUSED_FIELDS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation"}
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What JSON can write in a string and PostgreSQL cannot hold: NUL, half a surrogate pair."""
+"""Characters that JSON can express and PostgreSQL cannot store: NUL and lone surrogates."""
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
 @dataclass(frozen=True)
 class FolderInfo:
-    """What is known of a network without loading it."""
+    """What the files say about a network, without loading it."""
 
     task: str
-    """What it is for."""
+    """The task that it is for."""
     classes: list[str]
-    """The names of its outputs; none of a causal language model, or of an encoder, whose vector has none."""
+    """The names of its outputs; empty for a causal language model and for an encoder of embeddings."""
     input_shape: list[int]
     """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
 
 
 def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
-    """Reads a folder that holds ``files``, given by their relative paths.
+    """Checks a folder that contains ``files``, given by their relative paths.
 
     Raises:
-        InvalidFile: it cannot be loaded, and why.
+        InvalidFile: the network could not be loaded; the text says why.
     """
     names = {path.as_posix() for path in files}
     _refuse_unsafe(files)
@@ -74,7 +74,7 @@ def _need(file: str, names: set[str], *, of: str) -> None:
 
 
 def refuse_loose_weights(filename: str) -> None:
-    """Raises InvalidFile for a file of weights that was sent as it is, told by its name, with how to make an archive of it."""
+    """Raises InvalidFile if the suffix is that of a single file of weights; the text says how to pack the whole folder."""
     suffix = Path(filename).suffix.lower()
     if suffix in _PICKLES:
         raise InvalidFile(f"{filename!r}: {_WHY_NO_PICKLES}, and {_HOW_TO_PACK}")
@@ -153,7 +153,7 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
 
 
 def _image_size(processor: dict[str, Any], config: dict[str, Any]) -> tuple[Any, Any]:
-    # What the images are made into comes first: a convolutional network's config repeats its class's default size.
+    # The preprocessor's size comes first: the config of a convolutional network repeats its class's default.
     cropped = processor.get("crop_size") if processor.get("do_center_crop") else None
     for size in (cropped, processor.get("size"), config.get("image_size")):
         match size:
@@ -190,7 +190,7 @@ def _shards(folder: Path, names: set[str]) -> list[str]:
 
 
 def _output_names(found: Any) -> list[str]:
-    """Of a list of class names, or of each target's list by its name, null for a number."""
+    """The names of all outputs, from a list of class names, or from the lists by target, null for a number."""
     if not isinstance(found, dict):
         return _names(found, _LABELS)
     named: list[str] = []

@@ -1,7 +1,7 @@
-"""Files of jobs, datasets and models, in a folder (``file:///path``) or a bucket (``s3://bucket/prefix``), behind fsspec.
+"""The store of files of jobs, datasets and models: a folder (``file:///path``) or a bucket (``s3://bucket/prefix``), by fsspec.
 
-A key is a relative path of plain names; nothing is overwritten in place, and a file is whole before its key exists. What a
-reader may see is decided by the database: files are written under an attempt's own prefix and made visible by a commit.
+A key is a relative path of plain names. No file is overwritten in place, and a file is complete before its key exists. The
+database decides which files are visible: they are written under the prefix of an attempt, and a commit makes them visible.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _FOLDER_TRIES = 100
 
 
 def safe_key(key: str) -> str:
-    """The key itself, if it stays inside the store. Raises NotFound for one that climbs out or has odd names."""
+    """Returns the key, unchanged. Raises NotFound if it leads out of the store or contains other characters than allowed."""
     parts = key.split("/")
     if not all(_NAME.fullmatch(part) for part in parts):
         raise NotFound(f"there is no file {key!r}: a name holds letters, digits, '.', '_', '-', and no '..' or empty part")
@@ -42,13 +42,13 @@ def safe_key(key: str) -> str:
 
 
 def media_type(name: str) -> str:
-    """The media type of a file by its ending."""
+    """The media type of a file, by its suffix."""
     suffix = PurePosixPath(name).suffix
     return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 class Store:
-    """The store at one address."""
+    """The store at one URL."""
 
     def __init__(self, url: str) -> None:
         self._filesystem, root = fsspec.url_to_fs(url)
@@ -58,7 +58,7 @@ class Store:
             Path(self._root).mkdir(parents=True, exist_ok=True)
 
     def put(self, source: Path, key: str, *, name: str | None = None) -> StoredFile:
-        """Copies a file in, whole or not at all. ``name`` is how its job calls it; by default the key's last part."""
+        """Stores a file atomically. ``name`` is its name within its job; by default the last part of the key."""
         digest, size = file_sha256(source)
         target = self._path(key)
         if self._local:
@@ -69,19 +69,19 @@ class Store:
         return StoredFile(name=name, path=key, size=size, sha256=digest, media_type=media_type(name))
 
     def put_folder(self, source: Path, prefix: str) -> list[StoredFile]:
-        """Copies every file of a folder in; each is named by its path in the folder."""
+        """Stores every file of a folder; its name is its path in the folder."""
         files = sorted(path for path in source.rglob("*") if path.is_file())
         names = [path.relative_to(source).as_posix() for path in files]
         return [self.put(path, f"{prefix}/{name}", name=name) for path, name in zip(files, names, strict=True)]
 
     def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> None:
-        """Copies a file out. Raises NotFound when it is gone, or is not what was recorded."""
+        """Copies a file to ``target``. Raises NotFound if it is gone or has another SHA-256 than recorded."""
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
         try:
             self._filesystem.get_file(self._path(key), str(partial))
         except FileNotFoundError as error:
-            self.ping()  # a store that is not mounted has lost nothing
+            self.ping()  # raises another error if the whole store is unavailable
             raise NotFound(f"{key} is not in the store any more") from error
         if sha256 is not None and file_sha256(partial)[0] != sha256:
             partial.unlink()
@@ -89,7 +89,7 @@ class Store:
         partial.replace(target)
 
     def stream(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The file's bytes from ``start``, in chunks. The file is opened before the first chunk is asked for."""
+        """Yields the bytes of a file from ``start``, in chunks. Raises NotFound at once, not at the first chunk."""
         try:
             file = self._filesystem.open(self._path(key), "rb")
         except FileNotFoundError as error:
@@ -97,7 +97,7 @@ class Store:
         return _chunks(file, start, length)
 
     def signed_url(self, key: str) -> str | None:
-        """An address at which the file can be read for an hour, where the store has such; None for a folder."""
+        """A URL at which the file can be read for an hour; None if the store has no such URLs, as a folder."""
         if self._local:
             return None
         try:
@@ -106,7 +106,7 @@ class Store:
             return None
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Removes files; those that are gone already are no error."""
+        """Removes files; missing ones are ignored."""
         for key in keys:
             path = self._path(key)
             if self._local:
@@ -117,28 +117,28 @@ class Store:
                     self._filesystem.rm_file(path)
 
     def remove_prefix(self, prefix: str) -> None:
-        """Removes everything under a prefix."""
+        """Removes all files under a prefix."""
         with suppress(FileNotFoundError):
             self._filesystem.rm(self._path(prefix), recursive=True)
 
     def ping(self) -> None:
-        """Raises OSError when the store cannot be reached."""
+        """Raises OSError if the store cannot be reached."""
         try:
-            self._filesystem.ls(self._root, refresh=True)  # or a bucket's answer would be the first one, kept for ever
+            self._filesystem.ls(self._root, refresh=True)  # else the listing of a bucket would be served from the cache for ever
         except FileNotFoundError:
-            # Before its first file a prefix is not there, while its bucket is.
+            # In a bucket a prefix does not exist before its first file.
             if self._local or not self._filesystem.exists(PurePosixPath(self._root).parts[0]):
                 raise
         except OSError:
             raise
-        except Exception as error:  # a bucket's library has errors of its own
+        except Exception as error:  # the library of a bucket has its own errors
             raise OSError(f"the store does not answer: {error}") from error
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{safe_key(key)}"
 
     def _remove_empty_folders(self, folder: Path) -> None:
-        with suppress(OSError):  # the kernel decides what is empty; somebody else may be putting or removing here
+        with suppress(OSError):  # rmdir checks atomically that it is empty; others may be writing here
             while str(folder) != self._root:
                 folder.rmdir()
                 folder = folder.parent
@@ -164,9 +164,9 @@ def _copy_synced(source: Path, target: Path) -> None:
 
 
 def _create(path: Path) -> IO[bytes]:
-    """A new file with its folders; again, when a removal found one of them empty and took it away before the file was in it."""
+    """Creates a file and its folders. Tries again if a concurrent removal deleted a folder that was still empty."""
     for _ in range(_FOLDER_TRIES):
-        with suppress(FileNotFoundError, FileExistsError):  # mkdir raises either, by the moment at which the folder goes
+        with suppress(FileNotFoundError, FileExistsError):  # mkdir raises either, depending on when the folder disappears
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("xb")
     path.parent.mkdir(parents=True, exist_ok=True)

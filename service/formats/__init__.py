@@ -1,4 +1,4 @@
-"""Readers of dataset files, for the inspection of uploads and for training. They need NumPy, pyarrow, Pillow, soundfile, not torch.
+"""Readers of dataset files, for the inspection of uploads and for training. They import no torch.
 
 Inspection and training read the same chunks with the same checks, so that a file which was accepted at upload can be read in
 training. Nothing is unpickled. A file that cannot be used raises :class:`service.errors.InvalidFile`, whose text names the place

@@ -48,7 +48,7 @@ def whole_strings(column: pa.Array, *, name: str, first_row: int) -> list[str]:
 
 
 def check_batch(batch: pa.RecordBatch, *, first_row: int) -> None:
-    """Checks that all offsets are in bounds and all strings are UTF-8. ``first_row`` is the number of its first row, for messages.
+    """Checks that all offsets are in bounds and all strings are UTF-8. ``first_row`` is the first row's number, for messages.
 
     Raises:
         InvalidFile: a string is not UTF-8.

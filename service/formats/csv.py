@@ -1,6 +1,6 @@
 """CSV (RFC 4180): a line of column names, then the rows, fields separated by commas and quoted with ``"`` where they need it.
 
-All values are text: a target is numeric if all of its values can be parsed as numbers.
+All values are text: a target is numeric if each of its values is empty or can be parsed as a number.
 """
 
 import csv

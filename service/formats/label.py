@@ -22,7 +22,7 @@ MAX_CLASS_NAME_CHARACTERS = 1000
 def class_indices(
     values: NDArray[np.generic], *, is_missing: NDArray[np.bool_] | None = None, place: Callable[[int], str]
 ) -> NDArray[np.int64]:
-    """Converts integers (N,) of any width to class indices, -1 if ``is_missing``. ``place`` gives the place of a row, for messages.
+    """Converts integers (N,) of any width to class indices, -1 if ``is_missing``. ``place`` names the place of a row.
 
     Raises:
         InvalidFile: one is negative or beyond 64 bits.
