@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from service.formats import Waveform
     from service.spec import JobSpec
+    from service.spec.report import Report
     from worker.models import LoadedNetwork, UnfitArchitecture, UnreadableNetwork, load_network
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "PreconditionFailed",
     "Queue",
     "QueueLimitReached",
+    "Report",
     "RunningJob",
     "ServiceUnavailable",
     "Start",
@@ -106,6 +108,7 @@ __all__ = [
 _MODULES = {
     "JobSpec": "service.spec",
     "LoadedNetwork": "worker.models",
+    "Report": "service.spec.report",
     "UnfitArchitecture": "worker.models",
     "UnreadableNetwork": "worker.models",
     "Waveform": "service.formats",
