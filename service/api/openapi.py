@@ -18,9 +18,9 @@ _ABOUT = """A team distils large models into small ones on shared GPUs: submit a
 Every answer carries `X-Request-Id`; every error is an RFC 9457 problem."""
 _ANY = {
     "400": "invalid_request",
-    "401": "No key, or one that is not valid.",
+    "401": "The key is missing or invalid.",
     "429": "Too many requests with this key; see `Retry-After`.",
-    "503": "The database is away; see `Retry-After`.",
+    "503": "The database is unavailable; see `Retry-After`.",
 }
 
 

@@ -38,18 +38,18 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorObject(BaseModel):
-    """The same error, in the shape that OpenAI-like clients read."""
+    """The same error in the form of OpenAI-compatible APIs."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message: str
-    """What went wrong, for people."""
+    """What went wrong, in words."""
     type: str
-    """``invalid_request_error`` for what the client can mend, else ``server_error``."""
+    """``invalid_request_error`` if the client can correct it, else ``server_error``."""
     param: str | None
-    """The parameter, header or place in the body that is at fault; null where it is none of them."""
+    """The parameter, header or place in the body that is invalid; null if it is none of them."""
     code: str
-    """One stable word for each kind of error."""
+    """The stable code of this kind of error."""
 
 
 class Problem(BaseModel):
@@ -58,19 +58,19 @@ class Problem(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str
-    """``about:blank``: the title and the code say it all."""
+    """``about:blank``: the code identifies the kind of problem."""
     title: str
-    """The status in words."""
+    """The reason phrase of the status."""
     status: int
     """The HTTP status."""
     detail: str
-    """What went wrong and what to change, for people."""
+    """What went wrong and what to change, in words."""
     code: str
-    """One stable word for each kind of error, for programs."""
+    """The stable code of this kind of error, for programs."""
     errors: Annotated[list[FieldError] | None, Field(exclude_if=lambda faults: faults is None)] = None
-    """Every fault of a body, a form or the parameters at once; not there where the error is of another kind."""
+    """All errors of a body, a form or the parameters; absent for other kinds of errors."""
     error: ErrorObject
-    """The same for clients of OpenAI-shaped APIs."""
+    """The same for clients of OpenAI-compatible APIs."""
 
 
 def problem(
@@ -109,10 +109,10 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
     app.add_exception_handler(StillhouseError, _stillhouse_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    for away in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(away, _database_away)
-    app.add_exception_handler(IntegrityError, _changed_meanwhile)
-    app.add_exception_handler(DataError, _unstorable)
+    for unavailable in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(unavailable, _database_unavailable)
+    app.add_exception_handler(IntegrityError, _concurrent_change)
+    app.add_exception_handler(DataError, _invalid_value)
 
 
 def response_of(error: StillhouseError) -> Response:
@@ -180,12 +180,12 @@ def _fault(item: dict[str, Any], body: Any) -> FieldError:
     return fault if in_body else FieldError(pointer=f"{place}:{'/'.join(map(str, steps))}", message=fault.message)
 
 
-def _database_away(_request: Request, error: Exception) -> Response:
+def _database_unavailable(_request: Request, error: Exception) -> Response:
     logger.error("the database does not answer: %s", error)
     return response_of(Unavailable("the database does not answer at this moment; try again", retry_after_seconds=2))
 
 
-def _changed_meanwhile(_request: Request, error: Exception) -> Response:
+def _concurrent_change(_request: Request, error: Exception) -> Response:
     logger.warning("two requests met: %s", error)
     conflict = Conflict("another request changed this at the same moment; look at it again")
     response = response_of(conflict)
@@ -194,6 +194,6 @@ def _changed_meanwhile(_request: Request, error: Exception) -> Response:
     return response
 
 
-def _unstorable(_request: Request, error: Exception) -> Response:
+def _invalid_value(_request: Request, error: Exception) -> Response:
     logger.warning("the database refused a value: %s", error)
     return response_of(InvalidRequest("a value in this request is outside what can be stored"))

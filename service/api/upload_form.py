@@ -11,16 +11,16 @@ MAX_NAME_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class UploadForm:
-    """A part ``file`` and text fields, of which ``required`` must be there and hold something."""
+    """A part ``file`` and text fields, of which the ``required`` ones must not be empty."""
 
     file_description: str
     fields: Mapping[str, Mapping[str, Any]]
-    """The JSON Schema of each text field; of its keywords ``enum`` and ``maxLength`` are checked."""
+    """The JSON Schema of each text field; its keywords ``enum`` and ``maxLength`` are checked."""
     required: tuple[str, ...]
     example: Mapping[str, Any]
 
     def openapi(self) -> dict[str, Any]:
-        """What a route says of its body (``openapi_extra``)."""
+        """The request body of a route in the OpenAPI document (its ``openapi_extra``)."""
         file = {"type": "string", "format": "binary", "description": self.file_description}
         schema = {
             "type": "object",
@@ -32,7 +32,7 @@ class UploadForm:
         return {"requestBody": {"required": True, "content": content}}
 
     def field_errors(self, values: Mapping[str, str]) -> list[FieldError]:
-        """Everything that is wrong with the text fields; an optional field may be empty."""
+        """Finds all errors in the text fields; an optional field may be empty."""
         found = [FieldError(pointer=f"/{name}", message="this part is needed") for name in self.required if not values.get(name)]
         for name, schema in self.fields.items():
             value, allowed, max_length = values.get(name, ""), schema.get("enum"), schema.get("maxLength")

@@ -15,7 +15,7 @@ class Message:
 
 
 def read_lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Splits text at CR LF, LF and CR alone, as the standard says. ``httpx`` would also split at characters such as U+2028."""
+    """Splits text at CR LF, LF and CR alone, as the standard defines. ``httpx`` would also split at characters such as U+2028."""
     rest = ""
     for chunk in chunks:
         # A CR at the end of a chunk may be the first half of CR LF.

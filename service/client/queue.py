@@ -11,7 +11,7 @@ class Blocker(Resource):
     cause: str
     message: str
     job_ids: list[str] = []
-    """The jobs that hold what it needs, or come before it."""
+    """The jobs that use the devices it needs, or start before it; at most ten."""
     worker: str | None = None
     until: datetime | None = None
 

@@ -14,14 +14,15 @@ class BlockerView(View):
     """What a queued job waits for."""
 
     cause: Cause
-    """``starting``: nothing any more. ``no_worker``, ``no_suitable_worker``, ``draining``: of its pool's workers.
-    ``user_limit``: its owner's. ``jobs_ahead``: others have their turn for the same devices first. ``devices``: it is next, and
-    too few are free on any host. ``preempting``: jobs of low priority are stopping for it. ``kept_host``: what it fits on is
-    kept free for a job that waited long, and it might run for longer than that will wait."""
+    """``starting``: nothing, it starts now. ``no_worker``: its pool has no worker. ``no_suitable_worker``: no worker of its pool is
+    large enough. ``draining``: no worker of its pool takes jobs. ``user_limit``: its owner has reached the limit on running jobs.
+    ``jobs_ahead``: jobs before it start first on the same devices. ``devices``: it is next, and no host has enough free devices.
+    ``preempting``: jobs of low priority are being stopped for it. ``kept_host``: the hosts that it fits on are reserved for a job
+    that has waited long, and it might run beyond that job's expected start."""
     message: str
     """In words."""
     job_ids: list[str]
-    """The jobs that hold what it needs, or come before it; the first ten of them."""
+    """The jobs that use the devices it needs, or start before it; at most ten."""
     worker: str | None
     """The worker that would take it."""
     until: datetime | None

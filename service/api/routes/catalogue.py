@@ -26,7 +26,7 @@ class MethodView(View):
     formula: str
     """Its loss; z_t and z_s are the logits of teacher and student, y is the label."""
     paper: str
-    """Where it comes from."""
+    """The paper that introduced it."""
     tasks: list[Task]
     """The tasks that it can be used for."""
     parameters: dict[str, Any]
@@ -41,7 +41,7 @@ class ArchitectureView(View):
     summary: str
     """What it is."""
     paper: str | None
-    """Where it comes from."""
+    """The paper that introduced it."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 
@@ -56,7 +56,7 @@ class AugmentationView(View):
     modalities: list[Modality]
     """The kinds of input that it can be applied to."""
     paper: str | None
-    """Where it comes from."""
+    """The paper that introduced it."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""
 

@@ -47,7 +47,7 @@ async def healthz() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", responses={503: {"description": "The database is away or not at this version.", "model": Readiness}})
+@router.get("/readyz", responses={503: {"description": "The database is unavailable or at another version.", "model": Readiness}})
 def readyz(services: ServicesOf, response: Response) -> Readiness:
     """Checks the database (with this version's schema), Redis and the store. 503 only if the database is unavailable.
 
