@@ -14,7 +14,7 @@ class BlockerView(View):
     """What a queued job waits for."""
 
     cause: Cause
-    """``starting``: nothing, it starts now. ``no_worker``: its pool has no worker. ``no_suitable_worker``: no worker of its pool is
+    """``starting``: it starts now. ``no_worker``: its pool has no worker. ``no_suitable_worker``: no worker of its pool is
     large enough. ``draining``: no worker of its pool takes jobs. ``user_limit``: its owner has reached the limit on running jobs.
     ``jobs_ahead``: jobs before it start first on the same devices. ``devices``: it is next, and no host has enough free devices.
     ``preempting``: jobs of low priority are being stopped for it. ``kept_host``: the hosts that it fits on are reserved for a job
