@@ -1,7 +1,6 @@
 """Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from service.errors import FieldError
 from service.spec.augment import MIXTURES
@@ -9,12 +8,10 @@ from service.spec.data import DatasetInfo
 from service.spec.data_fit import listed, target_classes
 from service.spec.job import JobSpec
 from service.spec.methods import (
-    BETWEEN_SAMPLES,
-    OF_CLASSES,
-    OF_HARD_LABELS,
-    TOKEN_BY_TOKEN,
+    METHODS,
     Labels,
     LogitStandardization,
+    LossTerm,
     MultiTask,
     SumOfTerms,
     method_names,
@@ -43,7 +40,7 @@ def _seed_faults(spec: JobSpec) -> list[FieldError]:
 
 
 def _batch_faults(spec: JobSpec) -> list[FieldError]:
-    names = [term.name for term in terms_of(spec.method) if term.name in BETWEEN_SAMPLES or _is_standardized(term, "dist")]
+    names = [term.name for term in terms_of(spec.method) if _comparing(term).compares_samples]
     if spec.training.batch_size > 1 or not names:
         return []
     message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
@@ -55,10 +52,12 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
     targets = spec.dataset.targets
     if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
         return
-    for pointer, name in zip(_pointers(spec), method_names(spec.method), strict=True):
-        if name in OF_CLASSES:
+    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
+        if term.needs_classes:
             what = "several targets" if len(targets) > 1 else "a number" if targets else "no target"
-            message = f"{name} is for one target of classes, and this job has {what}: take another method, such as multi-task"
+            message = (
+                f"{term.name} is for one target of classes, and this job has {what}: take another method, such as multi-task"
+            )
             yield FieldError(pointer=f"{pointer}/name", message=message)
 
 
@@ -89,7 +88,7 @@ def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _mixture_faults(spec: JobSpec) -> Iterator[FieldError]:
-    hard = [term.name for term in terms_of(spec.method) if _reads_hard_labels(term)]
+    hard = [term.name for term in terms_of(spec.method) if _comparing(term).reads_one_class]
     for index, each in enumerate(spec.training.augment if hard else []):
         if each.name in MIXTURES:
             message = (
@@ -105,7 +104,7 @@ def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
     if ours is None or ours == theirs:
         return
     for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
-        if term.name in TOKEN_BY_TOKEN and term.layers is None:
+        if term.compares_tokens and term.layers is None:
             message = (
                 f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
                 "student.tokenizer out, so that the student reads as its teacher, or take a method that compares whole texts, "
@@ -114,12 +113,9 @@ def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
             yield FieldError(pointer=f"{pointer}/name", message=message)
 
 
-def _reads_hard_labels(term: Any) -> bool:
-    return term.name in OF_HARD_LABELS or _is_standardized(term, "dkd")
-
-
-def _is_standardized(term: Any, loss: str) -> bool:
-    return isinstance(term, LogitStandardization) and term.loss == loss
+def _comparing(term: LossTerm) -> type[LossTerm]:
+    """The method whose loss compares the outputs: another one's where logits are standardised for it."""
+    return METHODS[term.loss] if isinstance(term, LogitStandardization) and term.loss != "kl" else type(term)
 
 
 def _pointers(spec: JobSpec) -> list[str]:

@@ -11,7 +11,7 @@ from service.spec.architectures import ARCHITECTURES
 from service.spec.augment import AUGMENTATIONS, Modality
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo, Task
-from service.spec.methods import METHODS, tasks_of
+from service.spec.methods import METHODS
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
@@ -101,13 +101,13 @@ async def list_methods(_caller: Viewer) -> MethodList:
         data=[
             MethodView(
                 name=name,
-                summary=page.summary,
-                formula=page.formula,
-                paper=page.paper,
-                tasks=tasks_of(name),
-                parameters=page.spec.model_json_schema(),
+                summary=method.summary,
+                formula=method.formula,
+                paper=method.paper,
+                tasks=list(method.tasks),
+                parameters=method.model_json_schema(),
             )
-            for name, page in METHODS.items()
+            for name, method in METHODS.items()
         ]
     )
 

@@ -2,12 +2,18 @@
 
 from typing import Literal
 
-from service.spec.methods.terms import Weight
-from service.spec.strict import StrictModel
+from service.spec.data import EMBEDDING
+from service.spec.methods.terms import Method, Weight
 
 
-class EmbeddingDistillation(StrictModel):
+class EmbeddingDistillation(Method):
     """The student's embedding of a text is to be the teacher's, through a learned linear map where their widths differ."""
+
+    summary = "Sentence embeddings: a smaller encoder's vector for a text is to be the teacher's; widths may differ."
+    formula = "L = weight · MSE(P e_s, e_t), or weight · (1 − cos(P e_s, e_t)); P is learned where widths differ"
+    paper = "Reimers, Gurevych: Making Monolingual Sentence Embeddings Multilingual, 2020, arXiv:2004.09813"
+    tasks = (EMBEDDING,)
+    stands_alone = True
 
     name: Literal["embedding"]
     """Which method this is."""

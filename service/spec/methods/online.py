@@ -15,6 +15,11 @@ class DeepMutual(Weighted):
     The peer is ``teacher``, with ``source: train``; it is trained as ``training`` says, in the student's own steps.
     """
 
+    summary = "Student and teacher are trained at the same time, each by the labels and by the other's outputs of that moment."
+    formula = "L_s = label_weight · CE(y, z_s) + weight · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)); L_t with s and t exchanged"
+    paper = "Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, 2018, arXiv:1706.00384"
+    stands_alone = True
+
     name: Literal["deep-mutual"]
     """Which method this is."""
     temperature: Temperature = 1.0
@@ -23,6 +28,11 @@ class DeepMutual(Weighted):
 
 class BornAgain(Softened):
     """Generations of students of one architecture, each taught by the generation before, the first by the teacher."""
+
+    summary = "Generations of students of one architecture, each taught by the one before; the last is the student."
+    formula = "L = (1 − label_weight) · τ² · KL(softmax(z_(g−1)/τ) ‖ softmax(z_g/τ)) + label_weight · CE(y, z_g)"
+    paper = "Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks, 2018, arXiv:1805.04770"
+    stands_alone = True
 
     name: Literal["born-again"]
     """Which method this is."""
@@ -38,6 +48,11 @@ class BornAgain(Softened):
 
 class TeacherAssistant(Softened):
     """Networks between a large teacher and a small student: each is taught by the one before, the student by the last."""
+
+    summary = "Networks of sizes in between: the teacher teaches the first, each the next, the last the student."
+    formula = "L = (1 − label_weight) · τ² · KL(softmax(z_(i−1)/τ) ‖ softmax(z_i/τ)) + label_weight · CE(y, z_i)"
+    paper = "Mirzadeh et al.: Improved Knowledge Distillation via Teacher Assistant, 2020, arXiv:1902.03393"
+    stands_alone = True
 
     name: Literal["teacher-assistant"]
     """Which method this is."""

@@ -4,11 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.spec.methods.terms import Temperature, Weight, Weighted
-from service.spec.strict import StrictModel
+from service.spec.methods.terms import Method, Temperature, Weight, Weighted
 
 
-class Softened(StrictModel):
+class Softened(Method):
     """A loss between softened outputs, and a share of the labels' own."""
 
     weight: Weight = 1.0
@@ -24,12 +23,22 @@ class Softened(StrictModel):
 class SoftTargets(Softened):
     """The teacher's outputs are the student's targets."""
 
+    summary = "Soft learning: the student learns the teacher's softened outputs, with a share of the labels."
+    formula = "L = (1 − label_weight) · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)) + label_weight · CE(y, z_s)"
+    paper = "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531"
+
     name: Literal["soft-targets"] = "soft-targets"
     """Which method this is."""
 
 
 class DecoupledDistillation(Weighted):
     """The soft targets' divergence in two: how sure the target is, and what is thought of the other classes."""
+
+    summary = "Decoupled: the target class's part of the divergence and the other classes' part, each with its own weight."
+    formula = "L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · τ² · (α · KL(target) + β · KL(others))"
+    paper = "Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679"
+    needs_classes = True
+    reads_one_class = True
 
     name: Literal["dkd"]
     """Which method this is."""
@@ -46,6 +55,12 @@ class DecoupledDistillation(Weighted):
 class CorrelationDistillation(Weighted):
     """The student's outputs are to correlate with the teacher's, over classes and over samples; their scale is free."""
 
+    summary = "The outputs' correlation with a stronger teacher's, within samples and within classes, instead of their match."
+    formula = "L = label_weight · CE + weight · τ² · (β · (1 − ρ over classes) + γ · (1 − ρ over samples))"
+    paper = "Huang, You, Wang, Qian, Xu: Knowledge Distillation from a Stronger Teacher, 2022, arXiv:2205.10536"
+    compares_samples = True
+    needs_classes = True
+
     name: Literal["dist"]
     """Which method this is."""
     beta: Weight = 1.0
@@ -60,6 +75,11 @@ class CorrelationDistillation(Weighted):
 
 class LogitStandardization(Weighted):
     """Logits are compared after each sample's are brought to mean 0 and standard deviation 1: shape, not size, is taught."""
+
+    summary = "Logits of mean 0 and standard deviation 1 are compared: the student need not match the teacher's scale."
+    formula = "L = label_weight · CE + weight · loss(Z(z_s), Z(z_t)), Z(z) = (z − mean) / std"
+    paper = "Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, 2024, arXiv:2403.01427"
+    needs_classes = True
 
     name: Literal["logit-standardization"]
     """Which method this is."""
@@ -76,6 +96,12 @@ class LogitStandardization(Weighted):
 class OneForAll(Weighted):
     """Exits at the student's own stages learn the teacher's outputs, the label's part raised: for unlike architectures."""
 
+    summary = "Across architectures: exits at the student's stages learn the teacher's outputs, target raised."
+    formula = "L = label_weight · CE + weight · Σ_exits −Σ ((p_t + y)^ε − y) · log p_exit"
+    paper = "Hao, Guo, Han, Tang, Hu, Wang, Xu: One-for-All, 2023, arXiv:2310.19444"
+    needs_classes = True
+    reads_one_class = True
+
     name: Literal["ofa"]
     """Which method this is."""
     epsilon: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -88,6 +114,12 @@ class OneForAll(Weighted):
 
 class TeacherFree(Weighted):
     """A virtual teacher that gives the label a fixed probability and the rest evenly: what smoothing alone is worth."""
+
+    summary = "A virtual teacher, right with a fixed probability: how much of a gain is smoothing alone."
+    formula = "L = label_weight · CE + weight · τ² · KL(softmax(p_v/τ) ‖ softmax(z_s/τ))"
+    paper = "Yuan, Tay, Li, Wang, Feng: Revisiting Knowledge Distillation via Label Smoothing, 2020, arXiv:1909.11723"
+    needs_classes = True
+    reads_one_class = True
 
     name: Literal["teacher-free"]
     """Which method this is."""

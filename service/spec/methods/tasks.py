@@ -4,15 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.spec.methods.terms import Temperature, Weight
-from service.spec.strict import StrictModel
+from service.spec.methods.terms import Method, Temperature, Weight
 
 Divergence = Literal["kl", "cross-entropy", "mse"]
 TargetName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class DistillationNetwork(StrictModel):
+class DistillationNetwork(Method):
     """The teacher's output is an extra input of the student, which learns to guess it and stands alone in the end."""
+
+    summary = "The teacher's output is an extra input of the student, which learns to guess it and stands alone in the end."
+    formula = "L = label_weight · ℓ(y, S(x, t)) + λ · ℓ(T(x), T̂(x)), t = T(x), for a growing share of the samples T̂(x)"
+    paper = "Romero et al., 2015, arXiv:1412.6550, for λ's part; Vapnik, Izmailov: Learning Using Privileged Information, 2015"
 
     name: Literal["distillation-network"]
     """Which method this is."""
@@ -34,8 +37,12 @@ class DistillationNetwork(StrictModel):
     """Share of the steps by which that share has risen to 1, in a straight line: from then on the student stands alone."""
 
 
-class MultiTask(StrictModel):
+class MultiTask(Method):
     """Every target's own loss and the teacher's outputs for it, on one student with a head for each target."""
+
+    summary = "Several targets in one student, a head each, with labels and teachers by target; labels may be missing."
+    formula = "L = Σ_j w_j · (label_weight · ℓ_j(y_j, S_j) + λ · ℓ_j(T_j, S_j)); learned: Σ_j w_j · ½ (e^−s_j · part_j + s_j)"
+    paper = "Caruana: Multitask Learning, 1997; weights: Kendall, Gal, Cipolla, 2018, arXiv:1705.07115"
 
     name: Literal["multi-task"]
     """Which method this is."""

@@ -1,9 +1,13 @@
-"""What the parameters of all methods have in common."""
+"""What the specs of all methods have in common: their terms' requirements, their page in the catalogue, their weights.
 
-from typing import Annotated, ClassVar, Literal, Self
+What is said of a method beside its parameters stands in class variables, which take no part in a stored spec or its schema.
+"""
+
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from service.spec.data import EMBEDDING, Task
 from service.spec.strict import StrictModel
 
 Weight = Annotated[float, Field(ge=0, le=1e9)]
@@ -11,7 +15,42 @@ Temperature = Annotated[float, Field(gt=0, le=1000)]
 LayerPath = Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class Weighted(StrictModel):
+class LossTerm(StrictModel):
+    """A loss that a spec names, by itself or as a term of a sum, and what it requires of the data and of the batches."""
+
+    compares_samples: ClassVar[bool] = False
+    """Whether it compares the samples of a batch with each other, and so needs two."""
+    needs_classes: ClassVar[bool] = False
+    """Whether it is made for one target of classes."""
+    reads_one_class: ClassVar[bool] = False
+    """Whether it reads the one class of each sample, which a mixture of two samples does not have."""
+    compares_tokens: ClassVar[bool] = False
+    """Whether it compares the outputs of two networks for one token, where the layers have something for each token."""
+
+
+class Labels(LossTerm):
+    """The task's own loss, the cross-entropy with the labels: a term of a sum."""
+
+    name: Literal["labels"]
+    """Which term this is."""
+    weight: Weight = 1.0
+    """Of the term in the sum."""
+
+
+class Method(LossTerm):
+    """A distillation method: its parameters are the fields, its page in the catalogue the class variables."""
+
+    summary: ClassVar[str]
+    formula: ClassVar[str]
+    """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
+    paper: ClassVar[str]
+    tasks: ClassVar[tuple[Task, ...]] = tuple(task for task in get_args(Task) if task not in (EMBEDDING, "causal-lm"))
+    """What it is for."""
+    stands_alone: ClassVar[bool] = False
+    """Whether it is no term of a sum: it determines who teaches whom, or how long, or has no labels beside it."""
+
+
+class Weighted(Method):
     """A method's own loss beside the label's: ``weight · loss + label_weight · CE``."""
 
     weight: Weight = 1.0

@@ -332,7 +332,7 @@ def test_half_precision_outputs_are_compared_in_float32(dtype: torch.dtype) -> N
 
 def test_each_method_of_the_spec_has_a_term() -> None:
     assert LOSSES.keys() == METHODS.keys() - OF_TOKENS
-    assert all(page.spec.model_fields["name"].annotation.__args__ == (name,) for name, page in METHODS.items())  # type: ignore[union-attr]
+    assert all(method.model_fields["name"].annotation.__args__ == (name,) for name, method in METHODS.items())  # type: ignore[union-attr]
 
 
 def test_a_sum_is_a_method_of_its_own() -> None:
