@@ -1,10 +1,13 @@
-"""The distillation losses: ``LOSSES`` has one entry for each name in ``service.spec.methods.METHODS``.
+"""The distillation losses of the methods in ``service.spec.methods.METHODS``: formulas, and what builds each from its spec.
 
-``response``, ``feature`` and ``relation`` hold the formulas, ``terms`` makes of them what a spec names, ``tap`` catches the
-layers that they compare.
+``losses`` has the table from a method's name to its loss, ``sequence`` that of causal language models. The other modules are
+named for what their methods compare: outputs (``response``, ``soft_targets``, ``tasks``, ``online``), layers (``feature``,
+``review``, ``distilbert``), relations of samples (``relation``, ``crd``), and embeddings. ``layer_mapping`` finds the layers that a
+method compares, and ``feature_extractor`` reads their outputs.
 """
 
 from worker.methods.batch import DistillationBatch, Outputs
+from worker.methods.context import LossContext
 from worker.methods.feature_extractor import FeatureExtractor, UnknownLayer
 from worker.methods.layer_pairs import (
     LayerPairs,
@@ -14,9 +17,8 @@ from worker.methods.layer_pairs import (
     output_width,
     privileged_term,
     shapes_of,
-    terms_of,
 )
-from worker.methods.terms import LOSSES, LossContext, Objective, build_loss
+from worker.methods.losses import LOSSES, WeightedSum, build_loss
 
 __all__ = [
     "LOSSES",
@@ -24,15 +26,14 @@ __all__ = [
     "FeatureExtractor",
     "LayerPairs",
     "LossContext",
-    "Objective",
     "Outputs",
     "UnfitLayers",
     "UnknownLayer",
+    "WeightedSum",
     "build_loss",
     "layers_of",
     "looks_inside",
     "output_width",
     "privileged_term",
     "shapes_of",
-    "terms_of",
 ]

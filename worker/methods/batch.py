@@ -1,8 +1,8 @@
 """What a method's loss is made of: one step's outputs of student and teacher. B batch, W outputs, M targets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -51,11 +51,8 @@ class DistillationBatch:
         return self.teacher
 
 
-class Objective(Protocol):
-    """What a training minimises. One with weights or memory of its own is an ``nn.Module``, and is checkpointed."""
-
-    def __call__(self, batch: DistillationBatch) -> Tensor:
-        """A scalar, the batch's mean."""
+Loss = Callable[[DistillationBatch], Tensor]
+"""A scalar, the batch's mean. One with weights or memory of its own is an ``nn.Module``, and is checkpointed."""
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.methods.batch import DistillationBatch, Outputs
+from worker.methods.batch import DistillationBatch, Loss, Outputs
 from worker.methods.layer_pairs import LayerPairs
 
 
@@ -47,6 +47,26 @@ def pooled(outputs: Outputs, layer: str) -> Tensor:
     if counted is None:
         return feature.mean(dim=1)
     return (feature * counted.unsqueeze(-1)).sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def over_layers(pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The sum over the pairs of layers of a loss on :func:`features`."""
+    return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in features(batch, pairs)]).sum()
+
+
+def over_vectors(pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The sum over the pairs of layers of a loss on :func:`pooled_features`."""
+    return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in pooled_features(batch, pairs)]).sum()
+
+
+def is_map(shape: torch.Size) -> bool:
+    """Whether a layer of this shape, without the batch, gives maps (C, H, W)."""
+    return len(shape) == 3
+
+
+def pooled_width(shape: torch.Size) -> int:
+    """Width of the vector that :func:`pooled` computes from a layer of this shape, without the batch."""
+    return shape[0] if len(shape) != 2 else shape[1]
 
 
 def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from service.spec.methods import ContrastiveDistillation
+from worker.methods.batch import DistillationBatch
+from worker.methods.compared import pooled_features, pooled_width
+from worker.methods.context import LossContext
+
 _EPSILON = 1e-7
 
 
@@ -79,3 +84,30 @@ class ContrastiveMemory(nn.Module):
     def _remember(self, bank: Tensor, embeddings: Tensor, indices: Tensor) -> None:
         moved = self.momentum * bank[indices] + (1 - self.momentum) * embeddings.to(bank.dtype)
         bank[indices] = functional.normalize(moved, dim=1)
+
+
+class ContrastiveLoss(nn.Module):
+    """A :class:`ContrastiveMemory` for each pair of layers, summed."""
+
+    def __init__(self, spec: ContrastiveDistillation, context: LossContext) -> None:
+        super().__init__()
+        self._pairs = context.pairs
+        self.memories = nn.ModuleList(
+            ContrastiveMemory(
+                pooled_width(ours),
+                pooled_width(theirs),
+                labels=context.labels,
+                dimension=spec.dimension,
+                num_negatives=spec.negatives,
+                temperature=spec.temperature,
+                momentum=spec.momentum,
+            )
+            for ours, theirs in context.shape_pairs()
+        )
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        losses = [
+            memory(ours, theirs, batch.indices)
+            for memory, (ours, theirs) in zip(self.memories, pooled_features(batch, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()

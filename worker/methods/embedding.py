@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from service.spec.methods import EmbeddingDistillation
 from worker.methods.batch import DistillationBatch
+from worker.methods.context import LossContext
 
 
 class EmbeddingLoss(nn.Module):
@@ -14,11 +15,11 @@ class EmbeddingLoss(nn.Module):
     Reimers, Gurevych, 2020, arXiv:2004.09813, for the squared error.
     """
 
-    def __init__(self, method: EmbeddingDistillation, *, student_width: int, teacher_width: int) -> None:
+    def __init__(self, spec: EmbeddingDistillation, context: LossContext) -> None:
         super().__init__()
-        self._loss = method.loss
-        same = student_width == teacher_width
-        self.projection: nn.Module = nn.Identity() if same else nn.Linear(student_width, teacher_width)
+        self._loss = spec.loss
+        ours, theirs = context.widths
+        self.projection: nn.Module = nn.Identity() if ours == theirs else nn.Linear(ours, theirs)
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         ours, theirs = self.projection(batch.student.logits), batch.teacher_outputs.logits

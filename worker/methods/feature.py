@@ -1,6 +1,7 @@
 """Losses on the networks' features. B batch, C channels, H height, W width; maps are (B, C, H, W).
 
-Each is a scalar from one stage of student and teacher, the batch's mean, without its weight in a job's sum.
+Each formula is a scalar from one stage of student and teacher, the batch's mean, without its weight in a job's sum. What is named
+``…_loss`` or ``…Loss`` builds it from a spec, as the sum over the pairs of layers.
 """
 
 import math
@@ -8,6 +9,12 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from service.spec.methods import AttentionTransfer, FitNet, NeuronSelectivity, SimilarityPreserving, VariationalInformation
+from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.compared import is_map, one_size, over_layers, pooled_width, resized, token_features
+from worker.methods.context import LossContext
+from worker.methods.layer_pairs import UnfitLayers
 
 _VARIANCE_EPSILON = 1e-5
 _PYRAMID_SIDES = (4, 2, 1)
@@ -100,3 +107,82 @@ class VariationalRegressor(nn.Module):
         variance = variance.view(1, -1, *[1] * (teacher.dim() - 2))
         mean: Tensor = self.mean(student)
         return 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
+
+
+class FitNetLoss(nn.Module):
+    """The hint's loss on the student's layers, each behind a learned regressor."""
+
+    def __init__(self, spec: FitNet, context: LossContext) -> None:
+        super().__init__()
+        context.require_same_tokens(spec.name)
+        self._pairs = context.pairs
+        self.regressors = nn.ModuleList(Regressor(ours, theirs) for ours, theirs in context.shape_pairs())
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        losses = [
+            hint(regressor(ours), theirs)
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(batch, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+class Regressor(nn.Module):
+    """From one layer's shape to another's: a 1x1 convolution for maps, brought to one size first, else linear."""
+
+    def __init__(self, student: torch.Size, teacher: torch.Size) -> None:
+        super().__init__()
+        self._target = teacher
+        if is_map(student) and is_map(teacher):
+            self.map: nn.Module = nn.Sequential(
+                nn.Conv2d(student[0], teacher[0], 1, bias=False), nn.BatchNorm2d(teacher[0]), nn.ReLU()
+            )
+        elif len(student) == len(teacher) and student[:-1] == teacher[:-1]:  # vectors, or one for each token
+            self.map = nn.Linear(student[-1], teacher[-1])
+        else:
+            raise UnfitLayers(f"layers of shape {tuple(student)} and {tuple(teacher)} cannot be compared: name others in layers")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, *student) to (B, *teacher)."""
+        if is_map(self._target):
+            features = resized(features, self._target[-2:])
+        mapped: Tensor = self.map(features)
+        return mapped
+
+
+def attention_loss(spec: AttentionTransfer, context: LossContext) -> Loss:
+    context.require_maps(spec.name)
+    return over_layers(context.pairs, lambda ours, theirs: attention(*one_size(ours, theirs), power=spec.power))
+
+
+def similarity_loss(spec: SimilarityPreserving, context: LossContext) -> Loss:
+    return over_layers(context.pairs, similarity)
+
+
+def neuron_selectivity_loss(spec: NeuronSelectivity, context: LossContext) -> Loss:
+    context.require_maps(spec.name)
+    return over_layers(context.pairs, lambda ours, theirs: neuron_selectivity(*one_size(ours, theirs)))
+
+
+class VariationalLoss(nn.Module):
+    """A :class:`VariationalRegressor` for each pair of layers, summed."""
+
+    def __init__(self, spec: VariationalInformation, context: LossContext) -> None:
+        super().__init__()
+        context.require_same_tokens(spec.name)
+        self._pairs = context.pairs
+        self.regressors = nn.ModuleList(
+            VariationalRegressor(
+                pooled_width(ours),
+                pooled_width(theirs),
+                initial_variance=spec.initial_variance,
+                spatial=is_map(ours) and is_map(theirs),
+            )
+            for ours, theirs in context.shape_pairs()
+        )
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        losses = [
+            regressor(*one_size(ours, theirs))
+            for regressor, (ours, theirs) in zip(self.regressors, token_features(batch, self._pairs), strict=True)
+        ]
+        return torch.stack(losses).sum()

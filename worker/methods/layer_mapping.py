@@ -7,16 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.spec.methods import EmbeddingDistillation
+from service.spec.methods import EmbeddingDistillation, terms_of
 from worker.methods import (
     LayerPairs,
     LossContext,
-    Objective,
+    WeightedSum,
     build_loss,
     layers_of,
     output_width,
     shapes_of,
-    terms_of,
 )
 from worker.targets import Targets
 
@@ -39,7 +38,7 @@ class LayerMapping:
     def student_layers(self) -> tuple[str, ...]:
         return tuple(self.student_shapes)
 
-    def objective(self, *, targets: Targets, labels: Tensor) -> Objective:
+    def objective(self, *, targets: Targets, labels: Tensor) -> WeightedSum:
         """The method's objective; its own weights come from torch's global generator. ``labels`` are the training split's.
 
         Raises:
@@ -47,9 +46,9 @@ class LayerMapping:
         """
         terms = []
         for term, pairs in zip(terms_of(self.method), self.pairs, strict=True):
-            setting = LossContext(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens, self.widths)
-            terms.append((term, build_loss(term, setting)))
-        return Objective(terms, targets)
+            context = LossContext(targets, labels, pairs, self.student_shapes, self.teacher_shapes, self.same_tokens, self.widths)
+            terms.append((term, build_loss(term, context)))
+        return WeightedSum(terms, targets)
 
 
 def map_layers(

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, SumOfTerms
+from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, terms_of
 from worker.eval_mode import in_eval_mode
 from worker.methods.feature_extractor import FeatureExtractor, find_layers, layer_paths
-from worker.methods.tasks import TEACHER_HEAD
+
+TEACHER_HEAD = "teacher_head"
+"""The layer of a distillation network that gives its guess of the teacher's outputs, (B, W)."""
 
 
 class UnfitLayers(ValueError):
@@ -63,11 +65,6 @@ def looks_inside(method: Any) -> bool:
 def privileged_term(method: Any) -> DistillationNetwork | None:
     """The term, if there is one, by which the student reads the teacher's output."""
     return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
-
-
-def terms_of(method: Any) -> Sequence[Any]:
-    """The terms of a sum, or the one method."""
-    return method.terms if isinstance(method, SumOfTerms) else [method]
 
 
 def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:

@@ -1,11 +1,17 @@
 """Losses on how the samples of a batch relate to each other. B batch, D width; embeddings are (B, D), of any two widths.
 
-Each is a scalar, without its weight in a job's sum. Memory and time grow with B².
+Each formula is a scalar, without its weight in a job's sum; memory and time grow with B². What is named ``…_loss`` or ``…Loss``
+builds it from a spec, as the sum over the pairs of layers.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from service.spec.methods import CorrelationCongruence, ProbabilisticTransfer, RelationalDistillation
+from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.compared import over_vectors, pooled_features, pooled_width
+from worker.methods.context import LossContext
 
 _DISTANCE_EPSILON = 1e-12
 _SIMILARITY_EPSILON = 1e-7
@@ -60,3 +66,34 @@ def congruence(student: Tensor, teacher: Tensor) -> Tensor:
     """
     difference = (student - teacher).abs()
     return (difference[:-1] * difference[1:]).sum(dim=1).mean()
+
+
+def relational_loss(spec: RelationalDistillation, context: LossContext) -> Loss:
+    return over_vectors(
+        context.pairs,
+        lambda ours, theirs: relational(ours, theirs, distance_weight=spec.distance_weight, angle_weight=spec.angle_weight),
+    )
+
+
+def probabilistic_loss(spec: ProbabilisticTransfer, context: LossContext) -> Loss:
+    return over_vectors(context.pairs, probabilistic)
+
+
+class CongruenceLoss(nn.Module):
+    """:func:`congruence` of embeddings behind a learned projection of each network."""
+
+    def __init__(self, spec: CorrelationCongruence, context: LossContext) -> None:
+        super().__init__()
+        self._pairs = context.pairs
+        shapes = context.shape_pairs()
+        self.student = nn.ModuleList(nn.Linear(pooled_width(ours), spec.dimension) for ours, _ in shapes)
+        self.teacher = nn.ModuleList(nn.Linear(pooled_width(theirs), spec.dimension) for _, theirs in shapes)
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        losses = [
+            congruence(student(ours), teacher(theirs))
+            for student, teacher, (ours, theirs) in zip(
+                self.student, self.teacher, pooled_features(batch, self._pairs), strict=True
+            )
+        ]
+        return torch.stack(losses).sum()

@@ -1,11 +1,23 @@
 """Losses on the networks' outputs. B batch, C classes, τ temperature.
 
-Each is a scalar from student logits (B, C) and teacher logits (B, C), the batch's mean, without its weight in a job's sum.
+Each formula is a scalar from student logits (B, C) and teacher logits (B, C), the batch's mean, without its weight in a job's
+sum. What is named ``…_loss`` or ``…Loss`` builds it from a spec.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from service.spec.methods import (
+    CorrelationDistillation,
+    DecoupledDistillation,
+    LogitStandardization,
+    OneForAll,
+    TeacherFree,
+)
+from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.compared import pooled, pooled_width
+from worker.methods.context import LossContext
 
 # The published code adds it to a standard deviation, so that logits that are all alike stay finite.
 _STD_EPSILON = 1e-7
@@ -100,3 +112,59 @@ def virtual_teacher(student_logits: Tensor, labels: Tensor, *, correct_probabili
     rest = (1 - correct_probability) / (num_classes - 1)
     virtual = torch.full_like(student_logits, rest).scatter(1, labels.unsqueeze(1), correct_probability)
     return kl_divergence(student_logits, virtual, temperature=temperature)
+
+
+def decoupled_loss(spec: DecoupledDistillation, context: LossContext) -> Loss:
+    return lambda batch: decoupled(
+        batch.student.logits,
+        batch.teacher_outputs.logits,
+        batch.labels,
+        alpha=spec.alpha,
+        beta=spec.beta,
+        temperature=spec.temperature,
+    )
+
+
+def correlation_loss(spec: CorrelationDistillation, context: LossContext) -> Loss:
+    return lambda batch: correlation(
+        batch.student.logits, batch.teacher_outputs.logits, beta=spec.beta, gamma=spec.gamma, temperature=spec.temperature
+    )
+
+
+def standardized_loss(spec: LogitStandardization, context: LossContext) -> Loss:
+    def loss(batch: DistillationBatch) -> Tensor:
+        ours, theirs = standardized(batch.student.logits), standardized(batch.teacher_outputs.logits)
+        match spec.loss:
+            case "kl":
+                return kl_divergence(ours, theirs, temperature=spec.temperature)
+            case "dkd":
+                return decoupled(ours, theirs, batch.labels, alpha=1.0, beta=8.0, temperature=spec.temperature)
+            case "dist":
+                return correlation(ours, theirs, beta=1.0, gamma=1.0, temperature=spec.temperature)
+
+    return loss
+
+
+def teacher_free_loss(spec: TeacherFree, context: LossContext) -> Loss:
+    return lambda batch: virtual_teacher(
+        batch.student.logits, batch.labels, correct_probability=spec.correct_probability, temperature=spec.temperature
+    )
+
+
+class OneForAllLoss(nn.Module):
+    """OFA's loss on the student's own output and on an exit at each of its stages, which are summed."""
+
+    def __init__(self, spec: OneForAll, context: LossContext) -> None:
+        super().__init__()
+        self._spec, self._layers = spec, context.pairs.student
+        self.exits = nn.ModuleList(
+            nn.Linear(pooled_width(context.student_shapes[layer]), context.targets.width) for layer in self._layers
+        )
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        teacher_outputs = batch.teacher_outputs.logits
+        logits = [batch.student.logits]
+        logits += [out(pooled(batch.student, layer)) for out, layer in zip(self.exits, self._layers, strict=True)]
+        epsilon, temperature = self._spec.epsilon, self._spec.temperature
+        losses = [one_for_all(each, teacher_outputs, batch.labels, epsilon=epsilon, temperature=temperature) for each in logits]
+        return torch.stack(losses).sum()

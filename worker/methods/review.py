@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from service.spec.methods import KnowledgeReview
+from worker.methods.batch import DistillationBatch
+from worker.methods.compared import features
+from worker.methods.context import LossContext
 from worker.methods.feature import pyramid
 
 
-class KnowledgeReview(nn.Module):
+class ReviewModule(nn.Module):
     """The fusion modules and the loss. Shapes are (C, H, W) by stage, from the first to the deepest."""
 
     def __init__(self, student_shapes: Sequence[torch.Size], teacher_shapes: Sequence[torch.Size], *, width: int) -> None:
@@ -54,3 +58,19 @@ class Fusion(nn.Module):
             narrow = narrow * shares[:, :1] + deeper * shares[:, 1:]
         sized = narrow if narrow.shape[-2:] == size else functional.interpolate(narrow, size, mode="nearest")
         return self.widen(sized), narrow
+
+
+class ReviewLoss(nn.Module):
+    """A :class:`ReviewModule` on the layers that a spec compares."""
+
+    def __init__(self, spec: KnowledgeReview, context: LossContext) -> None:
+        super().__init__()
+        context.require_maps(spec.name)
+        self._pairs = context.pairs
+        ours, theirs = zip(*context.shape_pairs(), strict=True)
+        self.review = ReviewModule(ours, theirs, width=spec.width)
+
+    def forward(self, batch: DistillationBatch) -> Tensor:
+        ours, theirs = zip(*features(batch, self._pairs), strict=True)
+        loss: Tensor = self.review(ours, theirs)
+        return loss

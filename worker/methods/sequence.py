@@ -6,6 +6,7 @@ the tokens that count, and their mean.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,21 +16,6 @@ from torch.nn import functional
 from service.spec.methods.sequence import ForwardKl, JensenShannon, OnPolicy, ReverseKl, UniversalLogit
 
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-def token_loss(method: Any) -> TokenLoss:
-    """The loss by which a method compares student and teacher at each token."""
-    match method:
-        case ForwardKl(temperature=temperature):
-            return lambda student, teacher: generalized_jsd(student, teacher, beta=0.0, temperature=temperature)
-        case ReverseKl(temperature=temperature):
-            return lambda student, teacher: generalized_jsd(student, teacher, beta=1.0, temperature=temperature)
-        case JensenShannon(beta=beta, temperature=temperature) | OnPolicy(beta=beta, temperature=temperature):
-            return lambda student, teacher: generalized_jsd(student, teacher, beta=beta, temperature=temperature)
-        case UniversalLogit(temperature=temperature):
-            return lambda student, teacher: universal(student, teacher, temperature=temperature)
-        case _:
-            raise TypeError(f"{type(method).__name__} compares no distributions of tokens")
 
 
 def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: float, temperature: float) -> Tensor:
@@ -63,6 +49,43 @@ def universal(student_logits: Tensor, teacher_logits: Tensor, *, temperature: fl
     missing = student.shape[-1] - teacher.shape[-1]
     student, teacher = functional.pad(student, (0, max(0, -missing))), functional.pad(teacher, (0, max(0, missing)))
     return (student - teacher).abs().sum(dim=-1)
+
+
+def forward_kl_loss(spec: ForwardKl) -> TokenLoss:
+    """``generalized_jsd`` at β = 0, ``τ² · KL(p_t ‖ p_s)``."""
+    return partial(generalized_jsd, beta=0.0, temperature=spec.temperature)
+
+
+def reverse_kl_loss(spec: ReverseKl) -> TokenLoss:
+    """``generalized_jsd`` at β = 1, ``τ² · KL(p_s ‖ p_t)``."""
+    return partial(generalized_jsd, beta=1.0, temperature=spec.temperature)
+
+
+def jsd_loss(spec: JensenShannon | OnPolicy) -> TokenLoss:
+    """``generalized_jsd`` at the spec's β."""
+    return partial(generalized_jsd, beta=spec.beta, temperature=spec.temperature)
+
+
+def universal_loss(spec: UniversalLogit) -> TokenLoss:
+    """``universal`` at the spec's τ."""
+    return partial(universal, temperature=spec.temperature)
+
+
+TOKEN_LOSSES: dict[str, Callable[[Any], TokenLoss]] = {
+    "forward-kl": forward_kl_loss,
+    "reverse-kl": reverse_kl_loss,
+    "jsd": jsd_loss,
+    "on-policy": jsd_loss,
+    "uld": universal_loss,
+}
+"""By method of causal language models: builds its loss from its spec. ``sequence`` has none: it is the texts' cross-entropy."""
+
+
+def token_loss(spec: Any) -> TokenLoss:
+    """The loss by which a method compares student and teacher at each token. Raises TypeError for one that compares none."""
+    if spec.name not in TOKEN_LOSSES:
+        raise TypeError(f"{type(spec).__name__} compares no distributions of tokens")
+    return TOKEN_LOSSES[spec.name](spec)
 
 
 def _kl(first: Tensor, second: Tensor) -> Tensor:

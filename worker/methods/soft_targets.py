@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.spec.methods import Softened
+from worker.methods.batch import Loss
+from worker.methods.context import LossContext
 from worker.methods.response import kl_divergence, soft_cross_entropy
 from worker.targets import MixedLabels, Target, Targets, label_loss
 
@@ -47,3 +49,9 @@ def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tens
             return soft_cross_entropy(student, teacher, temperature=method.temperature)
         case "mse":
             return functional.mse_loss(student, teacher)
+
+
+def soft_target_loss(spec: Softened, context: LossContext) -> Loss:
+    return lambda batch: soft_targets(
+        spec, context.targets, batch.student.logits, batch.teacher_outputs.logits, batch.labels, mixture=batch.mixture
+    )

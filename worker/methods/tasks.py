@@ -6,11 +6,10 @@ from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, MultiTask
 from service.spec.methods.tasks import Divergence
-from worker.methods.batch import DistillationBatch
+from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.context import LossContext
+from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.targets import Target, Targets, label_loss, target_losses
-
-TEACHER_HEAD = "teacher_head"
-"""The layer of a distillation network that gives its guess of the teacher's outputs, (B, W)."""
 
 
 def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
@@ -80,3 +79,11 @@ class MultiTaskLoss(nn.Module):
             weighted = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)
             losses = torch.where(losses == 0, 0.0, weighted)  # a batch without a label of a target says nothing of its variance
         return (self.weights * losses).sum()
+
+
+def distillation_network_loss(spec: DistillationNetwork, context: LossContext) -> Loss:
+    return lambda batch: distillation_network(spec, context.targets, batch)
+
+
+def multi_task_loss(spec: MultiTask, context: LossContext) -> Loss:
+    return MultiTaskLoss(spec, context.targets)

@@ -1,15 +1,16 @@
 """The loss of a mixture of two samples: each one's labels by its share, for one target and for several."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.methods import DistillationNetwork, Labels, MultiTask, SoftTargets, SumOfTerms
-from worker.methods import DistillationBatch, LayerPairs, LossContext, Objective, Outputs, build_loss, terms_of
-from worker.methods.tasks import TEACHER_HEAD
+from service.spec.methods import DistillationNetwork, Labels, MultiTask, SoftTargets, SumOfTerms, terms_of
+from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
+from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.targets import MixedLabels, Target, Targets, label_loss, target_losses
 
 CLASSES = Targets.of_classes(["a", "b", "c"])
@@ -63,10 +64,10 @@ def test_a_target_without_any_label_costs_nothing() -> None:
     ],
     ids=lambda method: str(getattr(method, "name", "terms")),
 )
-def test_every_method_that_weighs_labels_weighs_them_by_the_shares(method: object) -> None:
+def test_every_method_that_weighs_labels_weighs_them_by_the_shares(method: Any) -> None:
     logits, own, mixture = outputs(CLASSES), torch.tensor([0, 1, 2]), MixedLabels(torch.tensor([2, 2, 1]), SHARES)
-    setting = LossContext(CLASSES, own, LayerPairs((), ()), {}, {})
-    objective = Objective([(term, build_loss(term, setting)) for term in terms_of(method)], CLASSES)
+    context = LossContext(CLASSES, own, LayerPairs((), ()), {}, {})
+    objective = WeightedSum([(term, build_loss(term, context)) for term in terms_of(method)], CLASSES)
     seen = Outputs(logits, {TEACHER_HEAD: logits})
     loss = objective(DistillationBatch(seen, Outputs(logits), own, torch.arange(3), mixture=mixture))
     torch.testing.assert_close(loss, label_loss(CLASSES, logits, own, mixture))

@@ -19,7 +19,7 @@ from worker.methods.feature import attention, hint, neuron_selectivity, pyramid,
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
-from worker.methods.sequence import generalized_jsd
+from worker.methods.sequence import TOKEN_LOSSES, generalized_jsd
 from worker.methods.soft_targets import soft_targets
 from worker.models import build_network
 from worker.models.privileged import PrivilegedNetwork
@@ -330,8 +330,9 @@ def test_half_precision_outputs_are_compared_in_float32(dtype: torch.dtype) -> N
     assert outputs.features["layer1"].dtype is torch.float32
 
 
-def test_each_method_of_the_spec_has_a_term() -> None:
+def test_each_method_of_the_spec_has_one_loss() -> None:
     assert LOSSES.keys() == METHODS.keys() - OF_TOKENS
+    assert TOKEN_LOSSES.keys() == OF_TOKENS - {"sequence"}, "which is the cross-entropy with the teacher's texts"
     assert all(method.model_fields["name"].annotation.__args__ == (name,) for name, method in METHODS.items())  # type: ignore[union-attr]
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from service.spec.methods import DistillationNetwork, MultiTask
 from worker.methods import DistillationBatch, Outputs
+from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.methods.response import kl_divergence
-from worker.methods.tasks import TEACHER_HEAD, MultiTaskLoss, distillation_network, teacher_losses
+from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.objective import extra_inputs
 

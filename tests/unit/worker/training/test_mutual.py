@@ -13,8 +13,7 @@ from service.spec.methods import DeepMutual
 from service.spec.training import Constant, EarlyStopping, Sgd, TrainingSpec
 from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples
 from worker.distributed.rng import seed_everything
-from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, build_loss
-from worker.methods.terms import Objective
+from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.loop import Training, train
@@ -31,9 +30,9 @@ PLAIN = TrainingSpec(
 )
 
 
-def objective(method: DeepMutual, targets: Targets = TARGETS) -> Objective:
+def objective(method: DeepMutual, targets: Targets = TARGETS) -> WeightedSum:
     setting = LossContext(targets, torch.arange(3), LayerPairs((), ()), {}, {})
-    return Objective([(method, build_loss(method, setting))], targets)
+    return WeightedSum([(method, build_loss(method, setting))], targets)
 
 
 def make_mutual(spec: TrainingSpec = PLAIN) -> MutualTraining:

@@ -1,0 +1,52 @@
+"""What a method's loss is built for: the targets, the training split's labels, the layers that it compares and their shapes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.methods.compared import is_map
+from worker.methods.layer_pairs import LayerPairs, UnfitLayers
+from worker.targets import Targets
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a term is built for."""
+
+    targets: Targets
+    labels: Tensor
+    """(N,) or (N, M), of the training split."""
+    pairs: LayerPairs
+    student_shapes: Mapping[str, torch.Size]
+    """By layer, without the batch."""
+    teacher_shapes: Mapping[str, torch.Size]
+    same_tokens: bool = True
+    """Whether student and teacher read a text as the same tokens; of no meaning for anything else."""
+    widths: tuple[int, int] = (0, 0)
+    """Of the student's and the teacher's outputs, for a method that asks."""
+
+    def shape_pairs(self) -> list[tuple[torch.Size, torch.Size]]:
+        """The compared layers' shapes, the student's first."""
+        ours, theirs = self.pairs.student, self.pairs.teacher
+        return [(self.student_shapes[one], self.teacher_shapes[other]) for one, other in zip(ours, theirs, strict=True)]
+
+    def require_maps(self, name: str) -> None:
+        """Raises UnfitLayers unless every compared layer gives maps (C, H, W); ``name`` is the method's."""
+        for ours, theirs in self.shape_pairs():
+            if not (is_map(ours) and is_map(theirs)):
+                raise UnfitLayers(
+                    f"{name} compares maps (channels, height, width), and these layers have shape {tuple(ours)} and "
+                    f"{tuple(theirs)}: name others in layers"
+                )
+
+    def require_same_tokens(self, name: str) -> None:
+        """Raises UnfitLayers if layers give something for each token, and student and teacher read texts as other tokens."""
+        if self.same_tokens or not any(len(shape) == 2 for pair in self.shape_pairs() for shape in pair):
+            return
+        raise UnfitLayers(
+            f"{name} compares token by token, and student and teacher read texts as other tokens: leave student.tokenizer out, "
+            "so that the student reads as its teacher, or take a method that compares one vector for each text, such as rkd or "
+            "pkt"
+        )
