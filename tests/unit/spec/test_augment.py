@@ -11,8 +11,7 @@ from service.spec.augment import AUGMENTATIONS, MIXTURES, Augment, AugmentationN
 from service.spec.augment_fit import READABLE, augmentation_faults
 from service.spec.data import INPUT_KINDS, Column, DatasetInfo
 from service.spec.fit import check_fit
-from worker.data.augment import MIXTURES as MIXING
-from worker.data.augment import OPERATIONS
+from worker.data.augment import MIX_OPERATIONS, OPERATIONS
 
 AUGMENT: TypeAdapter[list[AugmentationSpec]] = TypeAdapter(Augment)
 
@@ -25,8 +24,8 @@ def faults(*augment: Any, task: str = "image-classification", shape: tuple[int, 
 
 def test_pages_operations_and_spec_have_the_same_names() -> None:
     names = set(get_args(AugmentationName))
-    assert AUGMENTATIONS.keys() == names == OPERATIONS.keys() | MIXING.keys()
-    assert MIXING.keys() == set(MIXTURES)
+    assert AUGMENTATIONS.keys() == names == OPERATIONS.keys() | MIX_OPERATIONS.keys()
+    assert MIX_OPERATIONS.keys() == set(MIXTURES)
     union = get_args(get_args(AugmentationSpec)[0])
     assert {page.spec for page in AUGMENTATIONS.values()} == set(union)
     for name, page in AUGMENTATIONS.items():

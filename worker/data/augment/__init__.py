@@ -4,12 +4,12 @@ Every view of a sample is a function of (seed, epoch, sample): neither the batch
 a teacher that is asked for the same view sees exactly what its student saw.
 """
 
-from worker.data.augment.augmentation import MIXTURES, OPERATIONS, Augmentation, Fetch, View
+from worker.data.augment.augmentation import MIX_OPERATIONS, OPERATIONS, Augmentation, Fetch, View
 from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
 
 __all__ = [
-    "MIXTURES",
+    "MIX_OPERATIONS",
     "OPERATIONS",
     "Augmentation",
     "EpochViews",

@@ -29,7 +29,7 @@ OPERATIONS: dict[AugmentationName, Operation] = {
     "specaugment": specaugment,
     "token-dropout": token_dropout,
 }
-MIXTURES: dict[AugmentationName, MixOperation] = {"mixup": mixup, "cutmix": cutmix}
+MIX_OPERATIONS: dict[AugmentationName, MixOperation] = {"mixup": mixup, "cutmix": cutmix}
 
 _PARTNER_STREAMS = 2**16
 """Added to an operation's place for the stream that its partners come from."""
@@ -76,5 +76,5 @@ class Augmentation:
                 # The partner comes as this epoch's own view of it, as far as this place in the list.
                 before = replace(self, specs=self.specs[:place])
                 others = before(fetch, partners, seed=seed, epoch=epoch).inputs
-                inputs, shares = MIXTURES[spec.name](spec, inputs, others, draw)
+                inputs, shares = MIX_OPERATIONS[spec.name](spec, inputs, others, draw)
         return View(inputs, partners, shares)
