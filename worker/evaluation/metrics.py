@@ -5,8 +5,7 @@ are finite; missing targets (label -1, number NaN) take no part. N samples, C cl
 where they are used: together they take seconds.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +16,6 @@ from torch.nn import functional
 from worker.evaluation.token_metrics import PREDICTED, token_metrics
 from worker.methods.embedding import pair_similarities
 from worker.targets import Targets
-
-HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
-    {
-        "accuracy": True,
-        "top_5_accuracy": True,
-        "macro_f1": True,
-        "calibration_error": False,
-        "loss": False,
-        "mse": False,
-        "mae": False,
-        "pearson": True,
-        "spearman": True,
-        "r2": True,
-        "cosine": True,
-        "similarity_pearson": True,
-        "similarity_spearman": True,
-        "agreement": True,
-        "kl_divergence": False,
-    }
-)
-"""Every figure of this module, and which way it improves."""
 
 _CALIBRATION_BINS = 15
 _MOST_COMPARED_ROWS = 2_000
