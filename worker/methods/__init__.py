@@ -2,8 +2,8 @@
 
 ``losses`` has the table from a method's name to its loss, ``sequence`` that of causal language models. The other modules are
 named for what their methods compare: outputs (``response``, ``soft_targets``, ``tasks``, ``online``), layers (``feature``,
-``review``, ``distilbert``), relations of samples (``relation``, ``crd``), and embeddings. ``layer_mapping`` finds the layers that a
-method compares, and ``feature_extractor`` reads their outputs.
+``review``, ``distilbert``), relations of samples (``relation``, ``crd``), and embeddings. ``layer_mapping`` finds the layers that
+a method compares, and ``feature_extractor`` reads their outputs.
 """
 
 from worker.methods.batch import DistillationBatch, Outputs

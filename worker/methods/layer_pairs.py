@@ -12,7 +12,7 @@ from worker.eval_mode import in_eval_mode
 from worker.methods.feature_extractor import FeatureExtractor, find_layers, layer_paths
 
 TEACHER_HEAD = "teacher_head"
-"""The layer of a distillation network that gives its guess of the teacher's outputs, (B, W)."""
+"""The layer of a distillation network that predicts the teacher's outputs, (B, W)."""
 
 
 class UnfitLayers(ValueError):

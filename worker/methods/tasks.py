@@ -1,4 +1,4 @@
-"""The losses of several targets and of the student's guess of its teacher. B batch, W outputs, M targets."""
+"""The losses of several targets, and of a teacher head that predicts the teacher's outputs. B batch, W outputs, M targets."""
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ def _by_sample(target: Target, student: Tensor, teacher: Tensor, *, divergence: 
 
 
 def distillation_network(method: DistillationNetwork, targets: Targets, batch: DistillationBatch) -> Tensor:
-    """``label_weight · ℓ(y, ŷ) + λ · ℓ(T(x), T̂(x))``, T̂ the student's guess."""
+    """``label_weight · ℓ(y, ŷ) + λ · ℓ(T(x), T̂(x))``, T̂ the teacher head's prediction."""
     teacher_head = teacher_losses(
         targets,
         batch.student.features[TEACHER_HEAD],

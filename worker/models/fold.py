@@ -1,8 +1,8 @@
-"""Two groups of outputs of one linear head, made into one: a network that reads its own guess becomes a plain network.
+"""Folds two groups of outputs of one linear head into one: a network that reads its own teacher head becomes a plain network.
 
-A network with W + E outputs gives a base (W) and a guess (E), and its answer is ``base + reader @ guess``. The head is linear, so
-the same answer comes from W outputs whose weights are added up once. Invariant: only the head's weights are written anew;
-everything else is the very tensor that was given.
+A network with W + E outputs gives a base (W) and a teacher head (E), and its answer is ``base + reader @ teacher_head``. Both are
+linear, so the same answer comes from W outputs whose weights are added up once. Invariant: only the head's weights are written
+anew; everything else is the very tensor that was given.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, reader: Tensor) -> dict[str, Tensor]:
-    """The state_dict of a network with W outputs that answers ``base + reader @ guess``, where ``state`` gives ``[base, guess]``.
+    """Computes the state_dict of a network whose W outputs are ``base + reader @ teacher_head`` of the network of ``state``.
 
     Heads are told by their shapes, so there may be several (LeViT and DeiT average two), with or without biases, linear or
     convolutions. No network of the project has a buffer whose size depends on the number of outputs; one that had is refused.
@@ -20,7 +20,7 @@ def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, re
     Args:
         state: of the network with W + E outputs.
         template: of the same architecture with W outputs; its keys and shapes are the result's.
-        reader: (W, E), what each output takes from the guess.
+        reader: (W, E), what each output takes from the teacher head.
 
     Raises:
         ValueError: the two are not of one architecture, or their heads are not linear; the parameter is named.
@@ -30,7 +30,7 @@ def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, re
     heads = [name for name in template if state[name].shape != template[name].shape]
     if not heads:
         raise ValueError(
-            f"no parameter is larger by the {reader.shape[1]} outputs of the guess: build the wide network with them"
+            f"no parameter is larger by the {reader.shape[1]} outputs of the teacher head: build the wide network with them"
         )
     for name in heads:
         _check_head(name, state, template, reader=reader)
@@ -39,19 +39,19 @@ def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, re
 
 def _folded(wide: Tensor, reader: Tensor) -> Tensor:
     """(W + E, …) to (W, …)."""
-    num_outputs, num_guesses = reader.shape
-    base, teacher_head = torch.split(wide.to(torch.float64), [num_outputs, num_guesses])
+    num_outputs, num_teacher_outputs = reader.shape
+    base, teacher_head = torch.split(wide.to(torch.float64), [num_outputs, num_teacher_outputs])
     # In float64: a GPU may multiply float32 in fewer digits.
     read: Tensor = torch.tensordot(reader.to(teacher_head), teacher_head, dims=1)
     return (base + read).to(wide.dtype)
 
 
 def _check_head(name: str, state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, reader: Tensor) -> None:
-    outputs, guesses = reader.shape
+    outputs, teacher_outputs = reader.shape
     wide, narrow = state[name].shape, template[name].shape
-    if wide[:1] != (outputs + guesses,) or narrow[:1] != (outputs,) or wide[1:] != narrow[1:]:
+    if wide[:1] != (outputs + teacher_outputs,) or narrow[:1] != (outputs,) or wide[1:] != narrow[1:]:
         raise ValueError(
-            f"{name} is {tuple(wide)} with {outputs + guesses} outputs and {tuple(narrow)} with {outputs}: "
+            f"{name} is {tuple(wide)} with {outputs + teacher_outputs} outputs and {tuple(narrow)} with {outputs}: "
             "only a head whose first dimension is the number of outputs can be folded"
         )
     module, _, parameter = name.rpartition(".")

@@ -1,8 +1,9 @@
 """The distillation network: a student that reads its teacher's output beside its own features. B batch, W outputs.
 
-The body's output layer has two heads of W columns: what the features say by themselves, and the guess T̂(x) of the teacher's
-outputs. The classifier is linear in features and teacher's output alike, so once the guess stands for the teacher the three fold
-into one head: the student that is exported is a plain network, as large and as fast as one that never had a teacher.
+The body's output layer has two heads of W columns: what the features say by themselves, and the teacher head, which predicts the
+teacher's outputs, T̂(x). The classifier is linear in features and teacher's outputs alike, so once the teacher head stands for the
+teacher the three fold into one head: the student that is exported is a plain network, as large and as fast as one that never had a
+teacher.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from worker.targets import Targets
 
 
 class PrivilegedNetwork(nn.Module):
-    """``S(x, t) = base(x) + R · centred(t)``, t the teacher's outputs or, where there are none, the student's guess of them."""
+    """``S(x, t) = base(x) + R · centred(t)``, t the teacher's outputs or, where there are none, the teacher head's prediction."""
 
     def __init__(self, body: nn.Module, targets: Targets, *, extra_input: bool) -> None:
         """``body`` has 2·W outputs."""
@@ -38,7 +39,7 @@ class PrivilegedNetwork(nn.Module):
         read = teacher_head
         if teacher_outputs is not None:
             teacher_outputs = teacher_outputs.to(teacher_head.dtype)
-            # A target that the teacher says nothing of is read from the guess.
+            # A target that the teacher does not predict is read from the teacher head.
             own = teacher_outputs.isnan() if alone is None else teacher_outputs.isnan() | alone.unsqueeze(1)
             read = torch.where(own, teacher_head, teacher_outputs)
         return base + functional.linear(read, self._reading())

@@ -51,7 +51,7 @@ def test_what_the_teacher_says_nothing_of_counts_nothing() -> None:
     assert gradient[:, :3].count_nonzero() == 0
 
 
-def test_the_distillation_networks_loss_is_the_labels_and_lambda_times_the_guess() -> None:
+def test_the_distillation_networks_loss_is_the_labels_and_lambda_times_the_teacher_heads() -> None:
     method = DistillationNetwork(name="distillation-network", teacher_weight=0.5, label_weight=2.0, temperature=3.0)
     expected = 2.0 * label_loss(TARGETS, made(0), LABELS) + 0.5 * losses(made(2), made(1)).sum()
     assert distillation_network(method, TARGETS, step()).item() == pytest.approx(expected.item())

@@ -1,4 +1,4 @@
-"""A network that reads its own guess, folded into a plain one: the same answers, from fewer outputs."""
+"""A network that reads its own teacher head, folded into a plain one: the same answers, from fewer outputs."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.unit.worker.models.test_build import cifar, tiny
 from worker.models import build_network
 from worker.models.fold import fold_head
 
-OUTPUTS, GUESSES = 3, 2
+OUTPUTS, TEACHER_OUTPUTS = 3, 2
 IMAGE = (3, 32, 32)
 ENCODER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 WAVEFORM = {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2}
@@ -73,25 +73,25 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("build", "inputs"), NETWORKS)
-def test_the_folded_network_answers_what_the_wide_one_makes_of_its_guess(
+def test_the_folded_network_answers_what_the_wide_one_makes_of_its_teacher_head(
     build: Callable[[int], nn.Module], inputs: Tensor
 ) -> None:
     torch.manual_seed(0)
-    wide, plain = build(OUTPUTS + GUESSES).eval(), build(OUTPUTS).eval()
-    reader = torch.randn(OUTPUTS, GUESSES)
+    wide, plain = build(OUTPUTS + TEACHER_OUTPUTS).eval(), build(OUTPUTS).eval()
+    reader = torch.randn(OUTPUTS, TEACHER_OUTPUTS)
     for name, parameter in wide.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter)  # libraries begin with zeros, which any folding gets right
     plain.load_state_dict(fold_head(wide.state_dict(), plain.state_dict(), reader=reader))
 
     with torch.no_grad():
-        base, teacher_head = torch.split(wide(inputs), [OUTPUTS, GUESSES], dim=1)
+        base, teacher_head = torch.split(wide(inputs), [OUTPUTS, TEACHER_OUTPUTS], dim=1)
         torch.testing.assert_close(plain(inputs), base + teacher_head @ reader.T, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_no_head_is_passed_on_as_it_is() -> None:
-    wide, plain = of_the_spec(OWN[0])(OUTPUTS + GUESSES).state_dict(), of_the_spec(OWN[0])(OUTPUTS).state_dict()
-    folded = fold_head(wide, plain, reader=torch.ones(OUTPUTS, GUESSES))
+    wide, plain = of_the_spec(OWN[0])(OUTPUTS + TEACHER_OUTPUTS).state_dict(), of_the_spec(OWN[0])(OUTPUTS).state_dict()
+    folded = fold_head(wide, plain, reader=torch.ones(OUTPUTS, TEACHER_OUTPUTS))
 
     assert list(folded) == list(plain)
     assert {name: tensor.shape for name, tensor in folded.items()} == {name: tensor.shape for name, tensor in plain.items()}

@@ -29,13 +29,13 @@ def privileged(architecture: Any = None, *, extra_input: bool = True) -> Privile
 
 @torch.no_grad()
 def parts(network: PrivilegedNetwork) -> tuple[Tensor, Tensor]:
-    """What the features say by themselves, and the guess."""
+    """What the features say by themselves, and the teacher head."""
     base, teacher_head = torch.split(network.body(IMAGES), TARGETS.width, dim=-1)
     return base, teacher_head
 
 
 @torch.no_grad()
-def test_it_reads_the_teachers_output_where_it_is_given_and_its_own_guess_where_not() -> None:
+def test_it_reads_the_teachers_output_where_it_is_given_and_its_own_teacher_head_where_not() -> None:
     network, teacher_outputs = privileged(), torch.randn(5, TARGETS.width)
     base, teacher_head = parts(network)
     reading = network.reader.weight @ network.centring
@@ -48,7 +48,7 @@ def test_it_reads_the_teachers_output_where_it_is_given_and_its_own_guess_where_
 
 
 @torch.no_grad()
-def test_what_a_teacher_says_nothing_of_is_read_from_the_guess() -> None:
+def test_what_a_teacher_says_nothing_of_is_read_from_the_teacher_head() -> None:
     network, teacher_outputs = privileged(), torch.randn(5, TARGETS.width)
     _, teacher_head = parts(network)
     teacher_outputs[:, 3] = math.nan
