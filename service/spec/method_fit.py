@@ -1,4 +1,6 @@
-"""Whether a method fits the targets and the batches of a job: every fault at once, each at its place. Pure, no torch."""
+"""Checks whether a method fits the targets, the batches and the teachers of a job. Pure functions, no torch.
+
+Invariant: every error of a spec is reported at once, each at its place."""
 
 from collections.abc import Iterator
 
@@ -20,7 +22,7 @@ from service.spec.methods import (
 
 
 def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
-    """Every fault of the spec's method on these data."""
+    """Finds every error of the spec's method on these data."""
     return [
         *_seed_faults(spec),
         *_batch_faults(spec),
@@ -48,7 +50,7 @@ def _batch_faults(spec: JobSpec) -> list[FieldError]:
 
 
 def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
-    """Most of the literature's methods are made for one target of classes."""
+    """Finds methods that are made for one target of classes in a job with another target, several or none."""
     targets = spec.dataset.targets
     if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
         return
@@ -72,7 +74,7 @@ def _weight_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:
-    """Who teaches which targets; what nobody teaches is left out by ``multi-task`` alone."""
+    """Finds unknown targets of a teacher, and targets without a teacher, which only ``multi-task`` leaves out."""
     targets, taught = spec.dataset.targets, set[str]()
     for place, teacher in spec.teachers.items():
         for index, name in enumerate(teacher.targets or []):
@@ -99,7 +101,7 @@ def _mixture_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
-    """Tokens of two tokenizers do not stand for each other. Of layers that a spec names, the worker knows what they give."""
+    """Finds methods that compare tokens of two tokenizers. The worker checks layers that a spec names, by their shapes."""
     ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
     if ours is None or ours == theirs:
         return
@@ -114,12 +116,12 @@ def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _comparing(term: LossTerm) -> type[LossTerm]:
-    """The method whose loss compares the outputs: another one's where logits are standardised for it."""
+    """Finds the method whose loss compares the outputs: another method's if the logits are standardised for it."""
     return METHODS[term.loss] if isinstance(term, LogitStandardization) and term.loss != "kl" else type(term)
 
 
 def _pointers(spec: JobSpec) -> list[str]:
-    """Where each of the method's terms stands."""
+    """Lists the JSON pointer of each of the method's terms."""
     if isinstance(spec.method, SumOfTerms):
         return [f"/method/terms/{index}" for index in range(len(spec.method.terms))]
     return ["/method"]

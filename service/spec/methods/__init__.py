@@ -98,7 +98,7 @@ _SUM = "terms: […]"
 
 
 def _tag(document: Any) -> Any:
-    """Which method a document is; one without a name is the soft targets, or a sum."""
+    """Reads the tag of a document's method; a document without a name is ``soft-targets``, or a sum if it has ``terms``."""
     match document:
         case {"name": name}:
             return name
@@ -152,14 +152,14 @@ _Whole = (
     | Annotated[BornAgain, Tag("born-again")]
     | Annotated[TeacherAssistant, Tag("teacher-assistant")]
 )
-"""Methods that are more than a loss, and so no term of a sum."""
+"""Methods that are more than a loss, and therefore no term of a sum."""
 
 
 class SumOfTerms(StrictModel):
     """Several methods at once: the sum of their losses, each by its weight. Labels count where a term says so."""
 
     terms: Annotated[list[Term], Field(min_length=1, max_length=16)]
-    """Methods by name with their parameters, and ``labels``. In a sum their ``label_weight`` is 0 unless it is given."""
+    """Methods by name with their parameters, and ``labels``. In a sum a method's ``label_weight`` is 0 unless it is given."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The method that compares the networks' embeddings of whole texts."""
+"""Spec of the method that compares the networks' embeddings of whole texts."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from service.spec.methods.terms import Method, Weight
 
 
 class EmbeddingDistillation(Method):
-    """The student's embedding of a text is to be the teacher's, through a learned linear map where their widths differ."""
+    """Matches the student's embedding of a text with the teacher's, behind a learned linear map where their widths differ."""
 
     summary = "Sentence embeddings: a smaller encoder's vector for a text is to be the teacher's; widths may differ."
     formula = "L = weight · MSE(P e_s, e_t), or weight · (1 − cos(P e_s, e_t)); P is learned where widths differ"
@@ -16,8 +16,8 @@ class EmbeddingDistillation(Method):
     stands_alone = True
 
     name: Literal["embedding"]
-    """Which method this is."""
+    """The method's name."""
     weight: Weight = 1.0
-    """Of the loss."""
+    """Weight of the loss."""
     loss: Literal["mse", "cosine"] = "mse"
-    """``mse``: the mean squared error. ``cosine``: 1 less the cosine, which leaves lengths free."""
+    """``mse``: the mean squared error. ``cosine``: 1 − the cosine, which leaves lengths free."""

@@ -1,4 +1,4 @@
-"""Methods that compare the networks' features, layer by layer."""
+"""Specs of the methods that compare the networks' features, layer by layer."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from service.spec.methods.terms import BetweenLayers, Temperature, Weight
 
 
 class FitNet(BetweenLayers):
-    """The student's layer, through a learned regressor, is to be the teacher's."""
+    """Matches the student's layer, behind a learned regressor, with the teacher's."""
 
     summary = "Hints: an inner layer of the student is to be the teacher's, through a learned regressor."
     formula = "L = label_weight · CE + weight · MSE(r(f_s), f_t)"
@@ -17,28 +17,28 @@ class FitNet(BetweenLayers):
     compares = "middle"
 
     name: Literal["fitnet"]
-    """Which method this is."""
+    """The method's name."""
     weight: Weight = 100.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class AttentionTransfer(BetweenLayers):
-    """Where the student's maps are active is to be where the teacher's are."""
+    """Matches where the student's maps are active with where the teacher's are."""
 
     summary = "The maps' attention, where they are active, is to be the teacher's; widths may differ."
     formula = "L = label_weight · CE + weight · Σ_layers MSE(norm(mean_c |f_s|^p), norm(mean_c |f_t|^p))"
     paper = "Zagoruyko, Komodakis: Paying More Attention to Attention, 2017, arXiv:1612.03928"
 
     name: Literal["attention-transfer"]
-    """Which method this is."""
+    """The method's name."""
     power: Annotated[float, Field(gt=0, le=16)] = 2.0
     """p of ``mean_c |f|^p``."""
     weight: Weight = 1000.0
-    """Of the method's own loss; the paper's β/2."""
+    """Weight of the method's own loss; the paper's β/2."""
 
 
 class SimilarityPreserving(BetweenLayers):
-    """Samples that are alike to the teacher are to be alike to the student."""
+    """Matches the similarities of a batch's samples in the student with those in the teacher."""
 
     summary = "Which samples of a batch are alike is to be as with the teacher; any shapes."
     formula = "L = label_weight · CE + weight · Σ_layers ‖norm(F_t F_tᵀ) − norm(F_s F_sᵀ)‖² / B²"
@@ -46,26 +46,26 @@ class SimilarityPreserving(BetweenLayers):
     compares_samples = True
 
     name: Literal["similarity-preserving"]
-    """Which method this is."""
+    """The method's name."""
     weight: Weight = 3000.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class NeuronSelectivity(BetweenLayers):
-    """The student's channels are to be selective as the teacher's are, as two sets of maps."""
+    """Matches the distribution of the student's channels, as a set of maps, with that of the teacher's."""
 
     summary = "The distributions of the channels' maps are to match, under a polynomial kernel; widths may differ."
     formula = "L = label_weight · CE + weight · Σ_layers MMD²(f_s, f_t), kernel (xᵀy)²"
     paper = "Huang, Wang: Like What You Like, 2017, arXiv:1707.01219"
 
     name: Literal["nst"]
-    """Which method this is."""
+    """The method's name."""
     weight: Weight = 50.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class VariationalInformation(BetweenLayers):
-    """The student's layer is to tell as much as it can of the teacher's, by a regressor with a learned variance."""
+    """Maximises the mutual information of the student's layer and the teacher's, by a regressor with a learned variance."""
 
     summary = "The mutual information of the layers grows, by a regressor with a learned variance for each channel."
     formula = "L = label_weight · CE + weight · Σ_layers ½ [(μ(f_s) − f_t)² / σ² + log σ²]"
@@ -73,33 +73,33 @@ class VariationalInformation(BetweenLayers):
     compares_tokens = True
 
     name: Literal["vid"]
-    """Which method this is."""
+    """The method's name."""
     initial_variance: Annotated[float, Field(gt=1e-4, le=1e4)] = 5.0
     """σ² of each of the teacher's channels at the start."""
 
 
 class KnowledgeReview(BetweenLayers):
-    """Each of the student's stages, fused with the deeper ones by attention, is to be the teacher's stage."""
+    """Matches each of the student's stages, fused with the deeper ones by attention, with the teacher's stage."""
 
     summary = "The student's deeper stages review its earlier ones: fused by attention, compared at four scales."
     formula = "L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · Σ_stages HCL(fuse(f_s, deeper), f_t)"
     paper = "Chen, Liu, Zhao, Jia: Distilling Knowledge via Knowledge Review, 2021, arXiv:2104.09044"
 
     name: Literal["review"]
-    """Which method this is."""
+    """The method's name."""
     width: Annotated[int, Field(ge=1, le=8192)] = 512
-    """Most channels inside a fusion."""
+    """Largest number of channels inside a fusion."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] = 20.0
-    """Epochs over which the loss grows from 0 to its weight; 0 begins with the whole of it."""
+    """Epochs over which the loss grows from 0 to its full weight; 0 starts at the full weight."""
     weight: Weight = 5.0
-    """Of the method's own loss. Published: 5 for the 8x4 and the wide ResNets, 0.6 for ResNet-20, 1 for ResNet-32."""
+    """Weight of the method's own loss. Published: 5 for the 8x4 and the wide ResNets, 0.6 for ResNet-20, 1 for ResNet-32."""
 
 
 class DistilBert(BetweenLayers):
-    """Softened outputs, and last hidden states that point the same way as the teacher's, token by token.
+    """Matches softened outputs, and the direction of the last hidden states, token by token.
 
-    The paper distils in pre-training, with the masked words' own loss at weight 2; here the labels' loss stands in its place. Its
-    student begins with every second layer of the teacher: ``student.source: teacher-layers``.
+    The paper distils in pre-training, with the masked words' own loss at weight 2; here the labels' loss takes its place. The
+    paper's student begins with every second layer of the teacher: ``student.source: teacher-layers``.
     """
 
     summary = (
@@ -113,12 +113,12 @@ class DistilBert(BetweenLayers):
     compares = "embedding"
 
     name: Literal["distilbert"]
-    """Which method this is."""
+    """The method's name."""
     temperature: Temperature = 2.0
     """τ of the softened outputs."""
     kl_weight: Weight = 5.0
-    """Of the softened outputs' divergence."""
+    """Weight of the softened outputs' divergence."""
     cosine_weight: Weight = 1.0
-    """Of the hidden states' 1 − cosine; states of another width are compared behind a learned linear map."""
+    """Weight of the hidden states' 1 − cosine; a learned linear map brings states of another width to the teacher's."""
     label_weight: Weight = 2.0
-    """Of the cross-entropy with the labels. In ``terms`` it is 0 unless it is given."""
+    """Weight of the cross-entropy with the labels. In ``terms`` it is 0 unless it is given."""

@@ -1,4 +1,4 @@
-"""Methods that change who teaches whom: peers, and chains of students. Each is a whole method, never a term of a sum."""
+"""Specs of the methods that change who teaches whom: peers, and chains of students. None of them is a term of a sum."""
 
 from typing import Annotated, Literal
 
@@ -10,9 +10,9 @@ from service.spec.methods.terms import Temperature, Weighted
 
 
 class DeepMutual(Weighted):
-    """Student and teacher are peers that are trained at the same time: each learns the labels and what the other says just then.
+    """Student and teacher are peers that are trained at the same time: each learns the labels and the other's current outputs.
 
-    The peer is ``teacher``, with ``source: train``; it is trained as ``training`` says, in the student's own steps.
+    The peer is ``teacher``, with ``source: train``; it is trained by ``training``, in the student's own steps.
     """
 
     summary = "Student and teacher are trained at the same time, each by the labels and by the other's outputs of that moment."
@@ -21,9 +21,9 @@ class DeepMutual(Weighted):
     stands_alone = True
 
     name: Literal["deep-mutual"]
-    """Which method this is."""
+    """The method's name."""
     temperature: Temperature = 1.0
-    """τ, by which both networks' logits are divided; the paper softens nothing."""
+    """τ, by which both networks' logits are divided; the paper uses 1."""
 
 
 class BornAgain(Softened):
@@ -35,15 +35,15 @@ class BornAgain(Softened):
     stands_alone = True
 
     name: Literal["born-again"]
-    """Which method this is."""
+    """The method's name."""
     temperature: Temperature = 1.0
-    """τ, by which both networks' logits are divided; the paper softens nothing."""
+    """τ, by which both networks' logits are divided; the paper uses 1."""
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the label's own cross-entropy in the loss: one half for the paper's sum of both, 0 for its form without labels."""
+    """Share of the cross-entropy with the labels: one half for the paper's sum of both, 0 for its form without labels."""
     generations: Annotated[int, Field(ge=1, le=10)] = 3
-    """How many; the last is the student. Those before it start from ``training.seed`` + 1, + 2 and so on."""
+    """Number of generations; the last is the student. Those before it start from ``training.seed`` + 1, + 2 and so on."""
     ensemble: bool = False
-    """Also report what the generations score together: the mean of their probabilities, or of their numbers."""
+    """Whether to report the score of the generations' ensemble too: the mean of their probabilities, or of their numbers."""
 
 
 class TeacherAssistant(Softened):
@@ -55,6 +55,6 @@ class TeacherAssistant(Softened):
     stands_alone = True
 
     name: Literal["teacher-assistant"]
-    """Which method this is."""
+    """The method's name."""
     assistants: Annotated[list[Architecture], Field(min_length=1, max_length=10)]
-    """From the teacher's side to the student's. Each is trained as ``training`` says, from that seed + 1, + 2 and so on."""
+    """Architectures in order from teacher to student. Each is trained by ``training``, from its seed + 1, + 2 and so on."""

@@ -1,4 +1,4 @@
-"""Methods that compare how samples relate to each other, by the networks' embeddings."""
+"""Specs of the methods that compare relations of samples, by the networks' embeddings."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from service.spec.methods.terms import BetweenLayers, Weight
 
 
 class RelationalDistillation(BetweenLayers):
-    """Distances between samples, and angles between three, are to be the teacher's."""
+    """Matches distances between samples, and angles between three of them, with the teacher's."""
 
     summary = "Distances between samples and angles between three of them are to be the teacher's; widths may differ."
     formula = "L = label_weight · CE + weight · (distance_weight · Huber(distances) + angle_weight · Huber(angles))"
@@ -17,15 +17,15 @@ class RelationalDistillation(BetweenLayers):
     compares = "embedding"
 
     name: Literal["rkd"]
-    """Which method this is."""
+    """The method's name."""
     distance_weight: Weight = 25.0
-    """Of the distances."""
+    """Weight of the distances' loss."""
     angle_weight: Weight = 50.0
-    """Of the angles."""
+    """Weight of the angles' loss."""
 
 
 class ProbabilisticTransfer(BetweenLayers):
-    """How likely each sample is the neighbour of each other is to be as with the teacher."""
+    """Matches each sample's distribution of neighbours with the teacher's."""
 
     summary = "Each sample's distribution of neighbours is to be the teacher's; widths may differ."
     formula = "L = label_weight · CE + weight · KL of the rows of cosine similarities"
@@ -34,13 +34,13 @@ class ProbabilisticTransfer(BetweenLayers):
     compares = "embedding"
 
     name: Literal["pkt"]
-    """Which method this is."""
+    """The method's name."""
     weight: Weight = 30_000.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class CorrelationCongruence(BetweenLayers):
-    """What the student gets wrong of the teacher's embedding is not to go together in consecutive samples."""
+    """Penalises errors in the student's embeddings that coincide in consecutive samples."""
 
     summary = "Errors of projected embeddings are not to go together in consecutive samples."
     formula = "L = label_weight · CE + weight · mean_i Σ_d |Δ_i| |Δ_(i+1)|, Δ = e_s − e_t"
@@ -49,15 +49,15 @@ class CorrelationCongruence(BetweenLayers):
     compares = "embedding"
 
     name: Literal["correlation-congruence"]
-    """Which method this is."""
+    """The method's name."""
     dimension: Annotated[int, Field(ge=1, le=65_536)] = 128
     """Width that both embeddings are projected to."""
     weight: Weight = 0.02
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class ContrastiveDistillation(BetweenLayers):
-    """Of many samples, the student's embedding is to pick out the teacher's of the same one, and the reverse."""
+    """Contrasts the two networks' embeddings of one sample with embeddings of other samples, in both directions."""
 
     summary = "Contrast with a memory bank: the two networks' embeddings of one sample belong together, of others apart."
     formula = "L = label_weight · CE + weight · (NCE(e_s, bank_t) + NCE(e_t, bank_s))"
@@ -67,14 +67,14 @@ class ContrastiveDistillation(BetweenLayers):
     compares = "embedding"
 
     name: Literal["crd"]
-    """Which method this is."""
+    """The method's name."""
     negatives: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
-    """K, samples of other classes that each is told from."""
+    """K, how many samples of other classes each sample is contrasted with."""
     temperature: Annotated[float, Field(gt=0, le=1000)] = 0.07
-    """τ, by which likenesses are divided."""
+    """τ, by which similarities are divided."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Of the memory banks: the share of the old that stays."""
+    """Share of the old embedding that an update of a memory bank keeps."""
     dimension: Annotated[int, Field(ge=1, le=65_536)] = 128
     """Width that both embeddings are projected to."""
     weight: Weight = 0.8
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""

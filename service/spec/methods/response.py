@@ -1,4 +1,4 @@
-"""Methods that compare the networks' outputs."""
+"""Specs of the methods that compare the networks' outputs."""
 
 from typing import Annotated, Literal
 
@@ -8,16 +8,16 @@ from service.spec.methods.terms import Method, Temperature, Weight, Weighted
 
 
 class Softened(Method):
-    """A loss between softened outputs, and a share of the labels' own."""
+    """The divergence of softened outputs, and a share of the cross-entropy with the labels."""
 
     weight: Weight = 1.0
-    """Of the whole, labels and all; for a sum of terms."""
+    """Weight of the whole, labels included, in a sum of terms."""
     temperature: Temperature = 4.0
-    """τ, by which both networks' logits are divided. Above 1 it shows what the teacher holds likely beside its first choice."""
+    """τ, by which both networks' logits are divided. Above 1 it raises the probabilities beside the teacher's first choice."""
     divergence: Literal["kl", "cross-entropy", "mse"] = "kl"
-    """``kl``: τ²·KL(p_t‖p_s). ``cross-entropy``: τ²·H(p_t, p_s). ``mse``: on the logits, τ takes no part."""
+    """``kl``: τ²·KL(p_t‖p_s). ``cross-entropy``: τ²·H(p_t, p_s). ``mse``: of the logits, without τ."""
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the label's own cross-entropy in the loss; 0 trains without labels."""
+    """Share of the cross-entropy with the labels in the loss; 0 trains without labels."""
 
 
 class SoftTargets(Softened):
@@ -28,11 +28,11 @@ class SoftTargets(Softened):
     paper = "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531"
 
     name: Literal["soft-targets"] = "soft-targets"
-    """Which method this is."""
+    """The method's name."""
 
 
 class DecoupledDistillation(Weighted):
-    """The soft targets' divergence in two: how sure the target is, and what is thought of the other classes."""
+    """The soft targets' divergence in two parts: the target class against the rest, and the other classes among themselves."""
 
     summary = "Decoupled: the target class's part of the divergence and the other classes' part, each with its own weight."
     formula = "L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · τ² · (α · KL(target) + β · KL(others))"
@@ -41,19 +41,19 @@ class DecoupledDistillation(Weighted):
     reads_one_class = True
 
     name: Literal["dkd"]
-    """Which method this is."""
+    """The method's name."""
     alpha: Weight = 1.0
-    """Of the target class's part."""
+    """Weight of the target class's part."""
     beta: Weight = 8.0
-    """Of the other classes' part. Published: 2 for ResNet56→20, 6 for WRN-40-2→16-2, 0.5 on ImageNet with τ 1."""
+    """Weight of the other classes' part. Published: 2 for ResNet56→20, 6 for WRN-40-2→16-2, 0.5 on ImageNet with τ 1."""
     temperature: Temperature = 4.0
     """τ, by which both networks' logits are divided."""
     warmup_epochs: Annotated[float, Field(ge=0, le=1e6)] = 20.0
-    """Epochs over which the loss grows from 0 to its weight; 0 begins with the whole of it."""
+    """Epochs over which the loss grows from 0 to its full weight; 0 starts at the full weight."""
 
 
 class CorrelationDistillation(Weighted):
-    """The student's outputs are to correlate with the teacher's, over classes and over samples; their scale is free."""
+    """Rewards correlation of the student's outputs with the teacher's, over classes and over samples, whatever their scale."""
 
     summary = "The outputs' correlation with a stronger teacher's, within samples and within classes, instead of their match."
     formula = "L = label_weight · CE + weight · τ² · (β · (1 − ρ over classes) + γ · (1 − ρ over samples))"
@@ -62,19 +62,19 @@ class CorrelationDistillation(Weighted):
     needs_classes = True
 
     name: Literal["dist"]
-    """Which method this is."""
+    """The method's name."""
     beta: Weight = 1.0
-    """Of the correlation over each sample's classes."""
+    """Weight of the correlation over each sample's classes."""
     gamma: Weight = 1.0
-    """Of the correlation over each class's samples."""
+    """Weight of the correlation over each class's samples."""
     temperature: Temperature = 1.0
     """τ of both softmaxes; 4 is published for CIFAR."""
     weight: Weight = 2.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
 
 
 class LogitStandardization(Weighted):
-    """Logits are compared after each sample's are brought to mean 0 and standard deviation 1: shape, not size, is taught."""
+    """Compares each sample's logits at mean 0 and standard deviation 1, so that their scale is free."""
 
     summary = "Logits of mean 0 and standard deviation 1 are compared: the student need not match the teacher's scale."
     formula = "L = label_weight · CE + weight · loss(Z(z_s), Z(z_t)), Z(z) = (z − mean) / std"
@@ -82,19 +82,19 @@ class LogitStandardization(Weighted):
     needs_classes = True
 
     name: Literal["logit-standardization"]
-    """Which method this is."""
+    """The method's name."""
     loss: Literal["kl", "dkd", "dist"] = "kl"
-    """What compares the standardised logits, with that method's published values."""
+    """The loss that compares the standardised logits, with that method's published values."""
     temperature: Temperature = 2.0
     """τ, by which the standardised logits are divided."""
     weight: Weight = 9.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
     label_weight: Weight = 0.1
-    """Of the cross-entropy with the labels; 0 trains without labels."""
+    """Weight of the cross-entropy with the labels; 0 trains without labels."""
 
 
 class OneForAll(Weighted):
-    """Exits at the student's own stages learn the teacher's outputs, the label's part raised: for unlike architectures."""
+    """Exits at the student's stages learn the teacher's outputs with the label's part raised, across unlike architectures."""
 
     summary = "Across architectures: exits at the student's stages learn the teacher's outputs, target raised."
     formula = "L = label_weight · CE + weight · Σ_exits −Σ ((p_t + y)^ε − y) · log p_exit"
@@ -103,9 +103,9 @@ class OneForAll(Weighted):
     reads_one_class = True
 
     name: Literal["ofa"]
-    """Which method this is."""
+    """The method's name."""
     epsilon: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """Exponent that raises the target's part; 1 is plain."""
+    """Exponent that raises the label's part; 1 leaves it as it is."""
     temperature: Temperature = 1.0
     """τ of both softmaxes."""
     student_layers: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
@@ -113,7 +113,7 @@ class OneForAll(Weighted):
 
 
 class TeacherFree(Weighted):
-    """A virtual teacher that gives the label a fixed probability and the rest evenly: what smoothing alone is worth."""
+    """A virtual teacher gives the label a fixed probability and spreads the rest evenly: the gain of label smoothing alone."""
 
     summary = "A virtual teacher, right with a fixed probability: how much of a gain is smoothing alone."
     formula = "L = label_weight · CE + weight · τ² · KL(softmax(p_v/τ) ‖ softmax(z_s/τ))"
@@ -122,8 +122,8 @@ class TeacherFree(Weighted):
     reads_one_class = True
 
     name: Literal["teacher-free"]
-    """Which method this is."""
+    """The method's name."""
     correct_probability: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """What the virtual teacher gives the label."""
+    """Probability that the virtual teacher gives the label."""
     temperature: Temperature = 10.0
     """τ, by which the student's logits and the virtual teacher's probabilities are divided."""

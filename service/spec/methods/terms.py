@@ -1,6 +1,6 @@
-"""What the specs of all methods have in common: their terms' requirements, their page in the catalogue, their weights.
+"""Base classes of the methods' specs: what a loss requires, a method's page in the catalogue, weights and layers.
 
-What is said of a method beside its parameters stands in class variables, which take no part in a stored spec or its schema.
+Class variables hold what belongs to a method and not to a job; they are no part of a stored spec or of its schema.
 """
 
 from typing import Annotated, ClassVar, Literal, Self, get_args
@@ -32,9 +32,9 @@ class Labels(LossTerm):
     """The task's own loss, the cross-entropy with the labels: a term of a sum."""
 
     name: Literal["labels"]
-    """Which term this is."""
+    """The term's name."""
     weight: Weight = 1.0
-    """Of the term in the sum."""
+    """Weight of the term in the sum."""
 
 
 class Method(LossTerm):
@@ -45,22 +45,22 @@ class Method(LossTerm):
     """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
     paper: ClassVar[str]
     tasks: ClassVar[tuple[Task, ...]] = tuple(task for task in get_args(Task) if task not in (EMBEDDING, "causal-lm"))
-    """What it is for."""
+    """The tasks that it fits, in the order of ``Task``."""
     stands_alone: ClassVar[bool] = False
     """Whether it is no term of a sum: it determines who teaches whom, or how long, or has no labels beside it."""
 
 
 class Weighted(Method):
-    """A method's own loss beside the label's: ``weight · loss + label_weight · CE``."""
+    """A method whose loss is its own beside the labels': ``weight · loss + label_weight · CE``."""
 
     weight: Weight = 1.0
-    """Of the method's own loss."""
+    """Weight of the method's own loss."""
     label_weight: Weight = 1.0
-    """Of the cross-entropy with the labels; 0 trains without labels. In ``terms`` it is 0 unless it is given."""
+    """Weight of the cross-entropy with the labels; 0 trains without labels. In ``terms`` it is 0 unless it is given."""
 
 
 class Layers(StrictModel):
-    """Which layers are compared, by module path: the student's first with the teacher's first, and so on."""
+    """The layers that are compared, by module path: the student's first with the teacher's first, and so on."""
 
     student: Annotated[list[LayerPath], Field(min_length=1, max_length=64)]
     """Module paths of the student, such as ``layer2``."""
@@ -80,7 +80,7 @@ class BetweenLayers(Weighted):
     """A method that compares inner layers."""
 
     compares: ClassVar[Literal["stages", "middle", "embedding"]] = "stages"
-    """Which of a network's own layers it takes by default: every stage, the middle one, or what its last layer reads."""
+    """The layers that it compares by default: every stage of a network, the middle one, or the input of its last layer."""
 
     layers: Layers | None = None
-    """By default those that the networks themselves offer; a path that is not there is refused with those that are."""
+    """The layers to compare; by default those that the networks offer. An unknown path is refused with the known ones."""
