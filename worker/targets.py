@@ -1,4 +1,4 @@
-"""What a network is to predict: one target or several, each with its own columns of the network's one output.
+"""The targets that a network predicts, each with its own columns of the network's one output, and the loss with their labels.
 
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
@@ -18,33 +18,33 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Target:
-    """One column of the data that is to be predicted."""
+    """One column of the data that a network predicts."""
 
     name: str
     classes: tuple[str, ...] | None
-    """Of a classification; None for a number."""
+    """Names of the classes; None for a number."""
     variance: float = 1.0
-    """Of a number, on the training split."""
+    """Variance of a number on the training split."""
 
     @property
     def width(self) -> int:
-        """Columns of the outputs that belong to it."""
+        """Number of columns of the outputs that belong to it."""
         return 1 if self.classes is None else len(self.classes)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """All that a network is to predict, in order."""
+    """All targets of a network, in order."""
 
     each: tuple[Target, ...]
     are_tokens: bool = False
-    """Whether each next token is predicted, of a vocabulary that belongs to a network rather than to the data."""
+    """Whether the next token is predicted, from a vocabulary that belongs to a network rather than to the data."""
     are_embeddings: bool = False
-    """Whether each sample's vector is predicted: its teacher's, which stands in the labels' place, (N, D), once it was asked."""
+    """Whether the teacher's embedding of each sample is predicted; once computed, (N, D), it takes the labels' place."""
 
     @classmethod
     def of_classes(cls, classes: Sequence[str], *, name: str = "label") -> "Targets":
-        """The one target of a plain classification."""
+        """Builds the one target of a plain classification."""
         return cls((Target(name, tuple(classes)),))
 
     def __iter__(self) -> Iterator[Target]:
@@ -60,7 +60,7 @@ class Targets:
 
     @property
     def is_classification(self) -> bool:
-        """Whether there is one target, of classes: what most of the literature is about."""
+        """Whether there is one target, of classes, as in most of the literature."""
         return len(self.each) == 1 and self.each[0].classes is not None
 
     @property
@@ -76,11 +76,11 @@ class Targets:
         return tuple(slice(end - target.width, end) for end, target in zip(ends, self.each, strict=True))
 
     def split(self, outputs: Tensor) -> list[Tensor]:
-        """Outputs (…, W) as one view for each target, (…, its width)."""
+        """Splits outputs (…, W) into one view for each target, (…, its width)."""
         return [outputs[..., part] for part in self._slices]
 
     def labels_of(self, labels: Tensor, index: int) -> Tensor:
-        """One target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
+        """Selects one target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
         if labels.dim() == 1:
             return labels
         column = labels[:, index]
@@ -88,32 +88,32 @@ class Targets:
 
 
 def column_names(target: Target) -> list[str]:
-    """What its outputs are called among those of several targets."""
+    """Names a target's columns among those of several targets."""
     return [target.name] if target.classes is None else [f"{target.name}: {name}" for name in target.classes]
 
 
 @dataclass(frozen=True)
 class MixedLabels:
-    """What a batch of mixtures of two samples is labelled with beside the first ones' labels."""
+    """The labels of a batch of mixtures of two samples, beside the first samples' own labels."""
 
     partner_labels: Tensor
-    """(B,) or (B, M): of the second ones."""
+    """(B,) or (B, M): labels of the second samples."""
     shares: Tensor
-    """(B,), float32: of the first ones in the loss, ``share · ℓ(own) + (1 − share) · ℓ(partner's)``."""
+    """(B,), float32: shares of the first samples in the loss, ``share · ℓ(own) + (1 − share) · ℓ(partner's)``."""
 
 
 def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
-    """The task's own loss, what a network learns from when it has no teacher: the sum of :func:`target_losses`."""
+    """Computes the task's own loss, by which a network without a teacher is trained: the sum of :func:`target_losses`."""
     if targets.is_classification and mixture is None:
         return functional.cross_entropy(outputs, labels)
     return target_losses(targets, outputs, labels, mixture).sum()
 
 
 def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
-    """(M,): each target's mean over the samples that have a label for it, 0 where none has.
+    """Computes each target's mean loss (M,) over the samples that have a label for it, 0 if none has.
 
     Cross-entropy for classes; for a number the squared error in units of the number's variance, so that the scale of its column
-    says nothing about its weight. Of a mixture each of the two labels counts by its share.
+    does not affect its weight. In a mixture each of the two labels counts by its share.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
@@ -129,14 +129,14 @@ def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mi
 
 
 def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of one target's outputs (B, its width): each sample's error (B,), and whether it has a label (B,)."""
+    """Computes each sample's error (B,) and whether it has a label (B,) from one target's outputs (B, its width)."""
     if target.classes is None:
         return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance, ~wanted.isnan()
     return functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none"), wanted >= 0
 
 
 def variance_of(values: Tensor) -> float:
-    """Variance of the numbers (N,) that are not NaN; 1 where they are all the same, so that it can be divided by."""
+    """Computes the variance of the numbers (N,) that are not NaN; 1 if they are all equal, so that it can be divided by."""
     known = values[~values.isnan()].to(torch.float64)
     variance = float(known.var(correction=0)) if len(known) else 0.0
     return variance if variance > 0 and math.isfinite(variance) else 1.0

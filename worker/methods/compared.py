@@ -1,6 +1,6 @@
-"""A step's features as a method compares them. Invariant: what a network makes of padding takes no part.
+"""Features of a batch in the form in which a method compares them. Invariant: padding has no influence on a loss.
 
-B batch, L tokens, D width, C channels, H height, W width, n tokens of a batch that are no padding.
+B batch, L tokens, D width, C channels, H height, W width, n tokens of a batch without padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,30 +14,30 @@ from worker.methods.layer_pairs import LayerPairs
 
 
 def features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
-    """Each pair of layers, the student's first: (B, …), tokens (B, L, D) with zeros in place of padding."""
+    """Lists each pair of layers, the student's first: (B, …), tokens (B, L, D) with zeros in place of padding."""
     return _paired(batch, pairs, _without_padding)
 
 
 def pooled_features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
-    """Each pair of layers as vectors (B, C): see :func:`pooled`."""
+    """Lists each pair of layers as vectors (B, C): see :func:`pooled`."""
     return _paired(batch, pairs, pooled)
 
 
 def token_features(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
-    """Each pair of layers, tokens (B, L, D) as a row each, (n, D); anything else as it is.
+    """Lists each pair of layers, tokens (B, L, D) as a row each, (n, D), and anything else as it is.
 
-    Student and teacher read the same tokens, of which a batch of either may hold more padding.
+    Student and teacher read the same tokens; only the padding of their batches may differ in length.
     """
     return _paired(batch, pairs, _token_rows)
 
 
 def hidden_states(batch: DistillationBatch, pairs: LayerPairs) -> list[tuple[Tensor, Tensor]]:
-    """Each pair of layers as vectors: of tokens a row each (n, D), of anything else one for each sample, (B, C)."""
+    """Lists each pair of layers as vectors: (n, D), one for each token, or (B, C), one for each sample of anything else."""
     return _paired(batch, pairs, _as_vectors)
 
 
 def pooled(outputs: Outputs, layer: str) -> Tensor:
-    """A vector (B, C) for each sample: the mean of maps (B, C, H, W) over their pixels, of tokens (B, L, D) over the tokens."""
+    """Averages maps (B, C, H, W) over their pixels, and tokens (B, L, D) over the tokens, to a vector (B, C) for each sample."""
     feature = outputs.features[layer]
     if feature.dim() == 4:
         return feature.mean(dim=(2, 3))
@@ -50,12 +50,12 @@ def pooled(outputs: Outputs, layer: str) -> Tensor:
 
 
 def over_layers(pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """The sum over the pairs of layers of a loss on :func:`features`."""
+    """Builds the sum over the pairs of layers of a loss on :func:`features`."""
     return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in features(batch, pairs)]).sum()
 
 
 def over_vectors(pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
-    """The sum over the pairs of layers of a loss on :func:`pooled_features`."""
+    """Builds the sum over the pairs of layers of a loss on :func:`pooled_features`."""
     return lambda batch: torch.stack([loss(ours, theirs) for ours, theirs in pooled_features(batch, pairs)]).sum()
 
 
@@ -70,7 +70,7 @@ def pooled_width(shape: torch.Size) -> int:
 
 
 def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps (B, C, H, W), the larger averaged down to the smaller's size; vectors as they are."""
+    """Averages the larger of two maps (B, C, H, W) down to the smaller's size; leaves vectors as they are."""
     if first.dim() != 4 or second.dim() != 4 or first.shape[-2:] == second.shape[-2:]:
         return first, second
     size = torch.Size(min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True))
@@ -78,7 +78,7 @@ def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def resized(maps: Tensor, size: torch.Size) -> Tensor:
-    """Maps (B, C, H, W) of another size: averages where it is smaller, the nearest pixels where it is larger."""
+    """Resizes maps (B, C, H, W): averages to a smaller size, and repeats the nearest pixels for a larger one."""
     if maps.shape[-2:] == size:
         return maps
     if size[0] <= maps.shape[-2] and size[1] <= maps.shape[-1]:
@@ -87,7 +87,7 @@ def resized(maps: Tensor, size: torch.Size) -> Tensor:
 
 
 def padded_together(pieces: Sequence[Tensor]) -> Tensor:
-    """Pieces (B, …) one after the other; those of tokens, (B, L, …), may differ in L: the shorter get zeros at their end."""
+    """Concatenates pieces (B, …); those of tokens, (B, L, …), may differ in L, and the shorter ones are padded with zeros."""
     longest = max(piece.shape[1] for piece in pieces) if pieces[0].dim() in (2, 3) else 0
     return torch.cat([_lengthened(piece, longest) if piece.dim() > 1 else piece for piece in pieces])
 
@@ -105,7 +105,7 @@ def _paired(batch: DistillationBatch, pairs: LayerPairs, form: Callable[[Outputs
 
 
 def _counted(outputs: Outputs, feature: Tensor) -> Tensor | None:
-    """(B, L), which rows of a feature are tokens that count; None where it has no row for each token, or all count."""
+    """(B, L), True for rows of a feature that are tokens without padding; None if it has no row for each token, or no padding."""
     counted = outputs.counted
     return counted if counted is not None and feature.dim() == 3 and feature.shape[:2] == counted.shape else None
 

@@ -1,4 +1,4 @@
-"""What a method's loss is built for: the targets, the training split's labels, the layers that it compares and their shapes."""
+"""Arguments from which a method's loss is built. B batch, N samples, M targets; C channels, H height, W width of maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from worker.targets import Targets
 
 @dataclass(frozen=True)
 class LossContext:
-    """What a term is built for."""
+    """The data and the two networks that a term's loss is built for."""
 
     targets: Targets
     labels: Tensor
     """(N,) or (N, M), of the training split."""
     pairs: LayerPairs
     student_shapes: Mapping[str, torch.Size]
-    """By layer, without the batch."""
+    """By module path, without the batch."""
     teacher_shapes: Mapping[str, torch.Size]
     same_tokens: bool = True
-    """Whether student and teacher read a text as the same tokens; of no meaning for anything else."""
+    """Whether student and teacher read a text as the same tokens; irrelevant to anything but text."""
     widths: tuple[int, int] = (0, 0)
-    """Of the student's and the teacher's outputs, for a method that asks."""
+    """Widths of the student's and the teacher's outputs, for a method that compares embeddings."""
 
     def shape_pairs(self) -> list[tuple[torch.Size, torch.Size]]:
-        """The compared layers' shapes, the student's first."""
+        """Lists the shapes of each pair of layers, the student's first."""
         ours, theirs = self.pairs.student, self.pairs.teacher
         return [(self.student_shapes[one], self.teacher_shapes[other]) for one, other in zip(ours, theirs, strict=True)]
 
@@ -42,7 +42,7 @@ class LossContext:
                 )
 
     def require_same_tokens(self, name: str) -> None:
-        """Raises UnfitLayers if layers give something for each token, and student and teacher read texts as other tokens."""
+        """Raises UnfitLayers if a layer has a row for each token, and student and teacher read a text as different tokens."""
         if self.same_tokens or not any(len(shape) == 2 for pair in self.shape_pairs() for shape in pair):
             return
         raise UnfitLayers(

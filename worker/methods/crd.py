@@ -1,7 +1,7 @@
 """Contrastive representation distillation: Tian, Krishnan, Isola, 2020, arXiv:1910.10699.
 
-A sample's embedding by one network is to be told from the embeddings of K samples of other classes by the other network, which
-lie in a memory bank. B batch, N samples of the training split, D width of the embedding.
+A sample's embedding by one network is contrasted with the embeddings of the same sample and of K samples of other classes by the
+other network, which lie in a memory bank. B batch, N samples of the training split, D width of the embedding.
 """
 
 import torch
@@ -52,7 +52,7 @@ class ContrastiveMemory(nn.Module):
         self.register_buffer("teacher_scale", torch.zeros(()))
 
     def forward(self, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
-        """Embeddings (B, ·) of the samples at ``indices`` (B,)."""
+        """Computes the loss of embeddings (B, ·) of the samples at ``indices`` (B,), and updates both banks."""
         ours = functional.normalize(self.student_projection(student.flatten(1)), dim=1)
         theirs = functional.normalize(self.teacher_projection(teacher.flatten(1)), dim=1)
         drawn = torch.cat([indices.unsqueeze(1), self._negatives(indices)], dim=1)
@@ -64,20 +64,20 @@ class ContrastiveMemory(nn.Module):
         return loss
 
     def _negatives(self, indices: Tensor) -> Tensor:
-        """(B, K) samples of other classes, with repetition."""
+        """Draws (B, K) samples of other classes, with replacement."""
         weights = (self.labels.unsqueeze(0) != self.labels[indices].unsqueeze(1)).float()
         weights += weights.sum(dim=1, keepdim=True) == 0  # a split of one class has no other: then any sample
         return torch.multinomial(weights, self.num_negatives, replacement=True)
 
     def _contrast(self, embeddings: Tensor, remembered: Tensor, scale: Tensor) -> Tensor:
-        """Noise-contrastive estimation: the first of ``remembered`` (B, 1 + K, D) is the positive."""
-        likeness = (torch.einsum("bd,bkd->bk", embeddings, remembered) / self.temperature).exp()
+        """Computes the noise-contrastive estimate: the first of ``remembered`` (B, 1 + K, D) is the positive."""
+        similarity = (torch.einsum("bd,bkd->bk", embeddings, remembered) / self.temperature).exp()
         num_samples = len(self.labels)
-        scale.copy_(torch.where(scale == 0, likeness.detach().mean() * num_samples, scale))
-        likeness = likeness / scale
+        scale.copy_(torch.where(scale == 0, similarity.detach().mean() * num_samples, scale))
+        similarity = similarity / scale
         noise = self.num_negatives / num_samples
-        positive = (likeness[:, 0] / (likeness[:, 0] + noise + _EPSILON)).log()
-        negative = (noise / (likeness[:, 1:] + noise + _EPSILON)).log()
+        positive = (similarity[:, 0] / (similarity[:, 0] + noise + _EPSILON)).log()
+        negative = (noise / (similarity[:, 1:] + noise + _EPSILON)).log()
         return -(positive.sum() + negative.sum()) / len(embeddings)
 
     @torch.no_grad()

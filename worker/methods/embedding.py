@@ -1,4 +1,4 @@
-"""The loss on embeddings of whole samples. B batch, D and E widths."""
+"""The loss on embeddings of whole samples, and how two networks' embeddings correlate. N samples, D and E widths."""
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,9 @@ class EmbeddingLoss(nn.Module):
 
 
 def similarity_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """How far two networks hold the same samples alike: the correlation of all pairs' cosines in embeddings (N, D) and (N, E).
+    """Computes the correlation of all pairs' cosine similarities in embeddings (N, D) with those in embeddings (N, E).
 
-    Of the first 1,000 samples, whose pairs are half a million; 0 where one network holds all pairs equally alike.
+    It reads the first 1,000 samples, whose pairs are half a million, and is 0 if one network's similarities are constant.
     """
     pairs = [pair_similarities(embeddings[:_MOST_SAMPLES].to(torch.float64)) for embeddings in (first, second)]
     return torch.corrcoef(torch.stack(pairs))[0, 1].nan_to_num(nan=0.0)
@@ -41,7 +41,7 @@ _MOST_SAMPLES = 1000
 
 
 def pair_similarities(embeddings: Tensor) -> Tensor:
-    """Cosine similarities of all pairs of rows (N, D), each pair once: (N · (N − 1) / 2,)."""
+    """Computes the cosine similarities of all pairs of rows (N, D), each pair once: (N · (N − 1) / 2,)."""
     unit = functional.normalize(embeddings, dim=1)
     first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
     return (unit @ unit.T)[first, second]

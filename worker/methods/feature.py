@@ -110,7 +110,7 @@ class VariationalRegressor(nn.Module):
 
 
 class FitNetLoss(nn.Module):
-    """The hint's loss on the student's layers, each behind a learned regressor."""
+    """The loss :func:`hint` on each of the student's layers behind a learned regressor."""
 
     def __init__(self, spec: FitNet, context: LossContext) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class FitNetLoss(nn.Module):
 
 
 class Regressor(nn.Module):
-    """From one layer's shape to another's: a 1x1 convolution for maps, brought to one size first, else linear."""
+    """Maps one layer's shape to another's: a 1x1 convolution for maps, after resizing, else a linear map."""
 
     def __init__(self, student: torch.Size, teacher: torch.Size) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A network's inner outputs, by module path: what feature and relation methods compare.
+"""Reads the outputs of a network's inner modules, by module path, for methods that compare layers.
 
-The paths are those of ``named_modules()``, without the ``model.`` that wraps a network of ``transformers`` and the ``body.`` of a
-distillation network.
+The paths are those of ``named_modules()`` without two prefixes: ``model.`` of a network of ``transformers``, and ``body.`` of a
+distillation network. B batch, W outputs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ _MOST_LISTED = 60
 
 
 class UnknownLayer(ValueError):
-    """The network has no module of that path; the text lists those that it has."""
+    """Raised if the network has no module of that path; the text lists those that it has."""
 
 
 class FeatureExtractor:
-    """Calls a network and gives the outputs of some of its modules beside its logits, until it is closed."""
+    """Calls a network and returns the outputs of some of its modules beside its logits, until it is closed."""
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
         """Raises UnknownLayer."""
@@ -30,7 +30,7 @@ class FeatureExtractor:
         self._hooks = [module.register_forward_hook(self._catch(path)) for path, module in find_layers(network, layers).items()]
 
     def __call__(self, *inputs: Tensor | None) -> Outputs:
-        """Inputs (B, …), and whatever else the network takes; logits are (B, W). A network of texts knows its ``pad``."""
+        """Takes inputs (B, …) and the network's further arguments; a network of texts has a ``pad``. Logits are (B, W)."""
         self._listening = True
         try:
             logits = self._network(*inputs)
@@ -41,7 +41,7 @@ class FeatureExtractor:
         return Outputs(logits, features, None if pad is None or inputs[0] is None else inputs[0] != pad)
 
     def close(self) -> None:
-        """Takes the hooks off."""
+        """Removes the hooks."""
         for hook in self._hooks:
             hook.remove()
 
@@ -60,7 +60,7 @@ class FeatureExtractor:
 
 
 def find_layers(network: nn.Module, layers: Sequence[str]) -> Mapping[str, nn.Module]:
-    """The modules of these paths. Raises UnknownLayer."""
+    """Finds the modules of these paths. Raises UnknownLayer."""
     there = _layers(network)
     for path in layers:
         if path not in there:
@@ -69,7 +69,7 @@ def find_layers(network: nn.Module, layers: Sequence[str]) -> Mapping[str, nn.Mo
 
 
 def layer_paths(network: nn.Module) -> str:
-    """What may be named, for an error."""
+    """Lists the paths that a spec may name, for an error."""
     paths = list(_layers(network))
     more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
     return ", ".join(paths[:_MOST_LISTED]) + more
@@ -81,7 +81,7 @@ def _layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def _first_tensor(output: Any) -> Tensor:
-    """A module of ``transformers`` may give a tuple or an object, the hidden state first."""
+    """Finds the hidden state, which is first in the tuple or object that a module of ``transformers`` may return."""
     if isinstance(output, Tensor):
         return output
     values = output.values() if hasattr(output, "values") else output

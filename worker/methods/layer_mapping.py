@@ -1,4 +1,4 @@
-"""Which layers of student and teacher a method compares, found before either is trained. B batch."""
+"""Maps a method to the layers of student and teacher that it compares, before either is trained. B batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ from worker.targets import Targets
 
 @dataclass(frozen=True)
 class LayerMapping:
-    """What a method looks at in these two networks, found before either is trained."""
+    """The layers of these two networks that a method compares, and their shapes."""
 
     method: Any
     pairs: tuple[LayerPairs, ...]
-    """By term."""
+    """One for each term."""
     student_shapes: Mapping[str, torch.Size]
     teacher_shapes: Mapping[str, torch.Size]
     same_tokens: bool = True
-    """Whether the two read a text as the same tokens."""
+    """Whether student and teacher read a text as the same tokens."""
     widths: tuple[int, int] = (0, 0)
-    """Of the student's and the teacher's outputs, where the method asks."""
+    """Widths of the student's and the teacher's outputs, for a method that compares embeddings."""
 
     @property
     def student_layers(self) -> tuple[str, ...]:
         return tuple(self.student_shapes)
 
     def objective(self, *, targets: Targets, labels: Tensor) -> WeightedSum:
-        """The method's objective; its own weights come from torch's global generator. ``labels`` are the training split's.
+        """Builds the method's loss, with weights from torch's global generator. ``labels`` are the training split's.
 
         Raises:
             UnfitLayers: the method cannot compare these layers.
@@ -60,7 +60,7 @@ def map_layers(
     teacher_inputs: Tensor,
     same_tokens: bool = True,
 ) -> LayerMapping:
-    """Finds the layers and, on a few inputs (B, …) of each network, their shapes.
+    """Finds the layers that a method compares and, by a forward pass on a few inputs (B, …), their shapes.
 
     Raises:
         UnknownLayer: a layer that the spec names is not there.

@@ -1,4 +1,4 @@
-"""Which layers a method compares, and their shapes. B batch."""
+"""Finds the layers that a term compares, and their shapes. B batch, W outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TEACHER_HEAD = "teacher_head"
 
 
 class UnfitLayers(ValueError):
-    """The method cannot compare these layers; the text says what to change."""
+    """Raised if a method cannot compare the layers; the text says what to change."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LayerPairs:
 
 
 def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> LayerPairs:
-    """The layers that a term compares: those that the spec names, else those that the networks offer; empty for a term without.
+    """Finds the layers that a term compares: those that the spec names, else those that the networks offer; none for some terms.
 
     Raises:
         UnfitLayers: the spec names none, and a network offers none.
@@ -58,24 +58,24 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> LayerPair
 
 
 def looks_inside(method: Any) -> bool:
-    """Whether a method looks at inner layers at all."""
+    """Whether a method compares inner layers."""
     return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
 
 
 def privileged_term(method: Any) -> DistillationNetwork | None:
-    """The term, if there is one, by which the student reads the teacher's output."""
+    """Finds the term, if there is one, by which the student reads the teacher's outputs."""
     return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
 
 
 def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
-    """Shapes, without the batch, of these layers' outputs on some inputs (B, …). The network's statistics do not move."""
-    with in_eval_mode(network), FeatureExtractor(network, layers) as tap:
-        features = tap(inputs.to(next(network.parameters()).device)).features
+    """Computes the shapes, without the batch, of these layers' outputs on inputs (B, …), in evaluation mode."""
+    with in_eval_mode(network), FeatureExtractor(network, layers) as extractor:
+        features = extractor(inputs.to(next(network.parameters()).device)).features
     return {path: feature.shape[1:] for path, feature in features.items()}
 
 
 def output_width(network: nn.Module, inputs: Tensor) -> int:
-    """Of what the network gives for some inputs (B, …). Its statistics do not move."""
+    """Computes the width of the network's outputs on inputs (B, …), in evaluation mode."""
     with in_eval_mode(network):
         outputs: Tensor = network(inputs.to(next(network.parameters()).device))
     return outputs.shape[-1]

@@ -51,7 +51,7 @@ LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
     "born-again": soft_target_loss,
     "teacher-assistant": soft_target_loss,
 }
-"""By method: builds its loss from its spec. Raises UnfitLayers."""
+"""From a method's name to the function or class that builds its loss from its spec. Raises UnfitLayers."""
 
 
 class WeightedSum(nn.Module):
@@ -72,7 +72,7 @@ class WeightedSum(nn.Module):
 
 
 def build_loss(spec: Any, context: LossContext) -> Loss:
-    """One term of the spec. Raises UnfitLayers."""
+    """Builds the loss of one term. Raises UnfitLayers."""
     return _labels(spec, context) if isinstance(spec, Labels) else LOSSES[spec.name](spec, context)
 
 
@@ -84,7 +84,7 @@ def _weighted(spec: Any, loss: Loss, batch: DistillationBatch, targets: Targets)
         weight *= min(1.0, batch.epoch / warmup)
     if weight != 1:
         value = weight * value
-    # Any other method's own loss holds its labels' part.
+    # The loss of any other method includes its labels' part.
     label_weight = spec.label_weight if isinstance(spec, Weighted) else 0.0
     if not label_weight:
         return value

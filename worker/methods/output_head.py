@@ -19,7 +19,7 @@ from worker.methods.batch import at_least_float32
 from worker.methods.sequence import TokenLoss
 
 CHUNK_LOGITS, CHUNK_TOKENS = 2**23, 256
-"""A chunk has so many logits of one network, 32 MiB in float32, but so many tokens at least: each chunk reads all of the head."""
+"""Logits of one network in a chunk, 32 MiB in float32, and least tokens of a chunk: each chunk reads the whole head."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class OutputHead:
     """(V,)."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Hidden states (N, D) to logits (N, V): computed in the hidden states' format, given in float32 at least."""
+        """Computes logits (N, V) of hidden states (N, D) in the hidden states' dtype, and returns float32 at least."""
         bias = None if self.bias is None else self.bias.to(hidden.dtype)
         return at_least_float32(functional.linear(hidden, self.weight.to(hidden.dtype), bias))
 
     def detached(self) -> "OutputHead":
-        """The same, to be learned by nobody."""
+        """Returns the same head without gradients."""
         return OutputHead(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
 
 @dataclass(frozen=True)
 class TeacherStates:
-    """What the teacher says to the same tokens."""
+    """The teacher's hidden states for the same tokens, and the loss that compares its logits with the student's."""
 
     hidden: Tensor
     """(N, ·)."""
@@ -61,7 +61,7 @@ def token_mean(
     teacher_states: TeacherStates | None = None,
     chunk_tokens: int | None = None,
 ) -> Tensor:
-    """``weight · loss(student, teacher) + label_weight · CE(labels, student)``, mean over the tokens; 0 where there is none.
+    """``weight · loss(student, teacher) + label_weight · CE(labels, student)``, mean over the tokens; 0 if there is none.
 
     Hidden states (N, D) and labels (N,) are those of the tokens that count, and of no others. The gradient goes to the hidden
     states and to the head.
@@ -79,14 +79,14 @@ def token_mean(
         return torch.stack(parts).sum(dim=0)
 
     chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
-    if not torch.is_grad_enabled():  # which a function of one's own is not told
+    if not torch.is_grad_enabled():  # an autograd.Function does not see it
         hidden, head = hidden.detach(), head.detached()
     mean: Tensor = _ChunkedMean.apply(hidden, head.weight, head.bias, losses, chunk_tokens)  # type: ignore[no-untyped-call]
     return mean
 
 
 class _ChunkedMean(torch.autograd.Function):
-    """The mean of ``losses(logits, rows)``, which gives a loss for each of the tokens ``rows``."""
+    """The mean of ``losses(logits, rows)``, which returns a loss for each of the tokens ``rows``."""
 
     @staticmethod
     def forward(
@@ -128,7 +128,7 @@ class _ChunkedMean(torch.autograd.Function):
 def _with_slopes(
     logits: Tensor, rows: slice, losses: Callable[[Tensor, slice], Tensor], *, wanted: bool
 ) -> tuple[Tensor, Tensor]:
-    """The sum of a chunk's losses and, where it is wanted, its gradient to the logits; else zeros.
+    """Computes the sum of a chunk's losses and its gradient to the logits; zeros if the gradient is not ``wanted``.
 
     Of the sum, not the mean over all tokens: that would be too small for float16.
     """

@@ -60,7 +60,7 @@ def _similarity_distribution(embeddings: Tensor) -> Tensor:
 
 
 def congruence(student: Tensor, teacher: Tensor) -> Tensor:
-    """``Σ_d |Δ_i| |Δ_(i+1)|`` of consecutive samples' differences Δ to the teacher, their mean; embeddings of one width.
+    """Mean of ``Σ_d |Δ_i| |Δ_(i+1)|`` over consecutive samples' differences Δ to the teacher; embeddings of one width.
 
     Correlation congruence (Peng et al., 2019, arXiv:1904.01802), in the form of the public reference code.
     """

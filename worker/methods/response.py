@@ -25,10 +25,10 @@ _COSINE_EPSILON = 1e-8
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
-    """``τ² · KL(p_t ‖ p_s)``, batch mean, wholly in log space, so that a probability of 0 costs nothing and breaks nothing.
+    """``τ² · KL(p_t ‖ p_s)``, batch mean, wholly in log space, so that a probability of 0 is harmless.
 
-    Two traps of public code are avoided: the sum over classes is averaged over the batch alone (``reduction="mean"`` would
-    divide by C as well), and the τ² that keeps the gradient's size independent of τ is there.
+    It avoids two errors of public code: the sum over classes is averaged over the batch alone (``reduction="mean"`` would
+    divide by C as well), and the factor τ² keeps the gradient's size independent of τ.
     """
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
@@ -96,7 +96,7 @@ def standardized(logits: Tensor) -> Tensor:
 
 
 def one_for_all(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, epsilon: float, temperature: float) -> Tensor:
-    """``−Σ ((p_t + y)^ε − y) · log p_s``, y one-hot (Hao et al., 2023, arXiv:2310.19444): made for unlike architectures."""
+    """``−Σ ((p_t + y)^ε − y) · log p_s``, y one-hot for unlike architectures (Hao et al., 2023, arXiv:2310.19444)."""
     target = functional.one_hot(labels, student_logits.shape[-1]).to(student_logits.dtype)
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.softmax(teacher_logits / temperature, dim=-1)
@@ -104,7 +104,7 @@ def one_for_all(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, 
 
 
 def virtual_teacher(student_logits: Tensor, labels: Tensor, *, correct_probability: float, temperature: float) -> Tensor:
-    """``τ² · KL(p_v ‖ p_s)`` to a teacher that does not exist: it gives the label ``correct_probability``, the rest evenly.
+    """``τ² · KL(p_v ‖ p_s)`` to a virtual teacher: it gives the label ``correct_probability`` and spreads the rest evenly.
 
     Both are softened at τ, as if the virtual teacher's probabilities were logits. Yuan et al., 2020, arXiv:1909.11723.
     """

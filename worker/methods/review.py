@@ -1,7 +1,7 @@
 """Knowledge review: Chen, Liu, Zhao, Jia, 2021, arXiv:2104.09044.
 
-From the deepest stage upwards, each of the student's stages is fused with what the deeper ones gave, by attention, and compared
-with the teacher's stage of that depth. B batch, C channels, H height, W width.
+From the deepest stage upwards, each of the student's stages is fused by attention with the outcome of the deeper ones, and
+compared with the teacher's stage of that depth. B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class ReviewModule(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a stage with what the deeper ones gave."""
+    """Attention-based fusion of a stage with the outcome of the deeper ones."""
 
     def __init__(self, student_channels: int, middle: int, teacher_channels: int, *, is_deepest: bool) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Fusion(nn.Module):
         self.attention = None if is_deepest else nn.Conv2d(2 * middle, 2, 1)
 
     def forward(self, maps: Tensor, deeper: Tensor | None, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """The stage as the teacher's, (B, C_t, *size), and what the next stage up is fused with."""
+        """Computes the stage in the teacher's shape, (B, C_t, *size), and the maps that the next stage up is fused with."""
         narrow = self.narrow(maps)
         if self.attention is not None and deeper is not None:
             deeper = functional.interpolate(deeper, narrow.shape[-2:], mode="nearest")

@@ -1,7 +1,7 @@
 """Losses on the distributions of the next token. N tokens, V the student's vocabulary, U the teacher's, τ temperature.
 
-Each gives the tokens' losses (N,) from student logits (N, V) and teacher logits (N, U); U is V except for ULD. Who calls it takes
-the tokens that count, and their mean.
+Each computes the tokens' losses (N,) from student logits (N, V) and teacher logits (N, U); U is V except for ULD. The caller
+selects the tokens that are no padding, and takes the mean.
 """
 
 import math
@@ -22,8 +22,8 @@ def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: flo
     """``τ² · (β · KL(p_t ‖ m) + (1 − β) · KL(p_s ‖ m))`` with ``m = β · p_t + (1 − β) · p_s``, wholly in log space.
 
     Agarwal et al., 2024, arXiv:2306.13649. Near β = 0 this is β times the forward KL divergence ``KL(p_t ‖ p_s)``, near β = 1 it
-    is 1 − β times the reverse, ``KL(p_s ‖ p_t)``. At 0 and 1 themselves it would vanish; there it is, as in the public reference
-    code, that divergence itself.
+    is 1 − β times the reverse, ``KL(p_s ‖ p_t)``. At 0 and 1 themselves it would vanish; as in the public reference code, it
+    is that divergence itself there.
     """
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
@@ -38,7 +38,7 @@ def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: flo
 
 
 def universal(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
-    """``Σ_i |p_s(i) − p_t(i)|`` of the probabilities in falling order, the smaller vocabulary filled up with zeros.
+    """``Σ_i |p_s(i) − p_t(i)|`` of the probabilities in falling order, the smaller vocabulary padded with zeros.
 
     Universal logit distillation: Boizard, El Haddad, Hudelot, Colombo, 2024, arXiv:2402.12030. As there, without τ².
     """
@@ -78,11 +78,11 @@ TOKEN_LOSSES: dict[str, Callable[[Any], TokenLoss]] = {
     "on-policy": jsd_loss,
     "uld": universal_loss,
 }
-"""By method of causal language models: builds its loss from its spec. ``sequence`` has none: it is the texts' cross-entropy."""
+"""From a method's name to the function that builds its loss. ``sequence`` has none: it trains by cross-entropy with texts."""
 
 
 def token_loss(spec: Any) -> TokenLoss:
-    """The loss by which a method compares student and teacher at each token. Raises TypeError for one that compares none."""
+    """Builds the loss that compares student and teacher at each token. Raises TypeError for a method that compares none."""
     if spec.name not in TOKEN_LOSSES:
         raise TypeError(f"{type(spec).__name__} compares no distributions of tokens")
     return TOKEN_LOSSES[spec.name](spec)

@@ -1,4 +1,4 @@
-"""Soft targets: the student learns the teacher's softened outputs.
+"""The loss of soft targets: the divergence of the student's softened outputs from the teacher's.
 
 Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531. B batch, C classes, τ temperature.
 """

@@ -15,7 +15,7 @@ from worker.targets import Target, Targets, label_loss, target_losses
 def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
     """(M,): each target's divergence of student outputs (B, W) from teacher outputs (B, W), the mean over samples.
 
-    A target that the teacher says nothing of (NaN) counts nothing.
+    A target without outputs of the teacher (NaN) counts nothing.
     """
     losses = []
     for target, ours, theirs in zip(targets, targets.split(student), targets.split(teacher), strict=True):
@@ -77,7 +77,7 @@ class MultiTaskLoss(nn.Module):
             )
         if self.log_variances is not None:
             weighted = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)
-            losses = torch.where(losses == 0, 0.0, weighted)  # a batch without a label of a target says nothing of its variance
+            losses = torch.where(losses == 0, 0.0, weighted)  # a batch without labels of a target leaves its variance alone
         return (self.weights * losses).sum()
 
 

@@ -2,7 +2,7 @@
 
 The body's output layer has two heads of W columns: what the features say by themselves, and the teacher head, which predicts the
 teacher's outputs, T̂(x). The classifier is linear in features and teacher's outputs alike, so once the teacher head stands for the
-teacher the three fold into one head: the student that is exported is a plain network, as large and as fast as one that never had a
+teacher the three fold into one head: the student that is exported is a plain network, as large and as fast as one without a
 teacher.
 """
 
