@@ -1,4 +1,4 @@
-"""Arguments from which a method's loss is built. B batch, N samples, M targets; C channels, H height, W width of maps."""
+"""Arguments from which a method's loss is built. N samples, M targets; C channels, H height, W width of maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from worker.targets import Target, Targets, label_loss, target_losses
 
 
 def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
-    """(M,): each target's divergence of student outputs (B, W) from teacher outputs (B, W), the mean over samples.
+    """Computes each target's divergence (M,) of student outputs (B, W) from teacher outputs (B, W), the mean over samples.
 
     A target without outputs of the teacher (NaN) counts nothing.
     """
