@@ -14,6 +14,7 @@ from benchmarks.made_up_team import Person, Posted
 from service import jobs, scheduling
 from service.database import Database
 from service.jobs import Fence
+from service.jobs.transitions import move
 from service.lifecycle import Status
 from service.queue_policy import Rules
 from service.scheduling import Device, Offer, claim
@@ -150,7 +151,7 @@ class Cluster:
         if held is None or held.stopping:
             return
         with self.database.transaction() as session:
-            jobs.move(session, jobs.get(session, fence.job_id, lock=True), Status.SUCCEEDED, "trained")
+            move(session, jobs.get(session, fence.job_id, lock=True), Status.SUCCEEDED, "trained")
         self._let_go(fence)
         held.run.ended_at = self.seconds
 

@@ -24,7 +24,10 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+UNSTARTED = (Status.CHECKING, Status.WAITING, Status.QUEUED)
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.CHECKING: frozenset({Status.WAITING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),

@@ -12,10 +12,9 @@ from service.archives import Limits, unpack
 from service.database import Database
 from service.errors import Conflict, InvalidFile, NotFound
 from service.ids import new_id
-from service.jobs import StoredFile
 from service.lifecycle import FINAL
 from service.model_folder import inspect_folder, refuse_loose_weights
-from service.store import Store
+from service.store import Store, StoredFile
 from service.tables import Job, JobTeacher, Model, User
 
 _MAX_FILES = 1000

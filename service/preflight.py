@@ -17,7 +17,8 @@ from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql
 from service.database import hopped
 from service.errors import JobFailure
-from service.jobs import end_failed, pass_on, record_event, shape_of
+from service.jobs import pass_on, shape_of
+from service.jobs.transitions import end_failed, record_event
 from service.lifecycle import Outcome, Status
 from service.queue_policy import rules_of
 from service.tables import Job, Usage, User

@@ -12,13 +12,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import fsspec
 
 from service.errors import NotFound
-from service.jobs import StoredFile
 
 _CHUNK_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
@@ -31,6 +31,17 @@ _MEDIA_TYPES = {
 }
 SIGNED_SECONDS = 3600
 _FOLDER_TRIES = 100
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file whose bytes are in the store, to be made visible by a commit."""
+
+    name: str
+    path: str
+    size: int
+    sha256: str
+    media_type: str
 
 
 def safe_key(key: str) -> str:

@@ -15,8 +15,7 @@ from service.api.conditions import is_unchanged, read_range
 from service.api.parameters import IfNoneMatch, IfRange, Range
 from service.api.problems import described, response_of
 from service.errors import NotFound, RangeNotSatisfiable
-from service.jobs import StoredFile
-from service.store import Store
+from service.store import Store, StoredFile
 
 _SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
 

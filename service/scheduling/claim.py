@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import usage
-from service.jobs import Fence, record_event
+from service.jobs import Fence
+from service.jobs.transitions import record_event
 from service.lifecycle import Status
 from service.scheduling.hosts import Device, Holder, Host
 from service.scheduling.policy import Placement, Pool, Reservation

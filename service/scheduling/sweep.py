@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.jobs import expire_leases, record_event
+from service.jobs import expire_leases
+from service.jobs.transitions import record_event
 from service.lifecycle import Status
 from service.preflight import expire_checks, unchecked_pools
 from service.queue_policy import rules_of

@@ -15,8 +15,7 @@ import fsspec
 import pytest
 
 from service.errors import NotFound
-from service.jobs import StoredFile
-from service.store import Store, file_sha256, media_type, safe_key
+from service.store import Store, StoredFile, file_sha256, media_type, safe_key
 
 CONTENT = bytes(range(256)) * 10_000  # more than two chunks
 

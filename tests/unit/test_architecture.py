@@ -32,11 +32,11 @@ SERVICE_LAYERS: Layers = {
         "queries",
     },
     "which job starts, on which devices, and why another waits": {"scheduling"},
-    "one resource each, over its tables": {"preflight", "store", "team", "workers"},
+    "one resource each, over its tables": {"preflight", "team", "workers"},
     "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
     "what devices there are and what was used of them": {"usage", "capacity"},
     "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client"},
-    "the spec and its states; connections": {"spec", "lifecycle", "broker", "notifications", "connection", "archives"},
+    "the spec and its states; connections": {"spec", "lifecycle", "broker", "notifications", "connection", "archives", "store"},
     "what everybody may know": {"errors", "ids", "settings", "clock"},
 }
 WORKER_LAYERS: Layers = {

@@ -21,12 +21,11 @@ from service import jobs
 from service.database import Database
 from service.errors import JobFailure, NotFound
 from service.ids import new_id
-from service.jobs import StoredFile
 from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
 from service.scheduling import Claim
 from service.settings import Settings
-from service.store import Store
+from service.store import Store, StoredFile
 from service.tables import Artifact, Model
 from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 from service.api.responses.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
 from service.api.responses.shape import Page, View
 from service.errors import JobFailure
-from service.jobs import PRIORITY_RANK
-from service.lifecycle import FINAL, Status
+from service.lifecycle import FINAL, PRIORITY_RANK, Status
 from service.queries import JobRow
 from service.scheduling.outlook import Outlook, Outlooks, Place, open_needs
 from service.scheduling.policy import Share

@@ -16,7 +16,7 @@ from service.api.problems import described
 from service.api.responses.records import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
 from service.api.waiting import event_stream, log_stream
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
-from service.jobs import StoredFile
+from service.store import StoredFile
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=StrictRoute)
 

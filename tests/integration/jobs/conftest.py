@@ -11,10 +11,11 @@ from service import jobs
 from service.database import Database
 from service.errors import JobFailure
 from service.ids import new_id
-from service.jobs import Fence, StoredFile
+from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.scheduling import Device, Offer, claim
 from service.spec import parse_spec
+from service.store import StoredFile
 from service.tables import Job, JobEvent, Model, Table, User, Worker
 
 T = TypeVar("T")

@@ -1,0 +1,59 @@
+"""Jobs as rows of the database: stored, changed by people, written by the workers that run them.
+
+``submission`` stores a job, ``requests`` holds what people ask of one, ``attempts`` what its worker writes, ``dependencies`` the
+jobs that it needs; each goes through ``transitions``, where alone a status changes. Callers use the names listed here; one that
+has locked a job's row itself (the claim, the sweep, the check) calls ``transitions`` on it.
+"""
+
+from service.jobs.attempts import (
+    MAX_LOG_BYTES,
+    Renewal,
+    append_log,
+    crash,
+    expire_leases,
+    fail,
+    forget_checkpoints,
+    log_text,
+    record_checkpoint,
+    record_metrics,
+    record_progress,
+    renew_lease,
+    settle_stopped,
+    spent_checkpoints,
+    succeed,
+)
+from service.jobs.dependencies import needed_jobs, pass_on
+from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
+from service.jobs.submission import find_repeat, refuse_over_limit, shape_of, submit
+from service.jobs.transitions import Fence, get
+
+__all__ = [
+    "MAX_LOG_BYTES",
+    "Fence",
+    "Renewal",
+    "append_log",
+    "crash",
+    "edit",
+    "expire_leases",
+    "fail",
+    "find_repeat",
+    "forget_checkpoints",
+    "get",
+    "log_text",
+    "needed_jobs",
+    "pass_on",
+    "record_checkpoint",
+    "record_metrics",
+    "record_progress",
+    "refuse_over_limit",
+    "remove",
+    "renew_lease",
+    "request_cancel",
+    "request_pause",
+    "resume",
+    "settle_stopped",
+    "shape_of",
+    "spent_checkpoints",
+    "submit",
+    "succeed",
+]

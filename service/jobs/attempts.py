@@ -1,0 +1,260 @@
+"""What a worker writes of the attempt that it runs: lease, progress, metrics, log, checkpoint, and how it ended.
+
+Each locks the job's row, and checks the fence (``attempt``): nothing is written of an attempt that is over.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service import usage
+from service.clock import now, now_sql
+from service.errors import JobFailure
+from service.jobs.transitions import Fence, end_failed, fenced, holds, move, record_event, touch
+from service.lifecycle import Outcome, Status
+from service.store import StoredFile
+from service.tables import Artifact, Job, LogChunk, MetricPoint, Model
+
+_STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
+_NOTHING_KEPT = "cancelled by request: no student is kept"
+MAX_LOG_BYTES = 8 * 2**20
+"""Most of a job's log that is kept for reading over HTTP."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The answer to a heartbeat."""
+
+    stop_requested: str | None
+    stop_keep: str | None
+
+
+def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Renewal | None:
+    """The heartbeat: moves the lease's end by the database's clock. None: the lease is lost."""
+    row = session.execute(
+        update(Job)
+        .where(*holds(fence))
+        .values(lease_expires_at=now_sql(session) + text("make_interval(secs => :lease)").bindparams(lease=lease_seconds))
+        .returning(Job.stop_requested, Job.stop_keep, Job.started_at, Job.accounted_seconds, now_sql(session).label("now"))
+    ).one_or_none()
+    if row is None:
+        return None
+    if usage.is_due(row.started_at, row.accounted_seconds, at=row.now) and (job := fenced(session, fence)) is not None:
+        usage.settle(session, job, at=row.now, ended=False)
+    return Renewal(row.stop_requested, row.stop_keep)
+
+
+def record_progress(
+    session: Session,
+    fence: Fence,
+    progress: dict[str, Any],
+    *,
+    milestone: str | None = None,
+    remaining_seconds: float | None = None,
+) -> Outcome:
+    """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one.
+
+    ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet; no
+    job is expected to run longer than it may.
+    """
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.progress = progress
+    if remaining_seconds is not None:
+        at = now(session)
+        ran = job.run_seconds + ((at - job.started_at).total_seconds() if job.started_at else 0.0)
+        left = max(0.0, job.max_runtime_seconds - ran)
+        job.expected_end_at = at + timedelta(seconds=min(remaining_seconds, left))
+    if milestone is None:
+        touch(session, job)
+    else:
+        record_event(session, job, "progress", milestone, progress)
+    return Outcome.APPLIED
+
+
+def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence[tuple[int, float]]]) -> Outcome:
+    """Adds points; a step that is there already gets the new value."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    rows = [
+        {"job_id": job.id, "name": name, "step": step, "value": value}
+        for name, series in points.items()
+        for step, value in dict(series).items()
+    ]
+    if not rows:
+        return Outcome.APPLIED
+    statement = insert(MetricPoint)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[MetricPoint.job_id, MetricPoint.name, MetricPoint.step], set_={"value": statement.excluded.value}
+        ),
+        rows,
+    )
+    latest = {name: max(series)[1] for name, series in points.items() if series}
+    record_event(
+        session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": dict(points)}
+    )
+    return Outcome.APPLIED
+
+
+def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
+    """Adds to the job's log, up to ``MAX_LOG_BYTES`` in all; the whole log is an artifact at the end."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    last = session.scalar(select(LogChunk).where(LogChunk.job_id == job.id).order_by(LogChunk.start.desc()).limit(1))
+    start = 0 if last is None else last.start + last.size
+    data = addition.encode()[: max(0, MAX_LOG_BYTES - start)]
+    kept = data.decode(errors="ignore")
+    if kept:
+        session.add(LogChunk(job_id=job.id, start=start, text=kept, size=len(kept.encode())))
+        touch(session, job)
+    return Outcome.APPLIED
+
+
+def log_text(session: Session, job_id: str) -> str:
+    """The whole log that is kept of a job, all attempts in order."""
+    chunks = session.scalars(select(LogChunk.text).where(LogChunk.job_id == job_id).order_by(LogChunk.start))
+    return "".join(chunks)
+
+
+def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase: str, step: int) -> tuple[Outcome, str | None]:
+    """Makes a stored checkpoint the one to resume from; beside the outcome, the key of the one that it replaces."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST, None
+    old = session.get(Artifact, (job.id, file.name))
+    replaced = None
+    if old is not None:
+        replaced = old.path
+        session.delete(old)
+        session.flush()
+    session.add(_artifact(job, file, kind="checkpoint"))
+    record_event(session, job, "checkpoint", f"checkpoint at step {step} of the {phase} phase", {"phase": phase, "step": step})
+    return Outcome.APPLIED, replaced if replaced != file.path else None
+
+
+def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], model: Model) -> Outcome:
+    """running → succeeded: publishes the artifacts and lists the student as a model."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.result = result
+    _publish(session, job, files, model)
+    if job.progress is not None:
+        job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
+    return move(session, job, Status.SUCCEEDED, "the student is trained")
+
+
+def fail(
+    session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), model: Model | None = None
+) -> Outcome:
+    """running → failed, for what another attempt cannot mend; ``model`` is the student as far as it came, if it is kept."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    _publish(session, job, files, model)
+    return end_failed(session, job, failure)
+
+
+def settle_stopped(
+    session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = (), model: Model | None = None
+) -> Outcome:
+    """The trainer stopped because it was asked to, for ``reason``: to cancelled, to paused, or back to the queue.
+
+    What people ask for by now decides: it may be more than the trainer had heard of, or a pause that was taken back. ``model`` is
+    the student that a cancel keeps, if any.
+    """
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    _publish(session, job, files, model)
+    match job.stop_requested:
+        case "cancel":
+            return move(session, job, Status.CANCELLED, "cancelled by request" if model is not None else _NOTHING_KEPT)
+        case "pause":
+            return move(session, job, Status.PAUSED, "paused by request")
+        case _:
+            return _requeue(session, job, f"stopped {_STOPPED.get(reason, 'by request')}; goes on from its last checkpoint")
+
+
+def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
+    """The attempt ended by no wish of anybody: back to the queue, or failed once ``max_attempts`` are used up."""
+    job = fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    return _crash(session, job, failure, files)
+
+
+def expire_leases(session: Session) -> int:
+    """Every running job whose worker fell silent: on to another attempt, or failed with ``worker_lost``. Answers how many."""
+    lost = session.scalars(
+        select(Job)
+        .where(Job.status == Status.RUNNING, Job.lease_expires_at < now_sql(session))
+        .order_by(Job.id)
+        .limit(1000)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in lost:
+        message = f"worker {job.worker_id} stopped renewing its lease"
+        hint = "The worker's host was lost, or the worker was killed; look at its log."
+        _crash(session, job, JobFailure(code="worker_lost", message=message, hint=hint), ())
+    return len(lost)
+
+
+def spent_checkpoints(session: Session) -> dict[str, str]:
+    """The store's keys of checkpoints that no attempt will resume from, by job; some of them, where there are many."""
+    rows = session.execute(select(Artifact.job_id, Artifact.path).where(Artifact.kind == "spent").limit(100))
+    return {row.job_id: row.path for row in rows}
+
+
+def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
+    """Removes the rows of :func:`spent_checkpoints`, whose files are gone."""
+    session.execute(delete(Artifact).where(Artifact.kind == "spent", Artifact.job_id.in_(spent)))
+
+
+def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
+    job.crashes += 1
+    if job.stop_requested == "cancel":
+        return move(session, job, Status.CANCELLED, f"{_NOTHING_KEPT}; the attempt had ended: {failure.message}")
+    if job.crashes >= job.max_attempts:
+        _publish(session, job, files)
+        return end_failed(session, job, failure)
+    if job.stop_requested == "pause":
+        return move(session, job, Status.PAUSED, f"paused by request; the attempt had ended: {failure.message}")
+    return _requeue(session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure)
+
+
+def _requeue(session: Session, job: Job, reason: str, failure: JobFailure | None = None) -> Outcome:
+    data = {} if failure is None else {"error": failure.model_dump()}
+    return move(session, job, Status.QUEUED, reason, data)
+
+
+def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:
+    if model is not None:
+        session.add(model)
+    files = list(files)
+    if files:
+        names = [file.name for file in files]
+        session.execute(delete(Artifact).where(Artifact.job_id == job.id, Artifact.name.in_(names)))
+        session.add_all(_artifact(job, file, kind="result") for file in files)
+
+
+def _artifact(job: Job, file: StoredFile, *, kind: str) -> Artifact:
+    return Artifact(
+        job_id=job.id,
+        name=file.name,
+        kind=kind,
+        attempt=job.attempt,
+        path=file.path,
+        size=file.size,
+        sha256=file.sha256,
+        media_type=file.media_type,
+    )

@@ -1,0 +1,101 @@
+"""What a job waits for: the jobs that it needs, looked up, locked and changed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service.errors import CircularDependency, FieldError, InvalidSpec, InvalidTransition
+from service.jobs.transitions import dependency_failed, end_failed, move
+from service.lifecycle import UNSTARTED, Outcome, Status
+from service.spec import JobSpec
+from service.spec.source import split_source
+from service.tables import Job, JobDependency, Model
+
+
+def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[FieldError]]:
+    """The jobs that a spec depends on, by id, and why it cannot depend on some of them.
+
+    With ``lock`` none of them can finish before the transaction ends: so nobody waits for one that is over.
+    """
+    pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
+    sources = {place: split_source(teacher.source) for place, teacher in spec.teachers.items()}
+    pointers |= {source.name: f"/{place}/source" for place, source in sources.items() if source.kind == "job"}
+    query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
+    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)} if pointers else {}
+    faults = []
+    for job_id, pointer in pointers.items():
+        job = found.get(job_id)
+        if job is None:
+            faults.append(FieldError(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
+        elif job.status in {Status.FAILED, Status.CANCELLED}:
+            student = session.scalar(select(Model.id).where(Model.job_id == job_id))
+            teaches = student is not None and not pointer.startswith("/depends_on")
+            instead = f"what it kept of its student is model:{student}" if teaches else "name one that can still succeed"
+            faults.append(FieldError(pointer=pointer, message=f"job {job_id} is {job.status}; {instead}"))
+    return list(found.values()), faults
+
+
+def hold_needs(session: Session, spec: JobSpec) -> list[Job]:
+    found, faults = needed_jobs(session, spec, lock=True)
+    if faults:
+        raise InvalidSpec(faults)
+    return found
+
+
+def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
+    """Moves a job on that is checked, or whose needs have changed: to the queue, or to wait for other jobs; one that needs a job
+    which has ended otherwise fails with it."""
+    query = select(Job).join(JobDependency, JobDependency.needs_job_id == Job.id).where(JobDependency.job_id == job.id)
+    with session.no_autoflush:  # the row is to be written as a whole
+        # FOR SHARE: none of them can finish between this look and our commit.
+        needs = session.scalars(query.order_by(Job.id).with_for_update(read=True, of=Job)).all()
+    lost = next((needed for needed in needs if needed.status in {Status.FAILED, Status.CANCELLED}), None)
+    if lost is not None:
+        return end_failed(session, job, dependency_failed(lost))
+    status, reason = by_needs(needs)
+    if status != job.status:
+        return move(session, job, status, reason, data)
+    job.status_reason = reason
+    return Outcome.ALREADY
+
+
+def by_needs(needs: Iterable[Job]) -> tuple[Status, str]:
+    """Where a job stands that is ready but for these, and why."""
+    unfinished = [needed.id for needed in needs if needed.status != Status.SUCCEEDED]
+    return (Status.WAITING, f"waits for {', '.join(unfinished)}") if unfinished else (Status.QUEUED, "queued")
+
+
+def depend(session: Session, job: Job, needs: Sequence[Job]) -> None:
+    if Status(job.status) not in UNSTARTED or job.attempt:
+        raise InvalidTransition(f"job {job.id} is {job.status}: what it depends on can be changed before it starts alone")
+    if circle := _circle(session, job.id, [needed.id for needed in needs]):
+        raise CircularDependency(
+            f"{' needs '.join(circle)}: none of them could ever start; leave {circle[1]} out", param="/depends_on"
+        )
+    session.execute(delete(JobDependency).where(JobDependency.job_id == job.id))
+    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
+    session.flush()
+    if job.status == Status.CHECKING:
+        return
+    pass_on(session, job)
+
+
+def _circle(session: Session, job_id: str, needs: Sequence[str]) -> list[str] | None:
+    """A way from the job back to itself through these needs, if there is one."""
+    came_from = dict.fromkeys(needs, job_id)
+    open_ends = list(needs)
+    while open_ends:
+        if job_id in came_from:
+            way = [job_id]
+            while True:
+                way.append(came_from[way[-1]])
+                if way[-1] == job_id:
+                    break
+            return way[::-1]
+        query = select(JobDependency.job_id, JobDependency.needs_job_id).where(JobDependency.job_id.in_(open_ends))
+        further = {row.needs_job_id: row.job_id for row in session.execute(query) if row.needs_job_id not in came_from}
+        came_from |= further
+        open_ends = list(further)
+    return None

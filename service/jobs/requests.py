@@ -1,0 +1,154 @@
+"""What people ask of a stored job: cancel, pause, resume, edit, remove."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict
+from service.jobs.dependencies import depend, hold_needs
+from service.jobs.submission import refuse_over_limit
+from service.jobs.transitions import get, move, record_event
+from service.lifecycle import FINAL, PRIORITY_RANK, Outcome, Status
+from service.spec import JobSpec
+from service.tables import Artifact, Job, JobDependency, JobLabel, JobTeacher, Model
+
+_DEPENDENCY_LOCK = 7_445_003
+
+
+def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Outcome]:
+    """Cancels at once what does not run, and asks a running job to stop.
+
+    ``keep``: best, last or none, of which its worker makes a student; a job that does not run has no worker to do that.
+    """
+    job = get(session, job_id, lock=True)
+    match Status(job.status):
+        case Status.CANCELLED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "cancel":
+            return job, Outcome.ALREADY
+        case Status.RUNNING:
+            job.stop_requested, job.stop_keep = "cancel", keep
+            record_event(session, job, "job.stop_requested", "cancel was asked for", {"stop": "cancel", "keep": keep})
+            return job, Outcome.APPLIED
+        case _:
+            reason = "cancelled while it did not run: no student is kept" if job.attempt else "cancelled before it ran"
+            return job, move(session, job, Status.CANCELLED, reason)
+
+
+def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
+    """Takes a queued job out of the queue, and asks a running one to write a checkpoint and stop."""
+    job = get(session, job_id, lock=True)
+    match Status(job.status):
+        case Status.PAUSED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "pause":
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "cancel":
+            return job, Outcome.NOT_ALLOWED
+        case Status.RUNNING:
+            job.stop_requested = "pause"
+            record_event(session, job, "job.stop_requested", "pause was asked for", {"stop": "pause"})
+            return job, Outcome.APPLIED
+        case _:
+            return job, move(session, job, Status.PAUSED, "paused by request")
+
+
+def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
+    """Puts a paused job back into the queue; takes back a pause that has not happened yet. Raises QueueLimitReached."""
+    job = get(session, job_id, lock=True)
+    match Status(job.status):
+        case Status.QUEUED:
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested in (None, "preempt"):
+            return job, Outcome.ALREADY
+        case Status.RUNNING if job.stop_requested == "pause":
+            job.stop_requested = None
+            record_event(session, job, "job.stop_withdrawn", "the pause was taken back", {"stop": "pause"})
+            return job, Outcome.APPLIED
+        case Status.PAUSED:
+            refuse_over_limit(session, job.owner_id)
+            return job, move(session, job, Status.QUEUED, "resumed by request")
+        case _:
+            return job, Outcome.NOT_ALLOWED
+
+
+def edit(
+    session: Session,
+    job_id: str,
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    priority: str | None = None,
+    depends_on: Sequence[str] | None = None,
+    permit: Callable[[Job], object] = lambda job: None,
+) -> Job:
+    """Changes what may be changed of a stored job: its name, labels and priority, and before it has started what it waits for.
+
+    ``permit`` is asked first, and raises what stands against a change of the job as it is.
+
+    Raises:
+        InvalidSpec: a job that it is to depend on does not exist, or can no longer succeed.
+        CircularDependency: that job waits for this one.
+        InvalidTransition: it has started already.
+    """
+    needs: Sequence[Job] = ()
+    if depends_on is not None:
+        permit(known := get(session, job_id))
+        # Two changes at once could close a circle that neither sees. And whoever ends a job locks it first, those that wait for
+        # it second: so must this.
+        session.execute(select(func.pg_advisory_xact_lock(_DEPENDENCY_LOCK)))
+        needs = hold_needs(session, JobSpec.model_validate({**known.spec, "depends_on": list(depends_on)}))
+    job = get(session, job_id, lock=True)
+    permit(job)
+    changed: dict[str, Any] = {}
+    if name is not None:
+        job.name = changed["name"] = name
+    if labels is not None:
+        job.labels = changed["labels"] = dict(labels)
+        session.execute(delete(JobLabel).where(JobLabel.job_id == job.id))
+        session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in labels.items())
+    if priority is not None:
+        changed["priority"] = priority
+        job.priority = job.queue_class = PRIORITY_RANK[priority]
+        job.reserved_worker_id = None
+    if depends_on is not None:
+        changed["depends_on"] = list(depends_on)
+        depend(session, job, needs)
+    if changed:
+        job.spec = {**job.spec, **changed}
+        record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
+    return job
+
+
+def remove(session: Session, job_id: str) -> list[str]:
+    """Deletes a finished job; answers the store's keys of its files, to be removed once this is committed.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: it has not finished, or its student teaches a job that has not.
+    """
+    job = get(session, job_id, lock=True)
+    if Status(job.status) not in FINAL:
+        raise Conflict(f"job {job_id} is {job.status}; cancel it first, then delete it")
+    # Who submits a job with this student as its teacher holds the model's row, not this job's.
+    session.execute(select(Model.id).where(Model.job_id == job_id).with_for_update())
+    user = session.scalar(
+        select(Job.id)
+        .join(JobTeacher, JobTeacher.job_id == Job.id)
+        .join(Model, Model.id == JobTeacher.model_id)
+        .where(Model.job_id == job_id, Job.status.not_in(FINAL))
+        .limit(1)
+    )
+    user = user or session.scalar(
+        select(JobDependency.job_id)
+        .join(Job, Job.id == JobDependency.job_id)
+        .where(JobDependency.needs_job_id == job_id, Job.status.not_in(FINAL))
+        .limit(1)
+    )
+    if user is not None:
+        raise Conflict(f"job {user} still needs job {job_id}; cancel it or wait until it has finished")
+    paths = list(session.scalars(select(Artifact.path).where(Artifact.job_id == job_id)))
+    session.delete(job)
+    return paths

@@ -1,0 +1,123 @@
+"""A new job is stored: its owner's limit, its idempotency key, its place in the queue."""
+
+import hashlib
+from collections.abc import Iterable
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.capacity import whole_gib
+from service.clock import now
+from service.errors import IdempotencyMismatch, QueueLimitReached, RequestInFlight
+from service.ids import new_id
+from service.jobs.dependencies import by_needs, hold_needs
+from service.jobs.transitions import record_event
+from service.lifecycle import PRIORITY_RANK, UNSTARTED, Status
+from service.spec import JobSpec
+from service.tables import Job, JobDependency, JobLabel, JobTeacher, User
+
+
+def submit(
+    session: Session,
+    *,
+    owner_id: str,
+    spec: JobSpec,
+    dataset_id: str | None = None,
+    teacher_model_ids: Iterable[str] = (),
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+    preflight: bool = False,
+) -> tuple[Job, bool]:
+    """Stores a job; True beside it when it is new, False when the idempotency key named an earlier one.
+
+    With ``preflight`` it is checked before it waits for devices.
+
+    Raises:
+        QueueLimitReached: the owner has as many unstarted jobs as may be.
+        RequestInFlight: the same key is being served at this moment.
+        IdempotencyMismatch: the key was used with another body.
+        InvalidSpec: a job that it depends on does not exist, or can no longer succeed.
+    """
+    if idempotency_key is not None:
+        earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
+        if earlier is not None:
+            return earlier, False
+    needs = hold_needs(session, spec)
+    refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
+    at = now(session)
+    if preflight:
+        status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
+    else:
+        status, reason = by_needs(needs)
+    resources = spec.resources
+    job = Job(
+        id=new_id("job"),
+        owner_id=owner_id,
+        name=spec.name,
+        labels=spec.labels,
+        spec=spec.model_dump(mode="json"),
+        status=status,
+        status_reason=reason,
+        version=0,
+        last_event_seq=0,
+        pool=resources.pool,
+        priority=PRIORITY_RANK[spec.priority],
+        queue_class=PRIORITY_RANK[spec.priority],
+        gpus=resources.gpus,
+        cpu_slots=resources.cpu_slots,
+        min_gpu_memory_gib=resources.min_gpu_memory_gib,
+        shape=shape_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
+        max_runtime_seconds=resources.max_runtime_seconds,
+        attempt=0,
+        crashes=0,
+        max_attempts=spec.max_attempts,
+        created_at=at,
+        queued_at=at if status is Status.QUEUED else None,
+        waiting_since=at if status is Status.QUEUED else None,
+        run_seconds=0.0,
+        gpu_seconds=0.0,
+        dataset_id=dataset_id,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
+    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
+    session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in dict.fromkeys(teacher_model_ids))
+    record_event(session, job, f"job.{job.status}", job.status_reason)
+    return job, True
+
+
+def refuse_over_limit(session: Session, owner_id: str) -> None:
+    """Raises QueueLimitReached where the owner has as many unstarted jobs as may be; else no others come until the commit."""
+    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
+    if limit is None:
+        return
+    session.execute(select(User.id).where(User.id == owner_id).with_for_update(key_share=True))
+    waiting = select(Job.id).where(Job.owner_id == owner_id, Job.status.in_(UNSTARTED)).limit(limit).subquery()
+    if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
+        remedy = "try again once some have started, cancel some, or ask" if limit else "ask"
+        raise QueueLimitReached(
+            f"{limit or 'none'} of your jobs {'wait already' if limit else 'may wait'}, which is your limit; "
+            f"{remedy} an admin for a higher max_queued_jobs"
+        )
+
+
+def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, request_sha256: str | None) -> Job | None:
+    """The job that this owner's idempotency key named before. Holds the key until the transaction ends."""
+    digest = hashlib.sha256(f"{owner_id}\0{idempotency_key}".encode()).digest()
+    lock = int.from_bytes(digest[:8], "big", signed=True)
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+        raise RequestInFlight("a request with this Idempotency-Key is being served; ask again in a moment", retry_after_seconds=1)
+    job = session.scalar(select(Job).where(Job.owner_id == owner_id, Job.idempotency_key == idempotency_key))
+    if job is not None and job.request_sha256 != request_sha256:
+        raise IdempotencyMismatch(
+            "this Idempotency-Key was used with another body; send the same body, or a new key", param="Idempotency-Key"
+        )
+    return job
+
+
+def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
+    """What a job holds of a host, as one word: equal for equal needs."""
+    return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"
