@@ -13,9 +13,7 @@ from datetime import UTC, datetime, timedelta
 from benchmarks.made_up_team import Person, Posted
 from service import jobs, scheduling
 from service.database import Database
-from service.jobs import Fence
-from service.jobs.transitions import move
-from service.lifecycle import Status
+from service.jobs import Fence, transitions
 from service.queue_policy import Rules
 from service.scheduling import Device, Offer, claim
 from service.spec import JobSpec, parse_spec
@@ -151,7 +149,7 @@ class Cluster:
         if held is None or held.stopping:
             return
         with self.database.transaction() as session:
-            move(session, jobs.get(session, fence.job_id, lock=True), Status.SUCCEEDED, "trained")
+            transitions.succeed(session, jobs.get(session, fence.job_id, lock=True))
         self._let_go(fence)
         held.run.ended_at = self.seconds
 

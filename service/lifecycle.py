@@ -1,18 +1,18 @@
-"""The states of a job and the legal moves between them. No I/O.
+"""The states of a job, the legal moves between them, and its priorities. No I/O.
 
     checking ──► queued ◄──► paused          queued ──claim──► running ──► succeeded | failed | cancelled
         │          ▲                                              │
         └► waiting ┘                                              └─ lost, crashed, drained, preempted ──► queued
 
-A queued job waits again when it is told to depend on another. ``stop_requested`` (cancel, pause, preempt) is a request on a
+A queued job waits again if it is changed to depend on another. ``stop_requested`` (cancel, pause, preempt) is a request on a
 running job, not a state. A final state is never left.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Status(StrEnum):
-    """Where a job is."""
+    """The state of a job."""
 
     CHECKING = "checking"
     WAITING = "waiting"
@@ -25,9 +25,8 @@ class Status(StrEnum):
 
 
 UNSTARTED = (Status.CHECKING, Status.WAITING, Status.QUEUED)
+"""What a user's limit of unstarted jobs counts."""
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
-
-PRIORITY_RANK = {"high": 0, "normal": 1, "low": 2}
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.CHECKING: frozenset({Status.WAITING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),
@@ -41,8 +40,46 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 
+class Event(StrEnum):
+    """What happens to a job within a state; a move to another state is the event ``job.<state>``."""
+
+    CHECK_STARTED = "job.check_started"
+    CHECK_LOST = "job.check_lost"
+    PROMOTED = "job.promoted"
+    STOP_REQUESTED = "job.stop_requested"
+    STOP_WITHDRAWN = "job.stop_withdrawn"
+
+
+HAPPENS_IN: dict[Event, Status] = {
+    Event.CHECK_STARTED: Status.CHECKING,
+    Event.CHECK_LOST: Status.CHECKING,
+    Event.PROMOTED: Status.QUEUED,
+    Event.STOP_REQUESTED: Status.RUNNING,
+    Event.STOP_WITHDRAWN: Status.RUNNING,
+}
+"""The one state in which each of these may happen."""
+
+
+class Priority(IntEnum):
+    """The priority of a job, and its class in the queue; the lower number goes first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+    @classmethod
+    def named(cls, word: str) -> "Priority":
+        """The priority that a spec calls ``word``."""
+        return cls[word.upper()]
+
+    @property
+    def word(self) -> str:
+        """Its name in a spec."""
+        return self.name.lower()
+
+
 class Outcome(StrEnum):
-    """What a transition function answers; its caller decides on it."""
+    """The result of a request or a transition, for its caller to decide on."""
 
     APPLIED = "applied"
     ALREADY = "already"
@@ -54,5 +91,10 @@ class Outcome(StrEnum):
 
 
 def may_move(source: Status, target: Status) -> bool:
-    """Whether the lifecycle has that arrow."""
+    """Whether a job may go from ``source`` to ``target``."""
     return target in TRANSITIONS[source]
+
+
+def may_happen(event: Event, status: Status) -> bool:
+    """Whether the event may happen in that state."""
+    return HAPPENS_IN[event] is status

@@ -17,8 +17,7 @@ from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql
 from service.database import hopped
 from service.errors import JobFailure
-from service.jobs import pass_on, shape_of
-from service.jobs.transitions import end_failed, record_event
+from service.jobs import pass_on, shape_of, transitions
 from service.lifecycle import Outcome, Status
 from service.queue_policy import rules_of
 from service.tables import Job, Usage, User
@@ -84,11 +83,7 @@ def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: f
         job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
         if job is None:
             continue
-        job.checks += 1
-        job.lease_expires_at = session.scalar(select(now_sql(session) + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)))
-        job.status_reason = f"is checked by {worker_id}"
-        job.progress = {"phase": "checking", "fraction": 0.0, "message": "One step on a few rows"}
-        record_event(session, job, "job.check_started", job.status_reason, {"check": job.checks, "worker": worker_id})
+        transitions.start_check(session, job, worker_id=worker_id, lease_seconds=lease_seconds)
         return Check(CheckFence(job.id, job.checks), job)
     return None
 
@@ -109,14 +104,14 @@ def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *,
         return Outcome.LEASE_LOST
     job.estimate = estimate
     if estimate["memory_gib"] is not None and (refusal := _fit_memory(session, job, estimate, memory_seconds=memory_seconds)):
-        return end_failed(session, job, refusal)
+        return transitions.fail(session, job, refusal)
     return _on(session, job)
 
 
 def refuse_check(session: Session, fence: CheckFence, failure: JobFailure) -> Outcome:
     """checking → failed: it cannot train as it stands."""
     job = _fenced(session, fence)
-    return Outcome.LEASE_LOST if job is None else end_failed(session, job, failure)
+    return Outcome.LEASE_LOST if job is None else transitions.fail(session, job, failure)
 
 
 def give_up_check(session: Session, fence: CheckFence, why: str) -> Outcome:
@@ -151,12 +146,9 @@ def _fenced(session: Session, fence: CheckFence) -> Job | None:
 def _give_up(session: Session, job: Job, why: str) -> Outcome:
     job.progress = None
     if job.checks >= MAX_CHECKS:
-        record_event(session, job, "job.unchecked", f"{why}; it goes on unchecked")
+        transitions.record_event(session, job, "job.unchecked", f"{why}; it goes on unchecked")
         return _on(session, job)
-    job.lease_expires_at = None
-    job.status_reason = f"waits for its check: {why}"
-    record_event(session, job, "job.check_lost", job.status_reason)
-    return Outcome.APPLIED
+    return transitions.lose_check(session, job, why)
 
 
 def _on(session: Session, job: Job) -> Outcome:
@@ -182,7 +174,7 @@ def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_
         if memory_gib > asked:
             warning = f"It needs about {memory_gib:.1f} GiB on each GPU, and asks for {asked:g}: on one of those it may run out."
             job.estimate = {**estimate, "notes": [*estimate["notes"], f"{warning} Raise resources.min_gpu_memory_gib."]}
-            record_event(session, job, "job.warning", warning, {"estimated_gib": memory_gib, "asked_gib": asked})
+            transitions.record_event(session, job, "job.warning", warning, {"estimated_gib": memory_gib, "asked_gib": asked})
     elif largest != math.inf:
         job.min_gpu_memory_gib = float(whole_gib(memory_gib))
         job.shape = shape_of(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)

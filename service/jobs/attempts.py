@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from service import usage
 from service.clock import now, now_sql
 from service.errors import JobFailure
-from service.jobs.transitions import Fence, end_failed, fenced, holds, move, record_event, touch
+from service.jobs import transitions
+from service.jobs.transitions import Fence, holds, lock_fenced, record_event, touch
 from service.lifecycle import Outcome, Status
 from service.store import StoredFile
 from service.tables import Artifact, Job, LogChunk, MetricPoint, Model
@@ -44,7 +45,7 @@ def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Rene
     ).one_or_none()
     if row is None:
         return None
-    if usage.is_due(row.started_at, row.accounted_seconds, at=row.now) and (job := fenced(session, fence)) is not None:
+    if usage.is_due(row.started_at, row.accounted_seconds, at=row.now) and (job := lock_fenced(session, fence)) is not None:
         usage.settle(session, job, at=row.now, ended=False)
     return Renewal(row.stop_requested, row.stop_keep)
 
@@ -62,7 +63,7 @@ def record_progress(
     ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet; no
     job is expected to run longer than it may.
     """
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     job.progress = progress
@@ -80,7 +81,7 @@ def record_progress(
 
 def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence[tuple[int, float]]]) -> Outcome:
     """Adds points; a step that is there already gets the new value."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     rows = [
@@ -106,7 +107,7 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
 
 def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
     """Adds to the job's log, up to ``MAX_LOG_BYTES`` in all; the whole log is an artifact at the end."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     last = session.scalar(select(LogChunk).where(LogChunk.job_id == job.id).order_by(LogChunk.start.desc()).limit(1))
@@ -127,7 +128,7 @@ def log_text(session: Session, job_id: str) -> str:
 
 def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase: str, step: int) -> tuple[Outcome, str | None]:
     """Makes a stored checkpoint the one to resume from; beside the outcome, the key of the one that it replaces."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST, None
     old = session.get(Artifact, (job.id, file.name))
@@ -143,25 +144,25 @@ def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase
 
 def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], model: Model) -> Outcome:
     """running → succeeded: publishes the artifacts and lists the student as a model."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     job.result = result
     _publish(session, job, files, model)
     if job.progress is not None:
         job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
-    return move(session, job, Status.SUCCEEDED, "the student is trained")
+    return transitions.succeed(session, job)
 
 
 def fail(
     session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), model: Model | None = None
 ) -> Outcome:
     """running → failed, for what another attempt cannot mend; ``model`` is the student as far as it came, if it is kept."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     _publish(session, job, files, model)
-    return end_failed(session, job, failure)
+    return transitions.fail(session, job, failure)
 
 
 def settle_stopped(
@@ -172,22 +173,24 @@ def settle_stopped(
     What people ask for by now decides: it may be more than the trainer had heard of, or a pause that was taken back. ``model`` is
     the student that a cancel keeps, if any.
     """
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     _publish(session, job, files, model)
     match job.stop_requested:
         case "cancel":
-            return move(session, job, Status.CANCELLED, "cancelled by request" if model is not None else _NOTHING_KEPT)
+            return transitions.cancel(session, job, "cancelled by request" if model is not None else _NOTHING_KEPT)
         case "pause":
-            return move(session, job, Status.PAUSED, "paused by request")
+            return transitions.pause(session, job, "paused by request")
         case _:
-            return _requeue(session, job, f"stopped {_STOPPED.get(reason, 'by request')}; goes on from its last checkpoint")
+            return transitions.requeue(
+                session, job, f"stopped {_STOPPED.get(reason, 'by request')}; goes on from its last checkpoint"
+            )
 
 
 def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
     """The attempt ended by no wish of anybody: back to the queue, or failed once ``max_attempts`` are used up."""
-    job = fenced(session, fence)
+    job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     return _crash(session, job, failure, files)
@@ -223,18 +226,15 @@ def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
 def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
     job.crashes += 1
     if job.stop_requested == "cancel":
-        return move(session, job, Status.CANCELLED, f"{_NOTHING_KEPT}; the attempt had ended: {failure.message}")
+        return transitions.cancel(session, job, f"{_NOTHING_KEPT}; the attempt had ended: {failure.message}")
     if job.crashes >= job.max_attempts:
         _publish(session, job, files)
-        return end_failed(session, job, failure)
+        return transitions.fail(session, job, failure)
     if job.stop_requested == "pause":
-        return move(session, job, Status.PAUSED, f"paused by request; the attempt had ended: {failure.message}")
-    return _requeue(session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure)
-
-
-def _requeue(session: Session, job: Job, reason: str, failure: JobFailure | None = None) -> Outcome:
-    data = {} if failure is None else {"error": failure.model_dump()}
-    return move(session, job, Status.QUEUED, reason, data)
+        return transitions.pause(session, job, f"paused by request; the attempt had ended: {failure.message}")
+    return transitions.requeue(
+        session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure
+    )
 
 
 def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:

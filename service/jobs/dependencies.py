@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.errors import CircularDependency, FieldError, InvalidSpec, InvalidTransition
-from service.jobs.transitions import dependency_failed, end_failed, move
+from service.jobs import transitions
 from service.lifecycle import UNSTARTED, Outcome, Status
 from service.spec import JobSpec
 from service.spec.source import split_source
@@ -53,12 +53,13 @@ def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> O
         needs = session.scalars(query.order_by(Job.id).with_for_update(read=True, of=Job)).all()
     lost = next((needed for needed in needs if needed.status in {Status.FAILED, Status.CANCELLED}), None)
     if lost is not None:
-        return end_failed(session, job, dependency_failed(lost))
+        return transitions.fail(session, job, transitions.dependency_failed(lost))
     status, reason = by_needs(needs)
-    if status != job.status:
-        return move(session, job, status, reason, data)
-    job.status_reason = reason
-    return Outcome.ALREADY
+    if status == job.status:
+        job.status_reason = reason
+        return Outcome.ALREADY
+    enter = transitions.wait if status is Status.WAITING else transitions.enqueue
+    return enter(session, job, reason, data)
 
 
 def by_needs(needs: Iterable[Job]) -> tuple[Status, str]:

@@ -7,10 +7,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict
+from service.jobs import transitions
 from service.jobs.dependencies import depend, hold_needs
 from service.jobs.submission import refuse_over_limit
-from service.jobs.transitions import get, move, record_event
-from service.lifecycle import FINAL, PRIORITY_RANK, Outcome, Status
+from service.lifecycle import FINAL, Outcome, Priority, Status
 from service.spec import JobSpec
 from service.tables import Artifact, Job, JobDependency, JobLabel, JobTeacher, Model
 
@@ -22,24 +22,22 @@ def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Ou
 
     ``keep``: best, last or none, of which its worker makes a student; a job that does not run has no worker to do that.
     """
-    job = get(session, job_id, lock=True)
+    job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
         case Status.CANCELLED:
             return job, Outcome.ALREADY
         case Status.RUNNING if job.stop_requested == "cancel":
             return job, Outcome.ALREADY
         case Status.RUNNING:
-            job.stop_requested, job.stop_keep = "cancel", keep
-            record_event(session, job, "job.stop_requested", "cancel was asked for", {"stop": "cancel", "keep": keep})
-            return job, Outcome.APPLIED
+            return job, transitions.request_stop(session, job, "cancel", message="cancel was asked for", keep=keep)
         case _:
             reason = "cancelled while it did not run: no student is kept" if job.attempt else "cancelled before it ran"
-            return job, move(session, job, Status.CANCELLED, reason)
+            return job, transitions.cancel(session, job, reason)
 
 
 def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
     """Takes a queued job out of the queue, and asks a running one to write a checkpoint and stop."""
-    job = get(session, job_id, lock=True)
+    job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
         case Status.PAUSED:
             return job, Outcome.ALREADY
@@ -48,28 +46,24 @@ def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
         case Status.RUNNING if job.stop_requested == "cancel":
             return job, Outcome.NOT_ALLOWED
         case Status.RUNNING:
-            job.stop_requested = "pause"
-            record_event(session, job, "job.stop_requested", "pause was asked for", {"stop": "pause"})
-            return job, Outcome.APPLIED
+            return job, transitions.request_stop(session, job, "pause", message="pause was asked for")
         case _:
-            return job, move(session, job, Status.PAUSED, "paused by request")
+            return job, transitions.pause(session, job, "paused by request")
 
 
 def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
     """Puts a paused job back into the queue; takes back a pause that has not happened yet. Raises QueueLimitReached."""
-    job = get(session, job_id, lock=True)
+    job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
         case Status.QUEUED:
             return job, Outcome.ALREADY
         case Status.RUNNING if job.stop_requested in (None, "preempt"):
             return job, Outcome.ALREADY
         case Status.RUNNING if job.stop_requested == "pause":
-            job.stop_requested = None
-            record_event(session, job, "job.stop_withdrawn", "the pause was taken back", {"stop": "pause"})
-            return job, Outcome.APPLIED
+            return job, transitions.withdraw_stop(session, job)
         case Status.PAUSED:
             refuse_over_limit(session, job.owner_id)
-            return job, move(session, job, Status.QUEUED, "resumed by request")
+            return job, transitions.resume(session, job)
         case _:
             return job, Outcome.NOT_ALLOWED
 
@@ -95,12 +89,12 @@ def edit(
     """
     needs: Sequence[Job] = ()
     if depends_on is not None:
-        permit(known := get(session, job_id))
+        permit(known := transitions.get(session, job_id))
         # Two changes at once could close a circle that neither sees. And whoever ends a job locks it first, those that wait for
         # it second: so must this.
         session.execute(select(func.pg_advisory_xact_lock(_DEPENDENCY_LOCK)))
         needs = hold_needs(session, JobSpec.model_validate({**known.spec, "depends_on": list(depends_on)}))
-    job = get(session, job_id, lock=True)
+    job = transitions.get(session, job_id, lock=True)
     permit(job)
     changed: dict[str, Any] = {}
     if name is not None:
@@ -111,14 +105,14 @@ def edit(
         session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in labels.items())
     if priority is not None:
         changed["priority"] = priority
-        job.priority = job.queue_class = PRIORITY_RANK[priority]
+        job.priority = job.queue_class = Priority.named(priority)
         job.reserved_worker_id = None
     if depends_on is not None:
         changed["depends_on"] = list(depends_on)
         depend(session, job, needs)
     if changed:
         job.spec = {**job.spec, **changed}
-        record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
+        transitions.record_event(session, job, "job.edited", f"changed {', '.join(changed)}", changed)
     return job
 
 
@@ -129,7 +123,7 @@ def remove(session: Session, job_id: str) -> list[str]:
         NotFound: there is no such job.
         Conflict: it has not finished, or its student teaches a job that has not.
     """
-    job = get(session, job_id, lock=True)
+    job = transitions.get(session, job_id, lock=True)
     if Status(job.status) not in FINAL:
         raise Conflict(f"job {job_id} is {job.status}; cancel it first, then delete it")
     # Who submits a job with this student as its teacher holds the model's row, not this job's.

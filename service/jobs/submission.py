@@ -10,9 +10,9 @@ from service.capacity import whole_gib
 from service.clock import now
 from service.errors import IdempotencyMismatch, QueueLimitReached, RequestInFlight
 from service.ids import new_id
+from service.jobs import transitions
 from service.jobs.dependencies import by_needs, hold_needs
-from service.jobs.transitions import record_event
-from service.lifecycle import PRIORITY_RANK, UNSTARTED, Status
+from service.lifecycle import UNSTARTED, Priority, Status
 from service.spec import JobSpec
 from service.tables import Job, JobDependency, JobLabel, JobTeacher, User
 
@@ -61,8 +61,8 @@ def submit(
         version=0,
         last_event_seq=0,
         pool=resources.pool,
-        priority=PRIORITY_RANK[spec.priority],
-        queue_class=PRIORITY_RANK[spec.priority],
+        priority=Priority.named(spec.priority),
+        queue_class=Priority.named(spec.priority),
         gpus=resources.gpus,
         cpu_slots=resources.cpu_slots,
         min_gpu_memory_gib=resources.min_gpu_memory_gib,
@@ -85,7 +85,7 @@ def submit(
     session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
     session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
     session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in dict.fromkeys(teacher_model_ids))
-    record_event(session, job, f"job.{job.status}", job.status_reason)
+    transitions.record_event(session, job, f"job.{job.status}", job.status_reason)
     return job, True
 
 

@@ -6,14 +6,11 @@ kept hosts), which locks on rows alone would not protect.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import usage
-from service.jobs import Fence
-from service.jobs.transitions import record_event
+from service.jobs import Fence, transitions
 from service.lifecycle import Status
 from service.scheduling.hosts import Device, Holder, Host
 from service.scheduling.policy import Placement, Pool, Reservation
@@ -81,7 +78,7 @@ def keep_hosts(session: Session, reservations: list[Reservation], *, why: str = 
         job.reserved_worker_id = kept.worker_id
         host = session.scalar(select(Worker.host).where(Worker.id == kept.worker_id))
         message = f"host {host} is kept free for it, which needs {kept.job.need}: {why}"
-        record_event(session, job, "job.host_kept", message, {"worker": kept.worker_id, "host": host})
+        transitions.record_event(session, job, "job.host_kept", message, {"worker": kept.worker_id, "host": host})
 
 
 def _offering(worker: Worker, offer: Offer) -> Host:
@@ -97,7 +94,7 @@ def _offering(worker: Worker, offer: Offer) -> Host:
 
 def _take(session: Session, placement: Placement, pool: Pool, *, lease_seconds: float) -> Claim | None:
     """None: somebody changes the job at this moment, or its owner's limit was reached in another pool."""
-    now, devices = pool.now, [device.name for device in placement.devices]
+    devices = [device.name for device in placement.devices]
     share = pool.shares[placement.job.owner_id]
     if share.max_running is not None:
         # Claims in other pools count too: who has a limit is served one at a time.
@@ -111,18 +108,5 @@ def _take(session: Session, placement: Placement, pool: Pool, *, lease_seconds: 
     job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
     if job is None:
         return None
-    waited = (now - job.waiting_since).total_seconds() if job.waiting_since else 0.0
-    job.attempt += 1
-    job.worker_id, job.devices = placement.host.worker_id, devices
-    job.started_at, job.lease_expires_at = now, now + timedelta(seconds=lease_seconds)
-    job.expected_end_at = job.waiting_since = job.reserved_worker_id = None
-    job.status, job.status_reason = Status.RUNNING, f"runs on {placement.host.worker_id}"
-    usage.charge_start(session, job, at=now)
-    record_event(
-        session,
-        job,
-        "job.running",
-        f"attempt {job.attempt} on {', '.join(devices)} of worker {job.worker_id}",
-        {"attempt": job.attempt, "worker": job.worker_id, "devices": devices, "waited_seconds": waited},
-    )
+    transitions.start(session, job, worker_id=placement.host.worker_id, devices=devices, at=pool.now, lease_seconds=lease_seconds)
     return Claim(Fence(job.id, job.attempt), job, tuple(devices))

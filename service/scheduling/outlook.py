@@ -18,10 +18,10 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.lifecycle import Status
+from service.lifecycle import Priority, Status
 from service.scheduling.forecast import HORIZON, Start, history, starts
 from service.scheduling.hosts import Host, Need
-from service.scheduling.policy import LOW, Lane, Placement, Pool, Reservation, Share, Waiting
+from service.scheduling.policy import Lane, Placement, Pool, Reservation, Share, Waiting
 from service.scheduling.snapshot import look, need_of
 from service.tables import Job, JobDependency
 
@@ -268,7 +268,7 @@ class _Blocked:
             self._ahead[need] = []
             self._overlaps.clear()
         self._ahead[need].append((self._asked[job.id], job.id))
-        for worse in range(job.queue_class + 1, LOW + 1):
+        for worse in range(job.queue_class + 1, Priority.LOW + 1):
             self._better.setdefault(worse, []).append((need, job.id))
         return blocker
 

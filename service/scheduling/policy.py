@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import merge
 
+from service.lifecycle import Priority
 from service.queue_policy import Rules
 from service.scheduling.hosts import Device, Holder, Host, Kind, Need
 
@@ -24,7 +25,6 @@ Turn = tuple[int, datetime, str]
 _Turn = tuple[int, float, Turn]
 LaneKey = tuple[int, str, str]
 """Class, owner, shape."""
-HIGH, LOW = 0, 2
 WINDOW = 100
 """How many of a user's jobs of one shape are looked at for one that is short enough to pass a kept host."""
 MAX_WINDOWS = 10
@@ -318,7 +318,7 @@ class Pool:
 
     def standing(self, job: Waiting) -> tuple[int, bool, float, Turn]:
         """Orders the jobs that one host is kept for; nobody stops others for one that only rose to a class of high priority."""
-        return job.queue_class, job.priority != HIGH, self.shares[job.owner_id].level, job.turn
+        return job.queue_class, job.priority != Priority.HIGH, self.shares[job.owner_id].level, job.turn
 
     def hosts_for(self, need: Need) -> list[Host]:
         """Those that could hold it, were they free."""
@@ -360,7 +360,7 @@ class Pool:
     def _best_kept_class(self, kind: Kind) -> int:
         """That of the jobs which hosts are kept for until enough devices are free: one at a time in each class."""
         kept = (each.job for each in self.reservations if each.job.need.kind == kind and each.job.need.count > 1)
-        return min((job.queue_class for job in kept if not self.shares[job.owner_id].is_full), default=LOW + 1)
+        return min((job.queue_class for job in kept if not self.shares[job.owner_id].is_full), default=Priority.LOW + 1)
 
     def _reserve(self, job: Waiting) -> None:
         """Keeps a host for a job that is about to be passed, if it has waited long enough and fits nowhere now."""

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from service.lifecycle import Priority
 from service.scheduling.hosts import Holder, Host, Need
-from service.scheduling.policy import HIGH, Pool, Reservation, Waiting
+from service.scheduling.policy import Pool, Reservation, Waiting
 
 
 def rooms(pool: Pool, most: int) -> list[tuple[Reservation, list[Holder]]]:
@@ -17,8 +18,8 @@ def rooms(pool: Pool, most: int) -> list[tuple[Reservation, list[Holder]]]:
     for host in ahead.find_hosts():
         while (placement := ahead.next_for(host)) is not None:
             ahead.start(placement)
-    lanes = (lane for lane in ahead.lanes.values() if lane.key[0] == HIGH and lane.head.priority == HIGH)
-    urgent = (job for lane in lanes for job in lane.window() if job.priority == HIGH)
+    lanes = (lane for lane in ahead.lanes.values() if lane.key[0] == Priority.HIGH and lane.head.priority == Priority.HIGH)
+    urgent = (job for lane in lanes for job in lane.window() if job.priority == Priority.HIGH)
     found: list[tuple[Reservation, list[Holder]]] = []
     hopeless: set[Need] = set()
     made: Counter[str] = Counter()

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 from service import clock
 from service.capacity import whole_gib
 from service.database import hopped
-from service.lifecycle import Status
+from service.lifecycle import Priority, Status
 from service.queue_policy import rules_of
 from service.scheduling.hosts import Device, Holder, Host, Need
-from service.scheduling.policy import LOW, WINDOW, Lane, LaneKey, Pool, Reservation, Share, Waiting
+from service.scheduling.policy import WINDOW, Lane, LaneKey, Pool, Reservation, Share, Waiting
 from service.tables import Job, Usage, User, Worker
 from service.usage import decayed_sql
 
@@ -239,7 +239,7 @@ def _holder(row: Any, now: datetime) -> Holder:
         row.owner_id,
         row.started_at,
         min(ends_at, now + timedelta(seconds=STOP_SECONDS)) if stopping else ends_at,
-        may_be_preempted=row.priority == LOW == row.queue_class,
+        may_be_preempted=row.priority == Priority.LOW == row.queue_class,
         stopping=stopping,
         measured=row.expected_end_at is not None,
         time_is_up_at=latest,

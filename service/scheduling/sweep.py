@@ -11,13 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.jobs import expire_leases
-from service.jobs.transitions import record_event
-from service.lifecycle import Status
+from service.jobs import expire_leases, transitions
+from service.lifecycle import Outcome, Priority, Status
 from service.preflight import expire_checks, unchecked_pools
 from service.queue_policy import rules_of
 from service.scheduling.claim import keep_hosts, lock_pool
-from service.scheduling.policy import HIGH, LOW, Pool
+from service.scheduling.policy import Pool
 from service.scheduling.preemption import rooms
 from service.scheduling.snapshot import alive, look, queued_by_pool
 from service.tables import Job, Sweep, Worker
@@ -61,13 +60,12 @@ def promote(session: Session) -> int:
     query = select(Job).where(
         Job.status == Status.QUEUED,
         Job.queue_class == Job.priority,
-        Job.priority > 0,
+        Job.priority > Priority.HIGH,
         Job.waiting_since < clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, seconds),
     )
     jobs = session.scalars(query.order_by(Job.waiting_since).limit(_MOST).with_for_update(skip_locked=True)).all()
     for job in jobs:
-        job.queue_class = job.priority - 1
-        record_event(session, job, "job.promoted", "it has waited long, and waits one class higher from now on")
+        transitions.promote(session, job)
     return len(jobs)
 
 
@@ -93,7 +91,7 @@ def move_kept_hosts(session: Session, pool: str, *, lease_seconds: float) -> Non
 
 def pools_with_urgent_jobs(session: Session) -> list[str]:
     """Where jobs of high priority wait."""
-    return list(session.scalars(select(Job.pool).where(Job.status == Status.QUEUED, Job.priority == HIGH).distinct()))
+    return list(session.scalars(select(Job.pool).where(Job.status == Status.QUEUED, Job.priority == Priority.HIGH).distinct()))
 
 
 def pools_with_kept_hosts(session: Session) -> list[str]:
@@ -142,9 +140,10 @@ def _let_hosts_go(session: Session, *, lease_seconds: float) -> None:
 
 def _may_have_room(session: Session, pool: str) -> bool:
     """Whether a job of high priority waits, and others could make room: low ones that run, or those that hosts are kept for."""
-    if session.scalar(select(Job.id).where(Job.status == Status.QUEUED, Job.priority == HIGH, Job.pool == pool).limit(1)) is None:
+    urgent = select(Job.id).where(Job.status == Status.QUEUED, Job.priority == Priority.HIGH, Job.pool == pool).limit(1)
+    if session.scalar(urgent) is None:
         return False
-    may_stop = or_(Job.stop_requested.is_not(None), and_(Job.priority == LOW, Job.queue_class == LOW))
+    may_stop = or_(Job.stop_requested.is_not(None), and_(Job.priority == Priority.LOW, Job.queue_class == Priority.LOW))
     low = select(Job.id).where(Job.status == Status.RUNNING, Job.pool == pool, may_stop).limit(1)
     kept = select(Job.id).where(Job.pool == pool, Job.reserved_worker_id.is_not(None)).limit(1)
     return session.scalar(low) is not None or session.scalar(kept) is not None
@@ -155,7 +154,5 @@ def _preempt(session: Session, job_id: str, *, by: str) -> bool:
     job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
     if job is None:
         return False
-    job.stop_requested = "preempt"
     message = f"job {by} of high priority needs its devices; it goes on later from a checkpoint"
-    record_event(session, job, "job.stop_requested", message, {"stop": "preempt", "by": by})
-    return True
+    return transitions.request_stop(session, job, "preempt", message=message, by=by) is Outcome.APPLIED

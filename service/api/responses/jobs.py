@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.api.responses.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
 from service.api.responses.shape import Page, View
 from service.errors import JobFailure
-from service.lifecycle import FINAL, PRIORITY_RANK, Status
+from service.lifecycle import FINAL, Priority, Status
 from service.queries import JobRow
 from service.scheduling.outlook import Outlook, Outlooks, Place, open_needs
 from service.scheduling.policy import Share
@@ -18,8 +18,6 @@ from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate
 from service.spec.job import JobId
 from service.tables import Job
-
-PRIORITY_NAMES = {rank: name for name, rank in PRIORITY_RANK.items()}
 
 
 class ProgressView(View):
@@ -191,7 +189,7 @@ def job_view(row: JobRow) -> JobView:
         terminal=job.status in FINAL,
         status_reason=job.status_reason,
         stop_requested=job.stop_requested,
-        priority=PRIORITY_NAMES[job.priority],
+        priority=Priority(job.priority).word,
         spec=job.spec,
         progress=None if job.progress is None else ProgressView.model_validate(job.progress),
         queue=place,

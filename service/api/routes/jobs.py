@@ -25,7 +25,7 @@ from service.errors import (
     QueueLimitReached,
     RequestInFlight,
 )
-from service.lifecycle import PRIORITY_RANK, Outcome, Status
+from service.lifecycle import Outcome, Priority, Status
 from service.queries import JobFilter, JobRow
 from service.security import Caller
 from service.sweeper import make_room
@@ -171,7 +171,7 @@ def edit_job(
     def permit(job: Job) -> None:
         _own(job, caller)
         require_match(_etag(job), if_match)
-        if changes.get("priority") == "high" and PRIORITY_RANK["high"] < job.priority and caller.role != "admin":
+        if changes.get("priority") == "high" and job.priority > Priority.HIGH and caller.role != "admin":
             raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
 
     with services.database.transaction() as session:
@@ -240,7 +240,7 @@ def _read(services: Services, job_id: str) -> JobRow:
 
 def _wake(services: Services, job: Job) -> None:
     """Wakes the workers of the job's pool; a queued job of high priority preempts others first."""
-    if job.status == Status.QUEUED and job.priority == PRIORITY_RANK["high"]:
+    if job.status == Status.QUEUED and job.priority == Priority.HIGH:
         make_room(services.database, job.pool, lease_seconds=services.settings.lease_seconds)
     services.broker.wake(job.pool)
 

@@ -11,7 +11,6 @@ from service.api.bodies import StrictRoute
 from service.api.dependencies import Admin, Services, ServicesOf, Viewer
 from service.api.parameters import WorkerId
 from service.api.problems import described
-from service.api.responses.jobs import PRIORITY_NAMES
 from service.api.responses.queue import (
     DeviceView,
     DrainRequest,
@@ -26,6 +25,7 @@ from service.api.responses.queue import (
     start_view,
 )
 from service.errors import Forbidden, InvalidRequest, NotFound
+from service.lifecycle import Priority
 from service.scheduling.snapshot import need_of
 from service.tables import Job, Worker
 
@@ -132,7 +132,7 @@ def _waiting(row: queries.JobRow) -> WaitingJob:
         name=job.name,
         owner=row.owner,
         pool=job.pool,
-        priority=PRIORITY_NAMES[job.priority],
+        priority=Priority(job.priority).word,
         position=place.position,
         waiting_for=place.blocker.message,
         blocker=blocker_view(place.blocker),
