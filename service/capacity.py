@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from service.clock import now_sql
+from service.clock import now_sql, seconds_sql
 from service.errors import FieldError
 from service.spec.job import ResourceSpec
 from service.tables import Worker
@@ -49,7 +49,7 @@ class Capacity:
 
 def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
     """The pool's workers, and those that were seen within so many seconds."""
-    oldest = now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, memory_seconds)
+    oldest = now_sql(session) - seconds_sql(memory_seconds)
     seen = or_(Worker.stopped_at.is_(None), Worker.stopped_at > oldest)
     query = select(Worker.devices).where(Worker.pool == pool, Worker.heartbeat_at > oldest, seen).distinct()
     return Capacity(pool, session.scalars(query).all())

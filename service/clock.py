@@ -33,3 +33,8 @@ def now_sql(session: Session) -> Any:
     """The same time as an SQL expression, which spares the question."""
     clock: Clock | None = session.info.get(_KEY)
     return func.now() if clock is None else literal(clock())
+
+
+def seconds_sql(seconds: float) -> Any:
+    """That many seconds as an SQL interval, to add to a time or to take from one."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)

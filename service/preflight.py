@@ -9,15 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from service import usage
 from service.capacity import capacity, whole_gib
-from service.clock import now, now_sql
+from service.clock import now, now_sql, seconds_sql
 from service.database import hopped
 from service.errors import JobFailure
-from service.jobs import pass_on, shape_of, transitions
+from service.jobs import enter_queue, shape_of, transitions
 from service.lifecycle import Outcome, Status
 from service.queue_policy import rules_of
 from service.tables import Job, Usage, User
@@ -90,9 +90,8 @@ def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: f
 
 def renew_check(session: Session, fence: CheckFence, *, lease_seconds: float) -> bool:
     """Moves the lease's end; False: the check is this worker's no more, as of a job that was cancelled."""
-    lease = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
     row = session.execute(
-        update(Job).where(*_holds(fence)).values(lease_expires_at=now_sql(session) + lease).returning(Job.id)
+        update(Job).where(*_holds(fence)).values(lease_expires_at=now_sql(session) + seconds_sql(lease_seconds)).returning(Job.id)
     ).one_or_none()
     return row is not None
 
@@ -153,7 +152,7 @@ def _give_up(session: Session, job: Job, why: str) -> Outcome:
 
 def _on(session: Session, job: Job) -> Outcome:
     job.progress = None
-    return pass_on(session, job, {"estimate": job.estimate} if job.estimate else None)
+    return enter_queue(session, job, {"estimate": job.estimate} if job.estimate else None)
 
 
 def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_seconds: float) -> JobFailure | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, false, func, select, tuple_, union_all
+from sqlalchemy import Select, false, select, tuple_, union_all
 from sqlalchemy.orm import Session, aliased, defer
 
 from service import clock
@@ -197,7 +197,7 @@ def pools_in_use(session: Session) -> list[str]:
 def workers(session: Session, *, lease_seconds: float, memory_seconds: float) -> list[WorkerRow]:
     """The workers that have not ended, and have not been silent for ``memory_seconds``, by pool and host."""
     alive = {worker.id for worker in live_workers(session, lease_seconds=lease_seconds)}
-    oldest = clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, memory_seconds)
+    oldest = clock.now_sql(session) - clock.seconds_sql(memory_seconds)
     of_late = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > oldest)
     known = session.scalars(of_late.order_by(Worker.pool, Worker.host, Worker.id)).all()
     running: dict[str | None, list[Job]] = {}

@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import func, select
 
+from service.clock import seconds_sql
 from service.connection import Connection, read_connection, write_connection
 from service.database import Database, upgrade
 from service.embedded.processes import Child, ChildDied
@@ -177,5 +178,5 @@ def _is_ready(url: str) -> bool:
 
 def _is_registered(database: Database, pid: int) -> bool:
     with database.transaction() as session:
-        alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 30))
+        alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - seconds_sql(30))
         return bool(session.scalar(select(func.count()).where(Worker.pid == pid, alive)))

@@ -22,7 +22,7 @@ from service.jobs.attempts import (
     spent_checkpoints,
     succeed,
 )
-from service.jobs.dependencies import needed_jobs, pass_on
+from service.jobs.dependencies import enter_queue, needed_jobs
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
 from service.jobs.submission import find_repeat, refuse_over_limit, shape_of, submit
 from service.jobs.transitions import Fence, get
@@ -34,6 +34,7 @@ __all__ = [
     "append_log",
     "crash",
     "edit",
+    "enter_queue",
     "expire_leases",
     "fail",
     "find_repeat",
@@ -41,7 +42,6 @@ __all__ = [
     "get",
     "log_text",
     "needed_jobs",
-    "pass_on",
     "record_checkpoint",
     "record_metrics",
     "record_progress",

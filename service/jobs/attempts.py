@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import usage
-from service.clock import now, now_sql
+from service.clock import now, now_sql, seconds_sql
 from service.errors import JobFailure
 from service.jobs import transitions
 from service.jobs.transitions import Fence, holds, lock_fenced, record_event, touch
@@ -40,7 +40,7 @@ def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Rene
     row = session.execute(
         update(Job)
         .where(*holds(fence))
-        .values(lease_expires_at=now_sql(session) + text("make_interval(secs => :lease)").bindparams(lease=lease_seconds))
+        .values(lease_expires_at=now_sql(session) + seconds_sql(lease_seconds))
         .returning(Job.stop_requested, Job.stop_keep, Job.started_at, Job.accounted_seconds, now_sql(session).label("now"))
     ).one_or_none()
     if row is None:
@@ -183,9 +183,8 @@ def settle_stopped(
         case "pause":
             return transitions.pause(session, job, "paused by request")
         case _:
-            return transitions.requeue(
-                session, job, f"stopped {_STOPPED.get(reason, 'by request')}; goes on from its last checkpoint"
-            )
+            why = _STOPPED.get(reason, "by request")
+            return transitions.requeue(session, job, f"stopped {why}; goes on from its last checkpoint")
 
 
 def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
@@ -232,9 +231,8 @@ def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[Stor
         return transitions.fail(session, job, failure)
     if job.stop_requested == "pause":
         return transitions.pause(session, job, f"paused by request; the attempt had ended: {failure.message}")
-    return transitions.requeue(
-        session, job, f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint", failure
-    )
+    reason = f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint"
+    return transitions.requeue(session, job, reason, failure)
 
 
 def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:

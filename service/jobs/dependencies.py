@@ -44,7 +44,7 @@ def hold_needs(session: Session, spec: JobSpec) -> list[Job]:
     return found
 
 
-def pass_on(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
+def enter_queue(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
     """Moves a job on that is checked, or whose needs have changed: to the queue, or to wait for other jobs; one that needs a job
     which has ended otherwise fails with it."""
     query = select(Job).join(JobDependency, JobDependency.needs_job_id == Job.id).where(JobDependency.job_id == job.id)
@@ -80,7 +80,7 @@ def depend(session: Session, job: Job, needs: Sequence[Job]) -> None:
     session.flush()
     if job.status == Status.CHECKING:
         return
-    pass_on(session, job)
+    enter_queue(session, job)
 
 
 def _circle(session: Session, job_id: str, needs: Sequence[str]) -> list[str] | None:

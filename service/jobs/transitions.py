@@ -1,7 +1,7 @@
 """Every transition of a job, one function each, named for its event; nothing else writes ``Job.status``.
 
 A caller holds the job's row locked. A transition checks the state that it finds by the tables of ``lifecycle``, changes the row
-and adds the event in the same transaction. Sequence numbers of events are assigned under that lock, so they become visible in order.
+and adds the event in the same transaction. Events are numbered under that lock, so they become visible in order.
 """
 
 from collections.abc import Sequence
@@ -245,7 +245,7 @@ def _settle_dependents(session: Session, job: Job) -> None:
     else:
         unchecked = and_(is_checked, Job.lease_expires_at.is_(None))
         # One whose check runs is skipped while it is locked: the end of its check may be waiting for this job's row
-        # (dependencies.pass_on), and fails it then.
+        # (dependencies.enter_queue), and fails it then.
         groups = [
             query.where(or_(waits, unchecked)).with_for_update(of=Job),
             query.where(is_checked).with_for_update(of=Job, skip_locked=True),

@@ -130,7 +130,7 @@ def test_a_job_fails_with_one_that_it_needs_wherever_its_check_is(team: Team, st
             job = jobs.get(session, fence.job_id, lock=True)
             team.do(end, needed)  # which waits for nobody
             assert team.status(fence.job_id) == "checking"
-            jobs.pass_on(session, job)
+            jobs.enter_queue(session, job)
     else:
         team.do(end, needed)
     found = estimate(None)
