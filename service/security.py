@@ -37,6 +37,11 @@ class Caller:
         if self.role != "admin" and self.user_id != owner_id:
             raise Forbidden(f"{what} belongs to somebody else; its owner or an admin can do this")
 
+    def require_priority(self, priority: str | None) -> None:
+        """Raises Forbidden for a priority that only an admin may give."""
+        if priority == "high" and self.role != "admin":
+            raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
+
 
 def authenticate(session: Session, authorization: str | None) -> Caller:
     """Reads an ``Authorization: Bearer <key>`` header (RFC 6750). Raises Unauthenticated."""

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import jobs
 from service.capacity import resource_faults
 from service.database import Database
-from service.errors import FieldError, Forbidden, InvalidFile, InvalidSpec, QueueLimitReached
+from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_dataset
 from service.lifecycle import Status
 from service.security import Caller
@@ -53,29 +53,28 @@ def submit(
     *,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
-    """Stores the job that a document describes; True beside it when it is new, False when the key named an earlier one.
+    """Stores the job that a document describes; returns it with True if it is new, with False if the key named an earlier one.
 
     Raises:
         InvalidSpec: with every fault at once.
-        QueueLimitReached: the caller has as many waiting jobs as may be.
-        Forbidden: it asks for what only an admin may.
+        QueueLimitReached: the caller has as many unstarted jobs as the limit permits.
+        Forbidden: the document asks for what only an admin may give.
         RequestInFlight, IdempotencyMismatch: see ``jobs.submit``.
     """
     digest = None if idempotency_key is None else _canonical_sha256(document)
     if idempotency_key is not None:
+        # A repeat is answered before its document is checked, as what it names may be gone by now. The check reads files, so the
+        # key is not held during it; jobs.submit looks again, holding the key until the commit.
         with database.transaction() as session:
             earlier = jobs.find_repeat(session, owner_id=caller.user_id, idempotency_key=idempotency_key, request_sha256=digest)
         if earlier is not None:
             return earlier, False
-    spec = check(database, settings, caller, document)
+    spec = _check(database, settings, caller, document)
     with database.transaction() as session:
-        dataset_id, teacher_model_ids = _hold(session, spec)
         return jobs.submit(
             session,
             owner_id=caller.user_id,
             spec=spec,
-            dataset_id=dataset_id,
-            teacher_model_ids=teacher_model_ids,
             idempotency_key=idempotency_key,
             request_sha256=digest,
             preflight=settings.preflight,
@@ -83,20 +82,22 @@ def submit(
 
 
 def check(database: Database, settings: Settings, caller: Caller, document: Any) -> JobSpec:
-    """The normalised spec, if it could be submitted now; stores nothing. Raises what ``submit`` raises."""
+    """Computes the normalised spec, if it could be submitted now; stores nothing. Raises what ``submit`` raises."""
+    spec = _check(database, settings, caller, document)
+    with database.transaction() as session:
+        jobs.refuse_over_limit(session, caller.user_id)
+    return spec
+
+
+def _check(database: Database, settings: Settings, caller: Caller, document: Any) -> JobSpec:
+    """Everything that needs no lock: the look-ups of one short transaction, then the files and the fit of the parts."""
     spec = parse_spec(document)
-    if spec.priority == "high" and caller.role != "admin":
-        raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
-    full: QueueLimitReached | None = None
+    caller.require_priority(spec.priority)
     with database.transaction() as session:
         named = _look_up(session, spec)
         named.faults += resource_faults(
             session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
         )
-        try:
-            jobs.refuse_over_limit(session, caller.user_id)
-        except QueueLimitReached as error:
-            full = error
     faults = named.faults
     dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
     for pointer, source in _teacher_sources(spec):
@@ -109,8 +110,6 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
         faults += check_fit(spec, dataset, teachers=named.teachers)
     if faults:
         raise InvalidSpec(faults)
-    if full is not None:
-        raise full
     return spec
 
 
@@ -121,48 +120,44 @@ def _canonical_sha256(document: Any) -> str:
 
 def _look_up(session: Session, spec: JobSpec) -> _Named:
     named = _Named()
-    _look_up_dataset(session, spec.dataset.source, named)
+    needs, need_faults = jobs.needed_jobs(session, spec)
+    needs_by_id = {job.id: job for job in needs}
+    models = jobs.teacher_models(session, spec)
+    infos = {f"model:{model.id}": _teacher_info(model) for model in models}
+    infos |= {f"job:{model.job_id}": _teacher_info(model) for model in models}
     for pointer, source in _teacher_sources(spec):
         kind, name = split_source(source)
-        if kind == "model":
-            model = session.get(Model, name)
-            if model is None:
-                named.faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
-            else:
-                named.teachers[source] = _teacher_info(model)
+        if source in infos:
+            named.teachers[source] = infos[source]
+        elif kind == "model":
+            named.faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
         elif kind == "job":
-            _look_up_teacher_job(session, name, named, pointer=pointer)
+            job = needs_by_id.get(name)
+            if job is None or job.status == Status.SUCCEEDED:
+                message = (
+                    f"job {name} {'does not exist' if job is None else 'left no student'}; GET /v1/models lists finished students"
+                )
+                named.faults.append(FieldError(pointer=pointer, message=message))
+            else:
+                named.planned[source] = JobSpec.model_validate(job.spec)
+    named.datasets = _read_datasets(session, [spec, *named.planned.values()])
     told = {fault.pointer for fault in named.faults}
-    named.faults += [fault for fault in jobs.needed_jobs(session, spec)[1] if fault.pointer not in told]
+    named.faults += [fault for fault in need_faults if fault.pointer not in told]
     return named
 
 
 def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
-    """Each teacher's source behind the pointer to it."""
+    """The source of each teacher, behind the pointer to it."""
     return [(f"/{place}/source", teacher.source) for place, teacher in spec.teachers.items()]
 
 
-def _look_up_teacher_job(session: Session, job_id: str, named: _Named, *, pointer: str) -> None:
-    source = f"job:{job_id}"
-    model = session.scalar(select(Model).where(Model.job_id == job_id))
-    if model is not None:
-        named.teachers[source] = _teacher_info(model)
-        return
-    job = session.get(Job, job_id)
-    if job is None or job.status == Status.SUCCEEDED:
-        what = "does not exist" if job is None else "left no student"
-        named.faults.append(FieldError(pointer=pointer, message=f"job {job_id} {what}; GET /v1/models lists finished students"))
-        return
-    named.planned[source] = JobSpec.model_validate(job.spec)
-    _look_up_dataset(session, named.planned[source].dataset.source, named)
-
-
-def _look_up_dataset(session: Session, source: str, named: _Named) -> None:
-    kind, name = split_source(source)
-    if kind == "dataset":
-        row = session.get(Dataset, name)
-        if row is not None:
-            named.datasets[source] = DatasetInfo.model_validate(row.info)
+def _read_datasets(session: Session, specs: list[JobSpec]) -> dict[str, DatasetInfo]:
+    """Reads what is known of the uploaded datasets of these specs, by source."""
+    ids = [source.name for spec in specs if (source := split_source(spec.dataset.source)).kind == "dataset"]
+    if not ids:
+        return {}
+    rows = session.execute(select(Dataset.id, Dataset.info).where(Dataset.id.in_(ids)))
+    return {f"dataset:{row.id}": DatasetInfo.model_validate(row.info) for row in rows}
 
 
 def _dataset_info(
@@ -204,31 +199,6 @@ def allowed_file(name: str, roots: list[Path]) -> Path:
     if not path.is_file():
         raise InvalidFile(f"there is no file {name!r}")
     return path
-
-
-def _hold(session: Session, spec: JobSpec) -> tuple[str | None, list[str]]:
-    """Locks what the spec names against deletion until the job is stored; the dataset's id and those of the teachers' models."""
-    _, faults = jobs.needed_jobs(session, spec, lock=True)
-    dataset_id, model_ids = None, list[str]()
-    kind, name = split_source(spec.dataset.source)
-    if kind == "dataset":
-        dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
-        if dataset_id is None:
-            faults.append(FieldError(pointer=_DATASET, message=f"dataset {name!r} was deleted a moment ago"))
-    # In one order, so that two submissions never wait for each other.
-    for pointer, source in sorted(_teacher_sources(spec), key=lambda each: each[1]):
-        kind, name = split_source(source)
-        if kind not in {"job", "model"}:
-            continue
-        column = Model.job_id if kind == "job" else Model.id
-        model_id = session.scalar(select(Model.id).where(column == name).with_for_update(read=True))
-        if model_id is not None:
-            model_ids.append(model_id)
-        elif kind == "model":
-            faults.append(FieldError(pointer=pointer, message=f"model {name!r} was deleted a moment ago"))
-    if faults:
-        raise InvalidSpec(faults)
-    return dataset_id, model_ids
 
 
 def _teacher_info(model: Model) -> TeacherInfo:

@@ -22,7 +22,7 @@ from service.jobs.attempts import (
     spent_checkpoints,
     succeed,
 )
-from service.jobs.dependencies import enter_queue, needed_jobs
+from service.jobs.dependencies import enter_queue, needed_jobs, teacher_models
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
 from service.jobs.submission import find_repeat, refuse_over_limit, shape_of, submit
 from service.jobs.transitions import Fence, get
@@ -56,4 +56,5 @@ __all__ = [
     "spent_checkpoints",
     "submit",
     "succeed",
+    "teacher_models",
 ]

@@ -3,25 +3,24 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from service.errors import CircularDependency, FieldError, InvalidSpec, InvalidTransition
 from service.jobs import transitions
 from service.lifecycle import UNSTARTED, Outcome, Status
 from service.spec import JobSpec
-from service.spec.source import split_source
+from service.spec.source import Source, split_source
 from service.tables import Job, JobDependency, Model
 
 
 def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[FieldError]]:
-    """The jobs that a spec depends on, by id, and why it cannot depend on some of them.
+    """Reads the jobs that a spec depends on, in the order of their ids, and the reasons why it cannot depend on some of them.
 
-    With ``lock`` none of them can finish before the transaction ends: so nobody waits for one that is over.
+    With ``lock`` none of them can finish before the transaction ends, so no job is stored to wait for one that has ended.
     """
     pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
-    sources = {place: split_source(teacher.source) for place, teacher in spec.teachers.items()}
-    pointers |= {source.name: f"/{place}/source" for place, source in sources.items() if source.kind == "job"}
+    pointers |= {source.name: pointer for pointer, source in teacher_sources(spec).items() if source.kind == "job"}
     query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
     found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)} if pointers else {}
     faults = []
@@ -37,7 +36,25 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
     return list(found.values()), faults
 
 
+def teacher_sources(spec: JobSpec) -> dict[str, Source]:
+    """The source of each teacher, by the JSON pointer to it."""
+    return {f"/{place}/source": split_source(teacher.source) for place, teacher in spec.teachers.items()}
+
+
+def teacher_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[Model]:
+    """Reads the stored models that teach: those that a spec names, and those of the jobs that it names as teachers.
+
+    With ``lock`` none of them can be deleted before the transaction ends.
+    """
+    named = {kind: [source.name for source in teacher_sources(spec).values() if source.kind == kind] for kind in ("model", "job")}
+    if not any(named.values()):
+        return []
+    query = select(Model).where(or_(Model.id.in_(named["model"]), Model.job_id.in_(named["job"]))).order_by(Model.id)
+    return list(session.scalars(query.with_for_update(read=True) if lock else query))
+
+
 def hold_needs(session: Session, spec: JobSpec) -> list[Job]:
+    """Reads and locks the jobs that a spec depends on. Raises InvalidSpec if it cannot depend on one of them."""
     found, faults = needed_jobs(session, spec, lock=True)
     if faults:
         raise InvalidSpec(faults)

@@ -1,20 +1,21 @@
 """A new job is stored: its owner's limit, its idempotency key, its place in the queue."""
 
 import hashlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.capacity import whole_gib
 from service.clock import now
-from service.errors import IdempotencyMismatch, QueueLimitReached, RequestInFlight
+from service.errors import FieldError, IdempotencyMismatch, InvalidSpec, QueueLimitReached, RequestInFlight
 from service.ids import new_id
 from service.jobs import transitions
-from service.jobs.dependencies import by_needs, hold_needs
+from service.jobs.dependencies import by_needs, needed_jobs, teacher_models, teacher_sources
 from service.lifecycle import UNSTARTED, Priority, Status
 from service.spec import JobSpec
-from service.tables import Job, JobDependency, JobLabel, JobTeacher, User
+from service.spec.source import split_source
+from service.tables import Dataset, Job, JobDependency, JobLabel, JobTeacher, User
 
 
 def submit(
@@ -22,33 +23,31 @@ def submit(
     *,
     owner_id: str,
     spec: JobSpec,
-    dataset_id: str | None = None,
-    teacher_model_ids: Iterable[str] = (),
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     preflight: bool = False,
 ) -> tuple[Job, bool]:
-    """Stores a job; True beside it when it is new, False when the idempotency key named an earlier one.
+    """Stores a job, and returns it with True if it is new, with False if the idempotency key named an earlier one.
 
     With ``preflight`` it is checked before it waits for devices.
 
     Raises:
-        QueueLimitReached: the owner has as many unstarted jobs as may be.
-        RequestInFlight: the same key is being served at this moment.
+        QueueLimitReached: the owner has as many unstarted jobs as the limit permits.
+        RequestInFlight: another request with the same key is being served.
         IdempotencyMismatch: the key was used with another body.
-        InvalidSpec: a job that it depends on does not exist, or can no longer succeed.
+        InvalidSpec: the spec names a dataset or a model that is gone, or a job that can no longer succeed.
     """
     if idempotency_key is not None:
         earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
         if earlier is not None:
             return earlier, False
-    needs = hold_needs(session, spec)
+    held = _hold(session, spec)
     refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
     at = now(session)
     if preflight:
         status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
     else:
-        status, reason = by_needs(needs)
+        status, reason = by_needs(held.needs)
     resources = spec.resources
     job = Job(
         id=new_id("job"),
@@ -76,17 +75,45 @@ def submit(
         waiting_since=at if status is Status.QUEUED else None,
         run_seconds=0.0,
         gpu_seconds=0.0,
-        dataset_id=dataset_id,
+        dataset_id=held.dataset_id,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
     )
     session.add(job)
     session.flush()
     session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
-    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in needs)
-    session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in dict.fromkeys(teacher_model_ids))
+    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in held.needs)
+    session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in held.model_ids)
     transitions.record_event(session, job, f"job.{job.status}", job.status_reason)
     return job, True
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a spec names in the database, locked: none of it is deleted, and no needed job ends, before the transaction does."""
+
+    needs: list[Job]
+    dataset_id: str | None
+    model_ids: list[str]
+    """Of the teachers that are stored models."""
+
+
+def _hold(session: Session, spec: JobSpec) -> _Held:
+    """Locks what a spec names. Raises InvalidSpec with every fault if some of it is gone since the spec was checked."""
+    needs, faults = needed_jobs(session, spec, lock=True)
+    dataset_id = None
+    kind, name = split_source(spec.dataset.source)
+    if kind == "dataset":
+        dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
+        if dataset_id is None:
+            faults.append(FieldError(pointer="/dataset/source", message=f"dataset {name!r} was deleted a moment ago"))
+    model_ids = [model.id for model in teacher_models(session, spec, lock=True)]
+    for pointer, source in sorted(teacher_sources(spec).items(), key=lambda each: each[1]):
+        if source.kind == "model" and source.name not in model_ids:
+            faults.append(FieldError(pointer=pointer, message=f"model {source.name!r} was deleted a moment ago"))
+    if faults:
+        raise InvalidSpec(faults)
+    return _Held(needs, dataset_id, model_ids)
 
 
 def refuse_over_limit(session: Session, owner_id: str) -> None:

@@ -48,11 +48,6 @@ def classifier_tasks() -> list[str]:
     return list(_table()["tasks"])
 
 
-def image_classifiers() -> list[str]:
-    """The model types that read images."""
-    return classifiers("image-classification")
-
-
 def task_of(model_type: str) -> str | None:
     """The task whose inputs that model type reads; None for one that is not known."""
     return next((task for task, types in _table()["tasks"].items() if model_type in types), None)

@@ -171,8 +171,8 @@ def edit_job(
     def permit(job: Job) -> None:
         _own(job, caller)
         require_match(_etag(job), if_match)
-        if changes.get("priority") == "high" and job.priority > Priority.HIGH and caller.role != "admin":
-            raise Forbidden("priority 'high' is an admin's to give; use 'normal' or 'low'", param="/priority")
+        if job.priority != Priority.HIGH:
+            caller.require_priority(changes.get("priority"))
 
     with services.database.transaction() as session:
         job = jobs.edit(session, job_id, permit=permit, **changes)

@@ -203,9 +203,8 @@ def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team
         model_id = session.scalars(select(Model.id)).one()
 
     def submit_with_teacher(session: Session) -> object:
-        session.execute(select(Model.id).where(Model.id == model_id).with_for_update(read=True))  # as a submission does
         spec = parse_spec(SPEC | {"teacher": {"source": f"model:{model_id}"}})
-        return jobs.submit(session, owner_id="user_ana", spec=spec, teacher_model_ids=[model_id])[0].id
+        return jobs.submit(session, owner_id="user_ana", spec=spec)[0].id
 
     job_id, later = rendezvous(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
     assert isinstance(later.exception(), Conflict)

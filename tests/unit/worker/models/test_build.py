@@ -9,7 +9,7 @@ from torch import nn
 
 from service.spec.architectures import ARCHITECTURES, CifarResNet, SmallCnn, TransformersNetwork
 from service.spec.fit import architecture_faults
-from service.spec.transformers_fit import TABLE_FILE, image_classifiers
+from service.spec.transformers_fit import TABLE_FILE, classifiers
 from worker.models import UnfitArchitecture, build_network, num_parameters
 from worker.models.transformers_network import build_transformers_network
 from worker.models.transformers_table import make_table
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_network(architecture: Any) -> None:
 
 
 @pytest.mark.parametrize("input_shape", [(3, 64, 64), (1, 28, 28), (1, 8, 8), (3, 32, 48)], ids=str)
-@pytest.mark.parametrize("model_type", image_classifiers())
+@pytest.mark.parametrize("model_type", classifiers("image-classification"))
 def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
     model_type: str, input_shape: tuple[int, int, int]
 ) -> None:

@@ -1,0 +1,93 @@
+"""The SQL statements of a submission: a fixed number, however many teachers and needed jobs a spec names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import event, update
+
+from service import jobs, submission
+from service.database import Database
+from service.ids import new_id
+from service.security import Caller
+from service.spec.builtin import BUILTIN_DATASETS
+from service.tables import Dataset, User
+from tests.integration.api.conftest import Api, run_one, spec, submit
+from tests.integration.jobs.conftest import student
+
+MOST_STATEMENTS = 21
+"""With an idempotency key, a limit of unstarted jobs, an uploaded dataset, teachers of both kinds, needed jobs and labels."""
+
+
+@contextmanager
+def recorded_statements(database: Database) -> Iterator[list[str]]:
+    """Every statement that this process sends through that engine; BEGIN and COMMIT are none."""
+    seen: list[str] = []
+
+    def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", record)
+    try:
+        yield seen
+    finally:
+        event.remove(database.engine, "before_cursor_execute", record)
+
+
+@pytest.mark.parametrize("num_of_each", [1, 4])
+def test_a_submission_takes_a_fixed_number_of_statements(
+    api: Api, member: httpx.Client, database: Database, num_of_each: int
+) -> None:
+    models = [finished_model(database, submit(member)["id"]) for _ in range(num_of_each)]
+    needed = submit(member)["id"]
+    with database.transaction() as session:
+        owner_id = jobs.get(session, needed).owner_id
+    caller = Caller(user_id=owner_id, user_name="ada", key_id="key", role="member")
+    with database.transaction() as session:
+        session.execute(update(User).where(User.id == owner_id).values(max_queued_jobs=100))
+    document = spec(
+        dataset={"source": f"dataset:{stored_dataset(database, owner_id)}"},
+        teacher=[
+            *({"source": f"model:{model_id}"} for model_id in models),
+            *({"source": f"job:{submit(member)['id']}"} for _ in range(num_of_each)),
+        ],
+        depends_on=[needed, *(submit(member)["id"] for _ in range(num_of_each - 1))],
+        labels={"team": "vision"},
+    )
+    settings = api.settings.model_copy(update={"preflight": True})
+    with recorded_statements(database) as statements:
+        job, is_new = submission.submit(database, settings, caller, document, idempotency_key=new_id("once"))
+    assert (is_new, job.status) == (True, "checking")
+    assert len(statements) <= MOST_STATEMENTS, statements
+
+
+def finished_model(database: Database, job_id: str) -> str:
+    """The student of a job, the only one of the queue, which succeeds."""
+    fence = run_one(database)
+    assert fence.job_id == job_id
+    with database.transaction() as session:
+        model = student(session, fence)
+        model.classes = [str(digit) for digit in range(10)]
+        jobs.succeed(session, fence, result={}, files=[], model=model)
+        return model.id
+
+
+def stored_dataset(database: Database, owner_id: str) -> str:
+    """An uploaded dataset that is as the digits are."""
+    info = BUILTIN_DATASETS["digits"].info
+    dataset = Dataset(
+        id=new_id("ds"),
+        owner_id=owner_id,
+        name="digits",
+        task=info.task,
+        filename="digits.npz",
+        path="datasets/digits.npz",
+        sha256=new_id("sha"),
+        bytes=1,
+        info=info.model_dump(mode="json"),
+    )
+    with database.transaction() as session:
+        session.add(dataset)
+    return dataset.id
