@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from service.errors import QueueLimitReached
 from service.tables import User
-from tests.integration.jobs.test_meeting import until_somebody_waits
+from tests.integration.jobs.test_races import until_somebody_waits
 from tests.integration.scheduling.cluster import Cluster
 
 

@@ -1,4 +1,4 @@
-"""Jobs that need other jobs."""
+"""Jobs that need other jobs: queued, failed or kept waiting with them."""
 
 from itertools import permutations
 

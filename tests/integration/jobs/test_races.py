@@ -1,4 +1,4 @@
-"""Two transactions on one job at once: one wins, the other is told the truth."""
+"""Two transactions on one job at once: one is applied, and the other reads what the first has left."""
 
 import time
 from collections.abc import Callable
@@ -36,8 +36,8 @@ from tests.integration.jobs.conftest import (
 T = TypeVar("T")
 
 
-def rendezvous(team: Team, first: Callable[[Session], T], second: Callable[[Session], T]) -> tuple[T, "Future[T]"]:
-    """The first in a transaction that commits only after the second was seen to wait for it."""
+def overlap(team: Team, first: Callable[[Session], T], second: Callable[[Session], T]) -> tuple[T, "Future[T]"]:
+    """Runs the first in a transaction that commits only once the second waits for it; the answer of one, the future of the other."""
     with ThreadPoolExecutor(1) as pool:
         with team.database.transaction() as session:
             answer = first(session)
@@ -73,7 +73,7 @@ def at_once(team: Team, fence: Fence, *writes: Write) -> list[Outcome]:
 @pytest.mark.parametrize(("first", "second"), list(pairwise([*ENDS_ATTEMPT, next(iter(ENDS_ATTEMPT))])))
 def test_of_two_ends_of_an_attempt_the_first_wins_and_the_second_has_lost_the_lease(team: Team, first: str, second: str) -> None:
     fence = team.running()
-    answer, later = rendezvous(team, lambda s: FENCED[first](s, fence), lambda s: FENCED[second](s, fence))
+    answer, later = overlap(team, lambda s: FENCED[first](s, fence), lambda s: FENCED[second](s, fence))
     assert (answer, later.result()) == (APPLIED, LEASE_LOST)
     assert team.status(fence.job_id) == ENDS_ATTEMPT[first]
     assert team.types(fence.job_id) == ["job.queued", "job.running", f"job.{ENDS_ATTEMPT[first]}"]
@@ -81,14 +81,14 @@ def test_of_two_ends_of_an_attempt_the_first_wins_and_the_second_has_lost_the_le
 
 def test_a_cancel_that_comes_while_a_success_commits_is_refused(team: Team) -> None:
     fence = team.running()
-    answer, later = rendezvous(team, lambda s: succeed(s, fence), lambda s: cancel(s, fence))
+    answer, later = overlap(team, lambda s: succeed(s, fence), lambda s: cancel(s, fence))
     assert (answer, later.result()) == (APPLIED, NOT_ALLOWED)
     assert team.status(fence.job_id) == "succeeded"
 
 
 def test_a_success_that_comes_after_a_cancel_was_asked_for_stands(team: Team) -> None:
     fence = team.running()
-    answer, later = rendezvous(team, lambda s: cancel(s, fence), lambda s: succeed(s, fence))
+    answer, later = overlap(team, lambda s: cancel(s, fence), lambda s: succeed(s, fence))
     assert (answer, later.result()) == (APPLIED, APPLIED)
     job = team.job(fence.job_id)
     assert (job.status, job.stop_requested) == ("succeeded", None)
@@ -118,7 +118,7 @@ def test_a_cancel_and_a_success_at_once_leave_one_end_and_a_true_answer(team: Te
 
 def test_a_cancel_that_meets_a_claim_stops_the_attempt(team: Team) -> None:
     job_id = team.submit()
-    claimed, later = rendezvous(
+    claimed, later = overlap(
         team,
         lambda session: claim(session, Offer("worker_1", "default", (Device("cpu:0"),)), lease_seconds=300) is not None,
         lambda session: cancel(session, Fence(job_id, 0)) is APPLIED,
@@ -142,27 +142,27 @@ def test_claims_of_one_pool_wait_for_each_other_and_not_for_those_of_another(tea
         assert team.run(pool="lab").job_id == elsewhere
         return taken
 
-    answer, later = rendezvous(team, take_while_the_lab_does, take)
+    answer, later = overlap(team, take_while_the_lab_does, take)
     assert (answer, later.result()) == (first, second)
 
 
 def test_two_last_needs_that_succeed_at_once_queue_the_job_once(team: Team) -> None:
     fences = [team.running(), team.running()]
     job_id = team.submit(depends_on=[fence.job_id for fence in fences])
-    answer, later = rendezvous(team, lambda s: succeed(s, fences[0]), lambda s: succeed(s, fences[1]))
+    answer, later = overlap(team, lambda s: succeed(s, fences[0]), lambda s: succeed(s, fences[1]))
     assert (answer, later.result()) == (APPLIED, APPLIED)
     assert team.types(job_id) == ["job.waiting", "job.queued"]
 
 
 def test_a_job_that_is_submitted_while_its_need_fails_is_refused(team: Team) -> None:
     needed = team.running()
-    _, later = rendezvous(team, lambda s: fail(s, needed).value, lambda s: submit_after(s, needed.job_id))
+    _, later = overlap(team, lambda s: fail(s, needed).value, lambda s: submit_after(s, needed.job_id))
     assert isinstance(later.exception(), InvalidSpec)
 
 
 def test_a_need_that_fails_while_a_job_is_submitted_takes_it_along(team: Team) -> None:
     needed = team.running()
-    job_id, later = rendezvous(team, lambda s: submit_after(s, needed.job_id), lambda s: fail(s, needed).value)
+    job_id, later = overlap(team, lambda s: submit_after(s, needed.job_id), lambda s: fail(s, needed).value)
     assert later.result() == "applied"
     assert team.types(job_id) == ["job.waiting", "job.failed"]
 
@@ -170,7 +170,7 @@ def test_a_need_that_fails_while_a_job_is_submitted_takes_it_along(team: Team) -
 def test_of_two_resumes_at_once_one_takes_the_last_place_that_the_limit_leaves(team: Team) -> None:
     paused = [paused_one(team), paused_one(team)]
     limit_queued(team, 1)
-    (_, outcome), later = rendezvous(team, lambda s: jobs.resume(s, paused[0]), lambda s: jobs.resume(s, paused[1]))
+    (_, outcome), later = overlap(team, lambda s: jobs.resume(s, paused[0]), lambda s: jobs.resume(s, paused[1]))
     assert outcome is APPLIED
     assert isinstance(later.exception(), QueueLimitReached)
     assert [team.status(job_id) for job_id in paused] == ["queued", "paused"]
@@ -191,7 +191,7 @@ def test_a_need_that_fails_while_an_unchecked_job_is_renamed_takes_it_along(team
     needed = team.running()
     unchecked = team.submit(preflight=True, depends_on=[needed.job_id])
     last = team.submit(depends_on=[unchecked])
-    _, later = rendezvous(team, lambda s: jobs.edit(s, unchecked, name="another"), lambda s: fail(s, needed).value)
+    _, later = overlap(team, lambda s: jobs.edit(s, unchecked, name="another"), lambda s: fail(s, needed).value)
     assert later.result() == "applied"
     assert [team.status(job_id) for job_id in (unchecked, last)] == ["failed", "failed"]
     assert team.job(unchecked).status_reason == f"job {needed.job_id}, which it needs, is failed"
@@ -206,7 +206,7 @@ def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team
         spec = parse_spec(SPEC | {"teacher": {"source": f"model:{model_id}"}})
         return jobs.submit(session, owner_id="user_ana", spec=spec)[0].id
 
-    job_id, later = rendezvous(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
+    job_id, later = overlap(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
     assert isinstance(later.exception(), Conflict)
     with team.database.transaction() as session:
         assert session.scalars(select(JobTeacher.model_id).where(JobTeacher.job_id == job_id)).all() == [model_id]
