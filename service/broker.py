@@ -1,4 +1,4 @@
-"""The Celery app, and the wake-ups that it carries.
+"""The Celery app and its wake-up messages.
 
 A message says "something waits in pool P" and nothing else: the database row is the truth. A lost message costs one sweep, a
 duplicate one empty claim. Acks are early and nothing is prefetched; with an unacked message in flight a Celery worker dies
@@ -14,14 +14,14 @@ from redis.exceptions import RedisError
 
 WAKE_TASK = "stillhouse.wake"
 MAX_PENDING_WAKES = 64
-"""Wake-ups of one pool that may lie in Redis: any one that is taken after a commit sees what was committed, so more would
-only buy empty claims."""
+"""Most wake-ups of one pool that are kept in Redis: each one that is taken after a commit sees what was committed, so more would
+only cause empty claims."""
 
 logger = logging.getLogger(__name__)
 
 
 def make_celery(redis_url: str) -> Celery:
-    """The app, configured alike in the API, which only sends, and in the worker."""
+    """Creates the app, with one configuration for the API, which only sends, and for the worker."""
     app = Celery("stillhouse", broker=redis_url, set_as_current=False)
     app.conf.update(
         task_acks_late=False,
@@ -51,14 +51,14 @@ def queue_name(pool: str) -> str:
 
 
 class Broker:
-    """Sends wake-ups. Never raises for a Redis that is away: the sweep sends what was lost."""
+    """Sends wake-ups. Raises nothing if Redis is away: the sweep sends what was lost."""
 
     def __init__(self, redis_url: str) -> None:
         self.celery = make_celery(redis_url)
         self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2)
 
     def wake(self, pool: str, *, count: int = 1) -> bool:
-        """Tells ``count`` idle workers of a pool that something waits; False when Redis is away."""
+        """Wakes ``count`` idle workers of a pool; False if Redis is away."""
         try:
             pending = self._redis.llen(queue_name(pool))
             for _ in range(min(count, MAX_PENDING_WAKES - int(pending))):
@@ -69,7 +69,7 @@ class Broker:
         return True
 
     def wake_forgotten(self, due_by_pool: dict[str, int]) -> None:
-        """The sweep's part: a pool that wake-ups are due in, and that has not one pending, gets them."""
+        """Sends, for the sweep, the wake-ups that are due in pools that have none pending."""
         for pool, due in due_by_pool.items():
             try:
                 idle = self._redis.llen(queue_name(pool)) == 0
@@ -84,6 +84,6 @@ class Broker:
         self._redis.ping()
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         self._redis.close()
         self.celery.close()

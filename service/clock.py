@@ -1,4 +1,4 @@
-"""What time it is. One clock for all hosts: the database's; a test, or a replay of a week, gives its transactions another.
+"""The time. All hosts use one clock, the database's; a test, or a replay of a week, gives its transactions another.
 
 The clock stands still within a transaction.
 """
@@ -15,12 +15,12 @@ _KEY = "clock"
 
 
 def info(clock: Clock | None) -> dict[str, Any]:
-    """What a session must carry for :func:`now` to answer by this clock; None is the database's own."""
+    """The ``Session.info`` that makes :func:`now` use this clock; None is the database's own."""
     return {_KEY: clock}
 
 
 def now(session: Session) -> datetime:
-    """The time, aware, in UTC."""
+    """The current time, aware, in UTC."""
     clock: Clock | None = session.info.get(_KEY)
     if clock is not None:
         return clock()
@@ -30,7 +30,7 @@ def now(session: Session) -> datetime:
 
 
 def now_sql(session: Session) -> Any:
-    """The same time as an SQL expression, which spares the question."""
+    """The current time as an SQL expression, which saves a statement."""
     clock: Clock | None = session.info.get(_KEY)
     return func.now() if clock is None else literal(clock())
 

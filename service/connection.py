@@ -1,4 +1,4 @@
-"""Where the service is and with which key: arguments, else the environment, else ``connection.json`` in the data directory.
+"""Address and key of the service: from arguments, else the environment, else ``connection.json`` in the data directory.
 
 ``stillhouse up`` writes that file, readable by its user alone, and leaves it: the key stays good for the next run.
 """
@@ -13,7 +13,7 @@ CONNECTION_FILE = "connection.json"
 
 
 class ClientSettings(BaseSettings):
-    """What a client reads of the environment."""
+    """The environment variables that a client reads."""
 
     model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore", use_attribute_docstrings=True)
 
@@ -32,11 +32,11 @@ class Connection(BaseModel):
 
 
 class NoConnection(Exception):
-    """Nobody said where the service is."""
+    """No address of the service is known."""
 
 
 def find_connection(*, url: str | None = None, api_key: str | None = None) -> Connection:
-    """Fills in what is not given.
+    """Completes an address and a key that are not given.
 
     A key from the file is used for the file's own address only: it is not sent to another one.
 
@@ -66,7 +66,7 @@ def find_connection(*, url: str | None = None, api_key: str | None = None) -> Co
 
 
 def read_connection(folder: Path) -> Connection | None:
-    """What :func:`write_connection` left in ``folder``; None where there is nothing, or nothing whole."""
+    """Reads the file of :func:`write_connection` in ``folder``; None if there is none, or no whole one."""
     try:
         return Connection.model_validate_json((folder / CONNECTION_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -74,7 +74,7 @@ def read_connection(folder: Path) -> Connection | None:
 
 
 def write_connection(folder: Path, connection: Connection) -> Path:
-    """Replaces the file in one step. It is never readable by others, not for a moment."""
+    """Replaces the file in one step. It is at no moment readable by others."""
     path = folder / CONNECTION_FILE
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)

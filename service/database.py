@@ -1,4 +1,4 @@
-"""The engine, transactions and migrations. A session lives for one transaction; news of changed jobs goes out after it."""
+"""The engine, transactions and migrations. A session is one transaction; notifications of changed jobs follow it."""
 
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _DEAD_CONNECTION = {
 }
 """A network that drops packets is an error within 20 s; the kernel alone would wait for a quarter of an hour."""
 Announce = Callable[[Set[str]], None]
-"""Told the ids of the jobs that a committed transaction changed."""
+"""Receives the ids of the jobs that a committed transaction changed."""
 
 
 class Database:
@@ -41,7 +41,7 @@ class Database:
         clock: Clock | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """``clock`` stands in the place of the database's own; ``rules`` are those that its queue goes by."""
+        """``clock`` replaces the database's own; ``rules`` are those of its queue."""
         self.engine = create_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -73,7 +73,7 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Gives every connection back."""
+        """Closes every connection."""
         self.engine.dispose()
 
 
@@ -91,7 +91,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Takes the schema back to ``revision``."""
+    """Reverts the schema to ``revision``."""
     command.downgrade(_alembic(url), revision)
 
 

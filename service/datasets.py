@@ -20,14 +20,14 @@ from service.store import Store
 from service.tables import Dataset, Job, User
 
 NUM_SAMPLES = 5
-"""Rows that are kept for people to look at."""
+"""Rows that are kept for people to view."""
 _SAMPLES = "samples.json"
 _SAMPLE_LIST = TypeAdapter(list[Sample])
 
 
 @dataclass(frozen=True)
 class NewDataset:
-    """A file that somebody sent, and what they say of it."""
+    """An uploaded file with its description."""
 
     path: Path
     filename: str
@@ -36,9 +36,9 @@ class NewDataset:
     name: str
     task: Task
     input_column: str = ""
-    """Empty: that of the task."""
+    """Empty: the default column of the task."""
     target_column: str = ""
-    """One, or several with commas between; empty: those of the task."""
+    """One column, or several with commas between; empty: the default columns of the task."""
 
     @property
     def columns(self) -> "_Columns":
@@ -52,7 +52,7 @@ class _Columns(TypedDict):
 
 
 def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) -> tuple[Dataset, bool]:
-    """Checks and stores a dataset; True beside it when it is new, False when these bytes, task and columns are there already.
+    """Checks and stores a dataset; returns it with True if it is new, with False if bytes, task and columns are known already.
 
     Raises:
         InvalidFile: it cannot be trained on.
@@ -69,12 +69,12 @@ def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) 
 
 
 def samples(store: Store, dataset: Dataset) -> list[Sample]:
-    """The first rows of a dataset. Raises NotFound when its files are gone."""
+    """Reads the first rows of a dataset. Raises NotFound if its files are gone."""
     return _SAMPLE_LIST.validate_json(b"".join(store.stream(f"{_prefix(dataset.id)}/{_SAMPLES}")))
 
 
 def find(session: Session, dataset_id: str) -> tuple[Dataset, str]:
-    """One dataset and its owner's name. Raises NotFound."""
+    """Reads one dataset and its owner's name. Raises NotFound."""
     row = session.execute(select(Dataset, User.name).join(User).where(Dataset.id == dataset_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets lists those that exist")
@@ -83,7 +83,7 @@ def find(session: Session, dataset_id: str) -> tuple[Dataset, str]:
 
 
 def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[tuple[Dataset, str]], bool]:
-    """Datasets with their owners' names, newest first; True beside them when there are more."""
+    """Reads datasets with their owners' names, newest first, and whether there are more."""
     query = select(Dataset, User.name).join(User).order_by(Dataset.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(Dataset.id < after)
@@ -92,7 +92,7 @@ def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[t
 
 
 def remove(session: Session, dataset_id: str) -> str:
-    """Deletes a dataset; the store's prefix of its files, to be removed once this is committed.
+    """Deletes a dataset; returns the store's prefix of its files, to be removed after the commit.
 
     Raises:
         NotFound: there is no such dataset.

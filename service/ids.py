@@ -10,7 +10,7 @@ _last = 0
 
 
 def new_id(prefix: str) -> str:
-    """48 bits of milliseconds, then 80 random bits; ids of one process never go backwards."""
+    """Creates an id of 48 bits of milliseconds and 80 random bits; ids of one process never decrease."""
     global _last
     with _lock:
         fresh = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)

@@ -22,13 +22,13 @@ _MAX_FILES = 1000
 
 @dataclass(frozen=True)
 class NewModel:
-    """An archive that somebody sent, and what they say of it."""
+    """An uploaded archive with its description."""
 
     path: Path
     filename: str
     name: str
     task: str | None
-    """None: what the folder says."""
+    """None: the task that the folder states."""
 
 
 def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, max_bytes: int) -> Model:
@@ -67,7 +67,7 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
 
 
 def find(session: Session, model_id: str) -> tuple[Model, str]:
-    """One model and its owner's name. Raises NotFound."""
+    """Reads one model and its owner's name. Raises NotFound."""
     row = session.execute(select(Model, User.name).join(User).where(Model.id == model_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
@@ -76,7 +76,7 @@ def find(session: Session, model_id: str) -> tuple[Model, str]:
 
 
 def find_file(session: Session, model_id: str, name: str) -> StoredFile:
-    """One file of a model's folder. Raises NotFound."""
+    """Reads one file of a model's folder. Raises NotFound."""
     model, _ = find(session, model_id)
     for file in model.files:
         if file["name"] == name:
@@ -85,7 +85,7 @@ def find_file(session: Session, model_id: str, name: str) -> StoredFile:
 
 
 def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[tuple[Model, str]], bool]:
-    """Models with their owners' names, newest first; True beside them when there are more."""
+    """Reads models with their owners' names, newest first, and whether there are more."""
     query = select(Model, User.name).join(User).order_by(Model.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(Model.id < after)
@@ -94,7 +94,7 @@ def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[t
 
 
 def remove(session: Session, model_id: str) -> str:
-    """Deletes an uploaded model; the store's prefix of its files, to be removed once this is committed.
+    """Deletes an uploaded model; returns the store's prefix of its files, to be removed after the commit.
 
     Raises:
         NotFound: there is no such model.

@@ -1,8 +1,8 @@
-"""A job's check before it waits for devices, as its row sees it: who checks it, and what comes of it.
+"""The check of a job before it waits for devices: the claim of a check, its lease, and its result on the job's row.
 
-A check belongs to a worker by a lease and a fence of its own (``checks``). One that passes goes to the queue with its estimate;
-one that cannot train fails here. A check that comes to nothing, by no fault of the job, is repeated, and after ``MAX_CHECKS`` the
-job goes on unchecked: a check saves time, it does not decide what may run.
+A check belongs to a worker by a lease and a fence of its own (``checks``). A job that passes is queued with its estimate; one
+that cannot train fails here. A check without a result, by no fault of the job, is repeated, and after ``MAX_CHECKS`` the job is
+queued unchecked: a check saves time, it does not decide what may run.
 """
 
 import math
@@ -41,13 +41,13 @@ CROSS JOIN LATERAL (
     ) AS counted
 ) AS waiting
 """)  # noqa: S608 - no value is put into the text
-"""The first unchecked job of each user, beside what those of the user's jobs hold that are ahead of it: checked, or just now."""
+"""The first unchecked job of each user, with the devices of the user's jobs that are queued or being checked."""
 _UNCHECKED_POOLS = text(f"{hopped('pool', _UNCHECKED)} SELECT pool FROM hopped")  # noqa: S608 - no value is put into the text
 
 
 @dataclass(frozen=True)
 class CheckFence:
-    """One check of one job: what a worker must name to write anything of it."""
+    """One check of one job: what a worker names with every write, so that one whose lease has ended writes nothing."""
 
     job_id: str
     check: int
@@ -62,9 +62,9 @@ class Check:
 
 
 def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: float) -> Check | None:
-    """Takes the next job to check, in the order of the queue behind it: so nobody's hundred jobs keep another's one from a start.
+    """Claims the next check in the order of the queue that follows, so that a user's hundred jobs do not delay another's one.
 
-    What the user's jobs in that queue, or being checked, will be charged with counts as used. None: there is nothing to check.
+    The charge for the user's jobs that are queued or being checked counts as used already. None: there is nothing to check.
     """
     rules = rules_of(session)
     values = {"pool": pool, "counted": _COUNTED, "cpu_slot_charge": rules.cpu_slot_charge}
@@ -89,7 +89,7 @@ def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: f
 
 
 def renew_check(session: Session, fence: CheckFence, *, lease_seconds: float) -> bool:
-    """Moves the lease's end; False: the check is this worker's no more, as of a job that was cancelled."""
+    """Extends the lease; False: the check is no longer this worker's, for instance because the job was cancelled."""
     row = session.execute(
         update(Job).where(*_holds(fence)).values(lease_expires_at=now_sql(session) + seconds_sql(lease_seconds)).returning(Job.id)
     ).one_or_none()
@@ -97,7 +97,7 @@ def renew_check(session: Session, fence: CheckFence, *, lease_seconds: float) ->
 
 
 def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *, memory_seconds: float) -> Outcome:
-    """checking → queued or waiting, with what the check found; or failed, where it would fit on no host of its pool."""
+    """checking → queued or waiting, with the estimate; or failed, if the job would fit on no host of its pool."""
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
@@ -108,19 +108,19 @@ def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *,
 
 
 def refuse_check(session: Session, fence: CheckFence, failure: JobFailure) -> Outcome:
-    """checking → failed: it cannot train as it stands."""
+    """checking → failed: the job cannot train as it is."""
     job = _fenced(session, fence)
     return Outcome.LEASE_LOST if job is None else transitions.fail(session, job, failure)
 
 
 def give_up_check(session: Session, fence: CheckFence, why: str) -> Outcome:
-    """The check came to nothing by no fault of the job: another follows, or the job goes on unchecked."""
+    """Ends a check that has no result, by no fault of the job: another one follows, or the job is queued unchecked."""
     job = _fenced(session, fence)
     return Outcome.LEASE_LOST if job is None else _give_up(session, job, why)
 
 
 def expire_checks(session: Session) -> int:
-    """Every check whose worker fell silent. Answers how many."""
+    """Ends the checks whose lease has expired; returns their number."""
     query = select(Job).where(Job.status == Status.CHECKING, Job.lease_expires_at < now_sql(session))
     lost = session.scalars(query.order_by(Job.id).limit(1000).with_for_update(skip_locked=True)).all()
     for job in lost:
@@ -129,7 +129,7 @@ def expire_checks(session: Session) -> int:
 
 
 def unchecked_pools(session: Session) -> set[str]:
-    """The pools in which jobs wait for a check."""
+    """Reads the pools in which jobs wait for a check."""
     return set(session.scalars(_UNCHECKED_POOLS))
 
 
@@ -156,7 +156,7 @@ def _on(session: Session, job: Job) -> Outcome:
 
 
 def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_seconds: float) -> JobFailure | None:
-    """Asks for GPUs that hold the job, where its spec does not say which; the refusal where no host of its pool could hold it."""
+    """Sets the memory of the job's GPUs, if its spec does not; returns an error if no host of its pool has so much."""
     memory_gib = estimate["memory_gib"]
     with session.no_autoflush:
         had = capacity(session, job.pool, memory_seconds=memory_seconds)
@@ -181,7 +181,10 @@ def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_
 
 
 def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
-    """``has`` is the memory of the largest host's each GPU, or of that host where the job trains on CPUs."""
+    """The error of a job that no host of its pool can hold.
+
+    ``has`` is the memory of each GPU of the largest host, or of the host itself if the job trains on CPUs.
+    """
     memory_gib, by_training = estimate["memory_gib"], estimate["memory_by_training_gib"]
     role = max(by_training, key=by_training.__getitem__)
     if not job.gpus:
@@ -203,7 +206,7 @@ def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
 
 
 def _place(job: Job, role: str) -> str:
-    """Of what a role's training follows."""
+    """The part of the spec that a role's training follows, as a JSON pointer."""
     kind, _, number = role.partition("-")
     if kind != "teacher":
         return "/training"

@@ -1,4 +1,4 @@
-"""What readers ask of the database: jobs, their events, metrics, logs and files. Nothing here changes a row."""
+"""Reads for the API: jobs, their events, metrics, logs and files. Nothing here changes a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from service.scheduling.snapshot import live_workers, queued_by_pool
 from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 
 _LEAN = (defer(Job.spec, raiseload=True), defer(Job.result, raiseload=True), defer(Job.estimate, raiseload=True))
-"""Without what is large and what no list of the queue shows."""
+"""Loads a job without its large columns, which no list of the queue shows."""
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job with what is known of it beside its own row."""
+    """A job with values from other tables."""
 
     job: Job
     owner: str
@@ -29,7 +29,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits, in the order of the turns, pool by pool, and what runs, each with its owner's name."""
+    """The waiting jobs in their order, pool by pool, and the running ones, each with its owner's name."""
 
     waiting: list[JobRow]
     num_waiting: int
@@ -47,7 +47,7 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; an empty field asks for nothing."""
+    """A filter for lists of jobs; an empty field admits every job."""
 
     statuses: Sequence[str] = ()
     owner: str | None = None
@@ -55,7 +55,7 @@ class JobFilter:
 
 
 def job_row(session: Session, job_id: str, outlooks: Outlooks) -> JobRow:
-    """One job. Raises NotFound."""
+    """Reads one job. Raises NotFound."""
     rows = _rows(session, _jobs().where(Job.id == job_id), outlooks)
     if not rows:
         raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
@@ -65,7 +65,7 @@ def job_row(session: Session, job_id: str, outlooks: Outlooks) -> JobRow:
 def job_page(
     session: Session, wanted: JobFilter, outlooks: Outlooks, *, after: str | None, limit: int
 ) -> tuple[list[JobRow], bool]:
-    """Jobs, newest first, from the one after ``after`` on; True beside them when there are more.
+    """Reads jobs, newest first, from the one after ``after`` on, and whether there are more.
 
     Ids grow with time, so the page starts by an index search, however deep it is.
     """
@@ -78,7 +78,7 @@ def job_page(
 
 
 def events(session: Session, job_id: str, *, after: int, limit: int) -> tuple[list[JobEvent], bool]:
-    """Events in their order, from the one after ``after`` on; True beside them when there are more. Raises NotFound."""
+    """Reads events in their order, from the one after ``after`` on, and whether there are more. Raises NotFound."""
     is_final(session, job_id)
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after).order_by(JobEvent.seq).limit(limit + 1)
     rows = list(session.scalars(query))
@@ -88,7 +88,7 @@ def events(session: Session, job_id: str, *, after: int, limit: int) -> tuple[li
 def is_final(session: Session, job_id: str) -> bool:
     """Whether the job has ended. Raises NotFound.
 
-    Ask this first and read second: all that belongs to an ended job was committed with its end, or before.
+    Call this first and read second: everything of an ended job was committed with its end, or before.
     """
     status = session.scalar(select(Job.status).where(Job.id == job_id))
     if status is None:
@@ -97,7 +97,7 @@ def is_final(session: Session, job_id: str) -> bool:
 
 
 def metrics(session: Session, job_id: str, *, names: Sequence[str], max_points: int | None) -> dict[str, list[tuple[int, float]]]:
-    """Points (step, value) by metric name, thinned to ``max_points`` each. Raises NotFound."""
+    """Reads points (step, value) by metric name, thinned to ``max_points`` each. Raises NotFound."""
     is_final(session, job_id)
     query = select(MetricPoint.name, MetricPoint.step, MetricPoint.value).where(MetricPoint.job_id == job_id)
     if names:
@@ -109,7 +109,7 @@ def metrics(session: Session, job_id: str, *, names: Sequence[str], max_points: 
 
 
 def thinned(points: list[tuple[int, float]], max_points: int | None) -> list[tuple[int, float]]:
-    """At most ``max_points`` (2 or more) of the points, evenly spread, the first and the last among them."""
+    """Selects at most ``max_points`` (2 or more) of the points, evenly spread, the first and the last among them."""
     if max_points is None or len(points) <= max_points:
         return points
     last = len(points) - 1
@@ -117,14 +117,14 @@ def thinned(points: list[tuple[int, float]], max_points: int | None) -> list[tup
 
 
 def log_size(session: Session, job_id: str) -> int:
-    """Bytes of the log so far. Raises NotFound."""
+    """Size of the log so far, in bytes. Raises NotFound."""
     is_final(session, job_id)
     query = select(LogChunk.start + LogChunk.size).where(LogChunk.job_id == job_id).order_by(LogChunk.start.desc()).limit(1)
     return session.scalar(query) or 0
 
 
 def log_bytes(session: Session, job_id: str, *, start: int, end: int | None = None) -> bytes:
-    """The log's bytes from ``start`` up to ``end``, in UTF-8."""
+    """Reads the log's bytes from ``start`` up to ``end``, in UTF-8."""
     query = select(LogChunk).where(LogChunk.job_id == job_id, LogChunk.start + LogChunk.size > start)
     if end is not None:
         query = query.where(LogChunk.start < end)
@@ -137,7 +137,7 @@ def log_bytes(session: Session, job_id: str, *, start: int, end: int | None = No
 
 
 def log_tail_start(session: Session, job_id: str, *, lines: int) -> int:
-    """Where the last ``lines`` lines of the log begin, in bytes."""
+    """Offset of the last ``lines`` lines of the log, in bytes."""
     if lines == 0:
         return log_size(session, job_id)
     missing = lines
@@ -157,14 +157,14 @@ def log_tail_start(session: Session, job_id: str, *, lines: int) -> int:
 
 
 def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
-    """The files that a job published, by name. Raises NotFound."""
+    """Reads the files that a job published, by name. Raises NotFound."""
     is_final(session, job_id)
     query = select(Artifact).where(Artifact.job_id == job_id, Artifact.kind == "result").order_by(Artifact.name)
     return session.scalars(query).all()
 
 
 def artifact(session: Session, job_id: str, name: str) -> Artifact:
-    """One published file. Raises NotFound."""
+    """Reads one published file. Raises NotFound."""
     is_final(session, job_id)
     found = session.get(Artifact, (job_id, name))
     if found is None or found.kind != "result":
@@ -173,7 +173,7 @@ def artifact(session: Session, job_id: str, name: str) -> Artifact:
 
 
 def queue(session: Session, outlooks: Outlooks, *, pool: str | None) -> Queue:
-    """The first waiting jobs of a pool, or of each, in the order of their turns; and the running ones."""
+    """Reads the first waiting jobs of a pool, or of each pool, in their order, and the running ones."""
     pools = [pool] if pool is not None else pools_in_use(session)
     waiting: list[JobRow] = []
     num_waiting = 0
@@ -189,13 +189,13 @@ def queue(session: Session, outlooks: Outlooks, *, pool: str | None) -> Queue:
 
 
 def pools_in_use(session: Session) -> list[str]:
-    """The pools in which jobs wait for devices or run."""
+    """Reads the pools in which jobs wait for devices or run."""
     running = session.scalars(select(Job.pool).where(Job.status == Status.RUNNING).distinct())
     return sorted({*queued_by_pool(session, most=1), *running})
 
 
 def workers(session: Session, *, lease_seconds: float, memory_seconds: float) -> list[WorkerRow]:
-    """The workers that have not ended, and have not been silent for ``memory_seconds``, by pool and host."""
+    """Reads the workers that have not ended, and whose last heartbeat is younger than ``memory_seconds``, by pool and host."""
     alive = {worker.id for worker in live_workers(session, lease_seconds=lease_seconds)}
     oldest = clock.now_sql(session) - clock.seconds_sql(memory_seconds)
     of_late = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > oldest)
@@ -208,7 +208,7 @@ def workers(session: Session, *, lease_seconds: float, memory_seconds: float) ->
 
 
 def _found(session: Session, wanted: JobFilter, *, after: str | None, most: int) -> Select[str] | None:
-    """The newest jobs that a filter finds, each status by an index search of its own; None where it asks for nothing."""
+    """Finds the newest jobs by a filter, each status by an index search of its own; None for an empty filter."""
     if not (wanted.statuses or wanted.labels or wanted.owner is not None):
         return None
     owner_id = None
@@ -223,9 +223,9 @@ def _found(session: Session, wanted: JobFilter, *, after: str | None, most: int)
 def _newest(
     owner_id: str | None, status: str | None, labels: Sequence[tuple[str, str]], after: str | None, most: int
 ) -> Select[str]:
-    """In the order of one index: told as bounds of it, not as equalities.
+    """Selects in the order of one index, by bounds instead of equalities.
 
-    Those would let PostgreSQL read the jobs from the newest on until it has found enough, which may be far.
+    With equalities PostgreSQL may read the jobs from the newest on until it has found enough, which may be far.
     """
     of_job = [(column, value) for column, value in ((Job.owner_id, owner_id), (Job.status, status)) if value is not None]
     if not labels:

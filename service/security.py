@@ -19,7 +19,7 @@ _PREFIX = "sh_"
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request."""
+    """The user who makes a request, by an API key."""
 
     user_id: str
     user_name: str
@@ -63,7 +63,7 @@ def authenticate(session: Session, authorization: str | None) -> Caller:
 
 
 def create_key(session: Session, *, user_name: str, role: Role, name: str = "") -> tuple[ApiKey, str]:
-    """A new key for a user, who is created at the first one. The second value is the key itself: it is not stored."""
+    """Creates a key for a user, who is created with the first one; returns its row, and the key itself, which is not stored."""
     user = session.scalar(select(User).where(User.name == user_name))
     if user is None:
         user = User(id=new_id("user"), name=user_name)
@@ -78,7 +78,7 @@ def create_key(session: Session, *, user_name: str, role: Role, name: str = "") 
 
 
 def revoke_key(session: Session, key_id: str) -> ApiKey:
-    """Ends a key at once; harmless to repeat. Raises NotFound."""
+    """Revokes a key at once; harmless to repeat. Raises NotFound."""
     session.execute(update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()))
     key = session.get(ApiKey, key_id, populate_existing=True)
     if key is None:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """``with Sweeper(…):`` sweeps at once and then at each interval, until the block ends; not where another has just swept."""
+    """``with Sweeper(…):`` sweeps at once and then at each interval, unless another process has just begun a sweep."""
 
     def __init__(
         self, database: Database, broker: Broker, store: Store, *, interval_seconds: float, lease_seconds: float
@@ -40,7 +40,7 @@ class Sweeper:
         self._thread.join()
 
     def sweep(self) -> None:
-        """One sweep; the wake-ups go out after it, and the files that nobody needs any more."""
+        """Runs one sweep, then sends the wake-ups that are due and removes files that are no longer needed."""
         with self._database.transaction() as session:
             if not scheduling.sweep(session, lease_seconds=self._lease_seconds):
                 return
@@ -77,7 +77,7 @@ class Sweeper:
 
 
 def make_room(database: Database, pool: str, *, lease_seconds: float) -> None:
-    """For a job of high priority that has just come into the queue. Where the database is away, the next sweep does it."""
+    """Preempts for a job of high priority that was just queued. If the database is away, the next sweep does it."""
     try:
         with database.transaction() as session:
             scheduling.make_room(session, pool, lease_seconds=lease_seconds)

@@ -32,7 +32,7 @@ _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
 
 
 class Table(DeclarativeBase):
-    """What all tables share: named constraints, so that migrations can name them; aware UTC times."""
+    """Base of all tables: named constraints, so that migrations can name them; aware UTC times."""
 
     metadata = MetaData(
         naming_convention={
@@ -75,24 +75,24 @@ class User(Table):
 
 
 class Usage(Table):
-    """What a user used, for the fair share: GPU-seconds that lose half of their weight in each half-life."""
+    """A user's usage for the fair share: GPU-seconds that lose half of their weight in each half-life."""
 
     __tablename__ = "usage"
 
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     amount: Mapped[float]
-    """As it stood at ``as_of``."""
+    """The decayed amount at ``as_of``."""
     as_of: Mapped[datetime]
 
 
 class UsageHour(Table):
-    """What a user used in one hour, for the account: nothing decays here."""
+    """A user's usage in one hour, for the account: nothing decays here."""
 
     __tablename__ = "usage_hours"
 
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True)
-    """Its beginning."""
+    """Start of the hour."""
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Seconds times GPUs held."""
     cpu_slot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
@@ -102,7 +102,7 @@ class UsageHour(Table):
 
 
 class Sweep(Table):
-    """When the last sweep began, by whichever process: one row."""
+    """Start of the last sweep of any process: one row."""
 
     __tablename__ = "sweeps"
 
@@ -179,11 +179,11 @@ class Worker(Table):
     pid: Mapped[int]
     pool: Mapped[str] = mapped_column(index=True)
     slots: Mapped[int]
-    """Jobs that it may run at once."""
+    """Jobs that the worker may run at once."""
     devices: Mapped[list[dict[str, Any]]]
     """name (``cpu:0`` or ``cuda:0``), kind and memory_gib of each; of a CPU slot that of its host, which all slots share."""
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
-    """It takes no more jobs."""
+    """Whether the worker takes no more jobs."""
     drain_finishes: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the jobs on a draining worker may run to their end; otherwise they go back to the queue from a checkpoint."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -259,16 +259,16 @@ class Job(Table):
     priority: Mapped[int] = mapped_column(SmallInteger)
     """0 high, 1 normal, 2 low: ascending order is starting order."""
     queue_class: Mapped[int] = mapped_column(SmallInteger)
-    """The class that it waits in: its priority, or one better once it has waited long."""
+    """The class that the job waits in: its priority, or one better after a long wait."""
     gpus: Mapped[int] = mapped_column(Integer)
     cpu_slots: Mapped[int] = mapped_column(Integer, server_default=text("1"))
-    """Held where ``gpus`` is 0."""
+    """CPU slots that the job holds if ``gpus`` is 0."""
     min_gpu_memory_gib: Mapped[float | None]
-    """Of each GPU; what the spec says, or what the preflight estimated."""
+    """Memory of each GPU, by the spec or by the estimate of the preflight."""
     shape: Mapped[str]
-    """What it needs of a host, as one word: jobs of one shape fit where any of them does."""
+    """The devices that the job needs, as one word: jobs of one shape fit where any of them does."""
     max_runtime_seconds: Mapped[int]
-    """Over all attempts."""
+    """Limit of the running time of all attempts together."""
 
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """The fence: grows with each claim, and every write of a running job names it."""
@@ -277,31 +277,31 @@ class Job(Table):
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     devices: Mapped[list[str] | None]
     lease_expires_at: Mapped[datetime | None]
-    """Of a running attempt, or of a check."""
+    """End of the lease of a running attempt, or of a check."""
     checks: Mapped[int] = mapped_column(server_default=text("0"))
-    """The fence of a check: grows with each that begins."""
+    """The fence of a check: grows with each check that begins."""
     estimate: Mapped[dict[str, Any] | None]
-    """What the preflight found: parameters, FLOPs, memory, steps."""
+    """Findings of the preflight: parameters, FLOPs, memory, steps."""
     reserved_worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
-    """The host whose devices are kept free for it."""
+    """The host whose devices are kept free for the job."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime | None]
-    """When it first was ready to start: its age in the queue, which a preempted job keeps."""
+    """Time at which the job was first ready to start: its age in the queue, which a preempted job keeps."""
     waiting_since: Mapped[datetime | None]
-    """When it was queued the last time; None unless queued."""
+    """Time at which the job was last queued; None unless it is queued."""
     started_at: Mapped[datetime | None]
     """Start of the current or last attempt."""
     expected_end_at: Mapped[datetime | None]
-    """Of a running attempt, by its measured steps."""
+    """Expected end of a running attempt, by its measured steps."""
     finished_at: Mapped[datetime | None]
     run_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Running time of the earlier attempts."""
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     charged_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    """Of the current attempt: running time that the owner's fair share was charged with, ahead of time at first."""
+    """Running time of the current attempt that the owner's fair share was charged with; at first ahead of time."""
     accounted_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    """Of the current attempt: running time that is in the owner's account."""
+    """Running time of the current attempt that is in the owner's account."""
 
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
@@ -314,7 +314,7 @@ class Job(Table):
 
 
 class JobLabel(Table):
-    """A label of a job, to find it by: the same as in its row."""
+    """A label of a job, as in its row, indexed for filters."""
 
     __tablename__ = "job_labels"
     __table_args__ = (Index("ix_job_labels_found", "key", "value", "job_id"),)
@@ -368,7 +368,7 @@ class MetricPoint(Table):
 
 
 class LogChunk(Table):
-    """A piece of what the trainer printed, in order; bounded by the supervisor."""
+    """A piece of the trainer's output, in order; bounded by the supervisor."""
 
     __tablename__ = "log_chunks"
 

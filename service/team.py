@@ -13,7 +13,7 @@ from service.tables import ApiKey, User
 
 
 def add_user(session: Session, name: str) -> User:
-    """A new user. Raises Conflict for a name that is taken."""
+    """Creates a user. Raises Conflict for a name that is taken."""
     if session.scalar(select(User.id).where(User.name == name)) is not None:
         raise Conflict(f"there is a user {name!r} already")
     user = User(id=new_id("user"), name=name)
@@ -34,22 +34,22 @@ def edit_user(session: Session, user: str, **changes: Any) -> User:
 
 
 def users(session: Session) -> Sequence[User]:
-    """All users, by name."""
+    """Reads all users, in the order of their names."""
     return session.scalars(select(User).order_by(User.name)).all()
 
 
 def keys(session: Session) -> list[tuple[ApiKey, str]]:
-    """All keys, newest first, each with its user's name."""
+    """Reads all keys, newest first, each with its user's name."""
     query = select(ApiKey, User.name).join(User, User.id == ApiKey.user_id).order_by(ApiKey.id.desc())
     return [(key, name) for key, name in session.execute(query)]
 
 
 def revoke(session: Session, key_id: str) -> None:
-    """Ends a key at once; harmless to repeat.
+    """Revokes a key at once; harmless to repeat.
 
     Raises:
         NotFound: there is no such key.
-        Conflict: nobody could make keys any more.
+        Conflict: it is the last key of an admin, and nobody could make keys any more.
     """
     # All admin keys are locked, so that two requests cannot revoke the last two of them at once.
     query = select(ApiKey.id).where(ApiKey.role == "admin", ApiKey.revoked_at.is_(None)).order_by(ApiKey.id).with_for_update()

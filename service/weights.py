@@ -1,4 +1,4 @@
-"""The header of a safetensors file: what its tensors are, without loading one. Needs no torch.
+"""The header of a safetensors file: names, types and shapes of its tensors, without loading one. Needs no torch.
 
 A file is 8 bytes with the header's length, the header as JSON, and the tensors' bytes without a gap
 (https://github.com/huggingface/safetensors#format).
@@ -31,7 +31,7 @@ class Tensor:
 
 
 def read_header(path: Path, *, filename: str) -> dict[str, Tensor]:
-    """The tensors of a file, by name.
+    """Reads the tensors of a file, by name.
 
     Raises:
         InvalidFile: it is no whole safetensors file.

@@ -1,4 +1,4 @@
-"""A worker's row: registered, beating, drained by an admin or by its own end.
+"""The row of a worker: registered, renewed by heartbeats, drained by an admin or by its own end.
 
 A drain is a request on the row, which the worker reads with its next heartbeat; claims and the queue's picture see it at once.
 """
@@ -17,15 +17,15 @@ from service.tables import Worker
 
 @dataclass(frozen=True)
 class Drain:
-    """What a worker is asked."""
+    """The drain that a worker is asked for."""
 
     draining: bool
     finish: bool
-    """Whether its jobs may run to their end."""
+    """Whether the jobs on the worker may run to their end."""
 
 
 def register(session: Session, worker_id: str, *, host: str, pid: int, pool: str, devices: Sequence[dict[str, Any]]) -> Worker:
-    """A worker that takes jobs from now on; each of ``devices`` has a name, a kind and memory_gib."""
+    """Registers a worker, which takes jobs from now on; each of ``devices`` has a name, a kind and memory_gib."""
     at = now(session)
     worker = Worker(
         id=worker_id,
@@ -44,7 +44,10 @@ def register(session: Session, worker_id: str, *, host: str, pid: int, pool: str
 
 
 def beat(session: Session, worker_id: str, *, ending: bool) -> Drain:
-    """The worker lives; ``ending``: it was told to end by a signal, and takes no more jobs. What it is asked."""
+    """Records a heartbeat and returns the drain that was requested.
+
+    ``ending``: a signal ends the worker, and it takes no more jobs.
+    """
     values: dict[str, Any] = {"heartbeat_at": now_sql(session)} | ({"draining": True} if ending else {})
     row = session.execute(
         update(Worker).where(Worker.id == worker_id).values(**values).returning(Worker.draining, Worker.drain_finishes)
@@ -53,19 +56,22 @@ def beat(session: Session, worker_id: str, *, ending: bool) -> Drain:
 
 
 def deregister(session: Session, worker_id: str) -> None:
-    """The worker has ended."""
+    """Records that the worker has ended."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now_sql(session), draining=True))
 
 
 def drain(session: Session, worker_id: str, *, finish: bool) -> Worker:
-    """The worker takes no more jobs; those on it go back to the queue, or with ``finish`` run to their end. Raises NotFound."""
+    """Requests a drain: the worker takes no more jobs, and those on it are queued again, or with ``finish`` run to their end.
+
+    Raises NotFound.
+    """
     worker = _living(session, worker_id)
     worker.draining, worker.drain_finishes = True, finish
     return worker
 
 
 def undrain(session: Session, worker_id: str) -> Worker:
-    """The worker takes jobs again. Raises NotFound."""
+    """Ends a drain: the worker takes jobs again. Raises NotFound."""
     worker = _living(session, worker_id)
     worker.draining = worker.drain_finishes = False
     return worker

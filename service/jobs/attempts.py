@@ -1,6 +1,6 @@
-"""What a worker writes of the attempt that it runs: lease, progress, metrics, log, checkpoint, and how it ended.
+"""Writes of a worker for the attempt that it runs: lease, progress, metrics, log, checkpoint and end.
 
-Each locks the job's row, and checks the fence (``attempt``): nothing is written of an attempt that is over.
+Each write locks the job's row and checks the fence (``attempt``), so an attempt that is over writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ class Renewal:
 
 
 def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Renewal | None:
-    """The heartbeat: moves the lease's end by the database's clock. None: the lease is lost."""
+    """Extends the lease, by the database's clock, with each heartbeat. None: the lease is lost."""
     row = session.execute(
         update(Job)
         .where(*holds(fence))
@@ -58,10 +58,10 @@ def record_progress(
     milestone: str | None = None,
     remaining_seconds: float | None = None,
 ) -> Outcome:
-    """Stores the newest progress; ``milestone`` is the sentence of an event row, for what is worth one.
+    """Stores the newest progress; with ``milestone``, a sentence, it is recorded as an event too.
 
-    ``remaining_seconds`` is what the whole job still takes by its measured steps, None where that is not known yet; no
-    job is expected to run longer than it may.
+    ``remaining_seconds`` is the estimate for the whole job by its measured steps, None as long as there is none; it is cut off at
+    the job's ``max_runtime_seconds``.
     """
     job = lock_fenced(session, fence)
     if job is None:
@@ -80,7 +80,7 @@ def record_progress(
 
 
 def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence[tuple[int, float]]]) -> Outcome:
-    """Adds points; a step that is there already gets the new value."""
+    """Adds metric points; a step that has a value already gets the new one."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
@@ -106,7 +106,7 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
 
 
 def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
-    """Adds to the job's log, up to ``MAX_LOG_BYTES`` in all; the whole log is an artifact at the end."""
+    """Appends to the job's log, up to ``MAX_LOG_BYTES`` in all; the whole log is an artifact at the end."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
@@ -121,13 +121,13 @@ def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
 
 
 def log_text(session: Session, job_id: str) -> str:
-    """The whole log that is kept of a job, all attempts in order."""
+    """Reads the whole log that is kept of a job, all attempts in order."""
     chunks = session.scalars(select(LogChunk.text).where(LogChunk.job_id == job_id).order_by(LogChunk.start))
     return "".join(chunks)
 
 
 def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase: str, step: int) -> tuple[Outcome, str | None]:
-    """Makes a stored checkpoint the one to resume from; beside the outcome, the key of the one that it replaces."""
+    """Makes a stored checkpoint the one to resume from; returns the outcome and the store's key of the one that it replaces."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST, None
@@ -157,7 +157,7 @@ def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: It
 def fail(
     session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), model: Model | None = None
 ) -> Outcome:
-    """running → failed, for what another attempt cannot mend; ``model`` is the student as far as it came, if it is kept."""
+    """running → failed, for an error that another attempt would repeat; ``model`` is the student so far, if it is kept."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
@@ -168,10 +168,10 @@ def fail(
 def settle_stopped(
     session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = (), model: Model | None = None
 ) -> Outcome:
-    """The trainer stopped because it was asked to, for ``reason``: to cancelled, to paused, or back to the queue.
+    """running → cancelled, paused or queued, after the trainer has stopped for ``reason``.
 
-    What people ask for by now decides: it may be more than the trainer had heard of, or a pause that was taken back. ``model`` is
-    the student that a cancel keeps, if any.
+    The request on the row decides, not ``reason``: since the trainer read it, it may have become a cancel, or been taken back.
+    ``model`` is the student that a cancel keeps, if any.
     """
     job = lock_fenced(session, fence)
     if job is None:
@@ -188,7 +188,7 @@ def settle_stopped(
 
 
 def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
-    """The attempt ended by no wish of anybody: back to the queue, or failed once ``max_attempts`` are used up."""
+    """running → queued, or failed once ``max_attempts`` are used up: the attempt ended without a request."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
@@ -196,7 +196,7 @@ def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterabl
 
 
 def expire_leases(session: Session) -> int:
-    """Every running job whose worker fell silent: on to another attempt, or failed with ``worker_lost``. Answers how many."""
+    """Ends the attempts whose lease has expired, as a crash with ``worker_lost``; returns their number."""
     lost = session.scalars(
         select(Job)
         .where(Job.status == Status.RUNNING, Job.lease_expires_at < now_sql(session))
@@ -212,13 +212,13 @@ def expire_leases(session: Session) -> int:
 
 
 def spent_checkpoints(session: Session) -> dict[str, str]:
-    """The store's keys of checkpoints that no attempt will resume from, by job; some of them, where there are many."""
+    """Finds the store's keys of checkpoints that no attempt will resume from, by job; of very many, the first hundred."""
     rows = session.execute(select(Artifact.job_id, Artifact.path).where(Artifact.kind == "spent").limit(100))
     return {row.job_id: row.path for row in rows}
 
 
 def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
-    """Removes the rows of :func:`spent_checkpoints`, whose files are gone."""
+    """Removes the rows of :func:`spent_checkpoints` once their files are removed."""
     session.execute(delete(Artifact).where(Artifact.kind == "spent", Artifact.job_id.in_(spent)))
 
 

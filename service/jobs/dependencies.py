@@ -1,4 +1,4 @@
-"""What a job waits for: the jobs that it needs, looked up, locked and changed."""
+"""Jobs that a job needs, and models that teach it: looked up, locked, changed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -62,8 +62,8 @@ def hold_needs(session: Session, spec: JobSpec) -> list[Job]:
 
 
 def enter_queue(session: Session, job: Job, data: dict[str, Any] | None = None) -> Outcome:
-    """Moves a job on that is checked, or whose needs have changed: to the queue, or to wait for other jobs; one that needs a job
-    which has ended otherwise fails with it."""
+    """Queues a job that is checked, or whose needs have changed; it waits if it needs jobs that have not succeeded, and fails if
+    one of them failed or was cancelled."""
     query = select(Job).join(JobDependency, JobDependency.needs_job_id == Job.id).where(JobDependency.job_id == job.id)
     with session.no_autoflush:  # the row is to be written as a whole
         # FOR SHARE: none of them can finish between this look and our commit.
@@ -80,7 +80,7 @@ def enter_queue(session: Session, job: Job, data: dict[str, Any] | None = None) 
 
 
 def by_needs(needs: Iterable[Job]) -> tuple[Status, str]:
-    """Where a job stands that is ready but for these, and why."""
+    """The state of a job that needs nothing but these, with its reason."""
     unfinished = [needed.id for needed in needs if needed.status != Status.SUCCEEDED]
     return (Status.WAITING, f"waits for {', '.join(unfinished)}") if unfinished else (Status.QUEUED, "queued")
 
@@ -101,7 +101,7 @@ def depend(session: Session, job: Job, needs: Sequence[Job]) -> None:
 
 
 def _circle(session: Session, job_id: str, needs: Sequence[str]) -> list[str] | None:
-    """A way from the job back to itself through these needs, if there is one."""
+    """Finds a path from the job back to itself through these needs, if there is one."""
     came_from = dict.fromkeys(needs, job_id)
     open_ends = list(needs)
     while open_ends:

@@ -1,4 +1,4 @@
-"""What people ask of a stored job: cancel, pause, resume, edit, remove."""
+"""Requests of people on a stored job: cancel, pause, resume, edit, remove."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,9 +18,9 @@ _DEPENDENCY_LOCK = 7_445_003
 
 
 def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Outcome]:
-    """Cancels at once what does not run, and asks a running job to stop.
+    """Cancels a job that does not run at once, and requests a stop of one that runs.
 
-    ``keep``: best, last or none, of which its worker makes a student; a job that does not run has no worker to do that.
+    ``keep`` (best, last or none) names the weights of which the worker makes a student; a job that does not run keeps none.
     """
     job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
@@ -36,7 +36,7 @@ def request_cancel(session: Session, job_id: str, *, keep: str) -> tuple[Job, Ou
 
 
 def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
-    """Takes a queued job out of the queue, and asks a running one to write a checkpoint and stop."""
+    """Pauses a queued job at once, and requests a checkpoint and a stop of one that runs."""
     job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
         case Status.PAUSED:
@@ -52,7 +52,7 @@ def request_pause(session: Session, job_id: str) -> tuple[Job, Outcome]:
 
 
 def resume(session: Session, job_id: str) -> tuple[Job, Outcome]:
-    """Puts a paused job back into the queue; takes back a pause that has not happened yet. Raises QueueLimitReached."""
+    """Queues a paused job again; of a running one, takes back the request to pause. Raises QueueLimitReached."""
     job = transitions.get(session, job_id, lock=True)
     match Status(job.status):
         case Status.QUEUED:
@@ -78,12 +78,12 @@ def edit(
     depends_on: Sequence[str] | None = None,
     permit: Callable[[Job], object] = lambda job: None,
 ) -> Job:
-    """Changes what may be changed of a stored job: its name, labels and priority, and before it has started what it waits for.
+    """Changes the name, labels and priority of a stored job, and its dependencies as long as it has not started.
 
-    ``permit`` is asked first, and raises what stands against a change of the job as it is.
+    ``permit`` is called first, with the job as it is, and raises the error of a change that is not permitted.
 
     Raises:
-        InvalidSpec: a job that it is to depend on does not exist, or can no longer succeed.
+        InvalidSpec: a job in ``depends_on`` does not exist, or can no longer succeed.
         CircularDependency: that job waits for this one.
         InvalidTransition: it has started already.
     """
@@ -117,7 +117,7 @@ def edit(
 
 
 def remove(session: Session, job_id: str) -> list[str]:
-    """Deletes a finished job; answers the store's keys of its files, to be removed once this is committed.
+    """Deletes a finished job; returns the store's keys of its files, to be removed after the commit.
 
     Raises:
         NotFound: there is no such job.

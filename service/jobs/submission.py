@@ -1,4 +1,4 @@
-"""A new job is stored: its owner's limit, its idempotency key, its place in the queue."""
+"""New jobs: the owner's limit, the idempotency key, and everything that a spec names, locked until the job is stored."""
 
 import hashlib
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def _hold(session: Session, spec: JobSpec) -> _Held:
 
 
 def refuse_over_limit(session: Session, owner_id: str) -> None:
-    """Raises QueueLimitReached where the owner has as many unstarted jobs as may be; else no others come until the commit."""
+    """Raises QueueLimitReached if the owner has as many unstarted jobs as permitted; else none is added until the commit."""
     limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
     if limit is None:
         return
@@ -132,7 +132,12 @@ def refuse_over_limit(session: Session, owner_id: str) -> None:
 
 
 def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, request_sha256: str | None) -> Job | None:
-    """The job that this owner's idempotency key named before. Holds the key until the transaction ends."""
+    """Finds the job that this owner's idempotency key named before. Holds the key until the transaction ends.
+
+    Raises:
+        RequestInFlight: another transaction holds the key.
+        IdempotencyMismatch: the key was used with another body.
+    """
     digest = hashlib.sha256(f"{owner_id}\0{idempotency_key}".encode()).digest()
     lock = int.from_bytes(digest[:8], "big", signed=True)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
@@ -146,5 +151,5 @@ def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, reques
 
 
 def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
-    """What a job holds of a host, as one word: equal for equal needs."""
+    """The devices that a job holds of a host, as one word: equal for equal needs."""
     return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"

@@ -87,7 +87,7 @@ Architecture = Annotated[
 
 @dataclass(frozen=True)
 class ArchitecturePage:
-    """What ``GET /v1/architectures`` tells of an architecture beside its parameters."""
+    """The entry of an architecture in ``GET /v1/architectures``, beside its parameters."""
 
     spec: type[StrictModel]
     summary: str

@@ -216,7 +216,7 @@ AugmentationName = Literal[
     "token-dropout",
 ]
 MIXTURES = ("mixup", "cutmix")
-"""Augmentations that bring a second sample and its label in."""
+"""Augmentations that mix in a second sample and its label."""
 
 
 def _written_out(document: Any) -> Any:
@@ -235,12 +235,12 @@ Augment = Annotated[
     Field(max_length=32),
     AfterValidator(_at_most_one_mixture),
 ]
-"""What ``training.augment`` holds."""
+"""The type of ``training.augment``."""
 
 
 @dataclass(frozen=True)
 class AugmentationPage:
-    """What ``GET /v1/augmentations`` tells of an augmentation beside its parameters."""
+    """The entry of an augmentation in ``GET /v1/augmentations``, beside its parameters."""
 
     spec: type[Augmenting]
     summary: str

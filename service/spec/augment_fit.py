@@ -1,4 +1,4 @@
-"""Whether augmentations fit a task, its inputs and its networks: every fault at once, each at its place in the spec. No torch."""
+"""Checks whether augmentations fit a task, its inputs and its networks: every fault at once, each at its place. No torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,17 +12,17 @@ READABLE: Mapping[str, tuple[Modality, ...]] = {
     "text-classification": ("text",),
     "sentence-embedding": ("text",),
 }
-"""What the inputs of each task may be. A causal language model is not here: its tokens are its targets too."""
+"""Kinds of inputs of each task. Causal language models are left out: their tokens are their targets too."""
 
 
 LOG_MEL_RATE = 16_000
-"""Samples a second of the sound that log-mel spectrograms are made of."""
+"""Sample rate, in Hz, of the sound that log-mel spectrograms are computed from."""
 
 
 def augmentation_faults(
     augment: Sequence[AugmentationSpec], *, task: str, image_shape: tuple[int, int, int] | None, pointer: str
 ) -> list[FieldError]:
-    """Why augmentations do not fit a task, or images of ``image_shape`` (channels, height, width).
+    """Finds the reasons why augmentations do not fit a task, or images of ``image_shape`` (channels, height, width).
 
     ``pointer`` is that of the list in the spec.
     """
@@ -41,7 +41,7 @@ def augmentation_faults(
 
 
 def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Features], *, pointer: str) -> Iterator[FieldError]:
-    """Why networks of sound, by role, cannot all see the same view, the student's and the teacher's of one training."""
+    """Finds the reasons why networks of sound, by role, cannot all read one view: that of student and teacher in one training."""
     rates = {role: LOG_MEL_RATE if isinstance(each, LogMelFeatures) else each.sample_rate for role, each in networks.items()}
     if augment and len(set(rates.values())) > 1:
         read = " and ".join(f"the {role} reads {rate} samples a second" for role, rate in rates.items())
@@ -63,7 +63,7 @@ def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Fea
 def text_faults(
     augment: Sequence[AugmentationSpec], networks: Mapping[str, TokenizerSpec | None], *, pointer: str
 ) -> Iterator[FieldError]:
-    """Why networks of texts, by role, cannot all see the same view. None is a tokenizer that is not known here."""
+    """Finds the reasons why networks of texts, by role, cannot all read one view. None is a tokenizer that is unknown here."""
     tokenizers = list(networks.values())
     for index, each in enumerate(augment):
         if not isinstance(each, TokenDropout):

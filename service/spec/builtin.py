@@ -7,7 +7,7 @@ from service.spec.data import Column, DatasetInfo
 
 @dataclass(frozen=True)
 class BuiltinDataset:
-    """What ``GET /v1/builtin-datasets`` tells of one."""
+    """The entry of a built-in dataset in ``GET /v1/builtin-datasets``."""
 
     summary: str
     origin: str

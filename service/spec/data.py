@@ -1,4 +1,4 @@
-"""The dataset part of a spec, and what is known of a dataset before anything is trained on it."""
+"""The dataset part of a spec, and the description of a dataset: splits, columns, classes."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +19,7 @@ INPUT_KINDS: dict[Task, InputKind] = {
     "sentence-embedding": "text",
     "causal-lm": "text",
 }
-"""What the networks of a task read; also the usual name of the column that holds it."""
+"""Kind of the inputs of a task; also the default name of the column that holds them."""
 DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {
     "image-classification": ("label",),
     "text-classification": ("label",),
@@ -27,7 +27,7 @@ DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {
     "sentence-embedding": (),
     "causal-lm": (),
 }
-"""The columns to predict where nothing is said."""
+"""The columns to predict by default."""
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -45,7 +45,7 @@ class Splits(StrictModel):
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    """The schema of a field whose default depends on the task, which no schema can say."""
+    """Removes the default from the schema of a field: it depends on the task, which no schema can express."""
     schema.pop("default", None)
 
 
@@ -115,7 +115,7 @@ class Column(StrictModel):
 
 
 class DatasetInfo(StrictModel):
-    """What is known of a dataset without reading its samples again."""
+    """Description of a dataset, stored so that its samples need not be read again."""
 
     task: Task
     """What it is to train."""

@@ -5,7 +5,7 @@ from service.spec.data import DEFAULT_TARGETS, EMBEDDING, INPUT_KINDS, DatasetIn
 
 
 def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
-    """Every fault of the spec's dataset part, with pointers from the spec's root."""
+    """Finds every fault of the spec's dataset part, with pointers from the spec's root."""
     return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset)
 
 
@@ -19,7 +19,7 @@ def target_classes(dataset: DatasetInfo, name: str) -> list[str] | None:
 
 
 def output_names(spec: DatasetSpec, dataset: DatasetInfo) -> list[str]:
-    """What each output of a network for these targets is called: a class, behind its target's name where there are several."""
+    """Names of the outputs of a network for these targets: classes, after the name of their target if there are several."""
     classes = {name: target_classes(dataset, name) for name in spec.targets}
     if len(classes) == 1 and (alone := next(iter(classes.values()))) is not None:
         return alone
@@ -31,7 +31,7 @@ def output_names(spec: DatasetSpec, dataset: DatasetInfo) -> list[str]:
 
 
 def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
-    """The dataset's splits that the spec takes: those it names, else those called train, validation and test."""
+    """The dataset's splits that the spec uses: those that it names, else those called train, validation and test."""
     if spec.splits is not None:
         return spec.splits
     return Splits(
@@ -79,7 +79,7 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldErr
 
 
 def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
-    """A sample without a label can still be learnt from by another target's, if there is one."""
+    """Faults of a single target with rows without a value; with several, such a row is still of use to another target."""
     if len(spec.targets) != 1:
         return []
     (name,) = spec.targets
@@ -129,7 +129,7 @@ def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) ->
 
 
 def _train_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str) -> list[tuple[str, int]]:
-    """Samples of each class of the first target that has classes, by which held-out shares are drawn."""
+    """Samples of each class of the first target that has classes, by which held-out shares are stratified."""
     for name in spec.targets:
         classes = target_classes(dataset, name)
         if classes is not None:
@@ -139,6 +139,6 @@ def _train_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str) -> list[t
 
 
 def listed(names: list[str]) -> str:
-    """The first of them, quoted."""
+    """The first few names, quoted, for a message."""
     shown = ", ".join(repr(name) for name in names[:20])
     return (shown + (", …" if len(names) > 20 else "")) or "none"

@@ -1,4 +1,4 @@
-"""Whether the parts of a spec that are about sentence embeddings fit each other. Pure, no torch."""
+"""Checks whether the parts of a spec for sentence embeddings fit each other. Pure, no torch."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from service.spec.methods import SumOfTerms, method_names
 
 
 def embedding_faults(spec: JobSpec) -> list[FieldError]:
-    """Every fault: the method for another task, another method for embeddings, and what only labels make possible."""
+    """Finds every fault: the method on another task, another method for embeddings, and options that need labels."""
     names = method_names(spec.method)
     if spec.task == EMBEDDING:
         return list(_faults(spec))

@@ -1,10 +1,10 @@
-"""What a job will take, as its preflight measured and reckoned it before the job waited for a GPU."""
+"""Estimate of a job's cost, measured and computed by its preflight before the job waits for a GPU."""
 
 from service.spec.strict import StrictModel
 
 
 class Estimate(StrictModel):
-    """Figures of a job that was tried on a CPU: counted where they can be, else an estimate from a batch of two samples."""
+    """Figures of a job that was run on a CPU for one step: counted where possible, else estimated from a batch of two samples."""
 
     parameters: dict[str, int]
     """Weights of each network as it comes out, by its role: ``student``, ``teacher`` (``teacher-1`` … of several), those between
@@ -26,6 +26,6 @@ class Estimate(StrictModel):
     """Samples that the student is trained on, of a packed causal language model rows of tokens; null where its tokenizer could
     not be looked at."""
     notes: list[str]
-    """What could not be tried or counted as it is, in sentences for people."""
+    """What could not be run or counted as it is, in sentences."""
     seconds: float
     """How long the check took."""

@@ -1,4 +1,4 @@
-"""Other forms in which a job gives out its student, beside the folder that its library loads."""
+"""Forms in which a job exports its student, beside the folder that its library loads."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ ExportFormat = Literal["onnx", "onnx-int8"]
 
 @dataclass(frozen=True)
 class ExportPage:
-    """What is told of a format, and the file that it makes."""
+    """Summary of a format, and the name of its file."""
 
     filename: str
     summary: str

@@ -1,6 +1,6 @@
-"""Whether the parts of a spec fit each other and the data: everything that can be known without building a network.
+"""Checks whether the parts of a spec fit each other and the data: everything that is known without building a network.
 
-Pure, no torch. Every function answers with all faults at once. What passes here may still be refused by the library that builds a
+Pure, no torch. Every function returns all faults at once. What passes here may still be refused by the library that builds a
 ``transformers`` network, which the worker tries before it trains; what is refused here never builds, or would train on something
 else than was meant.
 """
@@ -45,7 +45,7 @@ _READ: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sou
 
 @dataclass(frozen=True)
 class TeacherInfo:
-    """What is known of a teacher that was trained before."""
+    """Properties of a teacher that was trained before."""
 
     task: Task
     classes: list[str]
@@ -55,9 +55,9 @@ class TeacherInfo:
 
 
 def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo]) -> list[FieldError]:
-    """Every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
+    """Finds every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
-    ``teachers`` are those of ``job:ID`` and ``model:ID``, by source.
+    ``teachers`` holds those of ``job:ID`` and ``model:ID``, by source.
     """
     faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
@@ -92,7 +92,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
 
 
 def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
-    """Each by its place in the spec."""
+    """Every network of the spec, by its place."""
     return [*spec.teachers.items(), ("student", spec.student)]
 
 
@@ -102,7 +102,7 @@ def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
 
 
 def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[FieldError]:
-    """What reads as a given teacher does is not known yet; that it reads texts is."""
+    """The tokenizer of a given teacher is not known yet; that the teacher reads texts is."""
     known = classifiers(spec.task)
     if isinstance(architecture, TransformersNetwork) and architecture.model_type in known:
         return []
@@ -165,7 +165,7 @@ def _reading_faults(spec: JobSpec) -> list[FieldError]:
 
 
 def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
-    """A teacher that is not trained here is looked at by the worker, which knows what it reads."""
+    """A teacher that is not trained here is checked by the worker, which knows its inputs."""
     faults: list[FieldError] = []
     trained = {place: teacher for place, teacher in spec.teachers.items() if teacher.source == "train"}
     trainings: list[tuple[str, TrainingSpec | None, Mapping[str, TeacherSpec | StudentSpec]]] = [
@@ -199,7 +199,7 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
 
 
 def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: DatasetInfo) -> InputShape | None:
-    """What the network will read, as far as it can be told before its tokenizer is trained; None where it cannot."""
+    """Shape of the network's input, as far as it is known before its tokenizer is trained; None if it is not."""
     match INPUT_KINDS[spec.task]:
         case "image":
             return image_shape(dataset, spec.dataset.input)
@@ -225,7 +225,7 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
 
 
 def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[FieldError]:
-    """Why the architecture cannot read such inputs; pointers into the architecture."""
+    """Finds the reasons why the architecture cannot read such inputs, with pointers into the architecture."""
     match architecture:
         case SmallCnn():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_SMALL_CNN)
@@ -236,13 +236,13 @@ def architecture_faults(architecture: Architecture, *, input_shape: InputShape, 
 
 
 def usual_features(architecture: Architecture) -> Features:
-    """What an architecture reads of sound, where the spec says nothing."""
+    """Features that an architecture reads of sound, unless the spec names others."""
     reads_waveforms = isinstance(architecture, TransformersNetwork) and architecture.model_type != "audio-spectrogram-transformer"
     return WaveformFeatures(name="waveform") if reads_waveforms else LogMelFeatures()
 
 
 def image_shape(dataset: DatasetInfo, column: str) -> tuple[int, int, int] | None:
-    """(channels, height, width) of an image column; None where it is none."""
+    """(channels, height, width) of an image column; None for another column."""
     found = dataset.columns.get(column)
     if found is None or found.kind != "image" or found.shape is None or len(found.shape) != 3:
         return None
@@ -299,7 +299,7 @@ def _teacher_faults(
 
 
 def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: TeacherInfo, *, pointer: str) -> list[FieldError]:
-    """A teacher of some targets has these among its outputs; one that knows nothing else may call its classes by their names."""
+    """Faults of a teacher that lacks outputs for these targets. One of a single target may name its classes alone."""
     part = spec.dataset.model_copy(update={"targets": targets})
     alone = output_names(part, dataset)
     if len(targets) == 1 and sorted(alone) == sorted(teacher.classes):

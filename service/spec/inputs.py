@@ -1,4 +1,4 @@
-"""What lies between the data and a network, where there is a choice: a tokenizer for texts, features for sound."""
+"""Preprocessing between the data and a network, where there is a choice: a tokenizer for texts, features for sound."""
 
 from typing import Annotated, Literal
 

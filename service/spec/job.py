@@ -1,4 +1,4 @@
-"""The whole job spec."""
+"""The job spec: the root of the document, with its teachers, student, evaluation and resources."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -28,15 +28,15 @@ class TeacherSpec(StrictModel):
     architecture: Architecture | None = None
     """Needed with ``train``; otherwise the source has one."""
     training: TrainingSpec | None = None
-    """How to train it, with ``train``; by default as TrainingSpec's own defaults say."""
+    """How to train it, with ``train``; by default with TrainingSpec's own defaults."""
     tokenizer: TokenizerSpec | None = None
-    """Of a teacher of texts with ``train``: needed there."""
+    """Tokenizer of a teacher of texts, with ``train``: needed there."""
     features: Features | None = None
-    """Of a teacher of sound with ``train``: what it reads. By default what its architecture is made for."""
+    """Features that a teacher of sound reads, with ``train``; by default those that its architecture is made for."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Beside other teachers: of its probabilities, or its numbers, in the mean that is taught."""
+    """Weight of this teacher's probabilities, or numbers, in the mean of several teachers."""
     targets: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=64)] | None = None
-    """Of several targets those that it teaches; null for all. One that is trained here learns all, and teaches these."""
+    """The targets that it teaches, of several; null for all. A teacher that is trained here learns all, and teaches these."""
 
     @model_validator(mode="after")
     def _train_needs_architecture(self) -> Self:
@@ -76,9 +76,9 @@ class StudentSpec(StrictModel):
     architecture: Architecture
     """Which network it is; input and output sizes come from the data."""
     tokenizer: TokenizerSpec | None = None
-    """Of a student of texts; by default its teacher's, of several the first's."""
+    """Tokenizer of a student of texts; by default its teacher's, of several the first's."""
     features: Features | None = None
-    """Of a student of sound: what it reads. By default what its architecture is made for."""
+    """Features that a student of sound reads; by default those that its architecture is made for."""
 
     @model_validator(mode="after")
     def _layers_are_the_teachers(self) -> Self:
@@ -122,7 +122,7 @@ class ResourceSpec(StrictModel):
 
     @property
     def num_devices(self) -> int:
-        """How many devices train side by side."""
+        """Number of devices that train side by side."""
         return self.gpus or self.cpu_slots
 
     @model_validator(mode="after")
@@ -148,7 +148,7 @@ class JobSpec(StrictModel):
     dataset: DatasetSpec
     """What they learn from and are measured on."""
     teacher: Teachers
-    """The network to learn from, or several: then the weighted mean of what they say is taught."""
+    """The network to learn from, or several: then the student learns from the weighted mean of their outputs."""
     student: StudentSpec
     """The network that learns."""
     method: MethodSpec = SoftTargets()
@@ -212,7 +212,7 @@ class JobSpec(StrictModel):
 
     @property
     def first_teacher(self) -> TeacherSpec:
-        """The one teacher, or the first of several: a student of texts reads by its tokenizer unless it has its own."""
+        """The one teacher, or the first of several, whose tokenizer a student of texts uses unless it has its own."""
         return next(iter(self.teachers.values()))
 
     @property
@@ -224,7 +224,7 @@ class JobSpec(StrictModel):
 
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
-        """Writes down the columns that the task has by default, so that a stored spec is complete."""
+        """Fills in the columns that the task has by default, so that a stored spec is complete."""
         defaults: dict[str, Any] = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
         if self.task == "causal-lm" and self.dataset.packing is None:
             by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(

@@ -1,4 +1,4 @@
-"""Whether the parts of a spec that are about causal language models fit each other. Pure, no torch."""
+"""Checks whether the parts of a spec for causal language models fit each other. Pure, no torch."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from service.spec.job import JobSpec
 from service.spec.methods import OF_TOKENS, OnPolicy, SequenceLevel, SumOfTerms, method_names
 
 LEAST_PROMPT = 2
-"""Tokens of a row that stay for a prompt beside what is written behind it: one, and one that the tokenizer may put before it."""
+"""Tokens of a row that are left for a prompt beside its completion: one, and one that the tokenizer may put before it."""
 _FOR_TOKENS = "forward-kl, reverse-kl, jsd, sequence, on-policy or uld"
 
 
 def language_faults(spec: JobSpec) -> list[FieldError]:
-    """Every fault: methods of tokens for other tasks, other methods for language models, tokenizers that do not go together."""
+    """Finds every fault: methods of tokens for other tasks, other methods for language models, tokenizers that do not match."""
     if spec.task == "causal-lm":
         return [*_other_method_faults(spec), *_tokenizer_faults(spec), *_written_faults(spec)]
     faults = []

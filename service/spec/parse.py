@@ -1,4 +1,4 @@
-"""From text to a spec: every fault at once, each with the place and what would be allowed there."""
+"""Reads text into a spec: every fault at once, each with its place and what is allowed there."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.errors import FieldError, InvalidSpec
 from service.spec.job import JobSpec
 
 _OF_A_KEY = "[key]"
-"""What pydantic adds to the path of a key whose name is at fault; the document has no such step."""
+"""The step that pydantic adds to the path of a key whose name is at fault; the document has no such step."""
 
 
 def parse_spec(document: Any) -> JobSpec:

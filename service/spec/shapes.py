@@ -1,4 +1,4 @@
-"""What one sample is as a network reads it."""
+"""The shape of one sample as a network reads it."""
 
 from dataclasses import dataclass
 

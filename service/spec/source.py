@@ -1,4 +1,4 @@
-"""Where a dataset or a network comes from: ``kind:name``, such as ``builtin:digits`` or ``job:job_01…``."""
+"""Sources of datasets and networks: ``kind:name``, such as ``builtin:digits`` or ``job:job_01…``."""
 
 import re
 from typing import Annotated, NamedTuple
@@ -12,20 +12,20 @@ _HUB_LENGTH = 200
 
 
 class Source(NamedTuple):
-    """A source string, taken apart."""
+    """Kind and name of a source."""
 
     kind: str
     name: str
 
 
 def split_source(text: str) -> Source:
-    """Takes ``kind:name`` apart; a word with no colon is a kind with an empty name (``train``, ``random``)."""
+    """Splits ``kind:name``; a word with no colon is a kind with an empty name (``train``, ``random``)."""
     kind, _, name = text.partition(":")
     return Source(kind, name)
 
 
 def split_hub(source: str) -> tuple[str, str | None]:
-    """Repository and revision of ``hub:REPO[@REVISION]``. Raises ValueError for one that cannot be."""
+    """Splits ``hub:REPO[@REVISION]`` into repository and revision. Raises ValueError for what is no name on the Hub."""
     found = _HUB.fullmatch(source)
     refused = "--" in source or ".." in source or source.endswith((".", "-", "/"))
     if found is None or refused or len(source) > _HUB_LENGTH:

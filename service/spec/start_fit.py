@@ -1,4 +1,4 @@
-"""Whether a student can begin with its teacher's layers, as far as a spec alone can tell. Pure, no torch."""
+"""Checks whether a student can begin with its teacher's layers, as far as the spec alone decides it. Pure, no torch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,16 +11,16 @@ from service.spec.methods import BornAgain, DeepMutual, TeacherAssistant
 from service.spec.transformers_fit import config_fields, task_of
 
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-"""What a config calls the number of its layers."""
+"""Names of the number of layers in a config."""
 _WIDTHS = (
     "hidden_size", "n_embd", "dim", "intermediate_size", "n_inner", "hidden_dim", "ffn_dim", "num_attention_heads", "n_head",
     "n_heads", "num_heads", "num_key_value_heads", "patch_size",
 )  # fmt: skip
-"""What decides the shapes of a layer's weights, and what they mean."""
+"""Fields of a config that decide the shapes of a layer's weights, and what they mean."""
 
 
 def start_faults(spec: JobSpec) -> list[FieldError]:
-    """Every fault of a student that takes its teacher's layers; the worker, which has both networks, is the last judge of it."""
+    """Finds every fault of a student that takes its teacher's layers; the worker, which has both networks, decides finally."""
     if spec.student.source != "teacher-layers":
         return []
     faults = list(_kind_faults(spec))
@@ -74,7 +74,7 @@ def _depth_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _values(architecture: Any) -> dict[str, Any]:
-    """The config's fields with their defaults; none for what is no known network of transformers."""
+    """The config's fields with their defaults; empty for a network that is not of transformers, or is unknown."""
     if not isinstance(architecture, TransformersNetwork) or task_of(architecture.model_type) is None:
         return {}
     return {name: field["default"] for name, field in config_fields(architecture.model_type).items()} | architecture.config

@@ -1,4 +1,4 @@
-"""What every part of a spec has in common: nothing unknown, nothing coerced, no NaN."""
+"""The base of every part of a spec: nothing unknown, nothing coerced, no NaN."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -18,7 +18,7 @@ class AdamW(StrictModel):
     name: Literal["adamw"] = "adamw"
     """Which optimizer this is."""
     learning_rate: LearningRate = 0.003
-    """The highest; the schedule says what comes of it at each step."""
+    """The highest learning rate; the schedule sets that of each step."""
     weight_decay: WeightDecay = 0.01
     """Taken off the weights at each step, in shares of the learning rate."""
     beta1: Share = 0.9
@@ -33,7 +33,7 @@ class Sgd(StrictModel):
     name: Literal["sgd"]
     """Which optimizer this is."""
     learning_rate: LearningRate = 0.05
-    """The highest; the schedule says what comes of it at each step."""
+    """The highest learning rate; the schedule sets that of each step."""
     momentum: Share = 0.9
     """Share of the last update that the next one keeps."""
     weight_decay: WeightDecay = 5e-4
@@ -84,7 +84,7 @@ class Step(StrictModel):
     milestones: Annotated[list[Share], Field(min_length=1, max_length=100)] = [0.625, 0.75, 0.875]
     """Shares of all steps after which the learning rate becomes smaller."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What it is multiplied by there."""
+    """The factor at each milestone."""
 
 
 Schedule = Annotated[Constant | Cosine | OneCycle | Step, Field(discriminator="name")]
@@ -94,7 +94,7 @@ class EarlyStopping(StrictModel):
     """Ends training once the metric has not improved for ``patience`` epochs; the best epoch's weights are kept."""
 
     metric: Literal["accuracy", "loss"] = "accuracy"
-    """What must improve on the validation split."""
+    """The metric that must improve on the validation split."""
     patience: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Epochs without a better value that end the training."""
 
@@ -109,15 +109,15 @@ class TrainingSpec(StrictModel):
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Samples of one forward pass; an optimizer step sees ``batch_size * gradient_accumulation`` of them."""
     augment: Augment = []
-    """What is done to each sample of the training split, anew in every epoch and in this order; names, or names with parameters.
-    A student and its teacher see the same view of a sample."""
+    """Augmentations of each sample of the training split, drawn anew in every epoch, in this order: names, or names with
+    parameters. A student and its teacher see the same view of a sample."""
     views: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How many views of each sample there are, which the epochs go through again and again: the teacher is asked once about each,
-    where its answers can be kept. null: another view in each epoch, about which the teacher is asked in each step."""
+    """Number of views of each sample, through which the epochs go again and again: the teacher computes outputs once for each,
+    if they can be kept. null: another view in each epoch, and the teacher computes its outputs in each step."""
     optimizer: Optimizer = AdamW()
-    """What makes an update of a gradient."""
+    """The optimizer, which computes an update from a gradient."""
     schedule: Schedule = OneCycle()
-    """How the learning rate goes over the steps."""
+    """The learning rate over the steps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it, else fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

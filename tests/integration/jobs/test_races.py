@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 def overlap(team: Team, first: Callable[[Session], T], second: Callable[[Session], T]) -> tuple[T, "Future[T]"]:
-    """Runs the first in a transaction that commits only once the second waits for it; the answer of one, the future of the other."""
+    """Runs the first in a transaction that commits only once the second waits for it; returns an answer and a future."""
     with ThreadPoolExecutor(1) as pool:
         with team.database.transaction() as session:
             answer = first(session)
