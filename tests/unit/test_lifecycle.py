@@ -1,8 +1,11 @@
 """The table of transitions against the lifecycle as it was designed."""
 
+from typing import get_args
+
 import pytest
 
-from service.lifecycle import FINAL, TRANSITIONS, Status, may_move
+from service.lifecycle import FINAL, HAPPENS_IN, TRANSITIONS, Event, Priority, Status, may_happen, may_move
+from service.spec.job import Priority as PriorityWord
 
 # from, event, to: each arrow of the design, and the cancel of a paused job.
 DESIGNED = """
@@ -49,6 +52,18 @@ def test_a_job_can_end_from_every_state(status: Status) -> None:
 
 def test_every_state_is_reached_by_a_job_that_was_just_submitted() -> None:
     assert reachable(Status.CHECKING) == set(Status)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_an_event_within_a_state_has_the_one_that_it_happens_in(event: Event) -> None:
+    assert [status for status in Status if may_happen(event, status)] == [HAPPENS_IN[event]]
+    assert HAPPENS_IN[event] not in FINAL
+
+
+def test_the_priorities_are_those_of_the_spec_in_the_order_of_the_queue() -> None:
+    assert [(priority.word, priority.value) for priority in Priority] == [("high", 0), ("normal", 1), ("low", 2)]
+    assert {priority.word for priority in Priority} == set(get_args(PriorityWord))
+    assert [Priority.named(priority.word) for priority in Priority] == list(Priority)
 
 
 def reachable(start: Status) -> set[Status]:

@@ -1,5 +1,6 @@
 """Every transition of a job from each state, with each fence; each is whole, or has not happened."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,14 +9,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import jobs
+from service.clock import now
 from service.errors import NotFound
-from service.jobs import Fence
-from service.lifecycle import TRANSITIONS, Outcome, Status
+from service.jobs import Fence, transitions
+from service.lifecycle import HAPPENS_IN, TRANSITIONS, Event, Outcome, Status
 from service.spec import parse_spec
+from service.tables import Job
 from tests.integration.jobs.conftest import (
     ALREADY,
     APPLIED,
     ENDS_ATTEMPT,
+    FAILURE,
     FENCED,
     LEASE_LOST,
     NOT_ALLOWED,
@@ -62,6 +66,45 @@ ANSWERS: dict[str, dict[Status, tuple[Outcome, str | None]]] = {
         Status.CANCELLED: (NOT_ALLOWED, None),
     },
 }
+
+
+MOVES: dict[Status, dict[str, Callable[[Session, Job], Outcome]]] = {
+    Status.WAITING: {"wait": lambda session, job: transitions.wait(session, job, "waits")},
+    Status.QUEUED: {
+        "enqueue": lambda session, job: transitions.enqueue(session, job, "queued"),
+        "requeue": lambda session, job: transitions.requeue(session, job, "queued"),
+        "resume": transitions.resume,
+    },
+    Status.RUNNING: {
+        "start": lambda session, job: transitions.start(
+            session, job, worker_id="worker_1", devices=["cpu:0"], at=now(session), lease_seconds=60
+        )
+    },
+    Status.PAUSED: {"pause": lambda session, job: transitions.pause(session, job, "paused")},
+    Status.SUCCEEDED: {"succeed": transitions.succeed},
+    Status.FAILED: {"fail": lambda session, job: transitions.fail(session, job, FAILURE)},
+    Status.CANCELLED: {"cancel": lambda session, job: transitions.cancel(session, job, "cancelled")},
+}
+"""The transitions to another state, by that state."""
+WITHIN: dict[Event, Callable[[Session, Job], Outcome]] = {
+    Event.CHECK_STARTED: lambda session, job: transitions.start_check(session, job, worker_id="worker_1", lease_seconds=60),
+    Event.CHECK_LOST: lambda session, job: transitions.lose_check(session, job, "lost"),
+    Event.PROMOTED: transitions.promote,
+    Event.STOP_REQUESTED: lambda session, job: transitions.request_stop(session, job, "pause", message="pause"),
+    Event.STOP_WITHDRAWN: transitions.withdraw_stop,
+}
+"""Those that leave a job in its state."""
+
+
+@pytest.mark.parametrize("source", Status)
+def test_a_transition_from_a_state_that_forbids_it_changes_nothing(team: Team, source: Status) -> None:
+    job_id = team.bring_to(source).job_id
+    moves = [move for target, moves in MOVES.items() if target not in TRANSITIONS[source] for move in moves.values()]
+    events = [happen for event, happen in WITHIN.items() if HAPPENS_IN[event] is not source]
+    before = team.everything()
+    for refused in moves + events:
+        assert team.do(lambda session, call=refused: call(session, jobs.get(session, job_id, lock=True))) is NOT_ALLOWED
+    assert team.everything() == before
 
 
 @pytest.mark.parametrize("verb", PEOPLES)
