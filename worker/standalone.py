@@ -64,7 +64,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         devices=_choose_devices(spec),
         cache=cache,
     )
-    _refuse_unfit(spec, assignment.inputs)
+    _check_spec(spec, assignment.inputs)
     _claim_folder(out, spec)
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
@@ -103,7 +103,7 @@ class _Terminal:
         self._request = StopRequest(reason="pause")
 
 
-def _refuse_unfit(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
+def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
     """What the service would refuse when the spec is posted."""
     source = split_source(spec.dataset.source)
     try:

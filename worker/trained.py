@@ -50,7 +50,7 @@ class TrainedNetwork:
         """A split behind this network's own preprocessing."""
         return Samples.of(split, self.preprocessing, device=self.device)
 
-    def in_order(self, outputs: Tensor) -> Tensor:
+    def reorder(self, outputs: Tensor) -> Tensor:
         """The network's outputs (N, ·) as the job's (N, W), NaN for a target that it does not teach."""
         if self.output_order is None:
             return outputs
@@ -59,7 +59,7 @@ class TrainedNetwork:
 
     def outputs(self, split: Split) -> Tensor:
         """The outputs (N, W) for a split, in its order, columns in the order of the job's targets."""
-        return self.in_order(predict(self.network, self.samples(split)))
+        return self.reorder(predict(self.network, self.samples(split)))
 
 
 def rebuild(

@@ -35,9 +35,9 @@ def passed(network: nn.Module, inputs: Tensor, slopes: Tensor) -> dict[str, Tens
 def rank(pipe: Connection, index: int, rendezvous: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
     ranks = join(rendezvous, index=index, count=2, device=CPU)
-    own = ranks.share(torch.arange(num_samples))
+    own = ranks.shard(torch.arange(num_samples))
     network = ranks.convert_sync_batchnorm(nn.Sequential(norm()))
-    slopes = torch.zeros_like(SLOPES[own]) if ranks.stands_in else SLOPES[own]
+    slopes = torch.zeros_like(SLOPES[own]) if ranks.has_empty_shard else SLOPES[own]
     pipe.send({name: tensor.tolist() for name, tensor in passed(network, MAPS[own], slopes).items()})
 
 

@@ -14,7 +14,7 @@ from worker.methods.batch import DistillationBatch, Outputs
 from worker.targets import MixedLabels
 
 
-class GatheredShares(torch.autograd.Function):
+class GatherShards(torch.autograd.Function):
     """Shares (b, …) of sizes that all know to the whole (B, …).
 
     All ranks take the same loss of the whole, so its gradient needs no message. Each sends that of its own share back, times the
@@ -55,8 +55,8 @@ class WeightedMean(torch.autograd.Function):
         return slope * factor, None, None
 
 
-def tensors_of(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
-    """What the student said, and everything else; see :func:`batch_of`."""
+def split_tensors(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
+    """What the student said, and everything else; see :func:`rebuild_batch`."""
     learnt, given = _spread(step.student)
     return learnt, [
         *given,
@@ -67,7 +67,7 @@ def tensors_of(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
     ]
 
 
-def batch_of(like: DistillationBatch, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> DistillationBatch:
+def rebuild_batch(like: DistillationBatch, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> DistillationBatch:
     """The step of these tensors, which came of one ``like`` it."""
     rest = iter(given)
     student = _outputs_of(like.student, iter(learnt), rest)

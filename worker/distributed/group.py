@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from worker.distributed.collectives import GatheredShares, WeightedMean, batch_of, padded, sendable, tensors_of
+from worker.distributed.collectives import GatherShards, WeightedMean, padded, rebuild_batch, sendable, split_tensors
 from worker.distributed.ranks import Losses, T
 from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.distributed.sync_batch_norm import convert_sync_batchnorm
@@ -50,16 +50,16 @@ class Distributed:
     """One of several ranks in ``torch.distributed``'s default group: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self, index: int, count: int, device: torch.device) -> None:
-        self.index, self.count, self.is_first = index, count, index == 0
-        self.stands_in = False
+        self.rank, self.world_size, self.is_rank0 = index, count, index == 0
+        self.has_empty_shard = False
         """Whether what this rank computes at the moment counts nothing."""
         self._device = device
         self._own = generator_states(device)
 
-    def share(self, indices: Tensor) -> Tensor:
-        own = torch.split(indices, self._sizes(len(indices)))[self.index]
-        self.stands_in = len(own) == 0
-        return indices[:1] if self.stands_in else own
+    def shard(self, indices: Tensor) -> Tensor:
+        own = torch.split(indices, self._sizes(len(indices)))[self.rank]
+        self.has_empty_shard = len(own) == 0
+        return indices[:1] if self.has_empty_shard else own
 
     @contextmanager
     def rank_local_rng(self) -> Iterator[None]:
@@ -72,21 +72,21 @@ class Distributed:
             restore_generators(common, self._device)
 
     def seed(self, seed: int) -> None:
-        mixed = numpy.random.SeedSequence([seed, self.index]).generate_state(1)[0]
+        mixed = numpy.random.SeedSequence([seed, self.rank]).generate_state(1)[0]
         seed_everything(int(mixed))
         self._own = generator_states(self._device)
         seed_everything(seed)
 
-    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
-        learnt, given = tensors_of(step)
+    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+        learnt, given = split_tensors(step)
         if any(outputs is not None and outputs.counted is not None for outputs in (step.student, step.teacher)):
             learnt, given = self._of_one_length(learnt), self._of_one_length(given)
         sizes = self._sizes(num_samples)
         # One by one: a gradient of zeros, where a loss reads only some of them, is not the same as none.
-        return batch_of(step, [self._gathered(each, sizes) for each in learnt], self._gathered_together(given, sizes))
+        return rebuild_batch(step, [self._gathered(each, sizes) for each in learnt], self._gathered_together(given, sizes))
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
-        mean: Tensor = WeightedMean.apply(value, 0 if self.stands_in else count, self.count)  # type: ignore[no-untyped-call]
+        mean: Tensor = WeightedMean.apply(value, 0 if self.has_empty_shard else count, self.world_size)  # type: ignore[no-untyped-call]
         return mean
 
     def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
@@ -98,14 +98,14 @@ class Distributed:
             )
 
     def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
-        return convert_sync_batchnorm(network, stands_in=lambda: self.stands_in)
+        return convert_sync_batchnorm(network, has_empty_shard=lambda: self.has_empty_shard)
 
     def all_gather_batches(
         self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
     ) -> Iterator[Mapping[str, Tensor]]:
-        for first in range(0, len(places), self.count):
-            turn = places[first : first + self.count]
-            own = compute(turn[min(self.index, len(turn) - 1)])
+        for first in range(0, len(places), self.world_size):
+            turn = places[first : first + self.world_size]
+            own = compute(turn[min(self.rank, len(turn) - 1)])
             by_name = {name: self._exchanged(tensor) for name, tensor in own.items()}
             for rank in range(len(turn)):
                 yield {name: each[rank] for name, each in by_name.items()}
@@ -119,7 +119,7 @@ class Distributed:
         agreed: T = json.loads(bytes(told.tolist()))
         return agreed
 
-    def all(self, is_so: bool) -> bool:
+    def all_true(self, is_so: bool) -> bool:
         least = torch.tensor(int(is_so))
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return bool(least)
@@ -127,25 +127,25 @@ class Distributed:
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         return self._exchanged(tensor)[0]
 
-    def generators(self, device: torch.device) -> list[dict[str, Any]]:
-        states: list[Any] = [None] * self.count
+    def local_generator_states(self, device: torch.device) -> list[dict[str, Any]]:
+        states: list[Any] = [None] * self.world_size
         dist.all_gather_object(states, self._own)
         return states
 
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
-        self._own = states[self.index]
+        self._own = states[self.rank]
 
     def is_peer_failure(self, error: BaseException) -> bool:
         return is_peer_failure(error)
 
     def _sizes(self, num_samples: int) -> list[int]:
         """Of each rank's share: as even as can be."""
-        least, rest = divmod(num_samples, self.count)
-        return [least + (rank < rest) for rank in range(self.count)]
+        least, rest = divmod(num_samples, self.world_size)
+        return [least + (rank < rest) for rank in range(self.world_size)]
 
     def _gathered(self, own: Tensor, sizes: Sequence[int]) -> Tensor:
         """(b, …) to (B, …)."""
-        whole: Tensor = GatheredShares.apply(own, tuple(sizes), self.index)  # type: ignore[no-untyped-call]
+        whole: Tensor = GatherShards.apply(own, tuple(sizes), self.rank)  # type: ignore[no-untyped-call]
         return whole
 
     def _gathered_together(self, own: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
@@ -172,12 +172,12 @@ class Distributed:
         """Each rank's; shapes may differ, without gradients."""
         own = own.detach().contiguous()
         shape = torch.tensor([own.dim(), *own.shape, *[0] * (_MOST_DIMENSIONS - own.dim())])
-        shapes = [torch.empty_like(shape) for _ in range(self.count)]
+        shapes = [torch.empty_like(shape) for _ in range(self.world_size)]
         dist.all_gather(shapes, shape)
         by_rank = [torch.Size(each[1 : 1 + int(each[0])].tolist()) for each in shapes]
         longest = max(each.numel() for each in by_rank)
         flat = sendable(functional.pad(own.flatten(), (0, longest - own.numel())))
-        pieces = [torch.empty_like(flat) for _ in range(self.count)]
+        pieces = [torch.empty_like(flat) for _ in range(self.world_size)]
         dist.all_gather(pieces, flat)
         return [piece.view(own.dtype)[: each.numel()].view(each) for piece, each in zip(pieces, by_rank, strict=True)]
 

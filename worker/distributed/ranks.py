@@ -25,18 +25,18 @@ class ProcessGroup(Protocol):
     """The ranks of one attempt, as one of them sees them."""
 
     @property
-    def index(self) -> int:
+    def rank(self) -> int:
         """This rank, from 0."""
 
     @property
-    def count(self) -> int:
+    def world_size(self) -> int:
         """How many there are."""
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is the one that writes files and speaks for all."""
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         """This rank's part (b,) of a batch's indices (B,); of a batch that has none for it a stand-in that counts nothing."""
 
     def rank_local_rng(self) -> AbstractContextManager[object]:
@@ -45,7 +45,7 @@ class ProcessGroup(Protocol):
     def seed(self, seed: int) -> None:
         """Seeds every generator, those that all ranks have in common and each one's own."""
 
-    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         """From a rank's share of a batch of ``num_samples`` to all of it; gradients go back to the share."""
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
@@ -65,17 +65,17 @@ class ProcessGroup(Protocol):
     def broadcast_from_rank0(self, said: T) -> T:
         """What the first rank says, in JSON: none may decide alone by its own clock."""
 
-    def all(self, is_so: bool) -> bool:
+    def all_true(self, is_so: bool) -> bool:
         """Whether it is so on all ranks. None goes on before all have come here."""
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         """The first rank's."""
 
-    def generators(self, device: torch.device) -> list[dict[str, Any]]:
+    def local_generator_states(self, device: torch.device) -> list[dict[str, Any]]:
         """The states of each rank's own generators, for a checkpoint."""
 
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
-        """Sets what :meth:`generators` read."""
+        """Sets what :meth:`local_generator_states` read."""
 
     def is_peer_failure(self, error: BaseException) -> bool:
         """Whether the error says only that another rank is gone."""
@@ -84,9 +84,9 @@ class ProcessGroup(Protocol):
 class SingleProcess:
     """The one process of a job on one device."""
 
-    index, count, is_first = 0, 1, True
+    rank, world_size, is_rank0 = 0, 1, True
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         return indices
 
     def rank_local_rng(self) -> AbstractContextManager[object]:
@@ -95,7 +95,7 @@ class SingleProcess:
     def seed(self, seed: int) -> None:
         seed_everything(seed)
 
-    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         return step
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
@@ -115,13 +115,13 @@ class SingleProcess:
     def broadcast_from_rank0(self, said: T) -> T:
         return said
 
-    def all(self, is_so: bool) -> bool:
+    def all_true(self, is_so: bool) -> bool:
         return is_so
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         return tensor
 
-    def generators(self, device: torch.device) -> list[dict[str, Any]]:
+    def local_generator_states(self, device: torch.device) -> list[dict[str, Any]]:
         return []
 
     def restore_generators(self, states: list[dict[str, Any]]) -> None:

@@ -17,16 +17,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from worker.errors import JobFault
 
 
-def convert_sync_batchnorm(network: nn.Module, *, stands_in: Callable[[], bool]) -> nn.Module:
-    """Puts :class:`WholeBatchNorm` in the place of every batch norm inside; the same network. Raises what
-    :func:`refuse_dropped_layers` raises."""
-    refuse_dropped_layers(network)
+def convert_sync_batchnorm(network: nn.Module, *, has_empty_shard: Callable[[], bool]) -> nn.Module:
+    """Puts :class:`SyncBatchNorm` in the place of every batch norm inside; the same network. Raises what
+    :func:`check_no_layer_drop` raises."""
+    check_no_layer_drop(network)
     for parent, name, norm in _norms(network):
-        setattr(parent, name, WholeBatchNorm(norm, stands_in=stands_in))
+        setattr(parent, name, SyncBatchNorm(norm, has_empty_shard=has_empty_shard))
     return network
 
 
-def refuse_dropped_layers(network: nn.Module) -> None:
+def check_no_layer_drop(network: nn.Module) -> None:
     """Of a network that is to be trained in shares.
 
     Raises:
@@ -42,13 +42,13 @@ def refuse_dropped_layers(network: nn.Module) -> None:
         )
 
 
-class WholeBatchNorm(_BatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """``norm`` with the mean and the variance of all ranks' shares; in ``eval()`` the very same."""
 
-    def __init__(self, norm: _BatchNorm, *, stands_in: Callable[[], bool]) -> None:
-        """``stands_in`` says whether this rank's inputs count nothing at the moment."""
+    def __init__(self, norm: _BatchNorm, *, has_empty_shard: Callable[[], bool]) -> None:
+        """``has_empty_shard`` says whether this rank's inputs count nothing at the moment."""
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        self._stands_in = stands_in
+        self._has_empty_shard = has_empty_shard
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
@@ -58,7 +58,7 @@ class WholeBatchNorm(_BatchNorm):
         """(b, C, …), of which each rank has its share."""
         if not self.training:
             return super().forward(input)
-        counts = not self._stands_in()
+        counts = not self._has_empty_shard()
         mean, variance, total = _statistics(input.detach(), counts=counts)
         if self.track_running_stats:
             self._remember(mean, variance, total)

@@ -44,7 +44,7 @@ def predict(
     *,
     precision: Precision | None = None,
     reads_teacher: bool = False,
-    between_batches: Callable[[int], None] | None = None,
+    after_batch: Callable[[int], None] | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
@@ -52,13 +52,13 @@ def predict(
     Of a causal language model what :func:`predict_tokens` keeps of each token.
 
     With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
-    float32 as well. ``between_batches`` is told how many samples are done, and may raise, to end it. Of several ``group`` each
+    float32 as well. ``after_batch`` is told how many samples are done, and may raise, to end it. Of several ``group`` each
     takes some of the batches, and all have all outputs.
     """
     precision = precision or Precision(samples.device, None)
     if isinstance(network, LanguageNetwork):
         with in_eval_mode(network):
-            return predict_tokens(network, samples, precision=precision, between_batches=between_batches, group=group)
+            return predict_tokens(network, samples, precision=precision, after_batch=after_batch, group=group)
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
@@ -72,8 +72,8 @@ def predict(
         for piece in group.all_gather_batches(range(0, len(samples), EVALUATION_BATCH), outputs_from):
             pieces.append(piece["logits"])
             num_done += len(piece["logits"])
-            if between_batches is not None:
-                between_batches(num_done)
+            if after_batch is not None:
+                after_batch(num_done)
     return torch.cat(pieces)
 
 

@@ -26,7 +26,7 @@ def predict_tokens(
     samples: Samples,
     *,
     precision: Precision,
-    between_batches: Callable[[int], None] | None,
+    after_batch: Callable[[int], None] | None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
@@ -42,8 +42,8 @@ def predict_tokens(
     pieces: list[Tensor] = []
     for piece in group.all_gather_batches(range(0, len(samples), count), judged_from):
         pieces.append(piece["judged"])
-        if between_batches is not None:
-            between_batches(min(len(pieces) * count, len(samples)))
+        if after_batch is not None:
+            after_batch(min(len(pieces) * count, len(samples)))
     return torch.cat(pieces)
 
 

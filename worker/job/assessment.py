@@ -44,18 +44,18 @@ def evaluate_and_export(
 ) -> Report:
     """Writes the result folder; the report that is in it. ``trained`` are the student's best weights, before any folding."""
     test, validation = job.data.splits["test"], job.data.splits["validation"]
-    phases.announce("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
+    phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
     outputs: dict[Role, Tensor] = {}
     for done, (role, network) in enumerate(networks.items()):
-        phases.tell("evaluation", done, total=len(networks) + 1)
+        phases.report("evaluation", done, total=len(networks) + 1)
         outputs[role] = network.outputs(test)
-    phases.tell("evaluation", len(networks), total=len(networks) + 1)
+    phases.report("evaluation", len(networks), total=len(networks) + 1)
     together = teachers.together([outputs[role] for role in teachers.members])
     turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
     batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
-    phases.tell("evaluation", len(networks) + 1, total=len(networks) + 1)
+    phases.report("evaluation", len(networks) + 1, total=len(networks) + 1)
 
-    phases.announce("export", "Writing the student, its report and its model card, and loading the student once more")
+    phases.start("export", "Writing the student, its report and its model card, and loading the student once more")
     with result_folder(folder) as result:
         num_bytes = {
             role: network.num_bytes or export_network(network, result / role, targets=job.data.targets)

@@ -33,7 +33,7 @@ from worker.errors import StopAsked
 from worker.evaluation.evaluate import EvaluationResult, predict, score_outputs
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
-from worker.job.early_checks import refuse_early
+from worker.job.early_checks import check_early
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks, local_input
 from worker.job.reporting import PhaseReporter, RankZeroReporter
@@ -59,7 +59,7 @@ from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
-from worker.training.causal_lm import LanguageTeacher, NextTokens, criterion_of, write_texts
+from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.training.loop import Criterion, Training, train
 from worker.training.mutual import MutualTraining
@@ -85,13 +85,13 @@ def run(assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SIN
     """
     try:
         spec = parse_spec(assignment.spec)
-        with _repeatable(torch.device(assignment.devices[group.index])):
+        with _repeatable(torch.device(assignment.devices[group.rank])):
             last = Attempt(spec, assignment, reporter, group=group).run()
     except Exception as error:
         if group.is_peer_failure(error):
             raise RankLost from error
         last = as_failure(error)
-    if last is not None and (group.is_first or isinstance(last, Failed)):
+    if last is not None and (group.is_rank0 or isinstance(last, Failed)):
         reporter.emit(last)
 
 
@@ -122,7 +122,7 @@ class Attempt:
         self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         self.spec, self.assignment, self.group = spec, assignment, group
-        self.device = torch.device(assignment.devices[group.index])
+        self.device = torch.device(assignment.devices[group.rank])
         self._own_reporter = reporter
         self.reporter: Reporter = RankZeroReporter(reporter, group)
         self.phases = PhaseReporter(self.reporter)
@@ -140,9 +140,9 @@ class Attempt:
         """Everything, in order; the attempt's last event, None of a rank that another goes on without."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # what asks for "the" device, as for bf16, means this one
-        if self.assignment.num_threads is not None or self.group.count > 1:
+        if self.assignment.num_threads is not None or self.group.world_size > 1:
             num_threads = self.assignment.num_threads or torch.get_num_threads()
-            torch.set_num_threads(max(1, num_threads // self.group.count))
+            torch.set_num_threads(max(1, num_threads // self.group.world_size))
         self.data = self._load_data()
         self.networks = Networks(
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
@@ -150,22 +150,22 @@ class Attempt:
         self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
         self.digest = _digest(self.spec, self.data)
         self._resume()
-        if not self.finished and self.interrupted is None and self.group.is_first:
-            refuse_early(self.networks)
-        self.group.all(True)  # before the checkpoint that each has read is replaced
+        if not self.finished and self.interrupted is None and self.group.is_rank0:
+            check_early(self.networks)
+        self.group.all_true(True)  # before the checkpoint that each has read is replaced
         try:
             teachers = taught_by = self._teachers()
-            self._label_by(teachers)
+            self._label_with_teacher(teachers)
             networks = dict(teachers.members)
             for role in self.networks.chain:
-                self._train_by(taught_by, role)
+                self._distil(taught_by, role)
                 networks[role] = self._rebuild(role)
                 taught_by = Teachers({role: networks[role]}, (1.0,), self.data.targets)
-            self._train_by(taught_by, "student")
+            self._distil(taught_by, "student")
             networks["student"] = self._rebuild("student")
             self._train_control()
-            self._train_repeats(taught_by)
-            if not self.group.is_first:
+            self._train_replicates(taught_by)
+            if not self.group.is_rank0:
                 return None
             self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
             if "control" in self.finished:
@@ -182,7 +182,7 @@ class Attempt:
             )
         except StopAsked as stop:
             if stop.request.reason in {"cancel", "time_limit"}:
-                self._keep_student(stop.request)
+                self._export_partial_student(stop.request)
             if stop.request.reason != "cancel":
                 self._write_checkpoint()
             return Stopped(reason=stop.request.reason)
@@ -195,7 +195,7 @@ class Attempt:
         path = None if split_source(source).kind == "builtin" else local_input(self.assignment.inputs, source)
         return load_data(self.spec.dataset, path, task=self.spec.task)
 
-    def _label_by(self, teachers: Teachers) -> None:
+    def _label_with_teacher(self, teachers: Teachers) -> None:
         """Of embeddings the teacher's stand in the labels' place: they are what is learnt and what is measured against."""
         if self.data.targets.are_embeddings:
             splits = {
@@ -211,7 +211,7 @@ class Attempt:
 
     def _teacher(self, role: Role) -> TrainedNetwork:
         if not self.networks.is_trained(role):
-            return self.networks.given(role)
+            return self.networks.load_pretrained(role)
         if isinstance(self.spec.method, DeepMutual):
             self._train_peers()
         else:
@@ -229,24 +229,24 @@ class Attempt:
 
         self._train("student", spec=self.spec.training, build_objective=build_objective, peer="teacher")
 
-    def _train_by(self, teachers: Teachers, role: Role) -> None:
+    def _distil(self, teachers: Teachers, role: Role) -> None:
         """The student, or one of the chain to it."""
         if role in self.finished:
             return
         samples = self.networks.samples(role, "train")
         if self.data.targets.are_tokens:
-            self._train_to_write(teachers.first, samples, role)
+            self._distil_language_model(teachers.first, samples, role)
             return
         method = self.networks.map_layers(
             self.networks.build(role).to(self.device), teachers.first.network, teachers.first.preprocessing
         )
         options: dict[str, Any] = {}
         if samples.views is None:
-            samples, options["teacher_features"] = self.teacher_outputs.once(teachers, samples, method, role=role)
+            samples, options["teacher_features"] = self.teacher_outputs.precomputed(teachers, samples, method, role=role)
         else:
             views = samples.views
             by_member = [
-                self.teacher_outputs.by_view(name, each, samples, views, method, role=role)
+                self.teacher_outputs.per_view(name, each, samples, views, method, role=role)
                 for name, each in teachers.members.items()
             ]
             options["per_step"] = teachers.combine(by_member)
@@ -263,28 +263,28 @@ class Attempt:
             teacher=teachers.first.network,
         )
 
-    def _train_to_write(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
+    def _distil_language_model(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
         """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
-        method, master = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
+        method, language_teacher = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
         if not shares_tokenizer(self.spec):
-            master = replace(master, samples=teacher.samples(self.data.splits["train"]))
+            language_teacher = replace(language_teacher, samples=teacher.samples(self.data.splits["train"]))
         written = None
         if isinstance(method, SequenceLevel):
-            self.phases.announce(
+            self.phases.start(
                 "cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs"
             )
             seed = self.networks.training_spec(role).seed
-            tell = partial(self.phases.tell, "cache", total=len(samples))
-            written = write_texts(method, master, samples, seed=seed, after_batch=tell, group=self.group)
+            tell = partial(self.phases.report, "cache", total=len(samples))
+            written = generate_texts(method, language_teacher, samples, seed=seed, after_batch=tell, group=self.group)
 
-        def build_criterion(network: LanguageNetwork) -> Criterion:
-            return criterion_of(method, network, samples, master, written=written, group=self.group)
+        def criterion_for(network: LanguageNetwork) -> Criterion:
+            return language_criterion(method, network, samples, language_teacher, written=written, group=self.group)
 
         self._train(
             role,
             samples=samples,
             spec=self.networks.training_spec(role),
-            build_criterion=build_criterion,
+            criterion_for=criterion_for,
             teacher=teacher.network,
         )
 
@@ -293,12 +293,12 @@ class Attempt:
             num_steps = self.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
-    def _train_repeats(self, teachers: Teachers) -> None:
+    def _train_replicates(self, teachers: Teachers) -> None:
         """The student, and its control, again from the other seeds that the spec names."""
         for roles in seed_replicates(self.spec):
             if roles[-1] in self.repeats:
                 continue
-            self._train_by(teachers, roles[0])
+            self._distil(teachers, roles[0])
             for control in roles[1:]:
                 self._train(control, spec=self.networks.training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
             test = self.data.splits["test"]
@@ -315,7 +315,7 @@ class Attempt:
         spec: TrainingSpec,
         samples: Samples | None = None,
         build_objective: Callable[[], TrainingObjective] | None = None,
-        build_criterion: Callable[[LanguageNetwork], Criterion] | None = None,
+        criterion_for: Callable[[LanguageNetwork], Criterion] | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
         teacher: nn.Module | None = None,
@@ -330,13 +330,13 @@ class Attempt:
         self.group.seed(spec.seed)
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
-            self.networks.take_layers(network, teacher)
+            self.networks.copy_teacher_layers(network, teacher)
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
         # After the network: the method's own weights must not change the student's, nor may its peer's.
         options["training_objective"] = build_objective() if build_objective else labels_only(self.data.targets)
         if isinstance(network, LanguageNetwork):
             samples = samples or self.networks.samples(role, "train")
-            options["criterion"] = (build_criterion or partial(NextTokens, samples=samples, group=self.group))(network)
+            options["criterion"] = (criterion_for or partial(NextTokenCriterion, samples=samples, group=self.group))(network)
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
@@ -347,27 +347,27 @@ class Attempt:
         self.interrupted, self.training = None, training
         beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
         beginning += f" the {peer} and" if peer else ""
-        self.phases.announce(
+        self.phases.start(
             phase_of(role),
             f"{beginning} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
-        self._run(training)
+        self._run_training(training)
 
-    def _run(self, training: Training) -> None:
+    def _run_training(self, training: Training) -> None:
         """To its end, from wherever it stands; what came of it is kept and checkpointed."""
         part = part_of(training.name)
-        watch = TrainingReporter(
+        callback = TrainingReporter(
             self.reporter,
             write_checkpoint=self._write_checkpoint,
             group=self.group,
             part=part,
             earlier_steps=self._trained_steps(part),
         )
-        trained = train(training, watch)
+        trained = train(training, callback)
         if isinstance(training, MutualTraining):
-            self._keep(training.peer, training.peer.finish())
-        self._keep(training, trained)
+            self._record_result(training.peer, training.peer.finish())
+        self._record_result(training, trained)
         self.training = None
         self._write_checkpoint(after=(training.phase, trained.figures.steps))
 
@@ -390,19 +390,19 @@ class Attempt:
             **options,
         )
 
-    def _keep(self, training: Training, trained: TrainingResult) -> None:
+    def _record_result(self, training: Training, trained: TrainingResult) -> None:
         """What came of a training whose network still has its last weights."""
         test = self.networks.samples(training.name, "test")
-        outputs = predict(training.network, test, between_batches=lambda done: self.phases.check_stop(), group=self.group)
+        outputs = predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
         teacher = self.networks.teachers.get(training.name)
         of = None if teacher is None else teacher.targets
         self.last_test[training.name] = score_outputs(outputs, test.labels, self.data.targets, of=of)
         self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
-    def _keep_student(self, request: StopRequest) -> None:
+    def _export_partial_student(self, request: StopRequest) -> None:
         """Writes the student as far as it came, when the request wants it and there is one."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
-        if weights is None or not self.group.is_first:
+        if weights is None or not self.group.is_rank0:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
@@ -427,7 +427,7 @@ class Attempt:
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
         """``after`` names the phase that just ended and its last step."""
         unfinished = self._unfinished()  # which all ranks have a part in
-        if not self.group.is_first:
+        if not self.group.is_rank0:
             return
         state = {
             "digest": self.digest,
@@ -469,7 +469,7 @@ class Attempt:
         trained = self.finished.get(role)
         if weights is None:
             weights = self.finished[role].best
-        return self.networks.finished(role, weights, trained=trained, last_test=self.last_test.get(role))
+        return self.networks.trained_network(role, weights, trained=trained, last_test=self.last_test.get(role))
 
 
 def training_parts(spec: JobSpec) -> dict[str, Any]:

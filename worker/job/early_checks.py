@@ -14,43 +14,43 @@ from worker.export.forms import write_onnx
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.methods import looks_inside
-from worker.training.causal_lm import refuse_long_texts, refuse_rowless
+from worker.training.causal_lm import check_generation_fits, check_splits_have_rows
 
 
-def refuse_early(networks: Networks) -> None:
+def check_early(networks: Networks) -> None:
     """What is wrong with the student or the method is found before the teacher is trained, not an hour later."""
     choose_precision(networks.spec.training.precision, networks.device)
     student = networks.build("student")
     if networks.spec.student.source == "teacher-layers":
-        _refuse_start(networks, student)
+        _check_teacher_layers(networks, student)
     if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
-        refuse_long_texts(networks.spec.method, reads.max_length)
-        refuse_rowless(networks.data, reads)
+        check_generation_fits(networks.spec.method, reads.max_length)
+        check_splits_have_rows(networks.data, reads)
         return
-    _refuse_exports(networks)
-    _refuse_augmentation(networks)
+    _check_exports(networks)
+    _check_augmentation(networks)
     if looks_inside(networks.spec.method):
         role = next(iter(networks.teachers))
-        teacher = networks.built_or_given(role)
-        method = networks.map_layers(student, teacher, networks.reads(role))
+        teacher = networks.build_or_load(role)
+        method = networks.map_layers(student, teacher, networks.preprocessing_of(role))
         with as_spec_error("/method"):
             method.objective(targets=networks.data.targets, labels=networks.data.splits["train"].labels)
 
 
-def _refuse_start(networks: Networks, student: nn.Module) -> None:
+def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
     role = next(iter(networks.teachers))
-    teacher = networks.built_or_given(role)
-    if not same_tokens(networks.preprocessing("student"), networks.reads(role)):
+    teacher = networks.build_or_load(role)
+    if not same_tokens(networks.preprocessing("student"), networks.preprocessing_of(role)):
         raise JobFault(
             "invalid_spec",
             "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
             details={"pointer": "/student/tokenizer"},
         )
-    networks.take_layers(student, teacher)
+    networks.copy_teacher_layers(student, teacher)
 
 
-def _refuse_exports(networks: Networks) -> None:
+def _check_exports(networks: Networks) -> None:
     """What cannot be written as ONNX, told by writing the student as it begins."""
     if networks.spec.exports:
         plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
@@ -58,13 +58,13 @@ def _refuse_exports(networks: Networks) -> None:
             write_onnx(plain, Path(folder) / "student.onnx", samples=networks.samples("student", "test"), data=networks.data)
 
 
-def _refuse_augmentation(networks: Networks) -> None:
+def _check_augmentation(networks: Networks) -> None:
     """What cannot be done to a network's inputs, or to those of a network and its teachers alike."""
     for role in filter(networks.is_trained, networks.teachers):
         networks.views(role)
     if not networks.spec.training.augment:
         return
-    teachers = [networks.reads(role) for role in networks.teachers]
+    teachers = [networks.preprocessing_of(role) for role in networks.teachers]
     for role in (*networks.chain, "student"):
         views, reads = networks.views(role), networks.preprocessing(role)
         for teacher in teachers:

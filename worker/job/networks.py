@@ -51,15 +51,15 @@ class Networks:
         """Which commit each ``hub:`` source was found to be."""
         self._inputs, self.scratch = inputs, scratch
         self._preprocessings: dict[Role, Preprocessing] = {}
-        self._given: dict[Role, TrainedNetwork] = {}
+        self._pretrained: dict[Role, TrainedNetwork] = {}
 
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains it."""
         return role not in self.teachers or self.teachers[role].source == "train"
 
-    def given(self, role: Role) -> TrainedNetwork:
+    def load_pretrained(self, role: Role) -> TrainedNetwork:
         """A teacher that this job does not train, loaded once."""
-        if role not in self._given:
+        if role not in self._pretrained:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
             with TemporaryDirectory(dir=self.scratch) as links:
                 path = (
@@ -68,21 +68,21 @@ class Networks:
                     else local_input(self._inputs, source)
                 )
                 named = pinned(source, self.commits)
-                self._given[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
-        return self._given[role]
+                self._pretrained[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
+        return self._pretrained[role]
 
-    def built_or_given(self, role: Role) -> nn.Module:
+    def build_or_load(self, role: Role) -> nn.Module:
         """Untrained where this job trains it, else as it was given."""
-        return self.build(role) if self.is_trained(role) else self.given(role).network
+        return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network
 
     def _from_hub(self, source: str, folder: Path) -> Path:
         snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))
         self.commits[source] = snapshot.commit
         return snapshot.folder
 
-    def reads(self, role: Role) -> Preprocessing:
+    def preprocessing_of(self, role: Role) -> Preprocessing:
         """What lies between the data and any network."""
-        return self.preprocessing(role) if self.is_trained(role) else self.given(role).preprocessing
+        return self.preprocessing(role) if self.is_trained(role) else self.load_pretrained(role).preprocessing
 
     def training_spec(self, role: Role) -> TrainingSpec:
         """How a network of this job is trained; a repeat has a seed of its own."""
@@ -119,7 +119,7 @@ class Networks:
         """What a student of texts reads by that has no tokenizer of its own."""
         if INPUT_KINDS[self.data.task] != "text":
             return None
-        return self.reads(next(iter(self.teachers)))
+        return self.preprocessing_of(next(iter(self.teachers)))
 
     def architecture(self, role: Role) -> Architecture:
         """Of a network that this job trains."""
@@ -135,7 +135,7 @@ class Networks:
         training = self.training_spec(role)
         if not training.augment:
             return None
-        place = f"/{self.place(role)}/training" if role in self.teachers else "/training"
+        place = f"/{self.spec_path(role)}/training" if role in self.teachers else "/training"
         with as_spec_error(f"{place}/augment"):
             return epoch_views(
                 training.augment,
@@ -183,14 +183,14 @@ class Networks:
             raise JobFault(
                 "invalid_spec",
                 f"The {role}'s architecture does not fit the data: {error}",
-                details={"pointer": "/method" if role in self.chain else f"/{self.place(role)}/architecture"},
+                details={"pointer": "/method" if role in self.chain else f"/{self.spec_path(role)}/architecture"},
             ) from error
 
-    def place(self, role: Role) -> str:
+    def spec_path(self, role: Role) -> str:
         """Of a teacher or the student in the spec."""
         return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
 
-    def take_layers(self, student: nn.Module, teacher: nn.Module) -> None:
+    def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
         """Has a student begin with its teacher's layers. Raises JobFault."""
         try:
             taken = take_teacher_layers(student, teacher, self.spec.student.layers)
@@ -199,7 +199,7 @@ class Networks:
             raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
         logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
 
-    def finished(
+    def trained_network(
         self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None
     ) -> TrainedNetwork:
         """A network that this job trained, with these weights; one that read its teacher's output is folded into a plain one."""

@@ -16,12 +16,12 @@ class PhaseReporter:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
-    def announce(self, phase: Phase, message: str) -> None:
+    def start(self, phase: Phase, message: str) -> None:
         """A phase begins."""
         logger.info(message)
         self._reporter.emit(PhaseStarted(phase=phase, message=message))
 
-    def tell(self, phase: Phase, step: int, *, total: int) -> None:
+    def report(self, phase: Phase, step: int, *, total: int) -> None:
         """So far of so much is done. Raises StopAsked."""
         self.check_stop()
         self._reporter.emit(
@@ -42,7 +42,7 @@ class RankZeroReporter:
         self._reporter, self._ranks = reporter, group
 
     def emit(self, event: Event) -> None:
-        if self._ranks.is_first or isinstance(event, Failed):
+        if self._ranks.is_rank0 or isinstance(event, Failed):
             self._reporter.emit(event)
 
     def stop_request(self) -> StopRequest | None:

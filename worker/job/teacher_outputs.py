@@ -34,7 +34,9 @@ class TeacherOutputProvider:
     """The folder of what teachers said before; None for none."""
     group: ProcessGroup = SINGLE_PROCESS
 
-    def once(self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+    def precomputed(
+        self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
         """The training split with what the teachers say to it, and the features of the one that is looked into."""
         answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
         return samples.with_teacher(teachers.together([answers.to(samples.home) for answers, _ in answered])), answered[0][1]
@@ -45,7 +47,7 @@ class TeacherOutputProvider:
 
         def begin(is_kept: bool) -> None:
             asking = f"Asking the {name} about {what}, once for all epochs"
-            self.phases.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+            self.phases.start("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
         answers, features = compute_teacher_outputs(
             teacher.network,
@@ -53,7 +55,7 @@ class TeacherOutputProvider:
             method.teacher_shapes,
             kept=self._kept(teacher, method),
             begin=begin,
-            after_batch=lambda done: self.phases.tell("cache", done, total=len(samples)),
+            after_batch=lambda done: self.phases.report("cache", done, total=len(samples)),
             group=self.group,
         )
         if not bool(answers.isfinite().all()):
@@ -63,9 +65,9 @@ class TeacherOutputProvider:
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        return teacher.in_order(answers), features
+        return teacher.reorder(answers), features
 
-    def by_view(
+    def per_view(
         self, name: Role, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
     ) -> TeacherOutputs:
         """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
@@ -75,18 +77,18 @@ class TeacherOutputProvider:
         def begin(view: int, is_kept: bool) -> None:
             what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
             asking = f"Asking the {name} about {what}"
-            self.phases.announce("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+            self.phases.start("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
 
         return compute_view_outputs(
             teacher.network,
             samples,
             method.teacher_shapes,
             preprocessing=teacher.preprocessing,
-            in_order=teacher.in_order,
+            reorder=teacher.reorder,
             num_views=num_views,
             kept=lambda view: kept and replace(kept, cache_key={**kept.cache_key, "view": views.told(view)}),
             begin=begin,
-            after_batch=lambda done: self.phases.tell("cache", done, total=len(samples)),
+            after_batch=lambda done: self.phases.report("cache", done, total=len(samples)),
             group=self.group,
         )
 

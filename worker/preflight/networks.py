@@ -39,7 +39,7 @@ class FewNetworks(Networks):
         if role in self._preprocessings:
             return self._preprocessings[role]
         spec = self.teachers.get(role) or self.spec.student
-        place = f"/{self.place(role)}/tokenizer" if spec.tokenizer is not None else "/dataset/source"
+        place = f"/{self.spec_path(role)}/tokenizer" if spec.tokenizer is not None else "/dataset/source"
         stepped, self.data = self.data, self._rows.measured
         try:
             with at(place):

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from service.spec.training import AdamW, Optimizer
-from worker.distributed.collectives import tensors_of
+from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
@@ -165,14 +165,14 @@ class _OneRank(SingleProcess):
     def __init__(self) -> None:
         self.exchanged, self.sees_whole = 0, False
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         self.sees_whole = False
-        return super().share(indices)
+        return super().shard(indices)
 
-    def whole(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         self.sees_whole = True
-        self.exchanged += sum(tensor.nbytes for part in tensors_of(step) for tensor in part)
-        return super().whole(step, num_samples=num_samples)
+        self.exchanged += sum(tensor.nbytes for part in split_tensors(step) for tensor in part)
+        return super().gather_batch(step, num_samples=num_samples)
 
 
 class _Saved:

@@ -22,13 +22,13 @@ from service.spec.training import TrainingSpec
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
 from worker.data.samples import PREPROCESS_ONCE_BYTES, Samples
-from worker.distributed.sync_batch_norm import refuse_dropped_layers
+from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.evaluation.precision import Precision, choose_precision
 from worker.evaluation.tokens import BATCH_TOKENS
 from worker.job.attempt import Attempt
-from worker.job.early_checks import refuse_early
+from worker.job.early_checks import check_early
 from worker.job.networks import Networks
 from worker.job.roles import Role
 from worker.job.teacher_outputs import TeacherOutputProvider
@@ -102,7 +102,7 @@ class PreflightRun(Attempt):
         for role, spec in self.networks.teachers.items():
             if self.networks.is_trained(role):
                 continue
-            with at(f"/{self.networks.place(role)}/source"):
+            with at(f"/{self.networks.spec_path(role)}/source"):
                 folder = self.assignment.inputs.get(spec.source)
                 count = 0 if folder is None else stored_parameters(folder)
                 if count * _BYTES > self._most_bytes:
@@ -112,7 +112,7 @@ class PreflightRun(Attempt):
                     )
                     return False
                 try:
-                    self.networks.given(role)
+                    self.networks.load_pretrained(role)
                 except JobFault as fault:
                     if split_source(spec.source).kind != "hub" or not is_out_of_reach(fault):
                         raise
@@ -128,14 +128,14 @@ class PreflightRun(Attempt):
             if training is not None:
                 with at(f"/{place}/precision"):
                     choose_precision(training.precision, self.device)
-        refuse_early(self.networks)
+        check_early(self.networks)
         teachers = taught_by = self._teachers()
-        self._label_by(teachers)
+        self._label_with_teacher(teachers)
         for role in self.networks.chain:
-            self._train_by(taught_by, role)
+            self._distil(taught_by, role)
             taught_by = Teachers({role: self._stands_by(role, self._rebuild(role))}, (1.0,), self.data.targets)
         if not isinstance(self.spec.method, DeepMutual):
-            self._train_by(taught_by, "student")
+            self._distil(taught_by, "student")
         self._note_parameters("student")
         if self.spec.evaluation.control:
             self._present["student"] = self.tried["student"].network
@@ -175,7 +175,7 @@ class PreflightRun(Attempt):
         self.notes.append("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
         for role in self.networks.teachers:
             if not self.networks.is_trained(role):
-                self._stands_by(role, self.networks.given(role))
+                self._stands_by(role, self.networks.load_pretrained(role))
         for role, network in sketches.items():
             self.phases.check_stop()
             shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
@@ -229,18 +229,20 @@ class PreflightRun(Attempt):
         teacher = self._rebuild(role) if role in self._untrained else super()._teacher(role)
         return self._stands_by(role, teacher)
 
-    def _train_by(self, teachers: Teachers, role: Role) -> None:
+    def _distil(self, teachers: Teachers, role: Role) -> None:
         place, spec = next(iter(self.spec.teachers.items()))
         with at(f"/{place}" if spec.source == "train" else f"/{place}/source"):
-            super()._train_by(teachers, role)
+            super()._distil(teachers, role)
 
     def _train(self, role: Role, **options: Any) -> None:
         self.phases.check_stop()
         own = role in self.networks.teachers
-        with at("/method" if role in self.networks.chain else f"/{self.networks.place(role)}/training" if own else "/training"):
+        with at(
+            "/method" if role in self.networks.chain else f"/{self.networks.spec_path(role)}/training" if own else "/training"
+        ):
             super()._train(role, **options)
 
-    def _run(self, training: Training) -> None:
+    def _run_training(self, training: Training) -> None:
         role: Role = training.name
         self._refuse_in_shares(training.network)
         self._aloud.emit(PhaseStarted("checking", f"One step of the {role} on {len(training.samples)} samples"))
@@ -269,11 +271,11 @@ class PreflightRun(Attempt):
     def _refuse_in_shares(self, network: nn.Module) -> None:
         """What several devices could not train."""
         if num_ranks(self.spec) > 1:
-            refuse_dropped_layers(network)
+            check_no_layer_drop(network)
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:
         """The very network that was tried."""
-        return self.networks.finished(role, self.networks.build(role).state_dict(), trained=None, last_test=None)
+        return self.networks.trained_network(role, self.networks.build(role).state_dict(), trained=None, last_test=None)
 
     # What is noted of it.
 
@@ -346,9 +348,11 @@ class _RecordingProvider(TeacherOutputProvider):
 
     shapes: dict[Role, Mapping[str, torch.Size]] = field(default_factory=dict)
 
-    def once(self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role) -> tuple[Samples, TeacherFeatures]:
+    def precomputed(
+        self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role
+    ) -> tuple[Samples, TeacherFeatures]:
         self.shapes[role] = method.teacher_shapes
-        return super().once(teachers, samples, method, role=role)
+        return super().precomputed(teachers, samples, method, role=role)
 
 
 class _Silent:

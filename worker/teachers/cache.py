@@ -90,7 +90,7 @@ class TeacherCache:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def written(self, cache_key: CacheKey) -> dict[str, Tensor]:
+    def read_back(self, cache_key: CacheKey) -> dict[str, Tensor]:
         """What was just written, not read through once more. Raises OSError."""
         return _map(self._place(key_of(cache_key)), verify=False)
 

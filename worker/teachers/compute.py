@@ -76,7 +76,7 @@ def compute_view_outputs(
     layers: Mapping[str, torch.Size],
     *,
     preprocessing: Preprocessing,
-    in_order: Callable[[Tensor], Tensor],
+    reorder: Callable[[Tensor], Tensor],
     num_views: int | None = None,
     kept: Callable[[int], CacheSlot | None] = lambda view: None,
     begin: Callable[[int, bool], None] = lambda view, is_kept: None,
@@ -86,9 +86,9 @@ def compute_view_outputs(
     """The teacher, behind its own preprocessing, on the views of the student's augmented ``samples``.
 
     It is asked in each step about the batch's own view; where there are ``num_views`` in all, about each of them beforehand, if
-    the answers are ``kept`` or fit into memory. ``in_order`` brings the teacher's outputs into the order of the job's.
+    the answers are ``kept`` or fit into memory. ``reorder`` brings the teacher's outputs into the order of the job's.
     """
-    each_step = _asking_views(teacher, samples, layers, preprocessing=preprocessing, in_order=in_order)
+    each_step = _asking_views(teacher, samples, layers, preprocessing=preprocessing, reorder=reorder)
     if num_views is None:
         return each_step
     fits = num_views * _num_bytes(layers, samples) <= PRECOMPUTE_BYTES
@@ -113,7 +113,7 @@ def compute_view_outputs(
     def answers(batch: Batch) -> Outputs:
         whole = views[batch.epoch % num_views]
         logits = _chosen(whole["logits"], batch.indices).to(samples.device, non_blocking=True)
-        return Outputs(in_order(logits), *_looked_up(whole, batch.indices, device=samples.device))
+        return Outputs(reorder(logits), *_looked_up(whole, batch.indices, device=samples.device))
 
     return answers
 
@@ -176,15 +176,15 @@ def _from_files(
     Several ranks write them of what fits into memory alone: one that fails in the middle of it would leave the others behind.
     """
     found = kept.cache.read(kept.cache_key)
-    is_found = group.all(found is not None)
+    is_found = group.all_true(found is not None)
     begin(is_found)
     if is_found:
         return found
-    if group.count > 1:
+    if group.world_size > 1:
         if _num_bytes(layers, samples) > PRECOMPUTE_BYTES:
             return None
         whole = _in_memory(show, layers)
-        if group.is_first:
+        if group.is_rank0:
             _write(kept, lambda take: take(whole), samples)
         return whole
     return _write(kept, partial(show, layers), samples)
@@ -196,7 +196,7 @@ def _write(kept: CacheSlot, show: Callable[[Callable[[Mapping[str, Tensor]], Non
     try:
         with kept.cache.write(kept.cache_key, num_samples=len(samples)) as rows:
             show(lambda said: rows.add({name: _lengthened(name, each, longest) for name, each in said.items()}))
-        return kept.cache.written(kept.cache_key)
+        return kept.cache.read_back(kept.cache_key)
     except (OSError, DamagedOutputs) as error:
         logger.warning("What the teacher says is not kept for later jobs: %s", error)
         return None
@@ -239,7 +239,7 @@ def _asking_views(
     layers: Mapping[str, torch.Size],
     *,
     preprocessing: Preprocessing,
-    in_order: Callable[[Tensor], Tensor],
+    reorder: Callable[[Tensor], Tensor],
 ) -> TeacherOutputs:
     tap = FeatureExtractor(teacher, list(layers))
 
@@ -247,7 +247,7 @@ def _asking_views(
         inputs = samples.view_for(batch, preprocessing)
         with in_eval_mode(teacher):
             outputs = tap(inputs)
-        return replace(outputs, logits=in_order(outputs.logits))
+        return replace(outputs, logits=reorder(outputs.logits))
 
     return answers
 

@@ -33,7 +33,7 @@ class TrainingReporter:
         self._first_step: int | None = None
         self._next_progress_at = 0.0
 
-    def after_step(self, training: Training) -> None:
+    def on_step_end(self, training: Training) -> None:
         """Reports what is due, and raises :class:`StopAsked` when a stop was asked for."""
         now = time.monotonic()
         if self._first_step is None:

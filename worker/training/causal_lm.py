@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class NextTokens:
+class NextTokenCriterion:
     """The cross-entropy with the texts' own tokens: what a network without a teacher learns from."""
 
     network: LanguageNetwork
@@ -42,7 +42,7 @@ class NextTokens:
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens."""
-        rows = _batch(self.samples, self.group.share(indices))
+        rows = _batch(self.samples, self.group.shard(indices))
         return _text_loss(self.network, *rows, precision, weight=1.0, group=self.group)
 
 
@@ -67,7 +67,7 @@ class LanguageTeacher:
 
 
 @dataclass(frozen=True)
-class Distributions:
+class DistributionCriterion:
     """``forward-kl``, ``reverse-kl``, ``jsd`` and ``uld``: the teacher's distribution of each next token of the texts."""
 
     method: Any
@@ -78,12 +78,12 @@ class Distributions:
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens; with two tokenizers, over those that have a partner in the other's row."""
-        own = self.group.share(indices)
+        own = self.group.shard(indices)
         ids, mask = _batch(self.samples, own)
         weight = self.method.label_weight
         if self.teacher.samples is None:
             networks = self.student, self.teacher.network
-            return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=weight, group=self.group)
+            return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=weight, group=self.group)
         their_ids, their_mask = _batch(self.teacher.samples, own)
         our_mask, their_mask = paired(mask, their_mask)
         with self.group.rank_local_rng(), precision.forward_pass():
@@ -101,7 +101,7 @@ class Distributions:
 
 
 @dataclass(frozen=True)
-class WrittenByTeacher:
+class SequenceLevelCriterion:
     """``sequence``: the texts that the teacher wrote, one for each row."""
 
     method: SequenceLevel
@@ -112,7 +112,7 @@ class WrittenByTeacher:
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over what the teacher wrote, and over the texts' own tokens."""
-        own = self.group.share(indices)
+        own = self.group.shard(indices)
         rows = _batch(self.written, own)
         loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, group=self.group)
         if self.method.label_weight:
@@ -122,7 +122,7 @@ class WrittenByTeacher:
 
 
 @dataclass(frozen=True)
-class WrittenByStudent:
+class OnPolicyCriterion:
     """``on-policy``: in a share of the batches the teacher's distributions on what the student writes, else on the texts."""
 
     method: OnPolicy
@@ -134,14 +134,14 @@ class WrittenByStudent:
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
         """Mean over the tokens that the student wrote, or over the texts'."""
         is_own = bool(torch.rand(()) < self.method.student_share)
-        ids, mask = _batch(self.samples, self.group.share(indices))
+        ids, mask = _batch(self.samples, self.group.shard(indices))
         if is_own:
             with self.group.rank_local_rng():
                 rows = self._written(ids, mask)
             ids, mask = rows.ids, rows.mask
         label_weight = 0.0 if is_own else self.method.label_weight
         networks = self.student, self.teacher.network
-        return _taught_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, group=self.group)
+        return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, group=self.group)
 
     def _written(self, ids: Tensor, mask: Tensor) -> TokenRows:
         method = self.method
@@ -156,7 +156,7 @@ class WrittenByStudent:
         return write(self.student.model, *prompts, self.teacher.framing, decoding)
 
 
-def criterion_of(
+def language_criterion(
     method: Any,
     student: LanguageNetwork,
     samples: Samples,
@@ -165,17 +165,17 @@ def criterion_of(
     written: Samples | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Criterion:
-    """What a student of this method learns from its batches; ``written`` is what :func:`write_texts` made."""
+    """What a student of this method learns from its batches; ``written`` is what :func:`generate_texts` made."""
     match method:
         case SequenceLevel() if written is not None:
-            return WrittenByTeacher(method, student, samples, written, group)
+            return SequenceLevelCriterion(method, student, samples, written, group)
         case OnPolicy():
-            return WrittenByStudent(method, student, samples, teacher, group)
+            return OnPolicyCriterion(method, student, samples, teacher, group)
         case _:
-            return Distributions(method, student, samples, teacher, group)
+            return DistributionCriterion(method, student, samples, teacher, group)
 
 
-def refuse_long_texts(method: Any, row_tokens: int) -> None:
+def check_generation_fits(method: Any, row_tokens: int) -> None:
     """Raises JobFault where a row has no place for a prompt and what is to be written behind it."""
     if isinstance(method, SequenceLevel | OnPolicy) and method.max_new_tokens > row_tokens - LEAST_PROMPT:
         raise JobFault(
@@ -186,7 +186,7 @@ def refuse_long_texts(method: Any, row_tokens: int) -> None:
         )
 
 
-def refuse_rowless(data: Data, reads: LanguagePreprocessing) -> None:
+def check_splits_have_rows(data: Data, reads: LanguagePreprocessing) -> None:
     """Raises UnusableData where a split makes no rows, such as one of fewer tokens than a row has; the message names it."""
     for name, split in data.splits.items():
         try:
@@ -195,7 +195,7 @@ def refuse_rowless(data: Data, reads: LanguagePreprocessing) -> None:
             raise UnusableData(f"the {name} split: {error}") from error
 
 
-def write_texts(
+def generate_texts(
     method: SequenceLevel,
     teacher: LanguageTeacher,
     samples: Samples,
@@ -251,7 +251,7 @@ def _text_loss(
     return group.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
 
 
-def _taught_loss(
+def _distillation_loss(
     method: Any,
     student: LanguageNetwork,
     teacher: LanguageNetwork,

@@ -42,10 +42,10 @@ from worker.training.schedules import learning_rate
 _UNREAD_LOSSES = 64
 
 
-class Watch(Protocol):
+class Callback(Protocol):
     """What happens between two steps beside the training itself: progress, checkpoints, requests to stop."""
 
-    def after_step(self, training: "Training") -> None:
+    def on_step_end(self, training: "Training") -> None:
         """Called after each step, when it is wholly done.
 
         Raises:
@@ -180,7 +180,7 @@ class Training:
 
     def forward(self, indices: Tensor) -> DistillationBatch:
         """What the network, and whoever teaches it, says of the samples ``indices`` (B,); each rank asks about its share."""
-        own = self.group.share(indices)
+        own = self.group.shard(indices)
         batch = self.samples.batch(own, epoch=self.step // self.steps_per_epoch)
         teacher_outputs = self.training_objective.teacher_outputs(batch)
         with self.group.rank_local_rng():
@@ -195,7 +195,7 @@ class Training:
         step = DistillationBatch(
             outputs.at_least_float32(), teacher_outputs, batch.labels, own.to(self.device), epoch, batch.mixture
         )
-        return self.group.whole(step, num_samples=len(indices))
+        return self.group.gather_batch(step, num_samples=len(indices))
 
     def weighted(self, loss: Tensor, *, share: float) -> Tensor:
         """A batch's loss as part of that of the optimizer step, of whose samples the batch has this share."""
@@ -304,7 +304,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
-            "ranks": self.group.generators(self.device),
+            "ranks": self.group.local_generator_states(self.device),
             "best": self.best,
             "best_step": self.best_step,
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
@@ -362,12 +362,12 @@ class Training:
         )
 
 
-def train(training: Training, watch: Watch) -> TrainingResult:
+def train(training: Training, callback: Callback) -> TrainingResult:
     """Runs a training from wherever it stands to its end.
 
     Raises:
         JobFault: the loss became NaN or infinite.
-        StopAsked: by ``watch``, between two steps; the training can go on from its state.
+        StopAsked: by ``callback``, between two steps; the training can go on from its state.
     """
     accumulation = training.spec.gradient_accumulation
     training.network.train()
@@ -378,7 +378,7 @@ def train(training: Training, watch: Watch) -> TrainingResult:
             training.update(batches[first : first + accumulation])
             if training.step % training.steps_per_epoch == 0 or training.step == training.last_step:
                 training.evaluate()
-            watch.after_step(training)
+            callback.on_step_end(training)
             if training.done:
                 break
     return training.finish()

@@ -48,7 +48,7 @@ def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
     assert cache.read(QUESTION) is None
     write(cache)
-    assert same(cache.written(QUESTION))
+    assert same(cache.read_back(QUESTION))
     assert same(TeacherCache(tmp_path).read(QUESTION))
     assert TeacherCache(tmp_path).read(QUESTION | {"view": "another"}) is None
     assert [path.name for path in tmp_path.iterdir()] == [key_of(QUESTION)[:2]]

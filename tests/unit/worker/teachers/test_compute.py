@@ -159,7 +159,7 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
             samples,
             LAYERS,
             preprocessing=theirs,
-            in_order=lambda outputs: outputs[:, [2, 0, 1]],
+            reorder=lambda outputs: outputs[:, [2, 0, 1]],
             num_views=2,
             kept=lambda view: compute.CacheSlot(cache, {"view": view}) if is_kept else None,
             begin=lambda view, found: told.append((view, found)),
@@ -185,7 +185,7 @@ def test_views_that_fit_nowhere_are_asked_about_in_each_step(teacher: torch.nn.M
         samples,
         LAYERS,
         preprocessing=PixelPreprocessing(mean=(0.0,), std=(1.0,)),
-        in_order=lambda outputs: outputs,
+        reorder=lambda outputs: outputs,
         num_views=2,
         begin=lambda view, found: told.append(view),
     )
@@ -196,7 +196,7 @@ def test_views_that_fit_nowhere_are_asked_about_in_each_step(teacher: torch.nn.M
 def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.nn.Module) -> None:
     samples, theirs = augmented(), PixelPreprocessing(mean=(0.5,), std=(2.0,))
     answers = compute.compute_view_outputs(
-        teacher, samples, LAYERS, preprocessing=theirs, in_order=lambda outputs: outputs[:, [2, 0, 1]]
+        teacher, samples, LAYERS, preprocessing=theirs, reorder=lambda outputs: outputs[:, [2, 0, 1]]
     )
     asked = training_objective.TrainingObjective(lambda step: step.student.logits.sum(), per_step=answers)
 

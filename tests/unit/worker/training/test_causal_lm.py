@@ -19,7 +19,13 @@ from worker.errors import JobFault
 from worker.evaluation.precision import Precision
 from worker.models import build_network
 from worker.models.language_network import LanguageNetwork
-from worker.training.causal_lm import LanguageTeacher, NextTokens, criterion_of, refuse_long_texts, write_texts
+from worker.training.causal_lm import (
+    LanguageTeacher,
+    NextTokenCriterion,
+    check_generation_fits,
+    generate_texts,
+    language_criterion,
+)
 
 CPU = torch.device("cpu")
 PLAIN = Precision(CPU, None)
@@ -70,9 +76,9 @@ def log_probabilities(network: LanguageNetwork, samples: Samples) -> tuple[Tenso
 def loss_of(name: str, **settings: Any) -> float:
     student, teacher, samples = network(4), LanguageTeacher(network(8, seed=1), FRAMING, LENGTH), rows()
     spec = method(name, **settings)
-    written = write_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
+    written = generate_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
     torch.manual_seed(7)
-    return criterion_of(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
+    return language_criterion(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
 
 
 @pytest.mark.parametrize("name", sorted(OF_TOKENS))
@@ -84,7 +90,7 @@ def test_a_seeded_loss_is_what_it_was(name: str) -> None:
 def test_without_a_teacher_it_is_the_cross_entropy_of_the_tokens_that_count() -> None:
     student, samples = network(4), rows()
     log_p, labels = log_probabilities(student, samples)
-    loss = NextTokens(student, samples).loss(ROWS, PLAIN)
+    loss = NextTokenCriterion(student, samples).loss(ROWS, PLAIN)
     torch.testing.assert_close(loss, functional.nll_loss(log_p, labels))
     (gradient,) = torch.autograd.grad(loss, student.model.get_input_embeddings().weight)
     assert bool(gradient.isfinite().all())
@@ -110,7 +116,7 @@ def test_rows_of_a_vocabulary_beyond_the_tokenizers_tokens_take_no_part() -> Non
     counted = samples.labels[:, 1:]
     theirs = larger.model(input_ids=samples.inputs).logits[:, :-1][counted][:, :VOCABULARY].log_softmax(dim=-1)
     expected = (theirs.exp() * (theirs - ours)).sum(dim=-1).mean()
-    criterion = criterion_of(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
+    criterion = language_criterion(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
     torch.testing.assert_close(criterion.loss(ROWS, PLAIN), expected)
 
 
@@ -118,7 +124,9 @@ def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
     samples, other = rows(), rows(vocabulary=7)
     other = Samples(other.inputs[:, :5], other.labels[:, :5], None, CPU)
     student, teacher = network(4), network(8, vocabulary=7, seed=1)
-    criterion = criterion_of(method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other))
+    criterion = language_criterion(
+        method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other)
+    )
     loss = criterion.loss(ROWS, PLAIN)
     assert 0 < loss.item() <= 1.5 * 2  # two distributions differ by 2 at most
     assert bool(torch.autograd.grad(loss, student.head.weight)[0].isfinite().all())
@@ -129,8 +137,8 @@ def test_the_same_seed_writes_the_same_texts_and_moves_no_global_generator() -> 
     sampling = method("sequence", decoding="sampling")
     state = torch.get_rng_state()
     done: list[int] = []
-    first, again = (write_texts(sampling, teacher, samples, seed=2, after_batch=done.append) for _ in range(2))
-    other = write_texts(sampling, teacher, samples, seed=3, after_batch=done.append)
+    first, again = (generate_texts(sampling, teacher, samples, seed=2, after_batch=done.append) for _ in range(2))
+    other = generate_texts(sampling, teacher, samples, seed=3, after_batch=done.append)
     assert torch.equal(first.inputs, again.inputs)
     assert not (first.inputs.shape == other.inputs.shape and torch.equal(first.inputs, other.inputs))
     assert torch.equal(torch.get_rng_state(), state)
@@ -147,6 +155,6 @@ def test_a_student_writes_in_its_share_of_the_batches() -> None:
 
 
 def test_what_is_written_has_to_fit_behind_a_prompt() -> None:
-    refuse_long_texts(method("on-policy", max_new_tokens=6), 8)
+    check_generation_fits(method("on-policy", max_new_tokens=6), 8)
     with pytest.raises(JobFault, match="rows of 8 tokens"):
-        refuse_long_texts(method("on-policy", max_new_tokens=7), 8)
+        check_generation_fits(method("on-policy", max_new_tokens=7), 8)

@@ -43,7 +43,7 @@ class Counter:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def after_step(self, training: Training) -> None:
+    def on_step_end(self, training: Training) -> None:
         self.steps.append(training.step)
 
 
@@ -235,7 +235,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.M
     weights = []
 
     class Keeper:
-        def after_step(self, training: Training) -> None:
+        def on_step_end(self, training: Training) -> None:
             weights.append(copy_weights(training.network))
 
     trained = train(training, Keeper())
@@ -290,7 +290,7 @@ def test_a_training_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
     checkpoints: list[Path] = []
 
     class Keeper:
-        def after_step(self, training: Training) -> None:
+        def on_step_end(self, training: Training) -> None:
             checkpoints.append(tmp_path / f"{training.step}.safetensors")
             write_checkpoint(checkpoints[-1], training.state())
 
