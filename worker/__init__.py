@@ -1,1 +1,1 @@
-"""Runs a job: the supervisor beside the database, and the trainer that knows nothing but a spec, a folder and devices."""
+"""Runs jobs: the supervisor, which knows the database, and the trainer, which knows a spec, a folder and devices alone."""

@@ -1,4 +1,4 @@
-"""What ends a training early: a fault of the job, or a request to stop."""
+"""The exceptions that end a training early: a fault of the job, or a request to stop."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class JobFault(Exception):
 
 
 class StopAsked(Exception):
-    """The supervisor asked to stop, and the training is between two optimizer steps."""
+    """A stop was requested; raised between two optimizer steps."""
 
     def __init__(self, request: StopRequest) -> None:
         super().__init__(request.reason)

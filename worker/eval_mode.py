@@ -1,4 +1,4 @@
-"""A network as it is used rather than trained."""
+"""Evaluation mode of a network, for the length of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """No dropout, no moving batch-norm statistics, no gradients."""
+    """Puts a network into ``eval()`` without gradients, and restores its mode afterwards."""
     was_training = network.training
     network.eval()
     try:

@@ -1,6 +1,6 @@
-"""What the fork server imports before it forks trainers, so that a trainer's first step is not behind seconds of imports.
+"""What the fork server imports before it forks trainers, so that a trainer does not spend its first seconds on imports.
 
-Only imports: a tensor operation that starts threads, or any question to CUDA, would break every process forked afterwards.
+Only imports: a tensor operation that starts threads, or any call to CUDA, would break every process forked afterwards.
 """
 
 import sklearn.datasets

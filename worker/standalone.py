@@ -22,8 +22,9 @@ from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.fit import check_fit
 from service.spec.source import split_source
 from worker.export.folder import write_spec
-from worker.job.attempt import run, training_parts
+from worker.job.attempt import run
 from worker.job.logs import log_to
+from worker.job.resume import training_parts
 from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
 
 SPEC_FILE = "spec.json"

@@ -34,7 +34,7 @@ def passed(network: nn.Module, inputs: Tensor, slopes: Tensor) -> dict[str, Tens
 
 def rank(pipe: Connection, index: int, rendezvous: Path, num_samples: int) -> None:
     torch.set_num_threads(1)
-    ranks = join(rendezvous, index=index, count=2, device=CPU)
+    ranks = join(rendezvous, rank=index, world_size=2, device=CPU)
     own = ranks.shard(torch.arange(num_samples))
     network = ranks.convert_sync_batchnorm(nn.Sequential(norm()))
     slopes = torch.zeros_like(SLOPES[own]) if ranks.has_empty_shard else SLOPES[own]
@@ -47,7 +47,7 @@ def test_two_shares_are_normalised_as_one_batch(num_samples: int, tmp_path: Path
     pipes, processes = [], []
     for index in range(2):
         ours, theirs = _context.Pipe()
-        processes.append(_context.Process(target=rank, args=(theirs, index, tmp_path / "meeting", num_samples)))
+        processes.append(_context.Process(target=rank, args=(theirs, index, tmp_path / "rendezvous", num_samples)))
         processes[-1].start()
         pipes.append(ours)
     first, second = ({name: torch.tensor(value).double() for name, value in pipe.recv().items()} for pipe in pipes)

@@ -1,1 +1,1 @@
-"""Several ranks that train one network side by side: their process group, collectives, batch norm and generators."""
+"""Data-parallel training of one network: process group, collectives, synchronised batch norm, random generators."""

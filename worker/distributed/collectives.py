@@ -1,4 +1,4 @@
-"""What ranks exchange: shares gathered to the whole batch, means over all ranks. B batch, b a rank's share of it."""
+"""Collectives with gradients: gathering a batch from its shards, means over all ranks. B batch, b a rank's shard of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,10 +15,10 @@ from worker.targets import MixedLabels
 
 
 class GatherShards(torch.autograd.Function):
-    """Shares (b, …) of sizes that all know to the whole (B, …).
+    """Gathers shards (b, …), whose sizes all ranks know, into the batch (B, …).
 
-    All ranks take the same loss of the whole, so its gradient needs no message. Each sends that of its own share back, times the
-    number of ranks: weights are given the mean of what comes to them on each.
+    All ranks compute the same loss of the whole batch, so its gradient needs no communication. Each rank backpropagates that of
+    its own shard, times the number of ranks, because DDP averages the gradients of the weights over the ranks.
     """
 
     @staticmethod
@@ -32,13 +32,13 @@ class GatherShards(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        own = torch.split(slope, list(ctx.sizes))[ctx.index] * len(ctx.sizes)
-        return own if len(own) else slope.new_zeros(ctx.shape), None, None
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        own = torch.split(grad, list(ctx.sizes))[ctx.index] * len(ctx.sizes)
+        return own if len(own) else grad.new_zeros(ctx.shape), None, None
 
 
 class WeightedMean(torch.autograd.Function):
-    """The mean of every rank's value, by its weight; the gradient is that of the own value, times the number of ranks."""
+    """The weighted mean of every rank's value; the gradient goes to the rank's own value, times the number of ranks."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: int, count: int) -> Tensor:
@@ -50,49 +50,49 @@ class WeightedMean(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor) -> Any:
         (factor,) = ctx.saved_tensors
-        return slope * factor, None, None
+        return grad * factor, None, None
 
 
 def split_tensors(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
-    """What the student said, and everything else; see :func:`rebuild_batch`."""
-    learnt, given = _spread(step.student)
-    return learnt, [
-        *given,
-        *(tensor for each in (_spread(step.teacher) if step.teacher else ()) for tensor in each),
+    """The tensors of a batch: the student's, which carry gradients, and all others. :func:`rebuild_batch` is the inverse."""
+    differentiable, constant = _flatten(step.student)
+    return differentiable, [
+        *constant,
+        *(tensor for each in (_flatten(step.teacher) if step.teacher else ()) for tensor in each),
         step.labels,
         step.indices,
         *([step.mixture.partner_labels, step.mixture.shares] if step.mixture else []),
     ]
 
 
-def rebuild_batch(like: DistillationBatch, learnt: Sequence[Tensor], given: Sequence[Tensor]) -> DistillationBatch:
-    """The step of these tensors, which came of one ``like`` it."""
-    rest = iter(given)
-    student = _outputs_of(like.student, iter(learnt), rest)
+def rebuild_batch(like: DistillationBatch, differentiable: Sequence[Tensor], constant: Sequence[Tensor]) -> DistillationBatch:
+    """The batch of these tensors, with the structure of ``like``."""
+    rest = iter(constant)
+    student = _rebuild_outputs(like.student, iter(differentiable), rest)
     return replace(
         like,
         student=student,
-        teacher=_outputs_of(like.teacher, rest, rest) if like.teacher else None,
+        teacher=_rebuild_outputs(like.teacher, rest, rest) if like.teacher else None,
         labels=next(rest),
         indices=next(rest),
         mixture=MixedLabels(next(rest), next(rest)) if like.mixture else None,
     )
 
 
-def _spread(outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]:
+def _flatten(outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]:
     return [outputs.logits, *outputs.features.values()], [] if outputs.counted is None else [outputs.counted]
 
 
-def _outputs_of(like: Outputs, values: Iterator[Tensor], counted: Iterator[Tensor]) -> Outputs:
+def _rebuild_outputs(like: Outputs, values: Iterator[Tensor], counted: Iterator[Tensor]) -> Outputs:
     return Outputs(next(values), {path: next(values) for path in like.features}, None if like.counted is None else next(counted))
 
 
 def padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """(b, …) with zeros at the end of every dimension but the first, up to ``shape``."""
-    missing = [(0, wanted - there) for wanted, there in zip(shape, tensor.shape[1:], strict=True)]
-    if not any(more for _, more in missing):
+    """Pads (b, …) with zeros at the end of every dimension but the first, up to ``shape``."""
+    missing = [(0, target - size) for target, size in zip(shape, tensor.shape[1:], strict=True)]
+    if not any(after for _, after in missing):
         return tensor
     return functional.pad(tensor, [size for each in reversed(missing) for size in each])
 
@@ -102,5 +102,5 @@ def _padded_rows(rows: Tensor, count: int) -> Tensor:
 
 
 def sendable(tensor: Tensor) -> Tensor:
-    """Truth values are sent as bytes."""
+    """A contiguous tensor that every backend can send: booleans as bytes."""
     return (tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor).contiguous()

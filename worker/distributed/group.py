@@ -1,4 +1,4 @@
-"""The ranks of one attempt in ``torch.distributed``."""
+"""The process group of one attempt's ranks in ``torch.distributed``."""
 
 import json
 import os
@@ -23,38 +23,38 @@ from worker.distributed.rng import generator_states, restore_generators, seed_ev
 from worker.distributed.sync_batch_norm import convert_sync_batchnorm
 from worker.methods.batch import DistillationBatch
 
-# Nobody waits for that long: whoever started the ranks ends them all when one is gone.
-_PATIENCE = timedelta(days=365)
+# Never reached: the process that started the ranks kills them all when one dies.
+_TIMEOUT = timedelta(days=365)
 
 
-def join(rendezvous: Path, *, index: int, count: int, device: torch.device) -> "Distributed":
-    """Waits for the other ranks of this host, who meet in the file ``rendezvous``: a fresh one each time."""
-    if sys.platform == "linux":  # all are on this host: nothing of this is to be seen, or resolved, outside
+def join(rendezvous: Path, *, rank: int, world_size: int, device: torch.device) -> "Distributed":
+    """Joins the group of this host's ranks, and waits for them. ``rendezvous`` is the file of their store, fresh each time."""
+    if sys.platform == "linux":  # all ranks are on this host: no outside interface, no name resolution
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = dist.FileStore(str(rendezvous), count)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
-    return Distributed(index, count, device)
+    store = dist.FileStore(str(rendezvous), world_size)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT)
+    return Distributed(rank, world_size, device)
 
 
 def is_peer_failure(error: BaseException) -> bool:
     """See :meth:`ProcessGroup.is_peer_failure`."""
-    told = str(error)  # gloo's errors are of no class of their own
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and ("gloo" in told or "NCCL" in told))
+    message = str(error)  # gloo's errors have no class of their own
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and ("gloo" in message or "NCCL" in message))
 
 
 class Distributed:
     """One of several ranks in ``torch.distributed``'s default group: gloo between CPUs, NCCL between GPUs."""
 
-    def __init__(self, index: int, count: int, device: torch.device) -> None:
-        self.rank, self.world_size, self.is_rank0 = index, count, index == 0
+    def __init__(self, rank: int, world_size: int, device: torch.device) -> None:
+        self.rank, self.world_size, self.is_rank0 = rank, world_size, rank == 0
         self.has_empty_shard = False
-        """Whether what this rank computes at the moment counts nothing."""
+        """Whether the current batch has no samples for this rank, so that it computes on a placeholder that is left out."""
         self._device = device
-        self._own = generator_states(device)
+        self._local_states = generator_states(device)
 
     def shard(self, indices: Tensor) -> Tensor:
         own = torch.split(indices, self._sizes(len(indices)))[self.rank]
@@ -64,33 +64,33 @@ class Distributed:
     @contextmanager
     def rank_local_rng(self) -> Iterator[None]:
         common = generator_states(self._device)
-        restore_generators(self._own, self._device)
+        restore_generators(self._local_states, self._device)
         try:
             yield
         finally:
-            self._own = generator_states(self._device)
+            self._local_states = generator_states(self._device)
             restore_generators(common, self._device)
 
     def seed(self, seed: int) -> None:
         mixed = numpy.random.SeedSequence([seed, self.rank]).generate_state(1)[0]
         seed_everything(int(mixed))
-        self._own = generator_states(self._device)
+        self._local_states = generator_states(self._device)
         seed_everything(seed)
 
     def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
-        learnt, given = split_tensors(step)
+        differentiable, constant = split_tensors(step)
         if any(outputs is not None and outputs.counted is not None for outputs in (step.student, step.teacher)):
-            learnt, given = self._of_one_length(learnt), self._of_one_length(given)
+            differentiable, constant = self._padded(differentiable), self._padded(constant)
         sizes = self._sizes(num_samples)
-        # One by one: a gradient of zeros, where a loss reads only some of them, is not the same as none.
-        return rebuild_batch(step, [self._gathered(each, sizes) for each in learnt], self._gathered_together(given, sizes))
+        # One by one: if a loss reads only some of them, the others must have no gradient, not one of zeros.
+        return rebuild_batch(step, [self._gather(each, sizes) for each in differentiable], self._gather_flat(constant, sizes))
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         mean: Tensor = WeightedMean.apply(value, 0 if self.has_empty_shard else count, self.world_size)  # type: ignore[no-untyped-call]
         return mean
 
     def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
-        # Which weights a step reads is looked up in each: layers may be dropped, and a method need not read all outputs.
+        # Unused weights are searched for in each step: layers may be dropped, and a method need not read all outputs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for broadcast_buffers
             return DistributedDataParallel(
@@ -101,77 +101,77 @@ class Distributed:
         return convert_sync_batchnorm(network, has_empty_shard=lambda: self.has_empty_shard)
 
     def all_gather_batches(
-        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+        self, items: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
     ) -> Iterator[Mapping[str, Tensor]]:
-        for first in range(0, len(places), self.world_size):
-            turn = places[first : first + self.world_size]
-            own = compute(turn[min(self.rank, len(turn) - 1)])
-            by_name = {name: self._exchanged(tensor) for name, tensor in own.items()}
-            for rank in range(len(turn)):
+        for first in range(0, len(items), self.world_size):
+            round_items = items[first : first + self.world_size]
+            own = compute(round_items[min(self.rank, len(round_items) - 1)])
+            by_name = {name: self._all_gather(tensor) for name, tensor in own.items()}
+            for rank in range(len(round_items)):
                 yield {name: each[rank] for name, each in by_name.items()}
 
-    def broadcast_from_rank0(self, said: T) -> T:
-        message = json.dumps(said).encode()
+    def broadcast_from_rank0(self, value: T) -> T:
+        message = json.dumps(value).encode()
         if len(message) > _MESSAGE_BYTES:
-            raise ValueError(f"{said!r} is longer than what ranks agree on")
-        told = torch.tensor(list(message.ljust(_MESSAGE_BYTES)), dtype=torch.uint8)
-        dist.broadcast(told, src=0)
-        agreed: T = json.loads(bytes(told.tolist()))
-        return agreed
+            raise ValueError(f"{value!r} is longer than {_MESSAGE_BYTES} bytes of JSON")
+        data = torch.tensor(list(message.ljust(_MESSAGE_BYTES)), dtype=torch.uint8)
+        dist.broadcast(data, src=0)
+        received: T = json.loads(bytes(data.tolist()))
+        return received
 
-    def all_true(self, is_so: bool) -> bool:
-        least = torch.tensor(int(is_so))
+    def all_true(self, condition: bool) -> bool:
+        least = torch.tensor(int(condition))
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return bool(least)
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
-        return self._exchanged(tensor)[0]
+        return self._all_gather(tensor)[0]
 
     def local_generator_states(self, device: torch.device) -> list[dict[str, Any]]:
         states: list[Any] = [None] * self.world_size
-        dist.all_gather_object(states, self._own)
+        dist.all_gather_object(states, self._local_states)
         return states
 
     def restore_generators(self, states: list[dict[str, Any]]) -> None:
-        self._own = states[self.rank]
+        self._local_states = states[self.rank]
 
     def is_peer_failure(self, error: BaseException) -> bool:
         return is_peer_failure(error)
 
     def _sizes(self, num_samples: int) -> list[int]:
-        """Of each rank's share: as even as can be."""
+        """The size of each rank's shard, as even as possible."""
         least, rest = divmod(num_samples, self.world_size)
         return [least + (rank < rest) for rank in range(self.world_size)]
 
-    def _gathered(self, own: Tensor, sizes: Sequence[int]) -> Tensor:
-        """(b, …) to (B, …)."""
+    def _gather(self, own: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Gathers (b, …) into (B, …), with gradients."""
         whole: Tensor = GatherShards.apply(own, tuple(sizes), self.rank)  # type: ignore[no-untyped-call]
         return whole
 
-    def _gathered_together(self, own: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
-        """Each (b, …) to (B, …), those of one type in one message."""
+    def _gather_flat(self, own: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+        """Gathers each (b, …) into (B, …), without gradients, the tensors of one dtype in one message."""
         whole: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in own):
             places = [place for place, tensor in enumerate(own) if tensor.dtype == dtype]
             rows = [own[place].detach().flatten(1) if own[place].dim() > 1 else own[place].unsqueeze(1) for place in places]
-            gathered = self._gathered(torch.cat(rows, dim=1), sizes)
+            gathered = self._gather(torch.cat(rows, dim=1), sizes)
             columns_of = torch.split(gathered, [each.shape[1] for each in rows], dim=1)
             for place, columns in zip(places, columns_of, strict=True):
                 whole[place] = columns.reshape(len(columns), *own[place].shape[1:])
         return [whole[place] for place in range(len(own))]
 
-    def _of_one_length(self, own: Sequence[Tensor]) -> list[Tensor]:
-        """With zeros where another rank's texts are longer."""
+    def _padded(self, own: Sequence[Tensor]) -> list[Tensor]:
+        """Pads with zeros where another rank's texts are longer."""
         shapes = [shape for tensor in own for shape in tensor.shape[1:]]
         longest = torch.tensor(shapes)
         dist.all_reduce(longest, dist.ReduceOp.MAX)
         sizes = iter(longest.tolist())
         return [padded(tensor, [next(sizes) for _ in tensor.shape[1:]]) for tensor in own]
 
-    def _exchanged(self, own: Tensor) -> list[Tensor]:
-        """Each rank's; shapes may differ, without gradients."""
+    def _all_gather(self, own: Tensor) -> list[Tensor]:
+        """Gathers every rank's tensor, without gradients; shapes may differ."""
         own = own.detach().contiguous()
-        shape = torch.tensor([own.dim(), *own.shape, *[0] * (_MOST_DIMENSIONS - own.dim())])
+        shape = torch.tensor([own.dim(), *own.shape, *[0] * (_MAX_DIMENSIONS - own.dim())])
         shapes = [torch.empty_like(shape) for _ in range(self.world_size)]
         dist.all_gather(shapes, shape)
         by_rank = [torch.Size(each[1 : 1 + int(each[0])].tolist()) for each in shapes]
@@ -183,7 +183,7 @@ class Distributed:
 
 
 class _LossModule(nn.Module):
-    """What :class:`DistributedDataParallel` wraps: all that is trained, and how its losses come about."""
+    """The module that :class:`DistributedDataParallel` wraps: all trained weights, with the losses as its forward pass."""
 
     def __init__(self, module: nn.Module, losses: Losses) -> None:
         super().__init__()
@@ -196,4 +196,4 @@ class _LossModule(nn.Module):
 _MESSAGE_BYTES = 256
 
 
-_MOST_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8

@@ -1,9 +1,9 @@
-"""The processes that train one network side by side: a rank each, every one on its own device, all on the same batches.
+"""The interface of a process group that trains one network: a rank per device, all on the same batches.
 
-Each rank runs the networks on its share of a batch; what they say is gathered, so that every rank takes the loss of the whole
-batch, whatever it compares, and sends its gradient back through its own share alone. Invariants: weights, losses, measures and
-torch's global generators are the same on all ranks at every moment; what may differ, such as dropout, is drawn inside
-:meth:`ProcessGroup.rank_local_rng`. All ranks call the collectives in the same order. B batch, b a rank's share of it.
+Each rank runs the networks on its shard of a batch. The outputs are gathered, so that every rank computes the loss of the whole
+batch, whatever it compares, and backpropagates through its own shard alone. Invariants: weights, losses, metrics and torch's
+global generators are the same on all ranks at every moment; random numbers that may differ, such as dropout's, are drawn inside
+:meth:`ProcessGroup.rank_local_rng`. All ranks call the collectives in the same order. B batch, b a rank's shard of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,46 +30,46 @@ class ProcessGroup(Protocol):
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """The number of ranks."""
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this is the one that writes files and speaks for all."""
+        """Whether this is rank 0, which writes the files and emits the events."""
 
     def shard(self, indices: Tensor) -> Tensor:
-        """This rank's part (b,) of a batch's indices (B,); of a batch that has none for it a stand-in that counts nothing."""
+        """This rank's shard (b,) of a batch's indices (B,); if it is empty, a placeholder that is left out of every result."""
 
     def rank_local_rng(self) -> AbstractContextManager[object]:
-        """What is drawn inside comes from this rank's own generators."""
+        """A context in which random numbers come from this rank's own generators."""
 
     def seed(self, seed: int) -> None:
-        """Seeds every generator, those that all ranks have in common and each one's own."""
+        """Seeds every generator: the global ones, equal on all ranks, and this rank's own."""
 
     def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
-        """From a rank's share of a batch of ``num_samples`` to all of it; gradients go back to the share."""
+        """Gathers a batch of ``num_samples`` from the ranks' shards; gradients flow back into this rank's shard."""
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
-        """The mean over all ranks of what is a mean over ``count`` parts here; its gradient goes back to ``value``."""
+        """The mean over all ranks of means over ``count`` parts on each rank; its gradient flows back into ``value``."""
 
     def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
-        """``losses`` whose gradients to the learner's weights are those of all ranks together."""
+        """Wraps ``losses`` so that the gradients of the module's weights are averaged over all ranks."""
 
     def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
-        """The network with what it takes to be trained in shares: batch norm over whole batches."""
+        """The network with batch norm over whole batches in place of that over shards."""
 
     def all_gather_batches(
-        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+        self, items: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
     ) -> Iterator[Mapping[str, Tensor]]:
-        """What ``compute`` gives for each place, in their order, on every rank; each rank computes some of them."""
+        """Yields ``compute(item)`` for each item, in order, on every rank; each rank computes some of them."""
 
-    def broadcast_from_rank0(self, said: T) -> T:
-        """What the first rank says, in JSON: none may decide alone by its own clock."""
+    def broadcast_from_rank0(self, value: T) -> T:
+        """Rank 0's value, sent as JSON: for decisions that depend on a clock or a request, and must be the same on all ranks."""
 
-    def all_true(self, is_so: bool) -> bool:
-        """Whether it is so on all ranks. None goes on before all have come here."""
+    def all_true(self, condition: bool) -> bool:
+        """Whether the condition holds on all ranks. A barrier: no rank continues before all have called it."""
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
-        """The first rank's."""
+        """Rank 0's tensor."""
 
     def local_generator_states(self, device: torch.device) -> list[dict[str, Any]]:
         """The states of each rank's own generators, for a checkpoint."""
@@ -78,11 +78,11 @@ class ProcessGroup(Protocol):
         """Sets what :meth:`local_generator_states` read."""
 
     def is_peer_failure(self, error: BaseException) -> bool:
-        """Whether the error says only that another rank is gone."""
+        """Whether the error is a failed collective, because another rank died."""
 
 
 class SingleProcess:
-    """The one process of a job on one device."""
+    """The trivial group: one process on one device."""
 
     rank, world_size, is_rank0 = 0, 1, True
 
@@ -108,15 +108,15 @@ class SingleProcess:
         return network
 
     def all_gather_batches(
-        self, places: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
+        self, items: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
     ) -> Iterator[Mapping[str, Tensor]]:
-        return map(compute, places)
+        return map(compute, items)
 
-    def broadcast_from_rank0(self, said: T) -> T:
-        return said
+    def broadcast_from_rank0(self, value: T) -> T:
+        return value
 
-    def all_true(self, is_so: bool) -> bool:
-        return is_so
+    def all_true(self, condition: bool) -> bool:
+        return condition
 
     def broadcast_tensor(self, tensor: Tensor) -> Tensor:
         return tensor

@@ -1,10 +1,12 @@
-"""Every source of randomness of a training, and how it is made repeatable.
+"""Every source of randomness of a training, and what makes it repeatable.
 
 The order of the samples is a pure function of (seed, epoch), so it has no state at all. Dropout and initial weights draw
 from the global generators, whose states a checkpoint holds.
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -20,7 +22,7 @@ def seed_everything(seed: int) -> None:
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
-    """A permutation of the samples (N,), int64 on the CPU. Any epoch's can be had without those before it."""
+    """A permutation of the samples (N,), int64 on the CPU, computed from ``(seed, epoch)`` alone."""
     # SeedSequence mixes the two: neighbouring seeds and epochs give unrelated orders, (1, 2) another than (2, 1).
     mixed = numpy.random.SeedSequence([seed, epoch]).generate_state(1, dtype=numpy.uint64)[0]
     return torch.randperm(num_samples, generator=torch.Generator().manual_seed(int(mixed >> 1)))
@@ -45,3 +47,22 @@ def restore_generators(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def deterministic_kernels(device: torch.device) -> Iterator[None]:
+    """Has torch use deterministic kernels alone on a CPU, and restores its settings afterwards."""
+    if device.type != "cpu":
+        yield
+        return
+    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fill_memory = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would fill all new memory with NaN, to catch kernels that read it; no kernel in use does.
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fill_memory

@@ -1,1 +1,1 @@
-"""What networks do on data that they were not trained on: outputs, scores, figures."""
+"""Outputs, scores and metrics of networks on data that they were not trained on."""

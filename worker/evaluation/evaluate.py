@@ -1,7 +1,7 @@
-"""What a network does on data that it was not trained on: outputs, score, agreement, latency.
+"""Outputs, scores, agreement and latency of a network on data that it was not trained on.
 
-Invariant: measuring changes nothing. Networks run in ``eval()`` without gradients, and are given back in the mode that they
-came in. N samples, B batch, W outputs.
+Invariant: an evaluation changes nothing. Networks run in ``eval()`` without gradients, and their mode is restored afterwards.
+N samples, B batch, W outputs.
 """
 
 import statistics
@@ -32,10 +32,10 @@ class EvaluationResult:
     """How well outputs match the labels."""
 
     score: float
-    """Accuracy, of a causal language model that of its tokens; of a number the share of its variance that is explained (R²); of
-    several targets their mean; of embeddings the correlation of pairs' similarities with the teacher's. More is better."""
+    """Accuracy of a classification, token accuracy of a causal language model, R² of a number, the mean over several targets; for
+    embeddings the correlation of pairs' similarities with the teacher's. Higher is better."""
     loss: float
-    """The task's own loss: of a classification the mean cross-entropy; of embeddings 1 less the score."""
+    """The task's own loss: mean cross-entropy of a classification; 1 − score for embeddings."""
 
 
 def predict(
@@ -49,11 +49,11 @@ def predict(
 ) -> Tensor:
     """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
-    Of a causal language model what :func:`predict_tokens` keeps of each token.
+    For a causal language model, the result of :func:`predict_tokens`.
 
-    With ``reads_teacher`` the network reads the samples' teacher outputs too. Without ``precision`` the forward pass is in
-    float32 as well. ``after_batch`` is told how many samples are done, and may raise, to end it. Of several ``group`` each
-    takes some of the batches, and all have all outputs.
+    With ``reads_teacher`` the samples' teacher outputs are an input of the network too. Without ``precision`` the forward pass is
+    in float32 as well. ``after_batch`` gets the number of samples done, and may raise to stop. Each rank of ``group`` computes
+    some of the batches, and all ranks get all outputs.
     """
     precision = precision or Precision(samples.device, None)
     if isinstance(network, LanguageNetwork):
@@ -77,10 +77,10 @@ def predict(
     return torch.cat(pieces)
 
 
-def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> EvaluationResult:
-    """Score and loss of outputs (N, W) against labels (N,) or (N, M). What has no label for a target does not count there.
+def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> EvaluationResult:
+    """Score and loss of outputs (N, W) against labels (N,) or (N, M). Samples without a label for a target are left out of it.
 
-    ``of`` names the targets that count; None: all.
+    ``only`` names the targets that are scored; None: all.
     """
     if targets.are_tokens:
         score, loss = token_score(outputs).tolist()
@@ -92,16 +92,16 @@ def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, of: Coll
     scored = [
         _score(target, part, targets.labels_of(labels, index))
         for index, (target, part) in _parts(targets, outputs)
-        if of is None or target.name in of
+        if only is None or target.name in only
     ]
     scores, is_known = (torch.stack(each) for each in zip(*scored, strict=True))
     score_of_known = (scores * is_known).sum() / is_known.sum().clamp(min=1)
-    if of is None:
+    if only is None:
         whole_loss = label_loss(targets, outputs, labels)
     else:
-        counts = torch.tensor([target.name in of for target in targets], device=outputs.device)
+        counts = torch.tensor([target.name in only for target in targets], device=outputs.device)
         whole_loss = target_losses(targets, outputs, labels)[counts].sum()
-    # One transfer for both: on a GPU each is a wait for everything before it.
+    # One transfer for both: on a GPU each transfer waits for all work before it.
     score, loss = torch.stack([score_of_known, whole_loss]).tolist()
     return EvaluationResult(score=score, loss=loss)
 
@@ -110,29 +110,29 @@ def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, T
     return list(enumerate(zip(targets, targets.split(outputs), strict=True)))
 
 
-def _score(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of one target's outputs (N, its width): a scalar, and whether any sample has a label by which to tell it.
+def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The score of one target's outputs (N, its width), a scalar, and whether any sample has a label to score it by.
 
-    R² of numbers that are all the same is 1 where they are all met, else 0.
+    R² of constant labels is 1 if all predictions are equal to them, else 0.
     """
     if target.classes is not None:
-        known = wanted >= 0
-        hits = ((outputs.argmax(dim=-1) == wanted) & known).sum().double()
+        known = labels >= 0
+        hits = ((outputs.argmax(dim=-1) == labels) & known).sum().double()
         return hits / known.sum().clamp(min=1), known.any()
-    known = ~wanted.isnan()
+    known = ~labels.isnan()
     count = known.sum().clamp(min=1)
-    wanted = wanted.nan_to_num(nan=0.0).to(torch.float64)
-    errors = ((outputs[:, 0] - wanted).square() * known).sum()
-    spread = ((wanted - (wanted * known).sum() / count).square() * known).sum()
+    labels = labels.nan_to_num(nan=0.0).to(torch.float64)
+    errors = ((outputs[:, 0] - labels).square() * known).sum()
+    spread = ((labels - (labels * known).sum() / count).square() * known).sum()
     explained = torch.where(spread > 0, 1 - errors / spread.where(spread > 0, 1.0), (errors == 0).double())
     return explained, known.any()
 
 
-def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection[str] | None = None) -> float | None:
-    """How far two networks' outputs (N, W) agree, at most 1: the share of samples for which they choose the same class.
+def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> float | None:
+    """The agreement of two networks' outputs (N, W), at most 1: the fraction of samples with the same predicted class.
 
-    Of a number, the two's correlation, 0 where one is constant; of several targets, the mean over those in ``of``. Of
-    tokens the share for which they hold the same one the likeliest; None where they read different tokens.
+    For a number it is their correlation, 0 if either is constant; for several targets the mean over those in ``only``; for tokens
+    the fraction with the same predicted token, None if the tokenizers differ.
     """
     if targets.are_tokens:
         return token_agreement(first, second)
@@ -140,7 +140,7 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection
         return similarity_correlation(first, second).item()
     shares = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
-        if of is not None and target.name not in of:
+        if only is not None and target.name not in only:
             continue
         if target.classes is not None:
             shares.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
@@ -152,12 +152,12 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, of: Collection
 def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_size: int) -> dict[str, float]:
     """Median milliseconds of one forward pass of each network.
 
-    The networks take turns, so that a busy moment of the machine falls on all of them.
+    The networks alternate, so that a busy moment of the machine affects all of them.
 
     Args:
         networks: by name, the network and some inputs (N, …) on its device; repeated or cut to ``batch_size``.
     """
-    batches = {name: (network, _repeated(inputs, batch_size)) for name, (network, inputs) in networks.items()}
+    batches = {name: (network, _resized(inputs, batch_size)) for name, (network, inputs) in networks.items()}
     milliseconds: dict[str, list[float]] = {name: [] for name in networks}
     deadline = time.monotonic() + _LATENCY_SECONDS
     for round_index in range(_LATENCY_ROUNDS):
@@ -171,20 +171,20 @@ def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_s
     return {name: statistics.median(values) for name, values in milliseconds.items()}
 
 
-def _repeated(inputs: Tensor, count: int) -> Tensor:
-    """(``count``, …)."""
+def _resized(inputs: Tensor, count: int) -> Tensor:
+    """Repeats or cuts inputs (N, …) to (``count``, …)."""
     times = -(-count // len(inputs))
     return inputs.repeat(times, *[1] * (inputs.dim() - 1))[:count].contiguous()
 
 
 def _time_once(network: nn.Module, inputs: Tensor) -> float:
-    _wait_for(inputs.device)
+    _synchronise(inputs.device)
     started = time.perf_counter()
     network(inputs)
-    _wait_for(inputs.device)
+    _synchronise(inputs.device)
     return (time.perf_counter() - started) * 1_000
 
 
-def _wait_for(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

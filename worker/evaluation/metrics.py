@@ -1,7 +1,7 @@
-"""Figures on what networks give out: against labels, against numbers, against another network's outputs, and over repeats.
+"""Metrics of networks' outputs: against labels, numbers, another network's outputs, and over independent runs.
 
-Invariant: a figure is a finite number, for JSON has no NaN, and is computed from float64 whatever the outputs' precision. Outputs
-are finite; missing targets (label -1, number NaN) take no part. N samples, C classes, D and E widths. The libraries are imported
+Invariant: a metric is a finite number, for JSON has no NaN, and is computed in float64 whatever the outputs' precision. Outputs
+are finite; missing labels (class -1, number NaN) are left out. N samples, C classes, D and E widths. The libraries are imported
 where they are used: together they take seconds.
 """
 
@@ -18,58 +18,58 @@ from worker.methods.embedding import pair_similarities
 from worker.targets import Targets
 
 _CALIBRATION_BINS = 15
-_MOST_COMPARED_ROWS = 2_000
-"""Their pairs are two million."""
+_MAX_COMPARED_ROWS = 2_000
+"""2,000 rows have two million pairs."""
 
 _Numbers = npt.NDArray[np.float64]
 
 
 def target_metrics(
-    outputs: Tensor, labels: Tensor, targets: Targets, *, of: Collection[str] | None = None
+    outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
 ) -> dict[str, dict[str, float]]:
-    """By target, the figures of outputs (N, W) against labels (N,) or (N, M).
+    """The metrics of outputs (N, W) against labels (N,) or (N, M), by target.
 
-    A target without any label is left out; so are those that ``of`` does not name, unless it is None.
+    Targets without any label are left out, as are those that ``only`` does not name, unless it is None.
     """
     if targets.are_embeddings:
         return {"embedding": embedding_metrics(outputs, labels)}
     if targets.are_tokens:
         return {PREDICTED: token_metrics(outputs)}
-    figures = {}
+    metrics = {}
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
-        if of is not None and target.name not in of:
+        if only is not None and target.name not in only:
             continue
-        wanted = targets.labels_of(labels, index)
+        target_labels = targets.labels_of(labels, index)
         if target.classes is None:
-            if bool((~wanted.isnan()).any()):
-                figures[target.name] = regression_metrics(part[:, 0], wanted)
-        elif bool((wanted >= 0).any()):
-            figures[target.name] = classification_metrics(part, wanted)
-    return figures
+            if bool((~target_labels.isnan()).any()):
+                metrics[target.name] = regression_metrics(part[:, 0], target_labels)
+        elif bool((target_labels >= 0).any()):
+            metrics[target.name] = classification_metrics(part, target_labels)
+    return metrics
 
 
 def target_agreement(
-    teacher: Tensor, student: Tensor, targets: Targets, *, of: Collection[str] | None = None
+    teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None
 ) -> dict[str, dict[str, float]]:
-    """By target, or by those in ``of``, how a student's outputs (N, W) follow its teacher's.
+    """The metrics of a student's outputs (N, W) against its teacher's, by target, or by those in ``only``.
 
-    Of a number as :func:`regression_metrics` tells, of embeddings as :func:`embedding_metrics`.
+    Numbers are compared by :func:`regression_metrics`, embeddings by :func:`embedding_metrics`.
     """
     if targets.are_embeddings:
         return {"embedding": embedding_metrics(student, teacher)}
     return {
         target.name: regression_metrics(ours[:, 0], theirs[:, 0]) if target.classes is None else agreement_metrics(theirs, ours)
         for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)
-        if of is None or target.name in of
+        if only is None or target.name in only
     }
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Figures of logits (N, C) against labels (N,), -1 where there is none.
+    """Metrics of logits (N, C) against labels (N,), -1 for none.
 
-    ``loss`` is the mean cross-entropy, in nats. ``macro_f1`` is the mean over the classes that a label or a choice names.
-    ``calibration_error`` is the expected calibration error of the chosen classes' probabilities in 15 bins (Guo et al., 2017).
-    ``top_5_accuracy`` is there for more than five classes.
+    ``loss`` is the mean cross-entropy, in nats. ``macro_f1`` is the mean over the classes that occur among labels or predictions.
+    ``calibration_error`` is the expected calibration error of the predicted classes' probabilities in 15 bins (Guo et al., 2017).
+    ``top_5_accuracy`` is present for more than five classes.
 
     Raises:
         ValueError: no sample has a label.
@@ -83,76 +83,76 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if len(labels) == 0:
         raise ValueError("no sample has a label, so there is nothing to measure")
     num_classes = logits.shape[1]
-    choices = logits.argmax(dim=1)
-    # Logits between 0 and 1 would be taken for probabilities. It bins float32, and would give those of 1 a bin of their own.
+    predictions = logits.argmax(dim=1)
+    # torchmetrics takes logits between 0 and 1 for probabilities, and gives float32 probabilities of 1 a bin of their own.
     probabilities = logits.softmax(dim=1).clamp(max=1 - 2**-24)
     metrics = {
-        "accuracy": (choices == labels).double().mean().item(),
+        "accuracy": (predictions == labels).double().mean().item(),
         "loss": functional.cross_entropy(logits, labels).item(),
-        # Scikit-learn's memory goes with the samples, torchmetrics' with the square of the classes.
-        "macro_f1": float(f1_score(labels.cpu().numpy(), choices.cpu().numpy(), average="macro", zero_division=0.0)),
+        # The memory of scikit-learn's grows with the samples, of torchmetrics' with the square of the classes.
+        "macro_f1": float(f1_score(labels.cpu().numpy(), predictions.cpu().numpy(), average="macro", zero_division=0.0)),
         "calibration_error": multiclass_calibration_error(
             probabilities, labels, num_classes=num_classes, n_bins=_CALIBRATION_BINS, validate_args=False
         ).item(),
     }
     if num_classes > 5:
-        # The libraries' own are 30 times slower: they make one-hot tables (N, C) or sort all classes.
+        # The libraries' functions are 30 times slower: they make one-hot tables (N, C) or sort all classes.
         metrics["top_5_accuracy"] = (logits.topk(5).indices == labels[:, None]).any(dim=1).double().mean().item()
     return metrics
 
 
 def regression_metrics(outputs: Tensor, values: Tensor) -> dict[str, float]:
-    """Figures of outputs (N,) against values (N,), NaN where there is none.
+    """Metrics of outputs (N,) against values (N,), NaN for none.
 
-    ``pearson`` and ``spearman`` are 0 where either side is constant: its order tells nothing of the other's. ``r2`` of constant
-    values is 1 where they are all met, else 0.
+    ``pearson`` and ``spearman`` are 0 if either side is constant. ``r2`` of constant values is 1 if all outputs equal
+    them, else 0.
 
     Raises:
         ValueError: no sample has a value.
     """
-    # torchmetrics' r2 takes spreads below 1e-4 for none, and its ranks of many ties overflow.
+    # torchmetrics' r2 treats variances below 1e-4 as zero, and its ranks of many ties overflow.
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-    given, wanted = _as_numbers(outputs), _as_numbers(values)
-    present = ~np.isnan(wanted)
-    given, wanted = given[present], wanted[present]
-    if len(wanted) == 0:
+    predicted, true = _as_numbers(outputs), _as_numbers(values)
+    present = ~np.isnan(true)
+    predicted, true = predicted[present], true[present]
+    if len(true) == 0:
         raise ValueError("no sample has a value, so there is nothing to measure")
-    pearson, spearman = _correlations(given, wanted)
-    mse = float(mean_squared_error(wanted, given))
+    pearson, spearman = _correlations(predicted, true)
+    mse = float(mean_squared_error(true, predicted))
     return {
         "mse": mse,
-        "mae": float(mean_absolute_error(wanted, given)),
+        "mae": float(mean_absolute_error(true, predicted)),
         "pearson": pearson,
         "spearman": spearman,
-        # Of one value the library has none.
-        "r2": float(r2_score(wanted, given)) if len(wanted) > 1 else float(mse == 0),
+        # The library has no R² of a single value.
+        "r2": float(r2_score(true, predicted)) if len(true) > 1 else float(mse == 0),
     }
 
 
 def embedding_metrics(student: Tensor, teacher: Tensor) -> dict[str, float]:
-    """Figures of a student's embeddings (N, D) against a teacher's (N, E) for the same samples.
+    """Metrics of a student's embeddings (N, D) against a teacher's (N, E) for the same samples.
 
     ``similarity_pearson`` and ``similarity_spearman`` compare the cosine similarities of all pairs of samples (of at most 2,000,
-    always the same) in the one network with those in the other, 0 where either's are constant. ``cosine`` and ``mse`` are means
-    over the samples, there where the widths agree.
+    always the same) in one network with those in the other, 0 if either's are constant. ``cosine`` and ``mse`` are means over
+    the samples, present if the widths are equal.
     """
     student, teacher = student.to("cpu", torch.float64), teacher.to("cpu", torch.float64)
     metrics = {}
     if student.shape == teacher.shape:
         metrics["cosine"] = functional.cosine_similarity(student, teacher).mean().item()
         metrics["mse"] = functional.mse_loss(student, teacher).item()
-    # Drawn rather than the first or every nth: rows may be in the order of their classes.
-    rows = torch.randperm(len(student), generator=torch.Generator().manual_seed(0))[:_MOST_COMPARED_ROWS]
+    # Drawn at random, not the first or every nth: rows may be in the order of their classes.
+    rows = torch.randperm(len(student), generator=torch.Generator().manual_seed(0))[:_MAX_COMPARED_ROWS]
     pearson, spearman = _correlations(*(_as_numbers(pair_similarities(embeddings[rows])) for embeddings in (student, teacher)))
     return metrics | {"similarity_pearson": pearson, "similarity_spearman": spearman}
 
 
 def agreement_metrics(teacher_logits: Tensor, student_logits: Tensor) -> dict[str, float]:
-    """How a student's logits (N, C) follow its teacher's.
+    """Metrics of a student's logits (N, C) against its teacher's.
 
-    ``agreement`` is the share of the samples for which both choose the same class; ``kl_divergence`` is the mean over the samples
-    of KL(teacher ‖ student) at temperature 1, in nats.
+    ``agreement`` is the fraction of samples with the same predicted class; ``kl_divergence`` is the mean over the samples of
+    KL(teacher ‖ student) at temperature 1, in nats.
     """
     teacher_logits = teacher_logits.to(student_logits.device)
     teacher = teacher_logits.to(torch.float64).log_softmax(dim=1)
@@ -164,9 +164,9 @@ def agreement_metrics(teacher_logits: Tensor, student_logits: Tensor) -> dict[st
 
 
 def interval_95(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean of independent repeats and half the width of its 95 % confidence interval, by Student's t.
+    """The mean of independent runs and half the width of its 95 % confidence interval, by Student's t.
 
-    The half width is None of a single value, which tells nothing of the spread.
+    The half width is None for a single value, which has no spread.
     """
     from scipy.stats import sem, t
 
@@ -182,7 +182,7 @@ def _as_numbers(tensor: Tensor) -> _Numbers:
 
 
 def _correlations(first: _Numbers, second: _Numbers) -> tuple[float, float]:
-    """Pearson's and Spearman's, each 0 where a side is constant."""
+    """Pearson's and Spearman's correlation, each 0 if a side is constant."""
     from scipy.stats import pearsonr, spearmanr
 
     if _is_constant(first) or _is_constant(second):
@@ -191,5 +191,5 @@ def _correlations(first: _Numbers, second: _Numbers) -> tuple[float, float]:
 
 
 def _is_constant(numbers: _Numbers) -> bool:
-    """Equal but for rounding; so is a single number."""
+    """Whether all numbers are equal but for rounding; a single number is constant."""
     return len(numbers) < 2 or bool(np.ptp(numbers) <= 1e-12 * np.abs(numbers).max())

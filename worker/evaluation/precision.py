@@ -1,4 +1,4 @@
-"""In which number format a network's forward pass runs."""
+"""The number format of a network's forward pass."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from worker.errors import JobFault
 
 @dataclass(frozen=True)
 class Precision:
-    """``dtype`` None is plain float32; weights and optimizer are float32 always."""
+    """The dtype of autocast; None is plain float32. Weights and optimizer state are always float32."""
 
     device: torch.device
     dtype: torch.dtype | None
 
     @property
     def scales_gradients(self) -> bool:
-        """float16's range is too small for gradients as they are."""
+        """Whether gradients must be scaled: float16's range is too small for them as they are."""
         return self.dtype is torch.float16
 
     def forward_pass(self) -> AbstractContextManager[object]:
@@ -27,13 +27,13 @@ class Precision:
 
 
 def choose_precision(name: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
-    """What the spec's word means on this device.
+    """The precision that the spec's ``name`` stands for on this device.
 
     Raises:
-        JobFault: the device cannot train so.
+        JobFault: the device cannot train in it.
     """
     on_gpu = device.type == "cuda"
-    # Asked only where there is a GPU: the question alone would start CUDA.
+    # Called only for a GPU: the query alone would initialise CUDA.
     bf16_gpu = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     match name:
         case "fp32":

@@ -1,7 +1,7 @@
-"""What a causal language model says to each next token. N rows, M tokens that count, V vocabulary.
+"""Next-token predictions of a causal language model. N rows, M tokens that count, V vocabulary.
 
-Logits of all tokens would not fit into memory. What is kept of a token is its loss, the likeliest token and the token itself,
-(M, 3) in float64, which holds every id exactly: all of :mod:`worker.evaluation.token_metrics` comes of these.
+Logits of all tokens would not fit into memory. What is kept of a token is its loss, the predicted token and the true token,
+(M, 3) in float64, which holds every id exactly: all of :mod:`worker.evaluation.token_metrics` is computed from these.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
 from worker.models.language_network import LanguageNetwork
 
 BATCH_TOKENS = 2**15
-"""Of one forward pass."""
+"""The number of tokens in one forward pass."""
 
 
 def predict_tokens(
@@ -29,29 +29,29 @@ def predict_tokens(
     after_batch: Callable[[int], None] | None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
-    """(M, 3): loss, likeliest token and token of each token that counts, in the rows' order. The network is in ``eval()``."""
+    """Computes (M, 3): loss, predicted token and true token of each token that counts, in the rows' order; in ``eval()``."""
     count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
 
-    def judged_from(start: int) -> Mapping[str, Tensor]:
+    def outputs_from(start: int) -> Mapping[str, Tensor]:
         batch = samples.batch(torch.arange(start, min(start + count, len(samples))))
         ids, mask = batch.inputs, batch.labels
         with precision.forward_pass():
             hidden = network.hidden(ids)
-        return {"judged": _judged(*predictions(hidden, ids, mask), network.head)}
+        return {"outputs": _token_outputs(*predictions(hidden, ids, mask), network.head)}
 
     pieces: list[Tensor] = []
-    for piece in group.all_gather_batches(range(0, len(samples), count), judged_from):
-        pieces.append(piece["judged"])
+    for piece in group.all_gather_batches(range(0, len(samples), count), outputs_from):
+        pieces.append(piece["outputs"])
         if after_batch is not None:
             after_batch(min(len(pieces) * count, len(samples)))
     return torch.cat(pieces)
 
 
-def _judged(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+def _token_outputs(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
     chunk_tokens = max(CHUNK_TOKENS, CHUNK_LOGITS // head.weight.shape[0])
     pieces = [torch.empty(0, 3, dtype=torch.float64, device=hidden.device)]
     for start in range(0, len(hidden), chunk_tokens):
-        logits, wanted = head(hidden[start : start + chunk_tokens]), labels[start : start + chunk_tokens]
-        loss = functional.cross_entropy(logits, wanted, reduction="none")
-        pieces.append(torch.stack([loss.double(), logits.argmax(dim=-1).double(), wanted.double()], dim=1))
+        logits, true = head(hidden[start : start + chunk_tokens]), labels[start : start + chunk_tokens]
+        loss = functional.cross_entropy(logits, true, reduction="none")
+        pieces.append(torch.stack([loss.double(), logits.argmax(dim=-1).double(), true.double()], dim=1))
     return torch.cat(pieces)

@@ -1,6 +1,6 @@
-"""The last phase of a job: its networks are measured side by side, and the result folder is written.
+"""The last phases of a job: evaluation of all its networks on the test split, and export of the result folder.
 
-Invariant: all networks are measured on the test split, which took no part in any choice before.
+Invariant: the test split has no part in any choice before.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from worker.models.privileged import PrivilegedNetwork
 from worker.report.build import Assessed, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
-from worker.teachers.ensemble import Teachers, combined
+from worker.teachers.ensemble import Teachers, combine_outputs
 from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.result import Weights
@@ -36,13 +36,13 @@ def evaluate_and_export(
     networks: Mapping[Role, TrainedNetwork],
     teachers: Teachers,
     *,
-    repeats: Mapping[Role, EvaluationResult],
+    replicate_scores: Mapping[Role, EvaluationResult],
     trained: Weights,
     phases: PhaseReporter,
     job_id: str,
     folder: Path,
 ) -> Report:
-    """Writes the result folder; the report that is in it. ``trained`` are the student's best weights, before any folding."""
+    """Writes the result folder and returns its report. ``trained`` are the student's best weights, before any folding."""
     test, validation = job.data.splits["test"], job.data.splits["validation"]
     phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
     outputs: dict[Role, Tensor] = {}
@@ -50,9 +50,9 @@ def evaluate_and_export(
         phases.report("evaluation", done, total=len(networks) + 1)
         outputs[role] = network.outputs(test)
     phases.report("evaluation", len(networks), total=len(networks) + 1)
-    together = teachers.together([outputs[role] for role in teachers.members])
-    turns = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
-    batch_1, batch_64 = measure_latency(turns, batch_size=1), measure_latency(turns, batch_size=64)
+    teacher_outputs = teachers.combine([outputs[role] for role in teachers.members])
+    inputs = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
+    batch_1, batch_64 = measure_latency(inputs, batch_size=1), measure_latency(inputs, batch_size=64)
     phases.report("evaluation", len(networks) + 1, total=len(networks) + 1)
 
     phases.start("export", "Writing the student, its report and its model card, and loading the student once more")
@@ -65,27 +65,27 @@ def evaluate_and_export(
         check_export(result / "student", split=test, device=job.device, expected=outputs["student"])
         with as_spec_error("/exports"):
             exports = export_student(networks["student"], result, job.spec.exports, data=job.data)
-        # The control is the student's twin; it is measured, not kept.
+        # The control has the student's architecture; it is evaluated and not exported.
         num_bytes["control"] = num_bytes["student"]
         assessed = {
             role: Assessed(
-                test=score_outputs(outputs[role], test.labels, job.data.targets, of=network.teaches),
-                metrics=target_metrics(outputs[role], test.labels, job.data.targets, of=network.teaches),
+                test=score_outputs(outputs[role], test.labels, job.data.targets, only=network.teaches),
+                metrics=target_metrics(outputs[role], test.labels, job.data.targets, only=network.teaches),
                 validation=network.figures.best_validation
                 if network.figures and network.teaches is None
-                else score_outputs(network.outputs(validation), validation.labels, job.data.targets, of=network.teaches),
+                else score_outputs(network.outputs(validation), validation.labels, job.data.targets, only=network.teaches),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
             )
             for role, network in networks.items()
         }
         if "teacher" not in assessed:
-            of = teachers.teaches
+            taught_targets = teachers.teaches
             assessed["teacher"] = Assessed.together(
                 [assessed[role] for role in teachers.members],
-                test=score_outputs(together, test.labels, job.data.targets, of=of),
-                metrics=target_metrics(together, test.labels, job.data.targets, of=of),
-                validation=score_outputs(teachers.outputs(validation), validation.labels, job.data.targets, of=of),
+                test=score_outputs(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
+                metrics=target_metrics(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
+                validation=score_outputs(teachers.outputs(validation), validation.labels, job.data.targets, only=taught_targets),
             )
         report = make_report(
             spec=job.spec,
@@ -96,17 +96,17 @@ def evaluate_and_export(
             assessed=assessed,
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
-            agreement=agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
-            agreement_by_target=target_agreement(together, outputs["student"], job.data.targets, of=teachers.teaches),
+            agreement=agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
+            agreement_by_target=target_agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
             exports=exports,
-            seeds=_seeds_card(job.spec, dict(repeats) | {role: each.test for role, each in assessed.items()}),
+            seeds=_seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()}),
         )
         write_documents(result, report=report, spec=pinned_spec(job.spec, job.commits))
     return report
 
 
 def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult]) -> SeedsCard | None:
-    """The scores over the seeds, by role on the test split; None where the spec names no seeds."""
+    """Summarises the test scores over the seeds; None if the spec names no seeds."""
     if not spec.evaluation.seeds:
         return None
     student = [tests[role].score for role in roles_by_seed(spec, "student")]
@@ -115,7 +115,7 @@ def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult]) -> SeedsC
 
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
-    """What the student's best weights score while they read the teacher's own output; None for one that never does."""
+    """The score of the student's best weights with the teacher's outputs as input; None if the student has no such input."""
     network = job.build("student")
     if not isinstance(network, PrivilegedNetwork) or not network.reads_teacher:
         return None
@@ -126,8 +126,8 @@ def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained
 
 
 def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
-    """What the student and those before it score together; None where the spec does not ask."""
+    """The score of the ensemble of the student and the generations before it; None if the spec does not ask for it."""
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
-    together = combined([outputs[role] for role in (*job.chain, "student")], job.data.targets)
-    return score_outputs(together, split.labels, job.data.targets).score
+    ensemble = combine_outputs([outputs[role] for role in (*job.chain, "student")], job.data.targets)
+    return score_outputs(ensemble, split.labels, job.data.targets).score

@@ -1,42 +1,41 @@
 """The trainer's main: data → teacher → student → control → evaluation → export.
 
-It knows a spec, a folder and devices, and no database, no Redis, no HTTP; it asks nobody but the Hub, for a teacher that is
-there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``finished`` and the running
+It knows a spec, a folder and devices, and no database, no Redis, no HTTP; its only connection is to the Hub, for a teacher
+from there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``state`` and the running
 :class:`Training`, and a checkpoint holds both, so that on a CPU a job that is killed anywhere and started again ends with the
-same student, bit for bit, as one that never was. Several ranks run it side by side up to the last training; the first of them
-writes every file, and goes on alone from there.
+same student, bit for bit, as one that never was. Several ranks run it side by side up to the last training; rank 0 writes every
+file, and evaluates and exports alone.
 """
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from service.spec import JobSpec, parse_spec
 from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
-from worker.data import Data, Split, first, load_data
+from worker.data import Data, load_data
 from worker.data.samples import Samples
 from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.distributed.rng import deterministic_kernels
 from worker.errors import StopAsked
-from worker.evaluation.evaluate import EvaluationResult, predict, score_outputs
+from worker.evaluation.evaluate import predict, score_outputs
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
 from worker.job.early_checks import check_early
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks, local_input
 from worker.job.reporting import PhaseReporter, RankZeroReporter
+from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
 from worker.job.roles import Role, part_of, phase_of, seed_replicates
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import num_parameters
@@ -49,7 +48,6 @@ from worker.protocol import (
     Event,
     Failed,
     Finished,
-    Part,
     Phase,
     Reporter,
     Stopped,
@@ -60,7 +58,6 @@ from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
 from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
-from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.training.loop import Criterion, Training, train
 from worker.training.mutual import MutualTraining
 from worker.training.objective import TrainingObjective, extra_inputs, labels_only
@@ -68,24 +65,22 @@ from worker.training.result import TrainingResult, Weights
 
 logger = logging.getLogger(__name__)
 
-_DIGESTED_SAMPLES = 100
-
 
 class RankLost(Exception):
-    """Another rank is gone, and this one cannot go on: what happened is that other's to tell."""
+    """Another rank has died, so this one cannot continue; the rank that died reports the error."""
 
 
 def run(assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS) -> None:
-    """Runs one attempt to its last event: ``Finished``, ``Stopped`` or ``Failed``. Only what the reporter raises gets out.
+    """Runs one attempt and emits its last event: ``Finished``, ``Stopped`` or ``Failed``. Exceptions of the reporter propagate.
 
-    Of several ``group`` each runs this; what any but the first says is its failure alone.
+    Every rank of ``group`` calls this; ranks other than 0 emit nothing but ``Failed``.
 
     Raises:
-        RankLost: another rank is gone.
+        RankLost: another rank has died.
     """
     try:
         spec = parse_spec(assignment.spec)
-        with _repeatable(torch.device(assignment.devices[group.rank])):
+        with deterministic_kernels(torch.device(assignment.devices[group.rank])):
             last = Attempt(spec, assignment, reporter, group=group).run()
     except Exception as error:
         if group.is_peer_failure(error):
@@ -96,17 +91,17 @@ def run(assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SIN
 
 
 def run_rank(assignment: Assignment, reporter: Reporter, *, index: int, rendezvous: Path | None) -> None:
-    """Runs one rank of an attempt; of several, who find each other by a fresh file ``rendezvous``. Without it the only one.
+    """Runs one rank of an attempt. The ranks meet in the fresh file ``rendezvous``; without it there is one rank.
 
     Raises:
-        RankLost: another rank is gone.
+        RankLost: another rank has died.
     """
     if rendezvous is None:
         run(assignment, reporter)
         return
     device = torch.device(assignment.devices[index])
     try:
-        group = join(rendezvous, index=index, count=len(assignment.devices), device=device)
+        group = join(rendezvous, rank=index, world_size=len(assignment.devices), device=device)
     except Exception as error:
         if is_peer_failure(error):
             raise RankLost from error
@@ -116,7 +111,7 @@ def run_rank(assignment: Assignment, reporter: Reporter, *, index: int, rendezvo
 
 
 class Attempt:
-    """One attempt at one job, from wherever the attempts before it came to."""
+    """One attempt at one job, which resumes wherever the attempts before it came to."""
 
     def __init__(
         self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS
@@ -126,20 +121,37 @@ class Attempt:
         self._own_reporter = reporter
         self.reporter: Reporter = RankZeroReporter(reporter, group)
         self.phases = PhaseReporter(self.reporter)
-        self.finished: dict[Role, TrainingResult] = {}
-        self.last_test: dict[Role, EvaluationResult] = {}
-        """How the last weights of each finished network do on the test split: they are not kept for all of them."""
-        self.repeats: dict[Role, EvaluationResult] = {}
-        """How each repeat from another seed does on the test split; its weights are not kept."""
+        self.state = JobState()
         self.training: Training | None = None
-        """The one that runs."""
-        self.interrupted: tuple[Role, dict[str, Any]] | None = None
-        """The training that the attempt before was at, until this one is there again."""
+        """The training that runs."""
 
     def run(self) -> Event | None:
-        """Everything, in order; the attempt's last event, None of a rank that another goes on without."""
+        """Trains, evaluates and exports every network. Returns the last event; None on a rank that ends before the evaluation."""
+        self._set_up()
+        try:
+            teachers = predecessor = self._teachers()
+            self._label_with_teacher(teachers)
+            networks = dict(teachers.members)
+            for role in self.networks.chain:
+                self._distil(predecessor, role)
+                networks[role] = self._rebuild(role)
+                predecessor = Teachers({role: networks[role]}, (1.0,), self.data.targets)
+            self._distil(predecessor, "student")
+            networks["student"] = self._rebuild("student")
+            self._train_control()
+            self._train_replicates(predecessor)
+            return self._finish(teachers, networks) if self.group.is_rank0 else None
+        except StopAsked as stop:
+            if stop.request.reason in {"cancel", "time_limit"}:
+                self._export_partial_student(stop.request)
+            if stop.request.reason != "cancel":
+                self._write_checkpoint()
+            return Stopped(reason=stop.request.reason)
+
+    def _set_up(self) -> None:
+        """Loads the data and the checkpoint, and checks what can be checked before the first training."""
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # what asks for "the" device, as for bf16, means this one
+            torch.cuda.set_device(self.device)  # code that uses "the" current device, as the check for bf16 does, gets this one
         if self.assignment.num_threads is not None or self.group.world_size > 1:
             num_threads = self.assignment.num_threads or torch.get_num_threads()
             torch.set_num_threads(max(1, num_threads // self.group.world_size))
@@ -148,47 +160,32 @@ class Attempt:
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
         self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
-        self.digest = _digest(self.spec, self.data)
-        self._resume()
-        if not self.finished and self.interrupted is None and self.group.is_rank0:
+        self.digest = job_digest(self.spec, self.data)
+        resumed = read_resumable(self.assignment.folder / CHECKPOINT_FILE, digest=self.digest, device=self.device)
+        if resumed is not None:
+            self.state, self.networks.commits = resumed
+        if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_early(self.networks)
-        self.group.all_true(True)  # before the checkpoint that each has read is replaced
-        try:
-            teachers = taught_by = self._teachers()
-            self._label_with_teacher(teachers)
-            networks = dict(teachers.members)
-            for role in self.networks.chain:
-                self._distil(taught_by, role)
-                networks[role] = self._rebuild(role)
-                taught_by = Teachers({role: networks[role]}, (1.0,), self.data.targets)
-            self._distil(taught_by, "student")
-            networks["student"] = self._rebuild("student")
-            self._train_control()
-            self._train_replicates(taught_by)
-            if not self.group.is_rank0:
-                return None
-            self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
-            if "control" in self.finished:
-                networks["control"] = self._rebuild("control")
-            report = evaluate_and_export(
-                self.networks,
-                networks,
-                teachers,
-                repeats=self.repeats,
-                trained=self.finished["student"].best,
-                phases=self.phases,
-                job_id=self.assignment.job_id,
-                folder=self.assignment.folder / RESULT_FOLDER,
-            )
-        except StopAsked as stop:
-            if stop.request.reason in {"cancel", "time_limit"}:
-                self._export_partial_student(stop.request)
-            if stop.request.reason != "cancel":
-                self._write_checkpoint()
-            return Stopped(reason=stop.request.reason)
+        self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
+
+    def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:
+        """Evaluates and exports, on rank 0 alone."""
+        self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
+        if "control" in self.state.finished:
+            networks["control"] = self._rebuild("control")
+        report = evaluate_and_export(
+            self.networks,
+            networks,
+            teachers,
+            replicate_scores=self.state.replicate_scores,
+            trained=self.state.finished["student"].best,
+            phases=self.phases,
+            job_id=self.assignment.job_id,
+            folder=self.assignment.folder / RESULT_FOLDER,
+        )
         return Finished(result=report.headline())
 
-    # The phases.
+    # The trainings.
 
     def _load_data(self) -> Data:
         source = self.spec.dataset.source
@@ -196,10 +193,10 @@ class Attempt:
         return load_data(self.spec.dataset, path, task=self.spec.task)
 
     def _label_with_teacher(self, teachers: Teachers) -> None:
-        """Of embeddings the teacher's stand in the labels' place: they are what is learnt and what is measured against."""
+        """For embeddings, replaces the labels by the teacher's embeddings, which the student is trained and measured on."""
         if self.data.targets.are_embeddings:
             splits = {
-                # What the training split's are the method asks, or the cache knows.
+                # Those of the training split come from the teacher output provider.
                 name: split if name == "train" else replace(split, labels=teachers.outputs(split).cpu())
                 for name, split in self.data.splits.items()
             }
@@ -219,7 +216,7 @@ class Attempt:
         return self._rebuild(role)
 
     def _train_peers(self) -> None:
-        """Student and teacher at the same time, each taught by the other."""
+        """Trains student and teacher at the same time, each on the other's outputs."""
 
         def build_objective() -> TrainingObjective:
             method = self.networks.map_layers(
@@ -230,8 +227,8 @@ class Attempt:
         self._train("student", spec=self.spec.training, build_objective=build_objective, peer="teacher")
 
     def _distil(self, teachers: Teachers, role: Role) -> None:
-        """The student, or one of the chain to it."""
-        if role in self.finished:
+        """Trains the student, or a network of the chain before it, on the outputs of ``teachers``."""
+        if role in self.state.finished:
             return
         samples = self.networks.samples(role, "train")
         if self.data.targets.are_tokens:
@@ -249,7 +246,7 @@ class Attempt:
                 self.teacher_outputs.per_view(name, each, samples, views, method, role=role)
                 for name, each in teachers.members.items()
             ]
-            options["per_step"] = teachers.combine(by_member)
+            options["per_step"] = teachers.combine_providers(by_member)
 
         def build_objective() -> TrainingObjective:
             objective = method.objective(targets=self.data.targets, labels=samples.labels)
@@ -264,21 +261,21 @@ class Attempt:
         )
 
     def _distil_language_model(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
-        """Of language models the teacher is asked in each step; only what it is to write itself comes before the first."""
+        """Trains a causal language model. The teacher computes its outputs in each step; texts that it generates come first."""
         method, language_teacher = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
         if not shares_tokenizer(self.spec):
             language_teacher = replace(language_teacher, samples=teacher.samples(self.data.splits["train"]))
-        written = None
+        generated = None
         if isinstance(method, SequenceLevel):
             self.phases.start(
-                "cache", f"The {role}'s teacher writes a text for each of {len(samples):,} rows, once for all epochs"
+                "cache", f"Generating the texts of the {role}'s teacher for {len(samples):,} rows, once for all epochs"
             )
             seed = self.networks.training_spec(role).seed
-            tell = partial(self.phases.report, "cache", total=len(samples))
-            written = generate_texts(method, language_teacher, samples, seed=seed, after_batch=tell, group=self.group)
+            report = partial(self.phases.report, "cache", total=len(samples))
+            generated = generate_texts(method, language_teacher, samples, seed=seed, after_batch=report, group=self.group)
 
         def criterion_for(network: LanguageNetwork) -> Criterion:
-            return language_criterion(method, network, samples, language_teacher, written=written, group=self.group)
+            return language_criterion(method, network, samples, language_teacher, generated=generated, group=self.group)
 
         self._train(
             role,
@@ -290,22 +287,26 @@ class Attempt:
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
-            num_steps = self.finished["student"].figures.steps
+            num_steps = self.state.finished["student"].figures.steps
             self._train("control", spec=self.spec.training, num_steps=num_steps)
 
     def _train_replicates(self, teachers: Teachers) -> None:
-        """The student, and its control, again from the other seeds that the spec names."""
+        """Trains the student, and its control, again from each further seed of the spec."""
         for roles in seed_replicates(self.spec):
-            if roles[-1] in self.repeats:
+            if roles[-1] in self.state.replicate_scores:
                 continue
             self._distil(teachers, roles[0])
             for control in roles[1:]:
-                self._train(control, spec=self.networks.training_spec(control), num_steps=self.finished[roles[0]].figures.steps)
+                self._train(
+                    control, spec=self.networks.training_spec(control), num_steps=self.state.finished[roles[0]].figures.steps
+                )
             test = self.data.splits["test"]
             for role in roles:
-                self.repeats[role] = score_outputs(self._rebuild(role).outputs(test), test.labels, self.data.targets)
+                self.state.replicate_scores[role] = score_outputs(
+                    self._rebuild(role).outputs(test), test.labels, self.data.targets
+                )
             for role in roles:
-                del self.finished[role], self.last_test[role]
+                del self.state.finished[role], self.state.last_test[role]
             self._write_checkpoint()
 
     def _train(
@@ -320,19 +321,20 @@ class Attempt:
         peer: Role | None = None,
         teacher: nn.Module | None = None,
     ) -> None:
-        """One network's training.
+        """Trains one network, resuming its training if it was interrupted.
 
-        ``peer`` names another that is trained in the same steps, as the same spec says; of ``teacher`` a student may take layers.
+        ``peer`` names a network that is trained in the same steps by the same spec. If the spec says so, the student's first
+        weights are layers of ``teacher``.
         """
-        if role in self.finished:
+        if role in self.state.finished:
             return
-        # Student and control start from the same seed, hence from the same weights, and see the same batches.
+        # Student and control have the same seed, hence the same initial weights and the same batches.
         self.group.seed(spec.seed)
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
             self.networks.copy_teacher_layers(network, teacher)
         options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
-        # After the network: the method's own weights must not change the student's, nor may its peer's.
+        # Built after the network: neither the method's own weights nor the peer's may change the student's initial ones.
         options["training_objective"] = build_objective() if build_objective else labels_only(self.data.targets)
         if isinstance(network, LanguageNetwork):
             samples = samples or self.networks.samples(role, "train")
@@ -340,29 +342,29 @@ class Attempt:
         if peer is None:
             training = self._training(Training, role, network, samples=samples, **options)
         else:
-            beside = self._training(Training, peer, self.networks.build(peer), **options)
-            training = self._training(MutualTraining, role, network, samples=samples, peer=beside, **options)
-        if self.interrupted is not None and self.interrupted[0] == role:
-            training.restore(self.interrupted[1])
-        self.interrupted, self.training = None, training
-        beginning = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
-        beginning += f" the {peer} and" if peer else ""
+            peer_training = self._training(Training, peer, self.networks.build(peer), **options)
+            training = self._training(MutualTraining, role, network, samples=samples, peer=peer_training, **options)
+        if self.state.interrupted is not None and self.state.interrupted[0] == role:
+            training.restore(self.state.interrupted[1])
+        self.state.interrupted, self.training = None, training
+        verb = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        verb += f" the {peer} and" if peer else ""
         self.phases.start(
             phase_of(role),
-            f"{beginning} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
+            f"{verb} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         self._run_training(training)
 
     def _run_training(self, training: Training) -> None:
-        """To its end, from wherever it stands; what came of it is kept and checkpointed."""
+        """Runs a training from wherever it stands to its end, then records its result and writes a checkpoint."""
         part = part_of(training.name)
         callback = TrainingReporter(
             self.reporter,
             write_checkpoint=self._write_checkpoint,
             group=self.group,
             part=part,
-            earlier_steps=self._trained_steps(part),
+            earlier_steps=self.state.trained_steps(part),
         )
         trained = train(training, callback)
         if isinstance(training, MutualTraining):
@@ -370,11 +372,6 @@ class Attempt:
         self._record_result(training, trained)
         self.training = None
         self._write_checkpoint(after=(training.phase, trained.figures.steps))
-
-    def _trained_steps(self, part: Part) -> int:
-        """Of the networks of a part that are trained already. What each of a finished repeat took is not kept: as the student."""
-        steps = sum(trained.figures.steps for role, trained in self.finished.items() if part_of(role) == part)
-        return steps + (len(self.repeats) * self.finished["student"].figures.steps if part == "repeats" else 0)
 
     def _training(
         self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
@@ -391,16 +388,16 @@ class Attempt:
         )
 
     def _record_result(self, training: Training, trained: TrainingResult) -> None:
-        """What came of a training whose network still has its last weights."""
+        """Records the result of a training whose network still has its last weights, and scores these on the test split."""
         test = self.networks.samples(training.name, "test")
         outputs = predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
         teacher = self.networks.teachers.get(training.name)
-        of = None if teacher is None else teacher.targets
-        self.last_test[training.name] = score_outputs(outputs, test.labels, self.data.targets, of=of)
-        self.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
+        scored_targets = None if teacher is None else teacher.targets
+        self.state.last_test[training.name] = score_outputs(outputs, test.labels, self.data.targets, only=scored_targets)
+        self.state.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _export_partial_student(self, request: StopRequest) -> None:
-        """Writes the student as far as it came, when the request wants it and there is one."""
+        """Exports the student as it is so far, if the request asks for it and its training has begun."""
         weights = None if request.keep == "none" else self._student_weights(best=request.keep == "best")
         if weights is None or not self.group.is_rank0:
             return
@@ -409,108 +406,34 @@ class Attempt:
             write_spec(folder, pinned_spec(self.spec, self.networks.commits))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
-        trained = self.finished.get("student")
+        trained = self.state.finished.get("student")
         if trained is not None:
             return trained.best if best else trained.last
         role, state = self._unfinished() or (None, {})
         if role != "student":
             return None
-        # Before the first evaluation there is no best.
+        # There are no best weights before the first evaluation.
         weights: Weights = (best and state["best"]) or state["network"]
         return weights
 
     # The checkpoint.
 
-    def _unfinished(self) -> tuple[Role, dict[str, Any]] | None:
-        return (self.training.name, self.training.state()) if self.training is not None else self.interrupted
+    def _unfinished(self) -> Unfinished | None:
+        return (self.training.name, self.training.state()) if self.training is not None else self.state.interrupted
 
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
-        """``after`` names the phase that just ended and its last step."""
-        unfinished = self._unfinished()  # which all ranks have a part in
+        """``after`` names the phase that has just ended and its last step."""
+        unfinished = self._unfinished()  # a collective: all ranks contribute their generators' states
         if not self.group.is_rank0:
             return
-        state = {
-            "digest": self.digest,
-            "threads": torch.get_num_threads(),
-            "unfinished": unfinished,
-            "commits": self.networks.commits,
-            "finished": {role: trained.state() for role, trained in self.finished.items()},
-            "repeats": {role: asdict(result) for role, result in self.repeats.items()},
-            "last_test": {role: asdict(result) for role, result in self.last_test.items()},
-        }
-        write_checkpoint(self.assignment.folder / CHECKPOINT_FILE, state)
+        path = self.assignment.folder / CHECKPOINT_FILE
+        self.state.write(path, digest=self.digest, unfinished=unfinished, commits=self.networks.commits)
         phase, step = after or ((phase_of(unfinished[0]), unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))
 
-    def _resume(self) -> None:
-        """Takes up the folder's checkpoint. One that is damaged, or another job's, is never trained from: the job starts over."""
-        try:
-            state = read_checkpoint(self.assignment.folder / CHECKPOINT_FILE)
-        except FileNotFoundError:
-            return
-        except DamagedCheckpoint as error:
-            logger.warning("The checkpoint is damaged, so the job starts from its beginning: %s", error)
-            return
-        if state["digest"] != self.digest:
-            logger.warning("The checkpoint belongs to another spec or other data, so the job starts from its beginning.")
-            return
-        if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
-            # Sums are split among threads: only as many of them give the same student, bit for bit.
-            logger.info("Using %d threads, as the attempts before did.", state["threads"])
-            torch.set_num_threads(state["threads"])
-        self.finished = {role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()}
-        self.last_test = {role: EvaluationResult(**result) for role, result in state["last_test"].items()}
-        self.repeats = {role: EvaluationResult(**result) for role, result in state["repeats"].items()}
-        self.interrupted, self.networks.commits = state["unfinished"], state["commits"]
-        logger.info("Resuming after %s.", ", ".join(self.finished) or "no finished phase")
-
     def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:
-        """A network of this job in ``eval()``, by default with its best weights."""
-        trained = self.finished.get(role)
+        """Builds a network of this job in ``eval()``, by default with its best weights."""
+        trained = self.state.finished.get(role)
         if weights is None:
-            weights = self.finished[role].best
-        return self.networks.trained_network(role, weights, trained=trained, last_test=self.last_test.get(role))
-
-
-def training_parts(spec: JobSpec) -> dict[str, Any]:
-    """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
-    parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
-    num_devices = spec.resources.num_devices
-    # Sums are split among devices: only as many of them go on to the same student.
-    return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
-
-
-def _digest(spec: JobSpec, data: Data) -> str:
-    digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
-    digest.update(repr(data.targets).encode())
-    for name in sorted(data.splits):
-        split = data.splits[name]
-        digest.update(repr((len(split), split.answers)).encode())
-        digest.update(split.labels.numpy().tobytes())
-        digest.update(_some_bytes(split))
-    return digest.hexdigest()
-
-
-def _some_bytes(split: Split) -> bytes:
-    """The first samples' own bytes: enough to tell one file from another."""
-    some = first(split.inputs, _DIGESTED_SAMPLES)
-    return some.numpy().tobytes() if isinstance(some, Tensor) else repr(some).encode()
-
-
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """On a CPU, has torch choose deterministic kernels only, and puts its choice back afterwards."""
-    if device.type != "cpu":
-        yield
-        return
-    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    memory: Any = torch.utils.deterministic
-    fill_memory = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Would write NaN into all new memory, to catch kernels that read it; no kernel in use does.
-    memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        memory.fill_uninitialized_memory = fill_memory
+            weights = self.state.finished[role].best
+        return self.networks.trained_network(role, weights, trained=trained, last_test=self.state.last_test.get(role))

@@ -1,4 +1,4 @@
-"""What is wrong with the student, its method or its exports is found before the teacher is trained, not an hour later."""
+"""Checks of the student, its method and its exports that run before the teacher is trained, not an hour later."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from worker.training.causal_lm import check_generation_fits, check_splits_have_r
 
 
 def check_early(networks: Networks) -> None:
-    """What is wrong with the student or the method is found before the teacher is trained, not an hour later."""
+    """Builds and checks everything that can fail without a trained teacher. Raises JobFault or UnusableData."""
     choose_precision(networks.spec.training.precision, networks.device)
     student = networks.build("student")
     if networks.spec.student.source == "teacher-layers":
@@ -38,20 +38,20 @@ def check_early(networks: Networks) -> None:
 
 
 def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
-    """A student whose layers are not its teacher's, or that reads its texts as other tokens."""
+    """Raises JobFault if the student's layers differ from its teacher's, or its tokenizer does."""
     role = next(iter(networks.teachers))
     teacher = networks.build_or_load(role)
     if not same_tokens(networks.preprocessing("student"), networks.preprocessing_of(role)):
         raise JobFault(
             "invalid_spec",
-            "A student with its teacher's layers reads as its teacher: leave its tokenizer out.",
+            "A student with its teacher's layers uses its teacher's tokenizer: leave student.tokenizer out.",
             details={"pointer": "/student/tokenizer"},
         )
     networks.copy_teacher_layers(student, teacher)
 
 
 def _check_exports(networks: Networks) -> None:
-    """What cannot be written as ONNX, told by writing the student as it begins."""
+    """Exports the untrained student. Raises JobFault if it cannot be written as ONNX."""
     if networks.spec.exports:
         plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
         with TemporaryDirectory(dir=networks.scratch) as folder, as_spec_error("/exports"):
@@ -59,7 +59,7 @@ def _check_exports(networks: Networks) -> None:
 
 
 def _check_augmentation(networks: Networks) -> None:
-    """What cannot be done to a network's inputs, or to those of a network and its teachers alike."""
+    """Raises JobFault if an augmentation does not fit a network's inputs, or gives the teachers another view than the student."""
     for role in filter(networks.is_trained, networks.teachers):
         networks.views(role)
     if not networks.spec.training.augment:

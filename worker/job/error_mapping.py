@@ -1,4 +1,4 @@
-"""What an error means for a job: its code, what to tell, what to change, and whether another attempt may help."""
+"""From an exception to a job's failure: its code, message, hint, and whether another attempt may succeed."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def as_spec_error(pointer: str) -> Iterator[None]:
-    """What does not fit is the spec's fault, at this place in it. Raises JobFault."""
+    """Turns errors of networks, layers and augmentation that do not fit into a JobFault at ``pointer`` of the spec."""
     try:
         yield
     except UnexportableNetwork as error:
@@ -33,7 +33,7 @@ def as_spec_error(pointer: str) -> Iterator[None]:
 
 
 def as_failure(error: Exception) -> Failed:
-    """The last event of an attempt that ended with this error."""
+    """The last event of an attempt that this exception ended."""
     match error:
         case JobFault():
             return Failed(error.code, error.message, error.hint, error.details, error.retryable)

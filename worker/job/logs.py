@@ -1,4 +1,4 @@
-"""What a trainer writes down of its work: the log of everything under ``worker``, in a file or on the standard error."""
+"""The log of a trainer: every logger under ``worker``, written to a file or to the standard error."""
 
 import logging
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_to(handler: logging.Handler, *, rank: int = 0) -> Iterator[None]:
-    """Sends the trainer's log to ``handler``, from INFO on; closes it at the end.
+    """Sends the trainer's log to ``handler``, from INFO on, and closes it at the end.
 
-    Of any rank but the first only what is amiss: they all do the same.
+    Ranks other than 0 log from WARNING on: they all do the same work.
     """
     log = logging.getLogger("worker")
     named = f"rank {rank}: " if rank else ""

@@ -1,6 +1,6 @@
-"""Every network of a job, by its role: what it reads, how it is built, how it is trained; and the teachers that are given.
+"""Every network of a job, by its role: its preprocessing, architecture and training spec; and the pretrained teachers.
 
-Invariant: what a network is follows from the spec, the data and its seed alone, so that an attempt that resumes builds the same.
+Invariant: a network is determined by the spec, the data and its seed alone, so that an attempt that resumes builds the same.
 """
 
 import logging
@@ -44,21 +44,21 @@ class Networks:
     """The networks of one job on one device. B batch, W outputs."""
 
     def __init__(self, spec: JobSpec, data: Data, *, device: torch.device, inputs: Mapping[str, Path], scratch: Path) -> None:
-        """``inputs`` are the local files of the spec's sources, ``scratch`` a folder for what is fetched."""
+        """``inputs`` are the local files of the spec's sources; files from the Hub are fetched into ``scratch``."""
         self.spec, self.data, self.device = spec, data, device
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.commits: dict[str, str] = {}
-        """Which commit each ``hub:`` source was found to be."""
+        """The commit that each ``hub:`` source was resolved to."""
         self._inputs, self.scratch = inputs, scratch
         self._preprocessings: dict[Role, Preprocessing] = {}
         self._pretrained: dict[Role, TrainedNetwork] = {}
 
     def is_trained(self, role: Role) -> bool:
-        """Whether this job trains it."""
+        """Whether this job trains the network."""
         return role not in self.teachers or self.teachers[role].source == "train"
 
     def load_pretrained(self, role: Role) -> TrainedNetwork:
-        """A teacher that this job does not train, loaded once."""
+        """Loads a teacher that this job does not train, once."""
         if role not in self._pretrained:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
             with TemporaryDirectory(dir=self.scratch) as links:
@@ -72,7 +72,7 @@ class Networks:
         return self._pretrained[role]
 
     def build_or_load(self, role: Role) -> nn.Module:
-        """Untrained where this job trains it, else as it was given."""
+        """The network, untrained if this job trains it, else pretrained."""
         return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network
 
     def _from_hub(self, source: str, folder: Path) -> Path:
@@ -81,11 +81,11 @@ class Networks:
         return snapshot.folder
 
     def preprocessing_of(self, role: Role) -> Preprocessing:
-        """What lies between the data and any network."""
+        """The preprocessing of any network, whether this job trains it or loads it."""
         return self.preprocessing(role) if self.is_trained(role) else self.load_pretrained(role).preprocessing
 
     def training_spec(self, role: Role) -> TrainingSpec:
-        """How a network of this job is trained; a repeat has a seed of its own."""
+        """The training spec of a network of this job; a seed replicate's has its own seed."""
         if role in self.chain:
             return self.chain[role].training
         own = role in self.teachers and not isinstance(self.spec.method, DeepMutual)  # peers see the same
@@ -95,7 +95,7 @@ class Networks:
         return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
 
     def preprocessing(self, role: Role) -> Preprocessing:
-        """What lies between the data and a network that this job trains; student and control read alike."""
+        """The preprocessing of a network that this job trains; student and control share theirs."""
         key: Role = "student" if base_role(role) in {"student", "control"} else role
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = choose_preprocessing(
@@ -116,13 +116,13 @@ class Networks:
         return self._preprocessings[key]
 
     def _teachers_preprocessing(self) -> Preprocessing | None:
-        """What a student of texts reads by that has no tokenizer of its own."""
+        """The first teacher's preprocessing, used by a student of texts that has no tokenizer; None for other inputs."""
         if INPUT_KINDS[self.data.task] != "text":
             return None
         return self.preprocessing_of(next(iter(self.teachers)))
 
     def architecture(self, role: Role) -> Architecture:
-        """Of a network that this job trains."""
+        """The architecture of a network that this job trains."""
         if role in self.chain:
             return self.chain[role].architecture
         architecture = (self.teachers.get(role) or self.spec.student).architecture
@@ -131,7 +131,7 @@ class Networks:
         return architecture
 
     def views(self, role: Role) -> EpochViews | None:
-        """What each epoch of a network's training sees; None without augmentation."""
+        """The views of a network's training split, by epoch; None without augmentation."""
         training = self.training_spec(role)
         if not training.augment:
             return None
@@ -146,15 +146,17 @@ class Networks:
             )
 
     def samples(self, role: Role, split: SplitName) -> Samples:
-        """A split as a network of this job reads it; the training split in the views of its training."""
+        """A split behind a network's preprocessing; the training split with the views of its augmentation."""
         views = self.views(role) if split == "train" else None
         return Samples.of(self.data.splits[split], self.preprocessing(role), device=self.device, views=views)
 
-    def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_reads: Preprocessing) -> LayerMapping:
-        """What the method looks at in these two. Raises JobFault."""
+    def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_preprocessing: Preprocessing) -> LayerMapping:
+        """Maps the layers that the method compares in these two networks. Raises JobFault."""
         few = first(self.data.splits["train"].inputs, 2)
-        student_reads = self.preprocessing("student")
-        student_inputs, teacher_inputs = (reads(reads.prepare(few)) for reads in (student_reads, teacher_reads))
+        student_preprocessing = self.preprocessing("student")
+        student_inputs, teacher_inputs = (
+            preprocess(preprocess.prepare(few)) for preprocess in (student_preprocessing, teacher_preprocessing)
+        )
         with as_spec_error("/method"):
             return map_layers(
                 self.spec.method,
@@ -162,11 +164,11 @@ class Networks:
                 teacher=teacher,
                 student_inputs=student_inputs,
                 teacher_inputs=teacher_inputs,
-                same_tokens=same_tokens(student_reads, teacher_reads),
+                same_tokens=same_tokens(student_preprocessing, teacher_preprocessing),
             )
 
     def build(self, role: Role) -> nn.Module:
-        """The network as it is trained: a student that reads its teacher's output is more than what is left of it in the end."""
+        """Builds the network as it is trained: a student with privileged inputs has weights that are folded away in the end."""
         privileged = privileged_term(self.spec.method) if base_role(role) == "student" else None
         if privileged is None:
             return self.build_plain(role, num_outputs=self.data.targets.width)
@@ -174,7 +176,7 @@ class Networks:
         return PrivilegedNetwork(body, self.data.targets, extra_input=privileged.extra_input)
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
-        """The network without what only training needs. Raises JobFault."""
+        """Builds the network without the parts that only training needs. Raises JobFault."""
         architecture = self.architecture(role)
         try:
             input_shape = self.preprocessing(role).input_shape(self.data.splits["train"].inputs)
@@ -187,11 +189,11 @@ class Networks:
             ) from error
 
     def spec_path(self, role: Role) -> str:
-        """Of a teacher or the student in the spec."""
+        """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""
         return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
 
     def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Has a student begin with its teacher's layers. Raises JobFault."""
+        """Initialises a student with layers of its teacher. Raises JobFault."""
         try:
             taken = take_teacher_layers(student, teacher, self.spec.student.layers)
         except UnfitStart as error:
@@ -202,7 +204,7 @@ class Networks:
     def trained_network(
         self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None
     ) -> TrainedNetwork:
-        """A network that this job trained, with these weights; one that read its teacher's output is folded into a plain one."""
+        """A network that this job trained, with these weights; one with privileged inputs is folded into a plain one."""
         network = self.build(role)
         if isinstance(network, PrivilegedNetwork):
             privileged = network
@@ -224,7 +226,7 @@ class Networks:
 
 
 def local_input(inputs: Mapping[str, Path], source: str) -> Path:
-    """The local file or folder of a source. Raises JobFault."""
+    """The local file or folder of a source. Raises JobFault if there is none."""
     path = inputs.get(source)
     if path is None or not path.exists():
         raise JobFault("input_unavailable", f"{source} is not there.", hint="It was deleted, or the worker could not fetch it.")

@@ -1,4 +1,4 @@
-"""What an attempt tells beside its trainings: which phase begins and how far it is; and whether it is to stop."""
+"""Reports of an attempt beside those of its trainings: phases, their progress, and checks for a requested stop."""
 
 import logging
 from dataclasses import asdict
@@ -11,42 +11,42 @@ logger = logging.getLogger(__name__)
 
 
 class PhaseReporter:
-    """Speaks to the reporter of one attempt."""
+    """Reports the phases of one attempt that are not trainings."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def start(self, phase: Phase, message: str) -> None:
-        """A phase begins."""
+        """Logs and reports the start of a phase."""
         logger.info(message)
         self._reporter.emit(PhaseStarted(phase=phase, message=message))
 
     def report(self, phase: Phase, step: int, *, total: int) -> None:
-        """So far of so much is done. Raises StopAsked."""
+        """Reports ``step`` of ``total`` for a phase that is not a training. Raises StopAsked if a stop was requested."""
         self.check_stop()
         self._reporter.emit(
             Progress(phase=phase, step=step, total_steps=total, epoch=1, samples_per_second=None, eta_seconds=None)
         )
 
     def check_stop(self) -> None:
-        """Raises StopAsked when a stop was asked for."""
+        """Raises StopAsked if a stop was requested."""
         request = self._reporter.stop_request()
         if request is not None:
             raise StopAsked(request)
 
 
 class RankZeroReporter:
-    """The reporter of a rank while the others are with it. Of any but the first nothing is heard but that it failed."""
+    """The reporter of a rank among several: rank 0 emits every event, the other ranks only :class:`Failed`."""
 
     def __init__(self, reporter: Reporter, group: ProcessGroup) -> None:
-        self._reporter, self._ranks = reporter, group
+        self._reporter, self._group = reporter, group
 
     def emit(self, event: Event) -> None:
-        if self._ranks.is_rank0 or isinstance(event, Failed):
+        if self._group.is_rank0 or isinstance(event, Failed):
             self._reporter.emit(event)
 
     def stop_request(self) -> StopRequest | None:
-        """The one that the first rank has heard of: the ranks ask this in the same order."""
+        """Rank 0's stop request, broadcast: a collective, which all ranks call in the same order."""
         request = self._reporter.stop_request()
-        agreed = self._ranks.broadcast_from_rank0(None if request is None else asdict(request))
+        agreed = self._group.broadcast_from_rank0(None if request is None else asdict(request))
         return None if agreed is None else StopRequest(**agreed)

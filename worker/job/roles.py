@@ -1,40 +1,40 @@
-"""The networks of a job by the part that each of them plays: teachers, the chain between, student, control, seed replicates."""
+"""The roles of a job's networks: teachers, the chain between them and the student, student, control, seed replicates."""
 
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from worker.protocol import Part, Phase
 
 Role = str
-"""A teacher's, of ``teachers_by_role``; one of ``chain_of``; ``student``; ``control``; or a repeat of one of these two."""
+"""A teacher's, of ``teachers_by_role``; one of ``chain_of``; ``student``; ``control``; or a seed replicate of these two."""
 
 
 def teachers_by_role(spec: JobSpec) -> dict[str, TeacherSpec]:
-    """``teacher`` alone, or ``teacher-1``, ``teacher-2`` and so on."""
+    """The teachers by role: ``teacher`` if there is one, else ``teacher-1``, ``teacher-2`` and so on."""
     each = list(spec.teachers.values())
     return {"teacher" if len(each) == 1 else f"teacher-{number}": teacher for number, teacher in enumerate(each, start=1)}
 
 
-_MARK = "@"
+_SEED_MARK = "@"
 
 
 def replicate_of(kind: str, seed: int) -> str:
-    """The role of a repeat of the ``student`` or the ``control``."""
-    return f"{kind}{_MARK}{seed}"
+    """The role of the seed replicate of ``kind``, the ``student`` or the ``control``."""
+    return f"{kind}{_SEED_MARK}{seed}"
 
 
 def base_role(role: str) -> str:
-    """What a role is a repeat of; itself for one that is none."""
-    return role.partition(_MARK)[0]
+    """The role that a seed replicate replicates; any other role is its own."""
+    return role.partition(_SEED_MARK)[0]
 
 
 def seed_of(role: str, *, otherwise: int) -> int:
-    """The seed of a repeat."""
-    _, mark, seed = role.partition(_MARK)
+    """The seed of a seed replicate; ``otherwise`` for any other role."""
+    _, mark, seed = role.partition(_SEED_MARK)
     return int(seed) if mark else otherwise
 
 
 def seed_replicates(spec: JobSpec) -> list[tuple[str, ...]]:
-    """For each seed but the job's own, the roles to train: the student, and the control where there is one."""
+    """The roles to train for each seed except the job's own: the student, and the control if there is one."""
     kinds = ("student", "control") if spec.evaluation.control else ("student",)
     seeds = [seed for seed in spec.evaluation.seeds if seed != spec.training.seed]
     return [tuple(replicate_of(kind, seed) for kind in kinds) for seed in seeds]
@@ -46,7 +46,7 @@ def roles_by_seed(spec: JobSpec, kind: str) -> list[Role]:
 
 
 def phase_of(role: Role) -> Phase:
-    """Under which phase a network's training is told: those between teacher and student teach."""
+    """The phase that a network's training is reported under; the chain between teacher and student counts as ``teacher``."""
     match base_role(role):
         case "student":
             return "student"
@@ -56,7 +56,7 @@ def phase_of(role: Role) -> Phase:
 
 
 def part_of(role: Role) -> Part:
-    """What a network's training is counted to."""
+    """The part of the job that a network's training belongs to."""
     if base_role(role) != role:
         return "repeats"
     phase = phase_of(role)

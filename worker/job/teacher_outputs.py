@@ -1,4 +1,4 @@
-"""What a job asks its teachers about its training split: from the cache where it is there, else asked and told.
+"""The outputs of a job's teachers on its training split: read from the cache if they are there, else computed and reported.
 
 N samples, W outputs.
 """
@@ -26,58 +26,62 @@ from worker.training.objective import TeacherFeatures, TeacherOutputs
 
 @dataclass(frozen=True)
 class TeacherOutputProvider:
-    """Asks the teachers of one job."""
+    """Computes, or reads from the cache, the outputs of one job's teachers on the training split."""
 
     networks: Networks
     phases: PhaseReporter
     cache: Path | None
-    """The folder of what teachers said before; None for none."""
+    """The folder of the teacher cache; None for no cache."""
     group: ProcessGroup = SINGLE_PROCESS
 
     def precomputed(
         self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role
     ) -> tuple[Samples, TeacherFeatures]:
-        """The training split with what the teachers say to it, and the features of the one that is looked into."""
-        answered = [self._ask(name, each, method, role=role) for name, each in teachers.members.items()]
-        return samples.with_teacher(teachers.together([answers.to(samples.home) for answers, _ in answered])), answered[0][1]
+        """The training split with the teachers' outputs, and the features of the first teacher's layers that the method reads."""
+        computed = [self._compute(name, each, method, role=role) for name, each in teachers.members.items()]
+        return samples.with_teacher(teachers.combine([outputs.to(samples.home) for outputs, _ in computed])), computed[0][1]
 
-    def _ask(self, name: Role, teacher: TrainedNetwork, method: LayerMapping, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
+    def _compute(
+        self, name: Role, teacher: TrainedNetwork, method: LayerMapping, *, role: Role
+    ) -> tuple[Tensor, TeacherFeatures]:
         samples = teacher.samples(self.networks.data.splits["train"])
         what = f"{len(samples):,} training samples for the {role}"
 
-        def begin(is_kept: bool) -> None:
-            asking = f"Asking the {name} about {what}, once for all epochs"
-            self.phases.start("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+        def on_start(is_cached: bool) -> None:
+            computing = f"Computing the {name}'s outputs on {what}, once for all epochs"
+            reading = f"Reading the {name}'s outputs on {what} from the cache"
+            self.phases.start("cache", reading if is_cached else computing)
 
-        answers, features = compute_teacher_outputs(
+        outputs, features = compute_teacher_outputs(
             teacher.network,
             samples,
             method.teacher_shapes,
-            kept=self._kept(teacher, method),
-            begin=begin,
+            slot=self._cache_slot(teacher, method),
+            on_start=on_start,
             after_batch=lambda done: self.phases.report("cache", done, total=len(samples)),
             group=self.group,
         )
-        if not bool(answers.isfinite().all()):
+        if not bool(outputs.isfinite().all()):
             raise JobFault(
                 "non_finite_loss",
                 "The teacher's outputs on the training split hold NaN or infinity, before the student's first step.",
                 hint="Choose another teacher, or train it again at a lower learning rate.",
                 details={"phase": "cache", "step": 0},
             )
-        return teacher.reorder(answers), features
+        return teacher.reorder(outputs), features
 
     def per_view(
         self, name: Role, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
     ) -> TeacherOutputs:
-        """What a teacher says to each view of the training split: asked in each step, or beforehand where they are few."""
+        """The teacher's outputs on each view of the training split: computed in each step, or beforehand if the views are few."""
         num_views = views.count and min(views.count, num_epochs(self.networks.training_spec(role), len(samples)))
-        kept = self._kept(teacher, method) if num_views else None
+        slot = self._cache_slot(teacher, method) if num_views else None
 
-        def begin(view: int, is_kept: bool) -> None:
+        def on_start(view: int, is_cached: bool) -> None:
             what = f"view {view + 1} of {num_views} of {len(samples):,} training samples for the {role}"
-            asking = f"Asking the {name} about {what}"
-            self.phases.start("cache", f"What the {name} says of {what} is read from the cache" if is_kept else asking)
+            computing = f"Computing the {name}'s outputs on {what}"
+            reading = f"Reading the {name}'s outputs on {what} from the cache"
+            self.phases.start("cache", reading if is_cached else computing)
 
         return compute_view_outputs(
             teacher.network,
@@ -86,17 +90,17 @@ class TeacherOutputProvider:
             preprocessing=teacher.preprocessing,
             reorder=teacher.reorder,
             num_views=num_views,
-            kept=lambda view: kept and replace(kept, cache_key={**kept.cache_key, "view": views.told(view)}),
-            begin=begin,
+            slot=lambda view: slot and replace(slot, cache_key={**slot.cache_key, "view": views.told(view)}),
+            on_start=on_start,
             after_batch=lambda done: self.phases.report("cache", done, total=len(samples)),
             group=self.group,
         )
 
-    def _kept(self, teacher: TrainedNetwork, method: LayerMapping) -> CacheSlot | None:
-        """Where the cache has, or will have, what a teacher says to the training split; None without a cache."""
+    def _cache_slot(self, teacher: TrainedNetwork, method: LayerMapping) -> CacheSlot | None:
+        """Where the cache has, or will have, a teacher's outputs on the training split; None without a cache."""
         if self.cache is None:
             return None
         inputs = self.networks.data.splits["train"].inputs
-        layers, reads = method.teacher_shapes, teacher.preprocessing
-        asked = cache_key(teacher.network, inputs, reads, layers=layers, device=self.networks.device)
-        return CacheSlot(TeacherCache(self.cache), asked)
+        layers, preprocessing = method.teacher_shapes, teacher.preprocessing
+        key = cache_key(teacher.network, inputs, preprocessing, layers=layers, device=self.networks.device)
+        return CacheSlot(TeacherCache(self.cache), key)

@@ -1,6 +1,6 @@
-"""What a teacher is asked, as a key: everything that its outputs for a split depend on.
+"""The cache key of a teacher's outputs on a split: everything that the outputs depend on.
 
-Invariant: two questions with one key have the same answers, on a CPU to the last bit. N samples.
+Invariant: equal keys mean equal outputs, on a CPU to the last bit. N samples.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from worker.data.text import TextPreprocessing
 from worker.evaluation.evaluate import EVALUATION_BATCH
 
 FORMAT = 1
-"""Goes up when the same question is to get other answers."""
+"""Increased when the same inputs are to give other outputs."""
 PLAIN = "as stored"
 """The view of samples without augmentation."""
 
-_OF_THE_PLACE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
-"""What a network's config says of where it comes from rather than of what it computes."""
+_PROVENANCE_FIELDS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Fields of a network's config that say where it comes from, not what it computes."""
 
 CacheKey = Mapping[str, Any]
 
@@ -35,9 +35,9 @@ def cache_key(
     layers: Mapping[str, torch.Size],
     device: torch.device,
 ) -> CacheKey:
-    """What is asked when a network behind ``preprocessing`` is shown ``inputs``, for its logits and for these layers.
+    """The key of a network's logits and features of ``layers`` on ``inputs`` behind ``preprocessing``.
 
-    Of augmented samples it is another question for each ``view``.
+    Augmented samples have a key for each ``view``.
     """
     return {
         "format": FORMAT,
@@ -51,12 +51,12 @@ def cache_key(
 
 
 def key_of(cache_key: CacheKey) -> str:
-    """Its SHA-256, the name under which the answers are kept."""
+    """SHA-256 of a cache key, the name of its folder."""
     return hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()
 
 
 def inputs_digest(inputs: RawInputs) -> str:
-    """Of samples as they are stored: every byte of them, wherever they come from."""
+    """SHA-256 of samples as they are stored: of every byte, wherever they come from."""
     digest = hashlib.sha256()
     if isinstance(inputs, Tensor):
         digest.update(f"{inputs.dtype} {tuple(inputs.shape)}".encode())
@@ -75,30 +75,30 @@ def inputs_digest(inputs: RawInputs) -> str:
 
 
 def preprocessing_digest(preprocessing: Preprocessing) -> str:
-    """Of all that a preprocessing knows."""
-    known = repr(preprocessing)
+    """SHA-256 of all parameters of a preprocessing."""
+    parameters = repr(preprocessing)
     if isinstance(preprocessing, TextPreprocessing):
         tokenizer = preprocessing.tokenizer
-        # What the last encoding was cut to stands in the tokenizer's own text as well.
+        # The tokenizer's serialisation also holds the length that its last encoding was truncated to.
         parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-        known = json.dumps([parts, special, tokenizer.pad_token_id, preprocessing.max_length], sort_keys=True)
-    return hashlib.sha256(f"{type(preprocessing).__name__}\n{known}".encode()).hexdigest()
+        parameters = json.dumps([parts, special, tokenizer.pad_token_id, preprocessing.max_length], sort_keys=True)
+    return hashlib.sha256(f"{type(preprocessing).__name__}\n{parameters}".encode()).hexdigest()
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """All of its bytes, in C order."""
+    """All bytes of a tensor, in C order."""
     return tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _network_digest(network: nn.Module) -> str:
-    """Of a network's structure, its config and its weights."""
+    """SHA-256 of a network's structure, its config and its weights."""
     digest = hashlib.sha256(str(network).encode())
     for module in network.modules():
         config: Any = getattr(module, "config", None)
         if hasattr(config, "to_dict"):
-            told = {name: value for name, value in config.to_dict().items() if name not in _OF_THE_PLACE}
-            digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+            values = {name: value for name, value in config.to_dict().items() if name not in _PROVENANCE_FIELDS}
+            digest.update(json.dumps(values, sort_keys=True, default=str).encode())
             break
     state: Mapping[str, Tensor] = network.state_dict()
     for name in sorted(state):
@@ -108,8 +108,8 @@ def _network_digest(network: nn.Module) -> str:
 
 
 def _computed_on(device: torch.device) -> Sequence[str | int]:
-    """What decides on the last bits of what a network gives."""
-    told: list[str | int] = [device.type, torch.__version__, EVALUATION_BATCH]
+    """Everything about the machine that the last bits of a network's outputs depend on."""
+    parts: list[str | int] = [device.type, torch.__version__, EVALUATION_BATCH]
     if device.type == "cpu":
-        told += [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
-    return told
+        parts += [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+    return parts

@@ -1,6 +1,6 @@
-"""Who stands between the teacher and the student: networks that are each taught by the one before, in a job of several trainings.
+"""The networks between the teacher and the student, each distilled from the one before.
 
-Invariant: which they are, and in what order, follows from the spec alone, so an attempt that resumes finds the same.
+Invariant: the chain follows from the spec alone, so an attempt that resumes has the same.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ _SEEDS = 2**32
 
 
 @dataclass(frozen=True)
-class Link:
-    """One network of the chain. It reads texts by the student's tokenizer."""
+class IntermediateNetwork:
+    """One network of the chain. Its tokenizer is the student's."""
 
     architecture: Architecture
     features: Features | None
-    """Of sound; None for those that its architecture is made for."""
+    """The features of sound that it reads; None for those that its architecture is made for."""
     training: TrainingSpec
 
 
-def chain_of(spec: JobSpec) -> dict[str, Link]:
-    """The networks by role (``generation-1``, ``assistant-1`` …), from the teacher's side to the student's; often there is none.
+def chain_of(spec: JobSpec) -> dict[str, IntermediateNetwork]:
+    """The networks by role (``generation-1``, ``assistant-1`` …), in the order of their training; for most methods there is none.
 
-    Each starts from a seed of its own: from the student's, a generation would begin as the student itself.
+    Each has a seed of its own: with the student's, a generation would have the student's initial weights.
     """
     student = spec.student.architecture
     match spec.method:
@@ -39,13 +39,15 @@ def chain_of(spec: JobSpec) -> dict[str, Link]:
         case _:
             return {}
     return {
-        f"{word}-{number}": Link(architecture, _features(spec, architecture), _with_own_seed(spec.training, number))
+        f"{word}-{number}": IntermediateNetwork(
+            architecture, _features(spec, architecture), _with_own_seed(spec.training, number)
+        )
         for number, architecture in enumerate(architectures, start=1)
     }
 
 
 def _features(spec: JobSpec, architecture: Architecture) -> Features | None:
-    """The student's, where the architecture can read them."""
+    """The student's features, if the architecture can read them; else None."""
     ours = spec.student.features
     return ours if ours is not None and ours.name == usual_features(architecture).name else None
 

@@ -1,4 +1,4 @@
-"""Several networks' outputs as one: what they say together. N samples, W outputs, C classes of one target."""
+"""The combined outputs of several networks. N samples, W outputs, C classes of one target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from worker.trained import TrainedNetwork
 from worker.training.objective import TeacherOutputs
 
 
-def combined(outputs: Sequence[Tensor], targets: Targets, *, weights: Sequence[float] | None = None) -> Tensor:
-    """The outputs (N, W) of several networks as one network's (N, W), in float32.
+def combine_outputs(outputs: Sequence[Tensor], targets: Targets, *, weights: Sequence[float] | None = None) -> Tensor:
+    """Combines the outputs (N, W) of several networks into one (N, W), in float32.
 
-    Of classes it is the logarithm of the weighted mean of the probabilities, of a number the weighted mean. Where a network says
-    nothing of a target (NaN), the others' mean counts; where none says anything, it stays NaN.
+    For classes this is the logarithm of the weighted mean of the probabilities, for a number the weighted mean. A network without
+    outputs for a target (NaN) is left out of that target's mean; if none has outputs, the target stays NaN.
     """
     weights = weights if weights is not None else [1.0] * len(outputs)
     by_target = zip(*(targets.split(each.to(torch.float64)) for each in outputs), strict=True)
-    columns = [_combined(target, torch.stack(each), weights) for target, each in zip(targets, by_target, strict=True)]
+    columns = [_combine(target, torch.stack(each), weights) for target, each in zip(targets, by_target, strict=True)]
     return torch.cat(columns, dim=-1).to(torch.float32)
 
 
-def _combined(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tensor:
-    """(networks, N, C) to (N, C)."""
+def _combine(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tensor:
+    """Combines (networks, N, C) into (N, C)."""
     known = outputs.isfinite().all(dim=-1, keepdim=True)
     weight = torch.tensor(weights, dtype=torch.float64, device=outputs.device)[:, None, None] * known
-    share = weight / weight.sum(dim=0)  # NaN where nobody says anything
+    share = weight / weight.sum(dim=0)  # NaN where no network has outputs
     if target.classes is None:
         return (share * outputs.nan_to_num(nan=0.0)).sum(dim=0)
     return (share.log() + outputs.nan_to_num(nan=0.0).log_softmax(dim=-1)).logsumexp(dim=0)
@@ -38,7 +38,7 @@ def _combined(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tens
 
 @dataclass(frozen=True)
 class Teachers:
-    """Finished networks, by role, and what each of them weighs."""
+    """Trained networks by role, and the weight of each in their combined outputs."""
 
     members: Mapping[str, TrainedNetwork]
     weights: tuple[float, ...]
@@ -46,12 +46,12 @@ class Teachers:
 
     @property
     def first(self) -> TrainedNetwork:
-        """A method that looks inside its teacher has this one alone."""
+        """The first member; the only one for a method that reads layers of its teacher."""
         return next(iter(self.members.values()))
 
     @property
     def teaches(self) -> tuple[str, ...] | None:
-        """The targets that one of them teaches; None for all."""
+        """The targets that any member teaches; None for all."""
         by_member = [member.teaches for member in self.members.values()]
         taught = {name for names in by_member for name in names or ()}
         if None in by_member or len(taught) == len(self.targets):
@@ -59,19 +59,19 @@ class Teachers:
         return tuple(target.name for target in self.targets if target.name in taught)
 
     def outputs(self, split: Split) -> Tensor:
-        """What they say together of a split (N, W)."""
-        return self.together([member.outputs(split) for member in self.members.values()])
+        """The combined outputs (N, W) on a split."""
+        return self.combine([member.outputs(split) for member in self.members.values()])
 
-    def together(self, outputs: Sequence[Tensor]) -> Tensor:
-        """One (N, W) of each member's; NaN for a target that none teaches."""
-        return outputs[0] if len(outputs) == 1 else combined(outputs, self.targets, weights=self.weights)
+    def combine(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Combines one (N, W) of each member; NaN for a target that no member teaches."""
+        return outputs[0] if len(outputs) == 1 else combine_outputs(outputs, self.targets, weights=self.weights)
 
-    def combine(self, by_member: Sequence[TeacherOutputs]) -> TeacherOutputs:
-        """What they say together of a batch."""
+    def combine_providers(self, by_member: Sequence[TeacherOutputs]) -> TeacherOutputs:
+        """A provider of the combined outputs on a batch, from one provider for each member."""
         if len(by_member) == 1:
             return by_member[0]
 
-        def together(batch: Batch) -> Outputs:
-            return Outputs(self.together([answers(batch).logits for answers in by_member]))
+        def combined(batch: Batch) -> Outputs:
+            return Outputs(self.combine([provider(batch).logits for provider in by_member]))
 
-        return together
+        return combined

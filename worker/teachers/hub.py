@@ -1,8 +1,8 @@
 """Networks of the Hugging Face Hub: a repository's weights, configs and tokenizer at one commit, never code or pickles.
 
-The library's own environment decides how: ``HF_HOME`` is the cache, ``HF_HUB_OFFLINE`` has it look there alone, ``HF_ENDPOINT``
-and ``HF_TOKEN`` say whom it asks and as whom. Invariant: what is loaded is of the commit that is told, so that an attempt that
-resumes, and who repeats the job, gets the same network.
+The library's own environment variables apply: ``HF_HOME`` is the cache, ``HF_HUB_OFFLINE`` restricts it to that cache,
+``HF_ENDPOINT`` and ``HF_TOKEN`` are the server and the credentials. Invariant: the files are those of the commit that is
+reported, so that an attempt that resumes, and a repetition of the job, load the same network.
 """
 
 from collections.abc import Mapping
@@ -24,28 +24,28 @@ from service.spec.source import split_hub
 from worker.errors import JobFault
 from worker.models.embedding_network import POOLING_FILE
 
-_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")
+_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")
 _REFUSALS = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit, in a folder of links that holds what is wanted of it and nothing else."""
+    """A repository at one commit, in a folder of links to the files that match the patterns and no others."""
 
     folder: Path
     commit: str
 
 
 def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> Snapshot:
-    """What ``hub:REPO[@REVISION]`` names, in ``folder``, which is made; ``commit`` is what the revision was found to be before.
+    """Fetches ``hub:REPO[@REVISION]`` into the new ``folder``; ``commit`` is what the revision was resolved to before.
 
     Raises:
-        JobFault: ``input_unavailable``, it cannot be had, and why.
+        JobFault: ``input_unavailable``, with the reason.
     """
     repository, revision = split_hub(source)
     try:
         path = Path(
-            snapshot_download(repository, revision=commit or revision, allow_patterns=list(_WANTED), ignore_patterns=["*/*"])
+            snapshot_download(repository, revision=commit or revision, allow_patterns=list(_PATTERNS), ignore_patterns=["*/*"])
         )
         snapshot_download(repository, revision=path.name, allow_patterns=[POOLING_FILE.as_posix()])
     except (HfHubHTTPError, OSError) as error:
@@ -53,7 +53,7 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
     folder.mkdir(parents=True, exist_ok=True)
     for file in path.iterdir():
         link = folder / file.name
-        if any(file.match(pattern) for pattern in _WANTED) and not link.exists():
+        if any(file.match(pattern) for pattern in _PATTERNS) and not link.exists():
             link.symlink_to(file.resolve())
     if (path / POOLING_FILE).is_file() and not (folder / POOLING_FILE).exists():
         (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
@@ -62,17 +62,17 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
 
 
 def is_out_of_reach(fault: JobFault) -> bool:
-    """Whether it was the Hub that could not be asked, rather than the Hub that refused."""
+    """Whether the Hub could not be reached, rather than that it refused the request."""
     return fault.code == "input_unavailable" and not isinstance(fault.__cause__, _REFUSALS)
 
 
 def pinned(source: str, commits: Mapping[str, str]) -> str:
-    """The source with the commit that was found for it."""
+    """The source with the commit that it was resolved to."""
     return f"hub:{split_hub(source)[0]}@{commits[source]}" if source in commits else source
 
 
 def pinned_spec(spec: JobSpec, commits: Mapping[str, str]) -> JobSpec:
-    """The spec by which the job can be repeated: its teachers at the commits that were found."""
+    """The spec that repeats the job: its teachers at the commits that they were resolved to."""
     each = [teacher.model_copy(update={"source": pinned(teacher.source, commits)}) for teacher in spec.teachers.values()]
     return spec.model_copy(update={"teacher": each[0] if isinstance(spec.teacher, TeacherSpec) else each})
 
@@ -95,10 +95,10 @@ def _unavailable(source: str, error: Exception) -> JobFault:
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
             what = f"the Hub cannot be reached, or does not answer as it should ({reason})"
             hint = "See whether the worker reaches the Hub, or fetch the repository into its HF_HOME."
-    is_passing = not isinstance(error, _REFUSALS)
+    is_transient = not isinstance(error, _REFUSALS)
     return JobFault(
         "input_unavailable",
         f"{source} cannot be fetched: {what}.",
         hint=hint,
-        retryable=is_passing and not constants.HF_HUB_OFFLINE,
+        retryable=is_transient and not constants.HF_HUB_OFFLINE,
     )

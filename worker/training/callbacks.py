@@ -1,7 +1,7 @@
-"""What happens between two optimizer steps beside the training: progress, metric points, checkpoints, requests to stop.
+"""The callback of a training: progress, metric points, checkpoints and requests to stop, between two optimizer steps.
 
-Invariant: a metric point goes out before the checkpoint that no longer holds it, so a killed job repeats points but never
-misses one.
+Invariant: metric points are emitted before a checkpoint is written without them, so a killed job repeats points but never
+loses one.
 """
 
 import time
@@ -16,7 +16,7 @@ _PROGRESS_SECONDS = 0.25
 
 
 class TrainingReporter:
-    """Watches one training of one attempt, of a ``part`` whose networks before it took ``earlier_steps``."""
+    """Reports one training of one attempt, of a ``part`` whose earlier networks took ``earlier_steps`` steps."""
 
     def __init__(
         self,
@@ -27,42 +27,42 @@ class TrainingReporter:
         part: Part | None = None,
         earlier_steps: int = 0,
     ) -> None:
-        self._reporter, self._write_checkpoint, self._ranks = reporter, write_checkpoint, group
+        self._reporter, self._write_checkpoint, self._group = reporter, write_checkpoint, group
         self._part, self._earlier_steps = part, earlier_steps
         self._started_at = self._checkpoint_at = time.monotonic()
         self._first_step: int | None = None
         self._next_progress_at = 0.0
 
     def on_step_end(self, training: Training) -> None:
-        """Reports what is due, and raises :class:`StopAsked` when a stop was asked for."""
+        """Emits progress and writes the checkpoint when they are due. Raises :class:`StopAsked` if a stop was requested."""
         now = time.monotonic()
         if self._first_step is None:
-            # Rates leave the first step out: it allocates memory and chooses kernels.
+            # Rates exclude the first step, which allocates memory and chooses kernels.
             self._first_step, self._started_at = training.step, now
         if now >= self._next_progress_at or training.done:
             self._next_progress_at = now + _PROGRESS_SECONDS
-            self._tell(training, now)
+            self._report_progress(training, now)
 
         request = self._reporter.stop_request()
         if request is not None:
             training.read_losses()
-            self._send_points(training)
+            self._emit_points(training)
             raise StopAsked(request)
-        # By the first rank's clock: all have a part in it.
-        if not training.done and self._ranks.broadcast_from_rank0(self._is_checkpoint_due(training, now)):
+        # Decided by rank 0's clock: writing a checkpoint is a collective.
+        if not training.done and self._group.broadcast_from_rank0(self._is_checkpoint_due(training, now)):
             training.read_losses()
-            self._send_points(training)
+            self._emit_points(training)
             self._write_checkpoint()
             self._checkpoint_at = time.monotonic()
 
     def _is_checkpoint_due(self, training: Training, now: float) -> bool:
-        every = training.spec.checkpoint_steps
-        by_steps = every is not None and training.step % every == 0
+        interval = training.spec.checkpoint_steps
+        by_steps = interval is not None and training.step % interval == 0
         return by_steps or now - self._checkpoint_at >= training.spec.checkpoint_seconds
 
-    def _tell(self, training: Training, now: float) -> None:
+    def _report_progress(self, training: Training, now: float) -> None:
         training.read_losses()
-        self._send_points(training)
+        self._emit_points(training)
         steps, seconds = training.step - (self._first_step or 0), now - self._started_at
         steps_per_second = steps / seconds if steps and seconds > 0 else None
         samples_per_step = len(training.samples) / training.steps_per_epoch
@@ -79,7 +79,7 @@ class TrainingReporter:
             )
         )
 
-    def _send_points(self, training: Training) -> None:
+    def _emit_points(self, training: Training) -> None:
         points = training.take_points()
         if points:
             self._reporter.emit(MetricPoints(points=points))

@@ -1,9 +1,9 @@
-"""What a batch of tokens teaches a causal language model. N rows, B batch, L tokens of a row, M tokens that count.
+"""The criteria of causal language models. N rows, B batch, L tokens of a row, M tokens that count.
 
-The teacher is asked in each step: its answers, a distribution over the vocabulary for every token, would not fit into memory.
-Losses are taken on hidden states, a few tokens' logits at a time. Texts that the teacher writes are written once, before the
-first step, and again the same after an interruption; what the student writes is drawn from torch's global generator. Each of
-several ranks has the networks read its rows of a batch; the loss is the mean over all ranks' tokens.
+The teacher computes its outputs in each step: a distribution over the vocabulary for every token would not fit into memory.
+Losses are computed from hidden states, a few tokens' logits at a time. The teacher generates its texts once, before the first
+step, and the same ones again after an interruption; the student's are drawn from torch's global generator. Each rank runs the
+networks on its rows of a batch; the loss is the mean over all ranks' tokens.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
 from worker.training.loop import Criterion
 
-_ROWS_AT_ONCE = 32
-"""That the teacher writes; part of what makes the same texts again."""
+_GENERATION_BATCH = 32
+"""Rows for which the teacher generates texts at a time; the same texts are drawn again only in the same batches."""
 
 
 @dataclass(frozen=True)
 class NextTokenCriterion:
-    """The cross-entropy with the texts' own tokens: what a network without a teacher learns from."""
+    """The cross-entropy with the texts' own tokens: the criterion of a network without a teacher."""
 
     network: LanguageNetwork
     samples: Samples
@@ -52,18 +52,18 @@ class LanguageTeacher:
 
     network: LanguageNetwork
     framing: Framing
-    """Of its tokenizer."""
+    """The framing of its tokenizer."""
     row_tokens: int
-    """Most tokens of a row."""
+    """The maximum number of tokens of a row."""
     samples: Samples | None = None
-    """The training rows by its own tokenizer; None: it reads the student's."""
+    """The training rows by its own tokenizer; None if it shares the student's."""
 
     @classmethod
-    def of(cls, network: nn.Module, reads: Preprocessing) -> Self:
-        """A teacher that reads the student's rows. Raises TypeError for one that is no language model."""
-        if not isinstance(network, LanguageNetwork) or not isinstance(reads, LanguagePreprocessing):
-            raise TypeError(f"{type(network).__name__} is no language model")
-        return cls(network, reads.framing, reads.max_length)
+    def of(cls, network: nn.Module, preprocessing: Preprocessing) -> Self:
+        """A teacher with the student's tokenizer. Raises TypeError if it is not a language model."""
+        if not isinstance(network, LanguageNetwork) or not isinstance(preprocessing, LanguagePreprocessing):
+            raise TypeError(f"{type(network).__name__} is not a language model")
+        return cls(network, preprocessing.framing, preprocessing.max_length)
 
 
 @dataclass(frozen=True)
@@ -77,43 +77,43 @@ class DistributionCriterion:
     group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """Mean over the tokens; with two tokenizers, over those that have a partner in the other's row."""
+        """Mean over the tokens; with two tokenizers, over those that are aligned with a token of the other's row."""
         own = self.group.shard(indices)
         ids, mask = _batch(self.samples, own)
         weight = self.method.label_weight
         if self.teacher.samples is None:
             networks = self.student, self.teacher.network
             return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=weight, group=self.group)
-        their_ids, their_mask = _batch(self.teacher.samples, own)
-        our_mask, their_mask = paired(mask, their_mask)
+        teacher_ids, teacher_mask = _batch(self.teacher.samples, own)
+        student_mask, teacher_mask = paired(mask, teacher_mask)
         with self.group.rank_local_rng(), precision.forward_pass():
             hidden = self.student.hidden(ids)
-        states, labels = predictions(hidden, ids, our_mask)
-        answers, _ = _teacher_states(self.teacher.network, their_ids, their_mask, precision)
-        teacher_states = TeacherStates(answers, self.teacher.network.head, token_loss(self.method), self.method.weight)
-        by_partners = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
-        loss = self.group.mean(by_partners, count=len(labels))
+        states, labels = predictions(hidden, ids, student_mask)
+        teacher_hidden, _ = _teacher_states(self.teacher.network, teacher_ids, teacher_mask, precision)
+        teacher_states = TeacherStates(teacher_hidden, self.teacher.network.head, token_loss(self.method), self.method.weight)
+        distillation_loss = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
+        loss = self.group.mean(distillation_loss, count=len(labels))
         if weight:
             states, labels = predictions(hidden, ids, mask)
-            by_labels = token_mean(states, self.student.head, labels, label_weight=weight)
-            loss = loss + self.group.mean(by_labels, count=len(labels))
+            label_loss = token_mean(states, self.student.head, labels, label_weight=weight)
+            loss = loss + self.group.mean(label_loss, count=len(labels))
         return loss
 
 
 @dataclass(frozen=True)
 class SequenceLevelCriterion:
-    """``sequence``: the texts that the teacher wrote, one for each row."""
+    """``sequence``: the cross-entropy with the texts that the teacher generated, one for each row."""
 
     method: SequenceLevel
     student: LanguageNetwork
     samples: Samples
-    written: Samples
+    generated: Samples
     group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """Mean over what the teacher wrote, and over the texts' own tokens."""
+        """Weighted means over the generated tokens and over the texts' own tokens."""
         own = self.group.shard(indices)
-        rows = _batch(self.written, own)
+        rows = _batch(self.generated, own)
         loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, group=self.group)
         if self.method.label_weight:
             texts = _batch(self.samples, own)
@@ -123,7 +123,7 @@ class SequenceLevelCriterion:
 
 @dataclass(frozen=True)
 class OnPolicyCriterion:
-    """``on-policy``: in a share of the batches the teacher's distributions on what the student writes, else on the texts."""
+    """``on-policy``: the teacher's distributions, in a fraction of the batches on texts that the student generates."""
 
     method: OnPolicy
     student: LanguageNetwork
@@ -132,18 +132,18 @@ class OnPolicyCriterion:
     group: ProcessGroup = SINGLE_PROCESS
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """Mean over the tokens that the student wrote, or over the texts'."""
-        is_own = bool(torch.rand(()) < self.method.student_share)
+        """Mean over the tokens that the student generated, or over the texts' own."""
+        is_generated = bool(torch.rand(()) < self.method.student_share)
         ids, mask = _batch(self.samples, self.group.shard(indices))
-        if is_own:
+        if is_generated:
             with self.group.rank_local_rng():
-                rows = self._written(ids, mask)
+                rows = self._generate(ids, mask)
             ids, mask = rows.ids, rows.mask
-        label_weight = 0.0 if is_own else self.method.label_weight
+        label_weight = 0.0 if is_generated else self.method.label_weight
         networks = self.student, self.teacher.network
         return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, group=self.group)
 
-    def _written(self, ids: Tensor, mask: Tensor) -> TokenRows:
+    def _generate(self, ids: Tensor, mask: Tensor) -> TokenRows:
         method = self.method
         prompts = prompts_of(
             ids,
@@ -162,13 +162,13 @@ def language_criterion(
     samples: Samples,
     teacher: LanguageTeacher,
     *,
-    written: Samples | None = None,
+    generated: Samples | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Criterion:
-    """What a student of this method learns from its batches; ``written`` is what :func:`generate_texts` made."""
+    """The criterion of a student of this method; ``generated`` are the texts of :func:`generate_texts`."""
     match method:
-        case SequenceLevel() if written is not None:
-            return SequenceLevelCriterion(method, student, samples, written, group)
+        case SequenceLevel() if generated is not None:
+            return SequenceLevelCriterion(method, student, samples, generated, group)
         case OnPolicy():
             return OnPolicyCriterion(method, student, samples, teacher, group)
         case _:
@@ -176,21 +176,21 @@ def language_criterion(
 
 
 def check_generation_fits(method: Any, row_tokens: int) -> None:
-    """Raises JobFault where a row has no place for a prompt and what is to be written behind it."""
+    """Raises JobFault if a row is too short for a prompt and the text to be generated after it."""
     if isinstance(method, SequenceLevel | OnPolicy) and method.max_new_tokens > row_tokens - LEAST_PROMPT:
         raise JobFault(
             "invalid_spec",
-            f"The networks read rows of {row_tokens} tokens, and {method.max_new_tokens} are to be written behind a prompt.",
+            f"The networks read rows of {row_tokens} tokens, too few for a prompt and {method.max_new_tokens} new tokens.",
             hint=f"Set max_new_tokens to {row_tokens - LEAST_PROMPT} or less, or raise dataset.row_tokens.",
             details={"pointer": "/method/max_new_tokens"},
         )
 
 
-def check_splits_have_rows(data: Data, reads: LanguagePreprocessing) -> None:
-    """Raises UnusableData where a split makes no rows, such as one of fewer tokens than a row has; the message names it."""
+def check_splits_have_rows(data: Data, preprocessing: LanguagePreprocessing) -> None:
+    """Raises UnusableData, naming the split, if a split makes no rows: for example, if it has fewer tokens than a row."""
     for name, split in data.splits.items():
         try:
-            reads.rows(split)
+            preprocessing.rows(split)
         except UnusableData as error:
             raise UnusableData(f"the {name} split: {error}") from error
 
@@ -204,37 +204,37 @@ def generate_texts(
     after_batch: Callable[[int], None],
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Samples:
-    """What the teacher writes behind the prompt of each of the rows; the loss is on that.
+    """Generates the teacher's texts after the prompt of each row; the mask covers the generated tokens.
 
-    The same seed gives the same texts, and no global generator is moved. ``after_batch`` is told how many rows are done, and may
-    raise, to end it. Every rank writes all of them, in as much time as one, and takes what the first one wrote.
+    The same seed gives the same texts, and the global generators are left as they were. ``after_batch`` gets the number of rows
+    done, and may raise to stop. Every rank generates all texts, which takes no longer than one, and uses rank 0's.
     """
-    drawn = method.sampling_temperature if method.decoding == "sampling" else None
-    decoding = Decoding(method.max_new_tokens, temperature=drawn, num_beams=method.num_beams)
+    temperature = method.sampling_temperature if method.decoding == "sampling" else None
+    decoding = Decoding(method.max_new_tokens, temperature=temperature, num_beams=method.num_beams)
     longest = teacher.row_tokens - method.max_new_tokens
     pieces: list[TokenRows] = []
     devices = [samples.device] if samples.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        for start in range(0, len(samples), _ROWS_AT_ONCE):
-            indices = torch.arange(start, min(start + _ROWS_AT_ONCE, len(samples)))
+        for start in range(0, len(samples), _GENERATION_BATCH):
+            indices = torch.arange(start, min(start + _GENERATION_BATCH, len(samples)))
             ids, mask = _batch(samples, indices)
             prompts = prompts_of(ids, mask, teacher.framing, prompt_tokens=method.prompt_tokens, longest=longest)
             pieces.append(write(teacher.network.model, *prompts, teacher.framing, decoding))
             after_batch(start + len(indices))
     width = max(rows.ids.shape[1] for rows in pieces)
-    ids = torch.cat([_widened(rows.ids, width, teacher.framing.pad) for rows in pieces])
-    mask = torch.cat([_widened(rows.mask, width, False) for rows in pieces])
+    ids = torch.cat([_pad_columns(rows.ids, width, teacher.framing.pad) for rows in pieces])
+    mask = torch.cat([_pad_columns(rows.mask, width, False) for rows in pieces])
     ids, mask = group.broadcast_tensor(ids), group.broadcast_tensor(mask)
     return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
 
 
-def _widened(rows: Tensor, width: int, filled: int | bool) -> Tensor:
-    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]), value=filled)
+def _pad_columns(rows: Tensor, width: int, value: int | bool) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]), value=value)
 
 
 def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, L), without what is behind the last token that counts in any of the rows."""
+    """Ids and mask (B, L), cut after the last token that counts in any row."""
     batch = samples.batch(indices)
     ids, mask = batch.inputs, batch.labels
     counted = mask.any(dim=0).nonzero()
@@ -262,15 +262,15 @@ def _distillation_loss(
     label_weight: float,
     group: ProcessGroup,
 ) -> Tensor:
-    """Student and teacher on the same tokens."""
+    """The loss of student and teacher on the same tokens."""
     with group.rank_local_rng(), precision.forward_pass():
         hidden = student.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
-    answers, _ = _teacher_states(teacher, ids, mask, precision)
-    ours, theirs = _same_vocabulary(student.head, teacher.head)
-    teacher_states = TeacherStates(answers, theirs, token_loss(method), method.weight)
+    teacher_hidden, _ = _teacher_states(teacher, ids, mask, precision)
+    student_head, teacher_head = _same_vocabulary(student.head, teacher.head)
+    teacher_states = TeacherStates(teacher_hidden, teacher_head, token_loss(method), method.weight)
     return group.mean(
-        token_mean(states, ours, labels, label_weight=label_weight, teacher_states=teacher_states), count=len(labels)
+        token_mean(states, student_head, labels, label_weight=label_weight, teacher_states=teacher_states), count=len(labels)
     )
 
 
@@ -281,7 +281,7 @@ def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precisi
 
 
 def _same_vocabulary(*heads: OutputHead) -> tuple[OutputHead, ...]:
-    """Networks of one tokenizer may have rows beyond its tokens, filled up to a round number: none of them is a token."""
+    """Cuts heads of one tokenizer to the same vocabulary: some are padded to a round number with rows that are no token."""
     least = min(len(head.weight) for head in heads)
     return tuple(
         head if len(head.weight) == least else OutputHead(head.weight[:least], None if head.bias is None else head.bias[:least])

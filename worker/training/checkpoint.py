@@ -1,8 +1,8 @@
-"""The checkpoint: one safetensors file that holds a training whole, written so that no crash leaves half of one.
+"""The checkpoint: one safetensors file that holds a whole training state, written so that a crash never leaves half of one.
 
 The state is a tree of dicts, lists, tuples, numbers, strings, booleans, None and tensors. The tree goes as JSON into the
 file's metadata, each tensor in it as a reference; nothing is ever pickled. A SHA-256 over the tree and every tensor's bytes
-stands beside it.
+is stored beside it.
 
 Invariant: the file under the final name is always a complete one (temporary file, fsync, rename, fsync of the folder), and what
 :func:`read_checkpoint` returns is bit for bit what :func:`write_checkpoint` was given.
@@ -11,7 +11,6 @@ Invariant: the file under the final name is always a complete one (temporary fil
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from worker.durable import sync
+
 FORMAT = 1
 
 _TREE, _DIGEST, _FORMAT = "tree", "sha256", "format"
@@ -28,7 +29,7 @@ _MARKS = {"$tensor", "$tuple", "$items", "$float"}
 
 
 class DamagedCheckpoint(Exception):
-    """The file is not what was written; nothing in it may be trusted."""
+    """The file differs from what was written; nothing in it may be trusted."""
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -39,9 +40,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     metadata = {_FORMAT: str(FORMAT), _TREE: tree, _DIGEST: _digest(tree, tensors)}
     temporary = path.with_name(f"{path.name}.writing")
     save_file(tensors, temporary, metadata=metadata)
-    _sync(temporary)
+    sync(temporary)
     temporary.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # Cloned: the file's pages must not stand behind tensors that outlive its next replacement.
+            # Cloned: the tensors outlive the file's next replacement, and must not be views of its pages.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise DamagedCheckpoint(f"{path.name} is not a whole safetensors file: {error}") from error
@@ -70,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _Leaves:
-    """The tree's tensors by their places, each with memory of its own, as the file format wants them."""
+    """The tree's tensors by their places, each with memory of its own, as the file format requires."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -78,7 +79,7 @@ class _Leaves:
 
     def add(self, place: str, tensor: Tensor) -> None:
         tensor = tensor.detach().to("cpu")
-        # Two names of one weight (tied layers), or a slice of a larger tensor: the file holds each by itself.
+        # Tied weights, and slices of larger tensors, are stored as tensors of their own.
         whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
         if not whole or tensor.data_ptr() in self._addresses:
             tensor = tensor.clone(memory_format=torch.contiguous_format)
@@ -138,11 +139,3 @@ def _pieces(tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
         yield f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
         if tensor.numel():
             yield tensor.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,16 @@
 """The one training loop: teacher, student and control all go through :func:`train`.
 
 B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation`` batches. Steps are counted over the whole
-training; where a step stands in its epoch, which samples it sees and at what learning rate all follow from its number, so
-the number is the whole position.
+training; its place in the epoch, its samples and its learning rate all follow from its number, so
+this number is the whole position.
 
-Several ranks may run it side by side on the same batches: see :mod:`worker.distributed.group`. What is said here of a batch is
-said of the whole of it, and everything that is decided is decided alike on all.
+Several ranks may run it on the same batches: see :mod:`worker.distributed.group`. *Batch* means the whole batch here, and every
+decision is the same on all ranks.
 
-Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Where there is no
-augmentation, so that each sample has one view in every epoch, the teacher is asked once about the training split, before the
-loop, and a student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not
-finite is still found by its step, and always before a checkpoint or the best weights are written.
+Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Without augmentation,
+where each sample has the same view in every epoch, the teacher's outputs are computed once, before the loop, and a student's step
+has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not finite is still reported
+with its step, and always before a checkpoint or the best weights are written.
 """
 
 import math
@@ -43,28 +43,28 @@ _UNREAD_LOSSES = 64
 
 
 class Callback(Protocol):
-    """What happens between two steps beside the training itself: progress, checkpoints, requests to stop."""
+    """Called between two steps: for progress, checkpoints and requests to stop."""
 
     def on_step_end(self, training: "Training") -> None:
-        """Called after each step, when it is wholly done.
+        """Called after each completed step, and its evaluation if it ends an epoch.
 
         Raises:
-            StopAsked: the training is to end here.
+            StopAsked: the training ends here.
         """
 
 
 class Criterion(Protocol):
-    """What a batch teaches, where that is not outputs against labels and a teacher's outputs."""
+    """A loss that is not computed from a batch's outputs, labels and teacher outputs alone."""
 
     def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """The loss, a scalar, on the samples ``indices`` (B,), of which each rank looks at its share.
+        """The loss, a scalar, on the samples ``indices`` (B,), of which each rank computes its shard.
 
-        What it draws comes from the global generators.
+        Random numbers come from the global generators.
         """
 
 
 class Training:
-    """One network's training: all that moves while it runs."""
+    """One network's training, with all state that changes while it runs."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class Training:
         name: str | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        """With a ``criterion`` the loss is the lesson's, and ``training_objective`` takes no part.
+        """With a ``criterion`` the loss is the criterion's, and ``training_objective`` is unused.
 
-        ``num_steps`` trains for exactly so many steps, on the same schedule, whatever early stopping would say.
+        ``num_steps`` trains for exactly that many steps, on the same schedule and without early stopping.
 
-        ``name`` begins the names of the metrics; by default the phase's, which several trainings may share.
+        ``name`` is the prefix of the metrics' names; the default is the phase, which several trainings may share.
         """
         self.criterion, self.name, self.group = criterion, name or phase, group
         network = group.convert_sync_batchnorm(network)
@@ -96,9 +96,9 @@ class Training:
             spec,
             training_objective,
         )
-        self.tap = FeatureExtractor(network, training_objective.student_layers)
+        self.extractor = FeatureExtractor(network, training_objective.student_layers)
         self.objective = training_objective.objective
-        """A module where the method has weights or memory of its own: they are trained and checkpointed with the network's."""
+        """A module if the method has weights or buffers of its own, which are trained and checkpointed with the network's."""
         self.module = nn.ModuleList([network])
         if isinstance(self.objective, nn.Module):
             self.module.append(self.objective.to(samples.device))
@@ -122,7 +122,7 @@ class Training:
         self.stale_evaluations = 0
         self.train_loss = 0.0
         self.points: dict[str, list[tuple[int, float]]] = {}
-        """Metric points that nobody has taken yet."""
+        """Metric points that :meth:`take_points` has not returned yet."""
         self._unread_losses: list[Tensor] = []
         has_accuracy = targets.is_classification or targets.are_tokens
         self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
@@ -164,13 +164,13 @@ class Training:
         losses = []
         for indices in batches:
             (loss,) = self.losses(indices)
-            losses.append(self.weighted(loss, share=len(indices) / num_samples))
+            losses.append(self.weighted(loss, fraction=len(indices) / num_samples))
             torch.autograd.backward(self.scaler.scale(losses[-1]))
         self.optimizer_step(losses)
 
     @cached_property
     def losses(self) -> Losses:
-        """The loss of a batch, ready for its gradient. Built at the first step: ranks begin it with the same weights."""
+        """Computes the losses of a batch, for backpropagation. Built at the first step: DDP broadcasts rank 0's weights."""
         return self.group.wrap_ddp(self.module, self._losses)
 
     def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
@@ -179,7 +179,7 @@ class Training:
         return (self.objective(self.forward(indices)),)
 
     def forward(self, indices: Tensor) -> DistillationBatch:
-        """What the network, and whoever teaches it, says of the samples ``indices`` (B,); each rank asks about its share."""
+        """The outputs of the network and of its teacher on the samples ``indices`` (B,), computed by shards."""
         own = self.group.shard(indices)
         batch = self.samples.batch(own, epoch=self.step // self.steps_per_epoch)
         teacher_outputs = self.training_objective.teacher_outputs(batch)
@@ -190,19 +190,19 @@ class Training:
                 else self.training_objective.extra_inputs(teacher_outputs.logits, self.step / self.last_step)
             )
             with self.precision.forward_pass():
-                outputs = self.tap(batch.inputs, *extra)
+                outputs = self.extractor(batch.inputs, *extra)
         epoch = self.step / self.steps_per_epoch
         step = DistillationBatch(
             outputs.at_least_float32(), teacher_outputs, batch.labels, own.to(self.device), epoch, batch.mixture
         )
         return self.group.gather_batch(step, num_samples=len(indices))
 
-    def weighted(self, loss: Tensor, *, share: float) -> Tensor:
-        """A batch's loss as part of that of the optimizer step, of whose samples the batch has this share."""
-        return loss if share == 1 else loss * share
+    def weighted(self, loss: Tensor, *, fraction: float) -> Tensor:
+        """A batch's contribution to the loss of its optimizer step: the batch has this fraction of the step's samples."""
+        return loss if fraction == 1 else loss * fraction
 
     def optimizer_step(self, losses: list[Tensor]) -> None:
-        """The optimizer's step along the gradient of these losses, whose sum is the step's."""
+        """Takes the optimizer's step on the accumulated gradients, and records the sum of ``losses`` as the step's loss."""
         rate = self._learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -220,7 +220,7 @@ class Training:
             self.read_losses()
 
     def read_losses(self) -> None:
-        """Fetches the losses of the last steps and makes metric points of them.
+        """Reads the losses of the last steps from the device and records them as metric points.
 
         Raises:
             JobFault: one is not finite; the first such step is named.
@@ -237,15 +237,15 @@ class Training:
             self._record("learning_rate", self._learning_rate(step - 1), step=step)
 
     def evaluate(self) -> None:
-        """Measures the network on the validation split, keeps the weights if they are the best so far, counts for early stopping.
+        """Evaluates the network on the validation split, copies the weights if they are the best, and updates early stopping.
 
         Raises:
             JobFault: the loss is not finite.
         """
         self.read_losses()
         outputs = predict(self.network, self.validation, precision=self.precision, group=self.group)
-        measured = score_outputs(outputs, self.validation.labels, self.targets)
-        result = EvaluationResult(**self.group.broadcast_from_rank0(asdict(measured)))
+        own_result = score_outputs(outputs, self.validation.labels, self.targets)
+        result = EvaluationResult(**self.group.broadcast_from_rank0(asdict(own_result)))
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
@@ -253,10 +253,10 @@ class Training:
         self._record("validation_loss", result.loss, step=self.step)
 
         previous = self.best_validation
-        # Early stopping asks for a better metric; among equals, the other metric decides which weights stay.
-        improved = previous is None or self._rank(result)[0] > self._rank(previous)[0]
+        # Early stopping compares one metric; for the best weights, the other metric breaks ties.
+        improved = previous is None or self._sort_key(result)[0] > self._sort_key(previous)[0]
         self.stale_evaluations = 0 if improved else self.stale_evaluations + 1
-        if previous is None or self._rank(result) > self._rank(previous):
+        if previous is None or self._sort_key(result) > self._sort_key(previous):
             self.best, self.best_step, self.best_validation = copy_weights(self.network), self.step, result
         if self.done:
             for name in self._windows:
@@ -268,10 +268,10 @@ class Training:
         return points
 
     def finish(self) -> TrainingResult:
-        """What came of it, after the last step."""
+        """The result, after the last step."""
         if self.best is None or self.best_validation is None or self.last_validation is None:
             raise RuntimeError("a training is finished only after its last step's evaluation")
-        vars(self).pop("losses", None)  # which holds this training: its memory is wanted by the next
+        vars(self).pop("losses", None)  # it references this training, whose memory the next one needs
         epochs, rest = divmod(self.step, self.steps_per_epoch)
         figures = TrainingFigures(
             steps=self.step,
@@ -288,10 +288,10 @@ class Training:
         return TrainingResult(best=self.best, last=copy_weights(self.network), figures=figures)
 
     def state(self) -> dict[str, Any]:
-        """Everything that :meth:`restore` needs to go on as if nothing had happened; to be written before the next step.
+        """Everything that :meth:`restore` needs to continue exactly; to be written before the next step.
 
         Raises:
-            JobFault: a loss or a weight is not finite; such a state is not worth keeping.
+            JobFault: a loss or a weight is not finite.
         """
         self.read_losses()
         weights = copy_weights(self.network)
@@ -316,7 +316,7 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to where :meth:`state` was taken, the global random generators with it."""
+        """Restores what :meth:`state` returned, including the states of the global random generators."""
         self.network.load_state_dict(state["network"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
@@ -336,7 +336,7 @@ class Training:
         peak = self.spec.optimizer.learning_rate
         return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
 
-    def _rank(self, result: EvaluationResult) -> tuple[float, float]:
+    def _sort_key(self, result: EvaluationResult) -> tuple[float, float]:
         stopping = self.spec.early_stopping
         # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
         by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
@@ -352,11 +352,11 @@ class Training:
             self.train_loss = mean
         self.points.setdefault(f"{self.name}/{name}", []).append((step, mean))
 
-    def _non_finite(self, what: str, *, step: int) -> JobFault:
+    def _non_finite(self, message: str, *, step: int) -> JobFault:
         epoch = (step - 1) // self.steps_per_epoch + 1
         return JobFault(
             "non_finite_loss",
-            f"{what} at step {step} of {self.last_step}, in epoch {epoch}.",
+            f"{message} at step {step} of {self.last_step}, in epoch {epoch}.",
             hint="Lower the learning rate, set gradient_clip_norm, or train in fp32.",
             details={"phase": self.phase, "step": step, "epoch": epoch},
         )
@@ -367,7 +367,7 @@ def train(training: Training, callback: Callback) -> TrainingResult:
 
     Raises:
         JobFault: the loss became NaN or infinite.
-        StopAsked: by ``callback``, between two steps; the training can go on from its state.
+        StopAsked: raised by ``callback``, between two steps; the training can resume from its state.
     """
     accumulation = training.spec.gradient_accumulation
     training.network.train()

@@ -1,5 +1,5 @@
-"""Metric points, thinned as they are made: each is the mean of a window of values, at most about 1,000 a metric, whatever a
-job's length.
+"""Metric points, downsampled as they are recorded: each is the mean of a window of values, at most about 1,000 for a metric,
+whatever a job's length.
 
 Invariant: a mean is a sum in the order of the values, so a training that is resumed inside a window gives the same point.
 """
@@ -19,13 +19,13 @@ class WindowMean:
         self.sum = 0.0
 
     def add(self, value: float) -> float | None:
-        """Takes the next value; the window's mean, if that was its last."""
+        """Adds the next value. Returns the window's mean if this was its last value."""
         self.sum += value
         self.count += 1
         return self.close() if self.count == self.size else None
 
     def close(self) -> float | None:
-        """The mean of what a window holds so far, and a new window; None of an empty one."""
+        """Starts a new window. Returns the mean of the current one, None if it is empty."""
         if self.count == 0:
             return None
         mean = self.sum / self.count

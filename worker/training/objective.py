@@ -1,4 +1,4 @@
-"""How a student is taught: its objective, the layers that the objective looks at, and what it hears of its teacher.
+"""The objective of a training: its loss function, the layers that it compares, and the source of the teacher's outputs.
 
 B batch, W outputs, L tokens.
 """
@@ -22,26 +22,26 @@ TeacherFeatures = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
 """From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each, and which tokens count (B, L)."""
 
 TeacherOutputs = Callable[[Batch], Outputs]
-"""From an augmented batch to the teacher's outputs and features for the view that it shows."""
+"""From an augmented batch to the teacher's outputs and features on the batch's view."""
 
 ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
-"""From the teacher's outputs (B, W) and the share of the steps done to further inputs of the student."""
+"""From the teacher's outputs (B, W) and the fraction of the steps done to further inputs of the student."""
 
 
 @dataclass(frozen=True)
 class TrainingObjective:
-    """What a training minimises, and what of the two networks it looks at."""
+    """The function that a training minimises, and the outputs of the two networks that it reads."""
 
     objective: Callable[[DistillationBatch], Tensor]
     student_layers: tuple[str, ...] = ()
     teacher_features: TeacherFeatures = field(default=lambda indices: ({}, None))
     extra_inputs: ExtraInputs = field(default=lambda teacher_outputs, progress: ())
-    """What the student reads beside the sample."""
+    """The student's inputs beside the sample."""
     per_step: TeacherOutputs | None = None
-    """Asks in each step; None where the teacher was asked beforehand, or there is none."""
+    """Computes the teacher's outputs in each step; None if they are precomputed, or there is no teacher."""
 
     def teacher_outputs(self, batch: Batch) -> Outputs | None:
-        """What the teacher says to a batch of the training split, in float32 at least."""
+        """The teacher's outputs on a batch of the training split, in float32 at least; None without a teacher."""
         if self.per_step is not None:
             return self.per_step(batch).at_least_float32()
         if batch.teacher_outputs is None:
@@ -50,21 +50,21 @@ class TrainingObjective:
 
 
 def labels_only(targets: Targets) -> TrainingObjective:
-    """What a network without a teacher learns from."""
+    """The objective of a network without a teacher: the task's own loss."""
     return TrainingObjective(lambda step: label_loss(targets, step.student.logits, step.labels, step.mixture))
 
 
 def extra_inputs(method: Any) -> ExtraInputs:
-    """What a student of this method reads beside the sample: the teacher's outputs, and which samples do without them.
+    """The further inputs of a student of this method: the teacher's outputs, and a mask of the samples that go without them.
 
-    Those are drawn from torch's global generator.
+    The mask is drawn from torch's global generator.
     """
     term = privileged_term(method)
     if term is None or not term.extra_input:
         return lambda teacher_outputs, progress: ()
 
     def inputs(teacher_outputs: Tensor, progress: float) -> tuple[Tensor, ...]:
-        share = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)
-        return teacher_outputs, torch.rand(len(teacher_outputs), device=teacher_outputs.device) < share
+        dropout = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)
+        return teacher_outputs, torch.rand(len(teacher_outputs), device=teacher_outputs.device) < dropout
 
     return inputs

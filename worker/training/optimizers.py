@@ -1,7 +1,7 @@
-"""From the spec's optimizer to torch's.
+"""Builds the spec's optimizer.
 
-Both are fused: one kernel updates all of a network's weights, on GPU and CPU. With the small networks of distillation, a
-kernel for each weight is a sizeable share of a CPU step.
+Both are fused: one kernel updates all weights of a network, on GPU and CPU. With the small networks of distillation, one kernel
+for each weight takes a large part of a CPU step.
 """
 
 from torch import nn, optim

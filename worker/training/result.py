@@ -1,4 +1,4 @@
-"""What a finished training leaves: its best and last weights, and its figures."""
+"""The result of a finished training: its best and last weights, and its figures."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -13,11 +13,11 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """What one finished training tells about itself."""
+    """The figures of one finished training."""
 
     steps: int
     epochs: int
-    """Epochs begun; the last may be cut short by ``max_steps``."""
+    """Epochs started; ``max_steps`` may cut the last one short."""
     stopped_early: bool
     best_step: int
     best_validation: EvaluationResult
@@ -25,7 +25,7 @@ class TrainingFigures:
     train_loss: float
     """Mean over the last window of steps."""
     seconds: float
-    """Over all attempts; work that a crash undid does not count."""
+    """Over all attempts, without work that a crash undid."""
     samples_seen: int
 
 
@@ -35,7 +35,7 @@ class TrainingResult:
 
     best: Weights
     last: Weights | None
-    """Kept for the student alone, whom a cancel may ask for."""
+    """Stored for the student alone, since a cancel request may ask for them; None for other networks."""
     figures: TrainingFigures
 
     def state(self) -> dict[str, Any]:
@@ -51,5 +51,5 @@ class TrainingResult:
 
 
 def copy_weights(network: nn.Module) -> Weights:
-    """The network's weights as they are now, on the CPU, in memory of their own."""
+    """Copies the network's current weights to the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}

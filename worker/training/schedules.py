@@ -29,7 +29,7 @@ def learning_rate(schedule: Schedule, *, peak: float, step: int, total_steps: in
 def _cosine(schedule: Cosine, *, step: int, total_steps: int) -> float:
     warmup_steps = math.ceil(schedule.warmup_fraction * total_steps)
     if step < warmup_steps:
-        # The first step is not lost on a learning rate of 0.
+        # step + 1: the first step would be lost at a learning rate of 0.
         return (step + 1) / warmup_steps
     return _half_cosine(1.0, 0.0, share=(step - warmup_steps) / max(1, total_steps - warmup_steps))
 

@@ -79,9 +79,9 @@ def test_features_of_texts_come_with_the_tokens_that_count(
 
     indices = torch.tensor([256, 0])
     found, counted = features(indices)
-    kept = compute.CacheSlot(TeacherCache(tmp_path), {})
+    slot = compute.CacheSlot(TeacherCache(tmp_path), {})
     for _ in range(2):
-        in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, kept=kept)[1](indices)
+        in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, slot=slot)[1](indices)
         if most_bytes:
             assert_same(in_files, (found, counted))
     used = prepared[indices] != reads.tokenizer.pad_token_id
@@ -110,11 +110,11 @@ def test_answers_from_files_are_those_from_memory_bit_for_bit_whatever_their_siz
 ) -> None:
     logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", 0)
-    kept, told, seen = compute.CacheSlot(TeacherCache(tmp_path), {}), list[bool](), list[int]()
+    slot, told, seen = compute.CacheSlot(TeacherCache(tmp_path), {}), list[bool](), list[int]()
     indices = torch.tensor([299, 0, 17])
     for _ in range(2):
         again, in_files = compute.compute_teacher_outputs(
-            teacher, samples, LAYERS, after_batch=seen.append, kept=kept, begin=told.append
+            teacher, samples, LAYERS, after_batch=seen.append, slot=slot, on_start=told.append
         )
         assert torch.equal(again, logits)
         assert_same(in_files(indices), features(indices))
@@ -134,9 +134,9 @@ def test_where_nothing_can_be_kept_the_answers_are_the_same(
     monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
     logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     (tmp_path / "file").write_text("no folder")
-    kept = compute.CacheSlot(TeacherCache(tmp_path / "file"), {})
-    again, in_vain = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None, kept=kept)
-    assert "not kept for later jobs" in caplog.text
+    slot = compute.CacheSlot(TeacherCache(tmp_path / "file"), {})
+    again, in_vain = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None, slot=slot)
+    assert "not cached for later jobs" in caplog.text
     assert torch.equal(again, logits)
     assert_same(in_vain(torch.tensor([5, 4])), features(torch.tensor([5, 4])))
 
@@ -149,8 +149,8 @@ def augmented(*, count: int | None = None) -> Samples:
     return Samples.of(split, reads, device=CPU, views=views)
 
 
-@pytest.mark.parametrize("is_kept", [False, True])
-def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Module, tmp_path: Path, is_kept: bool) -> None:
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Module, tmp_path: Path, is_cached: bool) -> None:
     samples, theirs = augmented(count=2), PixelPreprocessing(mean=(0.5,), std=(2.0,))
     cache, told = TeacherCache(tmp_path), list[tuple[int, bool]]()
     for _ in range(2):
@@ -161,10 +161,10 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
             preprocessing=theirs,
             reorder=lambda outputs: outputs[:, [2, 0, 1]],
             num_views=2,
-            kept=lambda view: compute.CacheSlot(cache, {"view": view}) if is_kept else None,
-            begin=lambda view, found: told.append((view, found)),
+            slot=lambda view: compute.CacheSlot(cache, {"view": view}) if is_cached else None,
+            on_start=lambda view, found: told.append((view, found)),
         )
-    assert told == [(0, False), (1, False), (0, is_kept), (1, is_kept)]
+    assert told == [(0, False), (1, False), (0, is_cached), (1, is_cached)]
     everyone = torch.arange(12)
     batches = [samples.batch(everyone, epoch=epoch) for epoch in range(3)]
     assert torch.equal(batches[0].inputs, batches[2].inputs)
@@ -187,7 +187,7 @@ def test_views_that_fit_nowhere_are_asked_about_in_each_step(teacher: torch.nn.M
         preprocessing=PixelPreprocessing(mean=(0.0,), std=(1.0,)),
         reorder=lambda outputs: outputs,
         num_views=2,
-        begin=lambda view, found: told.append(view),
+        on_start=lambda view, found: told.append(view),
     )
     assert told == []
     assert answers(samples.batch(torch.tensor([1]), epoch=5)).features.keys() == LAYERS.keys()

@@ -76,9 +76,9 @@ def log_probabilities(network: LanguageNetwork, samples: Samples) -> tuple[Tenso
 def loss_of(name: str, **settings: Any) -> float:
     student, teacher, samples = network(4), LanguageTeacher(network(8, seed=1), FRAMING, LENGTH), rows()
     spec = method(name, **settings)
-    written = generate_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
+    generated = generate_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
     torch.manual_seed(7)
-    return language_criterion(spec, student, samples, teacher, written=written).loss(ROWS, PLAIN).item()
+    return language_criterion(spec, student, samples, teacher, generated=generated).loss(ROWS, PLAIN).item()
 
 
 @pytest.mark.parametrize("name", sorted(OF_TOKENS))

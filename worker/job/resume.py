@@ -1,0 +1,123 @@
+"""The state of a job between any two optimizer steps, which one checkpoint hands from attempt to attempt.
+
+Invariant: a state is restored only for the same training parts of a spec, on the same data: a checkpoint that is damaged, or
+another job's, is never trained from.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from service.spec import JobSpec
+from worker.data import Data, Split, first
+from worker.evaluation.evaluate import EvaluationResult
+from worker.job.roles import Role, part_of
+from worker.protocol import Part
+from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from worker.training.result import TrainingResult
+
+logger = logging.getLogger(__name__)
+
+_DIGESTED_SAMPLES = 100
+
+Unfinished = tuple[Role, dict[str, Any]]
+"""A training that has not ended: its role, and its ``Training.state()``."""
+
+
+@dataclass
+class JobState:
+    """Everything that the trainings of a job have produced so far."""
+
+    finished: dict[Role, TrainingResult] = field(default_factory=dict)
+    last_test: dict[Role, EvaluationResult] = field(default_factory=dict)
+    """Scores of each finished network's last weights on the test split; the last weights themselves are not kept for all."""
+    replicate_scores: dict[Role, EvaluationResult] = field(default_factory=dict)
+    """Scores of each seed replicate on the test split; its weights are not kept."""
+    interrupted: Unfinished | None = None
+    """The training that the previous attempt was in, until this attempt reaches it."""
+
+    def trained_steps(self, part: Part) -> int:
+        """Steps of the finished networks of a part. A finished seed replicate is counted with as many steps as the student."""
+        steps = sum(trained.figures.steps for role, trained in self.finished.items() if part_of(role) == part)
+        return steps + (len(self.replicate_scores) * self.finished["student"].figures.steps if part == "repeats" else 0)
+
+    def write(self, path: Path, *, digest: str, unfinished: Unfinished | None, commits: Mapping[str, str]) -> None:
+        """Replaces the checkpoint at ``path``."""
+        state = {
+            "digest": digest,
+            "threads": torch.get_num_threads(),
+            "unfinished": unfinished,
+            "commits": dict(commits),
+            "finished": {role: trained.state() for role, trained in self.finished.items()},
+            "repeats": {role: asdict(result) for role, result in self.replicate_scores.items()},
+            "last_test": {role: asdict(result) for role, result in self.last_test.items()},
+        }
+        write_checkpoint(path, state)
+
+    @classmethod
+    def from_checkpoint(cls, state: Mapping[str, Any]) -> Self:
+        """Restores what :meth:`write` wrote."""
+        return cls(
+            finished={role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()},
+            last_test={role: EvaluationResult(**result) for role, result in state["last_test"].items()},
+            replicate_scores={role: EvaluationResult(**result) for role, result in state["repeats"].items()},
+            interrupted=state["unfinished"],
+        )
+
+
+def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[JobState, dict[str, str]] | None:
+    """Reads the state and the Hub commits from a checkpoint; None if there is none that this job may resume from.
+
+    On a CPU, sets the number of threads that the earlier attempts used.
+    """
+    try:
+        checkpoint = read_checkpoint(path)
+    except FileNotFoundError:
+        return None
+    except DamagedCheckpoint as error:
+        logger.warning("The checkpoint is damaged, so the job starts from its beginning: %s", error)
+        return None
+    if checkpoint["digest"] != digest:
+        logger.warning("The checkpoint belongs to another spec or other data, so the job starts from its beginning.")
+        return None
+    if device.type == "cpu" and checkpoint["threads"] != torch.get_num_threads():
+        # Sums are split among threads: only the same number of them gives the same student, bit for bit.
+        logger.info("Using %d threads, as the earlier attempts did.", checkpoint["threads"])
+        torch.set_num_threads(checkpoint["threads"])
+    state = JobState.from_checkpoint(checkpoint)
+    logger.info("Resuming after %s.", ", ".join(state.finished) or "no finished phase")
+    commits: dict[str, str] = checkpoint["commits"]
+    return state, commits
+
+
+def training_parts(spec: JobSpec) -> dict[str, Any]:
+    """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
+    parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
+    num_devices = spec.resources.num_devices
+    # Sums are split among devices: only the same number of them resumes to the same student.
+    return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
+
+
+def job_digest(spec: JobSpec, data: Data) -> str:
+    """SHA-256 of a spec's training parts and of its data."""
+    digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
+    digest.update(repr(data.targets).encode())
+    for name in sorted(data.splits):
+        split = data.splits[name]
+        digest.update(repr((len(split), split.answers)).encode())
+        digest.update(split.labels.numpy().tobytes())
+        digest.update(_first_bytes(split))
+    return digest.hexdigest()
+
+
+def _first_bytes(split: Split) -> bytes:
+    """The bytes of the first samples: enough to tell one file from another."""
+    some = first(split.inputs, _DIGESTED_SAMPLES)
+    return some.numpy().tobytes() if isinstance(some, Tensor) else repr(some).encode()
