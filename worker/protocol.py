@@ -1,8 +1,8 @@
-"""What a trainer is given and what it says: one :class:`Assignment`, then :data:`Event` lines on one pipe.
+"""The protocol between supervisor and trainer: one :class:`Assignment`, then :data:`Event` messages on one pipe.
 
-The pipe carries one JSON object a message in both directions, never a pickle. The trainer sends events; the supervisor sends
-:class:`StopRequest` alone, and closing the pipe tells the trainer to end at once. Of a trainer on several devices, a rank each,
-the first speaks for all; any may say that it failed.
+Each message is one JSON object, in both directions, never a pickle. The trainer sends events; the supervisor sends
+:class:`StopRequest` alone, and a closed pipe makes the trainer exit at once. Of a trainer's ranks, one per device, rank 0 sends
+all events; any other rank may send :class:`Failed`.
 """
 
 import dataclasses
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 Phase = Literal["checking", "teacher", "cache", "student", "control", "evaluation", "export"]
-"""``checking``: of a job that is only checked. ``cache``: the teacher's outputs on the training split are computed, once for all
+"""``checking``: the preflight check of a job. ``cache``: the teacher's outputs on the training split are computed, once for all
 epochs."""
 Part = Literal["teacher", "student", "control", "repeats"]
-"""Of a job's trainings, in their order. ``teacher``: all before the student; ``repeats``: student and control of other seeds."""
+"""The parts of a job's trainings. ``teacher``: all before the student; ``repeats``: student and control of other seeds."""
 StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-"""The last checkpoint, in the assignment's folder; found there at the start, the trainer resumes from it."""
+"""The last checkpoint, in the assignment's folder; the trainer resumes from it if it is there at the start."""
 RESULT_FOLDER = "result"
-"""The finished job's artifacts, in the assignment's folder, by the names that they have over HTTP."""
+"""The folder of a finished job's artifacts, in the assignment's folder, by their names over HTTP."""
 STUDENT_PREFIX = "student/"
-"""Begins the names of the student's files among the artifacts."""
+"""The prefix of the student's files among the artifacts."""
 LOG_FILE = "log.txt"
-"""Everything that the trainer prints, in the assignment's folder."""
+"""The trainer's log, in the assignment's folder."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Assignment:
     spec: dict[str, Any]
     """The normalised job spec."""
     folder: Path
-    """Scratch, the trainer's own; holds the checkpoint to resume from, if there is one."""
+    """The trainer's own scratch folder, with the checkpoint to resume from, if there is one."""
     inputs: dict[str, Path] = field(default_factory=dict)
     """Local path of each source that the spec names: ``dataset:ID`` a file, ``job:ID`` and ``model:ID`` a folder."""
     devices: tuple[str, ...] = ("cpu",)
-    """One a rank, ``cpu`` or ``cuda:N`` each: so many processes train side by side."""
+    """One per rank, ``cpu`` or ``cuda:N`` each."""
     cache: Path | None = None
-    """Folder of teachers' outputs that outlives the job; None keeps nothing."""
+    """The folder of the teacher cache, which outlives the job; None for no cache."""
     num_threads: int | None = None
-    """CPU threads of tensor operations, of all ranks together; None leaves torch's own choice."""
+    """CPU threads of tensor operations, over all ranks; None for torch's default."""
     check_only: bool = False
-    """Whether the job is only tried, one step of each training, on the CPU; the last event is :class:`Checked` then."""
+    """Whether to run the preflight check alone, one step of each training on the CPU, which ends with :class:`Checked`."""
     planned: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of a check: by source, the normalised spec of a job whose student is to teach and is not there yet."""
+    """For a check: by source, the normalised spec of an unfinished job whose student is to be a teacher."""
     most_bytes: int | None = None
-    """Of a check: what its networks may take of this host's memory; None where that is not known."""
+    """For a check: the host memory that its networks may use, in bytes; None if unknown."""
 
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A part of the work begins. ``message`` says what it does, for people."""
+    """The start of a phase. ``message`` describes it, for people."""
 
     phase: Phase
     message: str
@@ -64,7 +64,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the current phase is; sent at most a few times a second, and at its first and last step."""
+    """The progress of the current phase; emitted at most a few times a second, and at its first and last step."""
 
     phase: Phase
     step: int
@@ -75,9 +75,9 @@ class Progress:
     samples_per_second: float | None
     eta_seconds: float | None
     part: Part | None = None
-    """The part of the job that the steps are of; None for what is no training."""
+    """The part of the job that the steps belong to; None for a phase that is not a training."""
     earlier_steps: int = 0
-    """Optimizer steps of the networks of that part that were trained before, in whatever attempt."""
+    """Optimizer steps of the part's networks that were trained before, in any attempt."""
     type: Literal["progress"] = "progress"
 
 
@@ -91,7 +91,7 @@ class MetricPoints:
 
 @dataclass(frozen=True)
 class CheckpointWritten:
-    """``CHECKPOINT_FILE`` was replaced, whole and synced to disk."""
+    """``CHECKPOINT_FILE`` was replaced by a complete one, synced to disk."""
 
     phase: Phase
     step: int
@@ -109,16 +109,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Checked:
-    """The job can be trained, as far as one step of each of its trainings can tell."""
+    """The job passed its preflight check."""
 
     estimate: dict[str, Any]
-    """What it will take: ``service.spec.estimate.Estimate`` as JSON."""
+    """Its estimated time and memory: ``service.spec.estimate.Estimate`` as JSON."""
     type: Literal["checked"] = "checked"
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The trainer stopped because it was asked to. What ``keep`` asked for is in place."""
+    """The trainer stopped as requested. The student that ``keep`` names, if any, is in ``RESULT_FOLDER``."""
 
     reason: StopReason
     type: Literal["stopped"] = "stopped"
@@ -126,7 +126,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job itself is at fault (``code`` of ``service.errors.FAILURE_CODES``); ``retryable`` for what another try may mend."""
+    """The job failed (``code`` of ``service.errors.FAILURE_CODES``); ``retryable`` if another attempt may succeed."""
 
     code: str
     message: str
@@ -152,10 +152,10 @@ _EVENTS: dict[str, type[Event]] = {
 
 @dataclass(frozen=True)
 class StopRequest:
-    """Asks the trainer to stop at the next step.
+    """Requests that the trainer stop after its current step.
 
     Every reason but ``cancel`` writes a checkpoint first. A cancel and a time limit write ``RESULT_FOLDER`` with the student as
-    ``keep`` names it (the best by validation so far, the last, or nothing), so that what was trained is not lost.
+    ``keep`` names it (the best by validation so far, the last, or nothing), so that the training is not lost.
     """
 
     reason: StopReason
@@ -163,26 +163,26 @@ class StopRequest:
 
 
 class Reporter(Protocol):
-    """Where a trainer's events go: the supervisor's pipe, or the terminal when it runs alone."""
+    """The receiver of a trainer's events: the supervisor's pipe, or the terminal without a service."""
 
     def emit(self, event: Event) -> None:
         """Sends one event."""
 
     def stop_request(self) -> StopRequest | None:
-        """The stop that was asked for, if any; cheap enough to ask at every step."""
+        """The pending stop request, if any; cheap enough to be called at every step."""
 
 
 def encode(message: Event | StopRequest) -> bytes:
-    """One message as JSON. NaN and infinity are refused: a metric that is not finite is an error, not a point."""
+    """Encodes a message as JSON. Raises ValueError for NaN and infinity: a metric that is not finite is an error, not a point."""
     return json.dumps(dataclasses.asdict(message), allow_nan=False).encode()
 
 
 def decode_event(data: bytes) -> Event:
-    """Reads what :func:`encode` wrote for an event."""
+    """Decodes an event that :func:`encode` encoded."""
     fields = json.loads(data)
     return _EVENTS[fields["type"]](**fields)
 
 
 def decode_stop(data: bytes) -> StopRequest:
-    """Reads what :func:`encode` wrote for a stop request."""
+    """Decodes a stop request that :func:`encode` encoded."""
     return StopRequest(**json.loads(data))

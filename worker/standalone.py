@@ -1,7 +1,7 @@
-"""Runs a spec with no service: ``stillhouse train SPEC --out DIR``.
+"""Trains a spec without the service: ``stillhouse train SPEC --out DIR``.
 
-The folder is the whole memory: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the
-same folder goes on from it. Invariant: a folder that another spec's run was stopped in is left as it is.
+The folder holds all state: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the same
+folder resumes from it. Invariant: a folder with another spec's unfinished run is left as it is.
 """
 
 import logging
@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.2
 
 
 class TrainingFailed(Exception):
-    """The training ended without a student; ``failed`` says why."""
+    """The training ended without a student; ``failed`` has the reason."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message)
@@ -46,11 +46,11 @@ class FolderInUse(Exception):
 def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
     """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
 
-    On one device that is done in this process, on several in one for each.
+    One device is used from this process, several devices from one process each.
 
-    ``cache`` is a folder for what teachers say, kept for other trainings.
+    ``cache`` is a folder for the teachers' outputs, which other trainings may reuse.
 
-    Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one ends at once.
+    Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one aborts.
 
     Raises:
         InvalidSpec: the spec names something that only the service has, or a GPU where there is none.
@@ -86,7 +86,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
 
 
 class _Terminal:
-    """The reporter of a training with nobody above it."""
+    """The reporter of a training without a supervisor."""
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
@@ -100,12 +100,12 @@ class _Terminal:
     def stop_request(self) -> StopRequest | None:
         return self._request
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         self._request = StopRequest(reason="pause")
 
 
 def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
-    """What the service would refuse when the spec is posted."""
+    """Runs the checks that the service runs when a spec is posted. Raises InvalidSpec."""
     source = split_source(spec.dataset.source)
     try:
         if source.kind == "builtin":
@@ -146,32 +146,34 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
 
 
 def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
-    wanted = spec.resources.gpus
-    if wanted == 0:
+    num_gpus = spec.resources.gpus
+    if num_gpus == 0:
         return ("cpu",) * spec.resources.cpu_slots
-    there = torch.cuda.device_count()
-    if there == 0:
+    available = torch.cuda.device_count()
+    if available == 0:
         raise InvalidSpec([FieldError(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
-    if there < wanted:
-        raise InvalidSpec([FieldError(pointer="/resources/gpus", message=f"there are {there} GPUs here; set {there} or less")])
-    return tuple(f"cuda:{number}" for number in range(wanted))
+    if available < num_gpus:
+        raise InvalidSpec(
+            [FieldError(pointer="/resources/gpus", message=f"there are {available} GPUs here; set {available} or less")]
+        )
+    return tuple(f"cuda:{number}" for number in range(num_gpus))
 
 
 def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
-    """The same in a process for each device."""
+    """Runs each rank in a process of its own."""
     from worker.host.trainer_process import TrainerProcess, warm_up
 
     warm_up()
     trainer = TrainerProcess(assignment)
-    asked = False
+    is_requested = False
     try:
         while not trainer.ended:
             for event in trainer.events(timeout_seconds=_POLL_SECONDS):
                 terminal.emit(event)
             request = terminal.stop_request()
-            if request is not None and not asked:
+            if request is not None and not is_requested:
                 trainer.ask_to_stop(request)
-                asked = True
+                is_requested = True
     except BaseException:
         trainer.kill()
         raise
@@ -194,7 +196,7 @@ def _claim_folder(out: Path, spec: JobSpec) -> None:
 
 
 def _move_result(out: Path) -> None:
-    """Brings the result's files into ``out``; the checkpoint goes last, so that being killed in between costs nothing."""
+    """Moves the result's files into ``out``, then removes the checkpoint: killed in between, the run can still resume."""
     for path in (out / RESULT_FOLDER).iterdir():
         target = out / path.name
         if target.is_dir():
@@ -206,7 +208,7 @@ def _move_result(out: Path) -> None:
 
 @contextmanager
 def _stop_on_interrupt(terminal: _Terminal) -> Iterator[None]:
-    # Python lets the main thread alone set signal handlers.
+    # Python allows signal handlers to be set in the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -214,7 +216,7 @@ def _stop_on_interrupt(terminal: _Terminal) -> Iterator[None]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if terminal.stop_request() is not None:
             raise KeyboardInterrupt
-        terminal.ask_to_stop()
+        terminal.request_stop()
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

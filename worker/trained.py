@@ -1,4 +1,4 @@
-"""The networks that a job ends with, whether it trained them or was given one. N samples, W outputs."""
+"""Trained networks of a job, whether the job trained or loaded them. N samples, W outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,43 +22,43 @@ from worker.targets import Target, Targets, column_names
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
 USUAL_ROW_TOKENS = 1024
-"""Most tokens of a row that a given language model reads, where the spec does not say."""
+"""The maximum number of tokens of a pretrained language model's rows, if the spec has none."""
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in ``eval()`` on its device, with what it takes to use it."""
+    """A network in ``eval()`` on its device, with its preprocessing and the order of its outputs."""
 
     network: nn.Module
     device: torch.device
     preprocessing: Preprocessing
     source: str
-    """Where it comes from, in the spec's words."""
+    """Its source, as in the spec."""
     architecture: dict[str, Any] | None
     figures: TrainingFigures | None = None
-    """None for a network that this job did not train."""
+    """The figures of its training; None if this job did not train it."""
     last_test: EvaluationResult | None = None
-    """How the last weights, rather than the best, do on the test split."""
+    """The scores of its last weights, rather than its best, on the test split."""
     output_order: list[int] | None = None
-    """Where each of the job's outputs stands among the network's, -1 for one that it does not teach; None: in the same order."""
+    """The index of each of the job's outputs among the network's, -1 for one that it lacks; None if the order is the same."""
     teaches: tuple[str, ...] | None = None
-    """Of several targets those that it teaches; None for all."""
+    """The targets that it teaches; None for all."""
     num_bytes: int | None = None
-    """Size of the weights on disk, for a network that came from there."""
+    """Size of the weights on disk, for a network that was loaded."""
 
     def samples(self, split: Split) -> Samples:
         """A split behind this network's own preprocessing."""
         return Samples.of(split, self.preprocessing, device=self.device)
 
     def reorder(self, outputs: Tensor) -> Tensor:
-        """The network's outputs (N, ·) as the job's (N, W), NaN for a target that it does not teach."""
+        """Reorders the network's outputs (N, ·) into the job's (N, W), with NaN for a target that it does not teach."""
         if self.output_order is None:
             return outputs
         order = torch.tensor(self.output_order, device=outputs.device)
         return outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
 
     def outputs(self, split: Split) -> Tensor:
-        """The outputs (N, W) for a split, in its order, columns in the order of the job's targets."""
+        """The outputs (N, W) on a split, with columns in the order of the job's targets."""
         return self.reorder(predict(self.network, self.samples(split)))
 
 
@@ -75,7 +75,7 @@ def rebuild(
     targets: Targets,
     teaches: Sequence[str] | None = None,
 ) -> TrainedNetwork:
-    """A network that this job trained on all its ``targets``, with the given weights."""
+    """Wraps a network that this job trained on all its ``targets``, with the given weights."""
     network.load_state_dict(weights)
     return TrainedNetwork(
         network.to(device).eval(),
@@ -93,11 +93,11 @@ def rebuild(
 def load_teacher(
     folder: Path, *, source: str, data: Data, device: torch.device, teaches: Sequence[str] | None = None
 ) -> TrainedNetwork:
-    """A teacher from a folder, of the targets ``teaches`` or of all; it sees the samples through its own preprocessing.
+    """Loads a teacher of the targets ``teaches``, or of all, from a folder, with its own preprocessing.
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded.
-        JobFault: it reads other inputs, or knows other classes, than the data have.
+        JobFault: its inputs or its classes differ from the data's.
     """
     loaded = load_network(folder)
     if isinstance(loaded.preprocessing, PixelPreprocessing):
@@ -121,10 +121,10 @@ def load_teacher(
             )
     preprocessing = loaded.preprocessing
     if isinstance(preprocessing, LanguagePreprocessing):
-        # A network's own limit may be that of a book: rows of it would not fit into memory.
+        # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
     if isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, RawWaveform):
-        # A network of waveforms reads clips of any length: those of this job's data.
+        # A network of waveforms reads clips of any length: it gets that of this job's data.
         seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
         preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
     return TrainedNetwork(
@@ -140,13 +140,13 @@ def load_teacher(
 
 
 def _output_order(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | None, source: str) -> list[int] | None:
-    """Where each of our outputs stands among theirs. The same names in another order would teach one class as another.
+    """The index of each of the job's outputs among the teacher's. Without it, names in another order would mix up the classes.
 
     Raises:
-        JobFault: an output is not there.
+        JobFault: the teacher lacks an output.
     """
     if teaches is not None:
-        return [place for target in ours for place in _places(target, theirs, teaches=teaches, source=source)]
+        return [index for target in ours for index in _target_indices(target, theirs, teaches=teaches, source=source)]
     if ours.is_classification and theirs.is_classification:
         if theirs.width != ours.width:
             raise JobFault(
@@ -154,21 +154,21 @@ def _output_order(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | No
                 f"The teacher {source} tells {theirs.width} classes apart, the dataset has {ours.width}.",
                 hint="Choose a teacher for the dataset's own classes.",
             )
-        # Other names are taken to stand in the same order.
+        # If the names differ, the classes are assumed to be in the same order.
         if sorted(theirs.classes) != sorted(ours.classes):
             return None
-    return None if theirs.classes == ours.classes else _find(ours.classes, theirs, source=source)
+    return None if theirs.classes == ours.classes else _indices_of(ours.classes, theirs, source=source)
 
 
-def _places(target: Target, theirs: Targets, *, teaches: Sequence[str], source: str) -> list[int]:
-    """Of one of our targets. A teacher that knows nothing else may call the target's classes by their bare names."""
+def _target_indices(target: Target, theirs: Targets, *, teaches: Sequence[str], source: str) -> list[int]:
+    """The indices of one target's outputs. A teacher of this target alone may name its outputs by the bare class names."""
     if target.name not in teaches:
         return [-1] * target.width
     bare = target.classes if theirs.is_classification and len(teaches) == 1 else None
-    return _find(column_names(target) if bare is None else bare, theirs, source=source)
+    return _indices_of(column_names(target) if bare is None else bare, theirs, source=source)
 
 
-def _find(names: Sequence[str], theirs: Targets, *, source: str) -> list[int]:
+def _indices_of(names: Sequence[str], theirs: Targets, *, source: str) -> list[int]:
     missing = [name for name in names if name not in theirs.classes]
     if missing:
         raise JobFault(

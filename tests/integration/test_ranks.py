@@ -182,7 +182,7 @@ def trained(
 def group_of_one(spec: dict[str, Any], folder: Path, *, device: str) -> list[Event]:
     """What one rank says that meets nobody else."""
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_main, args=(assignment(spec, folder, devices=(device,)), theirs, 0, folder / "meeting"))
+    process = _context.Process(target=_main, args=(assignment(spec, folder, devices=(device,)), theirs, 0, folder / "rendezvous"))
     process.start()
     theirs.close()
     events = []
@@ -374,7 +374,7 @@ def test_a_rank_that_is_killed_ends_the_attempt_and_a_resumed_one_makes_the_same
     assert isinstance(resumed.last, Finished)
     assert "Resuming at step 6" in resumed.log
     assert resumed.student == undisturbed.student
-    assert not list(tmp_path.glob("meeting-*"))
+    assert not list(tmp_path.glob("rendezvous-*"))
 
 
 def test_a_stop_reaches_both_ranks_at_the_same_step(undisturbed: Ended, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ class TrainerProcess:
 
     def __init__(self, assignment: Assignment) -> None:
         self._log_file = assignment.folder / LOG_FILE
-        self._meeting = assignment.folder / f"meeting-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
-        self._ranks = [_Rank(assignment, index, rendezvous=self._meeting) for index in range(len(assignment.devices))]
+        self._rendezvous = assignment.folder / f"rendezvous-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
+        self._ranks = [_Rank(assignment, index, rendezvous=self._rendezvous) for index in range(len(assignment.devices))]
         self._first_dead: _Rank | None = None
         self._lost_since: float | None = None
         self._has_last_word = self._killed = self._ended = False
@@ -125,8 +125,8 @@ class TrainerProcess:
         for rank in self._ranks:
             rank.process.join()
             rank.pipe.close()
-        if self._meeting is not None:
-            self._meeting.unlink(missing_ok=True)
+        if self._rendezvous is not None:
+            self._rendezvous.unlink(missing_ok=True)
         return (self._first_dead or self._ranks[0]).process.exitcode or 0
 
     def _end_all_if_one_is_dead(self) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from worker.teachers.cache import TeacherCache
 from worker.teachers.cache_key import key_of
 
-QUESTION = {"network": "a", "view": "plain"}
+KEY = {"network": "a", "view": "plain"}
 
 
 def outputs() -> dict[str, Tensor]:
@@ -28,13 +28,13 @@ def outputs() -> dict[str, Tensor]:
 
 
 def write(cache: TeacherCache, *, num_samples: int = 7) -> None:
-    with cache.write(QUESTION, num_samples=num_samples) as rows:
+    with cache.write(KEY, num_samples=num_samples) as rows:
         for start in (0, 4):
             rows.add({name: each[start : start + 4] for name, each in outputs().items()})
 
 
 def place(folder: Path) -> Path:
-    key = key_of(QUESTION)
+    key = key_of(KEY)
     return folder / key[:2] / key
 
 
@@ -46,30 +46,30 @@ def same(found: dict[str, Tensor] | None) -> bool:
 
 def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
-    assert cache.read(QUESTION) is None
+    assert cache.read(KEY) is None
     write(cache)
-    assert same(cache.read_back(QUESTION))
-    assert same(TeacherCache(tmp_path).read(QUESTION))
-    assert TeacherCache(tmp_path).read(QUESTION | {"view": "another"}) is None
-    assert [path.name for path in tmp_path.iterdir()] == [key_of(QUESTION)[:2]]
+    assert same(cache.read_back(KEY))
+    assert same(TeacherCache(tmp_path).read(KEY))
+    assert TeacherCache(tmp_path).read(KEY | {"view": "another"}) is None
+    assert [path.name for path in tmp_path.iterdir()] == [key_of(KEY)[:2]]
 
 
 def test_the_files_are_mapped_and_stay_as_they_are_whatever_is_done_to_the_tensors(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
     write(cache)
-    found = cache.read(QUESTION)
+    found = cache.read(KEY)
     assert found is not None
     found["logits"].zero_()
-    assert same(cache.read(QUESTION))
+    assert same(cache.read(KEY))
 
 
 def test_what_is_removed_stays_readable_for_those_who_read_it_already(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
     write(cache)
-    found = cache.read(QUESTION)
+    found = cache.read(KEY)
     shutil.rmtree(tmp_path)
     assert same(found)
-    assert cache.read(QUESTION) is None
+    assert cache.read(KEY) is None
 
 
 def truncate(path: Path) -> None:
@@ -102,23 +102,23 @@ def test_what_is_damaged_is_not_there_and_can_be_written_again(
     write(cache)
     damage(place(tmp_path) / file)
     with caplog.at_level(logging.WARNING):
-        assert cache.read(QUESTION) is None
+        assert cache.read(KEY) is None
     assert "cannot be used and are computed again" in caplog.text
     write(cache)
-    assert same(cache.read(QUESTION))
+    assert same(cache.read(KEY))
 
 
 def test_a_writer_that_stops_halfway_leaves_nothing(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
 
     def write_half() -> None:
-        with cache.write(QUESTION, num_samples=7) as rows:
+        with cache.write(KEY, num_samples=7) as rows:
             rows.add({name: each[:4] for name, each in outputs().items()})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_half()
-    assert cache.read(QUESTION) is None
+    assert cache.read(KEY) is None
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -126,18 +126,18 @@ def test_too_few_rows_are_never_kept(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
     with pytest.raises(ValueError, match="7 rows of 8"):
         write(cache, num_samples=8)
-    assert cache.read(QUESTION) is None
+    assert cache.read(KEY) is None
 
 
 def test_of_two_who_write_the_same_the_second_does_no_harm(tmp_path: Path) -> None:
     first, second = TeacherCache(tmp_path), TeacherCache(tmp_path)
-    with first.write(QUESTION, num_samples=7) as rows:
+    with first.write(KEY, num_samples=7) as rows:
         rows.add(outputs())
         write(second)
-        found = second.read(QUESTION)
+        found = second.read(KEY)
     assert same(found)
-    assert same(first.read(QUESTION))
-    assert [path.name for path in tmp_path.iterdir()] == [key_of(QUESTION)[:2]]
+    assert same(first.read(KEY))
+    assert [path.name for path in tmp_path.iterdir()] == [key_of(KEY)[:2]]
 
 
 def test_what_a_killed_writer_left_goes_with_a_later_write_and_what_another_is_writing_stays(tmp_path: Path) -> None:
@@ -165,5 +165,5 @@ def test_a_use_makes_the_index_young_again(tmp_path: Path) -> None:
     write(cache)
     index = place(tmp_path) / "outputs.json"
     os.utime(index, (1, 1))
-    cache.read(QUESTION)
+    cache.read(KEY)
     assert index.stat().st_mtime > 1

@@ -17,7 +17,7 @@ from worker.data.sound import measure_sound
 from worker.data.text import TextPreprocessing, train_text_preprocessing
 from worker.models import build_network, load_network, save_network
 from worker.targets import Targets
-from worker.teachers import cache_key as teacher_question
+from worker.teachers import cache_key as cache_key_module
 from worker.teachers.cache_key import cache_key, inputs_digest, key_of, preprocessing_digest
 
 CPU = torch.device("cpu")
@@ -83,7 +83,7 @@ def test_what_decides_on_the_last_bits_changes_the_key(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     assert key() != before
     monkeypatch.undo()
-    monkeypatch.setattr(teacher_question, "FORMAT", 0)
+    monkeypatch.setattr(cache_key_module, "FORMAT", 0)
     assert key() != before
 
 
