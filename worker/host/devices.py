@@ -1,4 +1,4 @@
-"""The devices of this worker, and which of them are free. A GPU serves one job; a CPU slot is a share of the host's cores."""
+"""The devices of this worker and which of them are free. A GPU runs one job; a CPU slot is a share of the host's cores."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class DeviceLedger:
-    """What is free on this worker; thread-safe."""
+    """Which devices of this worker are free; thread-safe."""
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self.devices = tuple(devices)
         self._free = {device.name: device for device in devices}
         self.lock = threading.Lock()
-        """Held from looking at what is free until what was claimed is taken."""
+        """Held from reading the free devices until the claimed ones are taken."""
 
     @property
     def threads_per_device(self) -> int:
@@ -29,7 +29,7 @@ class DeviceLedger:
         return max(1, (os.cpu_count() or 1) // max(1, len(self.devices)))
 
     def free(self) -> tuple[Device, ...]:
-        """What is free now; the caller holds ``lock``."""
+        """The free devices; the caller holds ``lock``."""
         return tuple(device for device in self.devices if device.name in self._free)
 
     def take(self, names: Iterable[str]) -> None:
@@ -49,7 +49,7 @@ def parse_devices(text: str, *, visible: str | None = None) -> list[Device]:
     ``visible`` is what CUDA_VISIBLE_DEVICES says; ``cuda:0`` is the first of those.
 
     Raises:
-        ValueError: what it says is no device, or no device of this host.
+        ValueError: a name is no device, or no device of this host.
     """
     gpus = {device.name: device for device in visible_gpus(host_gpus(), visible)}
     if text == "auto":
@@ -73,16 +73,16 @@ def parse_devices(text: str, *, visible: str | None = None) -> list[Device]:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU of this host, as its driver tells of it."""
+    """A GPU of this host, as its driver reports it."""
 
     index: str
     uuid: str
     memory_gib: float | None
-    """None where the driver does not say."""
+    """None if the driver does not report it."""
 
 
 def host_gpus() -> list[Gpu]:
-    """This host's GPUs in the order of their bus, asked of the driver's own tool: CUDA itself, once asked, cannot be forked."""
+    """This host's GPUs in PCI bus order, by nvidia-smi: a process that has initialised CUDA cannot be forked."""
     command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout  # noqa: S603
@@ -101,7 +101,7 @@ def read_gpus(answer: str) -> list[Gpu]:
 
 
 def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Device]:
-    """What CUDA will call these GPUs where CUDA_VISIBLE_DEVICES is ``visible``; like CUDA's, the list ends at an unknown one."""
+    """CUDA's names of these GPUs with CUDA_VISIBLE_DEVICES ``visible``; as in CUDA, the list ends at an unknown entry."""
     seen: list[Gpu] = []
     for wanted in [gpu.index for gpu in gpus] if visible is None else visible.split(","):
         match = [gpu for gpu in gpus if wanted.strip() == gpu.index or (wanted.strip() and gpu.uuid.startswith(wanted.strip()))]
@@ -112,7 +112,7 @@ def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Device]:
 
 
 def host_memory_gib(container_limit: Path = _CONTAINER_LIMIT) -> float | None:
-    """What all CPU slots of this host share: its memory, or what its container may use of it; None where that is not told."""
+    """Memory that the CPU slots of this host share: the host's, or its container's limit; None if it is unknown."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Brings what a spec names from the store to this host: its dataset, and the networks that it learns from."""
+"""Fetches the dataset and the teachers that a spec names from the store to this host."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,17 +17,20 @@ from service.tables import Dataset, Model
 T = TypeVar("T")
 
 
-class Patience(Protocol):
-    """Does something with a database or a store that may be away for a while."""
+class Retry(Protocol):
+    """Repeats work on a database or a store until it is available."""
 
     def __call__(self, work: Callable[..., T]) -> T:
-        """What ``work`` answers, once it does."""
+        """Returns the result of ``work``."""
 
 
 class InputFetcher:
-    """Of one job. ``in_database`` runs a function of a session in a transaction, ``in_store`` one that uses the store."""
+    """Fetches the inputs of one job.
 
-    def __init__(self, spec: dict[str, Any], folder: Path, *, store: Store, in_database: Patience, in_store: Patience) -> None:
+    ``in_database`` runs a function of a session in a transaction, ``in_store`` one that uses the store.
+    """
+
+    def __init__(self, spec: dict[str, Any], folder: Path, *, store: Store, in_database: Retry, in_store: Retry) -> None:
         self._spec, self._folder, self._store = JobSpec.model_validate(spec), folder, store
         self._in_database, self._in_store = in_database, in_store
 

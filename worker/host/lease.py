@@ -1,7 +1,7 @@
-"""The heartbeat of one job that runs or is checked, on a thread of its own: nothing that is done meanwhile can delay it.
+"""The heartbeat of one job that runs or is checked, on a thread of its own, so that no work delays it.
 
-The lease's end is counted on this host's monotonic clock from *before* the renewal was sent, so that this side always gives up
-before the database lets another worker have the job.
+The lease's end is computed on this host's monotonic clock from *before* the renewal was sent, so that this host gives the job up
+before the database lets another worker claim it.
 """
 
 import logging
@@ -19,14 +19,13 @@ from service.jobs import Renewal
 
 logger = logging.getLogger(__name__)
 _MARGIN = 0.2
-"""Share of the lease by which this side gives up early."""
+"""Share of the lease by which this host gives up early."""
 
 
 class Lease:
     """Renewed every ``heartbeat_seconds`` until the block ends.
 
-    ``renew`` moves its end in the database and answers None once it is lost. ``on_loss`` is called once, from the heartbeat's
-    thread.
+    ``renew`` extends it in the database and returns None once it is lost. ``on_loss`` is called once, on the heartbeat's thread.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Lease:
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"lease {job_id}", daemon=True)
         self.renewal = Renewal(None, None)
-        """The last answer: what was asked of the job."""
+        """The last answer, with the stop that is requested of the job."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -61,7 +60,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether the job may already be another's; by this host's own clock too, should the heartbeat hang."""
+        """Whether another worker may hold the job by now; also by this host's own clock, in case the heartbeat hangs."""
         return self._lost.is_set() or time.monotonic() >= self._ends_at
 
     def _beat(self) -> None:

@@ -1,7 +1,7 @@
-"""Checks jobs before they wait for devices: each is tried, by one step on two samples, in a process like a trainer's.
+"""Runs the preflight checks of queued jobs: one step on two samples, in a process like a trainer's.
 
-A worker checks one job at a time, beside those that it trains, on one thread. A check that goes wrong by itself, or takes too
-long, refuses nothing.
+A worker checks one job at a time, on one thread, while it trains others. A check that fails by itself, or takes too long, refuses
+no job.
 """
 
 import logging
@@ -39,13 +39,13 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.1
 _LOG_TAIL_CHARACTERS = 4000
 _SHARE_OF_MEMORY = 0.5
-"""Of this host's memory what a check's networks may take, beside the jobs that run: larger ones are looked at as shapes."""
+"""Of this host's memory, for the networks of a check; larger ones are profiled on the meta device."""
 _SETTLING_SECONDS = 60.0
-"""What the lease lasts beyond the check itself, to write down what came of it."""
+"""By which the lease outlasts the check, to record its outcome."""
 
 
 class Checker:
-    """This worker's. ``leaving`` says when the worker drains; ``passed`` is told each job that may go on."""
+    """The checks of this worker. ``leaving`` tells whether it drains; ``passed`` gets the pool of a job that is queued."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Checker:
         self._busy = threading.Lock()
 
     def work(self) -> None:
-        """Checks jobs until there is none; at once where another thread does so already."""
+        """Checks jobs until none is left; returns at once if another thread does so already."""
         if not self._busy.acquire(blocking=False):
             return
         try:
-            # One that came to nothing is repeated after the next sweep: what was wrong may be over by then.
+            # An inconclusive check is repeated after the next sweep: its cause may be gone by then.
             while not self._leaving() and (check := self._claim()) is not None and self._check(check):
                 pass
         except SQLAlchemyError as error:
@@ -86,19 +86,19 @@ class Checker:
         return self._settings.preflight_seconds + _SETTLING_SECONDS
 
     def _check(self, check: Check) -> bool:
-        """Whether the next may follow at once."""
+        """Returns whether the next check may follow at once."""
         fence, job = check.fence, check.job
         folder = self._scratch / f"{fence.job_id}-check-{fence.check}"
         folder.mkdir(parents=True)
         try:
-            last = self._try_out(check, folder)
+            last = self._run_check(check, folder)
         except NotFound as error:
             last = Failed("input_unavailable", error.detail)
         except (OSError, SQLAlchemyError) as error:
-            last = _come_to_nothing(f"the store or the database did not answer: {error}")
+            last = _inconclusive(f"the store or the database did not answer: {error}")
         except Exception as error:
             logger.exception("the check of %s failed", fence.job_id)
-            last = _come_to_nothing(f"the check itself failed: {error}")
+            last = _inconclusive(f"the check itself failed: {error}")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -119,8 +119,8 @@ class Checker:
             self._passed(job.pool)
         return outcome is Outcome.LEASE_LOST or not (isinstance(last, Failed) and last.retryable)
 
-    def _try_out(self, check: Check, folder: Path) -> Checked | Failed:
-        """What came of the check."""
+    def _run_check(self, check: Check, folder: Path) -> Checked | Failed:
+        """Runs the check in a process of its own."""
         job, memory, lease_seconds = check.job, host_memory_gib(), self._lease_seconds
         inputs = InputFetcher(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
 
@@ -150,23 +150,23 @@ class Checker:
                     for event in process.events(timeout_seconds=_POLL_SECONDS):
                         last = event
                     if time.monotonic() > give_up_at:
-                        return _come_to_nothing(f"its check took more than {self._settings.preflight_seconds:g} s")
+                        return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
                     if self._leaving():
-                        return _come_to_nothing("the worker that checked it drains")
+                        return _inconclusive("the worker that checked it drains")
                     if lease.lost:
-                        return _come_to_nothing("it is no longer to be checked")
+                        return _inconclusive("it is no longer to be checked")
             finally:
                 process.kill()
                 exit_code = process.exit_code()
         if not isinstance(last, Checked | Failed):
-            last = _come_to_nothing(f"its check ended without a result, with exit code {exit_code}")
+            last = _inconclusive(f"its check ended without a result, with exit code {exit_code}")
         if isinstance(last, Failed) and last.retryable:
             log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
 
     def _planned(self, job: Job, *, known: Any) -> dict[str, dict[str, Any]]:
-        """The specs of jobs whose students are to teach and are not there yet, by source."""
+        """The specs of jobs whose students are teachers of this one and not trained yet, by source."""
         sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
         ids = {source: split_source(source).name for source in sources if split_source(source).kind == "job"}
 
@@ -181,5 +181,5 @@ class Checker:
             return work(session)
 
 
-def _come_to_nothing(why: str) -> Failed:
+def _inconclusive(why: str) -> Failed:
     return Failed("trainer_error", why, retryable=True)

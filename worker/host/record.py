@@ -17,21 +17,19 @@ from worker.protocol import (
 )
 
 _FLUSH_SECONDS = 1.0
-
-
 _LOG_TAIL_CHARACTERS = 2000
 
 
 class Record:
-    """What the trainer said since the last flush. ``told`` is the phase whose progress was told before it."""
+    """The events of a trainer since the last flush. ``reported`` is the phase whose progress was told before it."""
 
-    def __init__(self, *, told: Phase | None = None, flushed_at: float = 0.0) -> None:
+    def __init__(self, *, reported: Phase | None = None, flushed_at: float = 0.0) -> None:
         self.steps: list[PhaseStarted | Progress] = []
-        """In their order; of the progress of one phase, the newest alone."""
+        """In their order; of the progress of one phase, only the newest."""
         self.points: dict[str, list[tuple[int, float]]] = {}
         self.checkpoint: CheckpointWritten | None = None
         self._urgent = False
-        self._told, self._flushed_at = told, flushed_at
+        self._reported, self._flushed_at = reported, flushed_at
 
     def take(self, event: Event) -> None:
         match event:
@@ -42,8 +40,8 @@ class Record:
                 if self.steps and isinstance(self.steps[-1], Progress) and self.steps[-1].phase == event.phase:
                     self.steps.pop()
                 self.steps.append(event)
-                self._urgent = self._urgent or self._told != event.phase
-                self._told = event.phase
+                self._urgent = self._urgent or self._reported != event.phase
+                self._reported = event.phase
             case MetricPoints(points=points):
                 for name, series in points.items():
                     self.points.setdefault(name, []).extend((step, value) for step, value in series)
@@ -52,26 +50,26 @@ class Record:
 
     @property
     def due(self) -> bool:
-        """Whether to write now: at once for a new phase and its first step, otherwise once a second."""
+        """Whether to flush now: at once for a new phase and its first step, otherwise once a second."""
         return self._urgent or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS
 
     def next(self) -> "Record":
-        """An empty record, for what comes after this one."""
-        return Record(told=self._told, flushed_at=time.monotonic())
+        """An empty record, for the events after this one."""
+        return Record(reported=self._reported, flushed_at=time.monotonic())
 
 
 class ProgressFormatter:
-    """Words an attempt's steps for the database: the job's ``progress``, and the sentence of an event row for what is worth one.
+    """Formats progress for the database: as the job's ``progress`` and, for a milestone, as the message of an event row.
 
-    Worth one is each phase's start, first and last step, and in between at most one step a second and one a percent.
+    Milestones are the start, the first and the last step of each phase, and at most one step a second and one a percent between.
     """
 
     def __init__(self) -> None:
         self._phase: PhaseStarted | None = None
-        self._told: Progress | None = None
-        self._told_at = 0.0
+        self._reported: Progress | None = None
+        self._reported_at = 0.0
 
-    def tell(self, event: PhaseStarted | Progress) -> tuple[dict[str, Any], str | None]:
+    def format(self, event: PhaseStarted | Progress) -> tuple[dict[str, Any], str | None]:
         if isinstance(event, PhaseStarted):
             self._phase = event
             return self._progress(Progress(event.phase, 0, 0, 0, None, None)), event.message
@@ -90,23 +88,23 @@ class ProgressFormatter:
         }
 
     def _milestone(self, progress: Progress) -> str | None:
-        told, now = self._told, time.monotonic()
-        new = told is None or told.phase != progress.phase or progress.step == progress.total_steps
-        if not new and told is not None:
+        reported, now = self._reported, time.monotonic()
+        new = reported is None or reported.phase != progress.phase or progress.step == progress.total_steps
+        if not new and reported is not None:
             percent = progress.total_steps / 100
-            if now - self._told_at < 1.0 or progress.step - told.step < percent:
+            if now - self._reported_at < 1.0 or progress.step - reported.step < percent:
                 return None
-        self._told, self._told_at = progress, now
+        self._reported, self._reported_at = progress, now
         return f"step {progress.step} of {progress.total_steps}"
 
 
 class LogTail:
-    """Reads what the trainer has printed since the last look."""
+    """Reads what the trainer has printed since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a look may end inside a character
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end inside a character
         self._notes = ""
 
     def note(self, line: str) -> None:
@@ -125,7 +123,7 @@ class LogTail:
         return self._decoder.decode(data).replace("\0", "�") + notes
 
     def tail(self) -> str:
-        """The last lines, for an error."""
+        """The last lines, for an error message."""
         try:
             return self._path.read_bytes()[-_LOG_TAIL_CHARACTERS:].decode(errors="replace").replace("\0", "�")
         except FileNotFoundError:
@@ -133,9 +131,9 @@ class LogTail:
 
 
 def remaining_seconds(steps: Mapping[str, int], progress: Progress) -> float | None:
-    """Of the whole job; None where this progress tells no pace.
+    """Estimated seconds until the whole job ends; None if ``progress`` has no ETA.
 
-    ``steps`` are those of each part as the job's check found them, empty for a job that was not checked.
+    ``steps`` are the optimizer steps of each part by the preflight's estimate; empty for a job that was not checked.
     """
     if progress.part is None or progress.eta_seconds is None or progress.step >= progress.total_steps:
         return None

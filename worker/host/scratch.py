@@ -1,4 +1,4 @@
-"""The worker's folder for running jobs' files: gone when the worker ends, and a killed worker's with the next start."""
+"""The worker's folder for files of running jobs, removed when the worker ends; that of a killed worker at the next start."""
 
 import fcntl
 import shutil
@@ -12,14 +12,14 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch_folder(parent: Path, worker_id: str) -> Iterator[Path]:
-    """A new folder under ``parent``, held by a lock that the kernel lets go of however this process ends."""
+    """A new folder under ``parent``, locked; the kernel releases the lock however this process ends."""
     _remove_abandoned(parent)
     folder = parent / f"{_PREFIX}{worker_id}"
     folder.mkdir(parents=True)
     unheld = folder / f"{_LOCK}.new"
     with unheld.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        unheld.rename(folder / _LOCK)  # never there without being held
+        unheld.rename(folder / _LOCK)  # the lock file never exists unlocked
         try:
             yield folder
         finally:

@@ -1,7 +1,7 @@
-"""One attempt at one job, seen from outside: inputs, trainer, lease, record, artifacts, settlement.
+"""One attempt at one job, as the host runs it: inputs, trainer, lease, record, artifacts, settlement.
 
-Every write is fenced by the attempt. Once the lease is lost the trainer is killed and nothing more is published: what this
-attempt wrote to the store stays under its own prefix, which no row names.
+Every write is fenced by the attempt. Once the lease is lost the trainer is killed and nothing is published: files that this
+attempt wrote to the store stay under its own prefix, which no row names.
 """
 
 import logging
@@ -57,11 +57,11 @@ _STORE_PATIENCE_SECONDS = 600.0
 
 
 class LeaseLost(Exception):
-    """Another attempt may hold the job: publish nothing."""
+    """Another attempt may hold the job: nothing may be published."""
 
 
 class Supervisor:
-    """The parent of one trainer. ``leaving`` says when the job is to go back to the queue, as its worker drains."""
+    """The parent of one trainer. ``leaving`` tells whether the worker drains, so that the job goes back to the queue."""
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class Supervisor:
         self._prefix = f"jobs/{claim.fence.job_id}/{claim.fence.attempt}"
         self._log = LogTail(self._folder / LOG_FILE)
         self._record = Record()
-        self._teller = ProgressFormatter()
+        self._formatter = ProgressFormatter()
         self._steps: dict[str, int] = (claim.job.estimate or {}).get("steps", {})
         self._started = time.monotonic()
         self._trainer: TrainerProcess | None = None
 
     def run(self) -> None:
-        """Runs the attempt to its end, whatever that is, and settles it."""
+        """Runs the attempt to its end and settles it."""
         lease_seconds = self._settings.lease_seconds
         lease = Lease(
             self._database,
@@ -156,8 +156,8 @@ class Supervisor:
     # ------------------------------------------------------------ while it runs
 
     def _follow(self, trainer: TrainerProcess) -> tuple[Event | None, StopRequest | None, bool]:
-        """Until the trainer ends: its last word, the stop that was asked for, and whether we killed it for being late."""
-        last_word: Event | None = None
+        """Follows the trainer to its end: its last event, the stop that was requested, and whether it was killed late."""
+        final_event: Event | None = None
         asked: StopRequest | None = None
         kill_at = float("inf")
         killed = False
@@ -165,7 +165,7 @@ class Supervisor:
             for event in trainer.events(timeout_seconds=_POLL_SECONDS):
                 self._record.take(event)
                 if isinstance(event, Finished | Failed | Stopped):
-                    last_word = event
+                    final_event = event
             if self._lease.lost:
                 raise LeaseLost
             wanted = self._wanted_stop()
@@ -179,9 +179,9 @@ class Supervisor:
                 killed = True
             if self._record.due:
                 self._flush()
-        trainer.exit_code()  # reaped: from here on its pid may be another process's
+        trainer.exit_code()  # reaped: from here on its pid may be reused
         self._flush()
-        return last_word, asked, killed
+        return final_event, asked, killed
 
     def _wanted_stop(self) -> StopRequest | None:
         renewal = self._lease.renewal
@@ -202,15 +202,15 @@ class Supervisor:
         return remaining_seconds(self._steps, event) if isinstance(event, Progress) else None
 
     def _flush(self) -> None:
-        """Records what has gathered: a checkpoint first into the store, then all in one transaction."""
+        """Flushes the record: a checkpoint first to the store, then everything in one transaction."""
         record, self._record = self._record, self._record.next()
         checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
         addition = self._log.read()
-        told = [(*self._teller.tell(event), self._remaining(event)) for event in record.steps]
+        reported = [(*self._formatter.format(event), self._remaining(event)) for event in record.steps]
 
         def write(session: Session) -> tuple[Outcome, str | None]:
             outcome, replaced = Outcome.APPLIED, None
-            for progress, milestone, remaining in told:
+            for progress, milestone, remaining in reported:
                 outcome = jobs.record_progress(session, self._fence, progress, milestone=milestone, remaining_seconds=remaining)
             if record.points:
                 outcome = jobs.record_metrics(session, self._fence, record.points)
@@ -241,9 +241,9 @@ class Supervisor:
 
     # ------------------------------------------------------------ the end
 
-    def _settle(self, last_word: Event | None, asked: StopRequest | None, killed: bool) -> None:
+    def _settle(self, final_event: Event | None, asked: StopRequest | None, killed: bool) -> None:
         assert self._trainer is not None
-        match last_word:
+        match final_event:
             case Finished(result=result):
                 self._publish_success(result)
             case Stopped(reason="time_limit"):
@@ -281,7 +281,7 @@ class Supervisor:
         self._finally(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
 
     def _model(self, files: Sequence[StoredFile]) -> Model | None:
-        """The student among ``files`` as a network that may teach; None where there is no student."""
+        """The student among ``files`` as a model row; None if there is no student."""
         student = [file for file in files if file.name.startswith(STUDENT_PREFIX)]
         if not student:
             return None
@@ -308,7 +308,7 @@ class Supervisor:
         return [*files, *self._store_log()]
 
     def _store_log(self) -> list[StoredFile]:
-        """The whole log, that of earlier attempts included."""
+        """Stores the whole log, with that of earlier attempts."""
         text = self._in_database(lambda session: jobs.log_text(session, self._fence.job_id))
         if not text:
             return []
@@ -358,7 +358,7 @@ class Supervisor:
             raise LeaseLost
 
     def _in_database(self, work: Callable[[Session], T]) -> T:
-        """Repeats a transaction until the database answers or the lease is lost."""
+        """Repeats a transaction until the database is available or the lease is lost."""
         while True:
             try:
                 with self._database.transaction() as session:
@@ -372,7 +372,7 @@ class Supervisor:
                 time.sleep(_DATABASE_RETRY_SECONDS)
 
     def _in_store(self, work: Callable[[], T]) -> T:
-        """Repeats what the store could not do, for some minutes: what was trained for hours is not lost to a short outage."""
+        """Repeats work on the store for some minutes, so that a short outage does not cost hours of training."""
         give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
         while True:
             try:
@@ -394,7 +394,7 @@ class Supervisor:
 
 
 def _is_outage(error: SQLAlchemyError) -> bool:
-    """Whether the database was away, as against a statement that it refused."""
+    """Whether the database was unavailable rather than refused a statement."""
     return isinstance(error, OperationalError | InterfaceError | PoolTimeout) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

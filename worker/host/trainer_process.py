@@ -1,9 +1,9 @@
-"""A trainer as a process: forked from a warm fork server, talked to over one pipe, ended with its worker whatever happens.
+"""A trainer as a process: forked from a warm fork server, with one pipe to its worker, never outliving it.
 
-On several devices it is a process for each, a rank: the first speaks for all, and whatever ends one of them ends all.
+On several devices it is one process, a rank, for each: rank 0 reports for all, and if one ends by an error all are killed.
 
-The fork server has imported torch and run no operation. A trainer dies with its worker in two ways: the kernel kills it when
-the fork server is gone (Linux), and its own reader ends it when the pipe closes.
+The fork server has imported torch and run no operation. A trainer ends with its worker by two means: the kernel kills it when the
+fork server is gone (Linux), and its own reader thread exits when the pipe closes.
 """
 
 import ctypes
@@ -40,14 +40,14 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_TO_DIE = "1000"
 _END_SECONDS = 60.0
 CULPRIT_SECONDS = 10.0
-"""A rank that says that it lost another is believed for so long: then it counts as the one that died."""
+"""Time in which the rank whose loss another reports is found dead; after it the reporting rank counts as the one that died."""
 RANK_LOST = 75
-"""Exit code of a rank that could not go on without another, which is the one to ask about."""
+"""Exit code of a rank that could not go on without another rank, whose error is the cause."""
 _context = multiprocessing.get_context("forkserver")
 
 
 def warm_up() -> None:
-    """Starts the fork server and returns once it has imported everything that trainers need."""
+    """Starts the fork server; returns once it has imported everything that trainers need."""
     let_idle_threads_sleep()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order, by which the devices were found
     _context.set_forkserver_preload(["worker.preload"])
@@ -58,7 +58,7 @@ def warm_up() -> None:
 
 
 class TrainerProcess:
-    """One running attempt: a process, or one a rank where it has several devices. When a rank dies or fails, all end at once."""
+    """One running attempt: a process for each device. If a rank dies, all are killed; the error of the first one is reported."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._log_file = assignment.folder / LOG_FILE
@@ -66,7 +66,7 @@ class TrainerProcess:
         self._ranks = [_Rank(assignment, index, rendezvous=self._rendezvous) for index in range(len(assignment.devices))]
         self._first_dead: _Rank | None = None
         self._lost_since: float | None = None
-        self._has_last_word = self._killed = self._ended = False
+        self._has_final_event = self._killed = self._ended = False
 
     @property
     def pid(self) -> int:
@@ -79,43 +79,43 @@ class TrainerProcess:
         return [rank.process.pid or 0 for rank in self._ranks]
 
     def events(self, *, timeout_seconds: float) -> Iterator[Event]:
-        """What has arrived, after waiting at most so long for the first; nothing more once :attr:`ended`."""
+        """The events that have arrived; waits at most ``timeout_seconds`` for the first. Empty once :attr:`ended`."""
         if self._ended:
             return
-        pipes = [rank.pipe for rank in self._ranks if rank.is_heard]
+        pipes = [rank.pipe for rank in self._ranks if rank.is_open]
         sentinels = [rank.process.sentinel for rank in self._ranks if rank.process.exitcode is None]
         connection.wait([*pipes, *sentinels], timeout_seconds)
-        for rank in [rank for rank in self._ranks if rank.is_heard]:
+        for rank in [rank for rank in self._ranks if rank.is_open]:
             for event in rank.take():
-                # Several ranks may fail of the same: the first who says so has said it.
-                if not self._has_last_word:
-                    self._has_last_word = isinstance(event, Finished | Stopped | Failed)
+                # Several ranks may fail by the same error: the first report counts.
+                if not self._has_final_event:
+                    self._has_final_event = isinstance(event, Finished | Stopped | Failed)
                     yield event
                 if isinstance(event, Failed):
                     self._end_all_but(rank)
         self._end_all_if_one_is_dead()
-        self._ended = not any(rank.is_heard for rank in self._ranks)
+        self._ended = not any(rank.is_open for rank in self._ranks)
 
     @property
     def ended(self) -> bool:
-        """Whether the trainer is gone and its last event was read."""
+        """Whether the trainer has ended and its last event was read."""
         return self._ended
 
     def ask_to_stop(self, request: StopRequest) -> None:
-        """Sends the request; a trainer that is gone already needs none: what it said last is still to be read."""
+        """Sends the request; no effect on a trainer that has ended, whose last event is still to be read."""
         with suppress(OSError):
             self._ranks[0].pipe.send_bytes(encode(request))
 
     def kill(self) -> None:
-        """Ends the processes at once. Safe from any thread, and to repeat."""
+        """Kills the processes. Thread-safe and idempotent."""
         self._killed = True
         for rank in self._ranks:
             rank.process.kill()
 
     def exit_code(self) -> int:
-        """Waits for the end, which one that has closed its pipe is seconds from; negative for the signal that ended it.
+        """Waits until the trainer has ended, within seconds after it closed its pipe; negative for the signal that killed it.
 
-        Of several ranks it is that of the one that died first.
+        Of several ranks the exit code of the one that died first.
         """
         deadline = time.monotonic() + _END_SECONDS
         for rank in self._ranks:
@@ -130,10 +130,10 @@ class TrainerProcess:
         return (self._first_dead or self._ranks[0]).process.exitcode or 0
 
     def _end_all_if_one_is_dead(self) -> None:
-        if len(self._ranks) == 1 or self._first_dead is not None or self._has_last_word or self._killed:
+        if len(self._ranks) == 1 or self._first_dead is not None or self._has_final_event or self._killed:
             return
         dead = [rank for rank in self._ranks if rank.process.exitcode]
-        # Those that only lost another are not told of before that one is; but no other may be gone, where one was mistaken.
+        # Ranks that only lost another wait for that one to be found; if none is, the report was mistaken.
         if dead and all(rank.process.exitcode == RANK_LOST for rank in dead):
             self._lost_since = self._lost_since or time.monotonic()
             if len(dead) < len(self._ranks) and time.monotonic() - self._lost_since < CULPRIT_SECONDS:
@@ -153,22 +153,22 @@ class TrainerProcess:
 
 
 class _Rank:
-    """One of a trainer's processes, and our end of its pipe."""
+    """One process of a trainer, and the worker's end of its pipe."""
 
     def __init__(self, assignment: Assignment, index: int, *, rendezvous: Path | None) -> None:
-        self.index, self.is_heard = index, True
+        self.index, self.is_open = index, True
         self.pipe, theirs = _context.Pipe(duplex=True)
         self.process = _context.Process(target=_main, args=(assignment, theirs, index, rendezvous), daemon=True)
         self.process.start()
         theirs.close()
 
     def take(self) -> Iterator[Event]:
-        """What has arrived; it is heard no more when its pipe is at its end."""
+        """The events that have arrived; clears ``is_open`` at the end of the pipe."""
         try:
             while self.pipe.poll():
                 yield decode_event(self.pipe.recv_bytes())
         except (EOFError, OSError):
-            self.is_heard = False
+            self.is_open = False
 
 
 class PipeReporter:
@@ -190,14 +190,14 @@ class PipeReporter:
             while True:
                 self._request = decode_stop(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            os._exit(1)  # the worker is gone: nobody would take what we make
+            os._exit(1)  # the worker is gone: nobody would read the result
 
 
 def _main(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path | None) -> None:
-    """One rank; of several, who find each other by the file ``rendezvous``."""
-    _die_with_parent()
-    _die_first()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the worker's to handle
+    """Runs one rank; several find each other by the file ``rendezvous``."""
+    _exit_with_parent()
+    _be_first_oom_victim()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
     _redirect_output(assignment)
     from worker.job.attempt import RankLost, run_rank
     from worker.job.logs import log_to
@@ -218,19 +218,19 @@ def _main(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path
     os._exit(exit_code)  # no exit handlers: those of imported libraries may wait for threads
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _die_first() -> None:
-    """Where memory runs out the kernel is to end this process, whose job goes on from a checkpoint, and no server beside it."""
+def _be_first_oom_victim() -> None:
+    """Makes the kernel's OOM killer choose this process, whose job resumes from a checkpoint, before any server."""
     with suppress(OSError):
         _OOM_SCORE.write_text(_FIRST_TO_DIE)
 
 
 def _redirect_output(assignment: Assignment) -> None:
-    """By descriptor, so that what native code writes before a crash is in the log too."""
+    """Redirects by descriptor, so that output of native code before a crash is logged too."""
     log = os.open(assignment.folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -240,4 +240,4 @@ def _redirect_output(assignment: Assignment) -> None:
 
 
 def _nothing() -> None:
-    """Forked once at the start: its end says that the fork server is ready."""
+    """Target of the first fork: its end shows that the fork server is ready."""

@@ -1,7 +1,7 @@
 """The worker process: a Celery app on threads that claims and supervises, and never imports torch.
 
-A wake-up makes one thread claim jobs until nothing fits any more. SIGTERM drains: every trainer writes a checkpoint, its job
-goes back to the queue, and the process ends.
+At a wake-up one thread claims jobs until none fits. SIGTERM drains: every trainer writes a checkpoint, its job goes back to the
+queue, and the process ends.
 """
 
 import argparse
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 
 
 class Host:
-    """This worker: its devices, its row, its jobs."""
+    """One worker: its devices, its row in the database, its jobs."""
 
     def __init__(self, config: Settings, *, worker_id: str, pool: str, devices: list[Device], scratch: Path) -> None:
         self.id = worker_id
         self.pool = pool
         self.ending = threading.Event()
-        """Set when the process is told to end."""
+        """Set when the process receives a signal to end."""
         self._drain = Drain(draining=False, finish=False)
         self._config = config
         self.ledger = DeviceLedger(devices)
@@ -88,7 +88,7 @@ class Host:
             workers.deregister(session, self.id)
 
     def work(self) -> None:
-        """Checks the jobs that are to be checked; then claims and runs jobs, one after the other, until nothing fits."""
+        """Runs pending checks; then claims and runs jobs, one after the other, until none fits."""
         self._checker.work()
         while not self.draining and (claim := self._claim()) is not None:
             try:
@@ -105,7 +105,7 @@ class Host:
                 self.ledger.give_back(claim.devices)
 
     def _wake(self, pool: str) -> None:
-        """A checked job is in the queue: this worker's other threads, or other workers, may take it."""
+        """Wakes this worker's other threads and other workers for a job that has passed its check."""
         make_room(self.database, pool, lease_seconds=self._config.lease_seconds)
         self.broker.wake(pool)
 

@@ -1,4 +1,4 @@
-"""One check of one job, to its last event."""
+"""The check of one job, up to its last event."""
 
 import time
 
@@ -8,17 +8,17 @@ from service.spec.job import TeacherSpec
 from worker.errors import StopAsked
 from worker.job.roles import Role, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
-from worker.preflight.outcome import refusal
+from worker.preflight.outcome import outcome_of
 from worker.preflight.run import PreflightRun
 from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
 
 
 def check(assignment: Assignment, reporter: Reporter) -> None:
-    """Tries a job on the CPU. Its last event is ``Checked``, ``Failed`` or ``Stopped``; only what the reporter raises gets out.
+    """Checks a job on the CPU. The last event is ``Checked``, ``Failed`` or ``Stopped``; only what the reporter raises gets out.
 
     ``Failed`` is ``preflight_failed`` where the job cannot be trained as it is, with ``details`` that hold the place as
     ``pointer`` and the code that the job itself would have ended with as ``cause``; ``input_unavailable`` where an input is gone;
-    and anything else, always retryable, where the check itself went wrong.
+    and any other code, always retryable, where the check itself failed.
     """
     started = time.monotonic()
     last: Event
@@ -28,34 +28,34 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
         last = Checked(estimate.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
     except StopAsked as stop:
         last = Stopped(reason=stop.request.reason)
-    except Exception as error:  # noqa: BLE001 - the task's boundary: whatever happened is recorded
-        last = refusal(error)
+    except Exception as error:  # noqa: BLE001 - the task's boundary: every error is recorded
+        last = outcome_of(error)
     reporter.emit(last)
 
 
 def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
-    trial = PreflightRun(spec, assignment, reporter, untrained=untrained)
-    trial.try_out()
+    preflight = PreflightRun(spec, assignment, reporter, untrained=untrained)
+    preflight.try_out()
     ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
-    memory = {role: memory_bytes(tried, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, tried in trial.tried.items()}
-    is_known = "student" in memory and (trial.is_complete or teachers_by_role(spec).keys() <= trial.parameters.keys())
-    trainings = trial.trainings()
-    counts = {role: count for role in trainings if (count := trial.num_samples(role)) is not None}
+    memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in preflight.profiles.items()}
+    is_known = "student" in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())
+    trainings = preflight.trainings()
+    counts = {role: count for role in trainings if (count := preflight.num_samples(role)) is not None}
     return Estimate(
-        parameters=trial.parameters,
-        flops={role: tried.step.flops // tried.step.num_samples for role, tried in trial.tried.items()},
+        parameters=preflight.parameters,
+        flops={role: profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
         memory_by_training_gib=memory,
         steps=steps_by_phase(spec, trainings, counts) if counts.keys() == trainings.keys() else {},
         num_samples=counts.get("student"),
-        notes=trial.notes,
+        notes=preflight.notes,
         seconds=0.0,
     )
 
 
 def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, frozenset[Role]]:
-    """A teacher that is still to be trained, by another job, as one that is built here; and the roles of such."""
+    """The spec with teachers that another job is still to train as untrained networks of their architecture, and their roles."""
     each = []
     untrained = set()
     for role, teacher in teachers_by_role(spec).items():

@@ -1,4 +1,4 @@
-"""From what one step took to what the whole job will: memory, and steps. N samples of the training split."""
+"""Memory and steps of the whole job, extrapolated from the profile of one step. N samples of the training split."""
 
 import math
 from collections.abc import Mapping
@@ -21,70 +21,72 @@ _UNUSED = 1.1
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A network that answers without being trained. Sizes are in bytes."""
+class InferenceProfile:
+    """A network in inference. Sizes are in bytes."""
 
     weights: int
-    by_sample: float
-    """Most that a forward pass holds at once, for each sample of its batch."""
-    beside: int
-    """What that takes whatever the batch."""
+    per_sample: float
+    """Peak of a forward pass, for each sample of its batch."""
+    fixed: int
+    """Peak of a forward pass that does not depend on the batch."""
 
-    def answering(self, batch: int) -> float:
-        """A batch of so many."""
-        return self.by_sample * batch + self.beside
+    def peak_bytes(self, batch: int) -> float:
+        """Peak of a forward pass on ``batch`` samples."""
+        return self.per_sample * batch + self.fixed
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One training as it was tried. Sizes are in bytes."""
+    """One training, profiled. Sizes are in bytes."""
 
     spec: TrainingSpec
     step: StepProfile
-    network: Asked
-    """Itself, when it is evaluated."""
-    present: Mapping[str, Asked]
-    """By role, networks that are on the device beside it."""
-    asked_each_step: bool
-    """Whether they are asked about each batch."""
+    network: InferenceProfile
+    """The trained network in evaluation."""
+    resident: Mapping[str, InferenceProfile]
+    """By role, the other networks on the device."""
+    runs_each_step: bool
+    """Whether the resident networks run on each batch."""
     data: float
-    """What would lie on a GPU that has place for it: samples, and what the teacher said of them."""
+    """Samples and teacher outputs, where they are kept on a GPU that has room for them."""
     num_samples: int
-    evaluated_at_once: int = EVALUATION_BATCH
+    evaluation_batch: int = EVALUATION_BATCH
 
 
-def memory_bytes(tried: Profile, *, num_ranks: int, on_gpu: bool = True) -> float:
-    """Most memory of one device, or of one process where they train on a CPU.
+def memory_bytes(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> float:
+    """Peak memory of one device, or of one process of a training on a CPU.
 
-    Data go to a GPU when they fit into half of its free memory; where they are more than all else together there is a GPU that
-    holds all else and leaves them on the host, so they add nothing to what is needed.
+    Data are kept on a GPU if they fit into half of its free memory. Data that are larger than everything else together can stay
+    on the host, so they do not count.
     """
-    step = tried.step
-    whole = min(tried.spec.batch_size, tried.num_samples)
+    step = profile.step
+    whole = min(profile.spec.batch_size, profile.num_samples)
     batch = math.ceil(whole / num_ranks)
-    present = sum(each.weights for each in tried.present.values())
-    held = step.weights + step.by_sample_of_the_split * tried.num_samples + step.optimizer + present
-    answers = max((each.answering(batch) for each in tried.present.values()), default=0.0) if tried.asked_each_step else 0.0
-    kept = step.gradients if num_ranks > 1 else 0  # where ranks exchange them their place is never given back
+    resident = sum(each.weights for each in profile.resident.values())
+    held = step.weights + step.per_dataset_sample * profile.num_samples + step.optimizer + resident
+    teacher_bytes = (
+        max((each.peak_bytes(batch) for each in profile.resident.values()), default=0.0) if profile.runs_each_step else 0.0
+    )
+    kept = step.gradients if num_ranks > 1 else 0  # DDP's gradient buckets are never freed
     saved = (step.saved - step.saved_by_loss) * batch + step.saved_by_loss * whole
     if num_ranks > 1:
         saved += step.exchanged * whole
-    training = held + step.gradients + step.saved_weights + saved / step.num_samples + answers
-    at_once = min(tried.evaluated_at_once, tried.num_samples)
-    asked = [tried.network, *tried.present.values()]
-    needed = max(training, held + kept + max(each.answering(at_once) for each in asked))
+    training = held + step.gradients + step.saved_weights + saved / step.num_samples + teacher_bytes
+    at_once = min(profile.evaluation_batch, profile.num_samples)
+    networks = [profile.network, *profile.resident.values()]
+    needed = max(training, held + kept + max(each.peak_bytes(at_once) for each in networks))
     if on_gpu:
         needed = needed * _UNUSED + CONTEXT_BYTES
-    return needed + tried.data if tried.data <= needed else needed
+    return needed + profile.data if profile.data <= needed else needed
 
 
 def num_ranks(spec: JobSpec) -> int:
-    """Processes that train side by side, each on its share of a batch."""
+    """Ranks of the data-parallel training."""
     return spec.resources.gpus or spec.resources.cpu_slots
 
 
 def steps_by_phase(spec: JobSpec, trainings: Mapping[str, TrainingSpec], num_samples: Mapping[str, int]) -> dict[str, int]:
-    """Optimizer steps by phase, at most. ``trainings`` are those before the control, by role; each has so many samples."""
+    """Upper bounds of the optimizer steps, by phase. ``trainings`` are those before the control, by role."""
     steps = {role: count_steps(training, num_samples[role]) for role, training in trainings.items()}
     student = steps.pop("student")
     phases = {"teacher": sum(steps.values()) if not isinstance(spec.method, DeepMutual) else student, "student": student}

@@ -1,4 +1,4 @@
-"""The networks of a job that is tried: each built once, reading what was measured on a few samples."""
+"""The networks of a preflight: each is built once; preprocessings are fitted on a few samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,50 +16,55 @@ from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
 from worker.job.networks import Networks
 from worker.job.roles import Role
-from worker.preflight.outcome import at
-from worker.preflight.sampling import STEPPED, FewRows, count_characters
+from worker.preflight.outcome import located_at
+from worker.preflight.sampling import STEP_SAMPLES, SampledData, count_characters
 
 
-class FewNetworks(Networks):
-    """Networks whose splits are the few samples that are stepped on."""
+class PreflightNetworks(Networks):
+    """The job's networks over splits of a few samples."""
 
-    def __init__(self, spec: JobSpec, rows: FewRows, *, device: torch.device, inputs: Mapping[str, Path], scratch: Path) -> None:
-        super().__init__(spec, rows.stepped, device=device, inputs=inputs, scratch=scratch)
-        self._rows = rows
+    def __init__(
+        self, spec: JobSpec, rows: SampledData, *, device: torch.device, inputs: Mapping[str, Path], scratch: Path
+    ) -> None:
+        super().__init__(spec, rows.step_data, device=device, inputs=inputs, scratch=scratch)
+        self._sampled = rows
         self._built: dict[Role, nn.Module] = {}
 
     def build(self, role: Role) -> nn.Module:
-        """The same one for a role whenever it is asked for: large ones take seconds to initialise."""
+        """Returns the same network at each call: large ones take seconds to initialise."""
         if role not in self._built:
             self._built[role] = super().build(role)
         return self._built[role]
 
     def preprocessing(self, role: Role) -> Preprocessing:
-        """Measured on more than the few. A tokenizer of some of the texts says that it has as many tokens as it was asked to."""
+        """Fitted on more samples than a step reads.
+
+        A tokenizer that is trained on a part of the texts reports the vocabulary size of the spec, which the whole would fill.
+        """
         if role in self._preprocessings:
             return self._preprocessings[role]
         spec = self.teachers.get(role) or self.spec.student
         place = f"/{self.spec_path(role)}/tokenizer" if spec.tokenizer is not None else "/dataset/source"
-        stepped, self.data = self.data, self._rows.measured
+        step_data, self.data = self.data, self._sampled.fitting_data
         try:
-            with at(place):
+            with located_at(place):
                 reads = super().preprocessing(role)
         finally:
-            self.data = stepped
-        if spec.tokenizer is not None and not self._rows.holds_all_texts:
-            reads = self._preprocessings[role] = _as_asked(reads, spec.tokenizer.vocab_size)
+            self.data = step_data
+        if spec.tokenizer is not None and not self._sampled.holds_all_texts:
+            reads = self._preprocessings[role] = _at_full_vocabulary(reads, spec.tokenizer.vocab_size)
         return reads
 
     def samples(self, role: Role, split: SplitName) -> Samples:
-        """No more than one batch, however many rows the packed texts made."""
+        """At most one batch, however many rows the packed texts make."""
         samples = super().samples(role, split)
         if not self.data.targets.are_tokens:
             return samples
-        return replace(samples, inputs=samples.inputs[:STEPPED], labels=samples.labels[:STEPPED])
+        return replace(samples, inputs=samples.inputs[:STEP_SAMPLES], labels=samples.labels[:STEP_SAMPLES])
 
 
 @dataclass(frozen=True)
-class _TextsAsAsked(TextPreprocessing):
+class _TextsAtFullVocabulary(TextPreprocessing):
     vocabulary: int = 0
 
     def input_shape(self, inputs: Any) -> TokenShape:
@@ -67,25 +72,25 @@ class _TextsAsAsked(TextPreprocessing):
 
 
 @dataclass(frozen=True)
-class _RowsAsAsked(LanguagePreprocessing):
+class _RowsAtFullVocabulary(LanguagePreprocessing):
     vocabulary: int = 0
 
     def input_shape(self, inputs: Any) -> TokenShape:
         return replace(super().input_shape(inputs), vocabulary=self.vocabulary)
 
 
-def _as_asked(reads: Preprocessing, vocabulary: int) -> Preprocessing:
+def _at_full_vocabulary(reads: Preprocessing, vocabulary: int) -> Preprocessing:
     match reads:
         case TextPreprocessing():
-            return _TextsAsAsked(reads.tokenizer, reads.max_length, reads.is_embedded, vocabulary=vocabulary)
+            return _TextsAtFullVocabulary(reads.tokenizer, reads.max_length, reads.is_embedded, vocabulary=vocabulary)
         case LanguagePreprocessing():
-            return _RowsAsAsked(reads.tokenizer, reads.max_length, vocabulary=vocabulary)
+            return _RowsAtFullVocabulary(reads.tokenizer, reads.max_length, vocabulary=vocabulary)
     return reads
 
 
-def count_rows(reads: Preprocessing, rows: FewRows) -> tuple[int, bool]:
-    """Rows of tokens that the packed training split makes, and whether they are counted rather than estimated."""
-    part = rows.measured.splits["train"]
+def count_rows(reads: Preprocessing, rows: SampledData) -> tuple[int, bool]:
+    """Rows of tokens in the packed training split, and whether they are counted rather than estimated."""
+    part = rows.fitting_data.splits["train"]
     made = len(reads.rows(part)) if isinstance(reads, LanguagePreprocessing) else len(part)
     if rows.holds_all_texts:
         return made, True

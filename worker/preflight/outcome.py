@@ -1,4 +1,4 @@
-"""What a check that ended with an error says of the job: refused, with its place and remedy, or to be checked again."""
+"""The last event of a check that ended with an error: the job is refused, with place and remedy, or checked again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ HINTS = {
     "/training": "Change the training as the message says.",
     "/exports": "Leave that export out, or take another student.",
 }
-"""By the place's beginning, of which the first that fits counts."""
+"""By prefix of the place; the first match counts."""
 
 
 class LocatedError(Exception):
@@ -32,8 +32,8 @@ class LocatedError(Exception):
 
 
 @contextmanager
-def at(pointer: str) -> Iterator[None]:
-    """What goes wrong inside is at this place in the spec, unless it knows a closer one itself. Raises Misfit."""
+def located_at(pointer: str) -> Iterator[None]:
+    """Locates the errors of a block at this place in the spec, unless they know a closer one. Raises LocatedError."""
     try:
         yield
     except (StopAsked, LocatedError):
@@ -42,14 +42,14 @@ def at(pointer: str) -> Iterator[None]:
         raise LocatedError(pointer) from error
 
 
-def refusal(error: Exception) -> Failed:
+def outcome_of(error: Exception) -> Failed:
     """The last event of a check that ended with this error."""
     pointer = None
     if isinstance(error, LocatedError) and isinstance(error.__cause__, Exception):
         pointer, error = error.pointer, error.__cause__
     failed = as_failure(error)
     if isinstance(error, UnusableData) and isinstance(error.__cause__, OSError):
-        # The file may be whole, and this host's disk or network at fault.
+        # The file may be intact, and this host's disk or network at fault.
         return replace(failed, code="trainer_error", retryable=True)
     place = _place(failed.details) or pointer or ("/dataset/source" if failed.code == "invalid_data" else "")
     if failed.retryable:

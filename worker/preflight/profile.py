@@ -1,7 +1,7 @@
-"""What one step of a training does: operations, and the memory that it takes. B samples of the batch that was tried.
+"""Operations and memory of one training step. B samples of a batch.
 
-Invariant: attention counts as GPUs compute it, without its matrix of probabilities. The CPU's kernel for that takes no dropout,
-so there is none in the attention of a step that is measured.
+Invariant: attention counts as GPUs compute it, without materialising its matrix of probabilities. The CPU's kernel for that
+supports no dropout, so a profiled step has none in its attention.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,23 +38,23 @@ class StepProfile:
     num_samples: int
     flops: int
     weights: int
-    """Of all that is trained, and what lies beside it, such as the statistics of batch norm."""
-    by_sample_of_the_split: float
-    """What the method remembers of each sample of the training split."""
+    """Parameters and buffers, such as the statistics of batch norm."""
+    per_dataset_sample: float
+    """Buffers of the method per sample of the training split, such as memory banks."""
     gradients: int
     optimizer: int
     saved: int
-    """For the backward pass, that grows with the batch."""
+    """Tensors saved for the backward pass that grow with the batch."""
     saved_by_loss: int
-    """What of it the method saves, from what the networks said: each of several ranks looks at the whole batch."""
+    """The part of ``saved`` that the loss saves: each of several ranks computes the loss of the whole batch."""
     exchanged: int
-    """What the networks said, which ranks send each other."""
+    """Outputs that ranks gather from each other."""
     saved_weights: int
-    """For the backward pass, of weights in the forward pass's number format."""
+    """Weights saved for the backward pass in the forward pass's precision."""
 
 
 def profile_step(training: Training) -> StepProfile:
-    """Takes a training's first step and reads its loss.
+    """Profiles a training's first step and checks its loss.
 
     Raises:
         JobFault: the loss is not finite.
@@ -70,7 +70,7 @@ def profile_step(training: Training) -> StepProfile:
         if buffer.shape[:1] == (num_samples,)
     ]
     training.network.train()
-    saved = _Saved(modules)
+    saved = _SavedTensors(modules)
     for each in trainings:
         each.group = saved.group
     with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
@@ -82,7 +82,7 @@ def profile_step(training: Training) -> StepProfile:
         num_samples=num_samples,
         flops=counter.get_total_flops(),
         weights=sum(map(size_of, modules)) - sum(buffer.nbytes for buffer in remembered),
-        by_sample_of_the_split=sum(buffer.nbytes for buffer in remembered) / num_samples,
+        per_dataset_sample=sum(buffer.nbytes for buffer in remembered) / num_samples,
         gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
         optimizer=sum(value.nbytes for value in states if isinstance(value, Tensor) and value.dim()),
         saved=saved.growing,
@@ -93,13 +93,13 @@ def profile_step(training: Training) -> StepProfile:
 
 
 @contextmanager
-def sketching(network: nn.Module) -> Iterator[None]:
-    """Has a network on the ``meta`` device compute shapes as a CPU would compute values; tensors made inside are such too."""
+def with_fake_tensors(network: nn.Module) -> Iterator[None]:
+    """Replaces the tensors of a network on the ``meta`` device by fake CPU tensors, as are all that are made inside the block."""
     mode = FakeTensorMode()
     known: dict[int, Tensor] = {}
 
-    def sketched(tensor: Tensor) -> Tensor:
-        # What two parts share they go on sharing.
+    def faked(tensor: Tensor) -> Tensor:
+        # Tied weights stay tied.
         if id(tensor) not in known:
             fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
             is_weight = isinstance(tensor, nn.Parameter)
@@ -110,14 +110,14 @@ def sketching(network: nn.Module) -> Iterator[None]:
         for own in (module._parameters, module._buffers):
             for name, tensor in own.items():
                 if tensor is not None:
-                    own[name] = sketched(tensor)  # type: ignore[assignment]
+                    own[name] = faked(tensor)  # type: ignore[assignment]
     with mode:
         yield
 
 
 def profile_on_meta(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precision: Precision) -> StepProfile:
-    """What a step on labels alone would take of a network and inputs (B, …) without values, inside :func:`sketching`."""
-    saved = _Saved([network])
+    """Profiles a step on labels alone of a network and inputs (B, …) without values, inside :func:`with_fake_tensors`."""
+    saved = _SavedTensors([network])
     network.train()
     with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
         with precision.forward_pass():
@@ -128,7 +128,7 @@ def profile_on_meta(network: nn.Module, inputs: Tensor, optimizer: Optimizer, pr
         num_samples=len(inputs),
         flops=counter.get_total_flops(),
         weights=size_of(network),
-        by_sample_of_the_split=0.0,
+        per_dataset_sample=0.0,
         gradients=gradients,
         optimizer=gradients * (2 if isinstance(optimizer, AdamW) else 1),
         saved=saved.growing,
@@ -139,28 +139,28 @@ def profile_on_meta(network: nn.Module, inputs: Tensor, optimizer: Optimizer, pr
 
 
 def size_of(network: nn.Module) -> int:
-    """Bytes of its weights and buffers; what two of its parts share counts once."""
+    """Bytes of the parameters and buffers; shared storage counts once."""
     return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
 
 
 def profile_inference(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
-    """Most bytes that a forward pass without gradients holds at once beside the weights: for each sample, and whatever the batch.
+    """Peak bytes of a forward pass without gradients, weights left out: per sample, and independent of the batch.
 
     ``inputs`` are (B, …).
     """
-    live = _Live(network)
+    live = _LiveTensors(network)
     with in_eval_mode(network), _WithoutAttentionDropout(), live:
         if isinstance(network, LanguageNetwork):
             network.hidden(inputs)
         else:
             network(inputs)
-    # Of tokens a chunk's logits are looked at at once: themselves, and as the loss has them.
-    beside = 2 * 4 * CHUNK_LOGITS if isinstance(network, LanguageNetwork) else 0
-    return (live.peak + inputs.nbytes) / len(inputs), beside
+    # Logits of a chunk of tokens, and the copy that the loss makes of them.
+    fixed = 2 * 4 * CHUNK_LOGITS if isinstance(network, LanguageNetwork) else 0
+    return (live.peak + inputs.nbytes) / len(inputs), fixed
 
 
-class _OneRank(SingleProcess):
-    """Notes where a rank of several would look at the whole batch, and how much it would be told for that."""
+class _CountingProcess(SingleProcess):
+    """Records whether a rank sees the whole batch, and how many bytes it would gather for that."""
 
     def __init__(self) -> None:
         self.exchanged, self.sees_whole = 0, False
@@ -175,8 +175,8 @@ class _OneRank(SingleProcess):
         return super().gather_batch(step, num_samples=num_samples)
 
 
-class _Saved:
-    """Sizes of what autograd saves, each storage once, weights themselves left out."""
+class _SavedTensors:
+    """Sizes of the tensors that autograd saves: each storage once, parameters left out."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         known = [each for module in modules for each in _tensors(module)]
@@ -185,7 +185,7 @@ class _Saved:
         self._growing: dict[int, int] = {}
         self._by_loss: dict[int, int] = {}
         self._weights: dict[int, int] = {}
-        self.group = _OneRank()
+        self.group = _CountingProcess()
 
     @property
     def growing(self) -> int:
@@ -200,7 +200,7 @@ class _Saved:
         return sum(self._weights.values())
 
     def watching(self) -> Any:
-        """A context in which all that is saved is counted."""
+        """Context in which saved tensors are counted."""
         return torch.autograd.graph.saved_tensors_hooks(self._see, lambda saved: saved)
 
     def _see(self, tensor: Tensor) -> Tensor:
@@ -214,8 +214,8 @@ class _Saved:
         return tensor
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The most bytes of results that are there at once."""
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Peak bytes of operation results that are alive at the same time."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -261,7 +261,7 @@ _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
-"""The library counts the GPUs' kernels alone."""
+"""FlopCounterMode knows the kernels of GPUs only."""
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

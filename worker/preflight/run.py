@@ -1,7 +1,7 @@
-"""A job in miniature: its own teachers, chain, student and control, each taking one step of its own method on two samples.
+"""A job in miniature: teachers, chain, student and control each take one step of their own method on two samples.
 
-Invariant: what a step changes has no say in what comes next: the learning rate is next to nothing, so that a teacher after its
-first step teaches as it would before, and what only a long training would reveal refuses no job.
+Invariant: steps do not influence each other. The learning rate is so small that a teacher's outputs are the same before and after
+its step, and no job is refused for what only a long training would reveal.
 """
 
 import logging
@@ -37,11 +37,11 @@ from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.folder import stored_parameters
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.transformers_network import LIBRARY_ERRORS, blank
-from worker.preflight.estimate import GIB, Asked, Profile, num_ranks
-from worker.preflight.networks import FewNetworks, count_rows
-from worker.preflight.outcome import at
-from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, sketching
-from worker.preflight.sampling import STEPPED, few_rows
+from worker.preflight.estimate import GIB, InferenceProfile, Profile, num_ranks
+from worker.preflight.networks import PreflightNetworks, count_rows
+from worker.preflight.outcome import located_at
+from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, with_fake_tensors
+from worker.preflight.sampling import STEP_SAMPLES, sample_data
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
 from worker.teachers.compute import PRECOMPUTE_BYTES
 from worker.teachers.ensemble import Teachers
@@ -53,60 +53,60 @@ from worker.training.result import Weights
 
 logger = logging.getLogger(__name__)
 
-_NEXT_TO_NOTHING = 1e-12
-"""The learning rate of a step that is tried."""
+_LEARNING_RATE = 1e-12
+"""Of every optimizer; too small to change a weight."""
 MOST_BYTES = 8 * GIB
-"""Of weights, gradients and optimizer state that are held to try a job: half a billion weights that are trained, built in some
-seconds. Beyond it networks are looked at as shapes."""
+"""Limit of weights, gradients and optimizer states in memory: half a billion trained weights, which are built in some seconds.
+Larger networks are profiled on the meta device."""
 _BYTES = 4
 """Of a weight in float32."""
 
 
 class PreflightRun(Attempt):
-    """Tries one job."""
+    """Runs one job in miniature."""
 
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, untrained: frozenset[Role]) -> None:
-        """``untrained`` are teachers that another job trains: here they are built and teach as they begin."""
-        super().__init__(miniature_spec(spec), assignment, _Silent(reporter))
-        self._whole_spec, self._untrained, self._aloud = spec, untrained, reporter
+        """``untrained`` are teachers that another job trains: here they are built, and used with their initial weights."""
+        super().__init__(miniature_spec(spec), assignment, _QuietReporter(reporter))
+        self._whole_spec, self._untrained, self._check_reporter = spec, untrained, reporter
         self._most_bytes = MOST_BYTES if assignment.most_bytes is None else min(MOST_BYTES, assignment.most_bytes)
-        self.tried: dict[Role, Profile] = {}
+        self.profiles: dict[Role, Profile] = {}
         self.parameters: dict[Role, int] = {}
         self.notes: list[str] = []
         self.is_complete = True
-        """Whether every network could be looked at."""
-        self._present: dict[Role, Asked] = {}
+        """Whether every network was profiled."""
+        self._resident: dict[Role, InferenceProfile] = {}
 
     def try_out(self) -> None:
-        """Everything, in order. Raises whatever the job itself would end with, most of it as ``LocatedError``; and StopAsked."""
+        """Runs all steps in order. Raises what the job itself would end with, mostly as ``LocatedError``, and StopAsked."""
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
-        with at("/dataset/source"):
-            self._rows = few_rows(self._load_data(), row_tokens=self._row_tokens())
-        self.data = self._rows.stepped
+        with located_at("/dataset/source"):
+            self._sampled = sample_data(self._load_data(), row_tokens=self._row_tokens())
+        self.data = self._sampled.step_data
         inputs, scratch = self.assignment.inputs, self.assignment.folder
-        self.networks = FewNetworks(self.spec, self._rows, device=self.device, inputs=inputs, scratch=scratch)
-        self._asked_for = Networks(self._whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
+        self.networks = PreflightNetworks(self.spec, self._sampled, device=self.device, inputs=inputs, scratch=scratch)
+        self._job_networks = Networks(self._whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
         asked = _RecordingProvider(self.networks, self.phases, cache=None)
         self.teacher_outputs, self._shapes = asked, asked.shapes
-        self.is_complete = self._load_given()
+        self.is_complete = self._load_given_teachers()
         if not self.is_complete:
-            self._try_student_alone()
-        elif (sketches := self._sketches()) is not None:
-            self._try_sketches(sketches)
+            self._run_student_only()
+        elif (networks := self._build_all_on_meta()) is not None:
+            self._profile_all_on_meta(networks)
         else:
-            self._try_all()
+            self._run_all()
 
-    def _load_given(self) -> bool:
-        """The teachers that are given; whether each could be had, and held here."""
+    def _load_given_teachers(self) -> bool:
+        """Loads the teachers that this job does not train; returns whether each is available and fits into memory."""
         for role, spec in self.networks.teachers.items():
             if self.networks.is_trained(role):
                 continue
-            with at(f"/{self.networks.spec_path(role)}/source"):
+            with located_at(f"/{self.networks.spec_path(role)}/source"):
                 folder = self.assignment.inputs.get(spec.source)
                 count = 0 if folder is None else stored_parameters(folder)
                 if count * _BYTES > self._most_bytes:
-                    self.parameters[role], self._present[role] = count, Asked(count * _BYTES, 0.0, 0)
+                    self.parameters[role], self._resident[role] = count, InferenceProfile(count * _BYTES, 0.0, 0)
                     self.notes.append(
                         f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method."
                     )
@@ -120,168 +120,168 @@ class PreflightRun(Attempt):
                     return False
         return True
 
-    def _try_all(self) -> None:
+    def _run_all(self) -> None:
         for place, training in [
             ("training", self.spec.training),
             *((f"{place}/training", teacher.training) for place, teacher in self.spec.teachers.items()),
         ]:
             if training is not None:
-                with at(f"/{place}/precision"):
+                with located_at(f"/{place}/precision"):
                     choose_precision(training.precision, self.device)
         check_early(self.networks)
         teachers = taught_by = self._teachers()
         self._label_with_teacher(teachers)
         for role in self.networks.chain:
             self._distil(taught_by, role)
-            taught_by = Teachers({role: self._stands_by(role, self._rebuild(role))}, (1.0,), self.data.targets)
+            taught_by = Teachers({role: self._record_resident(role, self._rebuild(role))}, (1.0,), self.data.targets)
         if not isinstance(self.spec.method, DeepMutual):
             self._distil(taught_by, "student")
         self._note_parameters("student")
         if self.spec.evaluation.control:
-            self._present["student"] = self.tried["student"].network
+            self._resident["student"] = self.profiles["student"].network
             self._train("control", spec=self.spec.training, num_steps=1)
             self._note_parameters("control")
 
-    def _try_student_alone(self) -> None:
-        """On its labels, where it can read and has some."""
-        if self._reads_by_itself() and not self.data.targets.are_embeddings:
+    def _run_student_only(self) -> None:
+        """Trains the student on its labels, if it has a preprocessing of its own and labels."""
+        if self._has_own_preprocessing() and not self.data.targets.are_embeddings:
             self._train("student", spec=self.spec.training)
             self._note_parameters("student")
 
-    def _reads_by_itself(self) -> bool:
+    def _has_own_preprocessing(self) -> bool:
         return INPUT_KINDS[self.spec.task] != "text" or self.spec.student.tokenizer is not None
 
-    def _sketches(self) -> dict[Role, nn.Module] | None:
-        """Every network that this job trains, as shapes alone, where all of them together are too large to be tried."""
-        sketches: dict[Role, nn.Module] = {}
+    def _build_all_on_meta(self) -> dict[Role, nn.Module] | None:
+        """The networks of this job on the meta device; None if all of them fit into memory."""
+        networks: dict[Role, nn.Module] = {}
         num_bytes = 0
         roles = [*filter(self.networks.is_trained, self.networks.teachers), *self.networks.chain, "student"]
         if all(self.networks.architecture(role).name != "transformers" for role in roles):
             return None
         for role in roles:
             try:
-                sketches[role] = self._sketch(role)
+                networks[role] = self._build_on_meta(role)
             except UnfitArchitecture:
-                continue  # building it says what is wrong, if it is no fault of the sketch
-            # Untrained it is weights alone; else gradients and two moments lie beside them.
-            num_bytes += num_parameters(sketches[role]) * _BYTES * (1 if role in self._untrained else 4)
-        return sketches if num_bytes > self._most_bytes else None
+                continue  # building it for real reports the error, unless the meta device is to blame
+            # Weights alone if it is not trained; else gradients and two moments as well.
+            num_bytes += num_parameters(networks[role]) * _BYTES * (1 if role in self._untrained else 4)
+        return networks if num_bytes > self._most_bytes else None
 
-    def _sketch(self, role: Role) -> nn.Module:
+    def _build_on_meta(self, role: Role) -> nn.Module:
         shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
         return build_on_meta(self.networks.architecture(role), input_shape=shape, num_outputs=self.data.targets.width)
 
-    def _try_sketches(self, sketches: dict[Role, nn.Module]) -> None:
+    def _profile_all_on_meta(self, networks: dict[Role, nn.Module]) -> None:
         self.notes.append("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
         for role in self.networks.teachers:
             if not self.networks.is_trained(role):
-                self._stands_by(role, self.networks.load_pretrained(role))
-        for role, network in sketches.items():
+                self._record_resident(role, self.networks.load_pretrained(role))
+        for role, network in networks.items():
             self.phases.check_stop()
             shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
             self.parameters[role] = num_parameters(network)
-            spec = self._asked_for.training_spec(role)
+            spec = self._job_networks.training_spec(role)
             if role not in self._untrained:
-                self._refuse_in_shares(network)
+                self._check_distributed(network)
             try:
-                with sketching(network):
-                    inputs = blank(shape, STEPPED)
+                with with_fake_tensors(network):
+                    inputs = blank(shape, STEP_SAMPLES)
                     step = profile_on_meta(network, inputs, spec.optimizer, self._precision(role))
-                    asked = Asked(size_of(network), *profile_inference(network, inputs))
+                    asked = InferenceProfile(size_of(network), *profile_inference(network, inputs))
             except LIBRARY_ERRORS as error:
                 logger.warning("The %s has no figures: it does not compute on shapes alone", role, exc_info=error)
                 self.notes.append(f"The {role} has no figures: it does not compute on shapes alone.")
                 self.is_complete = False
                 continue
             if role not in self._untrained:
-                self._keep_tried(role, step, asked, inputs, data=0.0)
+                self._record_profile(role, step, asked, inputs, data=0.0)
             if role != "student":
-                self._present[role] = asked
+                self._resident[role] = asked
         if self.spec.evaluation.control:
             self.parameters["control"] = self.parameters["student"]
 
     def _precision(self, role: Role) -> Precision:
-        """In which a network is tried."""
+        """The precision that a network is profiled in."""
         return choose_precision(self.networks.training_spec(role).precision, self.device)
 
     def trainings(self) -> dict[Role, TrainingSpec]:
-        """The job's own, of all that it trains before the control."""
+        """The job's own training specs, by role, of all networks that it trains before the control."""
         if isinstance(self.spec.method, DeepMutual):
             return {"student": self._whole_spec.training}
         teachers = [role for role in self.networks.teachers if self.networks.is_trained(role) and role not in self._untrained]
-        return {role: self._asked_for.training_spec(role) for role in [*teachers, *self.networks.chain, "student"]}
+        return {role: self._job_networks.training_spec(role) for role in [*teachers, *self.networks.chain, "student"]}
 
     def num_samples(self, role: Role) -> int | None:
-        """Of the training split as that network reads it; None where it is not known how it does."""
-        if not self._rows.stepped.splits["train"].is_packed:
-            return self._rows.counts["train"]
-        if not self.is_complete and not self._reads_by_itself():
+        """Size of the training split as that network reads it; None if its preprocessing is unknown."""
+        if not self._sampled.step_data.splits["train"].is_packed:
+            return self._sampled.counts["train"]
+        if not self.is_complete and not self._has_own_preprocessing():
             return None
-        count, is_exact = count_rows(self.networks.preprocessing(role), self._rows)
+        count, is_exact = count_rows(self.networks.preprocessing(role), self._sampled)
         note = "Rows of tokens, and so the steps, are estimated from the first million characters."
         if not is_exact and note not in self.notes:
             self.notes.append(note)
         return count
 
-    # What an attempt does, tried.
+    # Steps of an attempt, in miniature.
 
     def _teacher(self, role: Role) -> TrainedNetwork:
         teacher = self._rebuild(role) if role in self._untrained else super()._teacher(role)
-        return self._stands_by(role, teacher)
+        return self._record_resident(role, teacher)
 
     def _distil(self, teachers: Teachers, role: Role) -> None:
         place, spec = next(iter(self.spec.teachers.items()))
-        with at(f"/{place}" if spec.source == "train" else f"/{place}/source"):
+        with located_at(f"/{place}" if spec.source == "train" else f"/{place}/source"):
             super()._distil(teachers, role)
 
     def _train(self, role: Role, **options: Any) -> None:
         self.phases.check_stop()
         own = role in self.networks.teachers
-        with at(
+        with located_at(
             "/method" if role in self.networks.chain else f"/{self.networks.spec_path(role)}/training" if own else "/training"
         ):
             super()._train(role, **options)
 
     def _run_training(self, training: Training) -> None:
         role: Role = training.name
-        self._refuse_in_shares(training.network)
-        self._aloud.emit(PhaseStarted("checking", f"One step of the {role} on {len(training.samples)} samples"))
+        self._check_distributed(training.network)
+        self._check_reporter.emit(PhaseStarted("checking", f"One step of the {role} on {len(training.samples)} samples"))
         step = profile_step(training)
-        inputs = training.samples.inputs_from(0, STEPPED)
-        network = Asked(size_of(training.network), *profile_inference(training.network, inputs))
+        inputs = training.samples.inputs_from(0, STEP_SAMPLES)
+        network = InferenceProfile(size_of(training.network), *profile_inference(training.network, inputs))
         data = self._data_bytes(training, inputs, self.num_samples(role) or 0)
-        self._keep_tried(role, step, network, inputs, data=data, has_views=training.samples.views is not None)
+        self._record_profile(role, step, network, inputs, data=data, has_views=training.samples.views is not None)
 
-    def _keep_tried(
-        self, role: Role, step: StepProfile, network: Asked, inputs: Tensor, *, data: float, has_views: bool = False
+    def _record_profile(
+        self, role: Role, step: StepProfile, network: InferenceProfile, inputs: Tensor, *, data: float, has_views: bool = False
     ) -> None:
         is_taught = role == "student" or role in self.networks.chain
         are_tokens = self.data.targets.are_tokens
-        self.tried[role] = Profile(
-            self._asked_for.training_spec(role),
+        self.profiles[role] = Profile(
+            self._job_networks.training_spec(role),
             step,
             network,
-            dict(self._present),
-            asked_each_step=is_taught and (are_tokens or has_views),
+            dict(self._resident),
+            runs_each_step=is_taught and (are_tokens or has_views),
             data=data,
             num_samples=self.num_samples(role) or 0,
-            evaluated_at_once=max(1, BATCH_TOKENS // inputs.shape[1]) if are_tokens else EVALUATION_BATCH,
+            evaluation_batch=max(1, BATCH_TOKENS // inputs.shape[1]) if are_tokens else EVALUATION_BATCH,
         )
 
-    def _refuse_in_shares(self, network: nn.Module) -> None:
-        """What several devices could not train."""
+    def _check_distributed(self, network: nn.Module) -> None:
+        """Raises JobFault for a network that several devices cannot train."""
         if num_ranks(self.spec) > 1:
             check_no_layer_drop(network)
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:
-        """The very network that was tried."""
+        """The network that took the step."""
         return self.networks.trained_network(role, self.networks.build(role).state_dict(), trained=None, last_test=None)
 
-    # What is noted of it.
+    # Records.
 
-    def _stands_by(self, role: Role, network: TrainedNetwork) -> TrainedNetwork:
-        inputs = network.samples(self.data.splits["train"]).inputs_from(0, STEPPED)
-        self._present[role] = Asked(size_of(network.network), *profile_inference(network.network, inputs))
+    def _record_resident(self, role: Role, network: TrainedNetwork) -> TrainedNetwork:
+        inputs = network.samples(self.data.splits["train"]).inputs_from(0, STEP_SAMPLES)
+        self._resident[role] = InferenceProfile(size_of(network.network), *profile_inference(network.network, inputs))
         self.parameters[role] = num_parameters(network.network)
         return network
 
@@ -292,7 +292,7 @@ class PreflightRun(Attempt):
         self.parameters[role] = num_parameters(network)
 
     def _data_bytes(self, training: Training, inputs: Tensor, num_samples: int) -> float:
-        """Of the training and validation samples as they would lie on a GPU, and of what the teacher said of them."""
+        """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""
         samples, reads = training.samples, self.networks.preprocessing(training.name)
         answers = 0.0
         if samples.teacher_outputs is not None:
@@ -302,13 +302,13 @@ class PreflightRun(Attempt):
             return answers
         ready = inputs.nbytes / len(inputs)
         if isinstance(reads, LanguagePreprocessing):
-            stored = ready + inputs.shape[1]  # a byte of the mask for each token
+            stored = ready + inputs.shape[1]  # one byte of the mask per token
         else:
-            few = first(self.data.splits["train"].inputs, STEPPED)
+            few = first(self.data.splits["train"].inputs, STEP_SAMPLES)
             stored = reads.prepare(few).nbytes / len(few)
             if samples.views is None and reads.keeps_size and ready * num_samples <= PREPROCESS_ONCE_BYTES:
                 stored = ready
-        counts = self._rows.counts
+        counts = self._sampled.counts
         return answers + stored * num_samples * (1 + counts["validation"] / counts["train"])
 
     def _row_tokens(self) -> int:
@@ -322,29 +322,29 @@ def miniature_spec(spec: JobSpec) -> JobSpec:
     # No CPU trains in fp16, which takes as much memory as bf16; auto is bf16 on all GPUs since Ampere.
     on_gpu: dict[str, Any] = {"fp16": "bf16", "auto": "bf16"} if spec.resources.gpus else {}
 
-    def tried(training: TrainingSpec) -> TrainingSpec:
+    def miniature(training: TrainingSpec) -> TrainingSpec:
         changes = {
             "epochs": 1,
             "max_steps": None,
-            "batch_size": STEPPED,
+            "batch_size": STEP_SAMPLES,
             "gradient_accumulation": 1,
             "early_stopping": None,
-            "optimizer": training.optimizer.model_copy(update={"learning_rate": _NEXT_TO_NOTHING}),
+            "optimizer": training.optimizer.model_copy(update={"learning_rate": _LEARNING_RATE}),
             "precision": on_gpu.get(training.precision, training.precision),
         }
         return training.model_copy(update=changes)
 
     def teacher(each: TeacherSpec) -> TeacherSpec:
-        return each.model_copy(update={"training": None if each.training is None else tried(each.training)})
+        return each.model_copy(update={"training": None if each.training is None else miniature(each.training)})
 
     several = isinstance(spec.teacher, list)
     teachers = [teacher(each) for each in spec.teachers.values()]
-    return spec.model_copy(update={"teacher": teachers if several else teachers[0], "training": tried(spec.training)})
+    return spec.model_copy(update={"teacher": teachers if several else teachers[0], "training": miniature(spec.training)})
 
 
 @dataclass(frozen=True)
 class _RecordingProvider(TeacherOutputProvider):
-    """Keeps which of the teacher's layers were asked for, by the role that is taught."""
+    """Records the shapes of the teacher's layers that are computed, by the role of the student."""
 
     shapes: dict[Role, Mapping[str, torch.Size]] = field(default_factory=dict)
 
@@ -355,8 +355,8 @@ class _RecordingProvider(TeacherOutputProvider):
         return super().precomputed(teachers, samples, method, role=role)
 
 
-class _Silent:
-    """Passes on requests to stop, and no events: phases of a training are none of a check's."""
+class _QuietReporter:
+    """Forwards stop requests and drops events: the phases of a training are not those of a check."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter

@@ -1,4 +1,4 @@
-"""Which samples a check looks at: two to step on, some more to measure preprocessings and train tokenizers on."""
+"""The samples that a check reads: two for a step, some more to fit preprocessings and to train tokenizers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,45 +12,47 @@ from service.formats import Waveform
 from worker.data import Data, RawInputs, Split, SplitName
 from worker.data.preprocessing import take
 
-STEPPED = 2
-"""Samples of a batch: batch norm cannot train on one."""
-_MEASURED = 64
-_MEASURED_CHARACTERS = 1_000_000
-"""Of texts, for tokenizers: as many as are read in a second or two."""
+STEP_SAMPLES = 2
+"""Batch size of a step: batch norm cannot train on one sample."""
+_FITTING_SAMPLES = 64
+_FITTING_CHARACTERS = 1_000_000
+"""Of texts, for tokenizers: about two seconds of training."""
 _CHARACTERS_OF_A_TOKEN = 32
-"""More than any text has, to have enough texts for a row of tokens."""
+"""An upper bound, so that the texts fill a row of tokens."""
 
 
 @dataclass(frozen=True)
-class FewRows:
-    """What a check looks at of a dataset, and how much there is of it; the dataset itself need not be kept."""
+class SampledData:
+    """The samples that a check reads, and the size of the whole dataset, which need not stay in memory."""
 
-    measured: Data
-    """What preprocessings are measured and tokenizers trained on."""
-    stepped: Data
-    """Two samples of each split, the longest, of two classes where there are; of packed texts enough for some rows."""
+    fitting_data: Data
+    """Samples that preprocessings are fitted and tokenizers trained on."""
+    step_data: Data
+    """Two samples of each split: the longest, of two classes if there are two; of packed texts, enough for some rows."""
     counts: Mapping[SplitName, int]
     """Samples of each split of the whole."""
     characters: int
-    """Of the whole training split's texts."""
+    """In the texts of the whole training split."""
 
     @property
     def holds_all_texts(self) -> bool:
-        """Whether a tokenizer that is trained on ``measured`` is the job's own."""
-        return len(self.measured.splits["train"]) == self.counts["train"]
+        """Whether a tokenizer that is trained on ``fitting_data`` is the job's own."""
+        return len(self.fitting_data.splits["train"]) == self.counts["train"]
 
 
-def few_rows(data: Data, *, row_tokens: int) -> FewRows:
+def sample_data(data: Data, *, row_tokens: int) -> SampledData:
     """``row_tokens`` is the length of a packed row, where texts are packed."""
-    stepped, measured = {}, {}
+    step_data, fitting_data = {}, {}
     for name, split in data.splits.items():
         lengths = _lengths(split.inputs)
-        chosen = _first_texts(lengths, row_tokens * STEPPED * _CHARACTERS_OF_A_TOKEN) if split.is_packed else _two(split, lengths)
-        stepped[name] = _of(split, chosen)
-        measured[name] = _of(split, _more(split.inputs, lengths, chosen))
-    return FewRows(
-        measured=replace(data, splits=measured),
-        stepped=replace(data, splits=stepped),
+        chosen = (
+            _first_texts(lengths, row_tokens * STEP_SAMPLES * _CHARACTERS_OF_A_TOKEN) if split.is_packed else _two(split, lengths)
+        )
+        step_data[name] = _of(split, chosen)
+        fitting_data[name] = _of(split, _more(split.inputs, lengths, chosen))
+    return SampledData(
+        fitting_data=replace(data, splits=fitting_data),
+        step_data=replace(data, splits=step_data),
         counts={name: len(split) for name, split in data.splits.items()},
         characters=count_characters(data.splits["train"]),
     )
@@ -76,7 +78,7 @@ def _two(split: Split, lengths: NDArray[np.float64]) -> NDArray[np.int64]:
     if split.labels.dim() == 1:
         others = split.labels.numpy() != int(split.labels[first])
         longest_first = np.concatenate([[first], longest_first[others[longest_first]], longest_first[1:]])
-    return np.asarray(longest_first[:STEPPED], dtype=np.int64)
+    return np.asarray(longest_first[:STEP_SAMPLES], dtype=np.int64)
 
 
 def _first_texts(lengths: NDArray[np.float64], characters: int) -> NDArray[np.int64]:
@@ -86,7 +88,7 @@ def _first_texts(lengths: NDArray[np.float64], characters: int) -> NDArray[np.in
 
 def _more(inputs: RawInputs, lengths: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     is_text = isinstance(inputs, Sequence) and bool(len(inputs)) and isinstance(inputs[0], str)
-    more = _first_texts(lengths, _MEASURED_CHARACTERS) if is_text else np.arange(min(_MEASURED, len(inputs)))
+    more = _first_texts(lengths, _FITTING_CHARACTERS) if is_text else np.arange(min(_FITTING_SAMPLES, len(inputs)))
     return np.union1d(chosen, more)
 
 

@@ -187,12 +187,12 @@ def test_networks_too_large_for_the_check_are_looked_at_as_shapes(texts: Path, t
         (names(resources={"gpus": 1}), {}),
         (language_spec(texts, {"name": "forward-kl"}), {f"file:{texts}": texts}),
     ):
-        tried = estimate(document, tmp_path, inputs=inputs)
-        sketched = estimate(document, tmp_path, inputs=inputs, most_bytes=0)
-        assert (sketched.parameters, sketched.steps) == (tried.parameters, tried.steps)
-        assert "too large" in sketched.notes[0]
-        assert sketched.memory_gib == pytest.approx(tried.memory_gib, rel=0.1)
-        assert sketched.flops["teacher"] == pytest.approx(tried.flops["teacher"], rel=0.7)
+        profiles = estimate(document, tmp_path, inputs=inputs)
+        faked = estimate(document, tmp_path, inputs=inputs, most_bytes=0)
+        assert (faked.parameters, faked.steps) == (profiles.parameters, profiles.steps)
+        assert "too large" in faked.notes[0]
+        assert faked.memory_gib == pytest.approx(profiles.memory_gib, rel=0.1)
+        assert faked.flops["teacher"] == pytest.approx(profiles.flops["teacher"], rel=0.7)
 
 
 def test_a_given_teacher_too_large_for_the_check_is_counted(teacher: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from service.spec import JobSpec, parse_spec
 from service.spec.training import TrainingSpec
 from tests.unit.worker.preflight.jobs import digits
 from worker.data.samples import Samples, count_steps
-from worker.preflight.estimate import CONTEXT_BYTES, Asked, Profile, memory_bytes, num_ranks
+from worker.preflight.estimate import CONTEXT_BYTES, InferenceProfile, Profile, memory_bytes, num_ranks
 from worker.preflight.profile import StepProfile, profile_inference, profile_step, size_of
 from worker.targets import Targets
 from worker.training.loop import Training
@@ -68,15 +68,15 @@ def test_tied_weights_are_held_once() -> None:
 
 def test_a_network_that_answers_holds_a_layers_input_and_output_at_once() -> None:
     network = nn.Sequential(nn.Linear(20, 400, bias=False), nn.Linear(400, 400, bias=False), nn.Linear(400, 3, bias=False))
-    by_sample, beside = profile_inference(network, torch.randn(2, 20))
-    assert (by_sample, beside) == ((20 + 2 * 400) * FLOAT, 0)
+    per_sample, fixed = profile_inference(network, torch.randn(2, 20))
+    assert (per_sample, fixed) == ((20 + 2 * 400) * FLOAT, 0)
 
 
 STEP = StepProfile(
     num_samples=2,
     flops=1,
     weights=100,
-    by_sample_of_the_split=0.0,
+    per_dataset_sample=0.0,
     gradients=100,
     optimizer=200,
     saved=20,
@@ -87,17 +87,17 @@ STEP = StepProfile(
 TRIED = Profile(
     TrainingSpec(batch_size=64),
     STEP,
-    network=Asked(100, 1.0, 0),
-    present={"teacher": Asked(1000, 2.0, 0)},
-    asked_each_step=False,
+    network=InferenceProfile(100, 1.0, 0),
+    resident={"teacher": InferenceProfile(1000, 2.0, 0)},
+    runs_each_step=False,
     data=0.0,
     num_samples=10_000,
 )
 
 
 def test_memory_is_the_sum_of_what_is_there_at_once() -> None:
-    def bytes_of(tried: Profile, num_ranks: int = 1) -> float:
-        return memory_bytes(tried, num_ranks=num_ranks, on_gpu=False)
+    def bytes_of(profiles: Profile, num_ranks: int = 1) -> float:
+        return memory_bytes(profiles, num_ranks=num_ranks, on_gpu=False)
 
     assert bytes_of(TRIED) == 1000 + 100 + 100 + 200 + 5 + 640
     assert bytes_of(TRIED, num_ranks=4) == 1000 + 100 + 100 + 200 + 2 * 256, (
@@ -110,7 +110,7 @@ def test_memory_is_the_sum_of_what_is_there_at_once() -> None:
     )
     assert memory_bytes(TRIED, num_ranks=1) == pytest.approx(1.1 * bytes_of(TRIED) + CONTEXT_BYTES)
     assert bytes_of(replace(TRIED, num_samples=16)) == 1000 + 100 + 100 + 200 + 5 + 160, "a batch is no larger than the data"
-    assert bytes_of(replace(TRIED, asked_each_step=True)) == bytes_of(TRIED) + 128
+    assert bytes_of(replace(TRIED, runs_each_step=True)) == bytes_of(TRIED) + 128
     assert bytes_of(replace(TRIED, data=500.0)) == bytes_of(TRIED) + 500
     assert bytes_of(replace(TRIED, data=1e12)) == bytes_of(TRIED), "such data stay on the host"
 
