@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format clean
+.PHONY: help demo test exhaustive check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,8 +14,13 @@ help: ## Show this list
 demo: $(VENV)/.embedded ## Start everything, train a student over HTTP, show its report card, stop everything
 	$(VENV)/bin/stillhouse demo examples/digits.yaml
 
-test: $(VENV)/.dev ## Run the whole test suite
-	$(VENV)/bin/python -m pytest --durations=25
+# A module's tests stay in one process, the slow ones first; what `make check` runs is not run again.
+test: $(VENV)/.dev ## Run the test suite, in two processes; its architecture test is in `make check`
+	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25 \
+		--ignore=tests/unit/test_architecture.py
+
+exhaustive: $(VENV)/.dev ## Run every combination of which `make test` runs a sample
+	$(VENV)/bin/python -m pytest -n 2 -m exhaustive
 
 check: $(VENV)/.dev ## Lint, format, types, architecture
 	$(VENV)/bin/ruff check .

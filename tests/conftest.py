@@ -1,5 +1,10 @@
-"""For every test, before torch is imported: several trainings at once must not fight for the cores."""
+"""For every test, before torch is imported: several trainings at once must not fight for the cores.
 
+The suite may run in several processes (``pytest -n 2``), each with servers, ports and folders of its own. A module's tests stay in
+one process, and so do all acceptance tests: they share one stack.
+"""
+
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +14,27 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()
+# The networks here are so small that a second thread only costs. A trainer is told its number of threads, which counts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class ModuleScheduling(LoadScopeScheduling):
+    """Gives whole modules to the processes, and all acceptance tests to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/acceptance" if nodeid.startswith("tests/acceptance/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Takes the place of pytest-xdist's own ``loadscope``."""
+    return ModuleScheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @contextmanager
