@@ -126,7 +126,10 @@ def test_a_mixture_carries_its_partners_labels_and_shares() -> None:
 def test_another_network_reads_the_very_view_behind_its_own_preprocessing() -> None:
     _, samples = augmented(["crop", "colour"])
     batch = samples.batch(torch.tensor([5, 6]), epoch=3)
-    plain = PixelPreprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
+    read = samples.view_for(batch, PixelPreprocessing(mean=mean, std=std))
 
     assert batch.stored_view is not None
-    assert torch.equal(samples.view_for(batch, plain), batch.stored_view)
+    by_hand = [(batch.stored_view[:, channel] - mean[channel]) / std[channel] for channel in range(3)]
+    torch.testing.assert_close(read, torch.stack(by_hand, dim=1))
+    assert not torch.allclose(read, batch.inputs), "its own, not that of the network which trains"

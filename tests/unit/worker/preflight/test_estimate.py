@@ -1,6 +1,7 @@
 """Memory and steps against what can be reckoned by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from torch import nn
 
 from service.spec import JobSpec, parse_spec
 from service.spec.training import TrainingSpec
-from tests.unit.worker.preflight.jobs import digits
+from tests.unit.worker.preflight.jobs import digits, estimate
 from worker.data.samples import Samples, count_steps
-from worker.preflight.estimate import CONTEXT_BYTES, InferenceProfile, Profile, memory_bytes, num_ranks
+from worker.preflight.estimate import CONTEXT_BYTES, GIB, InferenceProfile, Profile, memory_bytes, num_ranks
 from worker.preflight.profile import StepProfile, profile_inference, profile_step, size_of
 from worker.targets import Targets
 from worker.training.loop import Training
@@ -131,7 +132,20 @@ def test_steps_are_counted_as_the_training_counts_them(spec: dict[str, int], num
     assert count_steps(made.spec, num_samples) == made.last_step
 
 
-@pytest.mark.parametrize(("resources", "expected"), [({}, 1), ({"gpus": 4}, 4), ({"cpu_slots": 3}, 3)])
-def test_a_batch_is_shared_by_all_processes(resources: dict[str, int], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("resources", "alone", "expected"), [({}, {}, 1), ({"gpus": 4}, {"gpus": 1}, 4), ({"cpu_slots": 3}, {}, 3)]
+)
+def test_a_batch_is_shared_by_all_processes(
+    tmp_path: Path, resources: dict[str, int], alone: dict[str, int], expected: int
+) -> None:
+    def bytes_beside_context(resources: dict[str, int]) -> float:
+        document = digits(resources=resources, training={"epochs": 1, "batch_size": 1024})
+        return estimate(document, tmp_path).memory_by_training_gib["student"] * GIB - CONTEXT_BYTES * ("gpus" in resources)
+
     spec: JobSpec = parse_spec(digits(resources=resources))
     assert num_ranks(spec) == expected
+    whole, share = bytes_beside_context(alone), bytes_beside_context(resources)
+    if expected == 1:
+        assert share == whole
+    else:  # what is kept of the samples is most of it; the weights, and what loss and ranks exchange of the whole, stay
+        assert whole / expected < share < 0.6 * whole

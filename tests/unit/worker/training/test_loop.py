@@ -322,6 +322,9 @@ def test_half_precision_is_refused_on_a_cpu() -> None:
 
 def test_bfloat16_keeps_the_weights_in_float32() -> None:
     training = make_training(TrainingSpec(epochs=2, batch_size=8, precision="bf16"))
+    computed_in: set[torch.dtype] = set()
+    training.network.get_submodule("linear").register_forward_hook(lambda _, __, output: computed_in.add(output.dtype))
     trained = train(training, Counter())
 
+    assert computed_in == {torch.bfloat16}
     assert {weight.dtype for weight in trained.best.values()} == {torch.float32}
