@@ -1,7 +1,7 @@
 """For every test, before torch is imported: several trainings at once must not fight for the cores.
 
-The suite may run in several processes (``pytest -n 2``), each with servers, ports and folders of its own. A module's tests stay in
-one process, and so do all acceptance tests: they share one stack.
+The suite may run in several processes (``pytest -n 2``), each with servers, ports and folders of its own. A module's tests stay
+in one process, and so do all acceptance tests: they share one stack.
 """
 
 import os

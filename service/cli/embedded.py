@@ -21,6 +21,7 @@ from service.cli.terminal import err, out
 from service.cli.training import print_student
 from service.client import Client, ClientError
 from service.connection import CONNECTION_FILE, ClientSettings, Connection
+from service.spec import parse_spec
 
 if TYPE_CHECKING:
     from service.embedded.stack import Stack
@@ -71,6 +72,7 @@ def demo(
 ) -> None:
     """Start everything, train one student over HTTP, show what came of it, stop everything."""
     document = read_spec(spec)
+    parse_spec(document)  # what is wrong with it is told before any server starts
     results.mkdir(parents=True, exist_ok=True)
     with Interrupts() as interrupts:
         try:

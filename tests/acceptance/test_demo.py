@@ -48,9 +48,13 @@ def test_a_job_that_fails_is_told_with_its_error(tmp_path: Path, spec: dict[str,
     assert "non_finite_loss" in done.stderr
 
 
-def test_a_bad_spec_is_told_with_its_faults(tmp_path: Path, spec: dict[str, object], environment: dict[str, str]) -> None:
+def test_a_bad_spec_is_told_with_its_faults_before_any_server_starts(
+    tmp_path: Path, spec: dict[str, object], environment: dict[str, str]
+) -> None:
     spec["student"] = {}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec))
     done = demo(tmp_path / "job.yaml", tmp_path, environment)
     assert done.returncode == 2
     assert "/student/architecture" in done.stderr
+    assert "starting" not in done.stderr
+    assert not (tmp_path / "runs").exists()
