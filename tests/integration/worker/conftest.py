@@ -1,34 +1,42 @@
-"""Real workers on real servers: each is a ``python -m worker`` process with trainers of its own."""
+"""Real workers on real servers: each is a ``python -m worker`` process with trainers of its own.
+
+A worker goes on from test to test of a module until a test ends it; after each test its jobs and their files are gone.
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import pytest
+import torch
 from sqlalchemy import select
 
 from service import jobs
 from service.broker import Broker
 from service.database import Database
 from service.embedded.servers import Valkey
+from service.notifications import Announcer
 from service.spec import parse_spec
 from service.store import Store
-from service.tables import Artifact, Job, JobEvent, User, Worker
+from service.tables import Artifact, Job, JobEvent, Table, User, Worker
+from worker import standalone
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 90
 HEARTBEAT_SECONDS = 0.5
+SLOTS = 2
 
 
 class WorkerProcess:
-    """One worker, with a short lease so that a lost one is noticed soon."""
+    """One worker of two CPU slots, with a short lease so that a lost one is noticed soon."""
 
     def __init__(
         self,
@@ -38,9 +46,9 @@ class WorkerProcess:
         store_url: str,
         folder: Path,
         *,
-        devices: str,
         stop_grace_seconds: float,
     ) -> None:
+        self.folder = folder
         env = os.environ | {
             "DATABASE_URL": database_url,
             "REDIS_URL": valkey.url,
@@ -53,7 +61,7 @@ class WorkerProcess:
         }
         self._log = (folder / "worker.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "--devices", devices], env=env, stdout=self._log, stderr=self._log
+            [sys.executable, "-m", "worker", "--devices", f"cpu:{SLOTS}"], env=env, stdout=self._log, stderr=self._log
         )
         self._log_path = folder / "worker.log"
         self.row = self._registered(database)
@@ -142,19 +150,35 @@ class Queue:
         return until(reached)
 
     def until_checkpoint(self, job_id: str, *, phase: str, attempt: int = 1) -> None:
-        """Until that attempt has a checkpoint of that phase that is not its end."""
+        """Until that attempt has a checkpoint of that phase that is not the student's last."""
 
         def written() -> bool:
-            assert self.job(job_id).finished_at is None, "the job was over before its checkpoint was seen"
+            job = self.job(job_id)
+            assert job.finished_at is None, "the job was over before its checkpoint was seen"
             started = self.events(job_id, "job.running")
             if len(started) < attempt:
                 return False
             return any(
-                event.seq > started[attempt - 1].seq and event.data["phase"] == phase and event.data["step"] < LONG_STEPS
+                event.seq > started[attempt - 1].seq
+                and event.data["phase"] == phase
+                and event.data["step"] < job.spec["training"]["max_steps"]
                 for event in self.events(job_id, "checkpoint")
             )
 
         until(written)
+
+    def end_all(self) -> None:
+        """Cancels what has not ended, and waits until it has."""
+        left = select(Job.id).where(Job.finished_at.is_(None))
+        with self.database.transaction() as session:
+            for job_id in session.scalars(left).all():
+                jobs.request_cancel(session, job_id, keep="none")
+
+        def ended() -> bool:
+            with self.database.transaction() as session:
+                return session.scalar(left) is None
+
+        until(ended)
 
     def student(self, job_id: str) -> bytes:
         with self.database.transaction() as session:
@@ -163,6 +187,9 @@ class Queue:
 
 
 LONG_STEPS = 1500
+SHORT_STEPS = 400
+SHORT: dict[str, Any] = {"training": {"max_steps": SHORT_STEPS, "batch_size": 32}}
+"""Where nothing is to happen in the middle of it."""
 
 
 def long_spec() -> dict[str, Any]:
@@ -177,48 +204,99 @@ def long_spec() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def store_url(tmp_path: Path) -> str:
-    return f"file://{tmp_path}/store"
+@pytest.fixture(scope="module")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"file://{tmp_path_factory.mktemp('store')}"
+
+
+@pytest.fixture(scope="module")
+def module_database(database_url: str, valkey_server: Valkey) -> Iterator[Database]:
+    """Keeps the rows of the running worker from test to test."""
+    with closing(Announcer(valkey_server.url)) as announcer, closing(Database(database_url, announce=announcer)) as opened:
+        yield opened
+
+
+class Workers:
+    """The worker that takes the jobs of a module's tests."""
+
+    def __init__(self, start: Callable[[int, float], WorkerProcess]) -> None:
+        self._start = start
+        self._started: list[WorkerProcess] = []
+
+    def start(self, *, stop_grace_seconds: float = 60) -> WorkerProcess:
+        """Starts a worker in the place of the one before, which need not have ended."""
+        self.close()
+        self._started.append(self._start(len(self._started), stop_grace_seconds))
+        return self._started[-1]
+
+    def running(self) -> WorkerProcess | None:
+        return self._started[-1] if self._started and self._started[-1].process.poll() is None else None
+
+    def close(self) -> None:
+        """Ends the last one. Harmless when it has ended."""
+        if self._started:
+            self._started[-1].close()
+
+    def settle(self) -> None:
+        """Waits until nothing is trained, and forgets what teachers said."""
+        if (worker := self.running()) is not None:
+            until(lambda: not worker.trainers())
+            shutil.rmtree(worker.folder / "scratch" / "teacher-cache", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def workers(
+    module_database: Database,
+    database_url: str,
+    valkey_server: Valkey,
+    store_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Workers]:
+    folder = tmp_path_factory.mktemp("workers")
+
+    def start(number: int, stop_grace_seconds: float) -> WorkerProcess:
+        own = folder / str(number)
+        own.mkdir()
+        return WorkerProcess(module_database, database_url, valkey_server, store_url, own, stop_grace_seconds=stop_grace_seconds)
+
+    with closing(Workers(start)) as workers:
+        yield workers
 
 
 @pytest.fixture
-def queue(database: Database, broker: Broker, store: Store, store_url: str) -> Queue:
-    return Queue(database, broker, store, store_url)
+def queue(module_database: Database, broker: Broker, store_url: str, workers: Workers) -> Iterator[Queue]:
+    """A queue without a job."""
+    made = Queue(module_database, broker, Store(store_url), store_url)
+    yield made
+    made.end_all()
+    workers.settle()
+    with module_database.engine.begin() as connection:
+        for table in reversed(Table.metadata.sorted_tables):
+            if table is not Worker.__table__:
+                connection.execute(table.delete())
+    shutil.rmtree(store_url.removeprefix("file://"), ignore_errors=True)
 
 
 @pytest.fixture
-def start_worker(
-    database: Database, database_url: str, valkey_server: Valkey, store_url: str, tmp_path: Path
-) -> Iterator[Callable[..., WorkerProcess]]:
-    started: list[WorkerProcess] = []
+def worker(workers: Workers, queue: Queue) -> WorkerProcess:
+    """A worker that runs: that of the test before, where it still does."""
+    return workers.running() or workers.start()
 
-    def start(*, devices: str = "cpu:1", stop_grace_seconds: float = 60) -> WorkerProcess:
-        folder = tmp_path / f"worker-{len(started)}"
-        folder.mkdir()
-        started.append(
-            WorkerProcess(
-                database, database_url, valkey_server, store_url, folder, devices=devices, stop_grace_seconds=stop_grace_seconds
-            )
-        )
-        return started[-1]
 
-    yield start
-    for worker in started:
-        worker.close()
+@pytest.fixture
+def start_worker(workers: Workers) -> Callable[..., WorkerProcess]:
+    """Starts a worker in the place of the one before."""
+    return workers.start
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The student of ``long_spec`` when nothing happens to it, trained with no service at all."""
     folder = tmp_path_factory.mktemp("alone")
-    (folder / "spec.json").write_text(parse_spec(long_spec()).model_dump_json())
-    code = (
-        "import os, sys, torch; from pathlib import Path; "
-        "from service.spec import load_spec; from worker.standalone import train;"
-        "torch.set_num_threads(os.cpu_count() or 1); train(load_spec(Path(sys.argv[1])), Path(sys.argv[2]), lambda event: None)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(folder / "spec.json"), str(folder / "out")], check=True, capture_output=True, timeout=120
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // SLOTS))
+    try:
+        standalone.train(parse_spec(long_spec()), folder / "out", lambda event: None)
+    finally:
+        torch.set_num_threads(threads)
     return (folder / "out/student/model.safetensors").read_bytes()

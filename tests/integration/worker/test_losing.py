@@ -10,8 +10,11 @@ import pytest
 import redis
 from sqlalchemy import text, update
 
+from service import jobs
 from service.embedded.servers import Valkey
+from service.jobs import Fence
 from service.tables import Artifact, Job
+from tests.integration.jobs.conftest import FAILURE
 from tests.integration.worker.conftest import Queue, WorkerProcess, until
 
 Start = Callable[..., WorkerProcess]
@@ -19,9 +22,8 @@ Start = Callable[..., WorkerProcess]
 
 @pytest.mark.parametrize("phase", ["teacher", "student"])
 def test_a_killed_trainer_is_resumed_to_the_same_student(
-    start_worker: Start, queue: Queue, undisturbed: bytes, phase: str
+    worker: WorkerProcess, queue: Queue, undisturbed: bytes, phase: str
 ) -> None:
-    worker = start_worker()
     teacher = {
         "architecture": {"name": "small-cnn", "width": 8},
         "training": {"max_steps": 100, "batch_size": 32, "checkpoint_steps": 10},
@@ -37,9 +39,8 @@ def test_a_killed_trainer_is_resumed_to_the_same_student(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, "out_of_memory"), (signal.SIGSEGV, "trainer_crashed")])
 def test_a_trainer_that_dies_each_time_fails_the_job_with_the_reason(
-    start_worker: Start, queue: Queue, number: signal.Signals, code: str
+    worker: WorkerProcess, queue: Queue, number: signal.Signals, code: str
 ) -> None:
-    worker = start_worker()
     job_id = queue.submit(max_attempts=2, training={"max_steps": 1_000_000, "checkpoint_steps": 100})
     for attempt in (1, 2):
         queue.until_checkpoint(job_id, phase="student", attempt=attempt)
@@ -52,9 +53,8 @@ def test_a_trainer_that_dies_each_time_fails_the_job_with_the_reason(
 
 
 def test_a_killed_worker_takes_its_trainer_along_and_another_resumes(
-    start_worker: Start, queue: Queue, undisturbed: bytes
+    worker: WorkerProcess, start_worker: Start, queue: Queue, undisturbed: bytes
 ) -> None:
-    worker = start_worker()
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     trainer = worker.trainers()[0]
@@ -67,8 +67,9 @@ def test_a_killed_worker_takes_its_trainer_along_and_another_resumes(
     assert queue.student(job_id) == undisturbed
 
 
-def test_a_job_whose_workers_are_all_killed_fails_as_worker_lost(start_worker: Start, queue: Queue) -> None:
-    worker = start_worker()
+def test_a_job_whose_workers_are_all_killed_fails_as_worker_lost(
+    worker: WorkerProcess, start_worker: Start, queue: Queue
+) -> None:
     job_id = queue.submit(max_attempts=1)
     queue.until_checkpoint(job_id, phase="student")
     worker.signal(signal.SIGKILL)
@@ -78,8 +79,9 @@ def test_a_job_whose_workers_are_all_killed_fails_as_worker_lost(start_worker: S
     assert job.error["code"] == "worker_lost"
 
 
-def test_a_drained_worker_checkpoints_requeues_and_exits(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
-    worker = start_worker()
+def test_a_drained_worker_checkpoints_requeues_and_exits(
+    worker: WorkerProcess, start_worker: Start, queue: Queue, undisturbed: bytes
+) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     worker.signal(signal.SIGTERM)
@@ -92,8 +94,7 @@ def test_a_drained_worker_checkpoints_requeues_and_exits(start_worker: Start, qu
     assert queue.student(job_id) == undisturbed
 
 
-def test_a_worker_whose_lease_was_lost_kills_its_trainer_and_publishes_nothing(start_worker: Start, queue: Queue) -> None:
-    worker = start_worker()
+def test_a_worker_whose_lease_was_lost_kills_its_trainer_and_publishes_nothing(worker: WorkerProcess, queue: Queue) -> None:
     job_id = queue.submit(training={"max_steps": 1_000_000})
     until(lambda: (queue.job(job_id).progress or {}).get("phase") == "student")
     trainer = worker.trainers()[0]
@@ -108,12 +109,12 @@ def test_a_worker_whose_lease_was_lost_kills_its_trainer_and_publishes_nothing(s
     assert (job.status, job.attempt) == ("running", 2)
     with queue.database.transaction() as session:
         assert session.get(Artifact, (job_id, "student/model.safetensors")) is None
+        jobs.fail(session, Fence(job_id, 2), FAILURE)
 
 
 def test_redis_killed_restarted_and_flushed_costs_a_running_job_nothing(
-    start_worker: Start, queue: Queue, valkey_server: Valkey, undisturbed: bytes
+    worker: WorkerProcess, queue: Queue, valkey_server: Valkey, undisturbed: bytes
 ) -> None:
-    worker = start_worker()
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     os.kill(valkey_server.pid, signal.SIGKILL)
@@ -134,8 +135,8 @@ def test_redis_killed_restarted_and_flushed_costs_a_running_job_nothing(
     assert "AttributeError" not in worker.log
 
 
-def test_a_job_finishes_while_redis_is_away(start_worker: Start, queue: Queue, valkey_server: Valkey) -> None:
-    start_worker()
+@pytest.mark.usefixtures("worker")
+def test_a_job_finishes_while_redis_is_away(queue: Queue, valkey_server: Valkey) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     valkey_server.stop()
@@ -145,8 +146,7 @@ def test_a_job_finishes_while_redis_is_away(start_worker: Start, queue: Queue, v
         valkey_server.start()
 
 
-def test_a_store_that_is_away_for_a_while_costs_no_attempt(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
-    worker = start_worker()
+def test_a_store_that_is_away_for_a_while_costs_no_attempt(worker: WorkerProcess, queue: Queue, undisturbed: bytes) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     folder = Path(queue.store_folder)

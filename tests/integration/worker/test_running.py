@@ -1,6 +1,5 @@
 """A worker, left in peace: a job becomes a student, and what is asked of a running job happens."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,12 @@ from sqlalchemy import select
 from service import jobs
 from service.embedded.servers import Valkey
 from service.tables import Artifact, Model
-from tests.integration.worker.conftest import LONG_STEPS, Queue, WorkerProcess, until
+from tests.integration.worker.conftest import SHORT, SHORT_STEPS, Queue, WorkerProcess, until
 
-Start = Callable[..., WorkerProcess]
+pytestmark = pytest.mark.usefixtures("worker")
 
 
-def test_a_queued_job_becomes_a_student_with_its_artifacts(
-    start_worker: Start, queue: Queue, undisturbed: bytes, tmp_path: Path
-) -> None:
-    worker = start_worker()
+def test_a_queued_job_becomes_a_student_with_its_artifacts(worker: WorkerProcess, queue: Queue, undisturbed: bytes) -> None:
     job_id = queue.submit()
     job = queue.until_status(job_id, "succeeded")
     assert queue.student(job_id) == undisturbed
@@ -41,12 +37,11 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(
     assert model.classes == list("0123456789")
     assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
     assert worker.process.poll() is None
-    assert list(tmp_path.rglob("teacher-cache/*/*/outputs.json")), "what the teacher said outlives the job"
+    assert list(worker.folder.rglob("teacher-cache/*/*/outputs.json")), "what the teacher said outlives the job"
 
 
 @pytest.mark.parametrize("end", ["succeeded", "cancelled"])
-def test_a_job_that_is_over_leaves_no_checkpoint_behind(start_worker: Start, queue: Queue, end: str) -> None:
-    start_worker()
+def test_a_job_that_is_over_leaves_no_checkpoint_behind(queue: Queue, end: str) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     if end == "cancelled":
@@ -62,23 +57,21 @@ def test_a_job_that_is_over_leaves_no_checkpoint_behind(start_worker: Start, que
     assert not list(Path(queue.store_folder).rglob("*checkpoint*"))
 
 
-def test_progress_tells_the_phases_in_their_order_with_what_each_does(start_worker: Start, queue: Queue) -> None:
-    start_worker()
-    job_id = queue.submit()
+def test_progress_tells_the_phases_in_their_order_with_what_each_does(queue: Queue) -> None:
+    job_id = queue.submit(**SHORT)
     job = queue.until_status(job_id, "succeeded")
     told = [event.data for event in queue.events(job_id, "progress")]
     phases = list(dict.fromkeys(progress["phase"] for progress in told))
     assert phases == ["teacher", "cache", "student", "evaluation", "export"]
     assert [progress["phase"] for progress in told] == sorted((progress["phase"] for progress in told), key=phases.index)
     assert all(progress["message"] for progress in told)
-    assert {(progress["phase"], progress["step"]) for progress in told} >= {("teacher", 100), ("student", LONG_STEPS)}
+    assert {(progress["phase"], progress["step"]) for progress in told} >= {("teacher", 100), ("student", SHORT_STEPS)}
     assert job.progress is not None
     assert (job.progress["phase"], job.progress["fraction"]) == ("export", 1.0)
 
 
-def test_the_log_says_what_was_done_and_is_an_artifact(start_worker: Start, queue: Queue) -> None:
-    start_worker()
-    job_id = queue.submit()
+def test_the_log_says_what_was_done_and_is_an_artifact(queue: Queue) -> None:
+    job_id = queue.submit(**SHORT)
     queue.until_status(job_id, "succeeded")
     with queue.database.transaction() as session:
         text = jobs.log_text(session, job_id)
@@ -87,25 +80,22 @@ def test_the_log_says_what_was_done_and_is_an_artifact(start_worker: Start, queu
     assert b"".join(queue.store.stream(artifact.path)).decode() == text
 
 
-def test_the_worker_itself_never_loads_torch(start_worker: Start, queue: Queue) -> None:
-    worker = start_worker()
-    queue.until_status(queue.submit(), "succeeded")
+def test_the_worker_itself_never_loads_torch(worker: WorkerProcess, queue: Queue) -> None:
+    queue.until_status(queue.submit(**SHORT), "succeeded")
     maps = Path(f"/proc/{worker.process.pid}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
     assert "libtorch" not in maps.read_text()
 
 
-def test_nothing_is_left_unacknowledged_while_a_job_runs(start_worker: Start, queue: Queue, valkey_server: Valkey) -> None:
-    start_worker()
+def test_nothing_is_left_unacknowledged_while_a_job_runs(queue: Queue, valkey_server: Valkey) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     with redis.Redis.from_url(valkey_server.url) as client:
         assert client.hlen("unacked") == 0
 
 
-def test_two_jobs_share_a_worker_of_two_slots(start_worker: Start, queue: Queue) -> None:
-    start_worker(devices="cpu:2")
+def test_two_jobs_share_a_worker_of_two_slots(queue: Queue) -> None:
     first, second = queue.submit(), queue.submit()
     until(lambda: queue.job(first).status == queue.job(second).status == "running")
     queue.until_status(first, "succeeded")
@@ -113,8 +103,7 @@ def test_two_jobs_share_a_worker_of_two_slots(start_worker: Start, queue: Queue)
 
 
 @pytest.mark.parametrize("keep", ["last", "none"])
-def test_a_cancel_reaches_a_running_job_and_keeps_what_was_asked_for(start_worker: Start, queue: Queue, keep: str) -> None:
-    worker = start_worker()
+def test_a_cancel_reaches_a_running_job_and_keeps_what_was_asked_for(worker: WorkerProcess, queue: Queue, keep: str) -> None:
     job_id = queue.submit(training={"max_steps": 1_000_000})
     until(lambda: (queue.job(job_id).progress or {}).get("phase") == "student")
     with queue.database.transaction() as session:
@@ -128,8 +117,7 @@ def test_a_cancel_reaches_a_running_job_and_keeps_what_was_asked_for(start_worke
     until(lambda: not worker.trainers())
 
 
-def test_a_paused_job_goes_on_to_the_same_student(start_worker: Start, queue: Queue, undisturbed: bytes) -> None:
-    start_worker()
+def test_a_paused_job_goes_on_to_the_same_student(queue: Queue, undisturbed: bytes) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     with queue.database.transaction() as session:
@@ -144,8 +132,7 @@ def test_a_paused_job_goes_on_to_the_same_student(start_worker: Start, queue: Qu
     assert queue.student(job_id) == undisturbed
 
 
-def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(start_worker: Start, queue: Queue) -> None:
-    start_worker()
+def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(queue: Queue) -> None:
     job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
     job = queue.until_status(job_id, "failed")
     assert job.error is not None
@@ -155,8 +142,7 @@ def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(start_worker: Start,
         assert session.get(Artifact, (job_id, "student/model.safetensors")) is not None
 
 
-def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(start_worker: Start, queue: Queue) -> None:
-    start_worker()
+def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(queue: Queue) -> None:
     job_id = queue.submit(
         training={"max_steps": 500, "optimizer": {"name": "sgd", "learning_rate": 1000.0}, "schedule": {"name": "constant"}},
         method={"name": "soft-targets", "divergence": "mse"},
@@ -168,10 +154,11 @@ def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(star
     assert job.attempt == 1, "the job itself is at fault: another attempt would not help"
 
 
-def test_a_student_teaches_the_next_job(start_worker: Start, queue: Queue) -> None:
-    start_worker()
-    first = queue.submit()
-    second = queue.submit(teacher={"source": f"job:{first}"}, student={"architecture": {"name": "small-cnn", "width": 2}})
+def test_a_student_teaches_the_next_job(queue: Queue) -> None:
+    first = queue.submit(**SHORT)
+    second = queue.submit(
+        **SHORT, teacher={"source": f"job:{first}"}, student={"architecture": {"name": "small-cnn", "width": 2}}
+    )
     assert queue.job(second).status == "waiting"
     queue.until_status(first, "succeeded")
     job = queue.until_status(second, "succeeded")
@@ -179,10 +166,9 @@ def test_a_student_teaches_the_next_job(start_worker: Start, queue: Queue) -> No
     assert job.result["teacher"]["parameters"] == queue.job(first).result["student"]["parameters"]  # type: ignore[index]
 
 
-def test_several_students_teach_the_next_job_together(start_worker: Start, queue: Queue) -> None:
-    start_worker()
-    teachers = [queue.submit(student={"architecture": {"name": "small-cnn", "width": width}}) for width in (3, 5)]
-    last = queue.submit(teacher=[{"source": f"job:{job_id}"} for job_id in teachers])
+def test_several_students_teach_the_next_job_together(queue: Queue) -> None:
+    teachers = [queue.submit(**SHORT, student={"architecture": {"name": "small-cnn", "width": width}}) for width in (3, 5)]
+    last = queue.submit(**SHORT, teacher=[{"source": f"job:{job_id}"} for job_id in teachers])
     for job_id in teachers:
         queue.until_status(job_id, "succeeded")
     job = queue.until_status(last, "succeeded")
