@@ -58,7 +58,7 @@ def test_every_method_is_tried(name: str, tmp_path: Path) -> None:
     assert found.notes == []
 
 
-@pytest.mark.parametrize("name", OF_TOKENS)
+@pytest.mark.parametrize("name", sorted(OF_TOKENS))
 def test_every_method_of_language_models_is_tried(name: str, texts: Path, tmp_path: Path) -> None:
     document = language_spec(texts, {"name": name} | SMALL_OF_TOKENS.get(name, {}))
     found = estimate(document, tmp_path, inputs={f"file:{texts}": texts})
