@@ -7,7 +7,7 @@ in one process, and so do all acceptance tests: they share one stack.
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +17,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.interpreter import Interpreter
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()
@@ -43,6 +44,13 @@ def own_folder() -> Iterator[Path]:
     PostgreSQL runs as one where the tests run as root."""
     with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def libraries_alone() -> Iterator[Interpreter]:
+    """Runs programs where this project cannot be imported."""
+    with closing(Interpreter()) as interpreter:
+        yield interpreter
 
 
 @pytest.fixture(scope="session")

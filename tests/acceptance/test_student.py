@@ -11,14 +11,13 @@ import yaml
 
 from service.client import Client
 from service.spec.data import DatasetSpec
+from tests.interpreter import Interpreter
 from worker.data import load_data
 
 Spec = dict[str, object]
 
-# `None` in sys.modules makes an import fail: what the script needs beyond its libraries would be missed.
 _TRANSFORMERS_ALONE = """
 import sys
-sys.modules["worker"] = sys.modules["service"] = None
 import json, numpy, torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 folder, data = sys.argv[1:]
@@ -47,7 +46,6 @@ print(numpy.mean([student.classes[index] == str(label) for index, label in zip(c
 """
 _TEXTS_ALONE = """
 import sys
-sys.modules["worker"] = sys.modules["service"] = None
 import json, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 folder, data = sys.argv[1:]
@@ -65,7 +63,6 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 
 _LANGUAGE_MODEL_ALONE = """
 import sys
-sys.modules["worker"] = sys.modules["service"] = None
 import math, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 folder, *texts = sys.argv[1:]
@@ -97,21 +94,34 @@ def test_split(tmp_path: Path) -> Path:
     ids=["transformers", "own"],
 )
 def test_it_has_the_reports_accuracy(
-    client: Client, spec: Spec, test_split: Path, tmp_path: Path, architecture: object, method: str, script: str
+    client: Client,
+    spec: Spec,
+    test_split: Path,
+    libraries_alone: Interpreter,
+    tmp_path: Path,
+    architecture: object,
+    method: str,
+    script: str,
 ) -> None:
     job = client.wait(
         client.submit(spec | {"student": {"architecture": architecture}, "method": {"name": method}}).id, timeout_seconds=240
     )
     assert job.status == "succeeded", job.error
     client.download(job.id, tmp_path, names=["student", "report.json"])
-    command = [sys.executable, "-c", script, str(tmp_path / "student"), str(test_split)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    if script is _MODELS_ALONE:
+        command = [sys.executable, "-c", script, str(tmp_path / "student"), str(test_split)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    else:
+        said = libraries_alone.run(script, str(tmp_path / "student"), str(test_split), folder=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert float(done.stdout) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
+    assert float(said) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
 
 
-def test_the_example_of_a_language_model_has_the_reports_perplexity(client: Client, tmp_path: Path) -> None:
+def test_the_example_of_a_language_model_has_the_reports_perplexity(
+    client: Client, libraries_alone: Interpreter, tmp_path: Path
+) -> None:
     example = yaml.safe_load((Path(__file__).parents[2] / "examples" / "language-model.yaml").read_text(encoding="utf-8"))
     example["teacher"]["training"] = example["training"] = {"max_steps": 10, "batch_size": 16}
     job = client.wait(client.submit(example | {"evaluation": {"control": False}}).id, timeout_seconds=240)
@@ -119,14 +129,12 @@ def test_the_example_of_a_language_model_has_the_reports_perplexity(client: Clie
     client.download(job.id, tmp_path, names=["student", "report.json"])
     dataset = DatasetSpec(source="builtin:languages", input="text", targets=[], packing="packed")
     texts = load_data(dataset, None, task="causal-lm").splits["test"].inputs
-    command = [sys.executable, "-c", _LANGUAGE_MODEL_ALONE, str(tmp_path / "student"), *texts]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    said = libraries_alone.run(_LANGUAGE_MODEL_ALONE, str(tmp_path / "student"), *texts, folder=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert float(done.stdout) == pytest.approx(report["student"]["metrics"]["next token"]["perplexity"], rel=1e-4)
+    assert float(said) == pytest.approx(report["student"]["metrics"]["next token"]["perplexity"], rel=1e-4)
 
 
-def test_one_that_reads_texts_has_it_too(client: Client, tmp_path: Path) -> None:
+def test_one_that_reads_texts_has_it_too(client: Client, libraries_alone: Interpreter, tmp_path: Path) -> None:
     bert = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     job = client.submit(
         {
@@ -155,8 +163,6 @@ def test_one_that_reads_texts_has_it_too(client: Client, tmp_path: Path) -> None
     split, names = data.splits["test"], data.targets.classes
     rows = [[text, names[label]] for text, label in zip(split.inputs, split.labels.tolist(), strict=True)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    command = [sys.executable, "-c", _TEXTS_ALONE, str(tmp_path / "student"), str(tmp_path / "rows.json")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    said = libraries_alone.run(_TEXTS_ALONE, str(tmp_path / "student"), str(tmp_path / "rows.json"), folder=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert float(done.stdout) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)
+    assert float(said) == pytest.approx(report["student"]["test_accuracy"], abs=1e-9)

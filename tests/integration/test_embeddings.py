@@ -1,8 +1,6 @@
 """Sentence embeddings: a smaller encoder learns its teacher's vectors, and its library makes of it what was measured."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from service.spec import parse_spec
 from tests.integration.test_methods import STOP_AT, Recorder
+from tests.interpreter import Interpreter
 from worker.data.languages import load_languages
 from worker.data.tokenization import save_tokenizer, train_tokenizer
 from worker.evaluation.metrics import embedding_metrics
@@ -87,7 +86,9 @@ def test_a_student_learns_its_teachers_embeddings_and_resumes_exactly(
     assert weights[0] == weights[1]
 
 
-def test_the_student_is_an_encoder_of_its_library_pooled_as_it_says(teacher: Path, tmp_path: Path) -> None:
+def test_the_student_is_an_encoder_of_its_library_pooled_as_it_says(
+    teacher: Path, libraries_alone: Interpreter, tmp_path: Path
+) -> None:
     assert isinstance(train(spec(), tmp_path, teacher).events[-1], Finished)
     folder = tmp_path / RESULT_FOLDER / "student"
     texts = list(load_languages().splits["test"].inputs)
@@ -105,8 +106,7 @@ def test_the_student_is_an_encoder_of_its_library_pooled_as_it_says(teacher: Pat
         embedding_metrics(embeddings, theirs)["similarity_spearman"], abs=1e-4
     )
     program = usage("sentence-embedding", is_own=False, reads_waveforms=False, is_one_choice=False)
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder.parent, capture_output=True, text=True, check=True)
-    assert -1 <= float(done.stdout) <= 1
+    assert -1 <= float(libraries_alone.run(program, folder=folder.parent)) <= 1
     assert json.loads((folder / POOLING_FILE).read_text())["pooling_mode_mean_tokens"] is True
 
 

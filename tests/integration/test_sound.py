@@ -1,8 +1,6 @@
 """Jobs on real speech, from a spec to a student that others can use: log-mel spectrograms and waveforms."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder
+from tests.interpreter import Interpreter
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
 
@@ -60,7 +59,6 @@ METHODS = ["soft-targets", "distillation-network", "multi-task"]
 # As a user has it: the library alone, clips as they are in the files, one batch.
 _TRANSFORMERS_ALONE = """
 import sys
-sys.modules["worker"] = sys.modules["service"] = None
 import io, json, warnings, zipfile
 import numpy, soundfile, torch
 from scipy.signal import resample_poly
@@ -158,16 +156,15 @@ def test_a_stop_in_the_middle_changes_nothing(spoken_digits: Path, tmp_path: Pat
     assert whole == parts
 
 
-def test_the_student_is_with_transformers_alone_as_good_as_the_report_says(spoken_digits: Path, tmp_path: Path) -> None:
+def test_the_student_is_with_transformers_alone_as_good_as_the_report_says(
+    spoken_digits: Path, libraries_alone: Interpreter, tmp_path: Path
+) -> None:
     students = {"ast": AST, "wav2vec2": WAV2VEC2, "one-norm": ONE_NORM}
     for name, student in students.items():
         document = spec(spoken_digits, {"name": "soft-targets"}, teacher=CNN, student=student)
         document["training"]["max_steps"] = 30
         assert isinstance(train(document, tmp_path / name).events[-1], Finished)
     folders = [str(tmp_path / name / RESULT_FOLDER / "student") for name in students]
-    done = subprocess.run(
-        [sys.executable, "-c", _TRANSFORMERS_ALONE, str(spoken_digits), *folders], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    said = libraries_alone.run(_TRANSFORMERS_ALONE, str(spoken_digits), *folders, folder=tmp_path)
     reported = [report(tmp_path / name)["student"]["test_accuracy"] for name in students]
-    assert [float(line) for line in done.stdout.split()] == pytest.approx(reported, abs=1e-9)
+    assert [float(line) for line in said.split()] == pytest.approx(reported, abs=1e-9)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTModel
 
 from service.spec.architectures import CifarResNet, SmallCnn
+from tests.interpreter import Interpreter
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.data import PixelPreprocessing
 from worker.models import UnreadableNetwork, build_network, load_network, save_network
@@ -45,7 +46,7 @@ for folder in sys.argv[1:]:
     with torch.no_grad():
         logits = model(pixel_values=pixels).logits
     answers.append([[model.config.id2label[index] for index in range(3)], logits.tolist()])
-assert "worker" not in sys.modules and "service" not in sys.modules
+assert sys.modules["worker"] is None and sys.modules["service"] is None
 json.dump(answers, sys.stdout)
 """
 
@@ -69,8 +70,10 @@ def saved(
     ],
     ids=["own", "transformers"],
 )
-def test_saved_students_give_the_same_logits_in_a_fresh_process(tmp_path: Path, script: str, grey: Any, colour: Any) -> None:
-    command, expected = [sys.executable, "-c", script], []
+def test_saved_students_give_the_same_logits_in_a_fresh_process(
+    libraries_alone: Interpreter, tmp_path: Path, script: str, grey: Any, colour: Any
+) -> None:
+    folders, expected = [], []
     for name, architecture, input_shape, preprocessing in (
         ("grey", grey, (1, 8, 8), GREY),
         ("colour", colour, (3, 12, 8), EIGHT_BIT),
@@ -80,9 +83,13 @@ def test_saved_students_give_the_same_logits_in_a_fresh_process(tmp_path: Path, 
         np.save(f"{folder}.npy", images)
         with torch.no_grad():
             expected.append(network(preprocessing(torch.from_numpy(images))))
-        command.append(str(folder))
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[4])
-    for (classes, logits), wanted in zip(json.loads(answer.stdout), expected, strict=True):
+        folders.append(str(folder))
+    if script is LOAD_OWN:
+        command, project = [sys.executable, "-c", script, *folders], Path(__file__).parents[4]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=project).stdout
+    else:
+        said = libraries_alone.run(script, *folders, folder=tmp_path)
+    for (classes, logits), wanted in zip(json.loads(said), expected, strict=True):
         assert classes == CLASSES
         torch.testing.assert_close(torch.tensor(logits), wanted, atol=1e-5, rtol=1e-5)
 
