@@ -20,7 +20,7 @@ test: $(VENV)/.dev ## Run the test suite, in two processes; its architecture tes
 		--ignore=tests/unit/test_architecture.py
 
 exhaustive: $(VENV)/.dev ## Run every combination of which `make test` runs a sample
-	$(VENV)/bin/python -m pytest -n 2 -m exhaustive
+	$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m exhaustive
 
 check: $(VENV)/.dev ## Lint, format, types, architecture
 	$(VENV)/bin/ruff check .

@@ -5,6 +5,8 @@ in one process, and so do all acceptance tests: they share one stack.
 """
 
 import os
+import socket
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +27,7 @@ let_idle_threads_sleep()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-class ModuleScheduling(LoadScopeScheduling):
+class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc] # which has no types
     """Gives whole modules to the processes, and all acceptance tests to one."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -44,6 +46,19 @@ def own_folder() -> Iterator[Path]:
     PostgreSQL runs as one where the tests run as root."""
     with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of the loopback, bound but not listened on: nobody else is given it, and a server that is told it may still listen
+    there, stop and start again. Elsewhere than on Linux such a server could not bind it, so there the port is only free."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
+        if sys.platform != "linux":
+            held.close()
+        yield port
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from service.client import Client
 from service.embedded.stack import Stack, stack
-from tests.conftest import own_folder
+from tests.conftest import own_folder, reserved_port
 
 
 @pytest.fixture
@@ -20,7 +20,11 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def running_stack() -> Iterator[Stack]:
-    with own_folder() as folder, stack(folder / "My Data ü", say=lambda text: None) as running:  # as people name folders
+    with (
+        own_folder() as folder,
+        reserved_port() as port,
+        stack(folder / "My Data ü", port=port, say=lambda text: None) as running,  # as people name folders
+    ):
         yield running
 
 

@@ -18,7 +18,7 @@ from service.embedded.servers import Valkey, postgres, valkey
 from service.notifications import Announcer
 from service.store import Store
 from service.tables import Table
-from tests.conftest import own_folder
+from tests.conftest import own_folder, reserved_port
 
 _TEMPLATE = "stillhouse_template"
 
@@ -53,7 +53,7 @@ def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """A Valkey server; a test that stops it starts it again."""
-    with valkey(tmp_path_factory.mktemp("valkey")) as server:
+    with reserved_port() as port, valkey(tmp_path_factory.mktemp("valkey"), port=port) as server:
         yield server
 
 

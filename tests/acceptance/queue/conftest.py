@@ -12,7 +12,7 @@ import pytest
 from service.client import Client, Conflict, Job, WaitingJob
 from service.embedded.processes import Child
 from service.embedded.stack import Stack, stack
-from tests.conftest import own_folder
+from tests.conftest import own_folder, reserved_port
 
 T = TypeVar("T")
 SECONDS = 90
@@ -158,7 +158,8 @@ def _site() -> Iterator[Site]:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
         folder = parts.enter_context(own_folder())
-        running = parts.enter_context(stack(folder, devices=f"cpu:{SLOTS}", say=lambda text: None))
+        port = parts.enter_context(reserved_port())
+        running = parts.enter_context(stack(folder, port=port, devices=f"cpu:{SLOTS}", say=lambda text: None))
         second = Child(
             "second worker",
             [sys.executable, "-m", "worker", "--devices", f"cpu:{SLOTS}"],

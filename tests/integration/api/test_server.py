@@ -10,14 +10,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.embedded.servers import free_port
 from service.settings import Settings
+from tests.conftest import reserved_port
 from tests.integration.api.conftest import Team, submit
 
 
-def test_sigterm_ends_open_streams_and_the_process(team: Team, settings: Settings, member: httpx.Client) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
+
+
+def test_sigterm_ends_open_streams_and_the_process(team: Team, settings: Settings, member: httpx.Client, port: int) -> None:
     job = submit(member)
-    port = free_port()
     environment = {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded.servers import free_port
+from tests.conftest import reserved_port
 
 SPEC = """
 task: image-classification
@@ -56,8 +56,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_nobody_listening_is_told_with_the_address_and_what_to_do(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    done = run("ls", home=tmp_path, STILLHOUSE_URL=url, STILLHOUSE_API_KEY="k")
+    with reserved_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        done = run("ls", home=tmp_path, STILLHOUSE_URL=url, STILLHOUSE_API_KEY="k")
     assert done.returncode == 3
     assert url in done.stderr
     assert "stillhouse up" in done.stderr
