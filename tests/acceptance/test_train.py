@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.cli import main
+
 Spec = dict[str, object]
 
 
@@ -19,6 +21,14 @@ def command(spec: Spec, folder: Path) -> list[str]:
 
 def train(spec: Spec, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(spec, folder), capture_output=True, text=True, env=environment)
+
+
+def exit_code_here(spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """What the command ends with in this process, which has imported torch already."""
+    monkeypatch.setattr(sys, "argv", ["stillhouse", *command(spec, folder)[3:]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
 
 
 def test_it_leaves_the_student_and_its_report_and_shows_both(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
@@ -58,15 +68,15 @@ def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
     ],
 )
 def test_what_cannot_be_trained_here_is_told_with_its_place(
-    tmp_path: Path, spec: Spec, environment: dict[str, str], change: Spec, pointer: str
+    tmp_path: Path, spec: Spec, change: Spec, pointer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = train(spec | change, tmp_path, environment)
-    assert done.returncode == 2
-    assert f"{pointer}: " in done.stderr
+    assert exit_code_here(spec | change, tmp_path, monkeypatch) == 2
+    assert f"{pointer}: " in capsys.readouterr().err
 
 
-def test_a_training_that_fails_says_why(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
+def test_a_training_that_fails_says_why(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec["training"] = {"epochs": 20, "optimizer": {"name": "sgd", "learning_rate": 1000.0}}
-    done = train(spec, tmp_path, environment)
-    assert done.returncode == 1
-    assert "non_finite_loss" in done.stderr
+    assert exit_code_here(spec, tmp_path, monkeypatch) == 1
+    assert "non_finite_loss" in capsys.readouterr().err
