@@ -36,7 +36,7 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
 def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
     preflight = PreflightRun(spec, assignment, reporter, untrained=untrained)
-    preflight.try_out()
+    preflight.profile_job()
     ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
     memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in preflight.profiles.items()}
     is_known = "student" in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())

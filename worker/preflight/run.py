@@ -77,7 +77,7 @@ class PreflightRun(Attempt):
         """Whether every network was profiled."""
         self._resident: dict[Role, InferenceProfile] = {}
 
-    def try_out(self) -> None:
+    def profile_job(self) -> None:
         """Runs all steps in order. Raises what the job itself would end with, mostly as ``LocatedError``, and StopAsked."""
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
