@@ -104,10 +104,10 @@ class Distributed:
         self, items: Sequence[T], compute: Callable[[T], Mapping[str, Tensor]]
     ) -> Iterator[Mapping[str, Tensor]]:
         for first in range(0, len(items), self.world_size):
-            round_items = items[first : first + self.world_size]
-            own = compute(round_items[min(self.rank, len(round_items) - 1)])
+            group_items = items[first : first + self.world_size]
+            own = compute(group_items[min(self.rank, len(group_items) - 1)])
             by_name = {name: self._all_gather(tensor) for name, tensor in own.items()}
-            for rank in range(len(round_items)):
+            for rank in range(len(group_items)):
                 yield {name: each[rank] for name, each in by_name.items()}
 
     def broadcast_from_rank0(self, value: T) -> T:
@@ -145,20 +145,20 @@ class Distributed:
 
     def _gather(self, own: Tensor, sizes: Sequence[int]) -> Tensor:
         """Gathers (b, …) into (B, …), with gradients."""
-        whole: Tensor = GatherShards.apply(own, tuple(sizes), self.rank)  # type: ignore[no-untyped-call]
-        return whole
+        gathered: Tensor = GatherShards.apply(own, tuple(sizes), self.rank)  # type: ignore[no-untyped-call]
+        return gathered
 
     def _gather_flat(self, own: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
         """Gathers each (b, …) into (B, …), without gradients, the tensors of one dtype in one message."""
-        whole: dict[int, Tensor] = {}
+        gathered_by_index: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in own):
-            places = [place for place, tensor in enumerate(own) if tensor.dtype == dtype]
-            rows = [own[place].detach().flatten(1) if own[place].dim() > 1 else own[place].unsqueeze(1) for place in places]
+            indices = [index for index, tensor in enumerate(own) if tensor.dtype == dtype]
+            rows = [own[index].detach().flatten(1) if own[index].dim() > 1 else own[index].unsqueeze(1) for index in indices]
             gathered = self._gather(torch.cat(rows, dim=1), sizes)
             columns_of = torch.split(gathered, [each.shape[1] for each in rows], dim=1)
-            for place, columns in zip(places, columns_of, strict=True):
-                whole[place] = columns.reshape(len(columns), *own[place].shape[1:])
-        return [whole[place] for place in range(len(own))]
+            for index, columns in zip(indices, columns_of, strict=True):
+                gathered_by_index[index] = columns.reshape(len(columns), *own[index].shape[1:])
+        return [gathered_by_index[index] for index in range(len(own))]
 
     def _padded(self, own: Sequence[Tensor]) -> list[Tensor]:
         """Pads with zeros where another rank's texts are longer."""

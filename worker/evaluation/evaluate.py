@@ -138,15 +138,15 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collecti
         return token_agreement(first, second)
     if targets.are_embeddings:
         return similarity_correlation(first, second).item()
-    shares = []
+    agreements = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
         if only is not None and target.name not in only:
             continue
         if target.classes is not None:
-            shares.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
+            agreements.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
         else:
-            shares.append(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]).double())[0, 1].nan_to_num(nan=0.0))
-    return torch.stack(shares).mean().item()
+            agreements.append(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]).double())[0, 1].nan_to_num(nan=0.0))
+    return torch.stack(agreements).mean().item()
 
 
 def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_size: int) -> dict[str, float]:

@@ -91,7 +91,7 @@ class Networks:
         own = role in self.teachers and not isinstance(self.spec.method, DeepMutual)  # peers see the same
         training = self.teachers[role].training if own else self.spec.training
         if training is None:
-            raise RuntimeError("a spec whose teacher is trained says how")
+            raise RuntimeError("the spec has no training for this network")
         return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
 
     def preprocessing(self, role: Role) -> Preprocessing:

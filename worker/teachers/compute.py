@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CacheSlot:
-    """The place of one cache key's outputs in a cache: read if they are there, else written."""
+    """A cache and the key under which outputs are read from it, or written if they are not there."""
 
     cache: TeacherCache
     cache_key: CacheKey
@@ -98,8 +98,8 @@ def compute_view_outputs(
     for view in range(num_views):
 
         def inputs_from(start: int, view: int = view) -> Tensor:
-            places = torch.arange(start, min(start + EVALUATION_BATCH, len(samples)))
-            return samples.view_for(samples.batch(places, epoch=view), preprocessing)
+            indices = torch.arange(start, min(start + EVALUATION_BATCH, len(samples)))
+            return samples.view_for(samples.batch(indices, epoch=view), preprocessing)
 
         view_slot, on_view_start = slot(view), partial(on_start, view)
         if view_slot is None and not fits:

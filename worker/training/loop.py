@@ -338,7 +338,7 @@ class Training:
 
     def _sort_key(self, result: EvaluationResult) -> tuple[float, float]:
         stopping = self.spec.early_stopping
-        # A language model's perplexity is its loss; how often the likeliest token is the right one says less.
+        # A language model's perplexity follows from its loss, which is a finer measure than its token accuracy.
         by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
         return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
 

@@ -31,16 +31,16 @@ def _cosine(schedule: Cosine, *, step: int, total_steps: int) -> float:
     if step < warmup_steps:
         # step + 1: the first step would be lost at a learning rate of 0.
         return (step + 1) / warmup_steps
-    return _half_cosine(1.0, 0.0, share=(step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return _half_cosine(1.0, 0.0, fraction=(step - warmup_steps) / max(1, total_steps - warmup_steps))
 
 
 def _one_cycle(schedule: OneCycle, *, step: int, total_steps: int) -> float:
     last = max(1, total_steps - 1)
     peak_step = schedule.peak_fraction * last
     if step <= peak_step:
-        return _half_cosine(_ONE_CYCLE_START, 1.0, share=step / peak_step)
-    return _half_cosine(1.0, _ONE_CYCLE_END, share=(step - peak_step) / (last - peak_step))
+        return _half_cosine(_ONE_CYCLE_START, 1.0, fraction=step / peak_step)
+    return _half_cosine(1.0, _ONE_CYCLE_END, fraction=(step - peak_step) / (last - peak_step))
 
 
-def _half_cosine(start: float, end: float, *, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _half_cosine(start: float, end: float, *, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
