@@ -1,8 +1,8 @@
 """Log-mel spectrograms as ``ASTFeatureExtractor`` makes them, computed on the device.
 
 Kaldi's recipe: windows of 25 ms every 10 ms that lie wholly inside the clip; each without its mean, with pre-emphasis, a Hann
-window, 512 bins; the power summed by triangles on the mel scale; its natural logarithm. B batch, T samples of time, F frames,
-M mel bands.
+window, 512 bins; the power summed by triangles on the mel scale; its natural logarithm. B batch, T samples of time,
+F frames, M mel bands.
 """
 
 import warnings
