@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = ROOT / "service/public"
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,7 +68,7 @@ def is_defined(dotted: str) -> bool:
     """Whether a dotted name is a module or package of the project, or a name that stands in one; nothing is imported."""
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
-        place = ROOT.joinpath(*parts[:length])
+        place = (PUBLIC if parts[0] == "stillhouse" else ROOT).joinpath(*parts[:length])
         source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         if source.exists():
             rest = parts[length:]
@@ -77,7 +78,8 @@ def is_defined(dotted: str) -> bool:
 
 def _names_of(source: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in [*tree.body, *(inner for block in tree.body if isinstance(block, ast.If) for inner in block.body)]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             found.add(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
