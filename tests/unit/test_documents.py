@@ -139,7 +139,7 @@ def test_every_example_is_named() -> None:
 
 def commands_of(page: str) -> list[list[str]]:
     """The words after ``stillhouse`` in all code of a page."""
-    lines = [line.split("stillhouse ", 1)[1] for line in code_lines(page) if re.search(r"(^|[\s/$(])stillhouse ", line)]
+    lines = [line.split("stillhouse ", 1)[1] for line in code_lines(page) if re.search(r"(^|(?<!from)[\s/$(])stillhouse ", line)]
     return [shlex.split(re.sub(r"[)|].*| ….*", "", line)) for line in lines]
 
 
