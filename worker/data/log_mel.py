@@ -110,7 +110,7 @@ def _log_mel(waveforms: Tensor, num_mels: int) -> Tensor:
 @lru_cache(maxsize=16)
 def _tables(num_mels: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The window (400,) and the mel triangles (257, M)."""
-    # Kept on the device: a copy from the host at every step would stall a GPU.
+    # Cached on the device: a copy from the host at every step would stall a GPU.
     window = torch.hann_window(WINDOW, periodic=False, dtype=torch.float64)
     with warnings.catch_warnings():
         # Of the extractor's own 128 bands the lowest ones lie between two bins, and one has none: it is the floor, always.

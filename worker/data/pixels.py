@@ -1,4 +1,4 @@
-"""From stored pixels to what a network reads: one affine map for each channel."""
+"""Preprocessing of images: one affine map for each channel of the stored pixels."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +12,7 @@ from service.spec.shapes import InputShape
 
 @dataclass(frozen=True)
 class PixelPreprocessing:
-    """``(pixel * rescale_factor - mean) / std``, the mean and std in units of the rescaled pixel, one for each channel."""
+    """Computes ``(pixel * rescale_factor - mean) / std``; each channel has a mean and a std in units of the rescaled pixel."""
 
     on_host: ClassVar[bool] = False
     keeps_size: ClassVar[bool] = True
@@ -20,14 +20,14 @@ class PixelPreprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rescale_factor: float = 1.0
-    """1/255 for 8-bit images; 1 for images that are stored as floating-point numbers."""
+    """1/255 for 8-bit images, 1 for floating-point images."""
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Images (N, C, H, W) as they are."""
+        """Returns images (N, C, H, W) unchanged."""
         return inputs
 
     def __call__(self, stored: Tensor) -> Tensor:
-        """Images (B, C, H, W) of any dtype to float32 of the same shape, on the same device."""
+        """Maps images (B, C, H, W) of any dtype to float32 of the same shape, on the same device."""
         factor, offset = _affine(self, stored.device)
         return torch.addcmul(offset, stored.to(torch.float32), factor)
 
@@ -38,7 +38,7 @@ class PixelPreprocessing:
 
 @lru_cache(maxsize=16)
 def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Kept on the device: a copy from the host at every step would stall a GPU.
+    # Cached on the device: a copy from the host at every step would stall a GPU.
     factors = [preprocessing.rescale_factor / std for std in preprocessing.std]
     offsets = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
     factor = torch.tensor(factors, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -46,14 +46,14 @@ def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Te
 
 
 def measure_pixels(images: Tensor, *, rescale_factor: float) -> PixelPreprocessing:
-    """The map that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
+    """Measures the normalisation that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
 
-    A channel that is the same everywhere is only centred.
+    A constant channel is only centred.
     """
     channels = images.shape[1]
     count = images.numel() // channels
     total = torch.zeros(channels, dtype=torch.float64)
-    # Two passes: the textbook one-pass variance loses all digits where the mean is large against the spread.
+    # Two passes: the one-pass variance loses all digits where the mean is large against the spread.
     for chunk in torch.split(images, _CHUNK_IMAGES):
         total += chunk.to(torch.float64).sum(dim=(0, 2, 3))
     mean = total / count

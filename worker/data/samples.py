@@ -1,7 +1,7 @@
-"""A split of the data as the training reads it: whole tensors, on the device where they fit.
+"""A split of the data in whole tensors, on the training device if they fit, and the batches that are read from it.
 
 There are no loader processes: a batch is one gather from memory, and its augmentation a few operations on the device. N samples,
-B batch, W outputs.
+B batch, M targets, W outputs.
 """
 
 import math
@@ -17,7 +17,8 @@ from worker.data.augment import EpochViews
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.targets import MixedLabels
 
-# Below this size the inputs are made once. Above it the stored form is kept (8-bit images: a quarter) and each batch is mapped.
+# Up to this size a split is preprocessed once. A larger one stays in its stored form (8-bit images: a quarter of the size), and
+# each batch is preprocessed.
 PREPROCESS_ONCE_BYTES = 256 * 2**20
 # Share of a GPU's free memory that data may take; the networks need the rest.
 _DEVICE_MEMORY_SHARE = 0.5
@@ -29,14 +30,14 @@ class Batch:
     """Some samples of a split, on the device."""
 
     indices: Tensor
-    """(B,), places in the split, where the split lies."""
+    """(B,), indices into the split, on the split's device."""
     epoch: int
     inputs: Tensor
-    """(B, …), as the network reads them."""
+    """(B, …), preprocessed."""
     labels: Tensor
     """(B,) or (B, M)."""
     teacher_outputs: Tensor | None = None
-    """(B, W), where the teacher was asked beforehand."""
+    """(B, W), if they were computed beforehand."""
     stored_view: Tensor | None = None
     """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
     mixture: MixedLabels | None = None
@@ -44,24 +45,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (N, …), labels (N,) or (N, M), the teacher's outputs (N, W) once it was asked. All lie on one device, ``home``.
+    """Inputs (N, …), labels (N,) or (N, M) and, if computed, the teacher's outputs (N, W), all on one device, ``home``.
 
-    Of a causal language model the inputs are rows of tokens (N, L), and the labels say which of them the loss is on.
+    For a causal language model the inputs are rows of tokens (N, L) and the labels their loss mask.
     """
 
     inputs: Tensor
     labels: Tensor
     preprocessing: Preprocessing | None
-    """What is still to be done to a batch of inputs; None: they are as the network reads them."""
+    """Applied to each batch of inputs; None if the inputs are preprocessed already."""
     device: torch.device
-    """Where the batches go."""
+    """Device of the batches."""
     teacher_outputs: Tensor | None = None
     views: EpochViews | None = None
-    """Of a training split with augmentation, whose inputs are not preprocessed yet."""
+    """Augmentation of a training split, whose inputs are then still in their stored form."""
 
     @classmethod
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
-        """Brings a split to the device where it fits, and preprocesses it at once where that is small."""
+        """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
         if isinstance(preprocessing, LanguagePreprocessing):
             rows = preprocessing.rows(split)
@@ -84,57 +85,57 @@ class Samples:
 
     @property
     def home(self) -> torch.device:
-        """Where the data lie: ``device``, or the CPU when they are too large for it."""
+        """Device of the data: ``device``, or the CPU if they are too large for it."""
         return self.inputs.device
 
     def with_teacher(self, teacher_outputs: Tensor) -> Self:
-        """The same samples with the teacher's outputs (N, W) for them."""
+        """Returns the same samples with the teacher's outputs (N, W) for them."""
         return replace(self, teacher_outputs=teacher_outputs.to(self.home))
 
     def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
-        """The samples at ``indices`` (B,) as the epoch, from 0, sees them."""
+        """Returns the samples at ``indices`` (B,), augmented as in ``epoch``, counted from 0."""
         indices = indices.to(self.home)
         labels = self._labels_of(indices)
         if self.views is not None:
             return self._augmented(self.views, indices, labels, epoch=epoch)
-        inputs = self._ready(self.inputs.index_select(0, indices), self.preprocessing)
-        taught = self.teacher_outputs
-        if taught is not None:
-            taught = taught.index_select(0, indices).to(self.device, non_blocking=True)
-        return Batch(indices, epoch, inputs, labels, taught)
+        inputs = self._preprocess(self.inputs.index_select(0, indices), self.preprocessing)
+        teacher_outputs = self.teacher_outputs
+        if teacher_outputs is not None:
+            teacher_outputs = teacher_outputs.index_select(0, indices).to(self.device, non_blocking=True)
+        return Batch(indices, epoch, inputs, labels, teacher_outputs)
 
     def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
-        """What another network reads, behind its own preprocessing, of the very view that an augmented batch shows; (B, …)."""
+        """Computes the inputs (B, …) of a network behind another ``preprocessing`` from the same view as an augmented batch."""
         if self.views is None or batch.stored_view is None:
             raise RuntimeError("only a batch of an augmented split has a view")
-        inputs = self._ready(batch.stored_view, preprocessing)
+        inputs = self._preprocess(batch.stored_view, preprocessing)
         return self.views.read(inputs, batch.indices.to(inputs.device, non_blocking=True), epoch=batch.epoch)
 
     def inputs_from(self, start: int, count: int) -> Tensor:
-        """``count`` inputs in the stored order, as the network reads them, on the device."""
-        return self._ready(self.inputs[start : start + count], self.preprocessing)
+        """Returns ``count`` preprocessed inputs in the stored order, without augmentation, on the device."""
+        return self._preprocess(self.inputs[start : start + count], self.preprocessing)
 
     def _augmented(self, views: EpochViews, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
-        reads = self.preprocessing
-        if reads is None:
+        preprocessing = self.preprocessing
+        if preprocessing is None:
             raise RuntimeError("an augmented split is preprocessed batch by batch")
-        place = self.home if reads.on_host else self.device
+        view_device = self.home if preprocessing.on_host else self.device
 
-        def fetch(places: Tensor) -> Tensor:
-            return self.inputs.index_select(0, places).to(place, non_blocking=True)
+        def fetch(rows: Tensor) -> Tensor:
+            return self.inputs.index_select(0, rows).to(view_device, non_blocking=True)
 
         view = views.stored(fetch, indices, epoch=epoch)
         mixture = None
         if view.partners is not None and view.shares is not None:
             mixture = MixedLabels(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
-        inputs = self._ready(view.inputs, reads)
+        inputs = self._preprocess(view.inputs, preprocessing)
         inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
         return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture)
 
     def _labels_of(self, indices: Tensor) -> Tensor:
         return self.labels.index_select(0, indices).to(self.device, non_blocking=True)
 
-    def _ready(self, stored: Tensor, preprocessing: Preprocessing | None) -> Tensor:
+    def _preprocess(self, stored: Tensor, preprocessing: Preprocessing | None) -> Tensor:
         if preprocessing is None:
             return stored.to(self.device, non_blocking=True)
         if preprocessing.on_host:
@@ -143,7 +144,7 @@ class Samples:
 
 
 def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
-    """An epoch's order (N,) as batches. A single sample left over joins the batch before: batch norm cannot train on it."""
+    """Splits an epoch's order (N,) into batches. A last batch of one sample joins the one before: batch norm cannot train on it."""
     batches = list(torch.split(order, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -151,23 +152,23 @@ def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
 
 
 def num_epochs(spec: TrainingSpec, num_samples: int) -> int:
-    """Epochs that a training begins, unless it stops early."""
+    """Number of epochs that a training begins, unless it stops early."""
     if spec.max_steps is None:
         return spec.epochs or 1
     return math.ceil(spec.max_steps / steps_per_epoch(spec, num_samples))
 
 
 def count_steps(spec: TrainingSpec, num_samples: int) -> int:
-    """Optimizer steps of a training, unless it stops early."""
+    """Number of optimizer steps of a training, unless it stops early."""
     return spec.max_steps or (spec.epochs or 1) * steps_per_epoch(spec, num_samples)
 
 
 def steps_per_epoch(spec: TrainingSpec, num_samples: int) -> int:
-    """Optimizer steps of one pass over the samples."""
+    """Number of optimizer steps in one pass over the samples."""
     return math.ceil(count_batches(num_samples, batch_size=spec.batch_size) / spec.gradient_accumulation)
 
 
 def count_batches(num_samples: int, *, batch_size: int) -> int:
-    """How many batches :func:`split_epoch` makes."""
+    """Number of batches that :func:`split_epoch` makes."""
     whole, rest = divmod(num_samples, batch_size)
     return max(1, whole + (rest > 1))

@@ -1,4 +1,4 @@
-"""Sound as a network reads it: clips of one rate and one length, as waveforms or as log-mel spectrograms.
+"""Preprocessing of sound: clips of one rate and one length, as waveforms or as log-mel spectrograms.
 
 N clips, B batch, T samples of time, F frames, M mel bands.
 """
@@ -19,7 +19,7 @@ from worker.data.waveform import RawWaveform, fit_length, resample
 
 @dataclass(frozen=True)
 class SoundPreprocessing:
-    """Clips at the rate of ``features``, cut or padded to ``num_samples``."""
+    """Resamples clips to the rate of ``features``, cuts or pads them to ``num_samples`` and computes the features."""
 
     on_host: ClassVar[bool] = False
     keeps_size: ClassVar[bool] = True
@@ -29,15 +29,15 @@ class SoundPreprocessing:
 
     @property
     def rate(self) -> int:
-        """Samples a second."""
+        """Samples per second."""
         return RATE if isinstance(self.features, LogMel) else self.features.rate
 
     def prepare(self, inputs: Sequence[Waveform]) -> Tensor:
-        """Waveforms (N, T), float32."""
+        """Resamples, cuts and pads clips to waveforms (N, T), float32."""
         return as_waveforms(inputs, rate=self.rate, num_samples=self.num_samples)
 
     def __call__(self, stored: Tensor) -> Tensor:
-        """Waveforms (B, T) as they are read, or spectrograms (B, 1, F, M): images of one channel."""
+        """Maps waveforms (B, T) to normalised waveforms (B, T), or to spectrograms (B, 1, F, M): images of one channel."""
         features = self.features(stored)
         return features.unsqueeze(1) if isinstance(self.features, LogMel) else features
 
@@ -47,12 +47,12 @@ class SoundPreprocessing:
 
 
 def longest_seconds(clips: Sequence[Waveform], *, most_seconds: float) -> float:
-    """Of the longest clip, and not more than that."""
+    """Length of the longest clip in seconds, ``most_seconds`` at most."""
     return min(most_seconds, max(len(clip.samples) / clip.rate for clip in clips))
 
 
 def as_waveforms(clips: Sequence[Waveform], *, rate: int, num_samples: int) -> Tensor:
-    """(N, ``num_samples``), float32, at ``rate``."""
+    """Resamples clips to ``rate`` and cuts or pads them: (N, ``num_samples``), float32."""
     rows = np.empty((len(clips), num_samples), dtype=np.float32)
     for index, clip in enumerate(clips):
         rows[index] = fit_length(resample(clip.samples, clip.rate, rate), num_samples)
@@ -60,7 +60,7 @@ def as_waveforms(clips: Sequence[Waveform], *, rate: int, num_samples: int) -> T
 
 
 def measure_sound(clips: Sequence[Waveform], features: Features, *, most_seconds: float) -> SoundPreprocessing:
-    """For clips as long as the longest of these, ``most_seconds`` at most; a spectrogram's mean and deviation are theirs.
+    """Measures the preprocessing of clips: the length of the longest, ``most_seconds`` at most, and a spectrogram's mean and std.
 
     Raises:
         UnusableData: no clip is long enough for one window.

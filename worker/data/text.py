@@ -1,4 +1,4 @@
-"""Texts as a network reads them: token ids, each batch as long as its longest text. N texts, B batch, L tokens."""
+"""Preprocessing of texts: token ids, each batch as long as its longest text. N texts, B batch, L tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worker.data.tokenization import encode, train_tokenizer
 
 @dataclass(frozen=True)
 class TextPreprocessing:
-    """A network's own tokenizer; texts of more than ``max_length`` tokens are cut."""
+    """Tokenizes by the network's own tokenizer; texts are cut at ``max_length`` tokens."""
 
     on_host: ClassVar[bool] = True
     keeps_size: ClassVar[bool] = False
@@ -23,19 +23,19 @@ class TextPreprocessing:
     tokenizer: Any
     max_length: int
     is_embedded: bool = False
-    """Whether the network that reads so gives a vector for the text."""
+    """Whether the network is an embedding network, whose output is a vector for the text."""
 
     def prepare(self, inputs: Sequence[str]) -> Tensor:
         """Token ids (N, L), padded at the end."""
         return encode(self.tokenizer, inputs, max_length=self.max_length)
 
     def __call__(self, stored: Tensor) -> Tensor:
-        """Without the columns that hold padding alone, which the network would only pass over."""
+        """Removes the columns of a batch (B, L) that hold padding alone."""
         used = (stored != self.tokenizer.pad_token_id).any(dim=0).nonzero()
         return stored[:, : int(used[-1]) + 1] if len(used) else stored[:, :1]
 
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
-        """Says what a network must know of the tokenizer."""
+        """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         tokenizer = self.tokenizer
         return TokenShape(
             vocabulary=len(tokenizer),
@@ -48,14 +48,14 @@ class TextPreprocessing:
 
 
 def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
-    """Whether both read a text as the same tokens; True of what reads no texts."""
+    """Whether both tokenize a text identically; True if either reads no texts."""
     reads_texts = TextPreprocessing | LanguagePreprocessing
     if not (isinstance(one, reads_texts) and isinstance(other, reads_texts)) or one is other:
         return True
-    written = (each.tokenizer.backend_tokenizer.to_str() for each in (one, other))
-    return one.max_length == other.max_length and len(set(written)) == 1
+    serialised = (each.tokenizer.backend_tokenizer.to_str() for each in (one, other))
+    return one.max_length == other.max_length and len(set(serialised)) == 1
 
 
 def train_text_preprocessing(texts: Sequence[str], spec: TokenizerSpec) -> TextPreprocessing:
-    """With a vocabulary of these texts. Raises UnusableData."""
+    """Trains the tokenizer on these texts. Raises UnusableData."""
     return TextPreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size), spec.max_length)

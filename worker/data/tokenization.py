@@ -1,8 +1,8 @@
-"""Tokenizers: trained on a dataset's own texts, or loaded with a network, and what they make of texts. N texts, L tokens.
+"""Tokenizers, trained on a dataset's own texts or loaded with a network, and the token ids of texts. N texts, L tokens.
 
 A tokenizer is the library's own, so that a student's folder loads with ``AutoTokenizer.from_pretrained``. Invariants: the same
-texts give the same tokenizer, byte for byte; every tokenizer that comes from here has a pad token and cuts texts at their end;
-no code of a folder is run. In what :func:`encode` gives, ``ids != tokenizer.pad_token_id`` is the attention mask.
+texts give the same tokenizer, byte for byte; every tokenizer made or loaded here has a pad token and truncates texts at their
+end; no code of a folder is run. For the ids of :func:`encode`, ``ids != tokenizer.pad_token_id`` is the attention mask.
 """
 
 from collections.abc import Sequence
@@ -23,22 +23,22 @@ TOKENIZER_FILE = "tokenizer.json"
 END_OF_TEXT, PAD_OF_BPE = "<|endoftext|>", "<|pad|>"
 PAD, UNKNOWN, START, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUED = "##"
-"""Before a piece that goes on with a word."""
+"""Prefix of a subword that continues a word."""
 
 # A network's other arguments, such as BERT's token types, are the same for every text here and have defaults.
 _MODEL_INPUTS = ["input_ids", "attention_mask"]
-_TEXTS_AT_ONCE = 1024
+_BATCH_TEXTS = 1024
 
 
 def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) -> Any:
-    """A ``PreTrainedTokenizerFast`` whose vocabulary is learned from these texts; of few texts it may be smaller than asked for.
+    """Trains a ``PreTrainedTokenizerFast`` on texts; few texts may give a smaller vocabulary than ``vocab_size``.
 
-    ``bpe`` is GPT-2's: bytes, so that every text can be written in it, and ``<|endoftext|>`` to begin and end texts, which
-    :func:`encode` does not add. ``wordpiece`` is BERT's: ``[CLS] … [SEP]``, in small letters, accents kept; a word with a
-    character that no text had becomes ``[UNK]``.
+    ``bpe`` is GPT-2's: byte-level, so that every text can be encoded, and ``<|endoftext|>`` to begin and end texts, which
+    :func:`encode` does not add. ``wordpiece`` is BERT's: ``[CLS] … [SEP]``, lower-case, with accents; a word with a character
+    that is in no training text becomes ``[UNK]``.
 
     Raises:
-        UnusableData: there is no text to learn from, or ``vocab_size`` has not even place for the single characters.
+        UnusableData: every text is empty, or ``vocab_size`` is too small for the single characters.
     """
     if not any(text.strip() for text in texts):
         raise UnusableData("there is no text to train a tokenizer on: every text of the training split is empty")
@@ -63,21 +63,21 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) 
 
 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
-    """Token ids (N, L), int64, padded at the end; L is the longest text's length, ``max_length`` at most.
+    """Encodes texts as token ids (N, L), int64, padded at the end; L is the longest text's length, ``max_length`` at most.
 
-    The tokenizer's own special tokens are added, and stay where a text is cut. What only looks like a special token in a text is
-    text. Where the tokenizer ends texts with the token that it also pads with, that end counts as padding.
+    The tokenizer's own special tokens are added, also to a truncated text. A special token's name in a text is encoded as text. If
+    the tokenizer pads with its end token, the end of a text counts as padding.
 
     Raises:
-        UnusableData: a text holds no token, or ``max_length`` has no place for one.
+        UnusableData: a text holds no token, or ``max_length`` leaves no room for one.
     """
     special = tokenizer.num_special_tokens_to_add()
     if max_length <= special:
         raise UnusableData(f"max_length {max_length} has no place for text beside {special} special tokens: raise it")
     rows: list[Tensor] = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+    for start in range(0, len(texts), _BATCH_TEXTS):
         encoded = tokenizer(
-            list(texts[start : start + _TEXTS_AT_ONCE]),
+            list(texts[start : start + _BATCH_TEXTS]),
             truncation=True,
             max_length=max_length,
             split_special_tokens=True,
@@ -94,16 +94,16 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of each text, all of them and no others. Names of special tokens, as in a chat's markup, are these tokens."""
+    """Encodes each text without truncation or added special tokens. A special token's name in a text, as in chat markup, is that token."""
     ids: list[list[int]] = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        some = list(texts[start : start + _TEXTS_AT_ONCE])
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        some = list(texts[start : start + _BATCH_TEXTS])
         ids += tokenizer(some, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     return ids
 
 
 def framing(tokenizer: Any) -> Framing:
-    """What stands around a text of a language model: before it what the tokenizer itself puts there, behind it its end.
+    """Finds the special tokens around a language model's text: those that the tokenizer puts before it, and its end token.
 
     Raises:
         UnreadableTokenizer: the tokenizer has no token that ends a text.
@@ -117,25 +117,25 @@ def framing(tokenizer: Any) -> Framing:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:
-    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; ``max_length`` is the most tokens that the network reads."""
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; ``max_length`` is the greatest number of tokens that the network reads."""
     tokenizer.model_max_length = max_length
-    # What the last encoding was cut to and padded to would be written as well.
+    # The truncation and padding of the last encoding would be written as well.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a ``from_pretrained`` folder. One without a pad token pads with the token that ends its texts.
+    """Loads the tokenizer of a ``from_pretrained`` folder. One without a pad token pads with its end token.
 
     Raises:
-        UnreadableTokenizer: the folder has none that can be loaded.
+        UnreadableTokenizer: the folder has no tokenizer that can be loaded.
     """
     if not (folder / TOKENIZER_FILE).is_file():
         raise UnreadableTokenizer(f"{TOKENIZER_FILE} is missing: write it with tokenizer.save_pretrained of a fast tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the readers behind it raise plain Exception for a broken file
+    except Exception as error:  # the library raises plain Exception for a broken file
         raise UnreadableTokenizer(f"{TOKENIZER_FILE} makes no tokenizer: {type(error).__name__}: {str(error)[:500]}") from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
@@ -163,8 +163,8 @@ def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
 def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     special = [PAD, UNKNOWN, START, SEPARATOR, MASK]
     learner = _wordpiece({})
-    # The library numbers the continued characters in the order in which a hash map has the words, another in each run, and
-    # merges that are equally frequent go by these numbers. As special tokens, characters are numbered as they are given.
+    # The library numbers continuing characters in the order of a hash map of the words, which differs from run to run, and breaks
+    # ties between merges by these numbers. Given as special tokens, the characters are numbered in the order given.
     continued = sorted({character for text in texts for word in _words(learner, text) for character in word[1:]})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
