@@ -209,12 +209,13 @@ def _postgres_user() -> str:
         return ""
     with suppress(KeyError):
         return pwd.getpwnam(POSTGRES_USER).pw_name
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", POSTGRES_USER]
+    with suppress(OSError):
+        subprocess.run(command, check=False, capture_output=True)  # noqa: S603
     try:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", POSTGRES_USER]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
+        return pwd.getpwnam(POSTGRES_USER).pw_name  # added now, or by another first start at the same moment
+    except KeyError:
         return "nobody"
-    return POSTGRES_USER
 
 
 def _postgres_binaries(data: Path) -> Path:
