@@ -10,7 +10,7 @@ from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
 from worker.data.dataset import Data, Split
 from worker.data.language import Framing, TokenRows, answered, packed, padded
-from worker.data.tokenization import framing, token_ids, train_tokenizer
+from worker.data.tokenization import framing, start_and_end, token_ids, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ class LanguagePreprocessing:
 
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
         """Says what a network must know of the tokenizer."""
+        start, _ = start_and_end(self.tokenizer)
         around = self.framing
         return TokenShape(
             vocabulary=len(self.tokenizer),
             length=self.max_length,
             pad=around.pad,
-            start=self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.cls_token_id,
+            start=start,
             end=around.end,
             predicts_tokens=True,
         )

@@ -1,4 +1,5 @@
-"""What lies between stored samples and a network's input. One module a modality: ``pixels``, ``tokens``, ``waveform``.
+"""Preprocessing: from stored samples to a network's input. Images are read by ``pixels``, clips by ``sound``, texts by ``text``,
+the texts of a causal language model by ``language_preprocessing``.
 
 Invariant: what a preprocessing knows was measured or trained on the training split alone, and travels with the network that was
 trained behind it. N samples, B batch.

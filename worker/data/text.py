@@ -10,7 +10,7 @@ from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import Preprocessing
-from worker.data.tokenization import encode, train_tokenizer
+from worker.data.tokenization import encode, start_and_end, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class TextPreprocessing:
 
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
-        tokenizer = self.tokenizer
+        start, end = start_and_end(self.tokenizer)
         return TokenShape(
-            vocabulary=len(tokenizer),
+            vocabulary=len(self.tokenizer),
             length=self.max_length,
-            pad=tokenizer.pad_token_id,
-            start=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id,
-            end=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id,
+            pad=self.tokenizer.pad_token_id,
+            start=start,
+            end=end,
             is_embedded=self.is_embedded,
         )
 

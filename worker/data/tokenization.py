@@ -102,18 +102,25 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
+def start_and_end(tokenizer: Any) -> tuple[int | None, int | None]:
+    """The ids of the tokens that begin and end a text: BOS, else CLS; EOS, else SEP. None for one that the tokenizer lacks."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    return start, end
+
+
 def framing(tokenizer: Any) -> Framing:
     """Finds the special tokens around a language model's text: those that the tokenizer puts before it, and its end token.
 
     Raises:
         UnreadableTokenizer: the tokenizer has no token that ends a text.
     """
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    _, end = start_and_end(tokenizer)
     if end is None:
         raise UnreadableTokenizer("the tokenizer has no token that ends a text: set eos_token and save it again")
     whole, alone = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
-    start = next((place for place in range(len(whole)) if whole[place : place + len(alone)] == alone), 0)
-    return Framing(start=tuple(whole[:start]), end=end, pad=tokenizer.pad_token_id)
+    first = next((index for index in range(len(whole)) if whole[index : index + len(alone)] == alone), 0)
+    return Framing(start=tuple(whole[:first]), end=end, pad=tokenizer.pad_token_id)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:

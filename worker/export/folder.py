@@ -3,12 +3,10 @@
 Invariant: the folder appears whole or not at all, and the student in it, loaded again, gives the trained student's outputs.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import predict
 from worker.models import UnreadableNetwork, load_network, save_network
+from worker.models.folder import write_json
 from worker.targets import Targets
 from worker.trained import TrainedNetwork, weight_bytes
 
@@ -71,7 +70,3 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
 def write_spec(folder: Path, spec: JobSpec) -> None:
     """Writes ``spec.json``, complete: posting it again repeats the job."""
     write_json(folder / "spec.json", spec.model_dump(mode="json"))
-
-
-def write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -91,12 +91,12 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
             "input_shape": built.input_shape,
             "num_outputs": targets.width,
         }
-        _write_json(folder / CONFIG_FILE, document)
+        write_json(folder / CONFIG_FILE, document)
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_preprocessing(folder, preprocessing, input_shape=built.input_shape)
     if len(targets):
-        _write_json(folder / LABELS_FILE, _labels_document(targets))
+        write_json(folder / LABELS_FILE, _labels_document(targets))
 
 
 def _labels_document(targets: Targets) -> Any:
@@ -283,5 +283,6 @@ def _read_json(path: Path) -> Any:
         raise UnreadableNetwork(f"{path.name} cannot be read: {error}") from error
 
 
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def write_json(path: Path, document: Any) -> None:
+    """Writes indented UTF-8. Raises ValueError for NaN and infinity, which JSON has not."""
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

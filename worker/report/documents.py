@@ -4,7 +4,8 @@ from pathlib import Path
 
 from service.spec import JobSpec
 from service.spec.report import Report
-from worker.export.folder import write_json, write_spec
+from worker.export.folder import write_spec
+from worker.models.folder import write_json
 from worker.report.model_card import model_card
 from worker.report.page import report_html
 
