@@ -1,4 +1,4 @@
-"""The data that a job trains on, one module a modality. Nothing is read, drawn or measured at import."""
+"""The data that a job trains on, one module per modality. Nothing is read, drawn or measured at import."""
 
 from worker.data.dataset import Data, Split, SplitName, load_data
 from worker.data.errors import UnusableData

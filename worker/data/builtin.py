@@ -1,4 +1,4 @@
-"""The datasets that come with the service, by name: what ``service.spec.builtin`` tells of them is in these."""
+"""Loaders of the datasets that come with the service, by the names that ``service.spec.builtin`` describes."""
 
 from collections.abc import Callable
 

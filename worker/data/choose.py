@@ -1,4 +1,4 @@
-"""Which preprocessing a network that the job trains gets: by what the data are and what the network is."""
+"""Chooses the preprocessing of a network that the job trains, by the data and the architecture."""
 
 from dataclasses import replace
 
@@ -23,10 +23,10 @@ def choose_preprocessing(
     features: Features | None = None,
     teachers: Preprocessing | None = None,
 ) -> Preprocessing:
-    """Measured, or trained, on the training split alone. A network of texts without a tokenizer of its own reads as its teacher.
+    """Measures or trains a preprocessing on the training split alone. A text network without ``tokenizer`` gets its teacher's.
 
     Raises:
-        UnusableData: the training split is not enough for it.
+        UnusableData: the training split is too small, or texts have neither a tokenizer nor a teacher's preprocessing.
     """
     inputs = data.splits["train"].inputs
     match INPUT_KINDS[data.task]:

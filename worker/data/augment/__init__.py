@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, on the device where they lie. One module a modality; nothing loops over samples.
+"""Augmentation of whole batches, on their own device. One module per modality; nothing loops over samples.
 
 Every view of a sample is a function of (seed, epoch, sample): neither the batch nor the device nor an interruption changes it, so
-a teacher that is asked for the same view sees exactly what its student saw.
+a teacher can be given exactly the view that its student saw.
 """
 
 from worker.data.augment.augmentation import MIX_OPERATIONS, OPERATIONS, Augmentation, Fetch, View

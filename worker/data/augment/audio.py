@@ -9,12 +9,12 @@ from worker.data.waveform import PADDING
 
 
 def gain(spec: Gain, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Each waveform times one factor."""
+    """Multiplies each waveform by one factor."""
     return waveforms.to(torch.float32) * _amplitude(between(draw(1), spec.min_db, spec.max_db)).to(torch.float32)
 
 
 def noise(spec: Noise, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """White noise whose power is the clip's own, less the ratio that was drawn. Silence stays silent."""
+    """Adds white noise at a signal-to-noise ratio drawn for each clip. Silence stays silent."""
     waveforms = waveforms.to(torch.float32)
     draws = draw(1 + waveforms.shape[1])
     ratios = _amplitude(between(draws[:, :1], spec.min_snr_db, spec.max_snr_db))
@@ -23,7 +23,7 @@ def noise(spec: Noise, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 
 def time_shift(spec: TimeShift, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Each waveform later by a whole number of samples, or earlier; where it ends moves with it."""
+    """Shifts each waveform by a whole number of samples, in either direction; the clip's end moves with it."""
     length = waveforms.shape[1]
     most = int(spec.share * length)
     places = torch.arange(length, device=waveforms.device) - (up_to(draw(1), 2 * most + 1) - most)
@@ -32,7 +32,7 @@ def time_shift(spec: TimeShift, waveforms: Tensor, draw: Draw, stored: Stored) -
 
 
 def specaugment(spec: SpecAugment, spectrograms: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Some stretches of frames and bands of frequencies are the spectrogram's own mean."""
+    """Masks stretches of frames and bands of frequencies with the spectrogram's own mean (Park et al., 2019)."""
     _, frames, bands = spectrograms.shape
     draws = draw(2 * (spec.time_masks + spec.frequency_masks))
     time_draws, frequency_draws = draws[:, : 2 * spec.time_masks], draws[:, 2 * spec.time_masks :]
@@ -43,12 +43,12 @@ def specaugment(spec: SpecAugment, spectrograms: Tensor, draw: Draw, stored: Sto
 
 
 def _amplitude(decibels: Tensor) -> Tensor:
-    """As a factor of the amplitude, float64."""
+    """Converts decibels to a factor of the amplitude, float64."""
     return torch.pow(10.0, decibels.to(torch.float64) / 20)
 
 
 def _stretches(draws: Tensor, size: int, share: float) -> Tensor:
-    """Which of ``size`` places lie in any of the stretches that each pair of numbers (B, 2 · count) gives; (B, size)."""
+    """Marks which of ``size`` positions lie in one of the stretches that the pairs of draws (B, 2 · count) give; (B, size) bool."""
     lengths = up_to(draws[:, 0::2], int(share * size) + 1)
     starts = up_to(draws[:, 1::2], size + 1 - lengths)
     places = torch.arange(size, device=draws.device)

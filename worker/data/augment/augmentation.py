@@ -15,7 +15,7 @@ from worker.data.augment.text import token_dropout
 from worker.data.counter_rng import Numbers
 
 Fetch = Callable[[Tensor], Tensor]
-"""From places in the training split (B,) to these samples' inputs (B, …) as they are stored, on the device that trains."""
+"""From indices into the training split (B,) to the stored inputs (B, …) of these samples, on the device that trains."""
 
 OPERATIONS: dict[AugmentationName, Operation] = {
     "crop": crop,
@@ -32,7 +32,7 @@ OPERATIONS: dict[AugmentationName, Operation] = {
 MIX_OPERATIONS: dict[AugmentationName, MixOperation] = {"mixup": mixup, "cutmix": cutmix}
 
 _PARTNER_STREAMS = 2**16
-"""Added to an operation's place for the stream that its partners come from."""
+"""Added to an operation's stream number for the stream that its partners are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -42,39 +42,39 @@ class View:
     inputs: Tensor
     """(B, …), in the range of the stored values; the teacher sees the same."""
     partners: Tensor | None = None
-    """(B,), places in the training split of the samples that were mixed in; None without a mixture."""
+    """(B,), indices into the training split of the samples that were mixed in; None without a mixture."""
     shares: Tensor | None = None
     """(B,), float32: the loss is ``share · ℓ(own label) + (1 - share) · ℓ(partner's label)``."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each sample, in this order. An operation's numbers are those of a stream by its place in the list."""
+    """Operations that are applied to each sample in order. An operation draws from the stream with its index in the list."""
 
     specs: Sequence[AugmentationSpec]
     """At most one of them is a mixture."""
     num_samples: int
-    """Of the training split, among whom partners are drawn."""
+    """Size of the training split, from which partners are drawn."""
     stored: Stored
     first_stream: int = 0
     """The stream of the first operation: two lists for the same samples begin at different ones."""
 
     def __call__(self, fetch: Fetch, indices: Tensor, *, seed: int, epoch: int) -> View:
-        """The views of the samples at ``indices`` (B,) of the training split."""
+        """Computes the views of the samples at ``indices`` (B,) of the training split."""
         inputs = fetch(indices)
         numbers = Numbers.of(indices.to(inputs.device, non_blocking=True), seed=seed, epoch=epoch)
         partners = shares = None
-        for place, spec in enumerate(self.specs):
-            stream = self.first_stream + place
+        for index, spec in enumerate(self.specs):
+            stream = self.first_stream + index
             draw = partial(numbers.uniforms, stream=stream)
             if spec.name in OPERATIONS:
                 inputs = OPERATIONS[spec.name](spec, inputs, draw, self.stored)
             else:
-                # Where the indices lie, which may be another place than the inputs': nothing waits for a copy back.
+                # On the indices' device, which may not be the inputs': nothing waits for a copy back.
                 drawn = Numbers.of(indices, seed=seed, epoch=epoch)
                 partners = drawn.integers(below=self.num_samples, stream=_PARTNER_STREAMS + stream)
-                # The partner comes as this epoch's own view of it, as far as this place in the list.
-                before = replace(self, specs=self.specs[:place])
+                # A partner has gone through the operations before this one, as in its own view of the epoch.
+                before = replace(self, specs=self.specs[:index])
                 others = before(fetch, partners, seed=seed, epoch=epoch).inputs
                 inputs, shares = MIX_OPERATIONS[spec.name](spec, inputs, others, draw)
         return View(inputs, partners, shares)

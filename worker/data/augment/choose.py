@@ -1,4 +1,4 @@
-"""Which views a training gets: by what the data are and what its network reads, and whether a teacher can see the same."""
+"""Chooses the views of a training by its data and the inputs of its network; checks that a teacher can read the same views."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,16 +18,16 @@ from worker.data.text import TextPreprocessing
 
 
 class UnfitAugmentation(ValueError):
-    """The augmentations do not fit what the networks read; the text says what to change."""
+    """The augmentations do not fit the inputs of the networks; the message says what to change."""
 
 
 def epoch_views(
     augment: Sequence[AugmentationSpec], *, data: Data, preprocessing: Preprocessing, seed: int, count: int | None = None
 ) -> EpochViews:
-    """The views of the training split for a network behind ``preprocessing``.
+    """Builds the views of the training split for a network behind ``preprocessing``.
 
     Raises:
-        UnfitAugmentation: the network does not read what is to be changed.
+        UnfitAugmentation: an operation changes inputs that the network does not read.
     """
     behind = [each for each in augment if each.modalities == ("log-mel",)]
     before = [each for each in augment if each not in behind]
@@ -41,7 +41,7 @@ def epoch_views(
 
 
 def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preprocessing, teacher: Preprocessing) -> None:
-    """Whether both networks read ``inputs``, the training split's, in one stored form, so that a view of it is one for both.
+    """Checks that both networks read ``inputs``, of the training split, in the same stored form, so that they can share a view.
 
     Raises:
         UnfitAugmentation: they do not.
@@ -75,7 +75,7 @@ def _stored(data: Data, preprocessing: Preprocessing, augment: Sequence[Augmenta
         return Stored(vocabulary=_vocabulary(preprocessing.tokenizer, hides=hides))
     if data.max_value is not None:
         return Stored(value_range=(0.0, data.max_value))
-    if isinstance(inputs, Tensor) and inputs.numel():  # images of floating-point numbers, of whatever range they are
+    if isinstance(inputs, Tensor) and inputs.numel():  # floating-point images of any range
         low, high = inputs.aminmax()
         return Stored(value_range=(low.item(), high.item()))
     return Stored()

@@ -1,7 +1,7 @@
-"""What each epoch of one training sees of its samples. B batch.
+"""The views of the samples in each epoch of one training. B batch.
 
-Invariant: a view depends on the training's seed, the epoch and the sample alone. All that acts on stored inputs is done once for
-student and teacher; what acts on spectrograms is done by the same numbers to each network's own.
+Invariant: a view depends on the training's seed, the epoch and the sample alone. Operations on stored inputs run once for student
+and teacher; operations on spectrograms run on each network's own, with the same draws.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class EpochViews:
     of_spectrograms: Augmentation
     seed: int
     count: int | None = None
-    """How many views of each sample there are, which the epochs go through again and again; None: another in each epoch."""
+    """Number of views of each sample, through which the epochs cycle; None: a new view in each epoch."""
 
     def stored(self, fetch: Fetch, indices: Tensor, *, epoch: int) -> View:
-        """The samples at ``indices`` (B,) of the training split as the epoch sees them, before any network's preprocessing."""
+        """Computes the view of the samples at ``indices`` (B,) of the training split, before any network's preprocessing."""
         return self.of_stored(fetch, indices, seed=self.seed, epoch=self.view(epoch))
 
     def read(self, inputs: Tensor, indices: Tensor, *, epoch: int) -> Tensor:
-        """What a network reads of them (B, …), from what its preprocessing made of them."""
+        """Augments preprocessed ``inputs`` (B, …) of the samples at ``indices``: the spectrograms of a network that reads them."""
         if not self.of_spectrograms.specs:
             return inputs
         spectrograms = inputs.squeeze(1)
@@ -34,9 +34,9 @@ class EpochViews:
         return view.inputs.unsqueeze(1)
 
     def view(self, epoch: int) -> int:
-        """The number of the view that an epoch sees."""
+        """Index of the view that an epoch sees."""
         return epoch if self.count is None else epoch % self.count
 
     def told(self, epoch: int) -> str:
-        """All that an epoch's view depends on, beside the samples themselves."""
+        """Text of all that an epoch's view depends on beside the samples, for the key of cached teacher outputs."""
         return repr((self.of_stored, self.of_spectrograms, self.seed, self.view(epoch)))

@@ -1,6 +1,6 @@
-"""Operations on images as they are stored: pixels of any range, before a network's own preprocessing.
+"""Operations on stored images: pixels of any range, before a network's own preprocessing.
 
-What only moves pixels keeps their type, 8-bit too; what changes values gives float32. B batch, C channels, H height, W width.
+Operations that only move pixels keep the dtype, uint8 too; those that change values return float32. B batch, C channels, H height, W width.
 """
 
 import torch
@@ -12,11 +12,11 @@ from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, Stored, between, by_sample, up_to
 
 _LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue in a pixel's grey (ITU-R BT.601)."""
+"""Weights of red, green and blue in a pixel's luma (ITU-R BT.601)."""
 
 
 def crop(spec: Crop, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """A window (H, W) of each image with a frame of ``spec.padding`` pixels."""
+    """Pads each image by ``spec.padding`` pixels and takes a random window (H, W)."""
     height, width = images.shape[2:]
     if spec.mode == "reflect":
         framed = images.index_select(2, _mirrored(height, spec.padding, images.device))
@@ -27,19 +27,19 @@ def crop(spec: Crop, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 
 def flip(spec: Flip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Columns in reverse order, for a share of the samples."""
+    """Flips a share of the images horizontally."""
     flipped = (draw(1)[:, 0] < spec.probability).to(images.dtype)
     return paste(images, images.flip(3), by_sample(flipped, images))
 
 
 def cutout(spec: Cutout, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """A square hidden whose centre is any of the image's pixels."""
+    """Fills a square whose centre is any of the image's pixels (DeVries & Taylor, 2017)."""
     square = boxes(images, draw(2), heights=spec.size, widths=spec.size)
     return paste(images, _value(spec.fill, images, stored), square)
 
 
 def colour(spec: Colour, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Brightness as distance from black, contrast from the image's mean grey, saturation from each pixel's; float32."""
+    """Scales brightness (distance from black), contrast (from the mean grey) and saturation (from each pixel's grey); float32."""
     low, high = stored.value_range
     draws = draw(3)
     brightness, contrast, saturation = (
@@ -54,7 +54,7 @@ def colour(spec: Colour, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 
 def affine(spec: Affine, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Turned about the centre, scaled and moved: where each pixel comes from, then bilinear; float32."""
+    """Rotates about the centre, scales and translates, with bilinear sampling; float32."""
     height, width = images.shape[2:]
     low, _ = stored.value_range
     draws = draw(4)
@@ -65,7 +65,7 @@ def affine(spec: Affine, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
         between(draws[:, place], -spec.shift * side, spec.shift * side)[:, None, None]
         for place, side in ((2, height), (3, width))
     )
-    # Distances from the image's centre, in pixels: what is square stays square in images that are not.
+    # Distances from the image's centre in pixels, not in shares of the sides: a square stays a square in an oblong image.
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None] - down
     x = (torch.arange(width, device=images.device) - (width - 1) / 2) - right
     from_x, from_y = (x * cosines + y * sines) / factors, (y * cosines - x * sines) / factors
@@ -77,32 +77,32 @@ def affine(spec: Affine, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
 
 
 def _windows(images: Tensor, corners: Tensor, *, height: int, width: int) -> Tensor:
-    """From each of the images (B, C, …) the window whose top and left ``corners`` (B, 2) gives: (B, C, height, width)."""
+    """Takes from each image (B, C, …) the window with the top left corner in ``corners`` (B, 2): (B, C, height, width)."""
     batch, channels, rows, columns = images.shape
     maps = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * (rows * columns)
     starts = maps + (corners[:, :1] * columns + corners[:, 1:])[:, :, None]
     starts = starts + torch.arange(height, device=images.device) * columns
-    # Every run of ``width`` pixels of the whole batch is a row of a view that takes no memory: a window is some of these rows.
+    # ``unfold`` views every run of ``width`` pixels of the batch as a row, without a copy; a window is ``height`` of these rows.
     runs = images.flatten().unfold(0, width, 1)
     return runs.index_select(0, starts.flatten()).view(batch, channels, height, width)
 
 
 def _mirrored(size: int, padding: int, device: torch.device) -> Tensor:
-    """Where each place of a framed side comes from, by mirrors at the first and the last pixel, which are not repeated."""
+    """Source index of each position of a padded side, reflected at the first and the last pixel, which are not repeated."""
     period = max(1, 2 * (size - 1))
     places = torch.arange(-padding, size + padding, device=device) % period
     return torch.minimum(places, (period - places) % period)
 
 
 def _value(brightness: float, images: Tensor, stored: Stored) -> float:
-    """A brightness of 0 to 1 as these images store it."""
+    """Converts a brightness from 0 to 1 to the stored range of these images."""
     low, high = stored.value_range
     value = low + brightness * (high - low)
     return value if images.is_floating_point() else round(value)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 1, H, W)."""
+    """Grey of images (B, C, H, W): (B, 1, H, W)."""
     if images.shape[1] != len(_LUMA):
         return images.mean(dim=1, keepdim=True)
     red, green, blue = (images[:, channel : channel + 1] * weight for channel, weight in enumerate(_LUMA))

@@ -1,4 +1,4 @@
-"""Operations that bring a second sample in, its partner, and say how much of the first is left. B batch."""
+"""Operations that mix a second sample, the partner, into each sample, and return the share of the first. B batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,18 @@ from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, beta, by_sample
 
 MixOperation = Callable[[Any, Tensor, Tensor, Draw], tuple[Tensor, Tensor]]
-"""From parameters, samples (B, …), their partners (B, …) and numbers to the mixed samples and the first ones' shares (B,)."""
+"""From parameters, samples (B, …), partners (B, …) and draws to the mixed samples (B, …) and the shares of the first (B,)."""
 
 
 def mixup(spec: Mixup, samples: Tensor, partners: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """The weighted mean; float32."""
+    """Weighted mean of both samples (Zhang et al., 2018); float32."""
     shares = beta(draw(1)[:, 0], alpha=spec.alpha)
     weights = by_sample(shares, samples)
     return weights * samples.to(torch.float32) + (1 - weights) * partners.to(torch.float32), shares
 
 
 def cutmix(spec: CutMix, samples: Tensor, partners: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """A box of the partner's pixels, of the image's own proportions, whose centre is any pixel; (B, C, H, W) of any type."""
+    """Pastes a box of the partner's pixels, of the image's proportions, around any pixel (Yun et al., 2019); (B, C, H, W)."""
     height, width = samples.shape[2:]
     draws = draw(4)
     sides = (1 - beta(draws[:, 0], alpha=spec.alpha)).sqrt()

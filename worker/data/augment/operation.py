@@ -1,8 +1,8 @@
-"""What an operation of an augmentation works with: its own numbers, and how the inputs are stored.
+"""Interface of augmentation operations: their random draws, the storage of their inputs, and the distributions of draws.
 
-Invariant: an operation's result for a sample depends on that sample and its numbers alone, to the last bit. So a function whose
-rounding depends on the place in the batch (a vector unit rounds otherwise than the rest of a loop) is computed in float64 and
-then rounded, or read from a table. B batch.
+Invariant: an operation's result for a sample depends on that sample and its draws alone, to the last bit. So a function whose
+rounding depends on the position in the batch (a vectorised loop rounds differently from its scalar tail) is computed in float64
+and then rounded, or read from a table. B batch.
 """
 
 from collections.abc import Callable
@@ -14,57 +14,57 @@ import torch
 from torch import Tensor
 
 Draw = Callable[[int], Tensor]
-"""From a count to as many numbers in [0, 1) for each sample, (B, count) float32; called once by each operation."""
+"""From a count to that many draws in [0, 1) for each sample, (B, count) float32; called once by each operation."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the ids of a text's tokens mean."""
+    """Ids of the tokens that operations on texts treat specially."""
 
     pad: int
-    """Stands after a text's end."""
+    """Fills the row after a text's end."""
     mask: int
-    """Stands for a token that is hidden: the mask token, or the unknown one."""
+    """Replaces a hidden token: the mask token, else the unknown token."""
     special: tuple[int, ...] = ()
-    """Are never hidden or left out: where a text begins and ends."""
+    """Tokens that begin and end a text, which are never hidden or left out."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """How inputs are stored."""
+    """Storage of the inputs."""
 
     value_range: tuple[float, float] = (0.0, 255.0)
-    """Of images: black, and the brightest value."""
+    """Values of black and white in images."""
     vocabulary: Vocabulary | None = None
-    """Of texts."""
+    """Given for texts alone."""
 
 
 Operation = Callable[[Any, Tensor, Draw, Stored], Tensor]
-"""From an augmentation's parameters, a batch (B, …), its numbers and how it is stored to the batch (B, …) that comes of it."""
+"""From an augmentation's parameters, a batch (B, …), its draws and its storage to the augmented batch (B, …)."""
 
 
 def up_to(draws: Tensor, count: Tensor | int) -> Tensor:
-    """Numbers in [0, 1) as whole numbers from 0 up to ``count`` (at most 2²⁴), itself left out; int64."""
+    """Maps draws in [0, 1) to integers in [0, ``count``), int64; ``count`` is at most 2²⁴."""
     return (draws * count).to(torch.int64)
 
 
 def between(draws: Tensor, low: float, high: float) -> Tensor:
-    """Numbers in [0, 1) as numbers from ``low`` to ``high``."""
+    """Maps draws in [0, 1) to the interval from ``low`` to ``high``."""
     return low + (high - low) * draws
 
 
 def by_sample(values: Tensor, batch: Tensor) -> Tensor:
-    """Values (B,) in the shape (B, 1, …) that goes with a batch (B, …)."""
+    """Reshapes values (B,) to (B, 1, …), which broadcasts over a batch (B, …)."""
     return values.view(-1, *[1] * (batch.dim() - 1))
 
 
 def normal(draws: Tensor) -> Tensor:
-    """Numbers in [0, 1) as numbers of the normal distribution of mean 0 and variance 1, of the same shape; float32."""
+    """Maps draws in [0, 1) to draws of the standard normal distribution, of the same shape; float32."""
     return _look_up(_normal_quantiles(draws.device), draws)
 
 
 def beta(draws: Tensor, *, alpha: float) -> Tensor:
-    """Numbers in [0, 1) as numbers of the distribution Beta(α, α), of the same shape; float32."""
+    """Maps draws in [0, 1) to draws of the distribution Beta(α, α), of the same shape; float32."""
     return _look_up(_beta_quantiles(alpha, draws.device), draws)
 
 

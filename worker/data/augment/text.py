@@ -8,17 +8,17 @@ from worker.data.augment.operation import Draw, Stored, Vocabulary
 
 
 def token_dropout(spec: TokenDropout, tokens: Tensor, draw: Draw, stored: Stored) -> Tensor:
-    """Each token but the special ones hidden or left out, by chance; the one with the greatest number always stays."""
+    """Masks or deletes each token that is not special with a probability; the token with the greatest draw always stays."""
     vocabulary = stored.vocabulary
     if vocabulary is None:
-        raise RuntimeError("texts come with what their token ids mean")
+        raise RuntimeError("texts come with their vocabulary")
     droppable = _droppable(tokens, vocabulary)
     draws = draw(tokens.shape[1]).masked_fill(~droppable, -1)
     dropped = droppable & (draws < spec.probability)
     dropped &= draws < draws.amax(dim=1, keepdim=True)
     if spec.mode == "mask":
         return tokens.masked_fill(dropped, vocabulary.mask)
-    # What stays, in its order, then padding: a stable sort by whether a token was left out.
+    # A stable sort by whether a token was deleted moves the remaining tokens, in order, before the padding.
     order = dropped.to(torch.int8).argsort(dim=1, stable=True)
     return tokens.masked_fill(dropped, vocabulary.pad).gather(1, order)
 
