@@ -1,4 +1,4 @@
-"""A dataset in memory: the splits that a spec asks for, their inputs as stored and their labels as tensors.
+"""A dataset in memory: the splits that a spec names, with stored inputs and labels as tensors.
 
 Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
 """
@@ -26,22 +26,22 @@ from worker.targets import Target, Targets, variance_of
 
 SplitName = Literal["train", "validation", "test"]
 
-_LARGEST_SHARE_OF_NONE = 2
-"""So many samples without a label cannot each be in train, validation and test."""
+_MOST_UNLABELLED = 2
+"""Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """N samples in one order."""
+    """N samples in a fixed order."""
 
     inputs: RawInputs
-    """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored: a network's preprocessing comes later."""
+    """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored, before any network's preprocessing."""
     labels: Tensor
-    """(N,) int64 of a classification, else (N, M) float32: see :mod:`worker.targets`."""
+    """(N,) int64 for classification, else (N, M) float32: see :mod:`worker.targets`."""
     answers: list[str] | None = None
-    """Of a causal language model that answers: N texts, each to follow its input."""
+    """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
     is_packed: bool = False
-    """Whether a causal language model reads the texts one after another, rather than one a row."""
+    """Whether texts are concatenated and cut into rows for a causal language model, rather than one text per row."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,23 +49,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """Everything that a job trains and is measured on."""
+    """All samples that a job is trained and scored on."""
 
     task: Task
     splits: dict[SplitName, Split]
     targets: Targets
     max_value: float | None = None
-    """The greatest value that a stored pixel may have; None for images of floating-point numbers, and for what is no image."""
+    """Greatest possible value of a stored pixel; None for floating-point images and for other inputs."""
     clip_seconds: float = 10.0
-    """Most seconds of a clip of sound that are read."""
+    """Seconds at which clips of sound are cut."""
     row_tokens: int | None = None
-    """Most tokens of a row of a causal language model, where the spec says so."""
+    """Tokens at which the rows of a causal language model are cut, if the spec has a limit."""
 
 
 def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
-    """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` one, None for a builtin.
+    """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` dataset, None for a builtin.
 
-    No global generator is touched.
+    Uses no global random generator.
 
     Raises:
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
@@ -145,14 +145,14 @@ def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitAr
 
 
 def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDArray[np.int64]:
-    """What a held-out share must be a fair sample of: the classes of the first target that has any."""
+    """Strata (N,) of the held-out shares: the classes of the first target that has classes, else a single stratum."""
     for name in dataset.targets:
         values = train.targets[name]
         if arrays.classes[name] is not None and isinstance(values, np.ndarray):
             strata = values.astype(np.int64)
             counts = np.bincount(strata[strata >= 0])
-            if 0 < len(strata) - counts.sum() <= _LARGEST_SHARE_OF_NONE:
-                strata = np.where(strata >= 0, strata, counts.argmax())  # too few to be a class of their own
+            if 0 < len(strata) - counts.sum() <= _MOST_UNLABELLED:
+                strata = np.where(strata >= 0, strata, counts.argmax())
             return strata
     return np.zeros(len(train.inputs), dtype=np.int64)
 

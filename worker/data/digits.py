@@ -1,6 +1,6 @@
 """``builtin:digits``: 1,797 scanned digits of 8x8 pixels with 17 grey values (Alpaydin & Kaynak, 1998), from scikit-learn.
 
-Its targets are the digit and whether that is even. Its splits are fixed, so that the results of all jobs on it can be compared.
+Its targets are the digit and its parity. Its splits are fixed, so that the results of all jobs on it can be compared.
 """
 
 from typing import cast
@@ -16,7 +16,7 @@ _SPLIT_SEED = 0
 
 
 def load_digits() -> DataArrays:
-    """The digits as uint8 (N, 1, 8, 8) with values of 0 to 16, in stratified splits of 70, 10 and 20 percent."""
+    """Loads the digits as uint8 (N, 1, 8, 8) with values from 0 to 16, in stratified splits of 70, 10 and 20 percent."""
     # scikit-learn takes most of a second to import, which jobs on other data need not wait for.
     from sklearn.datasets import load_digits as load
 

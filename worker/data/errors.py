@@ -1,8 +1,8 @@
-"""What can go wrong with a dataset before it is trained on."""
+"""Errors of a dataset or a tokenizer before training."""
 
 
 class UnusableData(Exception):
-    """The dataset cannot be trained on; the message says where it breaks and what to change."""
+    """The dataset cannot be trained on; the message says where it fails and what to change."""
 
 
 class UnreadableTokenizer(Exception):

@@ -1,4 +1,4 @@
-"""Which samples of a training split are held out: stratified, and for ever the same by labels, fractions and seed."""
+"""Stratified held-out splits, determined by labels, fractions and seed and the same in every release."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,29 +9,29 @@ from worker.data.errors import UnusableData
 def hold_out(
     labels: NDArray[np.int64], *, validation_fraction: float | None, test_fraction: float | None, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Row numbers, ascending, of ``train`` and of each part whose fraction is given.
+    """Draws row numbers, ascending, for ``train`` and for each part whose fraction is given.
 
-    Of each class, every part gets its fraction, rounded, and one sample at least. A split that a seed once gave is part of what a
-    job's result means, so the generator is NumPy's ``RandomState``, whose stream is frozen.
+    Every part gets its fraction of each class, rounded, and at least one sample. Results are comparable only on the same split,
+    so the generator is NumPy's ``RandomState``, whose stream is frozen.
 
     Raises:
         UnusableData: a class has fewer samples than there are parts.
     """
     fractions = {"test": test_fraction, "validation": validation_fraction}
-    wanted = {part: fraction for part, fraction in fractions.items() if fraction is not None}
-    chosen: dict[str, list[NDArray[np.int64]]] = {part: [] for part in ("train", *wanted)}
+    held_out = {part: fraction for part, fraction in fractions.items() if fraction is not None}
+    chosen: dict[str, list[NDArray[np.int64]]] = {part: [] for part in ("train", *held_out)}
     random = np.random.RandomState(seed)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if len(rows) <= len(wanted):
+        if len(rows) <= len(held_out):
             raise UnusableData(
-                f"class {label} has {len(rows)} samples to train on, and {len(wanted) + 1} are needed: one for train"
-                f"{''.join(f', one for {part}' for part in wanted)}. Add samples, or give the dataset splits of its own"
+                f"class {label} has {len(rows)} samples to train on, and {len(held_out) + 1} are needed: one for train"
+                f"{''.join(f', one for {part}' for part in held_out)}. Add samples, or give the dataset splits of its own"
             )
         random.shuffle(rows)
         total = len(rows)
-        for index, (part, fraction) in enumerate(wanted.items()):
-            still_to_come = len(wanted) - index  # one sample for train and for each part after this
+        for index, (part, fraction) in enumerate(held_out.items()):
+            still_to_come = len(held_out) - index  # one sample for train and for each part after this
             count = min(max(1, round(total * fraction)), len(rows) - still_to_come)
             chosen[part].append(rows[:count])
             rows = rows[count:]

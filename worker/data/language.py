@@ -1,8 +1,8 @@
 """Rows of tokens that a causal language model trains on. N rows, B batch, L tokens of a row, P of a prompt, D hidden width.
 
-A row is ids and a mask of the tokens that the loss is on. Invariants: rows begin at their first column, and what is behind a
-row's end is padding that no loss is on; the shift by one, of a token to the hidden state that predicts it, is made in
-:func:`predictions` and nowhere else. (A row's own tokens never look at the padding behind them, so there is no attention mask.)
+A row has token ids and a loss mask. Invariants: rows begin in the first column, and the padding after a row's end is not in its
+mask; only :func:`predictions` shifts by one, from a token to the hidden state that predicts it. (Causal attention never reaches
+the padding after a row's own tokens, so there is no attention mask.)
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Framing:
-    """The tokens that a tokenizer puts around texts."""
+    """Special tokens around a text."""
 
     start: tuple[int, ...]
-    """Before a text; none with many tokenizers."""
+    """Tokens before a text; empty for many tokenizers."""
     end: int
-    """Behind a text that is at its end."""
+    """Token after a complete text."""
     pad: int
 
 
@@ -34,19 +34,19 @@ class TokenRows:
     ids: Tensor
     """(N, L), int64."""
     mask: Tensor
-    """(N, L), bool: the tokens that the loss is on. A row's first is predicted by nothing, whatever stands here."""
+    """(N, L), bool: the loss mask. Its first column has no effect, since nothing predicts a row's first token."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
-    """The documents one after another, each with its end, cut into rows of ``length``: no padding, the loss on all tokens.
+    """Concatenates the documents, each with its end token, and cuts them into rows of ``length``: no padding, loss on all tokens.
 
-    What is left over at the end, less than a row, is dropped.
+    An incomplete last row is dropped.
 
     Raises:
-        UnusableData: a document holds no token, or all of them are less than one row.
+        UnusableData: a document holds no token, or all documents together do not fill one row.
     """
     _refuse_short(length, framing)
     stream: list[int] = []
@@ -63,9 +63,9 @@ def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
 
 
 def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
-    """One document a row, with its end and then padding; the loss is on all of its tokens.
+    """Makes a row of each document and its end token, then padding; the loss is on all of its tokens.
 
-    One that is longer than ``length`` is cut, and then is without its end.
+    A document longer than ``length`` is cut and loses its end token.
 
     Raises:
         UnusableData: a document holds no token.
@@ -79,10 +79,10 @@ def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
 
 
 def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
-    """A prompt and its answer with its end a row; the loss is on the answer and its end.
+    """Makes a row of each prompt, its answer and the end token; the loss is on the answer and the end token.
 
-    Where both are longer than ``length``, prompts lose their beginning and answers their end, and with it the token that ends
-    them: the prompt first, down to half of the row, then the answer.
+    A row longer than ``length`` first loses the beginning of its prompt, down to half of the row, then the end of its answer and
+    with it the end token.
 
     Raises:
         UnusableData: a prompt or an answer holds no token.
@@ -93,31 +93,31 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *
         _refuse_empty(prompt, "prompt", number)
         _refuse_empty(answer, "answer", number)
         after = [*answer, framing.end]
-        kept = min(len(prompt), max(length - len(after), length // 2, len(framing.start) + 1) - len(framing.start))
-        rows.append([*framing.start, *prompt[len(prompt) - kept :], *after][:length])
-        starts.append(len(framing.start) + kept)
+        prompt_length = min(len(prompt), max(length - len(after), length // 2, len(framing.start) + 1) - len(framing.start))
+        rows.append([*framing.start, *prompt[len(prompt) - prompt_length :], *after][:length])
+        starts.append(len(framing.start) + prompt_length)
     return _rows(rows, starts, framing)
 
 
 def predictions(hidden: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Of hidden states (B, L, D) those that predict a token of the mask (B, L), and these tokens: (M, D) and (M,)."""
+    """Selects the hidden states of (B, L, D) that predict a token of the mask (B, L), and these tokens: (M, D) and (M,)."""
     counted = mask[:, 1:]
     return hidden[:, :-1][counted], ids[:, 1:][counted]
 
 
 def paired(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tokenizers' masks (B, ·) of the same texts, cut to as many tokens in each row: the n-th goes with the n-th."""
+    """Cuts two tokenizers' loss masks (B, ·) of the same texts to equally many tokens per row: the n-th pairs with the n-th."""
     first, second = first.clone(), second.clone()
-    first[:, 0] = second[:, 0] = False  # predicted by nothing
+    first[:, 0] = second[:, 0] = False  # nothing predicts a first token
     shared = torch.minimum(first.sum(dim=1), second.sum(dim=1)).unsqueeze(1)
     return first & (first.cumsum(dim=1) <= shared), second & (second.cumsum(dim=1) <= shared)
 
 
 def prompts_of(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens: int, longest: int) -> tuple[Tensor, Tensor]:
-    """The prompts of rows (B, L), padded at their beginning, and which tokens of them are no padding: (B, P) each.
+    """Extracts the prompts of rows (B, L), padded at their beginning, and the mask of their real tokens: (B, P) each.
 
-    A row's prompt is what stands before its first token with a loss; of a row that has none before, its first ``prompt_tokens``,
-    less where the row is not longer. Prompts above ``longest`` lose their beginning, all but what the tokenizer puts there.
+    A row's prompt is all before its first token with a loss; for a row whose loss begins at once, its first ``prompt_tokens``, or
+    all but the last token of a shorter row. A prompt longer than ``longest`` loses its beginning, except ``framing.start``.
     """
     first = mask.int().argmax(dim=1)
     without = (mask.sum(dim=1) - 1).clamp(min=1, max=prompt_tokens)
@@ -131,7 +131,7 @@ def prompts_of(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens: in
 
 
 def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) -> TokenRows:
-    """Prompts of :func:`prompts_of`, and behind each what was written (B, T), up to its first end; the loss is on that."""
+    """Appends generated tokens (B, T), up to the first end token, to the prompts of :func:`prompts_of`; they alone have a loss."""
     is_end = written == framing.end
     before_end = is_end.cumsum(dim=1) - is_end.int() == 0
     lengths = real.sum(dim=1) + before_end.sum(dim=1)
@@ -145,7 +145,7 @@ def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) 
 
 
 def _rows(rows: Sequence[Ids], starts: Sequence[int], framing: Framing) -> TokenRows:
-    """Pads at the end; the loss is on each row from its start on."""
+    """Pads rows at the end; the loss is on each row from its start on."""
     tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
     ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=framing.pad)
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Texts as a causal language model reads them: rows of tokens, and which of them it is to predict. N rows, L tokens."""
+"""Preprocessing for causal language models: texts to rows of tokens with a loss mask. N rows, L tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worker.data.tokenization import framing, start_and_end, token_ids, train_to
 
 @dataclass(frozen=True)
 class LanguagePreprocessing:
-    """A network's own tokenizer; rows have ``max_length`` tokens at most."""
+    """Tokenizes by the network's own tokenizer into rows of at most ``max_length`` tokens."""
 
     on_host: ClassVar[bool] = False
     keeps_size: ClassVar[bool] = False
@@ -25,40 +25,40 @@ class LanguagePreprocessing:
 
     @property
     def framing(self) -> Framing:
-        """What stands around a text. Raises UnreadableTokenizer."""
+        """The tokenizer's special tokens around a text. Raises UnreadableTokenizer."""
         return framing(self.tokenizer)
 
     def rows(self, split: Split) -> TokenRows:
-        """A split's texts, with their answers where it has some. Raises UnusableData."""
+        """Rows of a split's texts, with their answers if it has any. Raises UnusableData."""
         texts = token_ids(self.tokenizer, split.inputs)
         if split.answers is not None:
             return answered(texts, token_ids(self.tokenizer, split.answers), self.framing, length=self.max_length)
         return (packed if split.is_packed else padded)(texts, self.framing, length=self.max_length)
 
     def prepare(self, inputs: Sequence[str]) -> Tensor:
-        """Token ids (N, L) of texts alone, one a row, padded at the end."""
+        """Token ids (N, L) of texts without answers, one per row, padded at the end."""
         return padded(token_ids(self.tokenizer, inputs), self.framing, length=self.max_length).ids
 
     def __call__(self, stored: Tensor) -> Tensor:
-        """As they are."""
+        """Returns stored rows (B, L) unchanged."""
         return stored
 
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
-        """Says what a network must know of the tokenizer."""
+        """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         start, _ = start_and_end(self.tokenizer)
-        around = self.framing
+        framed = self.framing
         return TokenShape(
             vocabulary=len(self.tokenizer),
             length=self.max_length,
-            pad=around.pad,
+            pad=framed.pad,
             start=start,
-            end=around.end,
+            end=framed.end,
             predicts_tokens=True,
         )
 
 
 def train_language_preprocessing(data: Data, spec: TokenizerSpec) -> LanguagePreprocessing:
-    """With a vocabulary of the training split's texts and answers. Raises UnusableData."""
+    """Trains the tokenizer on the training split's texts and answers. Raises UnusableData."""
     train = data.splits["train"]
     tokenizer = train_tokenizer([*train.inputs, *(train.answers or [])], spec.train, spec.vocab_size)
     return LanguagePreprocessing(tokenizer, min(spec.max_length, data.row_tokens or spec.max_length))

@@ -1,8 +1,8 @@
 """``builtin:languages``: 4,800 names of territories, languages and currencies in eight languages (Unicode CLDR), from Babel.
 
-Its targets are the language that a name is in and what it is the name of. Names that two of the languages share, or that are
-their own codes, are left out. Which names are taken depends on their SHA-256 alone, and as many are taken of each language and
-kind, so that another release of Babel changes few of them and no counts. Its splits are fixed.
+Its targets are the language of a name and the kind of thing that it names. Names that two of the languages share, or that equal
+their own codes, are left out. Names are chosen by their SHA-256 alone, in fixed numbers for each language and kind, so that
+another release of Babel changes few names and no counts. Its splits are fixed.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ LANGUAGES = {
     "Turkish": "tr",
 }
 NAMES_BY_KIND = {"currency": 240, "language": 250, "territory": 110}
-"""Of each language. The rarest, English names of territories that are no other language's, are 125."""
+"""Names for each language. The scarcest are territories whose names only English has: 125."""
 _SPLIT_SEED = 0
 
 
@@ -38,7 +38,7 @@ class _Name(NamedTuple):
 
 
 def load_languages() -> DataArrays:
-    """The names, in splits of 70, 10 and 20 percent, stratified by language and kind."""
+    """Loads the names in splits of 70, 10 and 20 percent, stratified by language and kind."""
     names = _chosen(list(_names()))
     texts = [name.text for name in names]
     targets = {
@@ -74,7 +74,7 @@ def _names() -> Iterator[_Name]:
 
 
 def _chosen(names: list[_Name]) -> list[_Name]:
-    """As many of each language and kind, in the order of their digests."""
+    """Chooses the first names of each language and kind in the order of their digests."""
     meanings: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for name in names:
         meanings[name.text.casefold()].add((name.language, name.kind))
@@ -83,13 +83,13 @@ def _chosen(names: list[_Name]) -> list[_Name]:
         folded = name.text.casefold()
         if len(meanings[folded]) == 1:
             by_digest.setdefault(hashlib.sha256(folded.encode()).digest(), name)
-    wanted = [(language, kind) for language in range(len(LANGUAGES)) for kind in range(len(NAMES_BY_KIND))]
-    room = {(language, kind): list(NAMES_BY_KIND.values())[kind] for language, kind in wanted}
+    groups = [(language, kind) for language in range(len(LANGUAGES)) for kind in range(len(NAMES_BY_KIND))]
+    remaining = {(language, kind): list(NAMES_BY_KIND.values())[kind] for language, kind in groups}
     chosen = []
     for _, name in sorted(by_digest.items()):
-        if room[name.language, name.kind]:
-            room[name.language, name.kind] -= 1
+        if remaining[name.language, name.kind]:
+            remaining[name.language, name.kind] -= 1
             chosen.append(name)
-    if any(room.values()):
-        raise UnusableData(f"this release of Babel has {sum(room.values())} names too few; install babel 2.18")
+    if any(remaining.values()):
+        raise UnusableData(f"this release of Babel has {sum(remaining.values())} names too few; install babel 2.18")
     return chosen

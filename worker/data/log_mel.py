@@ -1,7 +1,7 @@
-"""Log-mel spectrograms as ``ASTFeatureExtractor`` makes them, computed on the device.
+"""Log-mel spectrograms equal to those of ``ASTFeatureExtractor``, computed on the device.
 
-Kaldi's recipe: windows of 25 ms every 10 ms that lie wholly inside the clip; each without its mean, with pre-emphasis, a Hann
-window, 512 bins; the power summed by triangles on the mel scale; its natural logarithm. B batch, T samples of time,
+Kaldi's recipe: frames of 25 ms every 10 ms that lie wholly inside the clip; subtraction of each frame's mean, pre-emphasis, a
+Hann window, an FFT of 512 points; the power in triangular mel filters; the natural logarithm. B batch, T samples of time,
 F frames, M mel bands.
 """
 
@@ -18,8 +18,8 @@ from worker.data.errors import UnusableData
 from worker.data.waveform import clip_lengths
 
 RATE = 16_000
-"""Samples a second. The extractor's window is 400 samples at any rate, or 25 ms at any rate where torchaudio is installed: only
-here is that the same."""
+"""Samples per second. The extractor's window is 400 samples at every rate, but 25 ms at every rate with torchaudio installed: the
+two agree at this rate alone."""
 WINDOW, HOP = 400, 160
 """Samples: 25 and 10 ms."""
 _FFT = 512
@@ -27,12 +27,12 @@ _PREEMPHASIS = 0.97
 _LOWEST_HZ = 20
 _FLOOR = 1.192092955078125e-07
 _SAMPLES_AT_ONCE = 2**22
-"""The frames of a batch take ten times the waveforms' memory while they are made."""
+"""Limits memory: the frames of a batch take ten times the memory of its waveforms."""
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """``(log_mel - mean) / (2 * std)``, cut at ``num_frames`` or padded there with a log_mel of 0."""
+    """Computes ``(log_mel - mean) / (2 * std)``, cut or padded (with a log_mel of 0) to ``num_frames``."""
 
     num_mels: int
     num_frames: int
@@ -41,11 +41,11 @@ class LogMel:
 
     @property
     def num_samples(self) -> int:
-        """How much of a waveform it reads."""
+        """Number of samples of a waveform that ``num_frames`` frames cover."""
         return WINDOW + HOP * (self.num_frames - 1)
 
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """Waveforms (B, T) at :data:`RATE` to float32 (B, F, M), on the same device."""
+        """Maps waveforms (B, T) at :data:`RATE` to float32 (B, F, M), on the same device."""
         return torch.cat([self._normalised(part) for part in _parts(waveforms[:, : self.num_samples])])
 
     def _normalised(self, waveforms: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class LogMel:
 
 
 def measure_log_mel(waveforms: Tensor, *, num_mels: int) -> LogMel:
-    """The map that gives the frames inside the clips of waveforms (N, T) mean 0 and standard deviation 1/2, over all mel bands.
+    """Measures the normalisation that gives frames inside the clips (N, T) mean 0 and standard deviation 1/2 over all mel bands.
 
     Raises:
         UnusableData: no clip is as long as one window.
@@ -66,7 +66,7 @@ def measure_log_mel(waveforms: Tensor, *, num_mels: int) -> LogMel:
         values = _log_mel(part, num_mels)[_is_inside(part).squeeze(2)].to(torch.float64)
         if values.numel() == 0:
             continue
-        # The parts' means and squares around them, joined (Chan, Golub & LeVeque 1979).
+        # Means and sums of squares of the parts are combined as in Chan, Golub & LeVeque (1979).
         part_mean = values.mean().item()
         delta, total = part_mean - mean, count + values.numel()
         squares += (values - part_mean).square().sum().item() + delta**2 * count * values.numel() / total
@@ -86,21 +86,21 @@ def _most_frames(num_samples: int) -> int:
 
 
 def _is_inside(waveforms: Tensor) -> Tensor:
-    """Which frames of waveforms (B, T) lie wholly inside their clips, (B, F, 1)."""
+    """Marks frames of waveforms (B, T) that lie wholly inside their clips, (B, F, 1) bool."""
     ends = torch.arange(_most_frames(waveforms.shape[1]), device=waveforms.device) * HOP + WINDOW
     return (ends <= clip_lengths(waveforms).unsqueeze(1)).unsqueeze(2)
 
 
 def _log_mel(waveforms: Tensor, num_mels: int) -> Tensor:
-    """Every frame of waveforms (B, T), (B, F, M), those that reach into the padding too."""
+    """Log-mel energies (B, F, M) of all frames of waveforms (B, T), including those that reach into the padding."""
     if waveforms.shape[1] < WINDOW:
         return waveforms.new_zeros(len(waveforms), 0, num_mels, dtype=torch.float32)
     window, filters = _tables(num_mels, waveforms.device)
-    # In half precision the weak bands would drown in the rounding of the strong ones.
+    # In half precision the weak bands would be lost in the rounding errors of the strong ones.
     with torch.autocast(waveforms.device.type, enabled=False):
         frames = waveforms.to(torch.float32).unfold(1, WINDOW, HOP)
         frames = frames - frames.mean(dim=2, keepdim=True)
-        # A frame's first sample has no other before it in the frame; Kaldi takes it for its own.
+        # The first sample of a frame has no predecessor in it; Kaldi takes the sample itself.
         before = torch.cat([frames[:, :, :1], frames[:, :, :-1]], dim=2)
         spectrum = torch.fft.rfft((frames - _PREEMPHASIS * before) * window, n=_FFT)
         power = torch.view_as_real(spectrum).square().sum(dim=3)
@@ -113,7 +113,7 @@ def _tables(num_mels: int, device: torch.device) -> tuple[Tensor, Tensor]:
     # Cached on the device: a copy from the host at every step would stall a GPU.
     window = torch.hann_window(WINDOW, periodic=False, dtype=torch.float64)
     with warnings.catch_warnings():
-        # Of the extractor's own 128 bands the lowest ones lie between two bins, and one has none: it is the floor, always.
+        # With the extractor's 128 bands, the lowest filters lie between two bins; one covers none and always gives the floor.
         warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
         filters = mel_filter_bank(
             num_frequency_bins=_FFT // 2 + 1,

@@ -48,7 +48,7 @@ def _amplitude(decibels: Tensor) -> Tensor:
 
 
 def _stretches(draws: Tensor, size: int, share: float) -> Tensor:
-    """Marks which of ``size`` positions lie in one of the stretches that the pairs of draws (B, 2 · count) give; (B, size) bool."""
+    """Marks the positions below ``size`` in any of the stretches that the pairs of draws (B, 2 · count) give; (B, size) bool."""
     lengths = up_to(draws[:, 0::2], int(share * size) + 1)
     starts = up_to(draws[:, 1::2], size + 1 - lengths)
     places = torch.arange(size, device=draws.device)

@@ -9,8 +9,8 @@ from worker.data.augment.operation import up_to
 def boxes(images: Tensor, centres: Tensor, *, heights: Tensor | int, widths: Tensor | int) -> Tensor:
     """Mask of each image's box: (B, 1, H, W) of the images' dtype, 1 inside and 0 outside.
 
-    ``centres`` (B, 2) are draws from [0, 1): every pixel is equally likely to be the centre. ``heights`` and ``widths`` (B,) are in
-    pixels. A box is clipped at the border.
+    ``centres`` (B, 2) are draws in [0, 1): every pixel is equally likely to be the centre. ``heights`` and ``widths`` (B,) are
+    in pixels. A box is clipped at the border.
     """
     rows = _stretches(centres[:, 0], heights, images.shape[2]).to(images.dtype)
     columns = _stretches(centres[:, 1], widths, images.shape[3]).to(images.dtype)

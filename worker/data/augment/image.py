@@ -1,6 +1,7 @@
 """Operations on stored images: pixels of any range, before a network's own preprocessing.
 
-Operations that only move pixels keep the dtype, uint8 too; those that change values return float32. B batch, C channels, H height, W width.
+Operations that only move pixels keep the dtype, uint8 too; those that change values return float32. B batch, C channels,
+H height, W width.
 """
 
 import torch
