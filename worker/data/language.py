@@ -131,7 +131,7 @@ def prompts_of(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens: in
 
 
 def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) -> TokenRows:
-    """Appends generated tokens (B, T), up to the first end token, to the prompts of :func:`prompts_of`; they alone have a loss."""
+    """Appends generated tokens (B, T), up to the first end token, to prompts of :func:`prompts_of`; they alone have a loss."""
     is_end = written == framing.end
     before_end = is_end.cumsum(dim=1) - is_end.int() == 0
     lengths = real.sum(dim=1) + before_end.sum(dim=1)

@@ -1,8 +1,8 @@
-"""Preprocessing: from stored samples to a network's input. Images are read by ``pixels``, clips by ``sound``, texts by ``text``,
-the texts of a causal language model by ``language_preprocessing``.
+"""The interface of preprocessing, from stored samples to a network's input. N samples, B batch.
 
-Invariant: what a preprocessing knows was measured or trained on the training split alone, and travels with the network that was
-trained behind it. N samples, B batch.
+Its implementations are in ``pixels`` (images), ``sound`` (clips), ``text`` (texts) and ``language_preprocessing`` (texts for a
+causal language model). Invariant: the parameters of a preprocessing are measured or trained on the training split alone, and are
+saved with the network that was trained behind it.
 """
 
 from typing import Any, ClassVar, Protocol
@@ -14,32 +14,32 @@ from torch import Tensor
 from service.spec.shapes import InputShape
 
 RawInputs = Any
-"""Samples as the data hold them: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
+"""Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
 
 
 class Preprocessing(Protocol):
-    """From stored samples to what one network reads, in two parts: once for a split, then for each batch."""
+    """Maps stored samples to the inputs of one network in two steps: once for a split, then for each batch."""
 
     on_host: ClassVar[bool]
-    """Whether a batch is mapped before it goes to the device."""
+    """Whether a batch is mapped on the CPU, before it is copied to the device."""
     keeps_size: ClassVar[bool]
-    """Whether a whole split may be mapped at once; False where it depends on the batch."""
+    """Whether a whole split may be mapped at once; False if the shape of an input depends on its batch."""
 
     def prepare(self, inputs: RawInputs) -> Tensor:
-        """A split's samples as one tensor (N, …), on the CPU."""
+        """Converts a split's samples to one tensor (N, …) on the CPU."""
 
     def __call__(self, stored: Tensor) -> Tensor:
-        """A batch (B, …) of what :meth:`prepare` gave, as the network reads it."""
+        """Maps a batch (B, …) of prepared samples to the network's inputs."""
 
     def input_shape(self, inputs: RawInputs) -> InputShape:
-        """Of one sample, when these are the samples."""
+        """Shape of a network input for one sample of ``inputs``."""
 
 
 def first(inputs: RawInputs, count: int) -> RawInputs:
-    """The first samples."""
+    """Returns the first ``count`` samples."""
     return inputs[:count]
 
 
 def take(inputs: RawInputs, rows: NDArray[np.int64]) -> RawInputs:
-    """The samples of these rows."""
+    """Returns the samples at ``rows``."""
     return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]

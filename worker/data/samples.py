@@ -144,7 +144,7 @@ class Samples:
 
 
 def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
-    """Splits an epoch's order (N,) into batches. A last batch of one sample joins the one before: batch norm cannot train on it."""
+    """Splits an epoch's order (N,) into batches. A last batch of one sample joins its predecessor, for batch norm needs two."""
     batches = list(torch.split(order, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]

@@ -65,8 +65,8 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
     """Encodes texts as token ids (N, L), int64, padded at the end; L is the longest text's length, ``max_length`` at most.
 
-    The tokenizer's own special tokens are added, also to a truncated text. A special token's name in a text is encoded as text. If
-    the tokenizer pads with its end token, the end of a text counts as padding.
+    The tokenizer's own special tokens are added, also to a truncated text. A special token's name in a text is encoded as text.
+    If the tokenizer pads with its end token, the end of a text counts as padding.
 
     Raises:
         UnusableData: a text holds no token, or ``max_length`` leaves no room for one.
@@ -94,7 +94,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Encodes each text without truncation or added special tokens. A special token's name in a text, as in chat markup, is that token."""
+    """Encodes each text whole, without added special tokens. A special token's name in a text, as in chat markup, is that token."""
     ids: list[list[int]] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
         some = list(texts[start : start + _BATCH_TEXTS])
@@ -124,7 +124,7 @@ def framing(tokenizer: Any) -> Framing:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:
-    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; ``max_length`` is the greatest number of tokens that the network reads."""
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; the network reads ``max_length`` tokens at most."""
     tokenizer.model_max_length = max_length
     # The truncation and padding of the last encoding would be written as well.
     tokenizer.backend_tokenizer.no_truncation()

@@ -1,7 +1,7 @@
 """Waveforms: resampled and padded on the host, normalised on the device for a network that reads raw waveforms.
 
-Invariant: the samples after a clip's end are :data:`PADDING`, so that a batch (B, T) determines the lengths of its clips. B batch,
-T samples of time.
+Invariant: the samples after a clip's end are :data:`PADDING`, so that a batch (B, T) determines the lengths of its clips.
+B batch, T samples of time.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PADDING = np.float32(-0.0)
-"""Equal to 0.0 in every computation, but distinct from the 0.0 of a recording, which may end in digital silence: the features of a
-clip depend on where it ends, and must equal those that an extractor computes without padding."""
+"""Equal to 0.0 in every computation, but distinct from the 0.0 of a recording, which may end in digital silence: the features of
+a clip depend on where it ends, and must equal those that an extractor computes without padding."""
 _LARGEST_FACTOR = 10_000
 _FILTER_REACH = 10
 """Zero crossings of the resampling filter on either side, SciPy's default."""

@@ -26,7 +26,7 @@ class EpochViews:
         return self.of_stored(fetch, indices, seed=self.seed, epoch=self.view(epoch))
 
     def read(self, inputs: Tensor, indices: Tensor, *, epoch: int) -> Tensor:
-        """Augments a network's preprocessed ``inputs`` (B, …) of the samples at ``indices``, if they are spectrograms to augment."""
+        """Augments preprocessed ``inputs`` (B, …) of the samples at ``indices``; only spectrograms have operations here."""
         if not self.of_spectrograms.specs:
             return inputs
         spectrograms = inputs.squeeze(1)
