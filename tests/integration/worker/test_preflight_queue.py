@@ -17,9 +17,11 @@ from service.database import Database
 from service.lifecycle import Status
 from service.preflight import MAX_CHECKS
 from service.settings import Settings
+from service.spec import parse_spec
 from service.store import Store
 from service.tables import Job
-from tests.integration.jobs.conftest import Team
+from tests.integration.api.test_submission_statements import stored_dataset
+from tests.integration.jobs.conftest import SPEC, Team
 from worker.host.preflight import Checker
 from worker.host.trainer_process import warm_up
 
@@ -100,10 +102,22 @@ def test_a_teacher_that_is_not_trained_yet_is_tried_as_its_job_would_make_it(ben
     assert bench.passed == []
 
 
-def test_a_dataset_that_is_gone_fails_the_job(bench: Bench) -> None:
-    job = bench.check(dataset={"source": f"dataset:ds_{'0' * 26}"})
+def test_a_dataset_whose_bytes_are_gone_fails_the_job(bench: Bench) -> None:
+    dataset_id = stored_dataset(bench.team.database, "user_ana")  # a row alone
+    job = bench.check(dataset={"source": f"dataset:{dataset_id}"})
     assert job.error is not None
     assert job.error["code"] == "input_unavailable"
+
+
+def test_a_dataset_whose_row_is_gone_fails_the_job(bench: Bench) -> None:
+    job_id = bench.team.submit(preflight=True)
+    gone = SPEC | {"dataset": {"source": f"dataset:ds_{'0' * 26}"}}
+    spec = parse_spec(gone).model_dump(mode="json")
+    bench.team.do(lambda session: session.execute(update(Job).where(Job.id == job_id).values(spec=spec)))
+    bench.checker().work()
+    error = bench.team.job(job_id).error
+    assert error is not None
+    assert error["code"] == "input_unavailable"
 
 
 def test_a_check_that_takes_too_long_is_tried_again_later_and_then_left_out(bench: Bench) -> None:
