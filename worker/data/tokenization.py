@@ -94,7 +94,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Encodes each text whole, without added special tokens. A special token's name in a text, as in chat markup, is that token."""
+    """Encodes each text whole, without added special tokens. A special token's name in a text (chat markup) is that token."""
     ids: list[list[int]] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
         some = list(texts[start : start + _BATCH_TEXTS])

@@ -1,4 +1,4 @@
-"""The networks: built from the spec, saved to and loaded from folders. Each maps inputs (B, …) to outputs (B, W)."""
+"""Networks, built from the spec, saved to folders and loaded from them. Each maps inputs (B, …) to outputs (B, W)."""
 
 from worker.data.preprocessing import Preprocessing
 from worker.models.build import build_network, build_on_meta, built_from, num_parameters

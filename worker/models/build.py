@@ -1,4 +1,4 @@
-"""From an architecture of the spec to a network. ``BUILDERS`` has one entry for each name in ``ARCHITECTURES``."""
+"""Builds networks from the architectures of the spec. ``BUILDERS`` has one entry for each name in ``ARCHITECTURES``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worker.models.errors import UnfitArchitecture
 from worker.models.mobilenet import build_mobilenet
 from worker.models.shufflenet import build_shufflenet
 from worker.models.small_cnn import build_small_cnn
-from worker.models.transformers_network import build_transformers_network, sketch_transformers_network
+from worker.models.transformers_network import build_transformers_network, build_transformers_on_meta
 from worker.models.vgg import build_vgg
 from worker.models.wide_resnet import build_wide_resnet
 
@@ -32,19 +32,19 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass(frozen=True)
 class Built:
-    """What a network was built from; it travels on the network, so that saving one needs nothing else."""
+    """Source of a network: an attribute of the network, so that saving one needs nothing else."""
 
     architecture: Any
     input_shape: InputShape
 
 
 def build_network(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
-    """A freshly initialised network, in ``train()``, from inputs (B, …) of that shape to outputs (B, W).
+    """Builds a freshly initialised network, in ``train()``, from inputs (B, …) of that shape to outputs (B, W).
 
     The weights come from torch's global generator: seed it for the same network again.
 
     Raises:
-        UnfitArchitecture: it cannot be built for such inputs; the message says what to change.
+        UnfitArchitecture: the architecture does not fit such inputs; the message says what to change.
     """
     faults = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
     if faults:
@@ -55,24 +55,24 @@ def build_network(architecture: Architecture, *, input_shape: InputShape, num_ou
 
 
 def build_on_meta(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> nn.Module:
-    """The same network on torch's ``meta`` device, where tensors have shapes and no values: of any size in no memory.
+    """Builds the network on torch's ``meta`` device: tensors have shapes without values, so any size takes no memory.
 
     Raises:
-        UnfitArchitecture: it cannot be built for such inputs.
+        UnfitArchitecture: the architecture does not fit such inputs.
     """
     if architecture.name == "transformers":
-        return sketch_transformers_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+        return build_transformers_on_meta(architecture, input_shape=input_shape, num_outputs=num_outputs)
     with torch.device("meta"):
         return build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
 
 
 def remember(network: nn.Module, built: Built) -> None:
-    """Writes on the network what it was built from."""
+    """Attaches ``built`` to the network, for :func:`built_from`."""
     network.built = built  # type: ignore[assignment]
 
 
 def built_from(network: nn.Module) -> Built:
-    """What the network was built from."""
+    """Returns the architecture and input shape that the network was built from."""
     built = getattr(network, "built", None)
     if not isinstance(built, Built):
         raise TypeError(f"{type(network).__name__} was not made by build_network or load_network")
@@ -80,5 +80,5 @@ def built_from(network: nn.Module) -> Built:
 
 
 def num_parameters(network: nn.Module) -> int:
-    """Trainable and frozen weights together; buffers do not count."""
+    """Number of weights, trainable and frozen together; buffers do not count."""
     return sum(parameter.numel() for parameter in network.parameters())

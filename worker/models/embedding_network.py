@@ -1,6 +1,6 @@
 """A text encoder of ``transformers`` as a plain module from texts to their embeddings. B batch, L tokens, D width.
 
-Invariant: how tokens become one vector is written beside the weights as sentence-transformers does, ``1_Pooling/config.json``.
+Invariant: the pooling of tokens is saved beside the weights in sentence-transformers' form, ``1_Pooling/config.json``.
 """
 
 import json
@@ -19,26 +19,26 @@ _MODES = {f"pooling_mode_{name}": mode for name, mode in (("mean_tokens", "mean"
 
 
 class EmbeddingNetwork(nn.Module):
-    """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
+    """Wraps an unchanged ``model`` of the library, whose ``save_pretrained`` writes the exported folder."""
 
     def __init__(self, model: Any, *, pooling: Pooling = "mean", has_unit_length: bool = False) -> None:
         super().__init__()
         self.model, self.pooling, self.has_unit_length = model, pooling, has_unit_length
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # a classifier's part, often saved without its weights: a vector is made without it
+            model.pooler = None  # belongs to a classifier and is often saved without weights; an embedding does not use it
 
     def extra_repr(self) -> str:
-        """What the weights do not say, and what two networks are told apart by."""
+        """The settings that are not in the weights; they distinguish two networks in the key of cached outputs."""
         return f"pooling={self.pooling}, has_unit_length={self.has_unit_length}"
 
     @property
     def width(self) -> int:
-        """D."""
+        """Embedding width D."""
         config = self.model.config
         return int(getattr(config, "hidden_size", None) or config.dim)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Token ids (B, L), padded at the end, to embeddings (B, D): the mean of the tokens, or the first one."""
+        """Maps token ids (B, L), padded at the end, to embeddings (B, D): the mean over tokens, or the first token's state."""
         mask = ids != self.model.config.pad_token_id
         states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         counted = mask.unsqueeze(-1).to(states.dtype)
@@ -49,7 +49,7 @@ class EmbeddingNetwork(nn.Module):
 
 
 def write_pooling(folder: Path, network: EmbeddingNetwork) -> None:
-    """Writes how the tokens are pooled, and the list of modules by which sentence-transformers loads the folder."""
+    """Writes the pooling, and the list of modules by which sentence-transformers loads the folder."""
     document: dict[str, Any] = {"word_embedding_dimension": network.width}
     document |= {name: mode == network.pooling for name, mode in _MODES.items()}
     (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
@@ -64,10 +64,10 @@ def write_pooling(folder: Path, network: EmbeddingNetwork) -> None:
 
 
 def has_unit_length(folder: Path) -> bool:
-    """Whether a folder's list of modules ends in one that normalises.
+    """Whether a folder's list of modules has one that normalises embeddings to unit length.
 
     Raises:
-        UnreadableNetwork: it has one that is neither that nor the encoder and its pooling.
+        UnreadableNetwork: the list cannot be read, or has modules beside encoder, pooling and normalisation.
     """
     path = folder / MODULES_FILE
     if not path.is_file():
@@ -82,10 +82,10 @@ def has_unit_length(folder: Path) -> bool:
 
 
 def read_pooling(folder: Path) -> Pooling:
-    """How a folder's tokens are pooled; the mean where it does not say.
+    """Reads a folder's pooling; the mean if the folder has no file of it.
 
     Raises:
-        UnreadableNetwork: in another way than those two.
+        UnreadableNetwork: the file cannot be read, or names another pooling.
     """
     path = folder / POOLING_FILE
     if not path.is_file():

@@ -1,8 +1,8 @@
-"""What can go wrong with a network before it is trained. Each message says what to change."""
+"""Errors of a network before training. Each message says what to change."""
 
 
 class UnfitArchitecture(Exception):
-    """The architecture cannot be built for these images and classes."""
+    """The architecture cannot be built for these inputs and outputs."""
 
 
 class UnreadableNetwork(Exception):

@@ -1,7 +1,7 @@
-"""``preprocessor_config.json`` of a network that listens: how a folder says what its network expects of a waveform.
+"""``preprocessor_config.json`` of an audio network: the feature extractor in front of it.
 
-The file is one that ``AutoFeatureExtractor.from_pretrained`` loads, with or without torchaudio, and that gives the features that
-:class:`LogMel` and :class:`RawWaveform` give.
+Invariant: ``AutoFeatureExtractor.from_pretrained`` loads the file, with or without torchaudio, and computes the same features as
+:class:`LogMel` and :class:`RawWaveform`.
 """
 
 import json
@@ -20,7 +20,7 @@ FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
 
 
 def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWaveform) -> None:
-    """Writes the file."""
+    """Writes the file of a preprocessing."""
     document: dict[str, Any]
     match preprocessing:
         case LogMel():
@@ -39,7 +39,7 @@ def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWave
                 "feature_extractor_type": "Wav2Vec2FeatureExtractor",
                 "sampling_rate": preprocessing.rate,
                 "do_normalize": preprocessing.normalise,
-                # Without it, too, clips that are padded together are normalised with their padding, which changes their loudness.
+                # Without a mask, the extractor also normalises clips of a batch with their padding, which changes their loudness.
                 "return_attention_mask": preprocessing.masked,
             }
     document |= {"feature_size": 1, "padding_value": 0.0, "padding_side": "right"}
@@ -47,10 +47,10 @@ def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWave
 
 
 def read_feature_extractor_config(folder: Path) -> LogMel | RawWaveform:
-    """Reads the file of a folder from here or from anywhere, with its class's own defaults.
+    """Reads the file of any folder, with the defaults of its extractor's class.
 
     Raises:
-        UnreadableNetwork: it is missing or broken, or of an extractor that makes other features.
+        UnreadableNetwork: the file is missing or broken, or its extractor computes other features.
     """
     if not (folder / FEATURE_EXTRACTOR_FILE).is_file():
         raise UnreadableNetwork(
@@ -67,7 +67,7 @@ def read_feature_extractor_config(folder: Path) -> LogMel | RawWaveform:
 
 def _preprocessing(extractor: Any) -> LogMel | RawWaveform:
     rate = _positive(extractor, "sampling_rate")
-    # Classes that derive from one of these make features of their own.
+    # Classes derived from one of these compute features of their own.
     if type(extractor) is ASTFeatureExtractor:
         if rate != RATE:
             raise ValueError(f"sampling_rate is {rate}; log-mel features are made at {RATE} alone")

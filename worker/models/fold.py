@@ -1,8 +1,8 @@
 """Folds two groups of outputs of one linear head into one: a network that reads its own teacher head becomes a plain network.
 
-A network with W + E outputs gives a base (W) and a teacher head (E), and its answer is ``base + reader @ teacher_head``. Both are
-linear, so the same answer comes from W outputs whose weights are added up once. Invariant: only the head's weights are written
-anew; everything else is the very tensor that was given.
+The network has W + E outputs, a base (W) and a teacher head (E), and computes ``base + reader @ teacher_head``. Both are linear,
+so a head of W outputs with summed weights computes the same. Invariant: only the head's weights are new tensors; all others are
+the tensors that were given.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from torch import Tensor
 def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, reader: Tensor) -> dict[str, Tensor]:
     """Computes the state_dict of a network whose W outputs are ``base + reader @ teacher_head`` of the network of ``state``.
 
-    Heads are told by their shapes, so there may be several (LeViT and DeiT average two), with or without biases, linear or
-    convolutions. No network of the project has a buffer whose size depends on the number of outputs; one that had is refused.
+    Heads are found by their shapes: there may be several (LeViT and DeiT average two), with or without biases, linear or
+    convolutional. A buffer whose size depends on the number of outputs is refused; no network of the project has one.
 
     Args:
-        state: of the network with W + E outputs.
-        template: of the same architecture with W outputs; its keys and shapes are the result's.
-        reader: (W, E), what each output takes from the teacher head.
+        state: state_dict of the network with W + E outputs.
+        template: state_dict of the same architecture with W outputs; its keys and shapes are the result's.
+        reader: (W, E), the weight of each output of the teacher head in each output.
 
     Raises:
-        ValueError: the two are not of one architecture, or their heads are not linear; the parameter is named.
+        ValueError: the two architectures differ, or their heads are not linear; the message names the parameter.
     """
     if unmatched := sorted(state.keys() ^ template.keys()):
         raise ValueError(f"{unmatched[0]} is in one of the two networks only: build both from the same architecture")
@@ -38,10 +38,10 @@ def fold_head(state: Mapping[str, Tensor], template: Mapping[str, Tensor], *, re
 
 
 def _folded(wide: Tensor, reader: Tensor) -> Tensor:
-    """(W + E, …) to (W, …)."""
+    """Folds a head's weight or bias (W + E, …) to (W, …)."""
     num_outputs, num_teacher_outputs = reader.shape
     base, teacher_head = torch.split(wide.to(torch.float64), [num_outputs, num_teacher_outputs])
-    # In float64: a GPU may multiply float32 in fewer digits.
+    # In float64: a GPU may multiply float32 matrices in TF32.
     read: Tensor = torch.tensordot(reader.to(teacher_head), teacher_head, dims=1)
     return (base + read).to(wide.dtype)
 
@@ -56,6 +56,6 @@ def _check_head(name: str, state: Mapping[str, Tensor], template: Mapping[str, T
         )
     module, _, parameter = name.rpartition(".")
     weight = template.get(f"{module}.weight" if module else "weight")
-    # What a norm keeps for each output, or a weight that is stored in parts, does not add up.
+    # Parameters of a norm, or a weight that is stored in parts, cannot be summed.
     if parameter not in ("weight", "bias") or weight is None or weight.dim() < 2 or not weight.is_floating_point():
         raise ValueError(f"{name} is no weight or bias of a linear layer: such a head cannot be folded")

@@ -1,7 +1,7 @@
-"""A network as a folder: ``config.json``, ``model.safetensors``, what is done to its inputs, ``labels.json``.
+"""A network as a folder: ``config.json``, ``model.safetensors``, the files of its preprocessing, ``labels.json``.
 
-A network of ``transformers`` is written in its library's own form, which the library's ``from_pretrained`` (such as
-``AutoModelForImageClassification``'s) loads without this project; the project's own networks name their architecture in
+A network of ``transformers`` is saved in the library's own form, which ``from_pretrained`` (of
+``AutoModelForImageClassification``, say) loads without this project; the project's own networks name their architecture in
 ``config.json``. Invariant: nothing is unpickled, nothing is fetched, no code of the folder is run.
 """
 
@@ -44,7 +44,7 @@ OWN_MODEL_TYPE = "stillhouse"
 
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-# Fields of an uploaded config that would fetch code or weights, or load them in another form.
+# Fields of an uploaded config that would load code, or load weights in another form.
 _REFUSED_FIELDS = {
     "auto_map",
     "quantization_config",
@@ -56,7 +56,7 @@ _REFUSED_FIELDS = {
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with all that it takes to use it."""
+    """A network with its preprocessing and the meaning of its outputs."""
 
     network: nn.Module
     preprocessing: Preprocessing
@@ -65,12 +65,12 @@ class LoadedNetwork:
 
     @property
     def classes(self) -> list[str]:
-        """The name of each of its outputs."""
+        """Name of each output."""
         return self.targets.classes
 
 
 def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessing, targets: Targets) -> None:
-    """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is made where it is not."""
+    """Writes a network of :func:`build_network` or :func:`load_network` into ``folder``, which is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     built = built_from(network)
     if isinstance(network, LanguageNetwork | EmbeddingNetwork):
@@ -100,7 +100,7 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
 
 
 def _labels_document(targets: Targets) -> Any:
-    """A list of class names for one target of classes; else each target's list by its name, null for a number."""
+    """A list of class names for a classification; else an object of each target's class names, null for a regression target."""
     if targets.is_classification:
         return targets.classes
     return {target.name: None if target.classes is None else list(target.classes) for target in targets}
@@ -113,7 +113,7 @@ def load_network(folder: Path) -> LoadedNetwork:
 
     Raises:
         UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
-        UnfitArchitecture: the files name a network that cannot be built.
+        UnfitArchitecture: the network that the files describe cannot be built.
     """
     _refuse_unsafe_files(folder)
     config = _read_json(folder / CONFIG_FILE)
@@ -125,7 +125,7 @@ def load_network(folder: Path) -> LoadedNetwork:
 
 
 def stored_parameters(folder: Path) -> int:
-    """Values in a folder's weights, of which nothing but the headers is read; 0 where there are none that can be."""
+    """Number of weights in a folder, read from the headers alone; 0 if there are none or they cannot be read."""
     count = 0
     for path in folder.glob("*.safetensors"):
         try:
@@ -179,18 +179,18 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
             )
-    # As in building: the library has no error of its own for a config or for weights that make no network.
+    # As in building, the library has no error of its own for an invalid config or invalid weights.
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
         raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no {task} network: {reason}") from error
-    # With a size of its own for every tensor, a mismatch is told by the tensor, not by the library's advice to ignore it.
+    # ``ignore_mismatched_sizes`` lists the tensors, where the library would raise with the advice to ignore them.
     if wrong := sorted(info["mismatched_keys"]):
         name, there, needed = wrong[0]
         raise UnreadableNetwork(
             f"{WEIGHTS_FILE}: {name} is {tuple(there)}, and {CONFIG_FILE} makes a network where it is {tuple(needed)}"
             f"{f' (and {len(wrong) - 1} more tensors differ)' if len(wrong) > 1 else ''}: save config and weights of one network"
         )
-    # An encoder's pooler belongs to its classifier: a vector is made without it.
+    # An encoder's pooler belongs to a classifier; embeddings do not use it.
     needed_keys = [name for name in info["missing_keys"] if not (task == EMBEDDING and name.startswith("pooler."))]
     if missing := sorted(needed_keys):
         raise UnreadableNetwork(
@@ -264,7 +264,7 @@ def _are_names(names: Any) -> bool:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """The library draws a bar for each file that it reads or writes, which in a job's log is only noise."""
+    """Silences the library's progress bar for each file, which is only noise in a job's log."""
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -284,5 +284,5 @@ def _read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes indented UTF-8. Raises ValueError for NaN and infinity, which JSON has not."""
+    """Writes an indented JSON file. Raises ValueError for NaN and infinity, which JSON lacks."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

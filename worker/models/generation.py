@@ -1,7 +1,7 @@
-"""Texts that a causal language model writes itself, for methods that learn on them. B batch, P tokens of a prompt, L of a row.
+"""Generation of texts by a causal language model, for methods that train on them. B batch, P tokens of a prompt, L of a row.
 
-Invariant: what is drawn comes from torch's global generator, whose state a checkpoint holds, and a model's own settings for
-generation take no part: the same weights, prompts and generator give the same texts.
+Invariant: sampling uses torch's global generator, whose state is in checkpoints, and a model's own generation config has no
+effect: the same weights, prompts and generator state give the same texts.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from worker.eval_mode import in_eval_mode
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen: drawn at a temperature, or without one the likeliest text that a beam search finds."""
+    """Decoding strategy: sampling at a temperature, or beam search if ``temperature`` is None."""
 
     max_new_tokens: int
     temperature: float | None
@@ -26,17 +26,17 @@ class Decoding:
 
 
 def write(model: Any, prompts: Tensor, real: Tensor, framing: Framing, decoding: Decoding) -> TokenRows:
-    """Rows (B, L) of the prompts and what the model writes behind them, up to its end; the loss is on what it wrote.
+    """Generates a continuation of each prompt up to its end token: rows (B, L) of both, with the loss on the continuation.
 
-    ``model`` is one of ``transformers``. Prompts (B, P) are padded at their beginning, ``real`` (B, P) says where they are not.
-    Without dropout, and without a gradient.
+    ``model`` is one of ``transformers``. Prompts (B, P) are padded at their beginning; ``real`` (B, P) is their attention mask.
+    Runs without dropout and without gradients.
     """
-    drawn = {"do_sample": True, "temperature": decoding.temperature, "top_k": 0, "top_p": 1.0}
+    sampling = {"do_sample": True, "temperature": decoding.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         eos_token_id=framing.end,
         pad_token_id=framing.pad,
-        **({"do_sample": False, "num_beams": decoding.num_beams} if decoding.temperature is None else drawn),
+        **({"do_sample": False, "num_beams": decoding.num_beams} if decoding.temperature is None else sampling),
     )
     with in_eval_mode(model), _settings(model, config):
         whole = model.generate(prompts, attention_mask=real.long())
@@ -45,7 +45,7 @@ def write(model: Any, prompts: Tensor, real: Tensor, framing: Framing, decoding:
 
 @contextmanager
 def _settings(model: Any, config: GenerationConfig) -> Iterator[None]:
-    """What a model's own configuration sets, such as a penalty of repetition, would fill in what another leaves open."""
+    """Replaces the model's generation config, whose settings (a repetition penalty, say) would complete ``config``."""
     own = model.generation_config
     model.generation_config = config
     try:

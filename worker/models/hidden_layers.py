@@ -1,4 +1,4 @@
-"""Where the hidden layers of a network of ``transformers`` are: the one list of alike blocks that its body is made of.
+"""Finds the hidden layers of a network of ``transformers``: the list of equal blocks that is its body.
 
 Invariant: paths are those of ``named_modules()`` of the library's model, as a spec names them.
 """
@@ -9,10 +9,10 @@ from torch import nn
 
 
 def find_hidden_layers(model: Any) -> tuple[str, nn.ModuleList] | None:
-    """The path and the list of a model's blocks, or of its stages, input first; None where it has no such list.
+    """Returns the path and the list of a model's blocks, or of its stages, input first; None if it has no such list.
 
-    Of several lists that stand side by side, as the convolutions before a network of sound, it is the last that has as many
-    blocks as the config says there are hidden layers, else the one with the most weights.
+    Among several lists side by side (an audio network has one of convolutions too), takes the last with ``num_hidden_layers``
+    blocks, else the one with the most weights.
     """
     outermost: dict[str, nn.ModuleList] = {}
     for path, module in cast(nn.Module, model).named_modules():

@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al., 2018) at half width and expansion 6, as in RepDistiller (Tian et al., 2020).
 
-Against the paper: the stage of 24 channels does not halve the image, the ReLUs have no ceiling at 6, and the first block too
-has its 1x1 expansion. B batch, C channels, H height, W width.
+Unlike the paper: the stage of 24 channels does not halve the image, ReLU replaces ReLU6, and the first block too has its 1x1
+expansion. B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence

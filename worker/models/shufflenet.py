@@ -1,7 +1,7 @@
 """ShuffleNet (Zhang et al., 2017; three groups) and ShuffleNet V2 (Ma et al., 2018; width 1) for CIFAR, as in RepDistiller.
 
-Against the papers: the stem is a 1x1 convolution that keeps the image's size, and in the first ShuffleNet the depthwise
-convolutions have a ReLU too. Weights start as torch's own layers do. B batch, C channels, H height, W width.
+Unlike the papers: the stem is a 1x1 convolution that keeps the image's size, and in the first ShuffleNet the depthwise
+convolutions have a ReLU too. Weights have torch's default initialisation. B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ _HEAD_V2 = 1024
 class ShuffleBlockV1(nn.Module):
     """1x1 in groups, shuffle, depthwise 3x3, 1x1 in groups, added to the input; a stage's first block pools and appends it."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, is_rank0: bool, groups_in: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, is_first: bool, groups_in: int) -> None:
         super().__init__()
-        made = channels_out - channels_in if is_rank0 else channels_out
-        hidden = made // 4
-        self.is_rank0, self.groups_in = is_rank0, groups_in
+        branch_out = channels_out - channels_in if is_first else channels_out
+        hidden = branch_out // 4
+        self.is_first, self.groups_in = is_first, groups_in
         self.conv1 = nn.Conv2d(channels_in, hidden, kernel_size=1, groups=groups_in, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(hidden, hidden, kernel_size=3, stride=stride, padding=1, groups=hidden, bias=False)
         self.bn2 = nn.BatchNorm2d(hidden)
         self.relu2 = nn.ReLU()
-        self.conv3 = nn.Conv2d(hidden, made, kernel_size=1, groups=_GROUPS_V1, bias=False)
-        self.bn3 = nn.BatchNorm2d(made)
-        self.shortcut = nn.AvgPool2d(kernel_size=3, stride=stride, padding=1) if is_rank0 else nn.Identity()
+        self.conv3 = nn.Conv2d(hidden, branch_out, kernel_size=1, groups=_GROUPS_V1, bias=False)
+        self.bn3 = nn.BatchNorm2d(branch_out)
+        self.shortcut = nn.AvgPool2d(kernel_size=3, stride=stride, padding=1) if is_first else nn.Identity()
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,20 +45,20 @@ class ShuffleBlockV1(nn.Module):
         out = _shuffle(self.relu1(self.bn1(self.conv1(x))), groups=self.groups_in)
         out = self.relu2(self.bn2(self.conv2(out)))
         out, shortcut = self.bn3(self.conv3(out)), self.shortcut(x)
-        result: Tensor = self.relu3(torch.cat([out, shortcut], dim=1) if self.is_rank0 else out + shortcut)
+        result: Tensor = self.relu3(torch.cat([out, shortcut], dim=1) if self.is_first else out + shortcut)
         return result
 
 
 class ShuffleBlockV2(nn.Module):
     """The right branch reads half of the channels, the left passes the others on; in a stage's first block both read all."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, is_rank0: bool) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, is_first: bool) -> None:
         super().__init__()
         half = channels_out // 2
-        right_in = channels_in if is_rank0 else half
-        self.is_rank0 = is_rank0
+        right_in = channels_in if is_first else half
+        self.is_first = is_first
         self.left: nn.Module = nn.Identity()
-        if is_rank0:
+        if is_first:
             self.left = nn.Sequential(
                 *_depthwise(channels_in, stride=stride),
                 *_pointwise(channels_in, half),
@@ -71,7 +71,7 @@ class ShuffleBlockV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H/stride, W/stride)."""
-        left, right = (x, x) if self.is_rank0 else x.chunk(2, dim=1)
+        left, right = (x, x) if self.is_first else x.chunk(2, dim=1)
         return _shuffle(torch.cat([self.left(left), self.right(right)], dim=1), groups=2)
 
 
@@ -90,8 +90,8 @@ class ShuffleNetV1Network(nn.Module):
         for width, blocks, stride in zip(_WIDTHS_V1, _BLOCKS, strides, strict=True):
             # The stem is too narrow for groups.
             groups_in = 1 if channels == _STEM else _GROUPS_V1
-            first = ShuffleBlockV1(channels, width, stride=stride, is_rank0=True, groups_in=groups_in)
-            others = (ShuffleBlockV1(width, width, stride=1, is_rank0=False, groups_in=_GROUPS_V1) for _ in range(blocks - 1))
+            first = ShuffleBlockV1(channels, width, stride=stride, is_first=True, groups_in=groups_in)
+            others = (ShuffleBlockV1(width, width, stride=1, is_first=False, groups_in=_GROUPS_V1) for _ in range(blocks - 1))
             stages.append(nn.Sequential(first, *others))
             channels = width
         self.layer1, self.layer2, self.layer3 = stages
@@ -119,8 +119,8 @@ class ShuffleNetV2Network(nn.Module):
         self.relu = nn.ReLU()
         channels, stages = _STEM, []
         for width, blocks, stride in zip(_WIDTHS_V2, _BLOCKS, strides, strict=True):
-            first = ShuffleBlockV2(channels, width, stride=stride, is_rank0=True)
-            others = (ShuffleBlockV2(width, width, stride=1, is_rank0=False) for _ in range(blocks - 1))
+            first = ShuffleBlockV2(channels, width, stride=stride, is_first=True)
+            others = (ShuffleBlockV2(width, width, stride=1, is_first=False) for _ in range(blocks - 1))
             stages.append(nn.Sequential(first, *others))
             channels = width
         self.layer1, self.layer2, self.layer3 = stages

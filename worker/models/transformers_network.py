@@ -114,14 +114,14 @@ def build_transformers_network(
     Raises:
         UnfitArchitecture: the library refuses the config, or the network cannot read such an input.
     """
-    with _told_as_unfit(architecture, input_shape):
+    with _library_errors_as_unfit(architecture, input_shape):
         network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
         _try(network, input_shape=input_shape, num_outputs=_width(network, input_shape=input_shape, num_outputs=num_outputs))
     network.train()
     return network
 
 
-def sketch_transformers_network(
+def build_transformers_on_meta(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
 ) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     """The same on torch's ``meta`` device, without having read anything.
@@ -129,7 +129,7 @@ def sketch_transformers_network(
     Raises:
         UnfitArchitecture: the library refuses the config.
     """
-    with _told_as_unfit(architecture, input_shape), torch.device("meta"):
+    with _library_errors_as_unfit(architecture, input_shape), torch.device("meta"):
         network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
     network.train()
     return network
@@ -159,7 +159,7 @@ def _width(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> 
 
 
 @contextmanager
-def _told_as_unfit(architecture: TransformersArchitecture, input_shape: InputShape) -> Iterator[None]:
+def _library_errors_as_unfit(architecture: TransformersArchitecture, input_shape: InputShape) -> Iterator[None]:
     try:
         yield
     except LIBRARY_ERRORS as error:

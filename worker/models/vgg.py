@@ -1,7 +1,7 @@
 """The VGG networks of Simonyan and Zisserman (2014) with batch norm and one linear layer, as in RepDistiller (Tian et al., 2020).
 
 ``vgg13`` is the paper's configuration B; ``vgg8`` has one convolution in each of the five stages. The last pooling is global, so
-that other sizes are read. B batch, C channels, H height, W width.
+that the network reads other sizes. B batch, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from worker.models.strides import fitting_strides
 _DEPTHS = {"vgg8": 1, "vgg13": 2}
 _WIDTHS = (64, 128, 256, 512, 512)
 _FOURTH_HALVING_PIXELS = 64
-"""From here on the last stage halves the image too, as in RepDistiller."""
+"""From this size on, the last stage halves the image too, as in RepDistiller."""
 
 
 class VggNetwork(nn.Module):

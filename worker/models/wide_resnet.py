@@ -1,6 +1,6 @@
 """The wide ResNets of Zagoruyko and Komodakis (2016), without dropout, in the sizes of RepDistiller (Tian et al., 2020).
 
-Batch norm and ReLU stand before the convolutions, so what a stage gives out is a sum that no ReLU has cut. Stages and layers are
+Batch norm and ReLU precede the convolutions, so the output of a stage is a sum before any ReLU. Stages and layers are
 named as in the CIFAR ResNets. B batch, C channels, H height, W width.
 """
 
