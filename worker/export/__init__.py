@@ -1,1 +1,1 @@
-"""The student in the forms that a job gives out: a folder that its library loads, ONNX files."""
+"""Exports of the student: a folder that its library loads, and ONNX files."""

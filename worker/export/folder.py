@@ -1,6 +1,6 @@
 """The result folder: the student, the teacher that was trained for it, the report, the model card, the spec.
 
-Invariant: the folder appears whole or not at all, and the student in it, loaded again, gives the trained student's outputs.
+Invariant: the folder appears whole or not at all, and the student loaded from it computes the trained student's outputs.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from worker.trained import TrainedNetwork, weight_bytes
 
 @contextmanager
 def result_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill, which becomes ``path``, in place of what was there, when the block ends without an error."""
+    """Yields a new folder, which replaces ``path`` if the block ends without an error."""
     unfinished = path.with_name(f"{path.name}.writing")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -35,7 +35,7 @@ def result_folder(path: Path) -> Iterator[Path]:
 
 
 def export_network(network: TrainedNetwork, folder: Path, *, targets: Targets) -> int:
-    """Writes a network as a folder; the size of its weights in bytes."""
+    """Writes a network as a folder; returns the size of its weights in bytes."""
     save_network(network.network, folder, preprocessing=network.preprocessing, targets=targets)
     return weight_bytes(folder)
 
@@ -44,7 +44,7 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
     """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W).
 
     Raises:
-        JobFault: they differ by more than rounding.
+        JobFault: the folder cannot be loaded, or the outputs differ by more than rounding.
     """
     try:
         loaded = load_network(folder)
@@ -52,7 +52,7 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)
     outputs = predict(loaded.network.to(device), samples)
-    # As many tokens, and the same ones: the library chooses a tokenizer's class by the network's, which may read texts otherwise.
+    # The library chooses a tokenizer's class by the model type, which may tokenize differently and give another number of tokens.
     if outputs.shape != expected.shape:
         raise JobFault(
             "export_mismatch",

@@ -1,4 +1,4 @@
-"""The student's other forms: what a spec's ``exports`` ask for, each written, checked against the student and measured."""
+"""The files of a spec's ``exports``: written, compared with the student, and scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,24 +26,24 @@ _CALIBRATION_SAMPLES = 128
 
 @dataclass(frozen=True)
 class Exported:
-    """One file, and how it does."""
+    """An exported file and its scores."""
 
     name: str
     num_bytes: int
     largest_difference: float
-    """From the student's outputs, on some samples of the test split; a share of the largest where that is above 1."""
+    """Largest absolute difference from the student's outputs on some test samples, relative to the largest output if above 1."""
     test: EvaluationResult
     metrics: dict[str, dict[str, float]]
-    """By target, on the test split."""
+    """Metrics by target, on the test split."""
     agreement: float
-    """With the student itself, on the test split."""
+    """Agreement with the student, on the test split."""
 
 
 def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) -> None:
-    """Writes a network that reads such samples as an ONNX file.
+    """Writes a network as an ONNX file; ``samples`` gives an example of its inputs.
 
     Raises:
-        UnexportableNetwork: the exporter cannot.
+        UnexportableNetwork: the exporter does not support the network.
     """
     kind = INPUT_KINDS[data.task]
     inputs = samples.inputs_from(0, 2)
@@ -58,11 +58,11 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
 
 
 def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:
-    """Writes the files that are asked for into ``folder``.
+    """Writes the files of ``formats`` into ``folder``.
 
     Raises:
-        UnexportableNetwork: the exporter cannot.
-        JobFault: the float32 file gives other outputs than the student.
+        UnexportableNetwork: the exporter does not support the network.
+        JobFault: the outputs of the float32 file differ from the student's.
     """
     if not formats:
         return []
@@ -74,25 +74,25 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
         if "onnx-int8" in formats:
             paths["onnx-int8"] = folder / EXPORTS["onnx-int8"].filename
             train = student.samples(data.splits["train"])
-            # Drawn, and always the same: the rows may be in the order of their classes.
+            # A random sample, since rows may be sorted by class; its seed is fixed.
             rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_CALIBRATION_SAMPLES]
             quantize_int8(plain, paths["onnx-int8"], calibration=train.batch(rows).inputs.cpu())
-        exported = [_measured(paths[name], student, test, data) for name in formats]
-        differs = check_onnx(plain, student.network, test.inputs_from(0, 64))
-    if not differs <= _LARGEST_DIFFERENCE:
+        exported = [_score(paths[name], student, test, data) for name in formats]
+        difference = check_onnx(plain, student.network, test.inputs_from(0, 64))
+    if not difference <= _LARGEST_DIFFERENCE:
         raise JobFault(
             "export_mismatch",
             f"{plain.name} gives other outputs than the student.",
-            details={"largest_difference": differs if differs < float("inf") else -1.0},
+            details={"largest_difference": difference if difference < float("inf") else -1.0},
         )
     return exported
 
 
-def _measured(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Exported:
+def _score(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Exported:
     network = OnnxNetwork(path)
-    outputs, wanted = predict(network, test), predict(student.network, test)
-    agrees = agreement(wanted, outputs, data.targets)
-    if agrees is None:
+    outputs, expected = predict(network, test), predict(student.network, test)
+    share = agreement(expected, outputs, data.targets)
+    if share is None:
         raise RuntimeError("a language model has no such export")
     return Exported(
         name=path.name,
@@ -100,5 +100,5 @@ def _measured(path: Path, student: TrainedNetwork, test: Samples, data: Data) ->
         largest_difference=check_onnx(path, student.network, test.inputs_from(0, 64)),
         test=score_outputs(outputs, test.labels, data.targets),
         metrics=target_metrics(outputs, test.labels, data.targets),
-        agreement=agrees,
+        agreement=share,
     )

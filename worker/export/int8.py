@@ -1,8 +1,8 @@
-"""An ONNX file in 8-bit integers: about a quarter of the size.
+"""Quantization of an ONNX file to 8-bit integers: about a quarter of the size. B batch.
 
-Convolutions compute in ranges that are measured beforehand, on some samples: those that measure their own are slower than in
-float32. Matrix products measure their own in each batch, for a transformer's go too far apart for one range. Weights keep to 7 of
-the 8 bits: a processor without 8-bit dot products adds pairs of products in 16. B batch.
+Convolutions are quantized statically, with ranges calibrated on some samples: dynamic convolutions are slower than float32.
+Matrix products are quantized dynamically, since a transformer's activations vary too much for one range. Weights use 7 of the 8
+bits: a processor without 8-bit dot products adds pairs of products in 16 bits, which would overflow.
 """
 
 import logging
@@ -22,10 +22,10 @@ _CALIBRATION_BATCH = 32
 def quantize_int8(path: Path, target: Path, *, calibration: Tensor) -> None:
     """Writes the ONNX file ``path`` to ``target`` with 8-bit weights and, where it computes with them, 8-bit activations.
 
-    Outputs differ by some percent: measure the result as an :class:`~worker.export.onnx.OnnxNetwork`.
+    Outputs differ by some percent: score the result as an :class:`~worker.export.onnx.OnnxNetwork`.
 
     Args:
-        calibration: inputs (B, …) like those that will come, a hundred or more; of the training split.
+        calibration: a hundred or more representative inputs (B, …), from the training split.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
@@ -51,7 +51,7 @@ def quantize_int8(path: Path, target: Path, *, calibration: Tensor) -> None:
 
 
 class _Calibration:
-    """Hands the samples out as the quantizer asks for them."""
+    """Calibration data reader of the quantizer."""
 
     def __init__(self, input_name: str, samples: Tensor) -> None:
         self._batches = iter({input_name: batch.numpy()} for batch in torch.split(samples.cpu(), _CALIBRATION_BATCH))
@@ -62,7 +62,7 @@ class _Calibration:
 
 @contextmanager
 def _quiet_quantizer() -> Iterator[None]:
-    """Without the warnings that the quantizer gives to the root logger, of layers that have no channels to quantise by."""
+    """Silences the quantizer's warnings in the root logger, about layers without channels to quantize by."""
     root, silent = logging.getLogger(), logging.NullHandler()
     root.addHandler(silent)  # with no handler there, logging would install one for good
     root.addFilter(_is_error)

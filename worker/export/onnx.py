@@ -1,7 +1,7 @@
-"""A network as an ONNX file, which runs without torch: written, run, and compared with the network.
+"""Networks as ONNX files, which run without torch: export, inference, and comparison with the network.
 
-Invariant: the network is not touched. What is exported and compared is a copy of it, on the CPU and in ``eval()``, and the file
-tells nothing of the machine that wrote it. The exporter and the runtime are imported where they are used. B batch, L length.
+Invariant: the network is not changed. A copy of it, on the CPU and in ``eval()``, is exported and compared, and the file has no
+trace of the machine that wrote it. The exporter and the runtime are imported where they are used. B batch, L length.
 """
 
 import copy
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 _MOST_BYTES = 1536 * 2**20
-"""A file of the format holds 2 GiB; from here on torch would write the weights into a second one."""
+"""A file of the format holds 2 GiB; above this size torch would write the weights into a second file."""
 
 
 class UnexportableNetwork(Exception):
@@ -26,7 +26,7 @@ class UnexportableNetwork(Exception):
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX file as a network on the CPU, so that all that measures networks can measure it."""
+    """An ONNX file as a network on the CPU, so that it can be scored like any network."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -34,11 +34,11 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors; what it warns of are missed optimisations
+        options.log_severity_level = 3  # errors; its warnings are about missed optimisations
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (B, …) to outputs (B, W), on the inputs' device."""
+        """Maps inputs (B, …) to outputs (B, W), on the inputs' device."""
         names = [given.name for given in self._session.get_inputs()]
         (outputs,) = self._session.run(None, dict(zip(names, [inputs.cpu().numpy()], strict=True)))
         return torch.from_numpy(outputs).to(inputs.device)
@@ -53,14 +53,14 @@ def export_onnx(
     output_name: str,
     dynamic_length: bool = False,
 ) -> None:
-    """Writes the network, from one tensor (B, …) to one (B, W), as a single file that takes batches of any size.
+    """Writes a network, from one tensor (B, …) to one (B, W), as a single file that reads batches of any size.
 
     Args:
         example: some samples (B, …) as the network reads them.
         dynamic_length: the second dimension, of token ids or waveforms (B, L), may be of any length too.
 
     Raises:
-        UnexportableNetwork: the exporter cannot, or the file would be too large for the format.
+        UnexportableNetwork: the exporter does not support the network, or the file would be too large for the format.
     """
     num_bytes = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
     if num_bytes > _MOST_BYTES:
@@ -75,7 +75,7 @@ def export_onnx(
         example = example.repeat_interleave(2, dim=1)
     dimensions = {0: "batch", 1: "length"} if dynamic_length else {0: "batch"}
     with torch.no_grad(), _quiet_exporter():
-        subject(example)  # what a network keeps of its first forward must be there before: it would be made while tracing
+        subject(example)  # tensors that a network caches in its first forward pass must not be created while tracing
         try:
             program: Any = torch.onnx.export(
                 subject,
@@ -92,9 +92,9 @@ def export_onnx(
 
 
 def check_onnx(path: Path, network: nn.Module, inputs: Tensor) -> float:
-    """The largest difference between the outputs of file and network, for the inputs (B, …) in batches of several sizes.
+    """Largest difference between the outputs of file and network, for the inputs (B, …) in batches of several sizes.
 
-    Both run on the CPU in float32. Where outputs are larger than 1, it is a share of the largest; infinite where one has a NaN.
+    Both run on the CPU in float32. The difference is relative to the largest output if that is above 1; NaN gives infinity.
     """
     exported, subject, inputs = OnnxNetwork(path), _on_cpu(network), inputs.cpu()
     largest = 0.0
@@ -118,18 +118,18 @@ def _write(program: Any, path: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """How what went wrong inside begins; the exporter's own first line is the same for everything."""
+    """Beginning of the underlying error; the exporter's own first line is the same for every error."""
     cause = error.__cause__ or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["no reason given"]
-    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return f"{type(cause).__name__}: {told[:500]}"
+    message = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{type(cause).__name__}: {message[:500]}"
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without what the exporter tells of itself, and without the thread and the semaphore of a progress bar that is never shown.
+    """Silences the exporter's logs, and prevents the thread and the semaphore of a progress bar that is never shown.
 
-    A trainer ends without cleaning up: the semaphore would stay behind.
+    A trainer process exits without cleanup, so the semaphore would leak.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
@@ -140,7 +140,7 @@ def _quiet_exporter() -> Iterator[None]:
     bar.set_lock(threading.RLock())
     try:
         with warnings.catch_warnings():
-            # torch.export copies its own tree of inputs in a way that it warns of itself.
+            # torch.export triggers its own deprecation warning.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             yield
     finally:

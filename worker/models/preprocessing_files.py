@@ -1,4 +1,4 @@
-"""The files that say what is done to a network's inputs, by modality: pixels, tokens, sound."""
+"""The files of a network's preprocessing, by modality: pixels, tokens, sound."""
 
 import json
 from pathlib import Path
@@ -23,15 +23,15 @@ from worker.models.feature_extractor_config import (
 from worker.models.processor_config import read_own_processor_config, read_processor_config, write_processor_config
 
 _LENGTH = "num_samples"
-"""What the file of a network of waveforms says beside what its library reads: the length of the clips."""
+"""A field for the length of the clips, beside those that the library reads."""
 _USUAL_SECONDS = 10
 _USUAL_LENGTH = 512
 _NO_LIMIT = 10**9
-"""A tokenizer without a limit says a number beyond all texts."""
+"""A tokenizer without a limit has a ``model_max_length`` far above this."""
 
 
 def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_shape: InputShape) -> None:
-    """Writes what the network's library, or this project, needs to make the network's inputs."""
+    """Writes the files from which the network's library, or this project, computes the network's inputs."""
     match preprocessing, input_shape:
         case PixelPreprocessing(), (channels, height, width):
             write_processor_config(folder, preprocessing, input_shape=(channels, height, width))
@@ -39,13 +39,13 @@ def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_sha
             save_tokenizer(preprocessing.tokenizer, folder, max_length=preprocessing.max_length)
         case SoundPreprocessing(), _:
             write_feature_extractor_config(folder, preprocessing.features)
-            _change(folder, **{_LENGTH: preprocessing.num_samples})
+            _update(folder, **{_LENGTH: preprocessing.num_samples})
         case _:
             raise TypeError(f"{type(preprocessing).__name__} has no files")
 
 
 def read_own_preprocessing(folder: Path, *, input_shape: tuple[int, int, int]) -> Preprocessing:
-    """Reads what :func:`write_preprocessing` wrote beside one of the project's own networks.
+    """Reads the files of :func:`write_preprocessing` beside one of the project's own networks.
 
     Raises:
         UnreadableNetwork: a file is missing or broken.
@@ -56,7 +56,7 @@ def read_own_preprocessing(folder: Path, *, input_shape: tuple[int, int, int]) -
 
 
 def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preprocessing, InputShape]:
-    """Reads the files beside a network of ``transformers``, its own or another's, and the shape that they make.
+    """Reads the preprocessing beside any network of ``transformers``, and the shape of the inputs that it makes.
 
     Raises:
         UnreadableNetwork: a file is missing or broken.
@@ -113,14 +113,14 @@ def _document(folder: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _change(folder: Path, **fields: Any) -> None:
+def _update(folder: Path, **fields: Any) -> None:
     text = json.dumps(_document(folder) | fields, indent=2)
     (folder / FEATURE_EXTRACTOR_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, int]:
-    # What the images are made into comes first: a convolutional network's config repeats its class's default size, whatever it
-    # was trained on.
+    # The processor's size comes first: a convolutional network's config repeats the default size of its class, whatever size the
+    # network was trained on.
     if output_size is not None:
         return output_size
     size = getattr(config, "image_size", None)

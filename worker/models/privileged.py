@@ -1,9 +1,8 @@
-"""The distillation network: a student that reads its teacher's output beside its own features. B batch, W outputs.
+"""The distillation network: a student that reads its teacher's outputs beside its own features. B batch, W outputs.
 
-The body's output layer has two heads of W columns: what the features say by themselves, and the teacher head, which predicts the
-teacher's outputs, T̂(x). The classifier is linear in features and teacher's outputs alike, so once the teacher head stands for the
-teacher the three fold into one head: the student that is exported is a plain network, as large and as fast as one without a
-teacher.
+The body's output layer has two heads of W columns: the base, which reads the features alone, and the teacher head, which predicts
+the teacher's outputs, T̂(x). The classifier is linear in features and teacher outputs, so with the teacher head in the teacher's
+place all three fold into one head: the exported student is a plain network, as large and as fast as one without a teacher.
 """
 
 from collections.abc import Mapping
@@ -17,21 +16,21 @@ from worker.targets import Targets
 
 
 class PrivilegedNetwork(nn.Module):
-    """``S(x, t) = base(x) + R · centred(t)``, t the teacher's outputs or, where there are none, the teacher head's prediction."""
+    """``S(x, t) = base(x) + R · centred(t)``, where t are the teacher's outputs, or the teacher head's prediction of them."""
 
     def __init__(self, body: nn.Module, targets: Targets, *, extra_input: bool) -> None:
-        """``body`` has 2·W outputs."""
+        """Wraps a ``body`` with 2·W outputs."""
         super().__init__()
         self.body, self._width, self._extra_input = body, targets.width, extra_input
         self.teacher_head = nn.Identity()
         self.reader = nn.Linear(targets.width, targets.width, bias=False)
-        nn.init.zeros_(self.reader.weight)  # at first it says what its own features say
+        nn.init.zeros_(self.reader.weight)  # so that training begins with the base alone
         self.register_buffer("centring", _centring(targets), persistent=False)
 
     centring: Tensor
 
     def forward(self, inputs: Tensor, teacher_outputs: Tensor | None = None, alone: Tensor | None = None) -> Tensor:
-        """Outputs (B, W). Samples that are ``alone`` (B,) read the teacher head's instead of ``teacher_outputs`` (B, W)."""
+        """Computes outputs (B, W). Samples with ``alone`` (B,) read the teacher head instead of ``teacher_outputs`` (B, W)."""
         base, teacher_head = torch.split(self.body(inputs), self._width, dim=-1)
         teacher_head = self.teacher_head(teacher_head)
         if not self._extra_input:
@@ -39,37 +38,37 @@ class PrivilegedNetwork(nn.Module):
         read = teacher_head
         if teacher_outputs is not None:
             teacher_outputs = teacher_outputs.to(teacher_head.dtype)
-            # A target that the teacher does not predict is read from the teacher head.
-            own = teacher_outputs.isnan() if alone is None else teacher_outputs.isnan() | alone.unsqueeze(1)
-            read = torch.where(own, teacher_head, teacher_outputs)
+            # NaN marks a target that the teacher does not predict; the teacher head stands in for it.
+            predicted = teacher_outputs.isnan() if alone is None else teacher_outputs.isnan() | alone.unsqueeze(1)
+            read = torch.where(predicted, teacher_head, teacher_outputs)
         return base + functional.linear(read, self._reading())
 
     @property
     def pad(self) -> int | None:
-        """The token id that takes no part; None for a body that reads no tokens."""
+        """The body's padding token id; None for a body that reads no tokens."""
         return getattr(self.body, "pad", None)
 
     @property
     def stage_layers(self) -> tuple[str, ...]:
-        """The body's."""
+        """Stage layers of the body."""
         layers: tuple[str, ...] = getattr(self.body, "stage_layers", ())
         return layers
 
     @property
     def embedding_layers(self) -> tuple[str, ...]:
-        """The body's."""
+        """Embedding layers of the body."""
         layers: tuple[str, ...] = getattr(self.body, "embedding_layers", ())
         return layers
 
     @property
     def reads_teacher(self) -> bool:
-        """Whether the teacher's outputs make a difference."""
+        """Whether the outputs depend on the teacher's outputs."""
         return self._extra_input
 
     def folded(self, template: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of a plain network, built with W outputs, that gives what this one gives when it stands alone.
+        """Computes the state_dict of a plain network with W outputs that equals this one without teacher outputs.
 
-        ``template`` is such a network's state, for its shapes.
+        ``template`` is the state_dict of such a network, for its shapes.
         """
         reading = self._reading() if self._extra_input else torch.zeros_like(self.reader.weight)
         return fold_head(self.body.state_dict(), template, reader=reading.detach())
@@ -79,7 +78,7 @@ class PrivilegedNetwork(nn.Module):
 
 
 def _centring(targets: Targets) -> Tensor:
-    """(W, W): takes the mean over a target's classes off, as logits mean the same up to a constant. A number stays as it is."""
+    """(W, W) matrix that centres a target's logits over its classes, for they are equal up to a constant; regressions stay."""
     centring = torch.eye(targets.width)
     for target, block in zip(targets, targets.split(centring), strict=True):
         if target.classes is not None:

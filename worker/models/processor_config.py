@@ -1,7 +1,7 @@
-"""``preprocessor_config.json``: how a folder says what its network expects of pixels.
+"""``preprocessor_config.json`` of an image network: the image processor in front of it.
 
-The file is one that ``AutoImageProcessor.from_pretrained`` loads, with or without torchvision, and that gives the pixels that
-:class:`PixelPreprocessing` gives.
+Invariant: ``AutoImageProcessor.from_pretrained`` loads the file, with or without torchvision, and computes the same pixels as
+:class:`PixelPreprocessing`.
 """
 
 import json
@@ -17,13 +17,12 @@ PROCESSOR_FILE = "preprocessor_config.json"
 
 
 def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, input_shape: tuple[int, int, int]) -> None:
-    """Writes the file. A user's own image of another size is resized to the network's; one of that size is left as it is."""
+    """Writes the file. The processor resizes images of another size to the network's, and keeps images of that size unchanged."""
     channels, height, width = input_shape
     eight_bit = preprocessing.rescale_factor != 1.0
     document = {
         "image_processor_type": "ViTImageProcessor",
-        # The library resizes through 8-bit PIL images, which would round floating-point pixels and has no mode for 2 or 4
-        # channels.
+        # The library resizes 8-bit PIL images, which would round floating-point pixels and have no mode for 2 or 4 channels.
         "do_resize": eight_bit and channels in (1, 3),
         "size": {"height": height, "width": width},
         "resample": 2,
@@ -37,7 +36,7 @@ def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, i
 
 
 def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPreprocessing:
-    """Reads what :func:`write_processor_config` wrote."""
+    """Reads a file of :func:`write_processor_config`. Raises UnreadableNetwork."""
     path = folder / PROCESSOR_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +49,7 @@ def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPrepro
 
 
 def read_processor_config(folder: Path, *, num_channels: int) -> tuple[PixelPreprocessing, tuple[int, int] | None]:
-    """Reads any image processor's file, with its class's own defaults, and the (height, width) that it makes."""
+    """Reads any image processor's file, with the defaults of its class, and its output size (height, width), if it has one."""
     if not (folder / PROCESSOR_FILE).is_file():
         raise UnreadableNetwork(
             f"{PROCESSOR_FILE} is missing: save the image processor beside the network, processor.save_pretrained(folder)"

@@ -1,7 +1,7 @@
-"""A student that begins with some of its teacher's layers, as DistilBERT does (Sanh et al., 2019, arXiv:1910.01108).
+"""Initialises a student with some of its teacher's layers, like DistilBERT (Sanh et al., 2019, arXiv:1910.01108).
 
-Invariant: nothing is taken in part. Every weight of every layer of the student comes from one layer of the teacher; what stands
-outside the layers is taken where name and shape agree, and stays as it was initialised elsewhere.
+Invariant: layers are copied whole. All weights of a layer of the student come from one layer of the teacher; weights outside the
+layers are copied where name and shape agree, and keep their initialisation elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from worker.models.hidden_layers import find_hidden_layers
 
 
 class UnfitStart(ValueError):
-    """The student cannot begin with the teacher's layers; the text says what to change."""
+    """The student cannot be initialised with the teacher's layers; the message says what to change."""
 
 
 def take_teacher_layers(student: nn.Module, teacher: nn.Module, layers: Sequence[int] | None = None) -> list[int]:
-    """Writes the teacher's weights into the student; the teacher's layers, one for each of the student's, that were taken.
+    """Copies the teacher's weights into the student; returns the index of the teacher's layer for each layer of the student.
 
-    By default they are evenly spaced, from the first on.
+    By default these are evenly spaced, from the first on.
 
     Raises:
-        UnfitStart: one of the two is no network of ``transformers``, or the layers have other weights.
+        UnfitStart: one of the two is no network of ``transformers``, or their layers differ in weights or number.
     """
     (ours, our_path, our_count), (theirs, their_path, their_count) = (
         _described(network, role) for network, role in ((student, "student"), (teacher, "teacher"))
@@ -53,7 +53,7 @@ def take_teacher_layers(student: nn.Module, teacher: nn.Module, layers: Sequence
 
 
 def _described(network: nn.Module, role: str) -> tuple[Mapping[str, Tensor], str, int]:
-    """A network's weights, where its layers stand among them, and how many there are."""
+    """Returns a network's weights, the path of its layers and their number."""
     model = getattr(getattr(network, "body", network), "model", None)
     found = None if model is None else find_hidden_layers(model)
     if model is None or found is None:
@@ -63,7 +63,7 @@ def _described(network: nn.Module, role: str) -> tuple[Mapping[str, Tensor], str
 
 
 def _source(name: str, *, our_path: str, their_path: str, taken: Sequence[int]) -> str:
-    """The teacher's name of a weight of the student."""
+    """Name in the teacher of a weight of the student."""
     if not name.startswith(f"{our_path}."):
         return name
     index, _, rest = name.removeprefix(f"{our_path}.").partition(".")

@@ -1,9 +1,7 @@
-"""Any classifier or causal language model of ``transformers`` as a plain module from one input to its outputs.
+"""Any classifier or causal language model of ``transformers`` as a plain module from one input tensor to its outputs.
 
-B batch, L tokens, T audio samples.
-
-Invariant: what the data decide (channels, image size, vocabulary, number of outputs) comes from the data; no code and no weights
-come from outside the library and the folder.
+Invariant: channels, image size, vocabulary and number of outputs come from the data; no code and no weights come from outside the
+library and the folder. B batch, L tokens, T audio samples.
 """
 
 from collections.abc import Iterator
@@ -46,7 +44,7 @@ LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )
-"""The library has no error of its own for a config that makes no network: whatever its constructors run into comes out."""
+"""The library has no error of its own for an invalid config: its constructors raise any of these."""
 
 
 _CLASSES: dict[str, tuple[Any, str]] = {
@@ -59,13 +57,13 @@ _CLASSES: dict[str, tuple[Any, str]] = {
 
 
 class TransformersNetwork(nn.Module):
-    """Wraps ``model``, which stays what the library made: its ``save_pretrained`` writes the exported folder."""
+    """Wraps an unchanged ``model`` of the library, whose ``save_pretrained`` writes the exported folder."""
 
     def __init__(self, model: Any, *, input_name: str, pad: int | None = None, masks_waveforms: bool = False) -> None:
-        """``pad`` is the token id that attention passes over, of a network that reads text.
+        """Wraps a text network with its padding token id ``pad``, which attention ignores.
 
-        With ``masks_waveforms`` attention passes over what lies behind a clip's end. The library asks for that where its feature
-        extractor says ``return_attention_mask``, and for no mask elsewhere: networks trained without one do worse with it.
+        With ``masks_waveforms`` attention ignores the padding after a clip's end. The library requires that where the feature
+        extractor has ``return_attention_mask``, and no mask elsewhere: networks trained without one do worse with it.
         """
         super().__init__()
         self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
@@ -76,7 +74,7 @@ class TransformersNetwork(nn.Module):
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Images (B, C, H, W), token ids (B, L), waveforms (B, T) or spectrograms (B, 1, F, M) to outputs (B, W)."""
+        """Maps images (B, C, H, W), token ids (B, L), waveforms (B, T) or spectrograms (B, 1, F, M) to outputs (B, W)."""
         if self._reads_spectrograms:
             inputs = inputs.squeeze(1)
         named = {self.input_name: inputs}
@@ -84,7 +82,7 @@ class TransformersNetwork(nn.Module):
             named["attention_mask"] = (inputs != self.pad).long()
         elif self._masks_waveforms:
             places = torch.arange(inputs.shape[1], device=inputs.device)
-            # Of a clip that is shorter than one frame, that frame, or nothing would be left to take a mean of.
+            # A clip shorter than one frame keeps that frame, or its mean would be over nothing.
             lengths = clip_lengths(inputs).clamp(min=samples_for(1, self.model.config.to_dict()))
             named["attention_mask"] = (places < lengths.unsqueeze(1)).long()
         outputs: Tensor = self.model(**named).logits
@@ -92,7 +90,7 @@ class TransformersNetwork(nn.Module):
 
 
 def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
-    """A model of the library's class for that task as a plain module."""
+    """Wraps a model of the library's class for that task in a plain module."""
     if task == EMBEDDING:
         return EmbeddingNetwork(model)
     if task == CAUSAL:
@@ -102,20 +100,20 @@ def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> Transformer
 
 
 def auto_class(task: str) -> Any:
-    """The library's class that builds and loads a network for that task."""
+    """Returns the library's class that builds and loads networks for that task."""
     return _CLASSES[task][0]
 
 
 def build_transformers_network(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
 ) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
-    """The network that the spec describes, freshly initialised from torch's global generator.
+    """Builds the network that the spec describes, freshly initialised from torch's global generator.
 
     Raises:
-        UnfitArchitecture: the library refuses the config, or the network cannot read such an input.
+        UnfitArchitecture: the library rejects the config, or the network cannot read such an input.
     """
     with _library_errors_as_unfit(architecture, input_shape):
-        network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
+        network = _construct(architecture, input_shape=input_shape, num_outputs=num_outputs)
         _try(network, input_shape=input_shape, num_outputs=_width(network, input_shape=input_shape, num_outputs=num_outputs))
     network.train()
     return network
@@ -124,18 +122,18 @@ def build_transformers_network(
 def build_transformers_on_meta(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
 ) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
-    """The same on torch's ``meta`` device, without having read anything.
+    """Builds the network on torch's ``meta`` device, without a trial forward pass.
 
     Raises:
-        UnfitArchitecture: the library refuses the config.
+        UnfitArchitecture: the library rejects the config.
     """
     with _library_errors_as_unfit(architecture, input_shape), torch.device("meta"):
-        network = _made(architecture, input_shape=input_shape, num_outputs=num_outputs)
+        network = _construct(architecture, input_shape=input_shape, num_outputs=num_outputs)
     network.train()
     return network
 
 
-def _made(
+def _construct(
     architecture: TransformersArchitecture, *, input_shape: InputShape, num_outputs: int
 ) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     task = task_of(architecture.model_type) or "image-classification"
@@ -146,13 +144,13 @@ def _made(
         del fields["num_labels"]
     config = AutoConfig.for_model(architecture.model_type, **fields)
     model = auto_class(task).from_config(config, trust_remote_code=False)
-    # Whatever its norm: a network that is made here has never seen padding without a mask.
+    # Whatever its norm: a network that is built here is always trained with a mask.
     reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
     return wrap(model, task=task, masks_waveforms=reads_waveforms)
 
 
 def _width(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> int:
-    """Of the network's outputs."""
+    """Width of the network's outputs."""
     if isinstance(network, EmbeddingNetwork):
         return network.width
     return input_shape.vocabulary if isinstance(input_shape, TokenShape) and input_shape.predicts_tokens else num_outputs
@@ -171,13 +169,13 @@ def _library_errors_as_unfit(architecture: TransformersArchitecture, input_shape
 
 
 def _from_data(architecture: TransformersArchitecture, input_shape: InputShape) -> dict[str, Any]:
-    """The config's fields that the data decide."""
+    """Config fields that the data determine."""
     known = config_fields(architecture.model_type)
     match input_shape:
         case TokenShape():
             return {
                 "vocab_size": input_shape.vocabulary,
-                # The padding's embedding is never trained; where it is also the end of a text, it must be.
+                # The embedding of ``pad_token_id`` is never trained, but that of an end token must be.
                 "pad_token_id": None if input_shape.predicts_tokens and input_shape.pad == input_shape.end else input_shape.pad,
                 "bos_token_id": input_shape.start,
                 "eos_token_id": input_shape.end,
@@ -203,7 +201,7 @@ def _described(input_shape: InputShape) -> str:
 
 
 def _try(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> None:
-    """One forward of two blank samples: a kernel wider than the image, or a window that does not fit, is refused nowhere else."""
+    """Runs two blank samples forward: only that detects a kernel larger than the image, or a window that does not fit."""
     network.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = network(blank(input_shape, 2))
@@ -212,7 +210,7 @@ def _try(network: nn.Module, *, input_shape: InputShape, num_outputs: int) -> No
 
 
 def blank(input_shape: InputShape, count: int) -> Tensor:
-    """So many samples that say nothing, as a network of that shape reads them."""
+    """Makes ``count`` blank inputs of that shape, without any padding token."""
     if isinstance(input_shape, TokenShape):
         any_token = next(token for token in range(input_shape.vocabulary) if token != input_shape.pad)
         return torch.full((count, input_shape.length), any_token)

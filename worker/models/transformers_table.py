@@ -1,7 +1,7 @@
-"""Writes ``service/spec/transformers_configs.json``: what the service knows of the library's configs without importing it.
+"""Writes ``service/spec/transformers_configs.json``: the library's configs, which the service reads without importing it.
 
-``python -m worker.models.transformers_table`` after a new version of ``transformers``; a test compares the file with the
-installed one.
+Run ``python -m worker.models.transformers_table`` after an update of ``transformers``; a test compares the file with the
+installed version.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _TEXT = {
     "modernbert", "mpnet", "opt", "qwen2", "qwen3", "roberta", "xlm-roberta",
 }  # fmt: skip
 _CAUSAL = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"}
-"""Those whose logits are one linear map of the hidden states, neither scaled nor capped: losses in chunks rely on it."""
+"""Model types whose logits are a linear map of the hidden states, neither scaled nor capped, as losses in chunks require."""
 _AUDIO = {"audio-spectrogram-transformer", "data2vec-audio", "hubert", "sew", "unispeech-sat", "wav2vec2", "wavlm"}
 _TOKEN_FIELDS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 _JSON_TYPES: dict[Any, str] = {
@@ -39,7 +39,7 @@ _JSON_TYPES: dict[Any, str] = {
 
 
 def make_table() -> dict[str, Any]:
-    """The model types by task, and each one's config fields: their JSON types and defaults."""
+    """Lists the model types by task, and the JSON types and defaults of each one's config fields."""
     by_task = {
         "image-classification": [
             model_type
@@ -54,7 +54,7 @@ def make_table() -> dict[str, Any]:
     model_types = {}
     for model_type in sorted(name for names in by_task.values() for name in names):
         fields = _fields(model_type)
-        # What a text network is told of its vocabulary is inherited by some and stated by others.
+        # Some configs inherit the fields of the vocabulary, others declare them.
         own = sorted((fields.keys() - inherited) | (fields.keys() & _TOKEN_FIELDS))
         model_types[model_type] = {name: _describe(fields[name]) for name in own}
     return {
@@ -75,7 +75,7 @@ def _describe(field: "dataclasses.Field[Any]") -> dict[str, Any]:
 
 
 def _json_types(annotation: Any) -> Collection[str]:
-    """``int | list[int] | None`` as ``integer``, ``array of integer``, ``null``."""
+    """Converts ``int | list[int] | None``, say, to ``integer``, ``array of integer``, ``null``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return {name for argument in arguments for name in _json_types(argument)}
@@ -88,7 +88,7 @@ def _json_types(annotation: Any) -> Collection[str]:
 
 
 def main() -> None:
-    """Writes the file, a field a line."""
+    """Writes the file, one field per line."""
     table = make_table()
     model_types = table.pop("model_types")
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in table.items()]
