@@ -27,16 +27,16 @@ def take_teacher_layers(student: nn.Module, teacher: nn.Module, layers: Sequence
     (ours, our_path, our_count), (theirs, their_path, their_count) = (
         _described(network, role) for network, role in ((student, "student"), (teacher, "teacher"))
     )
-    taken = list(layers) if layers is not None else [index * their_count // our_count for index in range(our_count)]
-    if len(taken) != our_count:
-        raise UnfitStart(f"{len(taken)} layers are named and the student has {our_count}: name one for each")
-    if wrong := [index for index in taken if index >= their_count]:
+    indices = list(layers) if layers is not None else [index * their_count // our_count for index in range(our_count)]
+    if len(indices) != our_count:
+        raise UnfitStart(f"{len(indices)} layers are named and the student has {our_count}: name one for each")
+    if wrong := [index for index in indices if index >= their_count]:
         raise UnfitStart(f"the teacher has {their_count} layers, 0 to {their_count - 1}, and no layer {wrong[0]}")
-    if len(set(taken)) < our_count and layers is None:
+    if len(set(indices)) < our_count and layers is None:
         raise UnfitStart(f"the student has {our_count} layers and the teacher {their_count}: make it as deep or shallower")
     found: list[tuple[Tensor, Tensor]] = []
     for name, weight in ours.items():
-        source = _source(name, our_path=our_path, their_path=their_path, taken=taken)
+        source = _source(name, our_path=our_path, their_path=their_path, indices=indices)
         other = theirs.get(source)
         if other is not None and other.shape == weight.shape:
             found.append((weight, other))
@@ -49,7 +49,7 @@ def take_teacher_layers(student: nn.Module, teacher: nn.Module, layers: Sequence
     with torch.no_grad():
         for weight, other in found:
             weight.copy_(other)
-    return taken
+    return indices
 
 
 def _described(network: nn.Module, role: str) -> tuple[Mapping[str, Tensor], str, int]:
@@ -62,9 +62,9 @@ def _described(network: nn.Module, role: str) -> tuple[Mapping[str, Tensor], str
     return model.state_dict(), path, len(layers)
 
 
-def _source(name: str, *, our_path: str, their_path: str, taken: Sequence[int]) -> str:
+def _source(name: str, *, our_path: str, their_path: str, indices: Sequence[int]) -> str:
     """Name in the teacher of a weight of the student."""
     if not name.startswith(f"{our_path}."):
         return name
     index, _, rest = name.removeprefix(f"{our_path}.").partition(".")
-    return f"{their_path}.{taken[int(index)]}.{rest}"
+    return f"{their_path}.{indices[int(index)]}.{rest}"
