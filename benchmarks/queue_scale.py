@@ -28,7 +28,7 @@ from service.database import Database, upgrade
 from service.embedded.servers import postgres
 from service.jobs import Fence
 from service.scheduling import Device, Offer, claim
-from service.scheduling.outlook import Outlooks, outlook_of
+from service.scheduling.explain import Outlooks, outlook_of
 from service.scheduling.snapshot import look
 from service.security import Caller
 from service.settings import Settings

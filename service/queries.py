@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased, defer
 from service import clock
 from service.errors import NotFound
 from service.lifecycle import FINAL, Status
-from service.scheduling.outlook import Outlooks, Place
+from service.scheduling.explain import Outlooks, Place
 from service.scheduling.snapshot import live_workers, queued_by_pool
 from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 

@@ -18,7 +18,7 @@ from service.broker import Broker
 from service.database import Database
 from service.notifications import Announcer, NewsHub
 from service.queue_policy import Rules
-from service.scheduling.outlook import Outlooks
+from service.scheduling.explain import Outlooks
 from service.settings import Settings
 from service.store import Store
 from service.sweeper import Sweeper

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from service.broker import Broker
 from service.database import Database
 from service.notifications import NewsHub
-from service.scheduling.outlook import Outlooks
+from service.scheduling.explain import Outlooks
 from service.security import Caller, authenticate
 from service.settings import Settings
 from service.store import Store

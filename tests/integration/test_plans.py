@@ -14,7 +14,7 @@ from service.database import Database
 from service.jobs import Fence
 from service.queries import JobFilter
 from service.scheduling import Device, Offer, claim
-from service.scheduling.outlook import Outlooks
+from service.scheduling.explain import Outlooks
 from service.scheduling.snapshot import look
 from service.spec import parse_spec
 from service.tables import Job

@@ -12,7 +12,7 @@ from service.api.responses.shape import Page, View
 from service.errors import JobFailure
 from service.lifecycle import FINAL, Priority, Status
 from service.queries import JobRow
-from service.scheduling.outlook import Outlook, Outlooks, Place, open_needs
+from service.scheduling.explain import Outlook, Outlooks, Place, open_needs
 from service.scheduling.policy import Share
 from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from service.api.responses.shape import Listing, View
-from service.scheduling.outlook import Blocker, Cause, Place
+from service.scheduling.explain import Blocker, Cause, Place
 from service.scheduling.policy import Share
 
 

@@ -9,7 +9,7 @@ from service.errors import JobFailure
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter
-from service.scheduling.outlook import Outlooks
+from service.scheduling.explain import Outlooks
 from service.tables import Artifact, JobLabel
 from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, stop_for, succeed
 

@@ -15,7 +15,7 @@ from service.jobs import Fence
 from service.lifecycle import Outcome
 from service.queue_policy import Rules
 from service.scheduling import Claim, Device, Offer, claim
-from service.scheduling.outlook import Outlook, Place, outlook_of
+from service.scheduling.explain import Outlook, Place, outlook_of
 from service.spec import parse_spec
 from service.tables import Job, JobEvent, Model, User
 from tests.integration.jobs.conftest import FAILURE, SPEC

@@ -13,7 +13,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, jobs, workers
-from service.scheduling.outlook import Blocker, Outlook, outlook_of
+from service.scheduling.explain import Blocker, Outlook, outlook_of
 from service.scheduling.snapshot import look
 from service.tables import Job, User, Worker
 

@@ -19,7 +19,7 @@ from benchmarks.queue_policy import owners, used, waits
 from benchmarks.simulated_cluster import EVERYBODY, LEASE_SECONDS, Cluster, Run, first_in_first_out
 from service.queue_policy import Rules
 from service.scheduling import Device, Offer, claim
-from service.scheduling.outlook import Blocker, Outlook, outlook_of
+from service.scheduling.explain import Blocker, Outlook, outlook_of
 from service.tables import Job, Worker
 from tests.integration.conftest import on_database
 

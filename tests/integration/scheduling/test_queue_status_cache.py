@@ -14,7 +14,7 @@ from service.queue_policy import Rules
 from service.scheduling import forecast
 from service.scheduling.forecast import History
 from service.scheduling.hosts import Device, Host, Need
-from service.scheduling.outlook import Outlook, Outlooks
+from service.scheduling.explain import Outlook, Outlooks
 from service.scheduling.policy import Lane, Pool, Share, Waiting
 from service.tables import Job
 from tests.integration.jobs.conftest import Team
