@@ -25,7 +25,7 @@ from benchmarks.made_up_team import DAY, HOUR, Person, Posted, posts, team
 from benchmarks.simulated_cluster import EVERYBODY, Cluster, Run, by_priority, first_in_first_out
 from service.database import Database, upgrade
 from service.embedded.servers import postgres
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 
 HOSTS = (8, 8, 8, 8, 4, 4)
 
@@ -107,10 +107,12 @@ def by_user(by_order: dict[str, list[Run]], people: Sequence[Person], until: flo
     return lines
 
 
-def replay(server: str, name: str, posted: Sequence[Posted], people: Sequence[Person], rules: Rules) -> tuple[list[Run], int]:
+def replay(
+    server: str, name: str, posted: Sequence[Posted], people: Sequence[Person], policy: QueuePolicy
+) -> tuple[list[Run], int]:
     """In a database of its own."""
     with _database(server, name) as url:
-        cluster = Cluster(url, HOSTS, [*people, EVERYBODY], rules=rules)
+        cluster = Cluster(url, HOSTS, [*people, EVERYBODY], queue_policy=policy)
         with closing(cluster.database):
             runs = cluster.replay(posted)
     return runs, cluster.preemptions
@@ -140,13 +142,13 @@ def main() -> None:
     parser.add_argument("--try-rules", action="store_true", help="also with other settings of the queue")
     options = parser.parse_args()
     people = team()
-    variants = {"fair share": Rules()}
+    variants = {"fair share": QueuePolicy()}
     if options.try_rules:
         variants |= {
-            "promote after 3 days": Rules(promote_after_seconds=3 * DAY),
-            "promote after 12 hours": Rules(promote_after_seconds=DAY / 2),
-            "keep a host after 2 hours": Rules(reserve_after_seconds=2 * HOUR),
-            "half-life of a day": Rules(usage_half_life_seconds=DAY),
+            "promote after 3 days": QueuePolicy(promote_after_seconds=3 * DAY),
+            "promote after 12 hours": QueuePolicy(promote_after_seconds=DAY / 2),
+            "keep a host after 2 hours": QueuePolicy(reserve_after_seconds=2 * HOUR),
+            "half-life of a day": QueuePolicy(usage_half_life_seconds=DAY),
         }
     with tempfile.TemporaryDirectory(prefix="stillhouse-policy-") as folder, postgres(Path(folder)) as server:
         with closing(Database(server)) as admin, admin.engine.connect() as connection:
@@ -158,12 +160,12 @@ def main() -> None:
             large = sum(post.gpus == 8 for post in posted)
             print(f"\nseed {seed}: {len(posted)} jobs in {options.days:g} days, {large} of 8 GPUs, load {options.load:g}\n{HEAD}")
             by_order: dict[str, list[Run]] = {}
-            for number, (name, rules) in enumerate(variants.items()):
-                runs, preemptions = replay(server, f"fair_{seed}_{number}", posted, people, rules)
+            for number, (name, policy) in enumerate(variants.items()):
+                runs, preemptions = replay(server, f"fair_{seed}_{number}", posted, people, policy)
                 print(line(name, runs, people, options.days, preemptions), flush=True)
                 by_order[name] = runs
             for name, order in (("first in, first out", first_in_first_out), ("priority, then age", by_priority)):
-                runs, preemptions = replay(server, f"{order.__name__}_{seed}", order(posted), people, Rules())
+                runs, preemptions = replay(server, f"{order.__name__}_{seed}", order(posted), people, QueuePolicy())
                 by_order[name] = owners(runs, posted)
                 print(line(name, by_order[name], people, options.days, preemptions), flush=True)
             print("\n".join(by_user(by_order, people, options.days * DAY)))

@@ -28,8 +28,9 @@ from service.database import Database, upgrade
 from service.embedded.servers import postgres
 from service.jobs import Fence
 from service.scheduling import Device, Offer, claim
-from service.scheduling.explain import Outlooks, outlook_of
-from service.scheduling.snapshot import look
+from service.scheduling.explain import explain
+from service.scheduling.queue_status_cache import QueueStatusCache
+from service.scheduling.snapshot import take_snapshot
 from service.security import Caller
 from service.settings import Settings
 from service.tables import Job
@@ -52,7 +53,7 @@ class Bench:
     def __init__(self, database: Database, size: Size, *, rounds: int) -> None:
         self.database, self.size, self.rounds = database, size, rounds
         self.random = random.Random(0)
-        self.outlooks = Outlooks(lease_seconds=LEASE_SECONDS, max_age_seconds=1e9)
+        self.cache = QueueStatusCache(lease_seconds=LEASE_SECONDS, max_age_seconds=1e9)
         self.times: dict[str, list[float]] = {}
 
     def timed(self, name: str, work: Callable[..., object]) -> object:
@@ -95,21 +96,21 @@ class Bench:
                 None,
             ),
         }
-        self.timed("queue, picture anew", lambda session: self.outlooks.of(session, "default"))
+        self.timed("queue status, computed anew", lambda session: self.cache.of(session, "default"))
         for _ in range(self.rounds):
             for name, (filter_, after) in wanted.items():
                 self.timed(
                     name,
-                    lambda session, f=filter_, a=after: queries.job_page(session, f, self.outlooks, after=a, limit=50),
+                    lambda session, f=filter_, a=after: queries.job_page(session, f, self.cache, after=a, limit=50),
                 )
             drawn = job_id(self.random.randrange(1, last + 1))
-            self.timed("poll", lambda session, drawn=drawn: queries.job_row(session, drawn, self.outlooks))
+            self.timed("poll", lambda session, drawn=drawn: queries.job_row(session, drawn, self.cache))
             queued = job_id(last - self.random.randrange(self.size.queued // 2))
             self.timed("explain", lambda session, queued=queued: self._explain(session, queued))
         for _ in range(self.rounds // 10):
-            self.timed("GET /v1/queue", lambda session: queries.queue(session, self.outlooks, pool="default"))
+            self.timed("GET /v1/queue", lambda session: queries.queue(session, self.cache, pool="default"))
         for _ in range(3):
-            self.timed("queue, picture anew", lambda session: outlook_of(session, "default", lease_seconds=LEASE_SECONDS))
+            self.timed("queue status, computed anew", lambda session: explain(session, "default", lease_seconds=LEASE_SECONDS))
 
     def writers(self) -> None:
         """Submissions, heartbeats of jobs and workers, sweeps."""
@@ -131,7 +132,7 @@ class Bench:
             self.timed("sweep: checkpoints", jobs.spent_checkpoints)
             self.timed("sweep: wake-ups", lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS))
             submission.submit(self.database, settings, ADMIN, SPEC | {"priority": "high", "resources": {"gpus": 1}})
-            for name, act in (("room for an urgent job", scheduling.make_room), ("kept hosts", scheduling.move_kept_hosts)):
+            for name, act in (("preemption", scheduling.preempt), ("reservations", scheduling.move_reservations)):
                 self.timed(f"sweep: {name}", lambda session, act=act: act(session, "default", lease_seconds=LEASE_SECONDS))
 
     def heartbeats_a_second(self) -> float:
@@ -165,8 +166,8 @@ class Bench:
         return [name for name in (f"cuda:{number}" for number in range(GPUS)) if name not in held]
 
     def _explain(self, session: Session, queued: str) -> None:
-        row = queries.job_row(session, queued, self.outlooks)
-        explanation(session, row, self.outlooks)
+        row = queries.job_row(session, queued, self.cache)
+        explanation(session, row, self.cache)
 
     # ---------------------------------------------------------------- plans
 
@@ -177,20 +178,18 @@ class Bench:
         offer = Offer(worker, "default", tuple(Device(name, MEMORY_GIB) for name in self._free(worker)))
         things: dict[str, Callable[..., object]] = {
             "claim": lambda session: claim(session, offer, lease_seconds=LEASE_SECONDS),
-            "list, first page": lambda session: queries.job_page(
-                session, queries.JobFilter(), self.outlooks, after=None, limit=50
-            ),
+            "list, first page": lambda session: queries.job_page(session, queries.JobFilter(), self.cache, after=None, limit=50),
             "list, failed, deep": lambda session: queries.job_page(
-                session, queries.JobFilter(statuses=("failed", "cancelled")), self.outlooks, after=job_id(last // 2), limit=50
+                session, queries.JobFilter(statuses=("failed", "cancelled")), self.cache, after=job_id(last // 2), limit=50
             ),
             "list, by a label": lambda session: queries.job_page(
-                session, queries.JobFilter(labels=(("run", "77"),)), self.outlooks, after=None, limit=50
+                session, queries.JobFilter(labels=(("run", "77"),)), self.cache, after=None, limit=50
             ),
-            "poll": lambda session: queries.job_row(session, job_id(last // 2), self.outlooks),
+            "poll": lambda session: queries.job_row(session, job_id(last // 2), self.cache),
             "sweep": lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS),
             "sweep: checkpoints": jobs.spent_checkpoints,
             "sweep: wake-ups": lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS),
-            "queue": lambda session: look(session, "default", lease_seconds=LEASE_SECONDS, depth=5).find_hosts(),
+            "queue": lambda session: take_snapshot(session, "default", lease_seconds=LEASE_SECONDS, depth=5).find_hosts(),
         }
         return {name: plans(self.database, work) for name, work in things.items()}
 
@@ -208,21 +207,21 @@ def run(url: str, size: Size, *, rounds: int, whole_plans: bool) -> tuple[Bench,
         load(database, size)
         loaded = time.perf_counter()
         with database.transaction() as session:
-            lanes = len(look(session, "default", lease_seconds=LEASE_SECONDS).lanes)
+            flows = len(take_snapshot(session, "default", lease_seconds=LEASE_SECONDS).flows)
         bench = Bench(database, size, rounds=rounds)
         bench.readers()
         rates = {"claims a second": f"{bench.claims():,.0f}"}
         bench.writers()
         rates["heartbeats a second"] = f"{bench.heartbeats_a_second():,.0f}"
         print(
-            f"\n{size.jobs:,} jobs, {size.queued:,} queued by {size.users} users in {lanes:,} lanes, {size.running:,} running on "
+            f"\n{size.jobs:,} jobs, {size.queued:,} queued by {size.users} users in {flows:,} flows, {size.running:,} running on "
             f"{size.workers:,} hosts: loaded in {loaded - started:.0f} s, measured in {time.perf_counter() - loaded:.0f} s"
         )
         for name, found in bench.plans().items():
             print(f"  {name:22} {summary(found)}")
             if whole_plans:
                 print("\n\n".join(found) + "\n")
-    return bench, rates | {"lanes": f"{lanes:,}"}
+    return bench, rates | {"flows": f"{flows:,}"}
 
 
 def main() -> None:

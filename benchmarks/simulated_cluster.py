@@ -14,7 +14,7 @@ from benchmarks.made_up_team import Person, Posted
 from service import jobs, scheduling
 from service.database import Database
 from service.jobs import Fence, transitions
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from service.scheduling import Device, Offer, claim
 from service.spec import JobSpec, parse_spec
 from service.tables import User, Worker
@@ -59,10 +59,12 @@ class _Running:
 class Cluster:
     """Hosts of an empty database, and the time."""
 
-    def __init__(self, url: str, hosts: Sequence[int], people: Sequence[Person], *, rules: Rules, sweep_seconds: float = 600.0):
+    def __init__(
+        self, url: str, hosts: Sequence[int], people: Sequence[Person], *, queue_policy: QueuePolicy, sweep_seconds: float = 600.0
+    ):
         """``hosts`` are GPUs by host."""
         self.seconds = 0.0
-        self.database = Database(url, clock=self.now, rules=rules)
+        self.database = Database(url, clock=self.now, queue_policy=queue_policy)
         self.runs: dict[str, Run] = {}
         self.running: dict[Fence, _Running] = {}
         self.hosts = {f"worker_{number:02}": tuple(f"cuda:{n}" for n in range(gpus)) for number, gpus in enumerate(hosts)}
@@ -142,7 +144,7 @@ class Cluster:
             )
         self.runs[job.id] = Run(post)
         if post.priority == "high":
-            self._make_room()
+            self._preempt_for_urgent()
 
     def _end(self, fence: Fence) -> None:
         held = self.running.get(fence)
@@ -172,15 +174,15 @@ class Cluster:
                 jobs.renew_lease(session, fence, lease_seconds=LEASE_SECONDS)
         with self.database.transaction() as session:
             scheduling.sweep(session, lease_seconds=LEASE_SECONDS)
-        self._make_room()
+        self._preempt_for_urgent()
         with self.database.transaction() as session:
-            scheduling.move_kept_hosts(session, "default", lease_seconds=LEASE_SECONDS)
+            scheduling.move_reservations(session, "default", lease_seconds=LEASE_SECONDS)
         if self._events:
             self._plan(self.seconds + self._sweep_seconds, self._sweep)
 
-    def _make_room(self) -> None:
+    def _preempt_for_urgent(self) -> None:
         with self.database.transaction() as session:
-            asked = scheduling.make_room(session, "default", lease_seconds=LEASE_SECONDS)
+            asked = scheduling.preempt(session, "default", lease_seconds=LEASE_SECONDS)
         for fence, held in self.running.items():
             if fence.job_id in asked and not held.stopping:
                 held.stopping = True

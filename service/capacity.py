@@ -1,7 +1,7 @@
-"""What the workers of a pool could hold at best: a job that none of them ever could is refused, and does not wait for ever.
+"""The capacity of a pool's workers: a job that none of them could ever hold is refused instead of queued for ever.
 
-A worker that went away a while ago counts too: its host may be coming back. A pool without a worker so far, if the settings name
-it, is trusted to get the workers that its jobs need.
+A worker that stopped a while ago still counts: its host may be restarting. A pool that has had no worker so far, if the settings
+name it, is expected to get the workers that its jobs need.
 """
 
 from collections.abc import Sequence
@@ -20,27 +20,27 @@ from service.tables import Worker
 
 @dataclass(frozen=True)
 class Capacity:
-    """The workers that a pool has, or lately had."""
+    """The devices of the workers that a pool has, or had until lately."""
 
     pool: str
     devices: Sequence[Sequence[dict[str, Any]]]
-    """Those of each worker; of workers that have the same, once."""
+    """The devices of each worker; workers with the same devices count once."""
 
     def largest_gib(self, kind: str, *, count: int = 1) -> float | None:
-        """Memory that each of ``count`` devices of one host has at best, in GiB; None where no host has so many.
+        """Memory of each of ``count`` devices of the best host, in GiB; None if no host has so many.
 
-        Infinite where a worker does not know its devices' memory: they may hold anything.
+        Infinite if a worker does not know its devices' memory: they may hold anything.
         """
         return max((sizes[count - 1] for sizes in self._sizes(kind) if len(sizes) >= count), default=None)
 
     def most(self, kind: str, *, memory_gib: float = 0.0) -> int:
-        """Devices of a kind (``cpu`` or ``cuda``) that one host has at best, each known to have so much memory."""
+        """Devices of a kind (``cpu`` or ``cuda``) of the best host, each known to have at least ``memory_gib``."""
         asked = whole_gib(memory_gib)
         counts = (sum(not asked or (size < inf and asked <= whole_gib(size)) for size in sizes) for sizes in self._sizes(kind))
         return max(counts, default=0)
 
     def _sizes(self, kind: str) -> list[list[float]]:
-        """Memory of each worker's devices of that kind, the largest first."""
+        """Memory of each worker's devices of that kind in GiB, largest first."""
         return [
             sorted((device.get("memory_gib") or inf for device in devices if device["kind"] == kind), reverse=True)
             for devices in self.devices
@@ -48,7 +48,7 @@ class Capacity:
 
 
 def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
-    """The pool's workers, and those that were seen within so many seconds."""
+    """The capacity of the pool's workers whose last heartbeat, and stop if they stopped, is at most ``memory_seconds`` old."""
     oldest = now_sql(session) - seconds_sql(memory_seconds)
     seen = or_(Worker.stopped_at.is_(None), Worker.stopped_at > oldest)
     query = select(Worker.devices).where(Worker.pool == pool, Worker.heartbeat_at > oldest, seen).distinct()
@@ -56,19 +56,19 @@ def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
 
 
 def whole_gib(memory_gib: float) -> int:
-    """A GPU's memory as it is compared, had and asked for alike: a GPU that is sold with 80 GB has 79.2 GiB."""
+    """A GPU's memory rounded up, as it is compared: a GPU that is sold with 80 GB has 79.2 GiB."""
     return ceil(memory_gib)
 
 
 def pools(session: Session, configured: Sequence[str]) -> list[str]:
-    """The pools that jobs may name: those of the settings, and those that workers have served."""
+    """The pools that jobs may name: those in the settings, and those that workers have served."""
     return sorted({*configured, *session.scalars(select(Worker.pool).distinct())})
 
 
 def resource_faults(
     session: Session, resources: ResourceSpec, *, configured_pools: Sequence[str], memory_seconds: float
 ) -> list[FieldError]:
-    """Why no worker could ever take a job that asks for this."""
+    """The errors of resources that no worker could ever provide."""
     if not _is_known(session, resources.pool, configured_pools):
         known = pools(session, configured_pools)
         message = (

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 import migrations
 from service.clock import Clock
 from service.clock import info as clock_info
-from service.queue_policy import Rules
-from service.queue_policy import info as rules_info
+from service.queue_policy import QueuePolicy
+from service.queue_policy import info as queue_policy_info
 
 _DEAD_CONNECTION = {
     "tcp_user_timeout": 10_000,
@@ -22,7 +22,7 @@ _DEAD_CONNECTION = {
     "keepalives_count": 2,
 }
 """A network that drops packets is an error within 20 s; the kernel alone would wait for a quarter of an hour."""
-Announce = Callable[[Set[str]], None]
+Notify = Callable[[Set[str]], None]
 """Receives the ids of the jobs that a committed transaction changed."""
 
 
@@ -36,12 +36,12 @@ class Database:
         self,
         url: str,
         *,
-        announce: Announce | None = None,
+        notify: Notify | None = None,
         pool_size: int = 10,
         clock: Clock | None = None,
-        rules: Rules | None = None,
+        queue_policy: QueuePolicy | None = None,
     ) -> None:
-        """``clock`` replaces the database's own; ``rules`` are those of its queue."""
+        """``clock`` replaces the database's own; ``notify`` is called with the ids of the jobs that a transaction changed."""
         self.engine = create_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -54,8 +54,8 @@ class Database:
                 **_DEAD_CONNECTION,
             },
         )
-        self._announce = announce
-        self._info = clock_info(clock) | rules_info(rules or Rules())
+        self._notify = notify
+        self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy())
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -64,8 +64,8 @@ class Database:
             with session.begin():
                 yield session
             changed = session.info.get("changed_jobs")
-        if changed and self._announce is not None:
-            self._announce(changed)
+        if changed and self._notify is not None:
+            self._notify(changed)
 
     def ping(self) -> None:
         """Raises SQLAlchemy's OperationalError when the database does not answer."""
@@ -103,17 +103,18 @@ def _alembic(url: str) -> Config:
     return config
 
 
-def hopped(column: str, where: str) -> str:
-    """SQL for the distinct values of a column of the jobs, as a recursive table ``hopped`` of that one column.
+def loose_index_scan(column: str, where: str) -> str:
+    """SQL for the distinct values of a column of the jobs, as a recursive table ``scan`` of that one column.
 
-    An index that begins with it is hopped over from one value to the next: their number counts, not that of the rows.
+    Each value costs one search in an index that begins with the column, however many rows have it.
+    (PostgreSQL wiki: Loose indexscan.)
     """
     return f"""
-WITH RECURSIVE hopped AS (
+WITH RECURSIVE scan AS (
     (SELECT {column} FROM jobs WHERE {where} ORDER BY {column} LIMIT 1)
     UNION ALL
-    SELECT following.{column} FROM hopped CROSS JOIN LATERAL (
-        SELECT {column} FROM jobs WHERE {where} AND {column} > hopped.{column} ORDER BY {column} LIMIT 1
+    SELECT following.{column} FROM scan CROSS JOIN LATERAL (
+        SELECT {column} FROM jobs WHERE {where} AND {column} > scan.{column} ORDER BY {column} LIMIT 1
     ) AS following
 )
 """  # noqa: S608 - what is put in are words of this project

@@ -1,6 +1,6 @@
-"""News of changed jobs between processes: who waits for a job is woken by Redis, never by polling the database.
+"""Notifications of changed jobs between processes: Redis wakes the requests that wait for a job; they do not poll the database.
 
-News carries ids only. It may be lost or late, so each waiter also looks by itself after ``RECHECK_SECONDS``.
+A notification carries ids only. It may be lost or late, so each waiter also reads the database after ``RECHECK_SECONDS``.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ _RECONNECT_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Announcer:
-    """Publishes the ids of changed jobs; a Redis that is away costs the readers some promptness, and nothing else."""
+class JobNotifier:
+    """Publishes the ids of changed jobs; without Redis, readers see a change later, and nothing else happens."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2)
@@ -31,15 +31,15 @@ class Announcer:
             for job_id in job_ids:
                 self._redis.publish(CHANNEL, job_id)
         except (RedisError, OSError) as error:
-            logger.debug("news of %d jobs not sent: %s", len(job_ids), error)
+            logger.debug("notifications of %d jobs not sent: %s", len(job_ids), error)
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         self._redis.close()
 
 
-class NewsHub:
-    """One Redis subscription of this process, shared by every request that waits for a job."""
+class NotificationHub:
+    """One Redis subscription per process, shared by every request that waits for a job."""
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
@@ -47,8 +47,8 @@ class NewsHub:
         self._closing = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["NewsHub"]:
-        """Listens for as long as the block lasts."""
+    async def running(self) -> AsyncIterator["NotificationHub"]:
+        """Listens until the block ends."""
         listener = asyncio.create_task(self._listen())
         try:
             yield self
@@ -59,18 +59,18 @@ class NewsHub:
                 await listener
 
     def end_waits(self) -> None:
-        """The process is going down: wakes everybody who waits, so that streams end and no long poll holds it up."""
+        """Wakes every waiter when the process shuts down, so that streams end and no long poll delays it."""
         self._closing.set()
         self._wake_all()
 
     @property
     def closing(self) -> bool:
-        """Whether the process is going down: who streams should end."""
+        """Whether the process is shutting down: streams should end."""
         return self._closing.is_set()
 
     @contextlib.contextmanager
     def subscribed(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set by each news of the job. Subscribe first, then read the database, then wait."""
+        """An event that each notification of the job sets. Subscribe first, then read the database, then wait."""
         event = asyncio.Event()
         self._waiters[job_id].add(event)
         try:
@@ -90,7 +90,7 @@ class NewsHub:
                             for event in self._waiters.get(message["data"].decode(), ()):
                                 event.set()
             except (RedisError, OSError) as error:
-                logger.warning("news are away, waiting requests look by themselves: %s", error)
+                logger.warning("Redis is not reachable, waiting requests read the database by themselves: %s", error)
                 self._wake_all()
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
@@ -100,8 +100,8 @@ class NewsHub:
                 event.set()
 
 
-async def wait_for_news(event: asyncio.Event, *, timeout_seconds: float) -> None:
-    """Until there is news or it is time to look again."""
+async def wait_for_notification(event: asyncio.Event, *, timeout_seconds: float) -> None:
+    """Waits for a notification, at most ``timeout_seconds`` or ``RECHECK_SECONDS``; clears the event."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), min(timeout_seconds, RECHECK_SECONDS))
     event.clear()

@@ -15,34 +15,34 @@ from sqlalchemy.orm import Session
 from service import usage
 from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql, seconds_sql
-from service.database import hopped
+from service.database import loose_index_scan
 from service.errors import JobFailure
-from service.jobs import enter_queue, shape_of, transitions
+from service.jobs import enter_queue, resource_class_of, transitions
 from service.lifecycle import Outcome, Status
-from service.queue_policy import rules_of
+from service.queue_policy import queue_policy_of
 from service.tables import Job, Usage, User
 
 MAX_CHECKS = 3
 _COUNTED = 100
 _UNCHECKED = "status = 'checking' AND lease_expires_at IS NULL"
 _HEADS = text(f"""
-{hopped("owner_id", f"{_UNCHECKED} AND pool = :pool")}
-SELECT head.id, head.owner_id, head.priority, waiting.rate FROM hopped
+{loose_index_scan("owner_id", f"{_UNCHECKED} AND pool = :pool")}
+SELECT head.id, head.owner_id, head.priority, ahead.gpus, ahead.cpu_slots FROM scan
 CROSS JOIN LATERAL (
     SELECT id, owner_id, priority FROM jobs WHERE {_UNCHECKED} AND pool = :pool
-    AND owner_id = hopped.owner_id ORDER BY priority, id LIMIT 1
+    AND owner_id = scan.owner_id ORDER BY priority, id LIMIT 1
 ) AS head
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(CASE WHEN gpus > 0 THEN gpus ELSE cpu_slots * :cpu_slot_charge END), 0) AS rate FROM (
-        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'queued' AND owner_id = hopped.owner_id LIMIT :counted)
+    SELECT coalesce(sum(gpus), 0) AS gpus, coalesce(sum(cpu_slots) FILTER (WHERE gpus = 0), 0) AS cpu_slots FROM (
+        (SELECT gpus, cpu_slots FROM jobs WHERE status = 'queued' AND owner_id = scan.owner_id LIMIT :counted)
         UNION ALL
         (SELECT gpus, cpu_slots FROM jobs WHERE status = 'checking' AND lease_expires_at IS NOT NULL
-         AND owner_id = hopped.owner_id LIMIT :counted)
+         AND owner_id = scan.owner_id LIMIT :counted)
     ) AS counted
-) AS waiting
+) AS ahead
 """)  # noqa: S608 - no value is put into the text
 """The first unchecked job of each user, with the devices of the user's jobs that are queued or being checked."""
-_UNCHECKED_POOLS = text(f"{hopped('pool', _UNCHECKED)} SELECT pool FROM hopped")  # noqa: S608 - no value is put into the text
+_UNCHECKED_POOLS = text(f"{loose_index_scan('pool', _UNCHECKED)} SELECT pool FROM scan")  # noqa: S608 - no value is put into the text
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,20 @@ def claim_check(session: Session, worker_id: str, pool: str, *, lease_seconds: f
 
     The charge for the user's jobs that are queued or being checked counts as used already. None: there is nothing to check.
     """
-    rules = rules_of(session)
-    values = {"pool": pool, "counted": _COUNTED, "cpu_slot_charge": rules.cpu_slot_charge}
+    queue_policy = queue_policy_of(session)
+    values = {"pool": pool, "counted": _COUNTED}
     heads = session.execute(_HEADS, values).all()
     used = select(User.id, User.share_weight, usage.decayed_sql(session, now(session))).outerjoin(Usage, Usage.user_id == User.id)
     owners = {
         id_: (weight, amount) for id_, weight, amount in session.execute(used.where(User.id.in_({h.owner_id for h in heads})))
     }
 
-    def turn(head: Any) -> tuple[int, float, str]:
+    def sort_key(head: Any) -> tuple[int, float, str]:
         weight, amount = owners[head.owner_id]
-        return head.priority, (amount + rules.entry_seconds * float(head.rate)) / weight, head.id
+        ahead = queue_policy.gpu_equivalent(float(head.gpus), float(head.cpu_slots))
+        return head.priority, (amount + queue_policy.entry_seconds * ahead) / weight, head.id
 
-    for head in sorted(heads, key=turn):
+    for head in sorted(heads, key=sort_key):
         query = select(Job).where(Job.id == head.id, Job.status == Status.CHECKING, Job.lease_expires_at.is_(None))
         job = session.scalar(query.with_for_update(skip_locked=True).execution_options(populate_existing=True))
         if job is None:
@@ -176,7 +177,7 @@ def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_
             transitions.record_event(session, job, "job.warning", warning, {"estimated_gib": memory_gib, "asked_gib": asked})
     elif largest != math.inf:
         job.min_gpu_memory_gib = float(whole_gib(memory_gib))
-        job.shape = shape_of(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)
+        job.resource_class = resource_class_of(job.gpus, job.cpu_slots, job.min_gpu_memory_gib)
     return None
 
 

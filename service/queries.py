@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, aliased, defer
 from service import clock
 from service.errors import NotFound
 from service.lifecycle import FINAL, Status
-from service.scheduling.explain import Outlooks, Place
+from service.scheduling.explain import Place
+from service.scheduling.queue_status_cache import QueueStatusCache
 from service.scheduling.snapshot import live_workers, queued_by_pool
 from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 
@@ -54,16 +55,16 @@ class JobFilter:
     labels: Sequence[tuple[str, str]] = ()
 
 
-def job_row(session: Session, job_id: str, outlooks: Outlooks) -> JobRow:
+def job_row(session: Session, job_id: str, queue_status_cache: QueueStatusCache) -> JobRow:
     """Reads one job. Raises NotFound."""
-    rows = _rows(session, _jobs().where(Job.id == job_id), outlooks)
+    rows = _rows(session, _jobs().where(Job.id == job_id), queue_status_cache)
     if not rows:
         raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
     return rows[0]
 
 
 def job_page(
-    session: Session, wanted: JobFilter, outlooks: Outlooks, *, after: str | None, limit: int
+    session: Session, wanted: JobFilter, queue_status_cache: QueueStatusCache, *, after: str | None, limit: int
 ) -> tuple[list[JobRow], bool]:
     """Reads jobs, newest first, from the one after ``after`` on, and whether there are more.
 
@@ -73,7 +74,7 @@ def job_page(
     query = _jobs() if ids is None else _jobs().where(Job.id.in_(ids))
     if after is not None:
         query = query.where(Job.id < after)
-    rows = _rows(session, query.order_by(Job.id.desc()).limit(limit + 1), outlooks)
+    rows = _rows(session, query.order_by(Job.id.desc()).limit(limit + 1), queue_status_cache)
     return rows[:limit], len(rows) > limit
 
 
@@ -172,17 +173,17 @@ def artifact(session: Session, job_id: str, name: str) -> Artifact:
     return found
 
 
-def queue(session: Session, outlooks: Outlooks, *, pool: str | None) -> Queue:
+def queue(session: Session, queue_status_cache: QueueStatusCache, *, pool: str | None) -> Queue:
     """Reads the first waiting jobs of a pool, or of each pool, in their order, and the running ones."""
     pools = [pool] if pool is not None else pools_in_use(session)
     waiting: list[JobRow] = []
     num_waiting = 0
     for name in pools:
-        outlook = outlooks.of(session, name)
-        still = _without_specs().where(Job.id.in_(outlook.places), Job.status == Status.QUEUED)
+        queue_status = queue_status_cache.of(session, name)
+        still = _without_specs().where(Job.id.in_(queue_status.places), Job.status == Status.QUEUED)
         found = {job.id: (job, owner) for job, owner in session.execute(still)}
-        waiting += [JobRow(*found[job_id], place) for job_id, place in outlook.places.items() if job_id in found]
-        num_waiting += outlook.num_waiting - (len(outlook.places) - len(found))
+        waiting += [JobRow(*found[job_id], place) for job_id, place in queue_status.places.items() if job_id in found]
+        num_waiting += queue_status.num_waiting - (len(queue_status.places) - len(found))
     of_pool = [] if pool is None else [Job.pool == pool]
     query = _without_specs().where(Job.status == Status.RUNNING, *of_pool).order_by(Job.started_at, Job.id)
     return Queue(waiting, num_waiting, running=[(job, owner) for job, owner in session.execute(query)])
@@ -258,5 +259,6 @@ def _without_specs() -> Select[Job, str]:
     return _jobs().options(*_LEAN)
 
 
-def _rows(session: Session, query: Select[Job, str], outlooks: Outlooks) -> list[JobRow]:
-    return [JobRow(job=job, owner=owner, place=outlooks.place(session, job)) for job, owner in session.execute(query).all()]
+def _rows(session: Session, query: Select[Job, str], queue_status_cache: QueueStatusCache) -> list[JobRow]:
+    found = session.execute(query).all()
+    return [JobRow(job=job, owner=owner, place=queue_status_cache.place(session, job)) for job, owner in found]

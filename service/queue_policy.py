@@ -1,6 +1,6 @@
-"""What a team sets about its queue: what use of devices costs, how long a job waits before something is done for it.
+"""What a team sets about its queue: the charge for devices, how long a job waits before it ages or gets a reservation.
 
-A transaction carries the rules of its process, as it carries its clock, so that all that happens in one goes by the same.
+A transaction carries the policy of its process, as it carries its clock, so that everything in one follows the same.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from service.settings import Settings
 
-_KEY = "rules"
+_KEY = "queue_policy"
 
 
 @dataclass(frozen=True)
-class Rules:
-    """By default those of :class:`~service.settings.Settings`, which says what each means."""
+class QueuePolicy:
+    """The defaults are those of :class:`~service.settings.Settings`, which explains each value."""
 
     usage_half_life_seconds: float = 7 * 86_400.0
     entry_seconds: float = 600.0
@@ -33,21 +33,29 @@ class Rules:
             reserve_after_seconds=settings.reserve_after_seconds,
         )
 
+    def gpu_equivalent(self, gpus: float, cpu_slots: float) -> float:
+        """An amount of GPUs and CPU slots, or of their seconds, as the amount of GPUs that is charged alike."""
+        return gpus + cpu_slots * self.cpu_slot_charge
+
     def rate(self, gpus: int, cpu_slots: int) -> float:
-        """GPU-seconds that a second of a job counts which holds so many devices."""
-        return gpus if gpus else cpu_slots * self.cpu_slot_charge
+        """GPU-seconds that one second of a job is charged; ``cpu_slots`` count only for a job without GPUs."""
+        return self.gpu_equivalent(gpus, 0 if gpus else cpu_slots)
+
+    def entry_charge(self, gpus: int, cpu_slots: int) -> float:
+        """GPU-seconds that a job's owner is charged at its start."""
+        return self.entry_seconds * self.rate(gpus, cpu_slots)
 
     def decayed(self, amount: float, age_seconds: float) -> float:
-        """What is left of an amount of use after so long."""
+        """The rest of an amount of usage after ``age_seconds``."""
         return float(amount * 2 ** (-max(0.0, age_seconds) / self.usage_half_life_seconds))
 
 
-def info(rules: Rules) -> dict[str, Any]:
-    """What a session must carry for :func:`rules_of`."""
-    return {_KEY: rules}
+def info(queue_policy: QueuePolicy) -> dict[str, Any]:
+    """The entry of a session's ``info`` that :func:`queue_policy_of` reads."""
+    return {_KEY: queue_policy}
 
 
-def rules_of(session: Session) -> Rules:
-    """The rules that this transaction goes by."""
-    rules: Rules = session.info.get(_KEY) or Rules()
-    return rules
+def queue_policy_of(session: Session) -> QueuePolicy:
+    """The policy that this transaction follows; the default one if it carries none."""
+    queue_policy: QueuePolicy = session.info.get(_KEY) or QueuePolicy()
+    return queue_policy

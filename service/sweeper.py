@@ -1,6 +1,6 @@
 """The timer thread of every API and worker process: takes jobs from silent workers, and wakes idle ones for forgotten jobs.
 
-Nobody runs a scheduler by hand. A sweep is harmless to repeat and survives an outage of the database or Redis with a log line.
+No scheduler runs as a process of its own. A sweep is harmless to repeat; an outage of the database or Redis costs a log line.
 """
 
 import logging
@@ -45,9 +45,9 @@ class Sweeper:
             if not scheduling.sweep(session, lease_seconds=self._lease_seconds):
                 return
             spent = jobs.spent_checkpoints(session)
-            urgent, kept = scheduling.pools_with_urgent_jobs(session), scheduling.pools_with_kept_hosts(session)
-        # Not in the sweep's own transaction: what that holds, a claim may wait for, and this waits for claims.
-        for act, pools in ((scheduling.make_room, urgent), (scheduling.move_kept_hosts, kept)):
+            urgent, reserved = scheduling.pools_with_urgent_jobs(session), scheduling.pools_with_reservations(session)
+        # Not in the sweep's own transaction: claims may wait for its locks, and these wait for claims.
+        for act, pools in ((scheduling.preempt, urgent), (scheduling.move_reservations, reserved)):
             for pool in pools:
                 with self._database.transaction() as session:
                     act(session, pool, lease_seconds=self._lease_seconds)
@@ -64,7 +64,7 @@ class Sweeper:
         while not self._stopping.is_set():
             try:
                 with self._database.transaction() as session:
-                    is_due = scheduling.take_turn(session, every_seconds=self._interval_seconds / 2)
+                    is_due = scheduling.claim_sweep(session, every_seconds=self._interval_seconds / 2)
                 if is_due:
                     self.sweep()
             except ProgrammingError as error:
@@ -76,10 +76,10 @@ class Sweeper:
             self._stopping.wait(self._interval_seconds)
 
 
-def make_room(database: Database, pool: str, *, lease_seconds: float) -> None:
+def preempt(database: Database, pool: str, *, lease_seconds: float) -> None:
     """Preempts for a job of high priority that was just queued. If the database is away, the next sweep does it."""
     try:
         with database.transaction() as session:
-            scheduling.make_room(session, pool, lease_seconds=lease_seconds)
+            scheduling.preempt(session, pool, lease_seconds=lease_seconds)
     except SQLAlchemyError as error:
-        logger.warning("no room is made in pool %s before the next sweep, the database does not answer: %s", pool, error)
+        logger.warning("no job of pool %s is preempted before the next sweep, the database does not answer: %s", pool, error)

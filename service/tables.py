@@ -265,8 +265,8 @@ class Job(Table):
     """CPU slots that the job holds if ``gpus`` is 0."""
     min_gpu_memory_gib: Mapped[float | None]
     """Memory of each GPU, by the spec or by the estimate of the preflight."""
-    shape: Mapped[str]
-    """The devices that the job needs, as one word: jobs of one shape fit where any of them does."""
+    resource_class: Mapped[str] = mapped_column("shape")
+    """The devices that the job needs, as one word: jobs of one class fit wherever one of them does."""
     max_runtime_seconds: Mapped[int]
     """Limit of the running time of all attempts together."""
 

@@ -1,10 +1,10 @@
-"""What each user has used: the decayed amount that orders the queue, and the account by the hour.
+"""The usage of each user: the decayed amount that orders the queue, and the account by the hour.
 
-Amounts are in GPU-seconds; a CPU slot counts a fraction of a GPU. An amount is stored with the time at which it stood: what is
-left of it later is ``amount · 2^(-age / half-life)``, so users compare rightly however long nobody touched their rows.
+Amounts are in GPU-seconds; a CPU slot counts a fraction of a GPU. An amount is stored with the time it refers to:
+later it is ``amount · 2^(-age / half-life)``, so users compare correctly however old their rows are.
 
-A start is charged with some running time at once, so that many jobs posted together cannot start before the first of them is
-accounted for; heartbeats charge what comes beyond, and the end gives back what was too much.
+A start is charged some running time in advance, so that many jobs posted together cannot all start before the first of them is
+accounted for; heartbeats charge the time beyond it, and the end gives back the time that was not used.
 """
 
 from dataclasses import dataclass
@@ -15,59 +15,59 @@ from sqlalchemy import Double, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.queue_policy import rules_of
+from service.queue_policy import queue_policy_of
 from service.tables import Job, Usage, UsageHour, User
 
 _SETTLE_SECONDS = 60.0
-"""A running job's use is written down in steps of this size: every heartbeat would be many times the writes."""
+"""Least time between two writes of a running job's usage: one at every heartbeat would be many times the writes."""
 
 _NOTHING, _GONE = 1e-6, 100.0
-"""Of so few GPU-seconds, or after so many half-lives, nothing is left."""
+"""Fewer GPU-seconds, or those of more half-lives ago, count as none."""
 
 
 @dataclass(frozen=True)
 class Consumption:
-    """A line of the account."""
+    """The account of one user."""
 
     user: str
     weight: float
     gpu_seconds: float
     cpu_slot_seconds: float
     jobs: int
-    """That started for the first time."""
+    """Jobs that started for the first time."""
     decayed: float
-    """GPU-seconds, as the fair share sees them now."""
+    """Decayed GPU-seconds: what the fair share goes by now."""
     share: float
-    """Of all that was used, weighed like the fair share, 0 to 1."""
+    """This user's part of the usage of all, in GPU equivalents, 0 to 1."""
     fair: float
-    """Of all users' weights, 0 to 1: the share that would be this user's if everybody always had jobs."""
+    """This user's part of all weights, 0 to 1: the share that would be used if everybody always had jobs."""
 
 
 def charge_start(session: Session, job: Job, *, at: datetime) -> None:
-    """An attempt begins: its owner is charged with the entry amount."""
-    rules = rules_of(session)
-    job.charged_seconds, job.accounted_seconds = rules.entry_seconds, 0.0
-    _charge(session, job.owner_id, rules.entry_seconds * rules.rate(job.gpus, job.cpu_slots), at=at)
+    """Charges the owner of an attempt that begins with the entry charge."""
+    queue_policy = queue_policy_of(session)
+    job.charged_seconds, job.accounted_seconds = queue_policy.entry_seconds, 0.0
+    _charge(session, job.owner_id, queue_policy.entry_charge(job.gpus, job.cpu_slots), at=at)
     _account(session, job, 0.0, at=at, jobs=1 if job.attempt == 1 else 0)
 
 
 def is_due(started_at: datetime, accounted_seconds: float, *, at: datetime) -> bool:
-    """Whether a running attempt's use is to be written down."""
+    """Whether a running attempt's usage is due to be settled."""
     return (at - started_at).total_seconds() >= accounted_seconds + _SETTLE_SECONDS
 
 
 def settle(session: Session, job: Job, *, at: datetime, ended: bool) -> None:
-    """Charges an attempt's running time up to ``at``; once it has ended, gives back what the entry amount was too much."""
+    """Charges an attempt's running time up to ``at``; once it has ended, returns the unused part of the entry charge."""
     if job.started_at is None:
         return
     elapsed = max(0.0, (at - job.started_at).total_seconds())
-    rules = rules_of(session)
-    rate = rules.rate(job.gpus, job.cpu_slots)
+    queue_policy = queue_policy_of(session)
+    rate = queue_policy.rate(job.gpus, job.cpu_slots)
     if elapsed > job.charged_seconds:
         _charge(session, job.owner_id, (elapsed - job.charged_seconds) * rate, at=at)
         job.charged_seconds = elapsed
     elif ended:
-        back = rules.decayed((job.charged_seconds - elapsed) * rate, elapsed)  # it was charged at the start
+        back = queue_policy.decayed((job.charged_seconds - elapsed) * rate, elapsed)  # it was charged at the start
         _charge(session, job.owner_id, -back, at=at)
         job.charged_seconds = elapsed
     _account(session, job, elapsed - job.accounted_seconds, at=at)
@@ -75,12 +75,12 @@ def settle(session: Session, job: Job, *, at: datetime, ended: bool) -> None:
 
 
 def decayed_sql(session: Session, at: Any) -> Any:
-    """A user's amount at a time, as an SQL expression over an outer join with :class:`Usage`."""
-    return func.coalesce(_left(session, at), 0.0)
+    """A user's decayed amount at a time, as an SQL expression over an outer join with :class:`Usage`."""
+    return func.coalesce(_decayed(session, at), 0.0)
 
 
 def consumption(session: Session, *, since: datetime | None, at: datetime) -> list[Consumption]:
-    """Every user's line, those who used most first; ``since`` counts whole hours, from that which it lies in."""
+    """The account of every user, most usage first; ``since`` is rounded down to a whole hour."""
     totals = select(
         UsageHour.user_id,
         func.sum(UsageHour.gpu_seconds).label("gpu"),
@@ -95,8 +95,8 @@ def consumption(session: Session, *, since: datetime | None, at: datetime) -> li
         .outerjoin(used, used.c.user_id == User.id)
         .outerjoin(Usage, Usage.user_id == User.id)
     ).all()
-    rules = rules_of(session)
-    weighed = {name: (gpu or 0.0) + (cpu or 0.0) * rules.cpu_slot_charge for name, _, gpu, cpu, _, _ in rows}
+    queue_policy = queue_policy_of(session)
+    weighed = {name: queue_policy.gpu_equivalent(gpu or 0.0, cpu or 0.0) for name, _, gpu, cpu, _, _ in rows}
     total, weights = sum(weighed.values()), sum(weight for _, weight, *_ in rows)
     lines = [
         Consumption(
@@ -120,18 +120,18 @@ def _charge(session: Session, user_id: str, amount: float, *, at: datetime) -> N
         statement.on_conflict_do_update(
             index_elements=[Usage.user_id],
             set_={
-                "amount": func.greatest(0.0, _left(session, statement.excluded.as_of) + amount),
+                "amount": func.greatest(0.0, _decayed(session, statement.excluded.as_of) + amount),
                 "as_of": func.greatest(Usage.as_of, statement.excluded.as_of),
             },
         )
     )
 
 
-def _left(session: Session, at: Any) -> Any:
-    """Of the stored amount at a time, in SQL. Before it was stored, as by a clock that is behind, it is the same."""
-    half_lives = func.greatest(0.0, func.extract("epoch", at - Usage.as_of)) / rules_of(session).usage_half_life_seconds
+def _decayed(session: Session, at: Any) -> Any:
+    """The stored amount, decayed to a time, in SQL; not decayed for a time before it, as that of a clock that is behind."""
+    half_lives = func.greatest(0.0, func.extract("epoch", at - Usage.as_of)) / queue_policy_of(session).usage_half_life_seconds
     left = Usage.amount * func.power(cast(literal(2.0), Double), -half_lives)
-    # PostgreSQL refuses to compute what is too small to be told from nothing.
+    # PostgreSQL raises an error where a result underflows.
     return case((or_(Usage.amount < _NOTHING, half_lives > _GONE), 0.0), else_=left)
 
 
@@ -156,5 +156,5 @@ def _account(session: Session, job: Job, seconds: float, *, at: datetime, jobs: 
 
 
 def hour_of(time: datetime) -> datetime:
-    """The beginning of the hour, in UTC, that a time lies in."""
+    """The beginning of the hour of a time, in UTC."""
     return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

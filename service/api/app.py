@@ -16,9 +16,9 @@ from service.api.middleware import BodyLimit, PlainAddresses, RateLimit, Request
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.broker import Broker
 from service.database import Database
-from service.notifications import Announcer, NewsHub
-from service.queue_policy import Rules
-from service.scheduling.explain import Outlooks
+from service.notifications import JobNotifier, NotificationHub
+from service.queue_policy import QueuePolicy
+from service.scheduling.queue_status_cache import QueueStatusCache
 from service.settings import Settings
 from service.store import Store
 from service.sweeper import Sweeper
@@ -39,14 +39,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(chosen.store)
         with (
-            closing(Announcer(chosen.redis_url)) as announcer,
+            closing(JobNotifier(chosen.redis_url)) as notifier,
             closing(Broker(chosen.redis_url)) as broker,
-            closing(Database(chosen.database_url, announce=announcer, rules=Rules.of(chosen))) as database,
+            closing(Database(chosen.database_url, notify=notifier, queue_policy=QueuePolicy.of(chosen))) as database,
             Sweeper(database, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
-            async with NewsHub(chosen.redis_url).running() as hub:
-                outlooks = Outlooks(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
-                app.state.services = Services(chosen, database, broker, store, hub, outlooks)
+            async with NotificationHub(chosen.redis_url).running() as hub:
+                cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
+                app.state.services = Services(chosen, database, broker, store, hub, cache)
                 yield
 
     app = FastAPI(

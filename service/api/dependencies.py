@@ -8,8 +8,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.broker import Broker
 from service.database import Database
-from service.notifications import NewsHub
-from service.scheduling.explain import Outlooks
+from service.notifications import NotificationHub
+from service.scheduling.queue_status_cache import QueueStatusCache
 from service.security import Caller, authenticate
 from service.settings import Settings
 from service.store import Store
@@ -29,8 +29,8 @@ class Services:
     database: Database
     broker: Broker
     store: Store
-    hub: NewsHub
-    outlooks: Outlooks
+    hub: NotificationHub
+    queue_status_cache: QueueStatusCache
 
 
 async def services_of(request: Request) -> Services:

@@ -14,7 +14,7 @@ from service import queries
 from service.api.dependencies import Services
 from service.api.responses.records import event_view
 from service.errors import NotFound
-from service.notifications import wait_for_news
+from service.notifications import wait_for_notification
 
 COMMENT_SECONDS = 15.0
 """The longest time without output: then a comment line is sent, which keeps the connection alive."""
@@ -27,16 +27,16 @@ logger = logging.getLogger(__name__)
 async def until_changed(
     services: Services, job_id: str, read: Callable[[], Answer], *, is_new: Callable[[Answer], bool], wait_seconds: float
 ) -> Answer:
-    """Reads again at each news of the job until ``is_new`` accepts the answer or the time is up; returns the last answer."""
+    """Reads at each notification of the job until ``is_new`` accepts the answer or the time is up; returns the last answer."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
-    with services.hub.subscribed(job_id) as news:
+    with services.hub.subscribed(job_id) as notified:
         while True:
             answer = await run_in_threadpool(read)
             remaining = deadline - loop.time()
             if is_new(answer) or remaining <= 0 or services.hub.closing:
                 return answer
-            await wait_for_news(news, timeout_seconds=remaining)
+            await wait_for_notification(notified, timeout_seconds=remaining)
 
 
 def event_stream(services: Services, job_id: str, *, after: int) -> StreamingResponse:
@@ -86,7 +86,7 @@ async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list
     loop = asyncio.get_running_loop()
     yield format_sse_event(comment="the events of this job follow")
     quiet_since = loop.time()
-    with services.hub.subscribed(job_id) as news:
+    with services.hub.subscribed(job_id) as notified:
         while not services.hub.closing:
             try:
                 messages, complete = await run_in_threadpool(read)
@@ -103,4 +103,4 @@ async def _follow(services: Services, job_id: str, read: Callable[[], tuple[list
             if loop.time() - quiet_since >= COMMENT_SECONDS:
                 yield format_sse_event(comment="still here")
                 quiet_since = loop.time()
-            await wait_for_news(news, timeout_seconds=COMMENT_SECONDS - (loop.time() - quiet_since))
+            await wait_for_notification(notified, timeout_seconds=COMMENT_SECONDS - (loop.time() - quiet_since))

@@ -24,7 +24,7 @@ from service.jobs.attempts import (
 )
 from service.jobs.dependencies import enter_queue, needed_jobs, teacher_models
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
-from service.jobs.submission import find_repeat, refuse_over_limit, shape_of, submit
+from service.jobs.submission import find_repeat, refuse_over_limit, resource_class_of, submit
 from service.jobs.transitions import Fence, get
 
 __all__ = [
@@ -50,9 +50,9 @@ __all__ = [
     "renew_lease",
     "request_cancel",
     "request_pause",
+    "resource_class_of",
     "resume",
     "settle_stopped",
-    "shape_of",
     "spent_checkpoints",
     "submit",
     "succeed",

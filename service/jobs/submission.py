@@ -65,7 +65,7 @@ def submit(
         gpus=resources.gpus,
         cpu_slots=resources.cpu_slots,
         min_gpu_memory_gib=resources.min_gpu_memory_gib,
-        shape=shape_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
+        resource_class=resource_class_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
         max_runtime_seconds=resources.max_runtime_seconds,
         attempt=0,
         crashes=0,
@@ -150,6 +150,6 @@ def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, reques
     return job
 
 
-def shape_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
+def resource_class_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
     """The devices that a job holds of a host, as one word: equal for equal needs."""
     return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"

@@ -1,19 +1,20 @@
-"""The shared queue: who runs next and where, why the others wait, and when they should start.
+"""The shared queue: which job starts next and where, why the others wait, and when they should start.
 
-``policy`` and ``preemption`` hold the rules, on a picture of one pool and its ``hosts``, without any I/O; ``picture`` reads that
-picture; ``claim`` and ``sweep`` act on it; ``outlook`` tells of it, and ``forecast`` thinks it ahead.
+``policy`` and ``preemption`` decide, given a snapshot of one pool and its ``hosts``, without any I/O; ``snapshot`` reads it;
+``claim`` and ``sweep`` act on it; ``explain`` computes each waiting job's place and blocker (``queue_order``, ``blockers``), and
+``forecast`` its expected start; ``queue_status_cache`` shares the result among readers.
 """
 
 from service.scheduling.claim import Claim, Offer, claim
 from service.scheduling.hosts import Device
 from service.scheduling.snapshot import live_workers
 from service.scheduling.sweep import (
-    make_room,
-    move_kept_hosts,
-    pools_with_kept_hosts,
+    claim_sweep,
+    move_reservations,
+    pools_with_reservations,
     pools_with_urgent_jobs,
+    preempt,
     sweep,
-    take_turn,
     wakes_due,
 )
 
@@ -22,12 +23,12 @@ __all__ = [
     "Device",
     "Offer",
     "claim",
+    "claim_sweep",
     "live_workers",
-    "make_room",
-    "move_kept_hosts",
-    "pools_with_kept_hosts",
+    "move_reservations",
+    "pools_with_reservations",
     "pools_with_urgent_jobs",
+    "preempt",
     "sweep",
-    "take_turn",
     "wakes_due",
 ]

@@ -1,7 +1,7 @@
-"""The claim: a worker says what it has free, and gets the job whose turn it is.
+"""The claim: a worker offers its free devices, and gets the first job in the queue that may start on them.
 
-Claims of one pool are serialised by an advisory lock: they are rare, and what they decide on spans rows (fair shares, limits,
-kept hosts), which locks on rows alone would not protect.
+Claims of one pool are serialised by an advisory lock: they are rare, and their decision spans rows (fair shares, limits,
+reservations), which row locks alone would not protect.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 from service.jobs import Fence, transitions
 from service.lifecycle import Status
 from service.scheduling.hosts import Device, Holder, Host
-from service.scheduling.policy import Placement, Pool, Reservation
-from service.scheduling.snapshot import hold_known, host_of, look, num_running
+from service.scheduling.policy import Placement, Reservation, Snapshot
+from service.scheduling.snapshot import hold_known, host_of, num_running, take_snapshot
 from service.tables import Job, User, Worker
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a worker has free at this moment."""
+    """The devices that a worker has free at this moment."""
 
     worker_id: str
     pool: str
@@ -29,7 +29,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is now this worker's, until its lease ends."""
+    """A job that belongs to this worker until its lease ends."""
 
     fence: Fence
     job: Job
@@ -37,9 +37,9 @@ class Claim:
 
 
 def claim(session: Session, offer: Offer, *, lease_seconds: float) -> Claim | None:
-    """queued → running for the job whose turn it is among those that fit what is free: attempt + 1, the worker, the lease.
+    """queued → running for the first job that may start on the offered devices: attempt + 1, the worker, the lease.
 
-    Its owner is charged at once. None: nothing that may start fits, or the worker drains.
+    Its owner is charged at once. None: no job that may start fits, or the worker drains.
     """
     if not offer.devices:
         return None
@@ -48,37 +48,37 @@ def claim(session: Session, offer: Offer, *, lease_seconds: float) -> Claim | No
     if worker is None or worker.draining:
         return None
     host = _offering(worker, offer)
-    pool = look(session, offer.pool, lease_seconds=lease_seconds, hosts=[host])
-    if any(kept.worker_id == host.worker_id for kept in pool.reservations):
+    pool = take_snapshot(session, offer.pool, lease_seconds=lease_seconds, hosts=[host])
+    if any(reservation.worker_id == host.worker_id for reservation in pool.reservations):
         hold_known(session, host, now=pool.now)
     claimed = None
     while claimed is None and (placement := pool.next_for(host)) is not None:
         claimed = _take(session, placement, pool, lease_seconds=lease_seconds)
         if claimed is None:
             pool.take_out(placement.job)
-    keep_hosts(session, [kept for kept in pool.made if claimed is None or kept.job.id != claimed.job.id])
+    reserve(session, [each for each in pool.new_reservations if claimed is None or each.job.id != claimed.job.id])
     return claimed
 
 
 def lock_pool(session: Session, pool: str) -> None:
-    """Has the pool's queue to itself until the transaction ends; what was read before is read anew."""
+    """Locks the pool's queue until the transaction ends, and expires all objects that were read before."""
     key = int.from_bytes(hashlib.sha256(f"pool {pool}".encode()).digest()[:8], "big", signed=True)
     session.execute(select(func.pg_advisory_xact_lock(key)))
     session.expire_all()
 
 
-def keep_hosts(session: Session, reservations: list[Reservation], *, why: str = "it has waited long") -> None:
-    """Writes down which hosts are kept free, and for whom."""
-    for kept in reservations:
+def reserve(session: Session, reservations: list[Reservation], *, why: str = "it has waited long") -> None:
+    """Stores reservations on their jobs; skips a job that is no longer queued, or locked."""
+    for reservation in reservations:
         job = session.scalar(
-            select(Job).where(Job.id == kept.job.id, Job.status == Status.QUEUED).with_for_update(skip_locked=True)
+            select(Job).where(Job.id == reservation.job.id, Job.status == Status.QUEUED).with_for_update(skip_locked=True)
         )
-        if job is None or job.reserved_worker_id == kept.worker_id:
+        if job is None or job.reserved_worker_id == reservation.worker_id:
             continue
-        job.reserved_worker_id = kept.worker_id
-        host = session.scalar(select(Worker.host).where(Worker.id == kept.worker_id))
-        message = f"host {host} is kept free for it, which needs {kept.job.need}: {why}"
-        transitions.record_event(session, job, "job.host_kept", message, {"worker": kept.worker_id, "host": host})
+        job.reserved_worker_id = reservation.worker_id
+        host = session.scalar(select(Worker.host).where(Worker.id == reservation.worker_id))
+        message = f"host {host} is kept free for it, which needs {reservation.job.need}: {why}"
+        transitions.record_event(session, job, "job.host_kept", message, {"worker": reservation.worker_id, "host": host})
 
 
 def _offering(worker: Worker, offer: Offer) -> Host:
@@ -92,7 +92,7 @@ def _offering(worker: Worker, offer: Offer) -> Host:
     return host
 
 
-def _take(session: Session, placement: Placement, pool: Pool, *, lease_seconds: float) -> Claim | None:
+def _take(session: Session, placement: Placement, pool: Snapshot, *, lease_seconds: float) -> Claim | None:
     """None: somebody changes the job at this moment, or its owner's limit was reached in another pool."""
     devices = [device.name for device in placement.devices]
     share = pool.shares[placement.job.owner_id]

@@ -1,8 +1,8 @@
-"""When waiting jobs should start: the policy, run ahead many times with durations drawn from what is known.
+"""Expected starts of waiting jobs: simulates the policy many times with durations drawn from past jobs.
 
-A running job ends by its measured steps; a waiting one takes as long as its owner's last jobs of that size did, or, where there
-are few, the pool's. (That a user's last jobs foretell the next: Tsafrir, Etsion, Feitelson: Backfilling using system-generated
-predictions rather than user runtime estimates, 2007.) The draws are seeded, so asking again gives the same answer.
+A running job ends by its measured steps; a waiting one takes as long as one of its owner's last jobs of that size or, if these
+are few, one of the pool's. (A user's last jobs predict the next: Tsafrir, Etsion, Feitelson: Backfilling using system-generated
+predictions rather than user runtime estimates, 2007.) The draws are seeded, so the same queue gives the same answer.
 """
 
 import heapq
@@ -18,23 +18,23 @@ from sqlalchemy.orm import Session
 
 from service.lifecycle import Status
 from service.scheduling.hosts import Holder, Host
-from service.scheduling.policy import Placement, Pool, Waiting
+from service.scheduling.policy import Placement, Snapshot, Waiting
 from service.tables import Job
 
 DRAWS = 20
 HORIZON = 100
-"""Jobs ahead in the queue, at most, whose start is foretold."""
+"""Jobs from the head of the queue, at most, whose start is forecast."""
 _HISTORY = 500
 _ENOUGH = 5
 MAX_STARTS = 1000
-"""Starts that one draw thinks ahead, at most: what would start later is not foretold."""
+"""Starts that one draw simulates, at most: later ones are not forecast."""
 _STEP_SPREAD = 0.2
 """Standard deviation of the logarithm of a remaining time that was measured by steps."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """When a job should start: it starts earlier with probability 0.5, or 0.9."""
+    """Expected start of a job: it starts before ``p50`` with probability 0.5, before ``p90`` with 0.9."""
 
     p50: datetime
     p90: datetime
@@ -42,7 +42,7 @@ class Start:
 
 @dataclass
 class History:
-    """How long jobs of a pool took, in seconds over all attempts; newest first."""
+    """Durations of a pool's jobs in seconds over all attempts, newest first."""
 
     by_owner: dict[tuple[str, int, int], list[float]] = field(default_factory=dict)
     """By owner, GPUs and CPU slots."""
@@ -50,11 +50,11 @@ class History:
 
     @cached_property
     def in_order(self) -> Sequence[float]:
-        """All of them, the shortest first."""
+        """All durations, shortest first."""
         return sorted(seconds for some in self.by_size.values() for seconds in some)
 
     def durations(self, job: Waiting) -> Sequence[float]:
-        """Of jobs like it; empty where there is none."""
+        """Durations of similar jobs; empty if there are none."""
         size = (job.need.gpus, job.need.cpu_slots)
         own = self.by_owner.get((job.owner_id, *size), [])
         if len(own) >= _ENOUGH:
@@ -63,7 +63,7 @@ class History:
 
 
 def history(session: Session, pool: str) -> History:
-    """Of the last jobs of the pool that succeeded."""
+    """Reads the durations of the last jobs of the pool that succeeded."""
     query = (
         select(Job.owner_id, Job.gpus, Job.cpu_slots, Job.run_seconds)
         .where(Job.status == Status.SUCCEEDED, Job.pool == pool)
@@ -77,15 +77,15 @@ def history(session: Session, pool: str) -> History:
     return found
 
 
-def starts(ahead: Pool, starting: Mapping[str, Placement], wanted: Sequence[Waiting], past: History) -> dict[str, Start]:
-    """When each of ``wanted``, the first in the queue, should start; ``ahead`` is the picture once ``starting`` have started.
+def starts(simulated: Snapshot, starting: Mapping[str, Placement], wanted: Sequence[Waiting], past: History) -> dict[str, Start]:
+    """Expected start of each of ``wanted``, the first jobs in the queue; in ``simulated`` those of ``starting`` have started.
 
-    Left out: what would not start in nine of ten draws, and what comes after a job of which nothing is known.
+    A job is left out if it does not start in nine of ten draws, or comes after a job of unknown duration.
     """
     drawn: dict[str, list[datetime]] = {job.id: [] for job in wanted}
     for draw in range(DRAWS):
-        generator = random.Random(draw)  # noqa: S311 - to foretell, not to hide
-        for job_id, at in _one_draw(ahead.thought_ahead(), starting, {job.id for job in wanted}, past, generator).items():
+        generator = random.Random(draw)  # noqa: S311 - a forecast, no secret
+        for job_id, at in _one_draw(simulated.copy(), starting, {job.id for job in wanted}, past, generator).items():
             drawn[job_id].append(at)
     found = {}
     for job_id, times in drawn.items():
@@ -96,22 +96,23 @@ def starts(ahead: Pool, starting: Mapping[str, Placement], wanted: Sequence[Wait
 
 
 def _one_draw(
-    ahead: Pool, starting: Mapping[str, Placement], wanted: set[str], past: History, generator: random.Random
+    simulated: Snapshot, starting: Mapping[str, Placement], wanted: set[str], past: History, generator: random.Random
 ) -> dict[str, datetime]:
-    started = {job_id: ahead.now for job_id in starting if job_id in wanted}
+    started = {job_id: simulated.now for job_id in starting if job_id in wanted}
     if not all(past.durations(placement.job) for placement in starting.values()):
-        return started  # nobody knows when their devices come free, nor what comes after that
-    hosts = ahead.find_hosts()
+        return started  # it is unknown when their devices come free, and what starts then
+    hosts = simulated.find_hosts()
     by_id = {host.worker_id: host for host in hosts}
     ends: list[tuple[datetime, str, str]] = []
     for host in hosts:
         drawn: dict[str, Holder] = {}
         for name, holder in host.held.items():
             if holder.job_id not in drawn:
-                placed = starting.get(holder.job_id)
-                end = (
-                    _end(holder, past, ahead.now, generator) if placed is None else _drawn(placed.job, past, ahead.now, generator)
-                )
+                placement = starting.get(holder.job_id)
+                if placement is None:
+                    end = _end_of(holder, past, simulated.now, generator)
+                else:
+                    end = _end_if_started(placement.job, past, simulated.now, generator)
                 drawn[holder.job_id] = holder if end is None else replace(holder, ends_at=end)
                 if end is not None:  # else its devices are not counted on
                     ends.append((end, holder.job_id, host.worker_id))
@@ -121,16 +122,16 @@ def _one_draw(
     freed: Sequence[Host] = ()
     while True:
         for host in freed:
-            while (placement := ahead.next_for(host)) is not None:
+            while (placement := simulated.next_for(host)) is not None:
                 job = placement.job
                 if job.id in wanted:
-                    started[job.id] = ahead.now
-                end = _drawn(job, past, ahead.now, generator)
+                    started[job.id] = simulated.now
+                end = _end_if_started(job, past, simulated.now, generator)
                 if end is None:
                     all_known = False
-                    ahead.start(placement)
+                    simulated.start(placement)
                     continue
-                ahead.start(placement, ends_at=end)
+                simulated.start(placement, ends_at=end)
                 heapq.heappush(ends, (end, job.id, host.worker_id))
                 num_started += 1
                 if num_started == MAX_STARTS:
@@ -138,19 +139,19 @@ def _one_draw(
         if not all_known or len(started) == len(wanted) or not ends:
             return started
         time, job_id, worker_id = heapq.heappop(ends)
-        ahead.now = max(ahead.now, time)
+        simulated.now = max(simulated.now, time)
         host = by_id[worker_id]
         owner_id = next((holder.owner_id for holder in host.held.values() if holder.job_id == job_id), "")
-        ahead.release(host, job_id)
+        simulated.release(host, job_id)
         freed = [host]
-        if (share := ahead.shares.get(owner_id)) is not None:
+        if (share := simulated.shares.get(owner_id)) is not None:
             if share.is_full:  # another of its owner's jobs may start now, on any host
                 freed = hosts
             share.running -= 1
 
 
-def _drawn(job: Waiting, past: History, now: datetime, generator: random.Random) -> datetime | None:
-    """When a job that starts now may end; None where nothing is known of such jobs."""
+def _end_if_started(job: Waiting, past: History, now: datetime, generator: random.Random) -> datetime | None:
+    """A drawn end of a job that starts now; None if no similar job is known."""
     durations = past.durations(job)
     if not durations:
         return None
@@ -158,8 +159,8 @@ def _drawn(job: Waiting, past: History, now: datetime, generator: random.Random)
     return now + timedelta(seconds=min(seconds, max(1.0, job.bound_seconds)))
 
 
-def _end(holder: Holder, past: History, now: datetime, generator: random.Random) -> datetime | None:
-    """None where nothing tells: it is not measured, and no job of the past took longer than it has by now."""
+def _end_of(holder: Holder, past: History, now: datetime, generator: random.Random) -> datetime | None:
+    """A drawn end of a running job; None if its steps are not measured and no past job took longer than it has by now."""
     if holder.measured or holder.stopping:
         remaining = max(0.0, (holder.ends_at - now).total_seconds())
         end = now + timedelta(seconds=remaining * generator.lognormvariate(0.0, _STEP_SPREAD))

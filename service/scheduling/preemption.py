@@ -1,74 +1,74 @@
-"""Whom to stop for jobs of high priority, and which host to keep for each: the rules, on the picture of ``policy``. No I/O."""
+"""The preemption policy: which jobs to stop for jobs of high priority, and which host to reserve for each. No I/O."""
 
 from collections import Counter
 from collections.abc import Mapping
 
 from service.lifecycle import Priority
 from service.scheduling.hosts import Holder, Host, Need
-from service.scheduling.policy import Pool, Reservation, Waiting
+from service.scheduling.policy import Reservation, Snapshot, Waiting
 
 
-def rooms(pool: Pool, most: int) -> list[tuple[Reservation, list[Holder]]]:
-    """For the first ``most`` jobs of high priority that have no devices: the host to keep for each, and whom to stop there.
+def preemptions(snapshot: Snapshot, most: int) -> list[tuple[Reservation, list[Holder]]]:
+    """For the first ``most`` jobs of high priority without devices: a reservation for each, and the jobs to stop there.
 
-    Those that this changes nothing for count, and are left out.
+    Jobs for which nothing changes count, and are left out.
     """
-    ahead = pool.thought_ahead()
-    # What fits somewhere starts there, and takes the place of those that come after it.
-    for host in ahead.find_hosts():
-        while (placement := ahead.next_for(host)) is not None:
-            ahead.start(placement)
-    lanes = (lane for lane in ahead.lanes.values() if lane.key[0] == Priority.HIGH and lane.head.priority == Priority.HIGH)
-    urgent = (job for lane in lanes for job in lane.window() if job.priority == Priority.HIGH)
+    simulated = snapshot.copy()
+    # A job that fits somewhere starts there, on devices that those after it cannot have.
+    for host in simulated.find_hosts():
+        while (placement := simulated.next_for(host)) is not None:
+            simulated.start(placement)
+    flows = (flow for flow in simulated.flows.values() if flow.key[0] == Priority.HIGH and flow.head.priority == Priority.HIGH)
+    urgent = (job for flow in flows for job in flow.window() if job.priority == Priority.HIGH)
     found: list[tuple[Reservation, list[Holder]]] = []
     hopeless: set[Need] = set()
     made: Counter[str] = Counter()
-    for job in sorted(urgent, key=ahead.standing):
-        share = ahead.shares[job.owner_id]
+    for job in sorted(urgent, key=simulated.sort_key):
+        share = simulated.shares[job.owner_id]
         if share.max_running is not None and share.running + made[job.owner_id] >= share.max_running:
             continue
-        room = None if job.need in hopeless else _room_for(ahead, job)
+        room = None if job.need in hopeless else _preemption_for(simulated, job)
         if room is None:
             hopeless.add(job.need)
             continue
         host, victims = room
-        before, kept = ahead.reservation_of(job), Reservation(job, host.worker_id)
-        ahead.reservations = [each for each in ahead.reservations if each is not before] + [kept]
+        before, reservation = simulated.reservation_of(job), Reservation(job, host.worker_id)
+        simulated.reservations = [each for each in simulated.reservations if each is not before] + [reservation]
         for victim in victims:
             host.release(victim.job_id)
         if victims or before is None or before.worker_id != host.worker_id:
-            found.append((kept, victims))
+            found.append((reservation, victims))
         made[job.owner_id] += 1
         if made.total() == most:
             break
     return found
 
 
-def _room_for(pool: Pool, job: Waiting) -> tuple[Host, list[Holder]] | None:
-    """Where a job has its devices by stopping the fewest jobs, and of those the youngest; and whom.
+def _preemption_for(snapshot: Snapshot, job: Waiting) -> tuple[Host, list[Holder]] | None:
+    """The host where stopping the fewest jobs, and of those the youngest, gives a job its devices; and these jobs.
 
-    Nobody: the devices are coming free there already. None: it fits somewhere now, or stopping helps nowhere.
+    No jobs if the devices are coming free there already. None if it fits somewhere now, or if stopping helps on no host.
     """
-    hosts = pool.hosts_for(job.need)
-    if any((devices := host.pick(job.need)) and pool.hindrance(host, job, devices) is None for host in hosts):
+    hosts = snapshot.hosts_for(job.need)
+    if any((devices := host.pick(job.need)) and snapshot.blocking_reservation(host, job, devices) is None for host in hosts):
         return None
-    options = [(host, victims) for host in hosts if (victims := _victims(pool, host, job)) is not None]
+    options = [(host, victims) for host in hosts if (victims := _victims(snapshot, host, job)) is not None]
     if not options:
         return None
     return min(options, key=lambda option: (len(option[1]), -sum(v.started_at.timestamp() for v in option[1])))
 
 
-def _victims(pool: Pool, host: Host, job: Waiting) -> list[Holder] | None:
-    """Whom to stop on this host; None where that does not help, or would be for others who stand before the job there."""
+def _victims(snapshot: Snapshot, host: Host, job: Waiting) -> list[Holder] | None:
+    """The jobs to stop on this host; None if that does not help, or would help others that come before the job there."""
     need, suitable = job.need, {device.name for device in host.suitable(job.need)}
     before = [
-        kept.job.need
-        for kept in pool.reservations
-        if kept.worker_id == host.worker_id
-        and kept.job.id != job.id
-        and kept.job.need.kind == need.kind
-        and not pool.shares[kept.job.owner_id].is_full
-        and pool.standing(kept.job) < pool.standing(job)
+        reservation.job.need
+        for reservation in snapshot.reservations
+        if reservation.worker_id == host.worker_id
+        and reservation.job.id != job.id
+        and reservation.job.need.kind == need.kind
+        and not snapshot.shares[reservation.job.owner_id].is_full
+        and snapshot.sort_key(reservation.job) < snapshot.sort_key(job)
     ]
     if any({device.name for device in host.suitable(other)} != suitable for other in before):
         return None
@@ -80,7 +80,7 @@ def _victims(pool: Pool, host: Host, job: Waiting) -> list[Holder] | None:
 
 
 def _fewest(candidates: list[Holder], sizes: Mapping[str, int], missing: int) -> list[Holder] | None:
-    """As few jobs as hold so many devices together, and of those sets the youngest; None where all are too few."""
+    """The fewest jobs that hold ``missing`` devices together, and of those sets the youngest; None if all hold too few."""
     most = sorted((sizes[holder.job_id] for holder in candidates), reverse=True)
     number = next((count for count in range(len(most) + 1) if sum(most[:count]) >= missing), None)
     if number is None:

@@ -1,6 +1,6 @@
-"""Reads the picture of a pool that the rules look at: its waiting jobs by lane, its users' shares, its hosts.
+"""Reads the snapshot of a pool that the policy decides on: its waiting jobs by flow, its users' shares, its hosts.
 
-Cost: a few index steps for each lane (user, class and shape) and a row for each host, however many jobs there are.
+Cost: a few index steps for each flow (class, user and resource class) and a row for each host, however many jobs there are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,97 +13,97 @@ from sqlalchemy.orm import Session
 
 from service import clock
 from service.capacity import whole_gib
-from service.database import hopped
+from service.database import loose_index_scan
 from service.lifecycle import Priority, Status
-from service.queue_policy import rules_of
+from service.queue_policy import queue_policy_of
 from service.scheduling.hosts import Device, Holder, Host, Need
-from service.scheduling.policy import WINDOW, Lane, LaneKey, Pool, Reservation, Share, Waiting
+from service.scheduling.policy import WINDOW, Flow, FlowKey, Reservation, Share, Snapshot, Waiting
 from service.tables import Job, Usage, User, Worker
 from service.usage import decayed_sql
 
 STOP_SECONDS = 60.0
-"""What a job that was asked to stop is expected to take for its checkpoint."""
+"""Expected time until a job that is to stop has written its checkpoint."""
 _COLUMNS = (
-    "id, owner_id, queue_class, priority, shape, queued_at, waiting_since, gpus, cpu_slots, min_gpu_memory_gib,"
+    "id, owner_id, queue_class, priority, shape AS resource_class, queued_at, waiting_since, gpus, cpu_slots, min_gpu_memory_gib,"
     " max_runtime_seconds, run_seconds, reserved_worker_id"
 )
-_LANES = text(f"""
-WITH RECURSIVE lanes AS (
+_FLOWS = text(f"""
+WITH RECURSIVE flows AS (
     (SELECT queue_class, owner_id, shape FROM jobs WHERE status = 'queued' AND pool = :pool
      ORDER BY queue_class, owner_id, shape LIMIT 1)
     UNION ALL
-    SELECT following.* FROM lanes CROSS JOIN LATERAL (
+    SELECT following.* FROM flows CROSS JOIN LATERAL (
         SELECT queue_class, owner_id, shape FROM jobs WHERE status = 'queued' AND pool = :pool
-        AND (queue_class, owner_id, shape) > (lanes.queue_class, lanes.owner_id, lanes.shape)
+        AND (queue_class, owner_id, shape) > (flows.queue_class, flows.owner_id, flows.shape)
         ORDER BY queue_class, owner_id, shape LIMIT 1
     ) AS following
 )
-SELECT waiting.* FROM lanes CROSS JOIN LATERAL (
+SELECT waiting.* FROM flows CROSS JOIN LATERAL (
     SELECT {_COLUMNS} FROM jobs WHERE status = 'queued' AND pool = :pool
-    AND queue_class = lanes.queue_class AND owner_id = lanes.owner_id AND shape = lanes.shape
+    AND queue_class = flows.queue_class AND owner_id = flows.owner_id AND shape = flows.shape
     ORDER BY priority, queued_at, id LIMIT :depth
 ) AS waiting
 """)  # noqa: S608 - no value is put into the text
-"""The first jobs of each lane. The index is hopped over from one lane to the next: their number counts, not that of the jobs."""
+"""The first jobs of each flow, by a loose scan of the index: each flow costs one search, however many jobs it has."""
 _MORE = text(f"""
 SELECT {_COLUMNS} FROM jobs WHERE status = 'queued' AND pool = :pool
-AND queue_class = :queue_class AND owner_id = :owner_id AND shape = :shape
+AND queue_class = :queue_class AND owner_id = :owner_id AND shape = :resource_class
 AND (priority, queued_at, id) > (:priority, :queued_at, :id)
 ORDER BY priority, queued_at, id LIMIT :depth
 """)  # noqa: S608 - no value is put into the text
 
 _device = lru_cache(maxsize=1024)(Device)
-"""Hosts are much alike: thousands of them have few different devices."""
+"""Shares equal devices: thousands of hosts have few different ones."""
 
 _QUEUED_POOLS = text(f"""
-{hopped("pool", "status = 'queued'")}
-SELECT hopped.pool, queued.number FROM hopped CROSS JOIN LATERAL (
-    SELECT count(*) AS number FROM (SELECT 1 FROM jobs WHERE status = 'queued' AND pool = hopped.pool LIMIT :most) AS counted
+{loose_index_scan("pool", "status = 'queued'")}
+SELECT scan.pool, queued.number FROM scan CROSS JOIN LATERAL (
+    SELECT count(*) AS number FROM (SELECT 1 FROM jobs WHERE status = 'queued' AND pool = scan.pool LIMIT :most) AS counted
 ) AS queued
 """)  # noqa: S608 - no value is put into the text
 
 
-def look(session: Session, pool: str, *, lease_seconds: float, depth: int = 1, hosts: Sequence[Host] = ()) -> Pool:
-    """The pool at this moment, with the first ``depth`` jobs of each lane.
+def take_snapshot(session: Session, pool: str, *, lease_seconds: float, depth: int = 1, hosts: Sequence[Host] = ()) -> Snapshot:
+    """Takes a snapshot of the pool at this moment, with the first ``depth`` jobs of each flow.
 
-    ``hosts`` are some that the caller knows better than the database: what they have free was found on the spot.
+    The free devices of ``hosts`` are known to the caller, and take precedence over the database.
     """
     now = clock.now(session)
-    lanes = _lanes(session, pool, depth=depth)
-    kept = _reservations(session, pool, now=now, lease_seconds=lease_seconds)
-    owners = {lane.owner_id for lane in lanes.values()} | {reservation.job.owner_id for reservation in kept}
-    return Pool(
+    flows = _flows(session, pool, depth=depth)
+    reservations = _reservations(session, pool, now=now, lease_seconds=lease_seconds)
+    owners = {flow.owner_id for flow in flows.values()} | {reservation.job.owner_id for reservation in reservations}
+    return Snapshot(
         pool=pool,
         now=now,
-        rules=rules_of(session),
+        queue_policy=queue_policy_of(session),
         shares=shares(session, owners, now=now),
-        lanes=lanes,
-        reservations=kept,
+        flows=flows,
+        reservations=reservations,
         find_hosts=_once(partial(_hosts_beside, session, pool, hosts, now=now, lease_seconds=lease_seconds)),
     )
 
 
 def live_workers(session: Session, *, lease_seconds: float, pool: str | None = None) -> Sequence[Worker]:
-    """The workers whose heart beats: their last beat is younger than a lease."""
+    """The workers with a recent heartbeat: the last one is younger than a lease."""
     of_pool = [] if pool is None else [Worker.pool == pool]
     query = select(Worker).where(alive(session, lease_seconds=lease_seconds), *of_pool)
     return session.scalars(query.order_by(Worker.id)).all()
 
 
 def alive(session: Session, *, lease_seconds: float) -> ColumnElement[bool]:
-    """Whether a worker's heart beats, as a condition."""
-    oldest = clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+    """The condition that a worker has a recent heartbeat."""
+    oldest = clock.now_sql(session) - clock.seconds_sql(lease_seconds)
     return and_(Worker.stopped_at.is_(None), Worker.heartbeat_at > oldest)
 
 
 def host_of(worker: Worker) -> Host:
-    """A worker's devices, all free."""
+    """A worker as a host, with all devices free."""
     devices = tuple(_device(device["name"], device.get("memory_gib")) for device in worker.devices)
     return Host(worker.id, worker.host, devices, draining=worker.draining)
 
 
 def hold_running(session: Session, hosts: Iterable[Host], *, now: datetime) -> None:
-    """Puts the running jobs of these hosts onto their devices."""
+    """Marks the devices that the running jobs of these hosts hold."""
     by_id = {host.worker_id: host for host in hosts}
     columns = (
         Job.id,
@@ -125,14 +125,14 @@ def hold_running(session: Session, hosts: Iterable[Host], *, now: datetime) -> N
 
 
 def hold_known(session: Session, host: Host, *, now: datetime) -> None:
-    """Who holds the devices of a host that knows itself what it has free, and until when."""
+    """Adds the holders of the devices of a host whose free devices are already known, and their expected ends."""
     free = {device.name for device in host.devices if device.name not in host.held}
     hold_running(session, [host], now=now)
     host.held = {name: holder for name, holder in host.held.items() if name not in free}
 
 
 def shares(session: Session, owner_ids: Iterable[str], *, now: datetime) -> dict[str, Share]:
-    """What stands in the queue for these users."""
+    """The fair shares of these users."""
     query = (
         select(User.id, User.name, User.share_weight, User.max_running_jobs, decayed_sql(session, now))
         .outerjoin(Usage, Usage.user_id == User.id)
@@ -150,24 +150,24 @@ def shares(session: Session, owner_ids: Iterable[str], *, now: datetime) -> dict
 
 
 def num_running(session: Session, owner_ids: Sequence[str]) -> dict[str, int]:
-    """How many jobs of these users run, in all pools."""
+    """Number of running jobs of each of these users, in all pools."""
     query = select(Job.owner_id, func.count()).where(Job.status == Status.RUNNING, Job.owner_id.in_(owner_ids))
     return dict(session.execute(query.group_by(Job.owner_id)).all())
 
 
 def queued_by_pool(session: Session, *, most: int) -> dict[str, int]:
-    """How many jobs wait for devices, by pool, counted up to ``most``."""
+    """Number of queued jobs by pool, counted up to ``most``."""
     return {row.pool: row.number for row in session.execute(_QUEUED_POOLS, {"most": most})}
 
 
 def need_of(job: Any) -> Need:
-    """What a stored job holds while it runs."""
+    """The need of a stored job."""
     memory_gib = job.min_gpu_memory_gib
     return Need(job.gpus, job.cpu_slots, None if memory_gib is None else whole_gib(memory_gib))
 
 
 def waiting_of(row: Any) -> Waiting:
-    """A queued job's row as the rules see it."""
+    """A queued job's row as the policy sees it."""
     return Waiting(
         id=row.id,
         owner_id=row.owner_id,
@@ -176,40 +176,40 @@ def waiting_of(row: Any) -> Waiting:
         queued_at=row.queued_at,
         waiting_since=row.waiting_since,
         need=need_of(row),
-        shape=row.shape,
+        resource_class=row.resource_class,
         bound_seconds=max(0.0, row.max_runtime_seconds - row.run_seconds),
         ran_seconds=row.run_seconds,
     )
 
 
-def _lanes(session: Session, pool: str, *, depth: int) -> dict[LaneKey, Lane]:
-    lanes: dict[LaneKey, Lane] = {}
-    for row in session.execute(_LANES, {"pool": pool, "depth": depth}):
+def _flows(session: Session, pool: str, *, depth: int) -> dict[FlowKey, Flow]:
+    flows: dict[FlowKey, Flow] = {}
+    for row in session.execute(_FLOWS, {"pool": pool, "depth": depth}):
         job = waiting_of(row)
-        key = (row.queue_class, row.owner_id, row.shape)
-        if key in lanes:
-            lanes[key].add([job])
+        key = (row.queue_class, row.owner_id, row.resource_class)
+        if key in flows:
+            flows[key].add([job])
         else:
-            lanes[key] = Lane(key, job.need, [job])
-    for lane in lanes.values():
-        if len(lane.jobs) == depth:  # else these are all
-            lane.extend = partial(_extend, session, pool)
-    return lanes
+            flows[key] = Flow(key, job.need, [job])
+    for flow in flows.values():
+        if len(flow.jobs) == depth:  # else these are all
+            flow.extend = partial(_extend, session, pool)
+    return flows
 
 
-def _extend(session: Session, pool: str, lane: Lane) -> None:
-    priority, queued_at, job_id = lane.reached
-    queue_class, owner_id, shape = lane.key
-    values = {"pool": pool, "queue_class": queue_class, "owner_id": owner_id, "shape": shape, "depth": WINDOW}
+def _extend(session: Session, pool: str, flow: Flow) -> None:
+    priority, queued_at, job_id = flow.reached
+    queue_class, owner_id, resource_class = flow.key
+    values = {"pool": pool, "queue_class": queue_class, "owner_id": owner_id, "resource_class": resource_class, "depth": WINDOW}
     values |= {"priority": priority, "queued_at": queued_at, "id": job_id}
     more = [waiting_of(row) for row in session.execute(_MORE, values)]
-    lane.add(more)
+    flow.add(more)
     if len(more) < WINDOW:
-        lane.extend = lambda lane: None
+        flow.extend = lambda flow: None
 
 
 def _reservations(session: Session, pool: str, *, now: datetime, lease_seconds: float) -> list[Reservation]:
-    """Those whose host can still serve them."""
+    """The reservations of the pool whose host can still serve them."""
     oldest = now - timedelta(seconds=lease_seconds)
     serves = and_(Worker.stopped_at.is_(None), Worker.heartbeat_at > oldest, Worker.draining.is_(False))
     query = (

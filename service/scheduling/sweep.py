@@ -1,6 +1,6 @@
-"""What mends the queue on a timer: jobs of silent workers, classes of jobs that waited long, room for urgent jobs, wake-ups.
+"""The timer's work on the queue: jobs of silent workers, aging, preemption, reservations, wake-ups.
 
-Every function is harmless to repeat, and leaves to another process what that one is doing.
+Every function is harmless to repeat, and skips what another process is doing at the moment.
 """
 
 from collections.abc import Callable
@@ -14,39 +14,39 @@ from service import clock
 from service.jobs import expire_leases, transitions
 from service.lifecycle import Outcome, Priority, Status
 from service.preflight import expire_checks, unchecked_pools
-from service.queue_policy import rules_of
-from service.scheduling.claim import keep_hosts, lock_pool
-from service.scheduling.policy import Pool
-from service.scheduling.preemption import rooms
-from service.scheduling.snapshot import alive, look, queued_by_pool
+from service.queue_policy import queue_policy_of
+from service.scheduling.claim import lock_pool, reserve
+from service.scheduling.policy import Snapshot
+from service.scheduling.preemption import preemptions
+from service.scheduling.snapshot import alive, queued_by_pool, take_snapshot
 from service.tables import Job, Sweep, Worker
 
 T = TypeVar("T")
 _SWEEP_LOCK = 7_445_002
 _MOST = 1000
-"""Rows that one sweep changes of a kind; the next one goes on."""
-_MOST_ROOM = 20
-"""Jobs of high priority that room is made for at once."""
+"""Rows of a kind that one sweep changes, at most; the next one continues."""
+_MAX_PREEMPTING = 20
+"""Jobs of high priority that one call preempts for, at most."""
 _COUNTED = 64
-"""Queued jobs of a pool that a sweep counts: no more wake-ups than that are sent."""
+"""Queued jobs of a pool that a sweep counts, at most: it sends no more wake-ups."""
 
 
 def sweep(session: Session, *, lease_seconds: float) -> bool:
-    """Takes jobs and checks from silent workers, and raises those that waited long. False: another process sweeps just now."""
+    """Takes jobs and checks from silent workers, and ages waiting jobs. False: another process is sweeping."""
     if not session.scalar(select(func.pg_try_advisory_xact_lock(_SWEEP_LOCK))):
         return False
-    # In the order of locks that a claim takes: rows of jobs first, what their owners used last.
+    # In the lock order of a claim: rows of jobs first, their owners' usage last.
     expire_checks(session)
-    promote(session)
-    _let_hosts_go(session, lease_seconds=lease_seconds)
+    age(session)
+    _release_reservations(session, lease_seconds=lease_seconds)
     expire_leases(session)
     return True
 
 
-def take_turn(session: Session, *, every_seconds: float) -> bool:
-    """Whether nobody has begun a sweep for so long: then the caller does, and the others leave it alone."""
+def claim_sweep(session: Session, *, every_seconds: float) -> bool:
+    """Whether the caller is to sweep now: no process has begun a sweep for ``every_seconds``."""
     now = clock.now_sql(session)
-    is_due = or_(Sweep.began_at <= now - func.make_interval(0, 0, 0, 0, 0, 0, every_seconds), Sweep.began_at > now)
+    is_due = or_(Sweep.began_at <= now - clock.seconds_sql(every_seconds), Sweep.began_at > now)
     if session.scalar(select(Sweep.id).where(~is_due)) is not None:
         return False
     begun = insert(Sweep).values(id=1, began_at=now)
@@ -54,14 +54,14 @@ def take_turn(session: Session, *, every_seconds: float) -> bool:
     return session.scalar(taken.returning(Sweep.id)) is not None
 
 
-def promote(session: Session) -> int:
-    """A job that waited longer than the rules say rises one class. Answers how many did."""
-    seconds = rules_of(session).promote_after_seconds
+def age(session: Session) -> int:
+    """Moves jobs that waited longer than the queue policy says one class up. Returns their number."""
+    seconds = queue_policy_of(session).promote_after_seconds
     query = select(Job).where(
         Job.status == Status.QUEUED,
         Job.queue_class == Job.priority,
         Job.priority > Priority.HIGH,
-        Job.waiting_since < clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+        Job.waiting_since < clock.now_sql(session) - clock.seconds_sql(seconds),
     )
     jobs = session.scalars(query.order_by(Job.waiting_since).limit(_MOST).with_for_update(skip_locked=True)).all()
     for job in jobs:
@@ -69,38 +69,39 @@ def promote(session: Session) -> int:
     return len(jobs)
 
 
-def make_room(session: Session, pool: str, *, lease_seconds: float) -> list[str]:
-    """Asks jobs of low priority to stop where a queued one of high priority has no devices. Answers whom.
+def preempt(session: Session, pool: str, *, lease_seconds: float) -> list[str]:
+    """Requests a stop of low-priority jobs if a queued one of high priority has no devices. Returns their ids.
 
-    The host is kept for the high one: what comes free there is its.
+    The high-priority job gets a reservation of the host, so the devices that come free there are its own.
     """
-    if not _may_have_room(session, pool):
+    if not _may_preempt(session, pool):
         return []
     asked: list[str] = []
-    for kept, victims in _decided(session, pool, lambda picture: rooms(picture, _MOST_ROOM), lease_seconds=lease_seconds):
-        keep_hosts(session, [kept], why="it is of high priority")
-        asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=kept.job.id)]
+    decided = _decided(session, pool, lambda snapshot: preemptions(snapshot, _MAX_PREEMPTING), lease_seconds=lease_seconds)
+    for reservation, victims in decided:
+        reserve(session, [reservation], why="it is of high priority")
+        asked += [victim.job_id for victim in victims if _preempt(session, victim.job_id, by=reservation.job.id)]
     return asked
 
 
-def move_kept_hosts(session: Session, pool: str, *, lease_seconds: float) -> None:
-    """Keeps another host for a job that would have its devices much earlier there than on that which is kept for it."""
-    better = _decided(session, pool, Pool.better_hosts, lease_seconds=lease_seconds)
-    keep_hosts(session, better, why="its devices are expected there much earlier")
+def move_reservations(session: Session, pool: str, *, lease_seconds: float) -> None:
+    """Moves reservations whose job would have its devices much earlier on another host."""
+    better = _decided(session, pool, Snapshot.better_reservations, lease_seconds=lease_seconds)
+    reserve(session, better, why="its devices are expected there much earlier")
 
 
 def pools_with_urgent_jobs(session: Session) -> list[str]:
-    """Where jobs of high priority wait."""
+    """The pools in which jobs of high priority wait."""
     return list(session.scalars(select(Job.pool).where(Job.status == Status.QUEUED, Job.priority == Priority.HIGH).distinct()))
 
 
-def pools_with_kept_hosts(session: Session) -> list[str]:
-    """Where hosts are kept free."""
+def pools_with_reservations(session: Session) -> list[str]:
+    """The pools with reservations."""
     return list(session.scalars(select(Job.pool).where(Job.reserved_worker_id.is_not(None)).distinct()))
 
 
 def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
-    """How many wake-ups are of use, by pool: one for each device that is free and could be wanted, one for checks."""
+    """Number of useful wake-ups by pool: one for each free device that a queued job could take, one for checks."""
     queued = queued_by_pool(session, most=_COUNTED)
     unchecked = unchecked_pools(session)
     if not queued and not unchecked:
@@ -121,32 +122,32 @@ def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
     return {pool: count for pool, count in due.items() if count}
 
 
-def _decided(session: Session, pool: str, decide: Callable[[Pool], list[T]], *, lease_seconds: float) -> list[T]:
-    """What is to be done, decided with the pool's queue to itself; claims wait for that only where there is something to do."""
-    if not decide(look(session, pool, lease_seconds=lease_seconds)):
+def _decided(session: Session, pool: str, decide: Callable[[Snapshot], list[T]], *, lease_seconds: float) -> list[T]:
+    """Decides on a snapshot taken under the pool's lock; claims have to wait for it only if there is something to do."""
+    if not decide(take_snapshot(session, pool, lease_seconds=lease_seconds)):
         return []
     lock_pool(session, pool)
-    return decide(look(session, pool, lease_seconds=lease_seconds))
+    return decide(take_snapshot(session, pool, lease_seconds=lease_seconds))
 
 
-def _let_hosts_go(session: Session, *, lease_seconds: float) -> None:
-    """A host that is gone or drains is kept for nobody: another may be, at the next claim."""
-    oldest = clock.now_sql(session) - func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+def _release_reservations(session: Session, *, lease_seconds: float) -> None:
+    """Removes the reservations of hosts that are gone or drain; the next claim may make new ones."""
+    oldest = clock.now_sql(session) - clock.seconds_sql(lease_seconds)
     gone = select(Worker.id).where(or_(Worker.stopped_at.is_not(None), Worker.heartbeat_at <= oldest, Worker.draining))
-    kept = select(Job.id).where(Job.reserved_worker_id.is_not(None), Job.reserved_worker_id.in_(gone))
-    free = kept.with_for_update(skip_locked=True, of=Job)
+    reserved = select(Job.id).where(Job.reserved_worker_id.is_not(None), Job.reserved_worker_id.in_(gone))
+    free = reserved.with_for_update(skip_locked=True, of=Job)
     session.execute(update(Job).where(Job.id.in_(free)).values(reserved_worker_id=None))
 
 
-def _may_have_room(session: Session, pool: str) -> bool:
-    """Whether a job of high priority waits, and others could make room: low ones that run, or those that hosts are kept for."""
+def _may_preempt(session: Session, pool: str) -> bool:
+    """Whether a job of high priority waits, and a low one runs or some job has a reservation."""
     urgent = select(Job.id).where(Job.status == Status.QUEUED, Job.priority == Priority.HIGH, Job.pool == pool).limit(1)
     if session.scalar(urgent) is None:
         return False
     may_stop = or_(Job.stop_requested.is_not(None), and_(Job.priority == Priority.LOW, Job.queue_class == Priority.LOW))
     low = select(Job.id).where(Job.status == Status.RUNNING, Job.pool == pool, may_stop).limit(1)
-    kept = select(Job.id).where(Job.pool == pool, Job.reserved_worker_id.is_not(None)).limit(1)
-    return session.scalar(low) is not None or session.scalar(kept) is not None
+    reserved = select(Job.id).where(Job.pool == pool, Job.reserved_worker_id.is_not(None)).limit(1)
+    return session.scalar(low) is not None or session.scalar(reserved) is not None
 
 
 def _preempt(session: Session, job_id: str, *, by: str) -> bool:

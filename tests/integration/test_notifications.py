@@ -1,4 +1,4 @@
-"""News of changed jobs from one process's commit to another's waiting request, through Redis and its absences."""
+"""Notifications of changed jobs from one process's commit to another's waiting request, through Redis and its outages."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Set
@@ -11,7 +11,7 @@ import redis
 from service import jobs
 from service.database import Database
 from service.embedded.servers import Valkey
-from service.notifications import CHANNEL, Announcer, NewsHub, wait_for_news
+from service.notifications import CHANNEL, JobNotifier, NotificationHub, wait_for_notification
 from tests.integration.jobs.conftest import Team, cancel, checkpoint, log, metrics, progress, renew
 
 T = TypeVar("T")
@@ -25,8 +25,8 @@ def client(valkey_server: Valkey) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def announcer(valkey_server: Valkey) -> Iterator[Announcer]:
-    with closing(Announcer(valkey_server.url)) as opened:
+def notifier(valkey_server: Valkey) -> Iterator[JobNotifier]:
+    with closing(JobNotifier(valkey_server.url)) as opened:
         yield opened
 
 
@@ -38,7 +38,7 @@ def within_time(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def listening(client: redis.Redis, *, listeners: int = 1) -> None:
-    """Until that many hubs are subscribed."""
+    """Waits until that many hubs are subscribed."""
     while await asyncio.to_thread(client.pubsub_numsub, CHANNEL) != [(CHANNEL.encode(), listeners)]:
         await asyncio.sleep(0.01)
 
@@ -48,43 +48,43 @@ async def told(event: asyncio.Event) -> None:
     event.clear()
 
 
-def test_who_waits_for_a_job_is_woken_by_its_news_and_by_no_others(
-    valkey_server: Valkey, client: redis.Redis, announcer: Announcer
+def test_who_waits_for_a_job_is_woken_by_its_notifications_and_by_no_others(
+    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
 ) -> None:
     async def scenario() -> None:
-        async with NewsHub(valkey_server.url).running() as hub:
+        async with NotificationHub(valkey_server.url).running() as hub:
             with hub.subscribed("job_a") as first, hub.subscribed("job_a") as second, hub.subscribed("job_b") as other:
                 await listening(client)
-                await asyncio.to_thread(announcer, {"job_a", "job_c"})
+                await asyncio.to_thread(notifier, {"job_a", "job_c"})
                 await told(first)
                 await told(second)
                 assert not other.is_set()
-                await asyncio.to_thread(announcer, {"job_b"})
+                await asyncio.to_thread(notifier, {"job_b"})
                 await told(other)
                 assert not first.is_set()
 
     within_time(scenario())
 
 
-def test_who_has_left_is_not_told_and_who_stays_is(valkey_server: Valkey, client: redis.Redis, announcer: Announcer) -> None:
+def test_who_has_left_is_not_told_and_who_stays_is(valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier) -> None:
     async def scenario() -> None:
-        async with NewsHub(valkey_server.url).running() as hub:
+        async with NotificationHub(valkey_server.url).running() as hub:
             with hub.subscribed("job_a") as stays:
                 with hub.subscribed("job_a") as left:
                     await listening(client)
-                await asyncio.to_thread(announcer, {"job_a"})
+                await asyncio.to_thread(notifier, {"job_a"})
                 await told(stays)
                 assert not left.is_set()
 
     within_time(scenario())
 
 
-def test_every_process_hears_the_same_news(valkey_server: Valkey, client: redis.Redis, announcer: Announcer) -> None:
+def test_every_process_gets_the_same_notifications(valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier) -> None:
     async def scenario() -> None:
-        async with NewsHub(valkey_server.url).running() as here, NewsHub(valkey_server.url).running() as there:
+        async with NotificationHub(valkey_server.url).running() as here, NotificationHub(valkey_server.url).running() as there:
             with here.subscribed("job_a") as first, there.subscribed("job_a") as second:
                 await listening(client, listeners=2)
-                await asyncio.to_thread(announcer, {"job_a"})
+                await asyncio.to_thread(notifier, {"job_a"})
                 await told(first)
                 await told(second)
 
@@ -92,41 +92,41 @@ def test_every_process_hears_the_same_news(valkey_server: Valkey, client: redis.
 
 
 def test_a_redis_that_goes_wakes_everybody_and_one_that_comes_back_is_listened_to(
-    valkey_server: Valkey, client: redis.Redis, announcer: Announcer
+    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
 ) -> None:
     async def scenario() -> None:
-        async with NewsHub(valkey_server.url).running() as hub:
+        async with NotificationHub(valkey_server.url).running() as hub:
             with hub.subscribed("job_a") as first, hub.subscribed("job_b") as second:
                 await listening(client)
                 await asyncio.to_thread(valkey_server.stop)
                 try:
                     await told(first)
                     await told(second)
-                    await asyncio.to_thread(announcer, {"job_a"})  # lost, and no error
+                    await asyncio.to_thread(notifier, {"job_a"})  # lost, and no error
                 finally:
                     await asyncio.to_thread(valkey_server.start)
                 await listening(client)
                 first.clear()
-                await asyncio.to_thread(announcer, {"job_a"})
+                await asyncio.to_thread(notifier, {"job_a"})
                 await told(first)
 
     within_time(scenario())
 
 
 def test_a_hub_that_starts_without_redis_listens_as_soon_as_there_is_one(
-    valkey_server: Valkey, client: redis.Redis, announcer: Announcer
+    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
 ) -> None:
     async def scenario() -> None:
         valkey_server.stop()
         try:
-            hub = NewsHub(valkey_server.url)
+            hub = NotificationHub(valkey_server.url)
             async with hub.running():
                 with hub.subscribed("job_a") as event:
                     await told(event)  # look by yourself
                     await asyncio.to_thread(valkey_server.start)
                     await listening(client)
                     event.clear()
-                    await asyncio.to_thread(announcer, {"job_a"})
+                    await asyncio.to_thread(notifier, {"job_a"})
                     await told(event)
         finally:
             valkey_server.stop()
@@ -137,7 +137,7 @@ def test_a_hub_that_starts_without_redis_listens_as_soon_as_there_is_one(
 
 def test_a_process_that_goes_down_wakes_everybody(valkey_server: Valkey) -> None:
     async def scenario() -> None:
-        hub = NewsHub(valkey_server.url)
+        hub = NotificationHub(valkey_server.url)
         async with hub.running():
             with hub.subscribed("job_a") as event:
                 assert not hub.closing
@@ -151,92 +151,92 @@ def test_a_process_that_goes_down_wakes_everybody(valkey_server: Valkey) -> None
     within_time(scenario())
 
 
-def test_a_wait_ends_by_news_or_when_it_is_time_to_look(valkey_server: Valkey) -> None:
+def test_a_wait_ends_by_a_notification_or_when_it_is_time_to_look(valkey_server: Valkey) -> None:
     async def scenario() -> None:
         event = asyncio.Event()
         event.set()
-        await wait_for_news(event, timeout_seconds=3600)  # news that came before the wait
+        await wait_for_notification(event, timeout_seconds=3600)  # a notification that came before the wait
         assert not event.is_set()
-        await wait_for_news(event, timeout_seconds=0)
-        await wait_for_news(event, timeout_seconds=3600)  # no news, and long before that time it is time to look
+        await wait_for_notification(event, timeout_seconds=0)
+        await wait_for_notification(event, timeout_seconds=3600)  # no notification, and long before that time it is time to look
 
     within_time(scenario())
 
 
-# ---------------------------------------------------------------- what is news
+# ---------------------------------------------------------------- which writes notify
 
 
-Told = Callable[[], set[str]]
+Published = Callable[[], set[str]]
 
 
 @pytest.fixture
-def news(database: Database, client: redis.Redis) -> Iterator[Told]:
-    """The ids that were published since the last look."""
+def published(database: Database, client: redis.Redis) -> Iterator[Published]:
+    """The ids that were published since the last call."""
     with client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
         pubsub.subscribe(CHANNEL)
         assert pubsub.get_message(timeout=TIMEOUT_SECONDS) is not None
 
-        def since_last_look() -> set[str]:
+        def since_last_call() -> set[str]:
             client.publish(CHANNEL, "end")
             found = set()
             while (message := pubsub.get_message(timeout=TIMEOUT_SECONDS)) is not None and message["data"] != b"end":
                 found.add(message["data"].decode())
             return found
 
-        yield since_last_look
+        yield since_last_call
 
 
-def test_what_a_transaction_changed_is_told_after_its_commit(database: Database, news: Told) -> None:
+def test_what_a_transaction_changed_is_published_after_its_commit(database: Database, published: Published) -> None:
     team = Team(database)
     first, second = team.submit(), team.submit()
-    assert news() == {first, second}
+    assert published() == {first, second}
     with database.transaction() as session:
         for job_id in (first, second):
             jobs.edit(session, job_id, name="new")
         session.flush()
-        assert news() == set()
-    assert news() == {first, second}
+        assert published() == set()
+    assert published() == {first, second}
 
 
-def test_who_reads_at_the_moment_of_the_news_sees_what_it_is_about(database: Database, database_url: str) -> None:
+def test_who_reads_at_the_moment_of_the_notification_sees_the_change(database: Database, database_url: str) -> None:
     seen: list[tuple[str, str]] = []
 
     def look(job_ids: Set[str]) -> None:
         with database.transaction() as session:
             seen.extend((job_id, jobs.get(session, job_id).name) for job_id in job_ids)
 
-    with closing(Database(database_url, announce=look)) as announcing:
+    with closing(Database(database_url, notify=look)) as announcing:
         job_id = Team(announcing).submit(name="first")
         with announcing.transaction() as session:
             jobs.edit(session, job_id, name="second")
     assert seen == [(job_id, "first"), (job_id, "second")]
 
 
-def test_what_was_rolled_back_or_only_read_is_no_news(database: Database, news: Told) -> None:
+def test_what_was_rolled_back_or_only_read_is_not_published(database: Database, published: Published) -> None:
     team = Team(database)
     fence = team.running()
-    news()
+    published()
     with pytest.raises(ZeroDivisionError), database.transaction() as session:
         assert cancel(session, fence) and 1 / 0  # noqa: PT018
     team.job(fence.job_id)
     team.do(renew, fence)
-    assert news() == set()
+    assert published() == set()
 
 
-def test_every_write_that_a_reader_can_see_is_news(database: Database, news: Told) -> None:
+def test_every_write_that_a_reader_can_see_is_published(database: Database, published: Published) -> None:
     team = Team(database)
     fence = team.running()
-    news()
+    published()
     for write in (progress, metrics, log, checkpoint, cancel):
         team.do(write, fence)
-        assert news() == {fence.job_id}, write
+        assert published() == {fence.job_id}, write
 
 
-def test_a_job_that_another_settles_is_news_too(database: Database, news: Told) -> None:
+def test_a_job_that_another_settles_is_published_too(database: Database, published: Published) -> None:
     team = Team(database)
     fence = team.running()
     waiting = team.submit(depends_on=[fence.job_id])
-    news()
+    published()
     team.do(cancel, fence)
     team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel"))
-    assert news() == {fence.job_id, waiting}
+    assert published() == {fence.job_id, waiting}

@@ -14,15 +14,15 @@ from service.database import Database
 from service.jobs import Fence
 from service.queries import JobFilter
 from service.scheduling import Device, Offer, claim
-from service.scheduling.explain import Outlooks
-from service.scheduling.snapshot import look
+from service.scheduling.queue_status_cache import QueueStatusCache
+from service.scheduling.snapshot import take_snapshot
 from service.spec import parse_spec
 from service.tables import Job
 from tests.integration.conftest import empty
 
 SIZE = Size(jobs=30_000, queued=3_000, users=20, workers=100)
 LEASE_SECONDS = 3600.0
-OUTLOOKS = Outlooks(lease_seconds=LEASE_SECONDS, max_age_seconds=3600.0)
+CACHE = QueueStatusCache(lease_seconds=LEASE_SECONDS, max_age_seconds=3600.0)
 MIDDLE = job_id(SIZE.jobs // 2)
 FREE = tuple(Device(f"cuda:{number}", MEMORY_GIB) for number in range(GPUS))
 
@@ -32,14 +32,14 @@ def large(database_url: str) -> Iterator[Database]:
     with closing(Database(database_url)) as opened:
         empty(opened)
         load(opened, SIZE)
-        with opened.transaction() as session:  # so that none of the lists has to make it
-            OUTLOOKS.of(session, "default")
+        with opened.transaction() as session:  # so that none of the lists has to compute it
+            CACHE.of(session, "default")
         yield opened
 
 
 def page(after: str | None = None, **wanted: object) -> Callable[[Session], object]:
     filter_ = JobFilter(**wanted)  # type: ignore[arg-type]
-    return lambda session: queries.job_page(session, filter_, OUTLOOKS, after=after, limit=50)
+    return lambda session: queries.job_page(session, filter_, CACHE, after=after, limit=50)
 
 
 WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
@@ -51,8 +51,8 @@ WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
         lambda session: preflight.claim_check(session, worker_id(1), "default", lease_seconds=LEASE_SECONDS),
         {"ix_jobs_checking"},
     ),
-    "picture": (
-        lambda session: look(session, "default", lease_seconds=LEASE_SECONDS, depth=5).find_hosts(),
+    "snapshot": (
+        lambda session: take_snapshot(session, "default", lease_seconds=LEASE_SECONDS, depth=5).find_hosts(),
         {"ix_jobs_queue", "ix_jobs_running"},
     ),
     "list": (page(), {"pk_jobs"}),
@@ -65,7 +65,7 @@ WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
     "list of a common label": (page(MIDDLE, labels=(("project", "p7"),)), {"ix_job_labels_found"}),
     "list of two labels": (page(labels=(("project", "p7"), ("run", "57"))), {"ix_job_labels_found"}),
     "list of a label's failed": (page(labels=(("project", "p7"),), statuses=("failed",)), {"ix_job_labels_found"}),
-    "poll": (lambda session: queries.job_row(session, MIDDLE, OUTLOOKS), {"pk_jobs"}),
+    "poll": (lambda session: queries.job_row(session, MIDDLE, CACHE), {"pk_jobs"}),
     "sweep": (
         lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS),
         {"ix_jobs_lease", "ix_jobs_promotion", "ix_jobs_reserved"},

@@ -21,12 +21,12 @@ from service import scheduling, workers
 from service.broker import WAKE_TASK, Broker, queue_name
 from service.database import Database
 from service.ids import new_id
-from service.notifications import Announcer
-from service.queue_policy import Rules
+from service.notifications import JobNotifier
+from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
 from service.store import Store
-from service.sweeper import Sweeper, make_room
+from service.sweeper import Sweeper, preempt
 from service.workers import Drain
 from worker.host.devices import DeviceLedger, host_memory_gib, parse_devices
 from worker.host.preflight import Checker
@@ -50,9 +50,9 @@ class Host:
         self.ledger = DeviceLedger(devices)
         self.database = Database(
             config.database_url,
-            announce=Announcer(config.redis_url),
+            notify=JobNotifier(config.redis_url),
             pool_size=2 * len(devices) + 4,
-            rules=Rules.of(config),
+            queue_policy=QueuePolicy.of(config),
         )
         self.broker = Broker(config.redis_url)
         self.store = Store(config.store)
@@ -106,7 +106,7 @@ class Host:
 
     def _wake(self, pool: str) -> None:
         """Wakes this worker's other threads and other workers for a job that has passed its check."""
-        make_room(self.database, pool, lease_seconds=self._config.lease_seconds)
+        preempt(self.database, pool, lease_seconds=self._config.lease_seconds)
         self.broker.wake(pool)
 
     @property

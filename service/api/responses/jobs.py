@@ -12,8 +12,9 @@ from service.api.responses.shape import Page, View
 from service.errors import JobFailure
 from service.lifecycle import FINAL, Priority, Status
 from service.queries import JobRow
-from service.scheduling.explain import Outlook, Outlooks, Place, open_needs
+from service.scheduling.explain import Place, QueueStatus, open_needs
 from service.scheduling.policy import Share
+from service.scheduling.queue_status_cache import QueueStatusCache
 from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate
 from service.spec.job import JobId
@@ -214,10 +215,10 @@ def _queue_place(place: Place) -> QueuePlace:
     return QueuePlace(position=place.position, waiting_for=place.blocker.message, expected_start=start_view(place))
 
 
-def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanation:
+def explanation(session: Session, row: JobRow, queue_status_cache: QueueStatusCache) -> Explanation:
     """Builds the explanation of a job's state."""
     job, place = row.job, row.place
-    outlook = outlooks.of(session, job.pool)
+    queue_status = queue_status_cache.of(session, job.pool)
     blocked_by = open_needs(session, job) if job.status == Status.WAITING else {}
     return Explanation(
         job_id=job.id,
@@ -226,23 +227,23 @@ def explanation(session: Session, row: JobRow, outlooks: Outlooks) -> Explanatio
         pool=job.pool,
         position=None if place is None else place.position,
         ahead=None if place is None else place.position - 1,
-        waiting_for=_waits_for(job, blocked_by, outlook) if place is None else place.blocker.message,
+        waiting_for=_waits_for(job, blocked_by, queue_status) if place is None else place.blocker.message,
         blocker=None if place is None else blocker_view(place.blocker),
         needs=str(need_of(job)),
-        fair_share=None if place is None else fair_share_view(_share(session, job, outlook)),
+        fair_share=None if place is None else fair_share_view(_share(session, job, queue_status)),
         expected_start=None if place is None else start_view(place),
         blocked_by=list(blocked_by),
-        live_workers=len(outlook.hosts),
-        suitable_workers=len(outlook.suitable(need_of(job))),
+        live_workers=len(queue_status.hosts),
+        suitable_workers=len(queue_status.suitable(need_of(job))),
     )
 
 
-def _share(session: Session, job: Job, outlook: Outlook) -> Share:
+def _share(session: Session, job: Job, queue_status: QueueStatus) -> Share:
     """The fair share of a job's owner, who may be newer than the snapshot of the queue."""
-    return outlook.shares.get(job.owner_id) or shares(session, [job.owner_id], now=outlook.as_of)[job.owner_id]
+    return queue_status.shares.get(job.owner_id) or shares(session, [job.owner_id], now=queue_status.as_of)[job.owner_id]
 
 
-def _waits_for(job: Job, blocked_by: Mapping[str, Status], outlook: Outlook) -> str | None:
+def _waits_for(job: Job, blocked_by: Mapping[str, Status], queue_status: QueueStatus) -> str | None:
     """Says what a job that is neither queued nor running waits for."""
     match Status(job.status):
         case Status.WAITING:
@@ -250,7 +251,7 @@ def _waits_for(job: Job, blocked_by: Mapping[str, Status], outlook: Outlook) -> 
             return f"{'job' if len(blocked_by) == 1 else 'jobs'} {' and '.join(needed)} to succeed"
         case Status.CHECKING if job.lease_expires_at is not None:
             return "the end of its check: one step on a few rows, which a worker takes now"
-        case Status.CHECKING if all(host.draining for host in outlook.hosts):
+        case Status.CHECKING if all(host.draining for host in queue_status.hosts):
             return (
                 f"its check: one step on a few rows, by a worker of its pool, and pool {job.pool!r} has none that takes jobs: "
                 f"start one with `stillhouse worker --pool {job.pool}`"

@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from service.api.responses.shape import Listing, View
-from service.scheduling.explain import Blocker, Cause, Place
+from service.scheduling.blockers import Blocker, PendingReason
+from service.scheduling.explain import Place
 from service.scheduling.policy import Share
 
 
 class BlockerView(View):
     """What a queued job waits for."""
 
-    cause: Cause
+    cause: PendingReason
     """``starting``: it starts now. ``no_worker``: its pool has no worker. ``no_suitable_worker``: no worker of its pool is
     large enough. ``draining``: no worker of its pool takes jobs. ``user_limit``: its owner has reached the limit on running jobs.
     ``jobs_ahead``: jobs before it start first on the same devices. ``devices``: it is next, and no host has enough free devices.
@@ -205,7 +206,7 @@ class UsageList(Listing[UsageView]):
 def blocker_view(blocker: Blocker) -> BlockerView:
     """Builds the response for what blocks a job."""
     return BlockerView(
-        cause=blocker.cause,
+        cause=blocker.reason,
         message=blocker.message,
         job_ids=list(blocker.job_ids[:10]),
         worker=blocker.worker_id,

@@ -28,7 +28,7 @@ from service.errors import (
 from service.lifecycle import Outcome, Priority, Status
 from service.queries import JobFilter, JobRow
 from service.security import Caller
-from service.sweeper import make_room
+from service.sweeper import preempt
 from service.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -119,7 +119,7 @@ def list_jobs(
     """Jobs, newest first."""
     wanted = JobFilter(statuses=_statuses(status or []), owner=owner, labels=[_label(text) for text in label or []])
     with services.database.transaction() as session:
-        rows, has_more = queries.job_page(session, wanted, services.outlooks, after=after, limit=limit)
+        rows, has_more = queries.job_page(session, wanted, services.queue_status_cache, after=after, limit=limit)
     return JobPage(data=[job_view(row) for row in rows], has_more=has_more)
 
 
@@ -219,8 +219,8 @@ def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Re
 def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explanation:
     """Explains a job's state: its place in the queue, its owner's fair share, what blocks it, and when it should start."""
     with services.database.transaction() as session:
-        row = queries.job_row(session, job_id, services.outlooks)
-        return explanation(session, row, services.outlooks)
+        row = queries.job_row(session, job_id, services.queue_status_cache)
+        return explanation(session, row, services.queue_status_cache)
 
 
 @router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
@@ -235,13 +235,13 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
 
 def _read(services: Services, job_id: str) -> JobRow:
     with services.database.transaction() as session:
-        return queries.job_row(session, job_id, services.outlooks)
+        return queries.job_row(session, job_id, services.queue_status_cache)
 
 
 def _wake(services: Services, job: Job) -> None:
     """Wakes the workers of the job's pool; a queued job of high priority preempts others first."""
     if job.status == Status.QUEUED and job.priority == Priority.HIGH:
-        make_room(services.database, job.pool, lease_seconds=services.settings.lease_seconds)
+        preempt(services.database, job.pool, lease_seconds=services.settings.lease_seconds)
     services.broker.wake(job.pool)
 
 

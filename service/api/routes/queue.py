@@ -40,7 +40,7 @@ def get_queue(
     with services.database.transaction() as session:
         if pool is not None:
             _require_pool(session, pool, services)
-        queue = queries.queue(session, services.outlooks, pool=pool)
+        queue = queries.queue(session, services.queue_status_cache, pool=pool)
     return QueueView(
         waiting=[_waiting(row) for row in queue.waiting],
         num_waiting=queue.num_waiting,

@@ -195,7 +195,7 @@ def test_a_job_that_names_no_memory_asks_for_what_it_needs_where_workers_tell_th
         add_host(team, f"gpus_{index}", *memories)
     job = passed(team, estimate(needs), gpus=gpus)
     assert (job.status, job.min_gpu_memory_gib) == (Status.QUEUED, asks)
-    assert job.shape == f"gpu:{gpus}:{asks or 0:.0f}"
+    assert job.resource_class == f"gpu:{gpus}:{asks or 0:.0f}"
 
 
 def test_a_job_that_asks_for_less_memory_than_it_needs_is_warned(team: Team) -> None:

@@ -9,18 +9,18 @@ from service.errors import JobFailure
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter
-from service.scheduling.explain import Outlooks
+from service.scheduling.queue_status_cache import QueueStatusCache
 from service.tables import Artifact, JobLabel
 from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, stop_for, succeed
 
-OUTLOOKS = Outlooks(lease_seconds=45, max_age_seconds=3600)
+QUEUE_STATUS_CACHE = QueueStatusCache(lease_seconds=45, max_age_seconds=3600)
 OWNERS = (None, "ana", "ben", "nobody")
 STATUSES = ((), ("paused",), ("queued", "paused"), ("queued", "queued"), ("failed", "cancelled"))
 LABELS = ((), (("project", "x"),), (("project", "x"), ("run", "1")), (("run", "x"),))
 
 
 def listed(team: Team, wanted: JobFilter, *, after: str | None = None, limit: int = 50) -> tuple[list[str], bool]:
-    rows, more = team.do(lambda session: queries.job_page(session, wanted, OUTLOOKS, after=after, limit=limit))
+    rows, more = team.do(lambda session: queries.job_page(session, wanted, QUEUE_STATUS_CACHE, after=after, limit=limit))
     return [row.job.id for row in rows], more
 
 

@@ -1,4 +1,4 @@
-"""A made-up team on a made-up cluster: real rows, real claims by workers that only say what they have free, a clock by hand."""
+"""A simulated team and cluster: real rows, real claims by workers without trainers, and a clock that tests set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from service.database import Database
 from service.ids import new_id
 from service.jobs import Fence
 from service.lifecycle import Outcome
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer, claim
-from service.scheduling.explain import Outlook, Place, outlook_of
+from service.scheduling.explain import Place, QueueStatus, explain
 from service.spec import parse_spec
 from service.tables import Job, JobEvent, Model, User
 from tests.integration.jobs.conftest import FAILURE, SPEC
@@ -28,7 +28,7 @@ HOUR = 3600
 
 @dataclass
 class Machine:
-    """A worker: its devices, and what runs on them."""
+    """A worker: its devices, and the jobs that run on them."""
 
     id: str
     pool: str
@@ -44,18 +44,18 @@ class Machine:
 
 
 class Cluster:
-    """What tests say of it reads like what happens: hosts come, people post jobs, workers claim them, time passes."""
+    """Methods named for events: hosts start, people post jobs, workers claim them, time passes."""
 
-    def __init__(self, url: str, rules: Rules | None = None) -> None:
+    def __init__(self, url: str, queue_policy: QueuePolicy | None = None) -> None:
         self.now = START
-        self.database = Database(url, clock=lambda: self.now, rules=rules)
+        self.database = Database(url, clock=lambda: self.now, queue_policy=queue_policy)
         self.machines: dict[str, Machine] = {}
         self._users: set[str] = set()
 
     # ------------------------------------------------------------ people
 
     def user(self, name: str, *, weight: float = 1.0, max_running: int | None = None, max_queued: int | None = None) -> None:
-        """Adds a person, or changes what an admin set for one."""
+        """Adds a user, or changes a user's weight and limits."""
         values = {"share_weight": weight, "max_running_jobs": max_running, "max_queued_jobs": max_queued}
         if name in self._users:
             self.do(lambda session: session.execute(update(User).where(User.name == name).values(**values)))
@@ -64,7 +64,7 @@ class Cluster:
             self.do(lambda session: session.add(User(id=f"user_{name}", name=name, **values)))
 
     def submit(self, owner: str = "ana", *, preflight: bool = False, **changes: Any) -> str:
-        """Posts a job; what is part of its resources may be named alone."""
+        """Posts a job; keys of its resources may be given at the top level."""
         if owner not in self._users:
             self.user(owner)
         names = ("gpus", "cpu_slots", "min_gpu_memory_gib", "max_runtime_seconds", "pool")
@@ -103,7 +103,7 @@ class Cluster:
         return name
 
     def claim(self, host: str) -> str | None:
-        """The worker asks for a job for what it has free."""
+        """The worker claims a job for its free devices."""
         machine = self.machines[host]
         found = self.do(self.claim_in, machine)
         if found is None:
@@ -115,7 +115,7 @@ class Cluster:
         return claim(session, Offer(machine.id, machine.pool, machine.free), lease_seconds=LEASE_SECONDS)
 
     def fill(self, *hosts: str) -> list[str]:
-        """All workers, or these, claim until there is nothing for them; what started, in that order."""
+        """All workers, or these, claim until nothing fits; returns the jobs that started, in order."""
         started = []
         for host in hosts or sorted(name for name, machine in self.machines.items() if machine.beats):
             while (job_id := self.claim(host)) is not None:
@@ -136,7 +136,7 @@ class Cluster:
         self.settle(job_id, lambda session, fence: jobs.crash(session, fence, FAILURE))
 
     def stop(self, job_id: str, reason: str = "preempt") -> None:
-        """The trainer has written its checkpoint and ended, as it was asked to."""
+        """The trainer wrote its checkpoint and ended, as requested."""
         self.settle(job_id, lambda session, fence: jobs.settle_stopped(session, fence, reason=reason))
 
     def settle(self, job_id: str, write: Callable[[Session, Fence], Outcome]) -> None:
@@ -145,11 +145,11 @@ class Cluster:
         del machine.running[job_id]
 
     def on(self, job_id: str) -> tuple[Machine, Fence]:
-        """Where a job runs."""
+        """The machine that a job runs on, and its attempt."""
         return next((m, m.running[job_id][0]) for m in self.machines.values() if job_id in m.running)
 
-    def score_outputs(self, job_id: str, *, remaining_seconds: float) -> None:
-        """The trainer tells how long it still takes."""
+    def report_remaining(self, job_id: str, *, remaining_seconds: float) -> None:
+        """The trainer reports how long it still takes."""
         _, fence = self.on(job_id)
         progress = {"phase": "student", "step": 7}
         self.do(lambda session: jobs.record_progress(session, fence, progress, remaining_seconds=remaining_seconds))
@@ -161,14 +161,14 @@ class Cluster:
         self.do(workers.undrain, host)
 
     def end(self, host: str) -> None:
-        """The worker ends in order."""
+        """The worker ends regularly."""
         self.machines[host].beats = False
         self.do(workers.deregister, host)
 
     # ------------------------------------------------------------ time
 
     def forward(self, seconds: float) -> None:
-        """Time passes; hearts beat at its end."""
+        """Lets time pass; workers send a heartbeat at its end."""
         self.now += timedelta(seconds=seconds)
         self.do(self._beat)
 
@@ -181,21 +181,21 @@ class Cluster:
                         del machine.running[fence.job_id]
 
     def sweep(self) -> list[str]:
-        """What a sweeper does once; the jobs that it asked to stop for others."""
+        """One sweep of a sweeper; returns the jobs that it preempted."""
         self.do(lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS))
         asked = [
             job_id
             for pool in self.do(scheduling.pools_with_urgent_jobs)
-            for job_id in self.do(lambda session, pool=pool: scheduling.make_room(session, pool, lease_seconds=LEASE_SECONDS))
+            for job_id in self.do(lambda session, pool=pool: scheduling.preempt(session, pool, lease_seconds=LEASE_SECONDS))
         ]
-        for pool in self.do(scheduling.pools_with_kept_hosts):
-            self.do(lambda session, pool=pool: scheduling.move_kept_hosts(session, pool, lease_seconds=LEASE_SECONDS))
+        for pool in self.do(scheduling.pools_with_reservations):
+            self.do(lambda session, pool=pool: scheduling.move_reservations(session, pool, lease_seconds=LEASE_SECONDS))
         return asked
 
-    # ------------------------------------------------------------ what is to be seen
+    # ------------------------------------------------------------ observations
 
     def do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """In a transaction of its own."""
+        """Runs ``work`` in a transaction of its own."""
         with self.database.transaction() as session:
             return work(session, *arguments)
 
@@ -216,27 +216,27 @@ class Cluster:
     def types(self, job_id: str) -> list[str]:
         return [event.type for event in self.events(job_id)]
 
-    def outlook(self, pool: str = "default") -> Outlook:
-        return self.do(lambda session: outlook_of(session, pool, lease_seconds=LEASE_SECONDS))
+    def queue_status(self, pool: str = "default") -> QueueStatus:
+        return self.do(lambda session: explain(session, pool, lease_seconds=LEASE_SECONDS))
 
     def place(self, job_id: str) -> Place:
-        return self.outlook(self.job(job_id).pool).places[job_id]
+        return self.queue_status(self.job(job_id).pool).places[job_id]
 
     def used(self, job_id: str) -> float:
-        """What counts against the owner of a waiting job, in GPU-seconds."""
+        """Decayed usage of the owner of a waiting job, in GPU-seconds."""
         job = self.job(job_id)
-        return self.outlook(job.pool).shares[job.owner_id].used
+        return self.queue_status(job.pool).shares[job.owner_id].used
 
     def order(self, pool: str = "default") -> list[str]:
-        """The waiting jobs in the order of their places."""
-        return list(self.outlook(pool).places)
+        """The waiting jobs in queue order."""
+        return list(self.queue_status(pool).places)
 
     def waits(self, expected: dict[str, tuple[str, str]], pool: str = "default") -> None:
-        """Each waiting job of the pool, why, and the words for it; and that all of it is right."""
-        told = {job_id: (place.blocker.cause, place.blocker.message) for job_id, place in self.outlook(pool).places.items()}
+        """Asserts reason and message of each waiting job of the pool, and that all of them are right by trial."""
+        told = {job_id: (place.blocker.reason, place.blocker.message) for job_id, place in self.queue_status(pool).places.items()}
         assert told == expected
         self.check()
 
     def check(self) -> None:
-        """What the queue tells of each waiting job is right: see ``truth``."""
+        """Asserts that every explanation is right: see ``oracle``."""
         check(self)

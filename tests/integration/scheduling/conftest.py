@@ -1,4 +1,4 @@
-"""A cluster of its own for each test; at the end of each, what the queue tells of every waiting job has to be right."""
+"""A cluster of its own for each test; at the end of each test, every explanation of a waiting job has to be right."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,7 +34,7 @@ def team(database: Database) -> Team:
 
 @pytest.fixture
 def wakes(valkey_server: Valkey) -> Iterator[redis.Redis]:
-    """A Redis without a wake-up in it."""
+    """A Redis without wake-ups."""
     with redis.Redis.from_url(valkey_server.url) as client:
         client.flushall()
         yield client
@@ -45,7 +45,7 @@ def sweep(session: Session) -> bool:
 
 
 def lose(team: Team, *fences: Fence) -> None:
-    """As if their worker had been silent for longer than a lease."""
+    """Expires the leases, as if their worker had been silent for longer."""
     ids = [fence.job_id for fence in fences]
     statement = update(Job).where(Job.id.in_(ids)).values(lease_expires_at=text("now() - interval '1 microsecond'"))
     team.do(lambda session: session.execute(statement))

@@ -1,6 +1,6 @@
-"""Whether what the queue tells is right, found by trying: claims, and what would happen without the thing that blocks a job.
+"""Checks explanations of the queue by trial: real claims, and what would happen without the thing that blocks a job.
 
-Every trial is rolled back. What devices a host has, and who holds them, is read from the rows, not by the rules that are tested.
+Every trial is rolled back. Hosts, devices and their holders are read from the rows, not by the code under test.
 """
 
 import math
@@ -13,8 +13,9 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, jobs, workers
-from service.scheduling.explain import Blocker, Outlook, outlook_of
-from service.scheduling.snapshot import look
+from service.scheduling.blockers import Blocker
+from service.scheduling.explain import QueueStatus, explain
+from service.scheduling.snapshot import take_snapshot
 from service.tables import Job, User, Worker
 
 if TYPE_CHECKING:
@@ -22,39 +23,39 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 45.0
 _MOST_TRIALS = 15
-"""Jobs of a pool that are tried: the first, and the last of them."""
+"""Jobs of a pool that are tried, at most: the first ones and the last three."""
 
 
 def check(cluster: "Cluster") -> None:
-    """Every explanation of every pool."""
+    """Checks every explanation of every pool."""
     for pool in {machine.pool for machine in cluster.machines.values()} | set(cluster.do(_pools)):
-        outlook = cluster.outlook(pool)
-        assert set(outlook.places) == set(cluster.queued(pool))
-        assert [place.position for place in outlook.places.values()] == list(range(1, len(outlook.places) + 1))
-        _check_starts(cluster, outlook)
+        queue_status = cluster.queue_status(pool)
+        assert set(queue_status.places) == set(cluster.queued(pool))
+        assert [place.position for place in queue_status.places.values()] == list(range(1, len(queue_status.places) + 1))
+        _check_starts(cluster, queue_status)
         with _trial(cluster) as session:
-            told = {job_id: place.blocker for job_id, place in outlook.places.items()}
+            told = {job_id: place.blocker for job_id, place in queue_status.places.items()}
             _start_all(session, cluster, pool, told)
-            others = {job_id: blocker for job_id, blocker in told.items() if blocker.cause != "starting"}
+            others = {job_id: blocker for job_id, blocker in told.items() if blocker.reason != "starting"}
             rows = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(others)))}
             for job_id, blocker in others.items():
-                _check_facts(session, rows[job_id], blocker, outlook)
+                _check_facts(session, rows[job_id], blocker, queue_status)
         tried = list(others.items())
         for job_id, _ in tried if len(tried) <= _MOST_TRIALS else [*tried[: _MOST_TRIALS - 3], *tried[-3:]]:
             _check_by_trial(cluster, pool, job_id, told)
 
 
-def _check_starts(cluster: "Cluster", outlook: Outlook) -> None:
-    for place in outlook.places.values():
+def _check_starts(cluster: "Cluster", queue_status: QueueStatus) -> None:
+    for place in queue_status.places.values():
         if place.start is not None:
             assert cluster.now <= place.start.p50 <= place.start.p90
-            if place.blocker.cause == "starting":
+            if place.blocker.reason == "starting":
                 assert place.start.p90 == cluster.now
-        assert place.blocker.cause != "starting" or place.start is not None, "it starts now, whatever is known of others"
+        assert place.blocker.reason != "starting" or place.start is not None, "it starts now, whatever is known of others"
 
 
-def _check_facts(session: Session, job: Job, blocker: Blocker, outlook: Outlook) -> None:
-    """After all that can start has started: what the rows say."""
+def _check_facts(session: Session, job: Job, blocker: Blocker, queue_status: QueueStatus) -> None:
+    """Compares a blocker with the rows, after every job that can start has started."""
     hosts = _alive(session, job.pool)
     able = [worker for worker in hosts if len(_suitable(worker, job)) >= _count(job)]
     serving = [worker for worker in able if not worker.draining]
@@ -63,43 +64,43 @@ def _check_facts(session: Session, job: Job, blocker: Blocker, outlook: Outlook)
     query = select(func.count()).select_from(Job).where(Job.owner_id == owner.id, Job.status == "running")
     running = session.scalar(query) or 0
     if not hosts:
-        assert blocker.cause == "no_worker"
+        assert blocker.reason == "no_worker"
     elif not able:
-        assert blocker.cause == "no_suitable_worker"
+        assert blocker.reason == "no_suitable_worker"
     elif not serving:
-        assert blocker.cause == "draining"
+        assert blocker.reason == "draining"
     elif owner.max_running_jobs is not None and running >= owner.max_running_jobs:
-        assert blocker.cause == "user_limit"
+        assert blocker.reason == "user_limit"
     elif roomy:
-        assert blocker.cause == "kept_host", f"{job.id} would fit on {roomy[0].id}"
+        assert blocker.reason == "kept_host", f"{job.id} would fit on {roomy[0].id}"
         assert blocker.worker_id in {worker.id for worker in roomy}
-    elif blocker.cause == "kept_host":
+    elif blocker.reason == "kept_host":
         keeper = session.get_one(Job, blocker.job_ids[0])
         assert keeper.reserved_worker_id == blocker.worker_id, "what comes free there is the other's"
         assert not {worker.id for worker in serving} - {blocker.worker_id} - set(_kept(session, job.pool))
     else:
-        assert blocker.cause in {"devices", "preempting", "jobs_ahead"}
-    if blocker.cause in {"devices", "preempting"}:
+        assert blocker.reason in {"devices", "preempting", "jobs_ahead"}
+    if blocker.reason in {"devices", "preempting"}:
         assert blocker.worker_id in {worker.id for worker in serving}
         worker = session.get_one(Worker, blocker.worker_id)
         assert f"host {worker.host}" in blocker.message
         holders = {job_id for job_id, names in _held(session, worker).items() if names & _suitable(worker, job)}
         assert holders >= set(blocker.job_ids), "those that hold what it needs"
-        if blocker.cause == "devices":
+        if blocker.reason == "devices":
             assert holders == set(blocker.job_ids)
             assert f"has {len(_free(session, worker, job))} free" in blocker.message
         else:
             stopping = select(Job.id).where(Job.id.in_(holders), Job.stop_requested.is_not(None))
             assert set(session.scalars(stopping)) == set(blocker.job_ids)
-    if blocker.cause == "jobs_ahead":
-        order = list(outlook.places)
+    if blocker.reason == "jobs_ahead":
+        order = list(queue_status.places)
         for ahead in blocker.job_ids:
             assert order.index(ahead) < order.index(job.id)
-            assert outlook.places[ahead].blocker.cause in {"devices", "preempting", "jobs_ahead", "kept_host"}
+            assert queue_status.places[ahead].blocker.reason in {"devices", "preempting", "jobs_ahead", "kept_host"}
 
 
 def _check_by_trial(cluster: "Cluster", pool: str, job_id: str, told: dict[str, Blocker]) -> None:
-    """Without what blocks it, it starts, or something else blocks it."""
+    """Removes what blocks a job: the job starts, or something else blocks it."""
     blocker = told[job_id]
     ways: dict[str, Callable[[Session], object]] = {
         "no_worker": lambda session: workers.register(
@@ -112,24 +113,24 @@ def _check_by_trial(cluster: "Cluster", pool: str, job_id: str, told: dict[str, 
         "devices": lambda session: _vanish(session, blocker.job_ids),
         "preempting": lambda session: _vanish(session, blocker.job_ids),
     }
-    if blocker.cause not in ways:
+    if blocker.reason not in ways:
         return
     with _trial(cluster) as session:
-        # What can start does first, as it would: else that could take what comes free.
+        # Jobs that can start do so first, or they could take the devices that come free.
         _start_all(session, cluster, pool, told)
-        if blocker.cause in {"devices", "preempting"} and session.scalar(_limited_among(blocker.job_ids)):
-            return  # their owners' other jobs might start in the place of these
-        ways[blocker.cause](session)
+        if blocker.reason in {"devices", "preempting"} and session.scalar(_limited_among(blocker.job_ids)):
+            return  # their owners' other jobs might start instead of these
+        ways[blocker.reason](session)
         session.flush()
-        now = outlook_of(session, pool, lease_seconds=LEASE_SECONDS).places[job_id].blocker
-        if blocker.cause in {"devices", "preempting"}:
-            assert (now.cause, now.worker_id) == ("starting", blocker.worker_id), f"{blocker} → {now}"
-        elif blocker.cause == "kept_host":
+        now = explain(session, pool, lease_seconds=LEASE_SECONDS).places[job_id].blocker
+        if blocker.reason in {"devices", "preempting"}:
+            assert (now.reason, now.worker_id) == ("starting", blocker.worker_id), f"{blocker} → {now}"
+        elif blocker.reason == "kept_host":
             assert not {*now.job_ids} & {*blocker.job_ids}, f"{blocker} → {now}"
-        elif blocker.cause == "jobs_ahead" and len(blocker.job_ids) < 10:
+        elif blocker.reason == "jobs_ahead" and len(blocker.job_ids) < 10:
             # Others of the same owners may come before it now.
             before = list(told)[: list(told).index(job_id)]
-            assert now.cause != "jobs_ahead" or not {*now.job_ids} & {*before}, f"{blocker} → {now}"
+            assert now.reason != "jobs_ahead" or not {*now.job_ids} & {*before}, f"{blocker} → {now}"
         else:
             assert now != blocker
 
@@ -142,9 +143,9 @@ def _trial(cluster: "Cluster") -> Iterator[Session]:
 
 
 def _start_all(session: Session, cluster: "Cluster", pool: str, told: dict[str, Blocker]) -> None:
-    """Claims, in their order, what is told to start in a moment, and where; then nothing more is to be claimed anywhere."""
-    _, starting = look(session, pool, lease_seconds=LEASE_SECONDS).placed()
-    assert {job_id for job_id, blocker in told.items() if blocker.cause == "starting"} == set(starting)
+    """Claims the jobs that are explained as starting, in order and where they should start; then no host may claim more."""
+    _, starting = take_snapshot(session, pool, lease_seconds=LEASE_SECONDS).simulate()
+    assert {job_id for job_id, blocker in told.items() if blocker.reason == "starting"} == set(starting)
     machines = {machine.id: machine for machine in _copies(cluster, pool)}
     for job_id in starting:
         machine = machines[str(told[job_id].worker_id)]
@@ -166,7 +167,7 @@ def _copies(cluster: "Cluster", pool: str) -> list["Machine"]:
 
 
 def _vanish(session: Session, job_ids: tuple[str, ...]) -> None:
-    """They run no more, and nothing else changes."""
+    """Ends jobs without any other change."""
     values = {"status": "paused", "lease_expires_at": None, "stop_requested": None}
     session.execute(update(Job).where(Job.id.in_(job_ids)).values(**values))
     session.expire_all()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
-LONG = Rules().promote_after_seconds + 1
+LONG = QueuePolicy().promote_after_seconds + 1
 
 
 def test_a_low_job_that_waited_long_stands_among_the_normal_ones(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens, what the queue tells of each waiting job is right: situations made at random, tried as ``truth`` does."""
+"""Explanations of waiting jobs in random situations, checked by the oracle."""
 
 import os
 import random
@@ -13,7 +13,7 @@ STEPS = 40
 
 
 def happen(cluster: Cluster, chance: random.Random) -> None:
-    """One thing that happens to a cluster."""
+    """Applies one random event to a cluster."""
     running = [job_id for machine in cluster.machines.values() if machine.beats for job_id in sorted(machine.running)]
     queued = sorted(cluster.queued())
     owner = chance.choice(["ana", "ben", "cem", "dan"])
@@ -32,7 +32,7 @@ def happen(cluster: Cluster, chance: random.Random) -> None:
         case 2 if running:
             end(cluster, chance.choice(running), chance)
         case 3 if running:
-            cluster.score_outputs(chance.choice(running), remaining_seconds=chance.choice([60, HOUR, 5 * HOUR, 30 * HOUR]))
+            cluster.report_remaining(chance.choice(running), remaining_seconds=chance.choice([60, HOUR, 5 * HOUR, 30 * HOUR]))
         case 4 if queued:
             chance.choice([cluster.cancel, cluster.pause])(chance.choice(queued))
         case 5 if queued:

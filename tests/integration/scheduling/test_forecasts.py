@@ -42,12 +42,12 @@ def test_by_measured_steps_of_what_runs(cluster: Cluster) -> None:
     cluster.fill()
     waits = cluster.submit("ana", gpus=1)
     assert start(cluster, waits) is None, "it may end at any time until its limit"
-    cluster.score_outputs(running, remaining_seconds=2 * HOUR)
+    cluster.report_remaining(running, remaining_seconds=2 * HOUR)
     p50, p90 = hours(cluster, waits)
     assert 1.6 < p50 < 2.4
     assert p50 < p90 < 3.5
     cluster.forward(HOUR)
-    cluster.score_outputs(running, remaining_seconds=HOUR)
+    cluster.report_remaining(running, remaining_seconds=HOUR)
     assert hours(cluster, waits)[0] < p50 - 0.6
 
 
@@ -56,7 +56,7 @@ def test_a_measured_job_is_stopped_by_its_limit_at_the_latest(cluster: Cluster) 
     running = cluster.submit("ana", gpus=1, max_runtime_seconds=2 * HOUR)
     cluster.fill()
     waits = cluster.submit("ana", gpus=1)
-    cluster.score_outputs(running, remaining_seconds=10 * HOUR)
+    cluster.report_remaining(running, remaining_seconds=10 * HOUR)
     p50, p90 = hours(cluster, waits)
     assert 1.5 < p50 <= p90 == 2
 
@@ -67,7 +67,7 @@ def test_by_what_such_jobs_of_its_owner_took(cluster: Cluster) -> None:
     cluster.host("gpu-1", gpus=1)
     first, second, third = (cluster.submit(owner, gpus=1) for owner in ("ana", "ana", "ben"))
     assert cluster.fill() == [first]
-    cluster.score_outputs(first, remaining_seconds=0)
+    cluster.report_remaining(first, remaining_seconds=0)
     assert cluster.order() == [second, third] or cluster.order() == [third, second]
     ahead, behind = cluster.order()
     longer = 1 if ahead == second else 3
@@ -101,7 +101,7 @@ def test_a_large_job_waits_for_devices_to_come_together(cluster: Cluster) -> Non
     running = cluster.submit_many(2, "ben", gpus=1)
     cluster.fill()
     cluster.pause(running[0])
-    cluster.score_outputs(running[1], remaining_seconds=5 * HOUR)
+    cluster.report_remaining(running[1], remaining_seconds=5 * HOUR)
     cluster.forward(1)
     large = cluster.submit("ana", gpus=2)
     p50, _ = hours(cluster, large)

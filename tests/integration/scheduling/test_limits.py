@@ -41,7 +41,7 @@ def test_the_limit_counts_jobs_in_all_pools(cluster: Cluster) -> None:
     cluster.host("lab-1", slots=1, pool="lab")
     here, there = cluster.submit("ana"), cluster.submit("ana", pool="lab")
     assert cluster.fill() == [here]
-    assert cluster.place(there).blocker.cause == "user_limit"
+    assert cluster.place(there).blocker.reason == "user_limit"
     cluster.succeed(here)
     assert cluster.fill() == [there]
 
@@ -97,7 +97,7 @@ def test_a_paused_job_counts_neither_as_running_nor_as_waiting(cluster: Cluster)
     second = cluster.submit("ana")
     assert cluster.fill() == [second]
     cluster.resume(first)
-    assert cluster.place(first).blocker.cause == "user_limit"
+    assert cluster.place(first).blocker.reason == "user_limit"
 
 
 def test_a_pause_is_no_way_around_the_limit_on_waiting_jobs(cluster: Cluster) -> None:

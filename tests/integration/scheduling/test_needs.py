@@ -81,7 +81,7 @@ def test_a_gpu_of_unknown_memory_is_not_given_to_a_job_that_asks_for_some(cluste
     cluster.host("gpu-1", gpus=1, memory=None)
     job_id = cluster.submit(gpus=1, min_gpu_memory_gib=1)
     assert cluster.fill() == []
-    assert cluster.place(job_id).blocker.cause == "no_suitable_worker"
+    assert cluster.place(job_id).blocker.reason == "no_suitable_worker"
 
 
 def test_a_pool_is_served_by_its_own_workers(cluster: Cluster) -> None:
@@ -143,18 +143,18 @@ def test_the_one_thing_is_the_first_that_must_change(cluster: Cluster) -> None:
     """No worker, none that could hold it, all drained, the owner's limit, devices: in this order."""
     cluster.user("ana", max_running=0)
     job_id = cluster.submit("ana", gpus=2)
-    causes = [cluster.place(job_id).blocker.cause]
+    reasons = [cluster.place(job_id).blocker.reason]
     cluster.host("gpu-1", gpus=1)
-    causes.append(cluster.place(job_id).blocker.cause)
+    reasons.append(cluster.place(job_id).blocker.reason)
     cluster.host("gpu-2", gpus=2)
     cluster.drain("gpu-2")
-    causes.append(cluster.place(job_id).blocker.cause)
+    reasons.append(cluster.place(job_id).blocker.reason)
     cluster.undrain("gpu-2")
-    causes.append(cluster.place(job_id).blocker.cause)
+    reasons.append(cluster.place(job_id).blocker.reason)
     cluster.submit("ben", gpus=1)
     cluster.fill("gpu-2")
     cluster.user("ana")
-    causes.append(cluster.place(job_id).blocker.cause)
+    reasons.append(cluster.place(job_id).blocker.reason)
     cluster.succeed(next(iter(cluster.machines["gpu-2"].running)))
-    causes.append(cluster.place(job_id).blocker.cause)
-    assert causes == ["no_worker", "no_suitable_worker", "draining", "user_limit", "devices", "starting"]
+    reasons.append(cluster.place(job_id).blocker.reason)
+    assert reasons == ["no_worker", "no_suitable_worker", "draining", "user_limit", "devices", "starting"]

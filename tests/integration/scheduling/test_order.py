@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from service.tables import Usage
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
-DEFAULT = Rules()
+DEFAULT = QueuePolicy()
 
 
 def run_through(cluster: Cluster, host: str, seconds: float = 60) -> list[str]:
@@ -39,7 +39,7 @@ def test_of_a_hundred_jobs_and_one_posted_at_the_same_moment_the_one_starts_next
     one = cluster.submit("ben", gpus=1)
     cluster.host("gpu-1", gpus=2)
     place = cluster.place(one)
-    assert (place.position, place.blocker.cause) == (2, "starting")
+    assert (place.position, place.blocker.reason) == (2, "starting")
     assert cluster.fill() == [hundred[0], one]
     assert cluster.order() == hundred[1:]
     assert cluster.place(hundred[1]).blocker.message == "a GPU: host gpu-1 has 0 free until about 03 Mar 08:00 UTC"
@@ -51,7 +51,7 @@ def test_what_waits_is_told_in_the_order_that_it_has_once_the_others_have_starte
     cluster.submit("cleo")
     cluster.claim("both")
     first, on_gpu, other = cluster.submit("ben"), cluster.submit("ben", gpus=1), cluster.submit("dan")
-    assert cluster.place(on_gpu).blocker.cause == "starting"
+    assert cluster.place(on_gpu).blocker.reason == "starting"
     assert cluster.order() == [other, on_gpu, first], "what starts on the GPU is charged to ben, so dan goes before him"
     assert cluster.place(first).blocker.job_ids == (other,)
     cluster.check()

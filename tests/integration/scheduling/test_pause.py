@@ -52,7 +52,7 @@ def test_a_pause_that_is_taken_back_in_time_stops_nothing(cluster: Cluster) -> N
 
 
 def test_what_ran_before_counts_against_the_time_limit(cluster: Cluster) -> None:
-    """So it is known to end sooner, and passes a kept host that it could not pass when it was new."""
+    """So it is known to end sooner, and may start beside a reservation, which it could not when it was new."""
     cluster.host("gpu-1", gpus=2)
     cluster.submit("cem", gpus=1, max_runtime_seconds=12 * HOUR)
     worn = cluster.submit("ben", gpus=1, max_runtime_seconds=10 * HOUR)
@@ -65,6 +65,6 @@ def test_what_ran_before_counts_against_the_time_limit(cluster: Cluster) -> None
     cluster.forward(0.3 * HOUR)
     assert cluster.fill() == []
     assert cluster.job(large).reserved_worker_id == "gpu-1"
-    assert cluster.place(new).blocker.cause == "kept_host", "ten hours are longer than the 8.7 that the other has left"
+    assert cluster.place(new).blocker.reason == "kept_host", "ten hours are longer than the 8.7 that the other has left"
     cluster.resume(worn)
     assert cluster.fill() == [worn], "seven are left of it"

@@ -269,10 +269,10 @@ def test_a_job_that_only_rose_to_the_class_of_high_priority_does_not_hold_off_a_
     assert cluster.sweep() == [lows[1]]
     cluster.check()
     place = cluster.place(rose)
-    assert (place.blocker.cause, place.blocker.job_ids) == ("kept_host", (high,))
+    assert (place.blocker.reason, place.blocker.job_ids) == ("kept_host", (high,))
     cluster.stop(lows[1])
     assert cluster.fill() == [high]
-    assert cluster.place(rose).blocker.cause == "devices"
+    assert cluster.place(rose).blocker.reason == "devices"
 
 
 def test_those_that_nothing_helps_keep_room_from_nobody(cluster: Cluster) -> None:

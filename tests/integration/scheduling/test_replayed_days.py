@@ -1,6 +1,6 @@
-"""Two made-up days of a team on two hosts, through the real claim on a clock that jumps: what the queue's policy comes to.
+"""Two days of a simulated team on two hosts, replayed through the real claim on a clock that jumps: the effects of the policy.
 
-At many moments all that the queue tells of its waiting jobs is held against what the claim then does, and against the devices.
+At many moments all explanations of waiting jobs are compared with what the claim then does, and with the devices.
 """
 
 from collections import Counter
@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 from benchmarks.made_up_team import DAY, HOUR, Person, Posted, posts, team
 from benchmarks.queue_policy import owners, used, waits
 from benchmarks.simulated_cluster import EVERYBODY, LEASE_SECONDS, Cluster, Run, first_in_first_out
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from service.scheduling import Device, Offer, claim
-from service.scheduling.explain import Blocker, Outlook, outlook_of
+from service.scheduling.blockers import Blocker
+from service.scheduling.explain import QueueStatus, explain
 from service.tables import Job, Worker
 from tests.integration.conftest import on_database
 
@@ -28,64 +29,64 @@ DAYS = 2.0
 PEOPLE = team(8)
 POSTED = posts(PEOPLE, days=DAYS, gpus=sum(HOSTS), load=0.85, seed=6)
 EVERY = 16
-"""Moments from one check of all explanations to the next."""
+"""Moments between two checks of all explanations."""
 
 
 class Explanations:
-    """What was told of waiting jobs, held against what is."""
+    """Compares explanations of waiting jobs with the claim and the devices."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.moments = 0
-        self.causes: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
 
     def check(self) -> None:
         self.moments += 1
         if self.moments % EVERY:
             return
         with self.cluster.database.transaction() as session:
-            told = outlook_of(session, "default", lease_seconds=LEASE_SECONDS)
+            told = explain(session, "default", lease_seconds=LEASE_SECONDS)
         if not told.places:
             return
-        assert [job_id for job_id, _ in self._claims(every_device_free=True)] == list(told.places), "the order of the turns"
+        assert [job_id for job_id, _ in self._claims(every_device_free=True)] == list(told.places), "the queue order"
         starts = dict(self._claims())
-        assert {id_: place.blocker.worker_id for id_, place in told.places.items() if place.blocker.cause == "starting"} == {
+        assert {id_: place.blocker.worker_id for id_, place in told.places.items() if place.blocker.reason == "starting"} == {
             id_: offer.worker_id for id_, offer in starts.items()
         }
         free = {worker_id: set(self.cluster.free(worker_id)) for worker_id in self.cluster.hosts}
         for offer in starts.values():
             free[offer.worker_id] -= {device.name for device in offer.devices}
         for job_id, place in told.places.items():
-            self.causes[place.blocker.cause] += 1
-            if place.blocker.cause != "starting":
+            self.reasons[place.blocker.reason] += 1
+            if place.blocker.reason != "starting":
                 fits_on = [worker for worker, names in free.items() if len(names) >= self._gpus(job_id)]
                 self._check_blocked(job_id, place.blocker, told, fits_on)
 
-    def _check_blocked(self, job_id: str, blocker: Blocker, told: Outlook, fits_on: list[str]) -> None:
+    def _check_blocked(self, job_id: str, blocker: Blocker, told: QueueStatus, fits_on: list[str]) -> None:
         positions = {id_: place.position for id_, place in told.places.items()}
-        if blocker.cause == "kept_host":
+        if blocker.reason == "kept_host":
             assert blocker.worker_id in fits_on
             (holder,) = blocker.job_ids
             assert holder in positions
             assert job_id not in dict(self._claims())
-            assert self._starts_without(holder, job_id), "it starts once the host is not kept"
+            assert self._starts_without(holder, job_id), "it starts without the reservation"
             return
         assert fits_on == [], "it waits for devices, and they are there"
-        if blocker.cause == "jobs_ahead":
+        if blocker.reason == "jobs_ahead":
             assert blocker.job_ids
             assert all(positions[id_] < positions[job_id] for id_ in blocker.job_ids)
-            assert "starting" not in {told.places[id_].blocker.cause for id_ in blocker.job_ids}
+            assert "starting" not in {told.places[id_].blocker.reason for id_ in blocker.job_ids}
             return
-        assert blocker.cause in {"devices", "preempting"}
+        assert blocker.reason in {"devices", "preempting"}
         assert blocker.worker_id is not None
         on_it = {fence.job_id for fence, held in self.cluster.running.items() if held.worker_id == blocker.worker_id}
-        assert set(blocker.job_ids) - {id_ for id_, p in told.places.items() if p.blocker.cause == "starting"} <= on_it
-        if blocker.cause == "preempting":
+        assert set(blocker.job_ids) - {id_ for id_, p in told.places.items() if p.blocker.reason == "starting"} <= on_it
+        if blocker.reason == "preempting":
             stopping = {fence.job_id for fence, held in self.cluster.running.items() if held.stopping}
             assert set(blocker.job_ids) <= stopping
 
     def _claims(self, *, every_device_free: bool = False) -> list[tuple[str, Offer]]:
-        """What the claim gives to each host that asks, in the order of their ids; or to one that has room for all."""
+        """The jobs that the hosts would claim, in the order of their ids; or one host that has room for all."""
         with self.cluster.database.transaction() as session:
             if every_device_free:
                 names = [f"cuda:{n}" for n in range(sum(session.scalars(_WAITING_GPUS)))]
@@ -97,7 +98,7 @@ class Explanations:
         return found
 
     def _starts_without(self, holder: str, job_id: str) -> bool:
-        """Whether it would start if the job that a host is kept for, and all others that wait, were not there."""
+        """Whether it would start without the job that has the reservation, and without all others that wait."""
         with self.cluster.database.transaction() as session:
             starts = [each for worker_id in self.cluster.hosts for each in _all(session, self.cluster.offer(worker_id))]
             taken = {name for _, offer in starts for name in {(offer.worker_id, device.name) for device in offer.devices}}
@@ -119,7 +120,7 @@ _WAITING_GPUS = select(Job.gpus).where(Job.status == "queued")
 
 
 def _all(session: Session, offer: Offer) -> Iterator[tuple[str, Offer]]:
-    """The jobs that a host gets until nothing fits, each with what it got."""
+    """Yields the jobs that a host claims until nothing fits, each with its devices."""
     devices = offer.devices
     while (found := claim(session, Offer(offer.worker_id, "default", devices), lease_seconds=LEASE_SECONDS)) is not None:
         taken = tuple(device for device in devices if device.name in found.devices)
@@ -142,23 +143,23 @@ def replayed(
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         url = on_database(postgres_url, name)
-        cluster = Cluster(url, HOSTS, [*people, EVERYBODY], rules=Rules(), sweep_seconds=1800)
+        cluster = Cluster(url, HOSTS, [*people, EVERYBODY], queue_policy=QueuePolicy(), sweep_seconds=1800)
         with closing(cluster.database):
             explanations = Explanations(cluster)
             runs = cluster.replay(posted, at_moment=explanations.check if explained else lambda: None)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-        yield runs, explanations.causes
+        yield runs, explanations.reasons
 
 
 @pytest.fixture(scope="module")
 def shared(postgres_url: str, template_database: str) -> Iterator[tuple[list[Run], Counter[str]]]:
-    """The days as the queue shares them, with how often each cause was told."""
+    """The days under the fair share, with the number of times that each reason was given."""
     with replayed(postgres_url, template_database, POSTED, explained=True) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def in_turn(postgres_url: str, template_database: str) -> Iterator[list[Run]]:
+def by_arrival(postgres_url: str, template_database: str) -> Iterator[list[Run]]:
     """The same days in the order of arrival."""
     with replayed(postgres_url, template_database, first_in_first_out(POSTED), explained=False) as (runs, _):
         yield owners(runs, POSTED)
@@ -168,9 +169,9 @@ Shared = tuple[list[Run], Counter[str]]
 
 
 def test_every_explanation_is_what_the_claim_then_does(shared: Shared) -> None:
-    _, causes = shared
-    assert {"starting", "devices", "jobs_ahead", "kept_host"} <= set(causes)
-    assert causes.total() > 200
+    _, reasons = shared
+    assert {"starting", "devices", "jobs_ahead", "kept_host"} <= set(reasons)
+    assert reasons.total() > 200
 
 
 def test_every_job_is_done_and_only_one_of_low_priority_waits_for_a_day_until_it_rises(shared: Shared) -> None:
@@ -180,8 +181,8 @@ def test_every_job_is_done_and_only_one_of_low_priority_waits_for_a_day_until_it
     assert max(run.wait for run in runs) < 1.5 * DAY
 
 
-def test_who_asks_for_little_waits_less_than_in_the_order_of_arrival(shared: Shared, in_turn: list[Run]) -> None:
-    light, before = waits(shared[0], kind="light"), waits(in_turn, kind="light")
+def test_who_asks_for_little_waits_less_than_in_the_order_of_arrival(shared: Shared, by_arrival: list[Run]) -> None:
+    light, before = waits(shared[0], kind="light"), waits(by_arrival, kind="light")
     assert light[len(light) // 2] < before[len(before) // 2] / 2
     assert light[len(light) * 9 // 10] < before[len(before) * 9 // 10]
 
@@ -199,6 +200,6 @@ def test_of_what_people_post_at_one_moment_each_uses_by_weight(postgres_url: str
     assert [got[person.name] / total for person in busy] == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=0.08)
 
 
-def test_fairness_costs_no_use_of_the_devices(shared: Shared, in_turn: list[Run]) -> None:
-    held, before = (sum(used(runs, DAYS * DAY).values()) for runs in (shared[0], in_turn))
+def test_fairness_costs_no_use_of_the_devices(shared: Shared, by_arrival: list[Run]) -> None:
+    held, before = (sum(used(runs, DAYS * DAY).values()) for runs in (shared[0], by_arrival))
     assert held > before * 0.97

@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
-WAIT = Rules().reserve_after_seconds + 1
+WAIT = QueuePolicy().reserve_after_seconds + 1
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def halves(cluster: Cluster) -> list[str]:
     halves = cluster.submit_many(2, "cem", gpus=2)
     cluster.fill()
     for job_id, hours in zip(halves, (2, 6), strict=True):
-        cluster.score_outputs(job_id, remaining_seconds=hours * HOUR)
+        cluster.report_remaining(job_id, remaining_seconds=hours * HOUR)
     return halves
 
 
@@ -26,7 +26,7 @@ def two_full_hosts(cluster: Cluster, *remaining_seconds: float) -> list[str]:
     running = cluster.submit_many(4, "cem", gpus=1)
     cluster.fill()
     for job_id, seconds in zip(running, remaining_seconds, strict=False):
-        cluster.score_outputs(job_id, remaining_seconds=seconds)
+        cluster.report_remaining(job_id, remaining_seconds=seconds)
     return running
 
 
@@ -77,7 +77,7 @@ def test_what_leaves_it_enough_devices_may_pass(cluster: Cluster, halves: list[s
     cluster.succeed(halves[0])
     assert cluster.fill() == [first]
     place = cluster.place(second)
-    assert (place.blocker.cause, place.blocker.job_ids, place.blocker.worker_id) == ("kept_host", (large,), "gpu-1")
+    assert (place.blocker.reason, place.blocker.job_ids, place.blocker.worker_id) == ("kept_host", (large,), "gpu-1")
 
 
 def test_an_endless_stream_of_small_jobs_does_not_starve_a_large_one(cluster: Cluster) -> None:
@@ -105,7 +105,7 @@ def test_the_host_is_the_one_where_the_devices_are_together_first(cluster: Clust
     running = cluster.submit_many(6, "cem", gpus=1)
     cluster.fill()
     for job_id, hours in zip(running, (1, 9, 5, 4, 8, 8), strict=True):
-        cluster.score_outputs(job_id, remaining_seconds=hours * HOUR)
+        cluster.report_remaining(job_id, remaining_seconds=hours * HOUR)
     large = cluster.submit("ana", gpus=2)
     cluster.forward(WAIT)
     cluster.succeed(running[0])
@@ -147,7 +147,7 @@ def test_a_host_kept_for_a_low_job_binds_no_better_one(cluster: Cluster, halves:
     normal = cluster.submit("ben", gpus=1)
     low = cluster.submit("ben", gpus=1, priority="low", max_runtime_seconds=2 * 86_400)
     assert cluster.fill() == [normal]
-    assert cluster.place(low).blocker.cause == "kept_host"
+    assert cluster.place(low).blocker.reason == "kept_host"
 
 
 def test_of_two_jobs_that_one_host_is_kept_for_the_better_class_goes_first(cluster: Cluster, halves: list[str]) -> None:
@@ -162,7 +162,7 @@ def test_of_two_jobs_that_one_host_is_kept_for_the_better_class_goes_first(clust
     assert [cluster.job(job_id).reserved_worker_id for job_id in (low, normal)] == ["gpu-1", "gpu-1"]
     cluster.check()
     assert cluster.place(small).blocker.job_ids == (normal,)
-    assert cluster.place(low).blocker.cause == "jobs_ahead"
+    assert cluster.place(low).blocker.reason == "jobs_ahead"
     assert cluster.place(low).blocker.job_ids == (normal, small)
     cluster.succeed(halves[1])
     assert cluster.fill() == [normal]
@@ -201,7 +201,7 @@ def test_a_job_whose_owner_is_at_the_limit_keeps_no_host_from_others(cluster: Cl
     cluster.forward(WAIT)
     assert cluster.fill() == [], "now the host is kept for another"
     cluster.check()
-    assert [cluster.place(job_id).blocker.cause for job_id in (large, another, small)] == ["user_limit", "devices", "kept_host"]
+    assert [cluster.place(job_id).blocker.reason for job_id in (large, another, small)] == ["user_limit", "devices", "kept_host"]
     cluster.user("ana")
     cluster.succeed(halves[1])
     assert cluster.fill()[0] in {large, another}, "two for whom one host is kept do not block each other"
@@ -280,7 +280,7 @@ def test_who_used_less_waits_for_the_host_all_the_same_that_is_kept_for_one_who_
     another = cluster.submit("dan", gpus=3)
     assert cluster.order() == [another, large]
     place = cluster.place(another)
-    assert (place.blocker.cause, place.blocker.job_ids, place.blocker.worker_id) == ("kept_host", (large,), "gpu-1")
+    assert (place.blocker.reason, place.blocker.job_ids, place.blocker.worker_id) == ("kept_host", (large,), "gpu-1")
     cluster.succeed(halves[1])
     assert cluster.fill() == [large]
 
@@ -305,10 +305,10 @@ def test_another_host_is_kept_where_its_devices_are_expected_there_much_earlier_
     cluster.succeed(pairs[0])
     assert cluster.fill() == []
     assert cluster.job(large).reserved_worker_id == "gpu-1"
-    cluster.score_outputs(pairs[1], remaining_seconds=500)
+    cluster.report_remaining(pairs[1], remaining_seconds=500)
     cluster.sweep()
     assert cluster.job(large).reserved_worker_id == "gpu-1", "that is later, but not much"
-    cluster.score_outputs(pairs[1], remaining_seconds=20 * HOUR)
+    cluster.report_remaining(pairs[1], remaining_seconds=20 * HOUR)
     cluster.sweep()
     assert cluster.job(large).reserved_worker_id == "gpu-2"
     assert cluster.events(large)[-1].message.endswith("which needs 2 GPUs: its devices are expected there much earlier")

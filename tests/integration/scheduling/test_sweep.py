@@ -134,7 +134,7 @@ def test_a_late_heartbeat_before_the_sweep_saves_the_attempt(team: Team) -> None
 
 def test_of_many_processes_one_takes_the_turn(team: Team) -> None:
     def turn(every_seconds: float) -> bool:
-        return team.do(lambda session: scheduling.take_turn(session, every_seconds=every_seconds))
+        return team.do(lambda session: scheduling.claim_sweep(session, every_seconds=every_seconds))
 
     assert [turn(60), turn(60), turn(0), turn(60)] == [True, False, True, False]
     team.do(lambda session: session.execute(update(Sweep).values(began_at=text("now() + interval '1 day'"))))

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.queue_policy import Rules
+from service.queue_policy import QueuePolicy
 from service.usage import Consumption, consumption
 from tests.integration.scheduling.cluster import HOUR, Cluster
 
@@ -86,7 +86,7 @@ def test_who_comes_back_after_many_half_lives_has_used_nothing(cluster: Cluster,
         assert cluster.fill() == [job_id]
         cluster.forward(1000)
         cluster.succeed(job_id)
-        cluster.forward(half_lives * Rules().usage_half_life_seconds)
+        cluster.forward(half_lives * QueuePolicy().usage_half_life_seconds)
         cluster.submit("ben")
-        assert cluster.outlook().shares["user_ben"].used == 0
+        assert cluster.queue_status().shares["user_ben"].used == 0
         assert account(cluster)["ana"].decayed == pytest.approx(0)
