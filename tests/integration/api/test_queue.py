@@ -10,7 +10,6 @@ from sqlalchemy import update
 from service import jobs, workers
 from service.database import Database
 from service.jobs import Fence
-from service.scheduling import queue_status
 from service.tables import Job, User, Worker
 from tests.integration.api.conftest import Team, add_host, submit
 from tests.integration.jobs.conftest import fail, stop_for, succeed
@@ -211,7 +210,7 @@ def test_the_queue_of_a_pool_is_its_own_and_one_that_nobody_knows_is_refused_wit
 def test_a_job_behind_the_last_place_that_is_counted_tells_its_owners_share_all_the_same(
     member: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_status, "MAX_PLACES", 2)
+    monkeypatch.setattr("service.scheduling.explain.MAX_PLACES", 2)
     host = add_host(database)
     submit(member)
     host.claim()
@@ -228,7 +227,7 @@ def test_a_job_behind_the_last_place_that_is_counted_tells_its_owners_share_all_
 def test_a_job_behind_the_last_place_that_is_counted_tells_what_keeps_it_beside_those_before_it(
     member: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
-    monkeypatch.setattr(queue_status, "MAX_PLACES", 2)
+    monkeypatch.setattr("service.scheduling.explain.MAX_PLACES", 2)
     host = None if cause == "no_worker" else add_host(database)
     _, _, behind = (submit(member) for _ in range(3))
     with database.transaction() as session:
