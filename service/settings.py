@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     reserve_after_seconds: float = Field(default=600.0, ge=0)
     """After so long a wait a host is kept free for the first job in the queue that does not fit anywhere."""
     queue_picture_seconds: float = Field(default=1.0, ge=0)
-    """How old the picture of the queue may be from which the API tells places and expected starts; of a queue so large that its
-    picture takes more than a tenth of a second, ten times as old for each second that it takes."""
+    """Age that a snapshot of the queue may have when the API computes places and expected starts from it; if it takes longer than a
+    tenth of a second to compute, ten times as long as that."""
 
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""

@@ -1,6 +1,6 @@
 """The row of a worker: registered, renewed by heartbeats, drained by an admin or by its own end.
 
-A drain is a request on the row, which the worker reads with its next heartbeat; claims and the queue's picture see it at once.
+A drain is a request on the row, which the worker reads with its next heartbeat; claims and the queue's snapshot see it at once.
 """
 
 from collections.abc import Sequence
