@@ -19,7 +19,7 @@ test: $(VENV)/.dev ## Run the test suite, in two processes; its architecture tes
 	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25 \
 		--ignore=tests/unit/test_architecture.py
 
-exhaustive: $(VENV)/.dev ## Run every combination of which `make test` runs a sample
+exhaustive: $(VENV)/.dev ## Run the combinations that `make test` leaves out of its sample
 	$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m exhaustive
 
 check: $(VENV)/.dev ## Lint, format, types, architecture

@@ -2,7 +2,7 @@
 
 A week of a made-up team of 20 (light users, users who post many jobs at once, users of whole hosts; 1 to 8 GPUs, three
 priorities) is replayed through the service's own claim, sweep and preemption on PostgreSQL, on a simulated cluster. Beside it the
-same week in the order of arrival, and in the order of priority and arrival: both through the same claim, so packing, kept hosts
+same week in the order of arrival, and in the order of priority and arrival: both through the same claim, so packing, reservations
 and short jobs that pass are the same, and only the order differs.
 
 ``light``: waits of the light users' jobs, median and 90th percentile. ``share off``: how much of the week's GPU-seconds went to

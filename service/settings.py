@@ -21,8 +21,8 @@ class Settings(BaseSettings):
     scratch: Path | None = None
     """Folder of the worker for running jobs' files; the system's temporary folder by default."""
     teacher_cache: Path | None = None
-    """Folder of the worker for what teachers said of datasets, kept for later jobs; ``teacher-cache`` in ``scratch`` by default,
-    and nothing is kept where neither is set. Whatever is in it may be removed at any time."""
+    """Folder of the worker for the outputs of teachers on datasets, kept for later jobs; ``teacher-cache`` in ``scratch`` by
+    default, and nothing is kept where neither is set. Whatever is in it may be removed at any time."""
 
     cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
     """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default."""
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=5.0, gt=0)
     """How often each process looks for expired leases and forgotten jobs."""
     stop_grace_seconds: float = Field(default=60.0, gt=0)
-    """How long a trainer may take to checkpoint and end after it was asked to, before it is killed."""
+    """How long a trainer may take to checkpoint and end after a stop was requested, before it is killed."""
 
     preflight: bool = True
     """Whether a job is checked, by one step on a few rows, before it waits for devices."""
@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     reserve_after_seconds: float = Field(default=600.0, ge=0)
     """After so long a wait a host is kept free for the first job in the queue that does not fit anywhere."""
     queue_picture_seconds: float = Field(default=1.0, ge=0)
-    """Age that a snapshot of the queue may have when the API computes places and expected starts from it; if it takes longer than a
-    tenth of a second to compute, ten times as long as that."""
+    """Age that a snapshot of the queue may have when the API computes places and expected starts from it; if it takes longer than
+    a tenth of a second to compute, ten times as long as that."""
 
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""

@@ -19,7 +19,7 @@ class _Card(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        # Readers are told of no such thing: a later service may add fields.
+        # The published schema permits other fields: a later service may add some.
         json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
     )
 

@@ -9,21 +9,6 @@ import psutil
 import pytest
 import yaml
 
-from service.embedded.stack import Stack
-
-# The command, where the stack that it would start runs already.
-_DEMO_ON = """
-import sys
-from contextlib import nullcontext
-from pathlib import Path
-from types import SimpleNamespace
-from service.cli import embedded, main
-from service.connection import read_connection
-running = SimpleNamespace(connection=read_connection(Path(sys.argv.pop(1))))
-embedded._stack = lambda *_, **__: nullcontext(running)
-main()
-"""
-
 
 @pytest.fixture
 def spec_file(tmp_path: Path, spec: dict[str, object]) -> Path:
@@ -55,13 +40,10 @@ def test_it_trains_shows_the_card_and_its_words_load_the_student(
     assert not [process for process in left if str(tmp_path) in " ".join(process.info["cmdline"] or [])]
 
 
-def test_a_job_that_fails_is_told_with_its_error(
-    running_stack: Stack, tmp_path: Path, spec: dict[str, object], environment: dict[str, str]
-) -> None:
+def test_a_job_that_fails_is_told_with_its_error(tmp_path: Path, spec: dict[str, object], environment: dict[str, str]) -> None:
     spec["training"] = {"epochs": 50, "optimizer": {"name": "sgd", "learning_rate": 1000.0}}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec))
-    command = [sys.executable, "-c", _DEMO_ON, str(running_stack.folder), "demo", str(tmp_path / "job.yaml"), "--out", "runs"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    done = demo(tmp_path / "job.yaml", tmp_path, environment)
     assert done.returncode == 1
     assert "non_finite_loss" in done.stderr
 

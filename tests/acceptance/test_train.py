@@ -74,9 +74,8 @@ def test_what_cannot_be_trained_here_is_told_with_its_place(
     assert f"{pointer}: " in capsys.readouterr().err
 
 
-def test_a_training_that_fails_says_why(
-    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_that_fails_says_why(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
     spec["training"] = {"epochs": 20, "optimizer": {"name": "sgd", "learning_rate": 1000.0}}
-    assert exit_code_here(spec, tmp_path, monkeypatch) == 1
-    assert "non_finite_loss" in capsys.readouterr().err
+    failed = train(spec, tmp_path, environment)
+    assert failed.returncode == 1
+    assert "non_finite_loss" in failed.stderr

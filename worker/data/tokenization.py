@@ -169,17 +169,17 @@ def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
 
 def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     special = [PAD, UNKNOWN, START, SEPARATOR, MASK]
-    learner = _wordpiece({})
+    trained = _wordpiece({})
     # The library numbers continuing characters in the order of a hash map of the words, which differs from run to run, and breaks
     # ties between merges by these numbers. Given as special tokens, the characters are numbered in the order given.
-    continued = sorted({character for text in texts for word in _words(learner, text) for character in word[1:]})
+    continued = sorted({character for text in texts for word in _words(trained, text) for character in word[1:]})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=special + [f"{CONTINUED}{character}" for character in continued],
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
-    tokenizer = _wordpiece(learner.get_vocab())
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = _wordpiece(trained.get_vocab())
     tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {SEPARATOR}",

@@ -55,15 +55,15 @@ class WeightedMean(torch.autograd.Function):
         return grad * factor, None, None
 
 
-def split_tensors(step: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
+def split_tensors(batch: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors of a batch: the student's, which carry gradients, and all others. :func:`rebuild_batch` is the inverse."""
-    differentiable, constant = _flatten(step.student)
+    differentiable, constant = _flatten(batch.student)
     return differentiable, [
         *constant,
-        *(tensor for each in (_flatten(step.teacher) if step.teacher else ()) for tensor in each),
-        step.labels,
-        step.indices,
-        *([step.mixture.partner_labels, step.mixture.shares] if step.mixture else []),
+        *(tensor for each in (_flatten(batch.teacher) if batch.teacher else ()) for tensor in each),
+        batch.labels,
+        batch.indices,
+        *([batch.mixture.partner_labels, batch.mixture.shares] if batch.mixture else []),
     ]
 
 

@@ -77,13 +77,13 @@ class Distributed:
         self._local_states = generator_states(self._device)
         seed_everything(seed)
 
-    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
-        differentiable, constant = split_tensors(step)
-        if any(outputs is not None and outputs.counted is not None for outputs in (step.student, step.teacher)):
+    def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+        differentiable, constant = split_tensors(batch)
+        if any(outputs is not None and outputs.counted is not None for outputs in (batch.student, batch.teacher)):
             differentiable, constant = self._padded(differentiable), self._padded(constant)
         sizes = self._sizes(num_samples)
         # One by one: if a loss reads only some of them, the others must have no gradient, not one of zeros.
-        return rebuild_batch(step, [self._gather(each, sizes) for each in differentiable], self._gather_flat(constant, sizes))
+        return rebuild_batch(batch, [self._gather(each, sizes) for each in differentiable], self._gather_flat(constant, sizes))
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         mean: Tensor = WeightedMean.apply(value, 0 if self.has_empty_shard else count, self.world_size)  # type: ignore[no-untyped-call]

@@ -45,7 +45,7 @@ class ProcessGroup(Protocol):
     def seed(self, seed: int) -> None:
         """Seeds every generator: the global ones, equal on all ranks, and this rank's own."""
 
-    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+    def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         """Gathers a batch of ``num_samples`` from the ranks' shards; gradients flow back into this rank's shard."""
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
@@ -95,8 +95,8 @@ class SingleProcess:
     def seed(self, seed: int) -> None:
         seed_everything(seed)
 
-    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
-        return step
+    def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+        return batch
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         return value

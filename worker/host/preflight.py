@@ -170,11 +170,11 @@ class Checker:
         sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
         ids = {source: split_source(source).name for source in sources if split_source(source).kind == "job"}
 
-        def look(session: Session) -> dict[str, dict[str, Any]]:
+        def read_specs(session: Session) -> dict[str, dict[str, Any]]:
             found = {source: session.get(Job, job_id) for source, job_id in ids.items()}
             return {source: needed.spec for source, needed in found.items() if needed is not None}
 
-        return self._in_database(look)
+        return self._in_database(read_specs)
 
     def _in_database(self, work: Callable[[Session], T]) -> T:
         with self._database.transaction() as session:

@@ -12,11 +12,8 @@ from worker.methods.feature_extractor import FeatureExtractor, UnknownLayer
 from worker.methods.layer_pairs import (
     LayerPairs,
     UnfitLayers,
-    layers_of,
     looks_inside,
-    output_width,
     privileged_term,
-    shapes_of,
 )
 from worker.methods.losses import LOSSES, WeightedSum, build_loss
 
@@ -31,9 +28,6 @@ __all__ = [
     "UnknownLayer",
     "WeightedSum",
     "build_loss",
-    "layers_of",
     "looks_inside",
-    "output_width",
     "privileged_term",
-    "shapes_of",
 ]

@@ -8,15 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.methods import EmbeddingDistillation, terms_of
-from worker.methods import (
-    LayerPairs,
-    LossContext,
-    WeightedSum,
-    build_loss,
-    layers_of,
-    output_width,
-    shapes_of,
-)
+from worker.methods import LayerPairs, LossContext, WeightedSum, build_loss
+from worker.methods.layer_pairs import layers_of, output_width, shapes_of
 from worker.targets import Targets
 
 

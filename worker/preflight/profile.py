@@ -169,10 +169,10 @@ class _CountingProcess(SingleProcess):
         self.sees_whole = False
         return super().shard(indices)
 
-    def gather_batch(self, step: DistillationBatch, *, num_samples: int) -> DistillationBatch:
+    def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         self.sees_whole = True
-        self.exchanged += sum(tensor.nbytes for part in split_tensors(step) for tensor in part)
-        return super().gather_batch(step, num_samples=num_samples)
+        self.exchanged += sum(tensor.nbytes for part in split_tensors(batch) for tensor in part)
+        return super().gather_batch(batch, num_samples=num_samples)
 
 
 class _SavedTensors:

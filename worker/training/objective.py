@@ -51,7 +51,7 @@ class TrainingObjective:
 
 def labels_only(targets: Targets) -> TrainingObjective:
     """The objective of a network without a teacher: the task's own loss."""
-    return TrainingObjective(lambda step: label_loss(targets, step.student.logits, step.labels, step.mixture))
+    return TrainingObjective(lambda batch: label_loss(targets, batch.student.logits, batch.labels, batch.mixture))
 
 
 def extra_inputs(method: Any) -> ExtraInputs:

@@ -13,7 +13,7 @@ TargetName = Annotated[str, Field(min_length=1, max_length=200)]
 class DistillationNetwork(Method):
     """The student reads the teacher's outputs as an extra input, learns to predict them and finally does without them."""
 
-    summary = "The teacher's output is an extra input of the student, which learns to guess it and stands alone in the end."
+    summary = "The teacher's output is an extra input of the student, which learns to predict it and does without it in the end."
     formula = "L = label_weight · ℓ(y, S(x, t)) + λ · ℓ(T(x), T̂(x)), t = T(x), for a growing share of the samples T̂(x)"
     paper = "Romero et al., 2015, arXiv:1412.6550, for λ's part; Vapnik, Izmailov: Learning Using Privileged Information, 2015"
 

@@ -348,11 +348,11 @@ def test_hidden_states_of_one_direction_cost_distilbert_nothing() -> None:
     shapes = {"classifier.2": torch.Size((5,))}
     pairs = LayerPairs(("classifier.2",), ("classifier.2",))
     loss = LOSSES["distilbert"](spec, LossContext(TARGETS, torch.arange(6), pairs, shapes, shapes))
-    hidden, logits, taught = (torch.randn(6, width, dtype=torch.float64) for width in (5, NUM_CLASSES, NUM_CLASSES))
-    ours, theirs = Outputs(logits, {"classifier.2": hidden}), Outputs(taught, {"classifier.2": 3 * hidden})
+    hidden, logits, teacher_logits = (torch.randn(6, width, dtype=torch.float64) for width in (5, NUM_CLASSES, NUM_CLASSES))
+    ours, theirs = Outputs(logits, {"classifier.2": hidden}), Outputs(teacher_logits, {"classifier.2": 3 * hidden})
     value = loss(DistillationBatch(ours, theirs, torch.arange(6), torch.arange(6)))
-    assert value.item() == pytest.approx(5 * kl_divergence(logits, taught, temperature=2.0).item(), rel=1e-9)
-    opposite = Outputs(taught, {"classifier.2": -hidden})
+    assert value.item() == pytest.approx(5 * kl_divergence(logits, teacher_logits, temperature=2.0).item(), rel=1e-9)
+    opposite = Outputs(teacher_logits, {"classifier.2": -hidden})
     assert loss(DistillationBatch(ours, opposite, torch.arange(6), torch.arange(6))).item() == pytest.approx(
         value.item() + 2, rel=1e-9
     )

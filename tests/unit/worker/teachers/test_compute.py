@@ -48,8 +48,8 @@ def test_features_belong_to_the_samples_that_were_asked_for(
     assert seen == [256, 300]
 
     indices = torch.tensor([299, 0, 17])
-    with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
-        expected = tap(samples.inputs[indices])
+    with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
+        expected = extractor(samples.inputs[indices])
     torch.testing.assert_close(logits[indices], expected.logits)
     found, counted = features(indices)
     assert (found.keys(), counted) == (LAYERS.keys(), None)
@@ -87,8 +87,8 @@ def test_features_of_texts_come_with_the_tokens_that_count(
     used = prepared[indices] != reads.tokenizer.pad_token_id
     assert counted is not None
     assert counted.sum(dim=1).tolist() == used.sum(dim=1).tolist()
-    with torch.no_grad(), FeatureExtractor(bert.eval(), list(layers)) as tap:
-        alone = tap(reads(prepared[indices[1:]])).features["bert.encoder.layer.1"]
+    with torch.no_grad(), FeatureExtractor(bert.eval(), list(layers)) as extractor:
+        alone = extractor(reads(prepared[indices[1:]])).features["bert.encoder.layer.1"]
     torch.testing.assert_close(found["bert.encoder.layer.1"][1][counted[1]], alone[0], atol=1e-5, rtol=1e-5)
 
 
@@ -171,8 +171,8 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
     assert not torch.equal(batches[0].inputs, batches[1].inputs)
     for batch in batches:
         said = answers(batch)
-        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
-            expected = tap((batch.inputs - 0.5) / 2)
+        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
+            expected = extractor((batch.inputs - 0.5) / 2)
         torch.testing.assert_close(said.logits, expected.logits[:, [2, 0, 1]])
         torch.testing.assert_close(said.features["layer1"], expected.features["layer1"])
 
@@ -203,8 +203,8 @@ def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.
     for epoch in (0, 1):
         batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
         teacher_outputs = asked.teacher_outputs(batch)
-        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as tap:
-            expected = tap((batch.inputs - 0.5) / 2)
+        with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
+            expected = extractor((batch.inputs - 0.5) / 2)
         assert teacher_outputs is not None
         torch.testing.assert_close(teacher_outputs.logits, expected.logits[:, [2, 0, 1]])
         assert not teacher_outputs.logits.requires_grad
