@@ -1,4 +1,4 @@
-"""From a document to a stored job: what the spec names is looked up, and every fault is told before anything is queued.
+"""From a document to a stored job: what the spec names is looked up, and every fault is reported before anything is queued.
 
 Order: read the spec; look at what it names (files outside any transaction); check that the parts fit; then, in one transaction,
 hold the dataset, the teacher and the needed jobs, look again whether they are there, and store the job.
@@ -141,8 +141,8 @@ def _look_up(session: Session, spec: JobSpec) -> _Named:
             else:
                 named.planned[source] = JobSpec.model_validate(job.spec)
     named.datasets = _read_datasets(session, [spec, *named.planned.values()])
-    told = {fault.pointer for fault in named.faults}
-    named.faults += [fault for fault in need_faults if fault.pointer not in told]
+    reported = {fault.pointer for fault in named.faults}
+    named.faults += [fault for fault in need_faults if fault.pointer not in reported]
     return named
 
 

@@ -21,7 +21,7 @@ _LOG_TAIL_CHARACTERS = 2000
 
 
 class Record:
-    """The events of a trainer since the last flush. ``reported`` is the phase whose progress was told before it."""
+    """The events of a trainer since the last flush. ``reported`` is the phase whose progress was reported before it."""
 
     def __init__(self, *, reported: Phase | None = None, flushed_at: float = 0.0) -> None:
         self.steps: list[PhaseStarted | Progress] = []
