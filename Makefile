@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test exhaustive check format clean
+.PHONY: help demo test exhaustive truth check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## Run the test suite, in two processes; its architecture tes
 
 exhaustive: $(VENV)/.dev ## Run the combinations that `make test` leaves out of its sample
 	$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m exhaustive
+
+truth: $(VENV)/.dev ## Compare every model type and switch with its library, and write docs/truth.md
+	$(VENV)/bin/python -m tests.truth.table
 
 check: $(VENV)/.dev ## Lint, format, types, architecture
 	$(VENV)/bin/ruff check .

@@ -129,6 +129,7 @@ REPORT: dict[str, Any] = {
     "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
     "exports": [],
     "seeds": None,
+    "warnings": [],
     "environment": {"device": "cpu", "threads": 2, "python": "3.12.4", "torch": "2.13.0", "platform": "Linux x86_64"},
 }
 

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service.spec.source import DatasetSource
 from service.spec.strict import StrictModel
+from service.spec.warning_message import WarningMessage
 
 Task = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
 EMBEDDING: Task = "sentence-embedding"
@@ -127,3 +128,5 @@ class DatasetInfo(StrictModel):
     """The class names of the first target, in the order of their indices; none where it is no label."""
     class_counts: dict[str, list[int]] = {}
     """Samples of each class of the first target, by split."""
+    warnings: list[WarningMessage] = []
+    """What of the file takes no part by default, and what was read otherwise than one might think."""

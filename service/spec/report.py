@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from service.spec.data import Task
+from service.spec.warning_message import WarningMessage
 
 
 class _Card(BaseModel):
@@ -226,6 +227,8 @@ class Report(_Card):
     """The student's other forms."""
     seeds: SeedsCard | None = None
     """Null where the spec names no seeds."""
+    warnings: list[WarningMessage] = []
+    """What to know before the student is used; empty where nothing was found."""
     environment: EnvironmentCard
     """What the job ran on."""
 
@@ -243,4 +246,5 @@ class Report(_Card):
             "agreement": self.agreement,
             "compression": self.compression.parameters,
             "gain": self.gain,
+            "warnings": [warning.model_dump() for warning in self.warnings],
         }

@@ -17,6 +17,7 @@ from service.formats import DataArrays, SplitArrays, read_dataset
 from service.spec.data import EMBEDDING, DatasetSpec, Task
 from service.spec.data_fit import chosen_splits
 from service.spec.source import split_source
+from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import MAX_PIXEL
 from worker.data.errors import UnusableData
@@ -60,6 +61,8 @@ class Data:
     """Seconds at which clips of sound are cut."""
     row_tokens: int | None = None
     """Tokens at which the rows of a causal language model are cut, if the spec has a limit."""
+    warnings: tuple[WarningMessage, ...] = ()
+    """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
 
 
 def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:

@@ -3,7 +3,7 @@
 Invariant: the test split has no part in any choice before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from service.spec import JobSpec
 from service.spec.methods import BornAgain
 from service.spec.report import Latency, Report, SeedsCard
+from service.spec.warning_message import WarningMessage
 from worker.data import Split
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import EvaluationResult, agreement, measure_latency, predict, score_outputs
@@ -38,11 +39,15 @@ def evaluate_and_export(
     *,
     replicate_scores: Mapping[Role, EvaluationResult],
     trained: Weights,
+    warnings: Sequence[WarningMessage],
     phases: PhaseReporter,
     job_id: str,
     folder: Path,
 ) -> Report:
-    """Writes the result folder and returns its report. ``trained`` are the student's best weights, before any folding."""
+    """Writes the result folder and returns its report. ``trained`` are the student's best weights, before any folding.
+
+    ``warnings`` are those that were found before the evaluation.
+    """
     test, validation = job.data.splits["test"], job.data.splits["validation"]
     phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
     outputs: dict[Role, Tensor] = {}
@@ -99,6 +104,7 @@ def evaluate_and_export(
             agreement=agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
             agreement_by_target=target_agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
             exports=exports,
+            warnings=warnings,
             seeds=_seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()}),
         )
         write_documents(result, report=report, spec=pinned_spec(job.spec, job.commits))

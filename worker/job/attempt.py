@@ -179,6 +179,7 @@ class Attempt:
             teachers,
             replicate_scores=self.state.replicate_scores,
             trained=self.state.finished["student"].best,
+            warnings=self.data.warnings,
             phases=self.phases,
             job_id=self.assignment.job_id,
             folder=self.assignment.folder / RESULT_FOLDER,

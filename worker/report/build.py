@@ -23,6 +23,7 @@ from service.spec.report import (
     TeacherCard,
     TrainingCard,
 )
+from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.evaluation.evaluate import EvaluationResult
 from worker.export.forms import Exported
@@ -69,6 +70,7 @@ def make_report(
     seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
+    warnings: Sequence[WarningMessage] = (),
 ) -> Report:
     """The report on ``teachers``, ``student`` and, if there is one, ``control``; other roles are those of the chain.
 
@@ -114,6 +116,7 @@ def make_report(
             latency_batch_64=teacher.latency_ms.batch_64 / student.latency_ms.batch_64,
         ),
         seeds=seeds,
+        warnings=list(warnings),
         exports=[_export_card(exported) for exported in exports],
         environment=EnvironmentCard(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

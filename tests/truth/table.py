@@ -1,0 +1,90 @@
+"""Tries every case and writes docs/truth.md: ``python -m tests.truth.table``. Exits with 1 if a network computed anything else."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.truth.subject import Case, Outcome, Subject
+from tests.truth.subjects import SUBJECTS
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "truth.md"
+_NUM_PROCESSES = 2
+_INTRODUCTION = """\
+# What a given network computes here
+
+A teacher that somebody saved has a processor, a feature extractor or a tokenizer of its own, with switches. For every model type
+that a spec may name, and every value of every switch, the outputs that the service computes from the same raw inputs **equal**
+those of the library's own classes, or the service **refuses** the network with words. There is no third outcome: `make truth`
+tries each switch alone and every pair of two, and writes this page; `make test` tries a sample and compares it with this page.
+"""
+
+
+def main() -> int:
+    """Tries all cases in several processes and writes the document. Returns the exit status."""
+    cases = [case for subject in SUBJECTS.values() for case in subject.all_cases()]
+    outcomes: dict[Case, Outcome] = {}
+    failures = []
+    with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=get_context("spawn")) as pool:
+        for case, (outcome, failure) in zip(cases, pool.map(_try, cases, chunksize=4), strict=True):
+            if outcome is None:
+                failures.append(failure)
+                print(failure, file=sys.stderr)
+            else:
+                outcomes[case] = outcome
+    if not failures:
+        DOCUMENT.write_text(document(outcomes), encoding="utf-8")
+    print(f"{len(cases):,} cases tried: {_counted(outcomes.values())}, {len(failures)} different")
+    return 1 if failures else 0
+
+
+def _try(case: Case) -> tuple[Outcome | None, str]:
+    with TemporaryDirectory() as folder:
+        try:
+            return SUBJECTS[case.subject].try_case(case, Path(folder)), ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, the case counts as different
+            return None, f"{case}: {type(error).__name__}: {error}"
+
+
+def document(outcomes: Mapping[Case, Outcome]) -> str:
+    """Writes the page from the outcomes of all cases."""
+    lines = [_INTRODUCTION]
+    for subject in SUBJECTS.values():
+        of_subject = {case: outcome for case, outcome in outcomes.items() if case.subject == subject.name}
+        lines += [f"## {subject.name}", "", f"{len(of_subject):,} cases: {_counted(of_subject.values())}.", ""]
+        lines += _rows(subject, of_subject)
+    return "\n".join(lines)
+
+
+def _rows(subject: Subject, outcomes: Mapping[Case, Outcome]) -> Iterator[str]:
+    """A line for each value of a switch, the others at their defaults, with the model types that are equal and refused."""
+    defaults = {name: values[0] for name, values in subject.switches.items()}
+    yield "| switch | value | equal | refused |"
+    yield "| --- | --- | --- | --- |"
+    for name, values in subject.switches.items():
+        for value in values:
+            by_outcome: dict[str, list[str]] = defaultdict(list)
+            for case, outcome in outcomes.items():
+                (_, model_type), *settings = case.settings
+                if dict(settings) == defaults | {name: value}:
+                    by_outcome[str(outcome)].append(model_type)
+            yield f"| {name} | {value} | {_listed(by_outcome['equal'], subject)} | {_listed(by_outcome['refused'], subject)} |"
+    yield ""
+
+
+def _listed(model_types: Sequence[str], subject: Subject) -> str:
+    if len(model_types) == len(subject.model_types) > 1:
+        return f"all {len(model_types)}"
+    return ", ".join(model_types) or "–"
+
+
+def _counted(outcomes: Iterable[Outcome]) -> str:
+    counts = Counter(map(str, outcomes))
+    return f"{counts['equal']:,} equal, {counts['refused']:,} refused"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
