@@ -1,4 +1,4 @@
-"""Tries every case and writes docs/truth.md: ``python -m tests.truth.table``. Exits with 1 if a network computed anything else."""
+"""Tries every case and writes docs/truth.md: ``python -m tests.truth.table``. Exits with 1 if any case differs."""
 
 import sys
 from collections import Counter, defaultdict
