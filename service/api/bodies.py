@@ -1,7 +1,8 @@
 """Decoding of request bodies: strict JSON, and YAML for job specs. A decoded document can be stored and returned unchanged.
 
 Refused: NaN and infinity, invalid UTF-8, lone surrogates, NUL characters (PostgreSQL's text has none), integers beyond 64 bits,
-values nested deeper than ``MAX_DEPTH``, and YAML aliases, with which a small text becomes a huge document.
+values nested deeper than ``MAX_DEPTH``, keys that stand twice in an object, and YAML aliases, with which a small text becomes a
+huge document.
 """
 
 import json
@@ -16,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from service.errors import FieldError, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
 from service.spec.parse import load_yaml
+from service.spec.repeated_keys import repeated_in_json
 
 MAX_DEPTH = 64
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -25,8 +27,9 @@ class StrictRequest(Request):
     """A request whose JSON body is decoded by :func:`decode_json` and checked by :func:`storable_faults`."""
 
     async def json(self) -> Any:
-        document = decode_json(await self.body())
-        faults = storable_faults(document)
+        body = await self.body()
+        document = decode_json(body)
+        faults = storable_faults(document) or repeated_in_json(body)
         if faults:
             raise InvalidBody(faults)
         return document
@@ -67,10 +70,11 @@ async def read_document(request: Request) -> Any:
     Raises:
         UnsupportedMediaType: the content type is neither JSON nor YAML.
         InvalidRequest: the body is not valid JSON or YAML.
-        InvalidSpec: the document contains values that cannot be stored.
+        InvalidSpec: the document contains values that cannot be stored, or a key twice in one object.
     """
     body = await request.body()
-    if content_type(request) in YAML_TYPES:
+    is_yaml = content_type(request) in YAML_TYPES
+    if is_yaml:
         document = decode_yaml(body)
     elif _is_json(content_type(request)) or not body:
         try:
@@ -80,6 +84,8 @@ async def read_document(request: Request) -> Any:
     else:
         raise UnsupportedMediaType(_send_as("a spec", "application/json or application/yaml", request), param="Content-Type")
     faults = storable_faults(document)
+    if not faults and not is_yaml:
+        faults = repeated_in_json(body)
     if faults:
         raise InvalidSpec(faults)
     return document
@@ -99,7 +105,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def decode_yaml(body: bytes) -> Any:
-    """Decodes YAML without aliases. Raises InvalidRequest."""
+    """Decodes YAML without aliases. Raises InvalidRequest, and InvalidSpec where a key stands twice in an object."""
     try:
         text = body.decode()
         depth = 0

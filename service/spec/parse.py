@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from service.errors import FieldError, InvalidSpec
 from service.spec.job import JobSpec
+from service.spec.repeated_keys import repeated_in_yaml
 
 _OF_A_KEY = "[key]"
 """The step that pydantic adds to the path of a key whose name is at fault; the document has no such step."""
@@ -33,14 +34,14 @@ def load_spec(path: Path) -> JobSpec:
     """Reads a YAML (or JSON) file.
 
     Raises:
-        InvalidSpec: the file is no YAML, or no spec.
+        InvalidSpec: the file is no YAML, or no spec, or a key stands twice in it.
         OSError: the file cannot be read.
     """
     return parse_spec(read_document(path))
 
 
 def read_document(path: Path) -> Any:
-    """Decodes a YAML (or JSON) file without checking what it says."""
+    """Decodes a YAML (or JSON) file without checking what it says. Raises what ``load_spec`` raises but for a spec's faults."""
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -57,7 +58,15 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """Decodes YAML, and JSON, to plain values. Raises yaml.YAMLError."""
+    """Decodes YAML, and JSON, to plain values.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+        InvalidSpec: a key stands twice in one object.
+    """
+    root = yaml.compose(text, Loader=_Loader)
+    if root is not None and (repeated := repeated_in_yaml(root)):
+        raise InvalidSpec(repeated)
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 

@@ -1,5 +1,6 @@
 """What a spec names is looked up, and every fault is told before anything is queued."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,28 @@ def test_every_fault_is_told_at_once(member: httpx.Client) -> None:
 @pytest.mark.parametrize("body", [[], "text", 3, True])
 def test_a_spec_must_be_an_object(member: httpx.Client, body: object) -> None:
     assert member.post("/v1/jobs", json=body).status_code == 422
+
+
+@pytest.mark.parametrize("parameters", [{}, {"dry_run": "true"}])
+@pytest.mark.parametrize("media_type", ["application/json", "application/yaml"])
+def test_a_key_that_stands_twice_is_refused_with_its_place(
+    member: httpx.Client, media_type: str, parameters: dict[str, str]
+) -> None:
+    text = json.dumps(spec())
+    twice = text.replace('"architecture": {', '"architecture": {"width": 4, "width": 8, ', 1)
+    assert twice != text
+    headers = {"Content-Type": media_type}
+    answer = member.post("/v1/jobs", content=twice, headers=headers, params=parameters)
+    assert _pointers(answer) == {"/teacher/architecture/width"}
+    assert member.post("/v1/jobs", content=text, headers=headers, params=parameters).status_code in {200, 201}
+
+
+def test_a_key_that_stands_twice_in_an_edit_is_refused(member: httpx.Client) -> None:
+    job = submit(member)
+    headers = {"Content-Type": "application/json"}
+    answer = member.patch(f"/v1/jobs/{job['id']}", content=b'{"name": "a", "name": "b"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/name"]
 
 
 def test_ten_posts_with_one_idempotency_key_make_one_job(team: Team) -> None:

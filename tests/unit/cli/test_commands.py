@@ -101,3 +101,10 @@ def test_a_team_command_that_says_nothing_of_use_is_told_what_to_write(tmp_path:
     done = run(*arguments, home=tmp_path, STILLHOUSE_URL="http://127.0.0.1:1", STILLHOUSE_API_KEY="k")
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
+
+
+def test_a_key_that_stands_twice_in_a_file_is_told_with_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(SPEC + "method: {name: dkd}\ntraining: {epochs: 3}\nmethod: {name: dist}\n")
+    done = run("validate", str(tmp_path / "twice.yaml"), "--offline", home=tmp_path)
+    assert done.returncode == 2
+    assert "/method: this field stands 2 times, on lines 6, 8" in done.stderr
