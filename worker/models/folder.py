@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
-from transformers.utils import logging
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
 from service.spec.architectures import Architecture
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
@@ -35,6 +37,7 @@ from worker.models.errors import UnreadableNetwork
 from worker.models.language_network import LanguageNetwork
 from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
 from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork, auto_class, wrap
+from worker.models.weight_names import common_prefix, unwrapped_state
 from worker.targets import Target, Targets
 
 CONFIG_FILE = "config.json"
@@ -147,7 +150,8 @@ def _load_own(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
     targets = _read_targets(folder, num_outputs=num_outputs)
     network = build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        state = unwrapped_state(folder, shards=[WEIGHTS_FILE])
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE) if state is None else state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UnreadableNetwork(f"{WEIGHTS_FILE} does not hold the weights of {architecture.name}: {str(error)[:500]}") from error
     return LoadedNetwork(network, read_own_preprocessing(folder, input_shape=input_shape), targets, input_shape)
@@ -168,9 +172,9 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         )
     try:
         config = AutoConfig.for_model(**document)
-        with _no_progress_bars():
+        with _no_progress_bars(), _plain_folder(folder) as plain:
             model, info = auto_class(task).from_pretrained(
-                folder,
+                plain,
                 config=config,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -193,10 +197,11 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     # An encoder's pooler belongs to a classifier; embeddings do not use it.
     needed_keys = [name for name in info["missing_keys"] if not (task == EMBEDDING and name.startswith("pooler."))]
     if missing := sorted(needed_keys):
-        raise UnreadableNetwork(
-            f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: "
-            f"save the whole network with model.save_pretrained(folder)"
-        )
+        prefix = common_prefix(info["unexpected_keys"], needed=missing)
+        remedy = "save the whole network with model.save_pretrained(folder)"
+        if prefix is not None:
+            remedy = f"it has them behind {prefix!r}; save that part of it, as network.{prefix}save_pretrained(folder)"
+        raise UnreadableNetwork(f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: {remedy}")
     preprocessing, input_shape = read_preprocessing(folder, config, task=task)
     network = wrap(model, task=task, masks_waveforms=_masks_waveforms(preprocessing))
     remember(
@@ -211,6 +216,22 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
     has_labels = (folder / LABELS_FILE).is_file()
     targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else Targets.of_classes(named)
     return LoadedNetwork(network, preprocessing, targets, input_shape)
+
+
+@contextmanager
+def _plain_folder(folder: Path) -> Iterator[Path]:
+    """The folder; or, where a wrapper of the network is in the names of its weights, a copy under the plain names."""
+    shards = [WEIGHTS_FILE] if (folder / WEIGHTS_FILE).is_file() else _shards(folder)
+    state = unwrapped_state(folder, shards=shards)
+    if state is None:
+        yield folder
+        return
+    # A copy, as the library takes tensors from a folder alone where the class is an automatic one.
+    with TemporaryDirectory() as made:
+        save_file(state, Path(made) / WEIGHTS_FILE, metadata={"format": "pt"})
+        if (folder / GENERATION_CONFIG_NAME).is_file():
+            copyfile(folder / GENERATION_CONFIG_NAME, Path(made) / GENERATION_CONFIG_NAME)
+        yield Path(made)
 
 
 def _masks_waveforms(preprocessing: Preprocessing) -> bool:
