@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.architectures import Architecture
+from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.shapes import InputShape
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, PixelPreprocessing, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
@@ -18,7 +20,7 @@ from worker.data.waveform import RawWaveform
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
-from worker.targets import Target, Targets, column_names
+from worker.targets import Targets
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
 USUAL_ROW_TOKENS = 1024
@@ -45,6 +47,8 @@ class TrainedNetwork:
     """The targets that it teaches; None for all."""
     num_bytes: int | None = None
     """Size of the weights on disk, for a network that was loaded."""
+    warnings: tuple[WarningMessage, ...] = ()
+    """What of it takes no part in the job."""
 
     def samples(self, split: Split) -> Samples:
         """A split behind this network's own preprocessing."""
@@ -85,7 +89,7 @@ def rebuild(
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
         last_test=last_test,
-        output_order=None if teaches is None else _output_order(targets, targets, teaches=teaches, source=source),
+        output_order=None if teaches is None else map_outputs(_classes(targets), targets.classes, teaches=teaches).order,
         teaches=None if teaches is None else tuple(teaches),
     )
 
@@ -127,57 +131,42 @@ def load_teacher(
         # A network of waveforms reads clips of any length: it gets that of this job's data.
         seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
         preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
+    outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     return TrainedNetwork(
         loaded.network.to(device).eval(),
         device,
         preprocessing,
         source=source,
         architecture=None,
-        output_order=_output_order(loaded.targets, data.targets, teaches=teaches, source=source),
+        output_order=None if outputs.order == list(range(loaded.targets.width)) else outputs.order,
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
+        warnings=_unused_outputs(outputs, source=source) if teaches is None else (),
     )
 
 
-def _output_order(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | None, source: str) -> list[int] | None:
-    """The index of each of the job's outputs among the teacher's. Without it, names in another order would mix up the classes.
-
-    Raises:
-        JobFault: the teacher lacks an output.
-    """
-    if teaches is not None:
-        return [index for target in ours for index in _target_indices(target, theirs, teaches=teaches, source=source)]
-    if ours.is_classification and theirs.is_classification:
-        if theirs.width != ours.width:
-            raise JobFault(
-                "invalid_spec",
-                f"The teacher {source} tells {theirs.width} classes apart, the dataset has {ours.width}.",
-                hint="Choose a teacher for the dataset's own classes.",
-            )
-        # If the names differ, the classes are assumed to be in the same order.
-        if sorted(theirs.classes) != sorted(ours.classes):
-            return None
-    return None if theirs.classes == ours.classes else _indices_of(ours.classes, theirs, source=source)
+def _map_outputs(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | None, source: str) -> OutputMap:
+    """Finds the job's outputs among the teacher's. Raises JobFault if it lacks one."""
+    try:
+        return map_outputs(_classes(ours), theirs.classes, teaches=teaches)
+    except UnknownOutputs as error:
+        message = f"The teacher {source} was trained on other classes: {error.message}."
+        raise JobFault("invalid_spec", message, hint=error.hint) from error
 
 
-def _target_indices(target: Target, theirs: Targets, *, teaches: Sequence[str], source: str) -> list[int]:
-    """The indices of one target's outputs. A teacher of this target alone may name its outputs by the bare class names."""
-    if target.name not in teaches:
-        return [-1] * target.width
-    bare = target.classes if theirs.is_classification and len(teaches) == 1 else None
-    return _indices_of(column_names(target) if bare is None else bare, theirs, source=source)
+def _classes(targets: Targets) -> dict[str, Sequence[str] | None]:
+    return {target.name: target.classes for target in targets}
 
 
-def _indices_of(names: Sequence[str], theirs: Targets, *, source: str) -> list[int]:
-    missing = [name for name in names if name not in theirs.classes]
-    if missing:
-        raise JobFault(
-            "invalid_spec",
-            f"The teacher {source} has no output for {', '.join(map(repr, missing[:5]))}; "
-            f"it has {', '.join(theirs.classes[:20])}.",
-            hint="Choose a teacher for the dataset's own targets, or name for each teacher the targets that it teaches.",
-        )
-    return [theirs.classes.index(name) for name in names]
+def _unused_outputs(outputs: OutputMap, *, source: str) -> tuple[WarningMessage, ...]:
+    if not outputs.unused:
+        return ()
+    names = ", ".join(map(repr, outputs.unused[:10])) + (" and more" if len(outputs.unused) > 10 else "")
+    message = (
+        f"The teacher {source} has {len(outputs.unused)} outputs that the dataset has no class for ({names}): they take no part, "
+        "and the student does not learn them."
+    )
+    return (WarningMessage(code="teacher_outputs_unused", message=message),)
 
 
 def weight_bytes(folder: Path) -> int:

@@ -20,8 +20,9 @@ from service.spec.architectures import (
     WideResNet,
 )
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
+from service.spec.class_names import UnknownOutputs, map_outputs
 from service.spec.data import EMBEDDING, INPUT_KINDS, DatasetInfo, InputKind, Task
-from service.spec.data_fit import data_faults, listed, output_names
+from service.spec.data_fit import data_faults, output_names, target_classes
 from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
@@ -283,12 +284,13 @@ def _teacher_faults(
         return [FieldError(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
     input_shape = image_shape(dataset, spec.dataset.input)
-    names = output_names(spec.dataset, dataset)
-    if asked.targets is not None:
-        faults += _lacking(spec, dataset, asked.targets, teacher, pointer=pointer)
-    elif teacher.classes != names and spec.task not in _WITHOUT_TARGETS:
-        message = f"that network was trained on other classes: {_difference(teacher.classes, names)}"
-        faults.append(FieldError(pointer=pointer, message=message))
+    if spec.task not in _WITHOUT_TARGETS and dataset.columns.keys() >= set(spec.dataset.targets):
+        classes = {name: target_classes(dataset, name) for name in spec.dataset.targets}
+        try:
+            map_outputs(classes, teacher.classes, teaches=asked.targets)
+        except UnknownOutputs as error:
+            message = f"that network was trained on other classes: {error.message}. {error.hint}"
+            faults.append(FieldError(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
         wants, has = _shape_text(teacher.input_shape), _shape_text(input_shape)
         message = (
@@ -296,30 +298,6 @@ def _teacher_faults(
         )
         faults.append(FieldError(pointer=pointer, message=message))
     return faults
-
-
-def _lacking(spec: JobSpec, dataset: DatasetInfo, targets: list[str], teacher: TeacherInfo, *, pointer: str) -> list[FieldError]:
-    """Faults of a teacher that lacks outputs for these targets. One of a single target may name its classes alone."""
-    part = spec.dataset.model_copy(update={"targets": targets})
-    alone = output_names(part, dataset)
-    if len(targets) == 1 and sorted(alone) == sorted(teacher.classes):
-        return []
-    whole = output_names(spec.dataset, dataset)
-    wanted = [name for name in whole if any(name == target or name.startswith(f"{target}: ") for target in targets)]
-    missing = [name for name in wanted if name not in teacher.classes]
-    if not missing:
-        return []
-    message = f"that network has no output for {listed(missing)}, it has {listed(teacher.classes)}: name targets that it knows"
-    return [FieldError(pointer=pointer, message=message)]
-
-
-def _difference(teacher: list[str], dataset: list[str]) -> str:
-    if len(teacher) != len(dataset):
-        return f"it has {len(teacher)}, the dataset {len(dataset)}"
-    if sorted(teacher) == sorted(dataset):
-        return "they are the same names in another order"
-    index = next(index for index, (one, other) in enumerate(zip(teacher, dataset, strict=True)) if one != other)
-    return f"class {index} is {teacher[index]!r} there and {dataset[index]!r} in the dataset"
 
 
 def _shape_text(shape: tuple[int, int, int]) -> str:

@@ -181,8 +181,8 @@ def test_an_architecture_that_does_not_fit_the_images_is_refused(student: Any, s
     ("teacher", "words"),
     [
         (TeacherInfo("image-classification", ["a", "b"], (3, 8, 8)), "it has 2, the dataset 3"),
-        (TeacherInfo("image-classification", ["c", "b", "a"], (3, 8, 8)), "the same names in another order"),
-        (TeacherInfo("image-classification", ["a", "b", "d"], (3, 8, 8)), "class 2 is 'd' there and 'c' in the dataset"),
+        (TeacherInfo("image-classification", ["a", "b", "d"], (3, 8, 8)), "it lacks 'c'; its outputs are 'a', 'b', 'd'"),
+        (TeacherInfo("image-classification", ["LABEL_0", "LABEL_1", "LABEL_2"], (3, 8, 8)), '"id2label": {"0": "a", "1": "b"'),
         (
             TeacherInfo("image-classification", ["a", "b", "c"], (1, 8, 8)),
             "1 channel, and the dataset's are 8x8 pixels with 3 channels",
@@ -194,9 +194,10 @@ def test_a_teacher_of_other_classes_or_images_is_refused(teacher: TeacherInfo, w
     assert words in faults(job, images(8, 8, 3), teacher=teacher)["/teacher/source"]
 
 
-def test_a_teacher_of_the_same_classes_and_images_fits() -> None:
+@pytest.mark.parametrize("classes", [["a", "b", "c"], ["C", "b", "A"], ["d", "c", "b", "a"]])
+def test_a_teacher_of_the_same_classes_in_any_order_and_images_fits(classes: list[str]) -> None:
     job = spec(teacher={"source": "model:model_1"})
-    teacher = TeacherInfo("image-classification", ["a", "b", "c"], (3, 8, 8))
+    teacher = TeacherInfo("image-classification", classes, (3, 8, 8))
     assert faults(job, images(8, 8, 3), teacher=teacher) == {}
 
 

@@ -106,4 +106,5 @@ def test_a_tokenizer_is_for_texts() -> None:
 def test_a_teacher_that_was_trained_before_knows_the_same_classes() -> None:
     elsewhere = TeacherInfo(task="text-classification", classes=["good", "bad"], input_shape=None)
     found = faults(teacher={"source": "model:model_x"}, teacher_info=elsewhere)
-    assert found == {"/teacher/source": "that network was trained on other classes: it has 2, the dataset 8"}
+    assert found.keys() == {"/teacher/source"}
+    assert "other classes: it has 2, the dataset 8: none of its outputs is a class of the dataset" in found["/teacher/source"]

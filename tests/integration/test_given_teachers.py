@@ -1,0 +1,160 @@
+"""Teachers that this job does not train: their classes are found by name, and what cannot be told is refused with a remedy."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+
+from service.spec import parse_spec
+from tests.integration.test_methods import Recorder
+from tests.integration.test_texts import BERT, WORDPIECE, network
+from worker.job.attempt import run
+from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished
+
+WORDS = {
+    "anger": ["fury", "rage", "wrath", "ire"],
+    "joy": ["glee", "mirth", "bliss", "cheer"],
+    "sadness": ["gloom", "grief", "woe", "sorrow"],
+}
+CLASSES = list(WORDS)
+SMALL = BERT | {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
+
+
+def write_texts(path: Path, *, classes: list[str] = CLASSES, count: int = 240) -> Path:
+    """Texts of two words of one of the three feelings, whose class is called as ``classes`` says."""
+    lines = []
+    for index in range(count):
+        words = WORDS[CLASSES[index % 3]]
+        text = f"{words[index // 3 % 4]} {words[index // 12 % 4]}"
+        lines.append(json.dumps({"text": text, "label": classes[index % 3]}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def spec(texts: Path, **changes: Any) -> dict[str, Any]:
+    document = {
+        "task": "text-classification",
+        "dataset": {"source": f"file:{texts}"},
+        "teacher": {"source": "model:given"},
+        "student": {"architecture": network("bert", SMALL)},
+        "training": {"max_steps": 4, "batch_size": 16},
+    }
+    return parse_spec(document | changes).model_dump(mode="json")
+
+
+def run_job(document: dict[str, Any], folder: Path, *, teacher: Path | None = None) -> list[Any]:
+    folder.mkdir(exist_ok=True)
+    source = document["dataset"]["source"]
+    inputs = {source: Path(source.removeprefix("file:"))} | ({"model:given": teacher} if teacher else {})
+    recorder = Recorder()
+    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    return recorder.events
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / RESULT_FOLDER / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_texts(tmp_path_factory.mktemp("data") / "feelings.jsonl")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+    """A teacher that tells the three feelings apart, as its library saves it."""
+    folder = tmp_path_factory.mktemp("trained")
+    training = {"max_steps": 50, "batch_size": 32, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    teacher = {
+        "architecture": network("bert", SMALL),
+        "tokenizer": WORDPIECE | {"vocab_size": 200},
+        "training": training,
+    }
+    events = run_job(spec(texts, teacher=teacher, training={"max_steps": 1}), folder)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(folder)["teacher"]["test_accuracy"] == 1.0
+    made = folder / RESULT_FOLDER / "teacher"
+    (made / "labels.json").unlink()
+    return made
+
+
+def named(trained: Path, folder: Path, names: list[str], *, order: list[int] | None = None) -> Path:
+    """The teacher with other names, and with its outputs in the ``order`` of these indices."""
+    shutil.copytree(trained, folder)
+    write_names(folder, names)
+    weights = load_file(folder / "model.safetensors")
+    order = order or list(range(len(CLASSES)))
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][order].contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_names(folder: Path, names: list[str]) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["id2label"] = {str(index): name for index, name in enumerate(names)}
+    config["label2id"] = {name: index for index, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["SADNESS", "JOY", "ANGER"], [2, 1, 0]),
+        (["joy", "Sadness", "anger"], [1, 2, 0]),
+        (["LABEL_7", "sadness", "anger", "LABEL_9", "joy"], [0, 2, 0, 0, 1]),
+    ],
+    ids=["upper case", "another order", "more classes"],
+)
+def test_its_classes_are_found_by_name(tmp_path: Path, texts: Path, trained: Path, names: list[str], order: list[int]) -> None:
+    teacher = named(trained, tmp_path / "teacher", names, order=order)
+    events = run_job(spec(texts), tmp_path / "job", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "job")["teacher"]["test_accuracy"] == 1.0
+    assert report(tmp_path / "job")["data"]["classes"] == CLASSES
+
+
+def test_classes_that_are_numbers_are_found_by_number(tmp_path: Path, trained: Path) -> None:
+    teacher = named(trained, tmp_path / "teacher", ["2", "1", "0"], order=[2, 1, 0])
+    numbers = write_texts(tmp_path / "numbers.jsonl", classes=["0", "1", "2"])
+    events = run_job(spec(numbers), tmp_path / "job", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "job")["teacher"]["test_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["config.json", "AutoConfig"])
+def test_outputs_without_names_are_refused_and_the_remedy_mends_them(
+    tmp_path: Path, texts: Path, trained: Path, by_hand: bool
+) -> None:
+    teacher = named(trained, tmp_path / "teacher", ["LABEL_0", "LABEL_1", "LABEL_2"])
+    (last,) = run_job(spec(texts), tmp_path / "job", teacher=teacher)
+    assert isinstance(last, Failed)
+    assert (last.code, last.retryable) == ("invalid_spec", False)
+    assert "its outputs are 'LABEL_0', 'LABEL_1', 'LABEL_2', the dataset has 'anger', 'joy', 'sadness'" in last.message
+    told = '"id2label": {"0": "anger", "1": "joy", "2": "sadness"}'
+    assert last.hint is not None
+    assert told in last.hint
+
+    config = teacher / "config.json"
+    if by_hand:
+        document = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps(document | json.loads(f"{{{told}}}")), encoding="utf-8")
+    else:
+        AutoConfig.from_pretrained(teacher, id2label=dict(enumerate(CLASSES))).save_pretrained(teacher)
+    events = run_job(spec(texts), tmp_path / "mended", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "mended")["teacher"]["test_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("names", [["anger", "joy", "rage"], ["anger", "joy"], ["Anger", "ANGER", "joy", "sadness"]])
+def test_a_class_that_it_lacks_or_has_twice_is_refused(tmp_path: Path, texts: Path, trained: Path, names: list[str]) -> None:
+    teacher = named(trained, tmp_path / "teacher", names, order=[0, 1, 2, 2][: len(names)])
+    (last,) = run_job(spec(texts), tmp_path / "job", teacher=teacher)
+    assert isinstance(last, Failed)
+    assert "sadness" in last.message
+    assert all(repr(name) in last.message for name in names)
