@@ -23,7 +23,7 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, Task
+from service.spec.data import DatasetInfo, Task, named_targets
 from service.spec.data_fit import output_names
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
@@ -174,7 +174,11 @@ def _dataset_info(
             case "file":
                 path = allowed_file(name, settings.file_roots)
                 return inspect_dataset(
-                    path, filename=path.name, task=spec.task, input_column=dataset.input, target_columns=dataset.targets
+                    path,
+                    filename=path.name,
+                    task=spec.task,
+                    input_column=dataset.input,
+                    target_columns=named_targets(dataset, spec.task),
                 )
             case _ if dataset.source in named.datasets:
                 return named.datasets[dataset.source]

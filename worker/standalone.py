@@ -19,6 +19,7 @@ from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_dataset
 from service.spec import JobSpec, load_spec
 from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.data import named_targets
 from service.spec.fit import check_fit
 from service.spec.source import split_source
 from worker.export.folder import write_spec
@@ -113,7 +114,7 @@ def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
                 raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
             info = BUILTIN_DATASETS[source.name].info
         else:
-            path, columns = inputs[spec.dataset.source], list(spec.dataset.targets)
+            path, columns = inputs[spec.dataset.source], named_targets(spec.dataset, spec.task)
             info = inspect_dataset(
                 path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=columns
             )

@@ -135,8 +135,15 @@ REPORT: dict[str, Any] = {
 
 
 def _column(kind: str, dtype: str, **told: Any) -> dict[str, Any]:
-    nothing = {"shape": None, "num_classes": None, "classes": None, "class_counts": None, "num_missing": 0}
-    return {"kind": kind, "dtype": dtype, **nothing, **told}
+    nothing: dict[str, Any] = {
+        "shape": None,
+        "num_classes": None,
+        "classes": None,
+        "class_counts": None,
+        "num_missing": 0,
+        "missing_counts": {},
+    }
+    return {"kind": kind, "dtype": dtype, **nothing, "num_missing": 0, "missing_counts": {}, **told}
 
 
 def _label(classes: list[str], counts: dict[str, list[int]]) -> dict[str, Any]:
@@ -153,10 +160,17 @@ DATASET: dict[str, Any] = {
     "columns": {
         "image": _column("image", "uint8", shape=[32, 32, 3]),
         "label": _label(["stop", "yield"], {"train": [600, 600], "test": [150, 150]}),
-        "distance": _column("number", "float64", num_missing=40),
+        "distance": _column("number", "float64", num_missing=40, missing_counts={"train": 40}),
     },
     "classes": ["stop", "yield"],
     "class_counts": {"train": [600, 600], "test": [150, 150]},
+    "warnings": [
+        {
+            "code": "labels_missing",
+            "message": "40 of 1,500 rows have no value in column 'distance' (the first: column 'distance' of split 'train', row "
+            "7); they are read as without a label",
+        }
+    ],
     "filename": "signs.npz",
     "sha256": _SHA256,
     "bytes": 4608000,

@@ -1,9 +1,9 @@
 """The interface of readers: the columns that are selected, and chunks of rows of one split, small enough for memory."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.spec.data import INPUT_KINDS, Column, InputKind, Task
+from service.spec.warning_message import WarningMessage
 
 CHUNK_BYTES = 8 * 2**20
 """The approximate size of a chunk in memory."""
@@ -70,6 +71,8 @@ class ColumnSelection:
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
     """The most bytes that the file may unpack to."""
+    targets_may_lack: bool = False
+    """Whether a target that the file lacks is read as missing in every row; else it is refused."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,14 +83,13 @@ class ColumnSelection:
         return INPUT_KINDS[self.task]
 
     @property
-    def may_miss_targets(self) -> bool:
-        """Whether a row may lack a value: only if there are other targets to learn from it."""
-        return len(self.target_columns) > 1
-
-    @property
     def has_answers(self) -> bool:
         """Whether the targets are texts, the answers to prompts."""
         return self.task == "causal-lm"
+
+    def without(self, columns: Collection[str]) -> "ColumnSelection":
+        """The same selection without some of its targets."""
+        return replace(self, target_columns=tuple(name for name in self.target_columns if name not in columns))
 
 
 class DataTable(Protocol):
@@ -96,7 +98,11 @@ class DataTable(Protocol):
     splits: dict[str, int]
     """Rows by split."""
     targets: dict[str, TargetKind]
-    """The kind of each selected target, in the order of the selection."""
+    """The kind of each selected target that the file has, in the order of the selection."""
+    lacking: tuple[str, ...]
+    """The selected targets that the file lacks."""
+    warnings: list[WarningMessage]
+    """What of the file is left out or read otherwise than one might think, complete once all rows were read."""
     class_names: dict[str, list[str]]
     """By target, the class names that the file gives for class indices, if it does."""
 
@@ -145,8 +151,8 @@ def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
     return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
 
 
-def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str = "") -> None:
-    """Checks that a file of rows has the selected columns, each once.
+def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str = "") -> tuple[str, ...]:
+    """Checks that a file of rows has the selected columns, each once, and returns the targets that it may and does lack.
 
     Raises:
         InvalidFile: a column is missing, doubled or badly named; ``hint`` is added to the message.
@@ -158,13 +164,21 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
     there = f"its columns are {', '.join(repr(name)[:200] for name in names[:50]) or 'none'}{hint}"
     if len(set(names)) != len(names):
         raise InvalidFile(f"two columns have one name; {there}")
-    for role, name in (("input", selection.input_column), *(("target", name) for name in selection.target_columns)):
-        if name not in names:
-            raise InvalidFile(f"the file has no {role} column {name!r}; {there}")
+    if selection.input_column not in names:
+        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}")
+    lacking = tuple(name for name in selection.target_columns if name not in names)
+    refuse_lacking(selection, lacking, there=there)
     for name in names:
         # The description is stored, and PostgreSQL cannot store these characters.
         if "\0" in name or not is_unicode(name):
             raise InvalidFile(f"the name of column {name[:80]!r} holds a NUL or half a surrogate pair; rename it")
+    return lacking
+
+
+def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], *, there: str) -> None:
+    """Raises InvalidFile if the file lacks a target that it may not lack; ``there`` says what it has."""
+    if lacking and (selection.has_answers or not selection.targets_may_lack):
+        raise InvalidFile(f"the file has no target column {lacking[0]!r}; {there}")
 
 
 def check_split_name(name: str) -> str:

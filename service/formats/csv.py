@@ -48,9 +48,11 @@ class CsvRecords:
                 )
             yield Record(line, dict(zip(self._names, fields, strict=True)))
 
+    def types(self, record: Record) -> dict[str, str]:
+        return dict.fromkeys(record.values, "string")
+
     def scalar(self, value: object) -> Scalar | None:
-        assert isinstance(value, str)
-        if not value:
+        if not isinstance(value, str) or not value:
             return None
         if _INTEGER.fullmatch(value):
             return int(value)

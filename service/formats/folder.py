@@ -1,13 +1,12 @@
-"""A zip or tar of images or audio in class folders, ``cat/1.png``, or below split folders, ``train/cat/1.png``.
+"""A zip or tar of images or audio, whose folders say split and class; see :mod:`service.formats.layout`.
 
-Its columns are ``image`` or ``audio``, and ``label``. Invariant: the rows are in the order of the sorted paths, not of the
-archive; every image has the size and mode of the first.
+Its columns are ``image`` or ``audio``, and ``label`` unless no file is in a class folder. Invariant: the rows are in the order of
+the sorted paths, not of the archive; every image has the size and mode of the first.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -23,25 +22,15 @@ from service.formats.chunk import (
     RawInputs,
     TargetKind,
     Waveform,
-    check_num_splits,
-    check_split_name,
+    refuse_lacking,
 )
 from service.formats.image import ImageShape, decode_image, image_shape
+from service.formats.layout import Layout, read_layout
 from service.formats.members import open_members
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 LABEL_COLUMN = "label"
-_SPLIT_NAMES = {"train", "validation", "test", "val", "valid", "dev"}
-_LAYOUT = "an archive holds class folders, cat/1.png, or below split folders, train/cat/1.png"
-
-
-@dataclass(frozen=True)
-class File:
-    """One sample."""
-
-    path: PurePosixPath
-    split: str
-    label: str
 
 
 class FolderTable:
@@ -49,19 +38,26 @@ class FolderTable:
 
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
         self._kind, self._max_unpacked_bytes = selection.input_kind, selection.max_unpacked_bytes
-        self.targets: dict[str, TargetKind] = {LABEL_COLUMN: "label"}
+        self.targets: dict[str, TargetKind] = {}
         self.class_names: dict[str, list[str]] = {}
+        self.warnings: list[WarningMessage] = []
         if self._kind == "text":
             raise InvalidFile(
                 f"an archive of class folders is for images or sound, not for {selection.task}; send a file of rows"
             )
-        if selection.columns != (self._kind, LABEL_COLUMN):
-            raise InvalidFile(
-                f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}; leave others out"
-            )
+        has = f"an archive of class folders has the columns {self._kind!r} and {LABEL_COLUMN!r}"
+        if selection.input_column != self._kind:
+            raise InvalidFile(f"{has}; leave others out")
         with ExitStack() as stack:
             self._members = stack.enter_context(open_members(path, max_unpacked_bytes=self._max_unpacked_bytes))
-            self._files = read_layout(self._members.paths)
+            layout = read_layout(self._members.paths)
+            self._files = layout.files
+            is_labelled = any(file.label is not None for file in self._files)
+            self.lacking = tuple(name for name in selection.target_columns if name != LABEL_COLUMN or not is_labelled)
+            refuse_lacking(selection, self.lacking, there=has if is_labelled else _without_classes(layout))
+            if layout.lone_folder is not None:
+                self.warnings.append(WarningMessage(code="lone_folder", message=_without_classes(layout)))
+            self.targets = dict.fromkeys(selection.without(self.lacking).target_columns, "label")
             self.splits = dict(Counter(file.split for file in self._files))
             self._extent = AudioExtent()
             if self._kind == "image":
@@ -75,11 +71,11 @@ class FolderTable:
         self._close.close()
 
     def columns(self) -> dict[str, Column]:
-        label = Column(kind="label", dtype="string")
+        targets = {name: Column(kind="label", dtype="string") for name in self.targets}
         if self._kind == "audio":
-            return {self._kind: self._extent.column(), LABEL_COLUMN: label}
+            return {self._kind: self._extent.column(), **targets}
         sides = [self._shape.height, self._shape.width, self._shape.channels]
-        return {self._kind: Column(kind="image", dtype="uint8", shape=sides), LABEL_COLUMN: label}
+        return {self._kind: Column(kind="image", dtype="uint8", shape=sides), **targets}
 
     def chunks(self) -> Iterator[Chunk]:
         first, inputs, num_bytes = 0, list[NDArray[np.generic] | Waveform](), 0
@@ -103,7 +99,7 @@ class FolderTable:
             split=files[0].split,
             rows=np.arange(first, first + len(files), dtype=np.int64),
             inputs=arrays,
-            targets={LABEL_COLUMN: [file.label for file in files]},
+            targets={name: [file.label for file in files] for name in self.targets},
         )
 
     def _first_shape(self) -> ImageShape:
@@ -132,41 +128,9 @@ class FolderTable:
         return waveform
 
 
-def read_layout(paths: Sequence[PurePosixPath]) -> list[File]:
-    """Derives split and label of each file from its path. ``paths`` are sorted; folders that enclose everything are ignored.
-
-    Raises:
-        InvalidFile: the files are not all in class folders.
-    """
-    if not paths:
-        raise InvalidFile(f"the archive holds no file; {_LAYOUT}")
-    around = _folders_around(paths)
-    parts_of = {path: path.parts[around:] for path in paths}
-    depth, _ = Counter(len(parts) for parts in parts_of.values()).most_common(1)[0]
-    if depth not in (2, 3):
-        at = next(path for path, parts in parts_of.items() if len(parts) == depth)
-        raise InvalidFile(f"{str(at)[:200]!r} is in no class folder; {_LAYOUT}")
-    for path, parts in parts_of.items():
-        if len(parts) != depth:
-            usual = "beside the class folders" if len(parts) < depth else "in a folder inside a class folder"
-            raise InvalidFile(f"{str(path)[:200]!r} lies {usual}; move it or take it out: {_LAYOUT}")
-    files = [File(path, "train" if depth == 2 else parts[0], parts[-2]) for path, parts in parts_of.items()]
-    splits = {check_split_name(file.split): None for file in files}
-    check_num_splits(len(splits))
-    if "train" not in splits:
-        shown = ", ".join(map(repr, list(splits)[:10]))
-        raise InvalidFile(f"the files are two folders deep below {shown}, which would be splits, and none is 'train'; {_LAYOUT}")
-    classes = {file.label for file in files if file.split == "train"}
-    if len(classes) < 2:
-        raise InvalidFile(f"there is one class folder, {classes.pop()[:200]!r}; a classification needs at least two")
-    return files
-
-
-def _folders_around(paths: Sequence[PurePosixPath]) -> int:
-    """The number of enclosing folders, which contain all files and are neither a class nor a split."""
-    around = 0
-    first, last = paths[0].parts, paths[-1].parts  # of sorted paths, what these share all share
-    least = min(len(path.parts) for path in paths)
-    while around < least - 2 and first[around] == last[around] and first[around] not in _SPLIT_NAMES:
-        around += 1
-    return around
+def _without_classes(layout: Layout) -> str:
+    first = layout.files[0].path
+    if layout.lone_folder is None:
+        return f"{str(first)[:200]!r} and the other files lie in no class folder: put them in cat/, dog/ to label them"
+    alone = f"all {len(layout.files)} files are in one class folder, {layout.lone_folder[:200]!r}, which tells nothing apart"
+    return f"{alone}: they are read without labels; a classification has at least two class folders"

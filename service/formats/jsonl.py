@@ -28,7 +28,7 @@ class JsonlRecords:
     def __init__(self, path: Path) -> None:
         self._path = path
         first = next(iter(self), None)
-        self.columns = {} if first is None else {name: _TYPES.get(type(value), "null") for name, value in first.values.items()}
+        self.columns = {} if first is None else self.types(first)
 
     def __iter__(self) -> Iterator[Record]:
         for number, line in read_lines(self._path):
@@ -41,6 +41,9 @@ class JsonlRecords:
             if not isinstance(values, dict):
                 raise InvalidFile(f"line {number} is no JSON object but {line.strip()!r:.80}; {_HOW_TO_WRITE}")
             yield Record(number, values)
+
+    def types(self, record: Record) -> dict[str, str]:
+        return {name: _TYPES.get(type(value), "null") for name, value in record.values.items()}
 
     def scalar(self, value: object) -> Scalar | None:
         match value:

@@ -1,7 +1,8 @@
 """Labels of one column over all splits, converted to class indices.
 
-A column of integers holds class indices, from 0 without a gap. A column of strings holds class names, which are sorted to get
-indices. A column of integers may come with names (Hugging Face's ClassLabel). A missing label has the index -1.
+A column of integers holds class indices, and the classes are called by their numbers, up to the highest that occurs in any
+split. A column of strings holds class names, which are sorted to get indices. A column of integers may come with names (Hugging
+Face's ClassLabel). A missing label has the index -1; a column without any label has no classes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -87,25 +88,20 @@ class LabelTally(TargetTally):
         return codes
 
     def settle(self) -> Settled:
-        self._refuse_none()
-        reference = self.reference
-        seen = self._counts[reference].keys()
-        if self.names is None:
-            self._refuse_unknown(reference)
+        if not self.num_present.total() and self.names is None:
+            return self._settle_without_values()
         if self._strings:
             names = sorted(self._strings)
             order = {self._strings[name]: index for index, name in enumerate(names)}
         else:
-            names = self.names if self.names is not None else [str(index) for index in range(self._contiguous(reference))]
+            names = self.names if self.names is not None else [str(index) for index in range(self._num_indices())]
             order = {index: index for index in range(len(names))}
-        if len(seen) < 2:
-            raise InvalidFile(f"{self._place(reference)} has {len(seen)} class; a classification needs at least two")
         counts = {split: [0] * len(names) for split in self._counts}
         for split, by_code in self._counts.items():
             for code, count in by_code.items():
                 counts[split][order[code]] = count
         codes = np.fromiter((*(order[code] for code in range(len(order))), -1), dtype=np.int64, count=len(order) + 1)
-        return Settled(num_missing=self.num_missing, classes=names, counts=counts, index_of_code=codes)
+        return Settled(missing_counts=dict(self.missing_counts), classes=names, counts=counts, index_of_code=codes)
 
     def _codes(self, labels: Sequence[str | None], chunk: Chunk) -> Iterable[int]:
         for index, label in enumerate(labels):
@@ -126,27 +122,14 @@ class LabelTally(TargetTally):
             f"{len(self.names)}, the number of class names. Name that class too, or drop the row"
         )
 
-    def _refuse_unknown(self, reference: str) -> None:
-        for split, counts in self._counts.items():
-            if unknown := counts.keys() - self._counts[reference].keys():
-                raise InvalidFile(
-                    f"{self._place(split)} has labels that split {reference!r} has no sample of: {self._shown(unknown)}"
-                )
-
-    def _contiguous(self, reference: str) -> int:
-        seen = self._counts[reference].keys()
-        missing = next((index for index in range(len(seen)) if index not in seen), None)
-        if missing is None:
-            return len(seen)
-        raise InvalidFile(
-            f"{self._place(reference)}: class indices run from 0 without a gap, but none is {missing} and one is {max(seen)}; "
-            f"{HOW_TO_NUMBER}; {HOW_TO_REGRESS}"
-        )
-
-    def _shown(self, codes: Iterable[int]) -> str:
-        names = list(self._strings)
-        shown = sorted(repr(names[code])[:100] if names else str(code) for code in codes)
-        return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
+    def _num_indices(self) -> int:
+        highest, split = max((max(counts), split) for split, counts in self._counts.items() if counts)
+        if highest >= MAX_CLASSES:
+            raise InvalidFile(
+                f"{self._place(split)} has the label {highest}; class indices run from 0 to {MAX_CLASSES - 1:,} at most: "
+                f"{HOW_TO_NUMBER}; {HOW_TO_REGRESS}"
+            )
+        return highest + 1
 
     def _place(self, split: str) -> str:
         return f"column {self.column!r} of split {split!r}"

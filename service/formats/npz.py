@@ -1,6 +1,7 @@
 """npz: a zip of ``.npy`` arrays, ``image`` and ``label`` or ``<split>_image`` and ``<split>_label``, read in bounded chunks.
 
-An integer target is a label, a floating-point one a number. Among several targets -1 marks a missing label.
+An integer target is a label, a floating-point one a number. -1 marks a missing label, and a split without an array of a target
+has no label at all.
 
 Invariant: no array is ever in memory as a whole, nothing is unpickled, and no more bytes are unpacked than the zip's directory
 declares, which is checked against the limit first.
@@ -22,10 +23,19 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.chunk import CHUNK_BYTES, Chunk, ColumnSelection, TargetKind, TargetValues, check_split_name
+from service.formats.chunk import (
+    CHUNK_BYTES,
+    Chunk,
+    ColumnSelection,
+    TargetKind,
+    TargetValues,
+    check_split_name,
+    refuse_lacking,
+)
 from service.formats.image import ImageShape, check_values, image_shape
 from service.formats.label import HOW_TO_REGRESS, class_indices
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 # What the standard library and NumPy raise for a broken archive or header; the UserWarning is about headers of Python 2.
 _BROKEN = (
@@ -69,8 +79,8 @@ class NpzTable:
     """An open npz file; see :class:`service.formats.chunk.DataTable`."""
 
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
-        self._selection = selection
         self.class_names: dict[str, list[str]] = {}
+        self.warnings: list[WarningMessage] = []
         with ExitStack() as stack:
             try:
                 self._zip = stack.enter_context(zipfile.ZipFile(path))
@@ -79,9 +89,13 @@ class NpzTable:
             arrays = self._read_headers(selection.max_unpacked_bytes)
             by_column = _by_split(arrays, selection.columns)
             self._images = by_column.pop(selection.input_column)
-            self._targets = by_column
+            there = f"the file has {', '.join(repr(name) for name in list(arrays)[:20])}"
+            self.lacking = tuple(column for column, by_split in by_column.items() if not by_split)
+            refuse_lacking(selection, self.lacking, there=there)
+            self._selection = selection = selection.without(self.lacking)
+            self._targets = {column: by_column[column] for column in selection.target_columns}
             self._others = {name: array for name, array in arrays.items() if array not in self._taken()}
-            self._check_pairs(arrays)
+            self._check_pairs(there)
             self._shape = self._check_shapes()
             self.targets = {column: _target_kind(by_split) for column, by_split in self._targets.items()}
             self._close = stack.pop_all()
@@ -107,21 +121,23 @@ class NpzTable:
 
     def chunks(self) -> Iterator[Chunk]:
         for split, image in self._images.items():
-            arrays = [image, *(by_split[split] for by_split in self._targets.values())]
+            targets = {column: by_split[split] for column, by_split in self._targets.items() if split in by_split}
+            arrays = [image, *targets.values()]
             rows_at_once = max(1, CHUNK_BYTES // max(image.row_bytes, 1))
             with ExitStack() as stack:
                 streams = [stack.enter_context(self._open(array)) for array in arrays]
                 for start in range(0, image.shape[0], rows_at_once):
                     count = min(rows_at_once, image.shape[0] - start)
-                    images, *targets = (_read_rows(stream, array, count) for stream, array in zip(streams, arrays, strict=True))
+                    images, *values = (_read_rows(stream, array, count) for stream, array in zip(streams, arrays, strict=True))
+                    read = {
+                        column: self._target_values(of_target, array=array, first_row=start)
+                        for (column, array), of_target in zip(targets.items(), values, strict=True)
+                    }
                     yield Chunk(
                         split=split,
                         rows=np.arange(start, start + count, dtype=np.int64),
                         inputs=self._shape.to_channels_first(check_values(images, place=image.place, first_row=start)),
-                        targets={
-                            column: self._target_values(values, array=array, first_row=start)
-                            for column, values, array in zip(self._targets, targets, arrays[1:], strict=True)
-                        },
+                        targets={column: read.get(column, _missing(kind, count)) for column, kind in self.targets.items()},
                     )
                 # Reading to the end also lets zipfile verify the CRC.
                 for stream, array in zip(streams, arrays, strict=True):
@@ -131,7 +147,7 @@ class NpzTable:
     def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
         if values.dtype.kind == "f":
             return values.astype(np.float64)
-        is_missing = values == -1 if self._selection.may_miss_targets and values.dtype.kind == "i" else None
+        is_missing = values == -1 if values.dtype.kind == "i" else None
         return class_indices(values, is_missing=is_missing, place=lambda index: f"{array.place}, row {first_row + index}")
 
     def _read_headers(self, max_unpacked_bytes: int) -> dict[str, _Array]:
@@ -183,21 +199,19 @@ class NpzTable:
     def _taken(self) -> list[_Array]:
         return [array for by_split in (self._images, *self._targets.values()) for array in by_split.values()]
 
-    def _check_pairs(self, arrays: dict[str, _Array]) -> None:
-        there = f"the file has {', '.join(repr(name) for name in list(arrays)[:20])}"
-        by_column = {self._selection.input_column: self._images, **self._targets}
-        for column, by_split in by_column.items():
-            if not by_split:
-                raise InvalidFile(f"there is no array {column!r} (or '<split>_{column}'); {there}")
-        splits = list(dict.fromkeys(split for by_split in by_column.values() for split in by_split))
-        for column, by_split in by_column.items():
-            if missing := sorted(set(splits) - by_split.keys()):
-                raise InvalidFile(f"split {missing[0]!r} has no array {column!r}; {there}")
+    def _check_pairs(self, there: str) -> None:
+        column = self._selection.input_column
+        if not self._images:
+            raise InvalidFile(f"there is no array {column!r} (or '<split>_{column}'); {there}")
+        splits = {split for by_split in self._targets.values() for split in by_split}
+        if missing := sorted(splits - self._images.keys()):
+            raise InvalidFile(f"split {missing[0]!r} has no array {column!r}; {there}")
         for image in self._images.values():
             _check_images(image)
         for split, image in self._images.items():
             for by_split in self._targets.values():
-                _check_target(by_split[split], image)
+                if split in by_split:
+                    _check_target(by_split[split], image)
             if image.shape[0] == 0:
                 raise InvalidFile(f"split {split!r} has no rows; leave it out or fill it")
 
@@ -273,6 +287,10 @@ def _target_kind(by_split: dict[str, _Array]) -> TargetKind:
                 "or floats (numbers)"
             )
     return "number" if first.dtype.kind == "f" else "label"
+
+
+def _missing(kind: TargetKind, count: int) -> TargetValues:
+    return np.full(count, np.nan) if kind == "number" else np.full(count, -1, dtype=np.int64)
 
 
 def _read_rows(stream: IO[bytes], array: _Array, count: int) -> NDArray[np.generic]:

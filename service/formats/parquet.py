@@ -35,6 +35,7 @@ from service.formats.image_column import ImageColumn
 from service.formats.label import MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
 from service.spec.data import Column, InputKind
+from service.spec.warning_message import WarningMessage
 
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError, IndexError, TypeError)
@@ -66,7 +67,7 @@ class ParquetTable:
     """An open Parquet file; see :class:`service.formats.chunk.DataTable`."""
 
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
-        self._selection = selection
+        self.warnings: list[WarningMessage] = []
         try:
             self._file = pq.ParquetFile(path)
             self._schema: pa.Schema = self._file.schema_arrow
@@ -74,7 +75,8 @@ class ParquetTable:
         except _BROKEN as error:
             raise InvalidFile(f"the Parquet file is broken or cut off: {str(error)[:200]}") from error
         try:
-            check_columns(selection, self._schema.names)
+            self.lacking = check_columns(selection, self._schema.names)
+            self._selection = selection = selection.without(self.lacking)
             self.targets = {column: self._target_kind(column) for column in selection.target_columns}
             if self._num_rows == 0:
                 raise InvalidFile("the file has no rows")
@@ -137,7 +139,7 @@ class ParquetTable:
             if not is_string(type_):
                 raise InvalidFile(f"{found}; the answers of a causal-lm are strings: name another column, or none")
             return "text"
-        if pa.types.is_integer(type_) or is_string(type_):
+        if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_null(type_):
             return "label"
         if pa.types.is_floating(type_):
             return "number"
@@ -177,9 +179,14 @@ class ParquetTable:
     def _target(self, column: pa.Array, name: str, *, first_row: int) -> TargetValues:
         if is_string(column.type):
             return strings(column)
+        if pa.types.is_null(column.type):
+            return np.full(len(column), -1, dtype=np.int64)
         is_missing = where_null(column)
         values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
         if self.targets[name] == "label":
+            if name in self.class_names:
+                # Hugging Face's datasets write -1 for a row without a label, as in the test splits of GLUE.
+                is_missing |= values == -1
             return class_indices(values, is_missing=is_missing, place=lambda index: f"column {name!r}, row {first_row + index}")
         numbers: NDArray[np.float64] = values.astype(np.float64)
         numbers[is_missing] = np.nan

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidFile
 from service.formats.chunk import (
     CHUNK_BYTES,
+    MAX_COLUMNS,
     SPLIT_COLUMN,
     Chunk,
     ColumnSelection,
@@ -25,6 +26,7 @@ from service.formats.chunk import (
 from service.formats.label import HOW_TO_NUMBER, class_indices
 from service.formats.text import check_texts
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 Scalar = int | float | str
 _MOST_ROWS_AT_ONCE = 1024
@@ -52,6 +54,9 @@ class Records(Protocol):
 
     def __iter__(self) -> Iterator[Record]: ...
 
+    def types(self, record: Record) -> dict[str, str]:
+        """The type of each value of a row."""
+
     def scalar(self, value: object) -> Scalar | None:
         """Converts the value of a target, None if it is missing. Raises ValueError if it cannot be a target."""
 
@@ -62,12 +67,16 @@ class RecordTable:
     def __init__(self, records: Records, selection: ColumnSelection) -> None:
         self._records, self._selection = records, selection
         self.class_names: dict[str, list[str]] = {}
-        check_columns(selection, list(records.columns), hint=records.hint)
+        self.warnings: list[WarningMessage] = []
+        self._columns = dict(records.columns)
+        check_columns(selection.without(selection.target_columns), list(self._columns), hint=records.hint)
         # "null" too: if the first row has no split, the rows of test must still not end up in train.
         self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
-        self.targets = {column: self._kind(column) for column in selection.target_columns}
+        self.lacking = check_columns(selection, list(self._columns), hint=records.hint)
+        self._selection = selection.without(self.lacking)
+        self.targets = {column: self._kind(column) for column in self._selection.target_columns}
 
     def __enter__(self) -> "RecordTable":
         return self
@@ -77,7 +86,7 @@ class RecordTable:
 
     def columns(self) -> dict[str, Column]:
         found: dict[str, Column] = {}
-        for name, dtype in self._records.columns.items():
+        for name, dtype in self._columns.items():
             if name == self._selection.input_column:
                 found[name] = Column(kind="text", dtype="string")
             elif name in self.targets:
@@ -102,6 +111,8 @@ class RecordTable:
         counts: Counter[str] = Counter()
         seen = {} if self._selection.has_answers else {column: _Seen() for column in self._selection.target_columns}
         for record in self._records:
+            if not record.values.keys() <= self._columns.keys():
+                self._add_columns(record)
             counts[self._split(record)] += 1
             check_num_splits(len(counts))
             for column, types in seen.items():
@@ -111,6 +122,18 @@ class RecordTable:
         self._types = dict.fromkeys(self._selection.target_columns, str)
         self._types |= {column: types.settle(column, is_typed=self._records.is_typed) for column, types in seen.items()}
         return dict(counts)
+
+    def _add_columns(self, record: Record) -> None:
+        """Adds the columns that no row before this one has."""
+        for name, dtype in self._records.types(record).items():
+            self._columns.setdefault(name, dtype)
+        if len(self._columns) > MAX_COLUMNS:
+            check_columns(self._selection, list(self._columns), hint=self._records.hint)
+        is_late = SPLIT_COLUMN in record.values and SPLIT_COLUMN not in self._records.columns
+        if is_late and SPLIT_COLUMN not in self._selection.columns:
+            raise InvalidFile(
+                f"line {record.line} has a {SPLIT_COLUMN!r} and the rows before it have none; give every row one, or rename it"
+            )
 
     def _kind(self, column: str) -> TargetKind:
         if self._selection.has_answers:
@@ -133,14 +156,14 @@ class RecordTable:
         values = [self._scalar(record, column) for record in held]
         if self._types[column] is str:
             # As written: a class may be called 7 beside one called seven.
-            return [None if value is None else str(self._value(held[row], column)) for row, value in enumerate(values)]
+            return [None if value is None else str(held[row].values[column]) for row, value in enumerate(values)]
         if self._types[column] is float:
             return np.array([_as_float(value) for value in values])
         return _as_indices(values, column=column, held=held)
 
     def _scalar(self, record: Record, column: str) -> Scalar | None:
         try:
-            return self._records.scalar(self._value(record, column))
+            return self._records.scalar(record.values.get(column))
         except ValueError as error:
             raise InvalidFile(f"{_place(column, record)}: {error}") from error
 

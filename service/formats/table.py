@@ -1,9 +1,9 @@
 """Opens a dataset file with the reader of its format, inspects it, and reads it into arrays."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal, cast
 
@@ -14,6 +14,7 @@ from service.archives import DAMAGE, is_damage
 from service.errors import InvalidFile
 from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
+from service.formats.dataset_warnings import column_warnings, split_warnings, target_warnings
 from service.formats.folder import FolderTable
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
@@ -41,6 +42,7 @@ _HOW_TO_WRITE: dict[Format, str] = {
     "CSV": "a line of column names first",
     "zip or tar": "of class folders",
 }
+_NO_COLUMN = Column(kind="label", dtype="null")
 _INPUTS: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
 
 
@@ -60,7 +62,7 @@ class DataArrays:
 
     splits: dict[str, SplitArrays]
     classes: dict[str, list[str] | None]
-    """The class names by target; None for numbers and texts."""
+    """The class names by target: none for one that no row has a value of; None for numbers and texts."""
 
 
 def inspect_dataset(
@@ -74,7 +76,8 @@ def inspect_dataset(
 ) -> DatasetInfo:
     """Reads a whole file, a few MB at a time, and describes its contents.
 
-    ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task.
+    ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task; a file
+    that lacks the task's default target is one without labels, and one that lacks a named target is refused.
 
     Raises:
         InvalidFile: it cannot be trained on; the text names the member, split, row or line, and what to change.
@@ -84,13 +87,15 @@ def inspect_dataset(
     )
     with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection)
-        for chunk in table.chunks():
+        for chunk in _chunks(table):
             for tally in tallies.values():
                 tally.add(chunk)
         settled = {column: tally.settle() for column, tally in tallies.items()}
         columns = table.columns()
+    told = table.warnings + target_warnings(tallies, settled, table.lacking, columns)
+    told += split_warnings(table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
-        columns[column] = _described(columns[column], found)
+        columns[column] = _described(columns.get(column, _NO_COLUMN), found)
     first = settled[selection.target_columns[0]] if settled else None
     return DatasetInfo(
         task=task,
@@ -98,6 +103,7 @@ def inspect_dataset(
         columns=columns,
         classes=(first and first.classes) or [],
         class_counts=(first and first.counts) or {},
+        warnings=told,
     )
 
 
@@ -112,16 +118,19 @@ def read_dataset(
 ) -> DataArrays:
     """Reads all samples of a file; each array of images or targets is allocated once.
 
+    A target that the file lacks is missing in every row.
+
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
     """
     selection = select_columns(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
     )
+    selection = replace(selection, targets_may_lack=True)
     with open_table(path, filename or path.name, selection) as table:
         tallies = _tallies(table, selection)
         filled: dict[str, _SplitBuilder] = {}
-        for chunk in table.chunks():
+        for chunk in _chunks(table):
             if chunk.split not in filled:
                 filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
@@ -149,7 +158,7 @@ def select_columns(
     most = 1 if task == "causal-lm" else MAX_TARGETS
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
-    return ColumnSelection(task, input_column, targets, max_unpacked_bytes)
+    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, targets_may_lack=target_columns is None)
 
 
 def open_table(path: Path, filename: str, selection: ColumnSelection) -> AbstractContextManager[DataTable]:
@@ -213,16 +222,22 @@ def _article(name: str) -> str:
 
 def _tallies(table: DataTable, selection: ColumnSelection) -> dict[str, TargetTally]:
     tallies: dict[str, TargetTally] = {}
-    for column, kind in table.targets.items():
-        match kind:
+    for column in selection.target_columns:
+        match table.targets.get(column, "label"):
             case "label":
-                names = table.class_names.get(column)
-                tallies[column] = LabelTally(column, may_be_missing=selection.may_miss_targets, names=names)
+                tallies[column] = LabelTally(column, names=table.class_names.get(column))
             case "number":
-                tallies[column] = NumberTally(column, may_be_missing=selection.may_miss_targets)
+                tallies[column] = NumberTally(column)
             case "text":
-                tallies[column] = AnswerTally(column, may_be_missing=False)
+                tallies[column] = AnswerTally(column)
     return tallies
+
+
+def _chunks(table: DataTable) -> Iterator[Chunk]:
+    """Yields all rows, with missing labels for the targets that the file lacks."""
+    for chunk in table.chunks():
+        missing = {column: np.full(len(chunk.rows), -1, dtype=np.int64) for column in table.lacking}
+        yield replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
 
 
 def _described(column: Column, found: Settled) -> Column:
@@ -231,7 +246,9 @@ def _described(column: Column, found: Settled) -> Column:
             "num_classes": None if found.classes is None else len(found.classes),
             "classes": found.classes,
             "class_counts": found.counts,
-            "num_missing": found.num_missing,
+            "num_missing": sum(found.missing_counts.values()),
+            "missing_counts": found.missing_counts,
+            "kind": column.kind if found.classes is None else "label",
         }
     )
 
@@ -263,7 +280,9 @@ class _SplitBuilder:
 
     def finish(self, settled: dict[str, Settled]) -> SplitArrays:
         for column, found in settled.items():
-            if found.index_of_code is not None:
+            if found.classes == []:
+                self.targets[column] = np.full(self.num_filled, -1, dtype=np.int64)
+            elif found.index_of_code is not None:
                 codes = cast(NDArray[np.int64], self.targets[column])
                 codes[:] = found.index_of_code[codes]
         return SplitArrays(inputs=cast(RawInputs, self.inputs), targets=self.targets)

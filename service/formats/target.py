@@ -18,9 +18,10 @@ TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str]
 class Settled:
     """The description of a target, once all of its values are known."""
 
-    num_missing: int
+    missing_counts: dict[str, int]
+    """Rows without a value, by split."""
     classes: list[str] | None = None
-    """The class names of a label."""
+    """The class names of a label; none if no row has a value, whatever the type of the column."""
     counts: dict[str, list[int]] | None = None
     """Samples of each class, by split."""
     index_of_code: NDArray[np.int64] | None = None
@@ -32,8 +33,10 @@ class TargetTally(ABC):
     """Counts the values of one target, and refuses invalid ones."""
 
     column: str
-    may_be_missing: bool
-    num_missing: int = 0
+    missing_counts: Counter[str] = field(default_factory=Counter)
+    """By split, of the splits that have rows without a value."""
+    first_missing: str = ""
+    """The place of the first row without a value."""
     num_present: Counter[str] = field(default_factory=Counter)
     """By split, including splits without any value."""
 
@@ -57,24 +60,21 @@ class TargetTally(ABC):
             InvalidFile: the target as a whole cannot be learned.
         """
 
-    @property
-    def reference(self) -> str:
-        """The split that determines the classes."""
-        return "train" if "train" in self.num_present else next(iter(self.num_present))
-
     def _count(self, chunk: Chunk, is_missing: NDArray[np.bool_]) -> None:
         missing = int(np.count_nonzero(is_missing))
-        if missing and not self.may_be_missing:
-            place = chunk.place(self.column, int(np.argmax(is_missing)))
-            raise InvalidFile(f"{place}: there is no value; fill it or drop the row")
-        self.num_missing += missing
+        if missing and not self.first_missing:
+            self.first_missing = chunk.place(self.column, int(np.argmax(is_missing)))
+        if missing:
+            self.missing_counts[chunk.split] += missing
         self.num_present[chunk.split] += len(is_missing) - missing
 
-    def _refuse_none(self) -> None:
-        if not self.num_present[self.reference]:
-            raise InvalidFile(
-                f"column {self.column!r} of split {self.reference!r} has no value in any row; fill some, or leave this target out"
-            )
+    def _settle_without_values(self) -> Settled:
+        return Settled(
+            missing_counts=dict(self.missing_counts),
+            classes=[],
+            counts={split: [] for split in self.num_present},
+            index_of_code=np.array([-1]),
+        )
 
 
 @dataclass
@@ -96,5 +96,6 @@ class NumberTally(TargetTally):
         return numbers
 
     def settle(self) -> Settled:
-        self._refuse_none()
-        return Settled(num_missing=self.num_missing)
+        if not self.num_present.total():
+            return self._settle_without_values()
+        return Settled(missing_counts=dict(self.missing_counts))

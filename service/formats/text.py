@@ -36,7 +36,7 @@ class AnswerTally(TargetTally):
         return answers
 
     def settle(self) -> Settled:
-        return Settled(num_missing=self.num_missing)
+        return Settled(missing_counts=dict(self.missing_counts))
 
 
 def _fault(value: object) -> str | None:

@@ -91,6 +91,11 @@ class DatasetSpec(StrictModel):
         return self
 
 
+def named_targets(dataset: DatasetSpec, task: Task) -> list[str] | None:
+    """The targets that a file must have; None where they are the task's own, which a file without labels lacks."""
+    return None if tuple(dataset.targets) == DEFAULT_TARGETS[task] else list(dataset.targets)
+
+
 class Column(StrictModel):
     """One column of a dataset."""
 
@@ -113,6 +118,8 @@ class Column(StrictModel):
     """Of a label that is a target: samples of each class, by split."""
     num_missing: int = 0
     """Of a target: rows without a value."""
+    missing_counts: dict[str, int] = {}
+    """Of a target: the same by split, of the splits that have such rows."""
 
 
 class DatasetInfo(StrictModel):

@@ -6,6 +6,7 @@ from typing import Literal
 from service.api.responses.shape import Page, View
 from service.formats import Sample
 from service.spec.data import Column, DatasetInfo
+from service.spec.warning_message import WarningMessage
 from service.tables import Dataset, Model
 
 
@@ -30,6 +31,8 @@ class DatasetView(View):
     """The names of the first target's classes, in the order of their indices; empty if the first target is not a label."""
     class_counts: dict[str, list[int]]
     """Samples of each class of the first target, by split."""
+    warnings: list[WarningMessage]
+    """What of the file takes no part by default, and what was read otherwise than one might think."""
     filename: str
     """The uploaded file's own name."""
     sha256: str
@@ -105,6 +108,7 @@ def dataset_view(dataset: Dataset, owner: str) -> DatasetView:
         columns=info.columns,
         classes=info.classes,
         class_counts=info.class_counts,
+        warnings=info.warnings,
         filename=dataset.filename,
         sha256=dataset.sha256,
         bytes=dataset.bytes,

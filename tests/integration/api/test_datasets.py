@@ -115,6 +115,44 @@ def test_a_file_that_holds_nothing_for_the_task_is_refused(member: httpx.Client)
     assert "neither an npz nor a Parquet nor a zip or tar file" in texts.json()["detail"]
 
 
+def without_labels() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, image=np.zeros((60, 8, 8), np.uint8))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (without_labels(), "unlabelled", "60 rows have no value in column 'label'"),
+        (
+            npz(label=np.where(np.arange(60) < 9, -1, np.arange(60) % 3)),
+            "labels_missing",
+            "9 rows have no value in column 'label'",
+        ),
+        (npz(label=np.arange(60) % 3 * 2), "class_without_rows", "class indices up to 4 and no row of '1', '3'"),
+        (npz(label=np.zeros(60, np.int64)), None, "has one class, '0'"),
+        (
+            npz(test_image=np.zeros((2, 8, 8), np.uint8), test_label=np.array([0, 3])),
+            "class_not_in_train",
+            "column 'label' of split 'train' has no row of '3', which other splits have",
+        ),
+    ],
+    ids=["no labels", "some missing", "a gap", "one class", "a class in test alone"],
+)
+def test_a_file_of_which_not_every_class_is_shown_is_stored_and_a_job_that_learns_its_labels_refused(
+    member: httpx.Client, content: bytes, code: str | None, words: str
+) -> None:
+    answer = upload(member, content)
+    assert answer.status_code == 201, answer.text
+    assert [warning["code"] for warning in answer.json()["warnings"]] == ([code] if code else [])
+    refused = member.post("/v1/jobs", json=spec(dataset={"source": f"dataset:{answer.json()['id']}"}))
+    assert refused.status_code == 422
+    (fault,) = refused.json()["errors"]
+    assert fault["pointer"] == "/dataset/targets/0"
+    assert words in fault["message"]
+
+
 def _pickled() -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, image=np.zeros((4, 8, 8), np.uint8), label=np.array([{}, 1, 2, 3], dtype=object))
@@ -131,7 +169,7 @@ def _pickled() -> bytes:
         npz(image=np.zeros((0, 8, 8), np.uint8), label=np.zeros(0, np.int64)),
         npz(image=np.full((60, 8, 8), np.nan, np.float32)),
         npz(label=np.arange(59)),
-        npz(label=np.full(60, -1)),
+        npz(label=np.full(60, -2)),
         npz(image=np.zeros((60, 3), np.uint8)),
     ],
     ids=["empty", "text", "truncated", "pickled", "no rows", "NaN", "lengths", "labels", "no images"],

@@ -79,13 +79,10 @@ def test_an_empty_field_is_a_missing_value_among_several_targets(tmp_path: Path)
         (["a,b"], "no input column 'text'; its columns are 'a', 'b'"),
         (["text,label"], "the file has no rows"),
         (["text,label", "a,0", ",1"], "column 'text', line 3: the text is empty"),
-        (["text,label", "a,0", "b,"], "row 1 (line 3): there is no value; fill it or drop the row"),
         (["text,label", "a,0", "b,inf", "c,1"], "row 1 (line 3): inf is infinite"),
         (["text,label", "a,0", "b,99999999999999999999"], "column 'label', line 3: the label is beyond 64 bits"),
         (["text,label", "a,-1", "b,0"], "column 'label', line 2: label -1"),
-        (["text,label", "a,1", "b,2"], "none is 0 and one is 2; number the classes from 0"),
         (["text,label,split", "a,x,train", "b,y,"], "column 'split', line 3: there is no name of a split"),
-        (["text,label,split", "a,x,train", "b,y,train", "c,z,test"], "labels that split 'train' has no sample of: 'z'"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_with_its_place(tmp_path: Path, lines: list[str], words: str) -> None:

@@ -89,7 +89,6 @@ too_large[3] = 1e300
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"image": some_images(12, 4, 4)}, "no array 'label'"),
         ({"label": LABELS}, "no array 'image'"),
         ({"pixels": some_images(12, 4, 4), "label": LABELS}, "the file has 'pixels', 'label'"),
         ({"train_image": some_images(12, 4, 4), "test_label": LABELS}, "has no array"),
@@ -99,12 +98,10 @@ too_large[3] = 1e300
         ({"image": too_large, "label": LABELS}, "row 3: the image holds NaN or an infinite"),
         ({"image": some_images(12, 4, 4), "label": LABELS.astype("c8")}, "labels are integers"),
         ({"image": some_images(12, 4, 4), "label": np.array(["a"] * 12)}, "labels are integers"),
-        ({"image": some_images(12, 4, 4), "label": LABELS - 1}, "row 0: label -1"),
-        ({"image": some_images(12, 4, 4), "label": LABELS * 2}, "none is 1 and one is 4"),
-        ({"image": some_images(12, 4, 4), "label": LABELS + 1}, "none is 0 and one is 3"),
+        ({"image": some_images(12, 4, 4), "label": LABELS - 2}, "row 0: label -2"),
+        ({"image": some_images(12, 4, 4), "label": LABELS * 10**6}, "has the label 2000000; class indices run from 0 to 99,999"),
         ({"image": some_images(12, 4, 4), "label": LABELS.astype("u8") + 2**63}, "row 0: the label is beyond 64 bits"),
         ({"image": some_images(12, 4, 4), "label": LABELS[:, None]}, "a label is one integer"),
-        ({"image": some_images(12, 4, 4), "label": LABELS * 0}, "at least two"),
         ({"image": some_images(12, 16), "label": LABELS}, "it is (rows, height, width)"),
         ({"image": some_images(12, 8, 8, 8), "label": LABELS}, "no side is the channels"),
         ({"image": some_images(12, 8, 0), "label": LABELS}, "at least 2x2"),
@@ -116,10 +113,6 @@ too_large[3] = 1e300
         (
             {"train_image": some_images(12, 4, 4), "train_label": LABELS, "b_image": some_images(2, 5, 4), "b_label": [0, 1]},
             "all splits take one shape",
-        ),
-        (
-            {"train_image": some_images(12, 4, 4), "train_label": LABELS, "b_image": some_images(2, 4, 4), "b_label": [0, 5]},
-            "split 'b' has labels that split 'train' has no sample of: 5",
         ),
         ({"a/../b_image": some_images(12, 4, 4), "a/../b_label": LABELS}, "no name of a split"),
     ],

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.errors import InvalidFile
 from service.spec.data import Task
 from tests.unit.formats.files import inspect, read, refusal, some_images, target, write_jsonl, write_npz, write_parquet
 
@@ -75,13 +74,6 @@ def test_labels_and_numbers_stand_beside_each_other_and_may_be_missing(tmp_path:
 
 
 @in_every_format
-def test_the_only_target_may_not_be_missing(tmp_path: Path, write: Writer, task: Task) -> None:
-    path = write(tmp_path, {"score": [0.5, -1.5, None, 3e3, 1.0, 0.0]})
-    assert "row 2" in (words := refusal(path, task=task, targets=["score"]))
-    assert "there is no value; fill it or drop the row" in words
-
-
-@in_every_format
 def test_a_number_that_is_infinite_is_refused(tmp_path: Path, write: Writer, task: Task) -> None:
     path = write(tmp_path, {"score": [0.5, -1.5, 1.0, float("-inf"), 1.0, 0.0]})
     words = refusal(path, task=task, targets=["score"])
@@ -91,12 +83,20 @@ def test_a_number_that_is_infinite_is_refused(tmp_path: Path, write: Writer, tas
 
 @in_every_format
 @pytest.mark.parametrize("values", [[None] * NUM_ROWS, [NAN] * NUM_ROWS])
-def test_a_target_without_any_value_is_refused(tmp_path: Path, write: Writer, task: Task, values: list[Any]) -> None:
+def test_a_target_without_any_value_is_a_label_without_classes(
+    tmp_path: Path, write: Writer, task: Task, values: list[Any]
+) -> None:
     if write is parquet:
         values = pa.array(values, pa.float32() if values[0] else pa.int32())
     path = write(tmp_path, {"label": [0, 1] * 3, "score": values})
-    words = refusal(path, task=task, targets=["label", "score"])
-    assert "column 'score' of split 'train' has no value in any row; fill some, or leave this target out" in words
+    arrays = read(path, task=task, targets=["label", "score"])
+    assert arrays.classes == {"label": ["0", "1"], "score": []}
+    assert target(arrays.splits["train"], "score") == [-1] * NUM_ROWS
+    info = inspect(path, task=task, target_columns=["label", "score"])
+    score = info.columns["score"]
+    assert (score.kind, score.classes, score.num_missing, score.missing_counts) == ("label", [], 6, {"train": 6})
+    assert [warning.code for warning in info.warnings] == ["unlabelled"]
+    assert "no row has a value in column 'score': all 6 rows are read as without a label" in info.warnings[0].message
 
 
 @pytest.mark.parametrize(("write", "task"), FORMATS[1:], ids=["Parquet", "JSONL", "CSV"])
@@ -166,17 +166,13 @@ def test_npz_arrays_of_splits_belong_to_the_longest_target_that_they_end_with(tm
     arrays = read(path, targets=["label", "fine_label"])
     assert {name: len(split.inputs) for name, split in arrays.splits.items()} == {"train": 4, "test": 2}
     assert target(arrays.splits["test"], "fine_label") == [2, -1]
-    with pytest.raises(InvalidFile, match="row 1: label -1"):
-        read(path, targets=["fine_label"])
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"train_label": [0, 1], "test_label": [0.0, 1.0]}, "save integers (labels) in every split, or floats (numbers)"),
-        ({"train_label": [0, 1], "train_other": [0, 1], "test_label": [0, 1]}, "split 'test' has no array 'other'"),
         ({"train_label": [0, 1], "train_other": [0, 1, 0], "test_label": [0, 1], "test_other": [0, 1]}, "2 rows and array"),
-        ({"train_label": [0, 1], "test_label": [0, 1]}, "no array 'other'"),
     ],
 )
 def test_npz_targets_that_do_not_go_together_are_refused(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
