@@ -12,14 +12,13 @@ from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
-from worker.data import Data, PixelPreprocessing, Preprocessing, Split
+from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
-from worker.data.sound import SoundPreprocessing, longest_seconds
-from worker.data.waveform import RawWaveform
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
+from worker.models.fit_inputs import fit_inputs
 from worker.targets import Targets
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
@@ -101,18 +100,9 @@ def load_teacher(
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded.
-        JobFault: its inputs or its classes differ from the data's.
+        JobFault: it cannot read the data's inputs, or its classes are others.
     """
     loaded = load_network(folder)
-    if isinstance(loaded.preprocessing, PixelPreprocessing):
-        shape = loaded.preprocessing.input_shape(data.splits["train"].inputs)
-        if loaded.input_shape != shape:
-            raise JobFault(
-                "invalid_spec",
-                f"The teacher {source} reads images of {_shape(loaded.input_shape)}, the dataset has {_shape(shape)} "
-                "(channels x height x width).",
-                hint="Choose a teacher that was trained on images of that shape, or another dataset.",
-            )
     for what, theirs, ours in (
         ("causal language model", loaded.targets.are_tokens, data.targets.are_tokens),
         ("text encoder", loaded.targets.are_embeddings, data.targets.are_embeddings),
@@ -123,14 +113,10 @@ def load_teacher(
                 f"The teacher {source} is {'a' if theirs else 'no'} {what}.",
                 hint="Choose a teacher that was trained for the job's task.",
             )
-    preprocessing = loaded.preprocessing
+    preprocessing = fit_inputs(loaded, data, source=source)
     if isinstance(preprocessing, LanguagePreprocessing):
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
-    if isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, RawWaveform):
-        # A network of waveforms reads clips of any length: it gets that of this job's data.
-        seconds = longest_seconds(data.splits["train"].inputs, most_seconds=data.clip_seconds)
-        preprocessing = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     return TrainedNetwork(
         loaded.network.to(device).eval(),

@@ -22,6 +22,7 @@ from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import MAX_PIXEL
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
+from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.preprocessing import RawInputs, take
 from worker.targets import Target, Targets, variance_of
 
@@ -63,6 +64,10 @@ class Data:
     """Tokens at which the rows of a causal language model are cut, if the spec has a limit."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
+
+    def pixel_range(self) -> PixelRange:
+        """The range of the pixels of all splits; of images alone."""
+        return pixel_range((split.inputs for split in self.splits.values()), max_value=self.max_value)
 
 
 def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:

@@ -7,3 +7,7 @@ class UnusableData(Exception):
 
 class UnreadableTokenizer(Exception):
     """A network's folder holds no tokenizer that can be loaded; the message names the file and what to change."""
+
+
+class UnfitInputs(Exception):
+    """A network that was trained before cannot read the dataset's samples; the message says why and what to change."""

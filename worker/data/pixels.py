@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.spec.shapes import InputShape
+from worker.data.pixel_range import PixelRange
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class PixelPreprocessing:
     std: tuple[float, ...]
     rescale_factor: float = 1.0
     """1/255 for 8-bit images, 1 for floating-point images."""
+    pixels: PixelRange | None = None
+    """The range of the stored pixels that it was measured on; None if a network's files do not tell."""
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Returns images (N, C, H, W) unchanged."""
@@ -45,10 +48,10 @@ def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Te
     return factor, torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
-def measure_pixels(images: Tensor, *, rescale_factor: float) -> PixelPreprocessing:
+def measure_pixels(images: Tensor, *, rescale_factor: float, pixels: PixelRange | None = None) -> PixelPreprocessing:
     """Measures the normalisation that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
 
-    A constant channel is only centred.
+    A constant channel is only centred. ``pixels`` is the range of the images of all splits.
     """
     channels = images.shape[1]
     count = images.numel() // channels
@@ -66,6 +69,7 @@ def measure_pixels(images: Tensor, *, rescale_factor: float) -> PixelPreprocessi
         mean=tuple((mean * rescale_factor).tolist()),
         std=tuple((std * rescale_factor).tolist()),
         rescale_factor=rescale_factor,
+        pixels=pixels,
     )
 
 

@@ -11,6 +11,7 @@ from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.log_mel import LogMel
 from worker.data.pixels import PixelPreprocessing
 from worker.data.preprocessing import Preprocessing
+from worker.data.processor_pixels import ProcessorPixels
 from worker.data.sound import SoundPreprocessing
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import load_tokenizer, save_tokenizer
@@ -35,6 +36,8 @@ def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_sha
     match preprocessing, input_shape:
         case PixelPreprocessing(), (channels, height, width):
             write_processor_config(folder, preprocessing, input_shape=(channels, height, width))
+        case ProcessorPixels(), _:
+            preprocessing.processor.save_pretrained(folder)
         case TextPreprocessing() | LanguagePreprocessing(), _:
             save_tokenizer(preprocessing.tokenizer, folder, max_length=preprocessing.max_length)
         case SoundPreprocessing(), _:

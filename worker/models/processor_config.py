@@ -1,26 +1,34 @@
 """``preprocessor_config.json`` of an image network: the image processor in front of it.
 
-Invariant: ``AutoImageProcessor.from_pretrained`` loads the file, with or without torchvision, and computes the same pixels as
-:class:`PixelPreprocessing`.
+Invariant: ``AutoImageProcessor.from_pretrained`` loads what is written here, with or without torchvision, and computes the same
+pixels as :class:`PixelPreprocessing`. A file from elsewhere is never interpreted: the library's processor is run.
 """
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoImageProcessor
 
+from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
 from worker.data.pixels import PixelPreprocessing
+from worker.data.processor_pixels import ProcessorPixels
 from worker.models.errors import UnreadableNetwork
 
 PROCESSOR_FILE = "preprocessor_config.json"
+_RANGE = "pixel_range"
+"""A field for the range of the pixels that the network was trained on, beside those that the library reads."""
+_ANY_SIZE = (64, 64)
 
 
 def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, input_shape: tuple[int, int, int]) -> None:
     """Writes the file. The processor resizes images of another size to the network's, and keeps images of that size unchanged."""
     channels, height, width = input_shape
     eight_bit = preprocessing.rescale_factor != 1.0
-    document = {
+    document: dict[str, Any] = {
         "image_processor_type": "ViTImageProcessor",
         # The library resizes 8-bit PIL images, which would round floating-point pixels and have no mode for 2 or 4 channels.
         "do_resize": eight_bit and channels in (1, 3),
@@ -32,6 +40,8 @@ def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, i
         "image_mean": list(preprocessing.mean),
         "image_std": list(preprocessing.std),
     }
+    if (pixels := preprocessing.pixels) is not None:
+        document[_RANGE] = [pixels.low, pixels.high]
     (folder / PROCESSOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -43,29 +53,55 @@ def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPrepro
         preprocessing = _preprocessing(
             mean=document["image_mean"], std=document["image_std"], factor=document["rescale_factor"], num_channels=num_channels
         )
+        pixels = _read_range(document.get(_RANGE), factor=preprocessing.rescale_factor)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UnreadableNetwork(f"{PROCESSOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
-    return preprocessing
+    return replace(preprocessing, pixels=pixels)
 
 
-def read_processor_config(folder: Path, *, num_channels: int) -> tuple[PixelPreprocessing, tuple[int, int] | None]:
-    """Reads any image processor's file, with the defaults of its class, and its output size (height, width), if it has one."""
+def _read_range(written: Any, *, factor: float) -> PixelRange | None:
+    if written is None:  # an older export
+        return None if factor == 1 else PixelRange(0.0, round(1 / factor))
+    low, high = map(float, written)
+    if not (math.isfinite(low) and low <= high < math.inf):
+        raise ValueError(f"{_RANGE} is {written}")
+    is_known = factor != 1 or PixelRange(low, high) in (UNIT, EIGHT_BIT)
+    return PixelRange(low, high, is_measured=not is_known)
+
+
+def read_processor_config(
+    folder: Path, *, num_channels: int
+) -> tuple[PixelPreprocessing | ProcessorPixels, tuple[int, int] | None]:
+    """Reads any image processor's file, and its output size (height, width), if it has one.
+
+    Raises:
+        UnreadableNetwork: it is missing, or the library cannot load it.
+    """
     if not (folder / PROCESSOR_FILE).is_file():
         raise UnreadableNetwork(
             f"{PROCESSOR_FILE} is missing: save the image processor beside the network, processor.save_pretrained(folder)"
         )
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        rescaled, normalised = getattr(processor, "do_rescale", True), getattr(processor, "do_normalize", True)
-        preprocessing = _preprocessing(
-            mean=processor.image_mean if normalised else [0.0],
-            std=processor.image_std if normalised else [1.0],
-            factor=processor.rescale_factor if rescaled else 1.0,
-            num_channels=num_channels,
-        )
-        return preprocessing, _output_size(processor)
+        # Results must not depend on whether torchvision, whose resizing differs, is installed on a worker.
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+        size = _output_size(processor)
+        made = ProcessorPixels(processor, num_channels)
+        made(torch.zeros(1, num_channels, *(size or _ANY_SIZE), dtype=torch.uint8))
+        if hasattr(processor, _RANGE):
+            own = read_own_processor_config(folder, num_channels=num_channels)
+            if _is_same(own, made, size or _ANY_SIZE):
+                return own, size
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise UnreadableNetwork(f"{PROCESSOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
+    return made, size
+
+
+def _is_same(own: PixelPreprocessing, made: ProcessorPixels, size: tuple[int, int]) -> bool:
+    """Whether a file of :func:`write_processor_config` still says what it said when it was written."""
+    images = torch.arange(made.num_channels * math.prod(size), dtype=torch.float32).remainder(256)
+    images = images.view(1, made.num_channels, *size)
+    ours, theirs = own(images), replace(made, resized_as="stored")(images)
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def _preprocessing(*, mean: Any, std: Any, factor: Any, num_channels: int) -> PixelPreprocessing:

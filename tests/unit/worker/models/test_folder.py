@@ -16,12 +16,14 @@ from service.spec.architectures import CifarResNet, SmallCnn
 from tests.interpreter import Interpreter
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.data import PixelPreprocessing
+from worker.data.pixel_range import PixelRange
 from worker.models import UnreadableNetwork, build_network, load_network, save_network
 from worker.targets import Targets
 
 CLASSES = ["ant", "bee", "cat"]
-EIGHT_BIT = PixelPreprocessing(mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), rescale_factor=1 / 255)
-GREY = PixelPreprocessing(mean=(0.3,), std=(0.4,), rescale_factor=1 / 16)
+EIGHT_BIT = PixelPreprocessing(mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), rescale_factor=1 / 255, pixels=PixelRange(0.0, 255.0))
+GREY = PixelPreprocessing(mean=(0.3,), std=(0.4,), rescale_factor=1 / 16, pixels=PixelRange(0.0, 16.0))
+CENTRED = PixelPreprocessing(mean=(5.0, 6.0), std=(2.0, 3.0), pixels=PixelRange(-3.0, 12.5, is_measured=True))
 
 LOAD_OWN = """
 import json, pathlib, sys, numpy, torch
@@ -106,7 +108,7 @@ def test_saved_students_give_the_same_logits_in_a_fresh_process(
         (cifar("shufflenetv2"), (1, 8, 8), GREY),
         (tiny("vit"), (1, 8, 8), GREY),
         (tiny("resnet"), (3, 12, 8), EIGHT_BIT),
-        (tiny("deit"), (2, 8, 12), PixelPreprocessing(mean=(5.0, 6.0), std=(2.0, 3.0))),
+        (tiny("deit"), (2, 8, 12), CENTRED),
     ],
 )
 def test_a_saved_network_is_read_and_saved_again_bit_for_bit(
@@ -159,7 +161,9 @@ def test_any_image_classifier_of_the_library_is_read(tmp_path: Path) -> None:
     loaded = load_network(uploaded(tmp_path / "vit"))
     assert (loaded.classes, loaded.input_shape) == (CLASSES, (3, 8, 8))
     # What the file does not say is the processor class's own default.
-    assert loaded.preprocessing == PixelPreprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), rescale_factor=1 / 255)
+    expected = PixelPreprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), rescale_factor=1 / 255)
+    images = torch.arange(192, dtype=torch.uint8).view(1, 3, 8, 8)
+    torch.testing.assert_close(loaded.preprocessing(images), expected(images))
     assert loaded.network(torch.rand(2, 3, 8, 8)).shape == (2, 3)
 
 

@@ -1,0 +1,57 @@
+"""Pixel ranges: which stored values are black and white, as far as the data or a network's files show it.
+
+Invariant: a white is never guessed. Images whose values show no usual range have the one that they were measured to have, and no
+other range is mapped to it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """Values of black and white, or the least and the greatest value of images whose black and white are unknown."""
+
+    low: float
+    high: float
+    is_measured: bool = False
+    """Whether black and white are unknown: pixels that were centred or standardised, say."""
+
+    def __str__(self) -> str:
+        return f"{self.low:.4g} to {self.high:.4g}"
+
+    def factor_to(self, other: "PixelRange") -> float | None:
+        """The factor by which these pixels become those of ``other``; None if none is known to do it."""
+        if self.is_measured and other.is_measured:
+            spans = sorted((self.high - self.low, other.high - other.low))
+            return 1.0 if spans[1] <= _ALIKE * spans[0] else None
+        return None if self.is_measured or other.is_measured else other.high / self.high
+
+
+UNIT = PixelRange(0.0, 1.0)
+EIGHT_BIT = PixelRange(0.0, 255.0)
+
+_SLACK = 0.05
+"""Share of a usual range by which resampled images may overshoot it."""
+_ALIKE = 4.0
+"""Up to this ratio, measured spans of two sets of standardised images may be those of one way to standardise."""
+
+
+def pixel_range(splits: Iterable[Tensor], *, max_value: float | None) -> PixelRange:
+    """The range of stored images (N, C, H, W) of all splits; ``max_value`` is the white of 8-bit ones.
+
+    Floating-point pixels from 0 to 1, or to 255 with at least one of the brighter half, have these usual ranges.
+    """
+    if max_value is not None:
+        return PixelRange(0.0, max_value)
+    least_and_greatest = [torch.aminmax(images) for images in splits if images.numel()]
+    low = min(least.item() for least, _ in least_and_greatest)
+    high = max(greatest.item() for _, greatest in least_and_greatest)
+    for usual, least_bright in ((UNIT, 0.0), (EIGHT_BIT, EIGHT_BIT.high / 2)):
+        slack = _SLACK * usual.high
+        if -slack <= low and least_bright <= high <= usual.high + slack:
+            return usual
+    return PixelRange(low, high, is_measured=True)
