@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
-from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -158,7 +157,3 @@ def _unused_outputs(outputs: OutputMap, *, source: str) -> tuple[WarningMessage,
 def weight_bytes(folder: Path) -> int:
     """Size of a network's weights on disk, whether in one file or in several."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def _shape(shape: InputShape) -> str:
-    return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)
