@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -101,7 +101,8 @@ def remove(session: Session, dataset_id: str) -> str:
     dataset = session.get(Dataset, dataset_id, with_for_update=True)
     if dataset is None:
         raise NotFound(f"there is no dataset {dataset_id!r}; GET /v1/datasets lists those that exist")
-    user = session.scalar(select(Job.id).where(Job.dataset_id == dataset_id, Job.status.not_in(FINAL)).limit(1))
+    uses = or_(Job.dataset_id == dataset_id, Job.transfer_id == dataset_id)
+    user = session.scalar(select(Job.id).where(uses, Job.status.not_in(FINAL)).limit(1))
     if user is not None:
         raise Conflict(f"job {user} uses dataset {dataset_id}; cancel it or wait until it has finished")
     session.delete(dataset)

@@ -29,7 +29,7 @@ from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.tables import Dataset, Job, Model
 
-_DATASET = "/dataset/source"
+_DATASET, _TRANSFER = "/dataset/source", "/dataset/transfer"
 
 
 @dataclass
@@ -106,8 +106,11 @@ def _check(database: Database, settings: Settings, caller: Caller, document: Any
         if planned is not None and info is not None:
             shape, names = image_shape(info, planned.dataset.input), output_names(planned.dataset, info)
             named.teachers[source] = TeacherInfo(task=planned.task, classes=names, input_shape=shape)
+    transfer = None
+    if spec.dataset.transfer is not None:
+        transfer = _source_info(spec.dataset.transfer, spec, [], named, settings, pointer=_TRANSFER, faults=faults)
     if dataset is not None:
-        faults += check_fit(spec, dataset, teachers=named.teachers)
+        faults += check_fit(spec, dataset, teachers=named.teachers, transfer=transfer)
     if faults:
         raise InvalidSpec(faults)
     return spec
@@ -153,7 +156,8 @@ def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
 
 def _read_datasets(session: Session, specs: list[JobSpec]) -> dict[str, DatasetInfo]:
     """Reads what is known of the uploaded datasets of these specs, by source."""
-    ids = [source.name for spec in specs if (source := split_source(spec.dataset.source)).kind == "dataset"]
+    named = {source for spec in specs for source in (spec.dataset.source, spec.dataset.transfer) if source is not None}
+    ids = [source.name for source in map(split_source, named) if source.kind == "dataset"]
     if not ids:
         return {}
     rows = session.execute(select(Dataset.id, Dataset.info).where(Dataset.id.in_(ids)))
@@ -163,8 +167,21 @@ def _read_datasets(session: Session, specs: list[JobSpec]) -> dict[str, DatasetI
 def _dataset_info(
     spec: JobSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[FieldError]
 ) -> DatasetInfo | None:
-    dataset = spec.dataset
-    kind, name = split_source(dataset.source)
+    targets = named_targets(spec.dataset, spec.task)
+    return _source_info(spec.dataset.source, spec, targets, named, settings, pointer=pointer, faults=faults)
+
+
+def _source_info(
+    source: str,
+    spec: JobSpec,
+    targets: list[str] | None,
+    named: _Named,
+    settings: Settings,
+    *,
+    pointer: str,
+    faults: list[FieldError],
+) -> DatasetInfo | None:
+    kind, name = split_source(source)
     try:
         match kind:
             case "builtin" if name in BUILTIN_DATASETS:
@@ -174,14 +191,10 @@ def _dataset_info(
             case "file":
                 path = allowed_file(name, settings.file_roots)
                 return inspect_dataset(
-                    path,
-                    filename=path.name,
-                    task=spec.task,
-                    input_column=dataset.input,
-                    target_columns=named_targets(dataset, spec.task),
+                    path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=targets
                 )
-            case _ if dataset.source in named.datasets:
-                return named.datasets[dataset.source]
+            case _ if source in named.datasets:
+                return named.datasets[source]
             case _:
                 message = f"there is no dataset {name!r}; GET /v1/datasets lists them"
     except InvalidFile as error:

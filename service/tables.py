@@ -237,6 +237,7 @@ class Job(Table):
         Index("ix_jobs_owner", "owner_id", "id"),
         Index("ix_jobs_owner_status", "owner_id", "status", "id"),
         Index("ix_jobs_dataset", "dataset_id", postgresql_where=text("dataset_id IS NOT NULL")),
+        Index("ix_jobs_transfer", "transfer_id", postgresql_where=text("transfer_id IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -308,6 +309,8 @@ class Job(Table):
     error: Mapped[dict[str, Any] | None]
 
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    transfer_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
+    """The dataset of its transfer rows."""
 
     idempotency_key: Mapped[str | None]
     request_sha256: Mapped[str | None]

@@ -19,7 +19,7 @@ from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_dataset
 from service.spec import JobSpec, load_spec
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import named_targets
+from service.spec.data import DatasetInfo, named_targets
 from service.spec.fit import check_fit
 from service.spec.source import split_source
 from worker.export.folder import write_spec
@@ -107,43 +107,48 @@ class _Terminal:
 
 def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
     """Runs the checks that the service runs when a spec is posted. Raises InvalidSpec."""
-    source = split_source(spec.dataset.source)
+    info = _inspect(spec.dataset.source, spec, named_targets(spec.dataset, spec.task), inputs, pointer="/dataset/source")
+    transfer = None
+    if spec.dataset.transfer is not None:
+        transfer = _inspect(spec.dataset.transfer, spec, [], inputs, pointer="/dataset/transfer")
+    if faults := check_fit(spec, info, teachers={}, transfer=transfer):
+        raise InvalidSpec(faults)
+
+
+def _inspect(text: str, spec: JobSpec, targets: list[str] | None, inputs: Mapping[str, Path], *, pointer: str) -> DatasetInfo:
+    source = split_source(text)
     try:
         if source.kind == "builtin":
             if source.name not in BUILTIN_DATASETS:
                 raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
-            info = BUILTIN_DATASETS[source.name].info
-        else:
-            path, columns = inputs[spec.dataset.source], named_targets(spec.dataset, spec.task)
-            info = inspect_dataset(
-                path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=columns
-            )
+            return BUILTIN_DATASETS[source.name].info
+        path = inputs[text]
+        return inspect_dataset(path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=targets)
     except InvalidFile as error:
-        raise InvalidSpec([FieldError(pointer="/dataset/source", message=error.detail)]) from error
-    if faults := check_fit(spec, info, teachers={}):
-        raise InvalidSpec(faults)
+        raise InvalidSpec([FieldError(pointer=pointer, message=error.detail)]) from error
 
 
 def _local_inputs(spec: JobSpec) -> dict[str, Path]:
-    source = split_source(spec.dataset.source)
+    inputs: dict[str, Path] = {}
     faults = []
-    if source.kind not in ("builtin", "file"):
-        faults.append(
-            FieldError(
-                pointer="/dataset/source",
-                message=f"{spec.dataset.source} is in the service; without it, use builtin:… or file:PATH",
-            )
-        )
+    for pointer, text in (("/dataset/source", spec.dataset.source), ("/dataset/transfer", spec.dataset.transfer)):
+        if text is None:
+            continue
+        source, path = split_source(text), Path(split_source(text).name).expanduser()
+        if source.kind not in ("builtin", "file"):
+            message = f"{text} is in the service; without it, use builtin:… or file:PATH"
+            faults.append(FieldError(pointer=pointer, message=message))
+        elif source.kind == "file" and not path.is_file():
+            faults.append(FieldError(pointer=pointer, message=f"there is no file {path}"))
+        elif source.kind == "file":
+            inputs[text] = path
     for place, teacher in spec.teachers.items():
         if split_source(teacher.source).kind not in ("train", "hub"):
             message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
             faults.append(FieldError(pointer=f"/{place}/source", message=message))
-    path = Path(source.name).expanduser()
-    if source.kind == "file" and not path.is_file():
-        faults.append(FieldError(pointer="/dataset/source", message=f"there is no file {path}"))
     if faults:
         raise InvalidSpec(faults)
-    return {spec.dataset.source: path} if source.kind == "file" else {}
+    return inputs
 
 
 def _choose_devices(spec: JobSpec) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
-indices for one target of classes, else (B, M), one column a target, with NaN where a sample has none. B batch, M targets,
-W outputs.
+indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. B batch,
+M targets, W outputs.
 """
 
 import math
@@ -103,9 +103,13 @@ class MixedLabels:
 
 
 def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
-    """Computes the task's own loss, by which a network without a teacher is trained: the sum of :func:`target_losses`."""
+    """Computes the task's own loss, by which a network without a teacher is trained: the sum of :func:`target_losses`.
+
+    It counts the samples that have a label, and is 0, without a gradient, if none has one.
+    """
     if targets.is_classification and mixture is None:
-        return functional.cross_entropy(outputs, labels)
+        loss = functional.cross_entropy(outputs, labels, ignore_index=-1)
+        return torch.where((labels >= 0).any(), loss, 0.0)
     return target_losses(targets, outputs, labels, mixture).sum()
 
 
@@ -133,6 +137,12 @@ def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Te
     if target.classes is None:
         return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance, ~wanted.isnan()
     return functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none"), wanted >= 0
+
+
+def has_labels(labels: Tensor) -> bool:
+    """Whether any of the labels (N,) or (N, M) is there."""
+    known = ~labels.isnan() if labels.is_floating_point() else labels >= 0
+    return bool(known.any())
 
 
 def variance_of(values: Tensor) -> float:

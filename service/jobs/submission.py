@@ -76,6 +76,7 @@ def submit(
         run_seconds=0.0,
         gpu_seconds=0.0,
         dataset_id=held.dataset_id,
+        transfer_id=held.transfer_id,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
     )
@@ -94,6 +95,7 @@ class _Held:
 
     needs: list[Job]
     dataset_id: str | None
+    transfer_id: str | None
     model_ids: list[str]
     """Of the teachers that are stored models."""
 
@@ -101,19 +103,25 @@ class _Held:
 def _hold(session: Session, spec: JobSpec) -> _Held:
     """Locks what a spec names. Raises InvalidSpec with every fault if some of it is gone since the spec was checked."""
     needs, faults = needed_jobs(session, spec, lock=True)
-    dataset_id = None
-    kind, name = split_source(spec.dataset.source)
-    if kind == "dataset":
-        dataset_id = session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True))
-        if dataset_id is None:
-            faults.append(FieldError(pointer="/dataset/source", message=f"dataset {name!r} was deleted a moment ago"))
+    held: dict[str, str] = {}
+    # In the order of their ids, so that two submissions and a deletion cannot wait for each other in a circle.
+    for name, pointer in sorted(_datasets(spec)):
+        if session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True)) is None:
+            faults.append(FieldError(pointer=pointer, message=f"dataset {name!r} was deleted a moment ago"))
+        held[pointer] = name
     model_ids = [model.id for model in teacher_models(session, spec, lock=True)]
     for pointer, source in sorted(teacher_sources(spec).items(), key=lambda each: each[1]):
         if source.kind == "model" and source.name not in model_ids:
             faults.append(FieldError(pointer=pointer, message=f"model {source.name!r} was deleted a moment ago"))
     if faults:
         raise InvalidSpec(faults)
-    return _Held(needs, dataset_id, model_ids)
+    return _Held(needs, held.get("/dataset/source"), held.get("/dataset/transfer"), model_ids)
+
+
+def _datasets(spec: JobSpec) -> list[tuple[str, str]]:
+    """The ids of the uploaded datasets that a spec names, each with its pointer."""
+    named = [(spec.dataset.source, "/dataset/source"), (spec.dataset.transfer or "", "/dataset/transfer")]
+    return [(split_source(source).name, pointer) for source, pointer in named if split_source(source).kind == "dataset"]
 
 
 def refuse_over_limit(session: Session, owner_id: str) -> None:

@@ -12,6 +12,7 @@ Task = Literal["image-classification", "text-classification", "audio-classificat
 EMBEDDING: Task = "sentence-embedding"
 InputKind = Literal["image", "text", "audio"]
 MAX_TARGETS = 64
+DEFAULT_TRANSFER_FRACTION = 0.5
 
 INPUT_KINDS: dict[Task, InputKind] = {
     "image-classification": "image",
@@ -62,6 +63,12 @@ class DatasetSpec(StrictModel):
     ``sentence-embedding`` and ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
     splits: Splits | None = None
     """The dataset's splits by their own names; by default those called train, validation and test."""
+    transfer: DatasetSource | None = None
+    """Further inputs without labels, which the student learns from its teacher alone: the training split of another dataset, with
+    the same input column."""
+    transfer_fraction: Fraction | None = None
+    """Share of each batch that those are; by default 0.5 with ``transfer``. An epoch is one pass over the training split, or over
+    the transfer rows where the training split has no labels."""
     validation_fraction: Fraction = 0.1
     """Share of the training split held out, stratified by class, when the dataset has no validation split."""
     test_fraction: Fraction = 0.2
@@ -83,6 +90,16 @@ class DatasetSpec(StrictModel):
         if twice := sorted({name for name in targets if targets.count(name) > 1}):
             raise ValueError(f"each target is named once; {', '.join(map(repr, twice))} is named several times")
         return targets
+
+    @model_validator(mode="after")
+    def _fraction_is_of_transfer(self) -> Self:
+        if self.transfer is None and self.transfer_fraction is not None:
+            raise ValueError("transfer_fraction is the share of transfer rows in each batch: give transfer, or leave it out")
+        if self.transfer is not None and self.transfer == self.source:
+            raise ValueError("transfer is the very source of the dataset, whose training split is learnt anyway: name another")
+        if self.transfer is not None and self.transfer_fraction is None:
+            object.__setattr__(self, "transfer_fraction", DEFAULT_TRANSFER_FRACTION)
+        return self
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> Self:

@@ -39,6 +39,16 @@ def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:
     return Splits(train=roles.train or "train", validation=roles.validation, test=roles.test)
 
 
+def transfer_split(spec: DatasetSpec, available: list[str]) -> str | None:
+    """The split of the transfer dataset that is used: the one with the training split's name, else its own training split, else
+    its only one.
+
+    None if there is none of these.
+    """
+    named = [spec.splits.train if spec.splits is not None else None, split_roles(available).train]
+    return next((name for name in named if name in available), available[0] if len(available) == 1 else None)
+
+
 def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
     faults = []
     target_kinds: tuple[str, ...] = ("text",) if task == "causal-lm" else ("label", "number")

@@ -32,6 +32,7 @@ from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
 from service.spec.training import TrainingSpec
+from service.spec.transfer_fit import transfer_faults
 from service.spec.transformers_fit import classifiers, transformers_faults
 
 LEAST_PIXELS_SMALL_CNN = 4
@@ -55,10 +56,12 @@ class TeacherInfo:
     """(channels, height, width) of its images; None for one that reads texts or sound."""
 
 
-def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo]) -> list[FieldError]:
+def check_fit(
+    spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, TeacherInfo], transfer: DatasetInfo | None = None
+) -> list[FieldError]:
     """Finds every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
-    ``teachers`` holds those of ``job:ID`` and ``model:ID``, by source.
+    ``teachers`` holds those of ``job:ID`` and ``model:ID``, by source; ``transfer`` is the dataset of the transfer rows.
     """
     faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
@@ -73,6 +76,7 @@ def check_fit(spec: JobSpec, dataset: DatasetInfo, *, teachers: Mapping[str, Tea
     faults += language_faults(spec)
     faults += embedding_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
+    faults += transfer_faults(spec, dataset, transfer)
     faults += _reading_faults(spec)
     has_targets = spec.task not in _WITHOUT_TARGETS
     names = output_names(spec.dataset, dataset) if has_targets else []

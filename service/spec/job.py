@@ -97,6 +97,9 @@ class EvaluationSpec(StrictModel):
     seeds: Annotated[list[Seed], Field(max_length=20)] = []
     """Train the student, and its control, from each of these seeds too, and report mean and 95% interval; the student that comes
     out is the one of ``training.seed``."""
+    correct_bias: bool = False
+    """After the training, set the biases of the student's outputs so that its mean probability of each class on the transfer
+    rows, or else on the training split, equals its teacher's: for classes that it met without labels, or not at all."""
 
     @field_validator("seeds")
     @classmethod

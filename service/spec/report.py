@@ -159,7 +159,7 @@ class DataCard(_Card):
     source: str
     """As in the spec."""
     rows: dict[str, int]
-    """Samples by split."""
+    """Samples by split; ``transfer`` are those without labels that stood beside the training split."""
     targets: dict[str, list[str] | None]
     """The classes of each target; null for a number."""
     classes: list[str]

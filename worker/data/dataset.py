@@ -3,7 +3,8 @@
 Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,16 +16,17 @@ from torch import Tensor
 from service.errors import InvalidFile
 from service.formats import DataArrays, SplitArrays, read_dataset
 from service.spec.data import EMBEDDING, DatasetSpec, Task
-from service.spec.data_fit import chosen_splits
+from service.spec.data_fit import chosen_splits, transfer_split
 from service.spec.source import split_source
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import MAX_PIXEL
+from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
 from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.preprocessing import RawInputs, take
-from worker.targets import Target, Targets, variance_of
+from worker.targets import Target, Targets, has_labels, variance_of
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -44,9 +46,19 @@ class Split:
     """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
     is_packed: bool = False
     """Whether texts are concatenated and cut into rows for a causal language model, rather than one text per row."""
+    transfer: TransferRows | None = None
+    """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def own(self) -> "Split":
+        """The split without its transfer rows, for a network that learns from labels alone."""
+        if self.transfer is None:
+            return self
+        count = len(self) - self.transfer.count
+        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], transfer=None)
 
 
 @dataclass(frozen=True)
@@ -70,41 +82,79 @@ class Data:
         return pixel_range((split.inputs for split in self.splits.values()), max_value=self.max_value)
 
 
-def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task) -> Data:
+def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: Path | None = None) -> Data:
     """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` dataset, None for a builtin.
 
-    Uses no global random generator.
+    ``transfer`` is the local file of the spec's transfer rows, which become the last of the training split. Uses no global random
+    generator.
 
     Raises:
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
-    kind, name = split_source(dataset.source)
-    if kind == "builtin":
-        if name not in BUILTIN_LOADERS:
-            raise UnusableData(f"there is no builtin dataset {name!r}; there is {', '.join(BUILTIN_LOADERS)}")
-        arrays, max_value = BUILTIN_LOADERS[name](), float(MAX_PIXEL)
-    else:
-        if path is None:
-            raise UnusableData(f"{dataset.source} has no local file")
-        arrays = _load_file(path, dataset, task)
-        max_value = 255.0
+    arrays, max_value = _load(dataset.source, path, dataset, task, target_columns=dataset.targets)
     chosen = _choose(dataset, arrays)
     if task == "causal-lm":
         return _texts(dataset, chosen)
     if task == EMBEDDING:
         splits = {part: Split(list(split.inputs), torch.empty(len(split.inputs), 0)) for part, split in chosen.items()}
-        return Data(task, splits, Targets((), are_embeddings=True))
+        data = Data(task, splits, Targets((), are_embeddings=True))
+        return _with_transfer(data, dataset, transfer, max_value=max_value)
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
     inputs = splits["train"].inputs
     is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
-    return Data(
+    data = Data(
         task,
         splits,
         targets,
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
     )
+    return _with_transfer(data, dataset, transfer, max_value=max_value)
+
+
+def _load(
+    source: str, path: Path | None, dataset: DatasetSpec, task: Task, *, target_columns: Sequence[str]
+) -> tuple[DataArrays, float]:
+    """A source's arrays, and the greatest possible value of its 8-bit pixels."""
+    kind, name = split_source(source)
+    if kind == "builtin":
+        if name not in BUILTIN_LOADERS:
+            raise UnusableData(f"there is no builtin dataset {name!r}; there is {', '.join(BUILTIN_LOADERS)}")
+        return BUILTIN_LOADERS[name](), float(MAX_PIXEL)
+    if path is None:
+        raise UnusableData(f"{source} has no local file")
+    return _load_file(path, source, dataset, task, target_columns=target_columns), 255.0
+
+
+def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_value: float) -> Data:
+    """Appends the transfer rows, if the spec has any, to the training split, without labels."""
+    if dataset.transfer is None or dataset.transfer_fraction is None:
+        return data
+    arrays, theirs = _load(dataset.transfer, path, dataset, data.task, target_columns=())
+    name = transfer_split(dataset, list(arrays.splits))
+    if name is None:
+        there = ", ".join(map(repr, arrays.splits))
+        raise UnusableData(f"{dataset.transfer} has no split 'train' to be the transfer rows; it has {there}")
+    train = data.splits["train"]
+    inputs = _inputs(arrays.splits[name].inputs)
+    if isinstance(inputs, Tensor) and isinstance(train.inputs, Tensor):
+        for what, one, other in (
+            ("images of shape", tuple(inputs.shape[1:]), tuple(train.inputs.shape[1:])),
+            ("pixels of type", inputs.dtype, train.inputs.dtype),
+            ("pixels up to", theirs, max_value if data.max_value is None else data.max_value),
+        ):
+            if one != other:
+                raise UnusableData(f"{dataset.transfer} has {what} {one}, the dataset {other}: store both in the same form")
+        whole: RawInputs = torch.cat([train.inputs, inputs])
+    else:
+        whole = [*train.inputs, *inputs]
+    missing = -1 if train.labels.dtype == torch.int64 else torch.nan
+    labels = torch.cat([train.labels, train.labels.new_full((len(inputs), *train.labels.shape[1:]), missing)])
+    lead = not data.targets.are_embeddings and not has_labels(train.labels)
+    rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
+    with_rows = replace(train, inputs=whole, labels=labels, transfer=rows)
+    return replace(data, splits=data.splits | {"train": with_rows})
 
 
 def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
@@ -116,15 +166,13 @@ def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
     return Data("causal-lm", splits, Targets((), are_tokens=True), row_tokens=dataset.row_tokens)
 
 
-def _load_file(path: Path, dataset: DatasetSpec, task: Task) -> DataArrays:
+def _load_file(path: Path, source: str, dataset: DatasetSpec, task: Task, *, target_columns: Sequence[str]) -> DataArrays:
     try:
-        return read_dataset(
-            path, filename=dataset.source, task=task, input_column=dataset.input, target_columns=list(dataset.targets)
-        )
+        return read_dataset(path, filename=source, task=task, input_column=dataset.input, target_columns=list(target_columns))
     except InvalidFile as error:
-        raise UnusableData(f"{dataset.source}: {error.detail}") from error
+        raise UnusableData(f"{source}: {error.detail}") from error
     except OSError as error:
-        raise UnusableData(f"{dataset.source} cannot be read: {error}") from error
+        raise UnusableData(f"{source} cannot be read: {error}") from error
 
 
 def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitArrays]:

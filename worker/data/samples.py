@@ -4,16 +4,15 @@ There are no loader processes: a batch is one gather from memory, and its augmen
 B batch, M targets, W outputs.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from service.spec.training import TrainingSpec
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
+from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.targets import MixedLabels
 
@@ -59,6 +58,8 @@ class Samples:
     teacher_outputs: Tensor | None = None
     views: EpochViews | None = None
     """Augmentation of a training split, whose inputs are then still in their stored form."""
+    transfer: TransferRows | None = None
+    """Those of the samples, the last ones, that are transfer rows; None if there are none."""
 
     @classmethod
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
@@ -77,8 +78,8 @@ class Samples:
             num_values = preprocessing(inputs[:1]).numel() * len(inputs)
             if num_values * 4 <= PREPROCESS_ONCE_BYTES:
                 whole = torch.cat([preprocessing(chunk) for chunk in torch.split(inputs, _CHUNK_SAMPLES)])
-                return cls(whole, labels, None, device)
-        return cls(inputs, labels, preprocessing, device, views=views)
+                return cls(whole, labels, None, device, transfer=split.transfer)
+        return cls(inputs, labels, preprocessing, device, views=views, transfer=split.transfer)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -141,34 +142,3 @@ class Samples:
         if preprocessing.on_host:
             return preprocessing(stored).to(self.device, non_blocking=True)
         return preprocessing(stored.to(self.device, non_blocking=True))
-
-
-def split_epoch(order: Tensor, *, batch_size: int) -> list[Tensor]:
-    """Splits an epoch's order (N,) into batches. A last batch of one sample joins its predecessor, for batch norm needs two."""
-    batches = list(torch.split(order, batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
-
-
-def num_epochs(spec: TrainingSpec, num_samples: int) -> int:
-    """Number of epochs that a training begins, unless it stops early."""
-    if spec.max_steps is None:
-        return spec.epochs or 1
-    return math.ceil(spec.max_steps / steps_per_epoch(spec, num_samples))
-
-
-def count_steps(spec: TrainingSpec, num_samples: int) -> int:
-    """Number of optimizer steps of a training, unless it stops early."""
-    return spec.max_steps or (spec.epochs or 1) * steps_per_epoch(spec, num_samples)
-
-
-def steps_per_epoch(spec: TrainingSpec, num_samples: int) -> int:
-    """Number of optimizer steps in one pass over the samples."""
-    return math.ceil(count_batches(num_samples, batch_size=spec.batch_size) / spec.gradient_accumulation)
-
-
-def count_batches(num_samples: int, *, batch_size: int) -> int:
-    """Number of batches that :func:`split_epoch` makes."""
-    whole, rest = divmod(num_samples, batch_size)
-    return max(1, whole + (rest > 1))

@@ -21,10 +21,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
-    """A permutation of the samples (N,), int64 on the CPU, computed from ``(seed, epoch)`` alone."""
-    # SeedSequence mixes the two: neighbouring seeds and epochs give unrelated orders, (1, 2) another than (2, 1).
-    mixed = numpy.random.SeedSequence([seed, epoch]).generate_state(1, dtype=numpy.uint64)[0]
+def epoch_order(num_samples: int, *, seed: int, epoch: int, stream: int = 0) -> Tensor:
+    """A permutation of the samples (N,), int64 on the CPU, computed from ``(seed, epoch, stream)`` alone."""
+    # SeedSequence mixes them: neighbouring seeds and epochs give unrelated orders, (1, 2) another than (2, 1).
+    mixed = numpy.random.SeedSequence([seed, epoch, stream] if stream else [seed, epoch]).generate_state(1, dtype=numpy.uint64)[0]
     return torch.randperm(num_samples, generator=torch.Generator().manual_seed(int(mixed >> 1)))
 
 

@@ -1,4 +1,4 @@
-"""Fetches the dataset and the teachers that a spec names from the store to this host."""
+"""Fetches the datasets and the teachers that a spec names from the store to this host."""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,12 +43,13 @@ class InputFetcher:
             NotFound: one is gone.
         """
         inputs: dict[str, Path] = {}
-        dataset = self._spec.dataset.source
-        kind, name = split_source(dataset)
-        if kind == "dataset":
-            inputs[dataset] = self._fetch_dataset(name)
-        elif kind == "file":
-            inputs[dataset] = Path(name)
+        dataset = self._spec.dataset
+        for part, source in (("dataset", dataset.source), ("transfer", dataset.transfer or "")):
+            kind, name = split_source(source)
+            if kind == "dataset":
+                inputs[source] = self._fetch_dataset(name, part)
+            elif kind == "file":
+                inputs[source] = Path(name)
         for teacher in self._spec.teachers.values():
             kind, name = split_source(teacher.source)
             if kind not in {"job", "model"} or teacher.source in inputs:
@@ -60,11 +61,11 @@ class InputFetcher:
                 raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
         return inputs
 
-    def _fetch_dataset(self, dataset_id: str) -> Path:
+    def _fetch_dataset(self, dataset_id: str, part: str) -> Path:
         row = self._in_database(lambda session: session.get(Dataset, dataset_id))
         if row is None:
             raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
-        target = self._folder / "inputs" / "dataset" / Path(row.path).name
+        target = self._folder / "inputs" / part / Path(row.path).name
         self._in_store(lambda: self._store.fetch(row.path, target, sha256=row.sha256))
         return target
 

@@ -189,9 +189,16 @@ class Attempt:
     # The trainings.
 
     def _load_data(self) -> Data:
-        source = self.spec.dataset.source
-        path = None if split_source(source).kind == "builtin" else local_input(self.assignment.inputs, source)
-        return load_data(self.spec.dataset, path, task=self.spec.task)
+        dataset = self.spec.dataset
+        return load_data(
+            dataset, self._data_file(dataset.source), task=self.spec.task, transfer=self._data_file(dataset.transfer)
+        )
+
+    def _data_file(self, source: str | None) -> Path | None:
+        """The local file of a source of data; None for none and for a builtin one."""
+        if source is None or split_source(source).kind == "builtin":
+            return None
+        return local_input(self.assignment.inputs, source)
 
     def _label_with_teacher(self, teachers: Teachers) -> None:
         """For embeddings, replaces the labels by the teacher's embeddings, which the student is trained and measured on."""

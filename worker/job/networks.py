@@ -5,6 +5,7 @@ Invariant: a network is determined by the spec, the data and its seed alone, so 
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from service.spec.data import INPUT_KINDS
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
-from worker.data import Data, Preprocessing, SplitName, first
+from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.choose import choose_preprocessing
@@ -136,19 +137,30 @@ class Networks:
         if not training.augment:
             return None
         place = f"/{self.spec_path(role)}/training" if role in self.teachers else "/training"
+        splits = self.data.splits | {"train": self.training_split(role)}
         with as_spec_error(f"{place}/augment"):
             return epoch_views(
                 training.augment,
-                data=self.data,
+                data=replace(self.data, splits=splits),
                 preprocessing=self.preprocessing(role),
                 seed=training.seed,
                 count=training.views,
             )
 
+    def training_split(self, role: Role) -> Split:
+        """The samples that a network is trained on: without transfer rows if it learns from labels alone."""
+        whole = self.data.splits["train"]
+        return whole if self.reads_transfer(role) else whole.own
+
+    def reads_transfer(self, role: Role) -> bool:
+        """Whether a network that this job trains learns from transfer rows: it has a teacher, or a peer."""
+        return base_role(role) != "control" and (role not in self.teachers or isinstance(self.spec.method, DeepMutual))
+
     def samples(self, role: Role, split: SplitName) -> Samples:
         """A split behind a network's preprocessing; the training split with the views of its augmentation."""
-        views = self.views(role) if split == "train" else None
-        return Samples.of(self.data.splits[split], self.preprocessing(role), device=self.device, views=views)
+        if split == "train":
+            return Samples.of(self.training_split(role), self.preprocessing(role), device=self.device, views=self.views(role))
+        return Samples.of(self.data.splits[split], self.preprocessing(role), device=self.device)
 
     def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_preprocessing: Preprocessing) -> LayerMapping:
         """Maps the layers that the method compares in these two networks. Raises JobFault."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from service.spec import JobSpec
-from worker.data import Data, Split, first
+from worker.data import Data, RawInputs, first
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import Role, part_of
 from worker.protocol import Part
@@ -113,11 +113,13 @@ def job_digest(spec: JobSpec, data: Data) -> str:
         split = data.splits[name]
         digest.update(repr((len(split), split.answers)).encode())
         digest.update(split.labels.numpy().tobytes())
-        digest.update(_first_bytes(split))
+        digest.update(_first_bytes(split.inputs))
+        if split.transfer is not None:
+            digest.update(_first_bytes(split.inputs[len(split) - split.transfer.count :]))
     return digest.hexdigest()
 
 
-def _first_bytes(split: Split) -> bytes:
+def _first_bytes(inputs: RawInputs) -> bytes:
     """The bytes of the first samples: enough to tell one file from another."""
-    some = first(split.inputs, _DIGESTED_SAMPLES)
+    some = first(inputs, _DIGESTED_SAMPLES)
     return some.numpy().tobytes() if isinstance(some, Tensor) else repr(some).encode()

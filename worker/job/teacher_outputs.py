@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from worker.data.augment import EpochViews
-from worker.data.samples import Samples, num_epochs
+from worker.data.epoch import num_epochs
+from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.job.networks import Networks
@@ -74,7 +75,8 @@ class TeacherOutputProvider:
         self, name: Role, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
     ) -> TeacherOutputs:
         """The teacher's outputs on each view of the training split: computed in each step, or beforehand if the views are few."""
-        num_views = views.count and min(views.count, num_epochs(self.networks.training_spec(role), len(samples)))
+        epochs = num_epochs(self.networks.training_spec(role), len(samples), samples.transfer)
+        num_views = views.count and min(views.count, epochs)
         slot = self._cache_slot(teacher, method) if num_views else None
 
         def on_start(view: int, is_cached: bool) -> None:

@@ -42,12 +42,13 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     is_known = "student" in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())
     trainings = preflight.trainings()
     counts = {role: count for role in trainings if (count := preflight.num_samples(role)) is not None}
+    transfer = {role: preflight.transfer(role) for role in counts}
     return Estimate(
         parameters=preflight.parameters,
         flops={role: profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
         memory_by_training_gib=memory,
-        steps=steps_by_phase(spec, trainings, counts) if counts.keys() == trainings.keys() else {},
+        steps=steps_by_phase(spec, trainings, counts, transfer) if counts.keys() == trainings.keys() else {},
         num_samples=counts.get("student"),
         notes=preflight.notes,
         seconds=0.0,

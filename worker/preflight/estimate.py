@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.spec import JobSpec
 from service.spec.methods import DeepMutual
 from service.spec.training import TrainingSpec
-from worker.data.samples import count_steps
+from worker.data.epoch import TransferRows, count_steps
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.job.roles import seed_replicates
 from worker.preflight.profile import StepProfile
@@ -85,9 +85,14 @@ def num_ranks(spec: JobSpec) -> int:
     return spec.resources.gpus or spec.resources.cpu_slots
 
 
-def steps_by_phase(spec: JobSpec, trainings: Mapping[str, TrainingSpec], num_samples: Mapping[str, int]) -> dict[str, int]:
+def steps_by_phase(
+    spec: JobSpec,
+    trainings: Mapping[str, TrainingSpec],
+    num_samples: Mapping[str, int],
+    transfer: Mapping[str, TransferRows | None],
+) -> dict[str, int]:
     """Upper bounds of the optimizer steps, by phase. ``trainings`` are those before the control, by role."""
-    steps = {role: count_steps(training, num_samples[role]) for role, training in trainings.items()}
+    steps = {role: count_steps(training, num_samples[role], transfer.get(role)) for role, training in trainings.items()}
     student = steps.pop("student")
     phases = {"teacher": sum(steps.values()) if not isinstance(spec.method, DeepMutual) else student, "student": student}
     if spec.evaluation.control:

@@ -19,6 +19,7 @@ from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
 from worker.data.samples import PREPROCESS_ONCE_BYTES, Samples
@@ -214,7 +215,8 @@ class PreflightRun(Attempt):
     def num_samples(self, role: Role) -> int | None:
         """Size of the training split as that network reads it; None if its preprocessing is unknown."""
         if not self._sampled.step_data.splits["train"].is_packed:
-            return self._sampled.counts["train"]
+            transfer = self.transfer(role)
+            return self._sampled.counts["train"] + (0 if transfer is None else transfer.count)
         if not self.is_complete and not self._has_own_preprocessing():
             return None
         count, is_exact = count_rows(self.networks.preprocessing(role), self._sampled)
@@ -222,6 +224,10 @@ class PreflightRun(Attempt):
         if not is_exact and note not in self.notes:
             self.notes.append(note)
         return count
+
+    def transfer(self, role: Role) -> TransferRows | None:
+        """The transfer rows among that network's samples."""
+        return self._sampled.transfer if self.networks.reads_transfer(role) else None
 
     # Steps of an attempt, in miniature.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.formats import Waveform
 from worker.data import Data, RawInputs, Split, SplitName
+from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
 
 STEP_SAMPLES = 2
@@ -33,17 +34,20 @@ class SampledData:
     """Samples of each split of the whole."""
     characters: int
     """In the texts of the whole training split."""
+    transfer: TransferRows | None = None
+    """Of the whole training split; a check reads none of them, and ``counts`` leaves them out."""
 
     @property
     def holds_all_texts(self) -> bool:
         """Whether a tokenizer that is trained on ``fitting_data`` is the job's own."""
-        return len(self.fitting_data.splits["train"]) == self.counts["train"]
+        return self.transfer is None and len(self.fitting_data.splits["train"]) == self.counts["train"]
 
 
 def sample_data(data: Data, *, row_tokens: int) -> SampledData:
     """``row_tokens`` is the length of a packed row, where texts are packed."""
     step_data, fitting_data = {}, {}
-    for name, split in data.splits.items():
+    whole = {name: split.own for name, split in data.splits.items()}
+    for name, split in whole.items():
         lengths = _lengths(split.inputs)
         chosen = (
             _first_texts(lengths, row_tokens * STEP_SAMPLES * _CHARACTERS_OF_A_TOKEN) if split.is_packed else _two(split, lengths)
@@ -53,8 +57,9 @@ def sample_data(data: Data, *, row_tokens: int) -> SampledData:
     return SampledData(
         fitting_data=replace(data, splits=fitting_data),
         step_data=replace(data, splits=step_data),
-        counts={name: len(split) for name, split in data.splits.items()},
-        characters=count_characters(data.splits["train"]),
+        counts={name: len(split) for name, split in whole.items()},
+        characters=count_characters(whole["train"]),
+        transfer=data.splits["train"].transfer,
     )
 
 

@@ -94,7 +94,7 @@ def make_report(
         method=spec.method.model_dump(mode="json"),
         data=DataCard(
             source=spec.dataset.source,
-            rows={name: len(split) for name, split in data.splits.items()},
+            rows=_rows(data),
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
@@ -126,6 +126,13 @@ def make_report(
             platform=f"{platform.system()} {platform.machine()}",
         ),
     )
+
+
+def _rows(data: Data) -> dict[str, int]:
+    """Rows by split; the transfer rows for themselves."""
+    rows: dict[str, int] = {name: len(split.own) for name, split in data.splits.items()}
+    transfer = data.splits["train"].transfer
+    return rows if transfer is None else rows | {"transfer": transfer.count}
 
 
 def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:

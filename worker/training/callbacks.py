@@ -65,7 +65,7 @@ class TrainingReporter:
         self._emit_points(training)
         steps, seconds = training.step - (self._first_step or 0), now - self._started_at
         steps_per_second = steps / seconds if steps and seconds > 0 else None
-        samples_per_step = len(training.samples) / training.steps_per_epoch
+        samples_per_step = training.samples_per_epoch / training.steps_per_epoch
         self._reporter.emit(
             Progress(
                 phase=training.phase,

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.training import TrainingSpec
-from worker.data.samples import Samples, count_batches, split_epoch
+from worker.data.epoch import count_steps, epoch_batches, samples_per_epoch, steps_per_epoch
+from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, Losses, ProcessGroup
 from worker.distributed.rng import epoch_order, generator_states, restore_generators
 from worker.errors import JobFault
@@ -107,9 +108,9 @@ class Training:
         self.optimizer = build_optimizer(self.module, spec.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
 
-        self.batches_per_epoch = count_batches(len(samples), batch_size=spec.batch_size)
-        self.steps_per_epoch = math.ceil(self.batches_per_epoch / spec.gradient_accumulation)
-        self.total_steps = spec.max_steps or (spec.epochs or 1) * self.steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch(spec, len(samples), samples.transfer)
+        self.samples_per_epoch = samples_per_epoch(len(samples), batch_size=spec.batch_size, transfer=samples.transfer)
+        self.total_steps = count_steps(spec, len(samples), samples.transfer)
         self.last_step = num_steps or self.total_steps
         self.early_stopping = spec.early_stopping if num_steps is None else None
 
@@ -155,8 +156,12 @@ class Training:
 
     def epoch_batches(self, epoch: int) -> list[Tensor]:
         """The sample indices of an epoch's batches; epochs count from 0 here."""
-        order = epoch_order(len(self.samples), seed=self.spec.seed, epoch=epoch).to(self.samples.home)
-        return split_epoch(order, batch_size=self.spec.batch_size)
+
+        def order(num_samples: int, stream: int) -> Tensor:
+            return epoch_order(num_samples, seed=self.spec.seed, epoch=epoch, stream=stream).to(self.samples.home)
+
+        samples, batch_size = self.samples, self.spec.batch_size
+        return epoch_batches(len(samples), batch_size=batch_size, order=order, transfer=samples.transfer)
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
@@ -282,8 +287,8 @@ class Training:
             last_validation=self.last_validation,
             train_loss=self.train_loss,
             seconds=self.seconds,
-            samples_seen=epochs * len(self.samples)
-            + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, len(self.samples)),
+            samples_seen=epochs * self.samples_per_epoch
+            + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, self.samples_per_epoch),
         )
         return TrainingResult(best=self.best, last=copy_weights(self.network), figures=figures)
 

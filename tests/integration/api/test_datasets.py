@@ -245,6 +245,21 @@ def test_an_upload_above_the_limit_is_refused_and_leaves_nothing(member: httpx.C
     assert api.files() == before
 
 
+def test_a_dataset_of_transfer_rows_in_use_cannot_be_deleted(member: httpx.Client) -> None:
+    main, more = (upload(member, npz(label=np.arange(60) % classes)).json() for classes in (4, 5))
+    dataset = {"source": f"dataset:{main['id']}", "transfer": f"dataset:{more['id']}"}
+    job = submit(member, dataset=dataset)
+    refused = member.delete(f"/v1/datasets/{more['id']}")
+    assert refused.status_code == 409
+    assert job["id"] in refused.json()["detail"]
+    member.post(f"/v1/jobs/{job['id']}/cancel")
+    assert member.delete(f"/v1/datasets/{more['id']}").status_code == 204
+    again = member.post("/v1/jobs", json=spec(dataset=dataset))
+    assert again.status_code == 422
+    assert [fault["pointer"] for fault in again.json()["errors"]] == ["/dataset/transfer"]
+    assert "there is no dataset" in again.json()["errors"][0]["message"]
+
+
 def test_a_dataset_in_use_cannot_be_deleted(member: httpx.Client, api: Api, team: Team) -> None:
     before = api.files()
     dataset = upload(member, npz()).json()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from worker.evaluation.evaluate import agreement, score_outputs
-from worker.targets import Target, Targets, label_loss, target_losses, variance_of
+from worker.targets import Target, Targets, has_labels, label_loss, target_losses, variance_of
 
 COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None, variance=4.0), Target("shape", ("a", "b", "c"))
 MANY = Targets((COLOUR, SIZE, SHAPE))
@@ -79,3 +79,34 @@ def test_a_number_that_never_varies_can_be_divided_by() -> None:
     assert variance_of(torch.tensor([1.0, 3.0, NAN])) == 1.0
     assert variance_of(torch.tensor([0.0, 4.0])) == 4.0
     assert variance_of(torch.tensor([NAN])) == 1.0
+
+
+def test_classes_that_some_samples_lack_count_where_they_are() -> None:
+    targets = Targets((SHAPE,))
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    some = label_loss(targets, logits, torch.tensor([-1, 2, -1, 0]))
+    (gradient,) = torch.autograd.grad(some, logits)
+
+    assert torch.equal(some, functional.cross_entropy(logits[[1, 3]], torch.tensor([2, 0])))
+    assert gradient[[0, 2]].count_nonzero() == 0
+    assert gradient[[1, 3]].count_nonzero() == 6
+
+
+def test_a_batch_without_any_class_has_a_loss_of_zero_and_no_gradient() -> None:
+    targets = Targets((SHAPE,))
+    logits = torch.randn(2, 3).requires_grad_()
+    none = label_loss(targets, logits, torch.tensor([-1, -1]))
+    (gradient,) = torch.autograd.grad(none + logits.sum(), logits)
+
+    assert none.item() == 0
+    assert torch.equal(gradient, torch.ones(2, 3))
+
+
+def test_whether_there_are_labels_is_told_of_classes_and_of_numbers() -> None:
+    assert [has_labels(torch.tensor(labels)) for labels in ([-1, -1], [-1, 0], [NAN, NAN], [[NAN, 1.0]])] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert not has_labels(torch.empty(3, 0))

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 from service.spec.augment import Augment, AugmentationSpec
 from worker.data import Data, PixelPreprocessing, Split
 from worker.data.augment.choose import epoch_views
-from worker.data.samples import Samples, count_batches, split_epoch
+from worker.data.epoch import count_batches, split_epoch
+from worker.data.samples import Samples
 from worker.distributed.rng import epoch_order
 from worker.targets import Targets
 

@@ -1,0 +1,94 @@
+"""Transfer rows beside a training split with labels, and training splits without: from the spec to the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from service.spec import parse_spec
+from tests.integration.test_chain import StopIn, metric_names, report
+from tests.integration.test_methods import student
+from tests.unit.formats.files import write_npz
+from worker.job.attempt import run
+from worker.protocol import Assignment, Event, Finished, Stopped
+
+TEACHER: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 4}}
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, 8, 8) and labels (N,)."""
+    found = load_digits()
+    return found.images.astype(np.uint8), found.target.astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def files(digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """120 digits with labels, and 200 others without."""
+    folder = tmp_path_factory.mktemp("files")
+    images, labels = digits
+    return {
+        "file:main": write_npz(folder / "main.npz", image=images[:120], label=labels[:120]),
+        "file:more": write_npz(folder / "more.npz", image=images[120:320]),
+    }
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    document = {
+        "task": "image-classification",
+        "dataset": {"source": "file:main", "transfer": "file:more", "transfer_fraction": 0.25},
+        "teacher": TEACHER,
+        "student": {"architecture": {"name": "small-cnn", "width": 4}},
+        "training": {"epochs": 2, "batch_size": 16, "checkpoint_steps": 3},
+    }
+    return parse_spec(document | changes).model_dump(mode="json")
+
+
+def train(document: dict[str, Any], folder: Path, inputs: dict[str, Path], *, stop_in: str | None = None) -> list[Event]:
+    folder.mkdir(exist_ok=True)
+    recorder = StopIn(stop_in)
+    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    return recorder.events
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training": {"epochs": 2, "batch_size": 16, "augment": ["crop", "mixup"], "views": 2}, "evaluation": {"control": True}},
+        {"method": {"name": "deep-mutual"}, "teacher": {"architecture": {"name": "small-cnn", "width": 8}}},
+    ],
+    ids=["precomputed", "views and a control", "peers"],
+)
+def test_a_job_with_transfer_rows_resumes_exactly(changes: dict[str, Any], files: dict[str, Path], tmp_path: Path) -> None:
+    document = spec(**changes)
+    whole = train(document, tmp_path / "whole", files)
+    assert isinstance(whole[-1], Finished), whole[-1]
+    told = report(tmp_path / "whole")
+    # 120 rows, of which 30 % are held out; 12 of them in each batch of 16.
+    assert told["student"]["training"]["steps"] == 2 * 7
+    assert told["data"]["rows"]["transfer"] == 200
+
+    stopped = train(document, tmp_path / "stopped", files, stop_in="student")
+    assert stopped[-1] == Stopped("drain")
+    resumed = train(document, tmp_path / "stopped", files)
+    assert isinstance(resumed[-1], Finished), resumed[-1]
+    assert "student/train_loss" in metric_names(resumed)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+    assert report(tmp_path / "stopped")["student"]["test_loss"] == told["student"]["test_loss"]
+
+
+def test_transfer_rows_change_the_student_and_not_its_teacher(files: dict[str, Path], tmp_path: Path) -> None:
+    for name, dataset in (("with", {}), ("without", {"dataset": {"source": "file:main"}})):
+        assert isinstance(train(spec(**dataset), tmp_path / name, files)[-1], Finished)
+    reports = [report(tmp_path / name) for name in ("with", "without")]
+
+    assert reports[0]["teacher"]["training"]["steps"] == reports[1]["teacher"]["training"]["steps"]
+    assert student(tmp_path / "with") != student(tmp_path / "without")
+    # Pixels are normalised by all images that the job trains on, so the teachers are alike, not the same.
+    assert reports[0]["teacher"]["test_loss"] == pytest.approx(reports[1]["teacher"]["test_loss"], rel=0.2)
+    assert torch.tensor(reports[0]["student"]["test_loss"]).isfinite()
