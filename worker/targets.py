@@ -2,11 +2,10 @@
 
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
-indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. B batch,
-M targets, W outputs.
+indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. Numbers, in
+labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. B batch, M targets, W outputs.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +22,10 @@ class Target:
     name: str
     classes: tuple[str, ...] | None
     """Names of the classes; None for a number."""
-    variance: float = 1.0
-    """Variance of a number on the training split."""
+    mean: float = 0.0
+    """Of a number, the value that counts as 0; of the training split's labels, see :func:`standard_of`."""
+    scale: float = 1.0
+    """Of a number, the difference that counts as 1: the standard deviation of the training split's labels."""
 
     @property
     def width(self) -> int:
@@ -79,6 +80,22 @@ class Targets:
         """Splits outputs (…, W) into one view for each target, (…, its width)."""
         return [outputs[..., part] for part in self._slices]
 
+    @cached_property
+    def units(self) -> tuple[Tensor, Tensor] | None:
+        """Scale and mean (W,) of each output, float64, 1 and 0 for a class; None if every number is in its own unit already."""
+        if all((target.mean, target.scale) == (0.0, 1.0) for target in self):
+            return None
+        scales = [target.scale for target in self for _ in range(target.width)]
+        means = [target.mean for target in self for _ in range(target.width)]
+        return torch.tensor(scales, dtype=torch.float64), torch.tensor(means, dtype=torch.float64)
+
+    def standardise(self, outputs: Tensor) -> Tensor:
+        """Converts outputs (…, W) whose numbers are in the data's units."""
+        if self.units is None:
+            return outputs
+        scale, mean = (each.to(outputs.device) for each in self.units)
+        return ((outputs.to(torch.float64) - mean) / scale).to(outputs.dtype)
+
     def labels_of(self, labels: Tensor, index: int) -> Tensor:
         """Selects one target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
         if labels.dim() == 1:
@@ -116,8 +133,8 @@ def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixed
 def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
     """Computes each target's mean loss (M,) over the samples that have a label for it, 0 if none has.
 
-    Cross-entropy for classes; for a number the squared error in units of the number's variance, so that the scale of its column
-    does not affect its weight. In a mixture each of the two labels counts by its share.
+    Cross-entropy for classes; for a number the squared error, which is in units of the number's variance, so that the scale of
+    its column does not affect its weight. In a mixture each of the two labels counts by its share.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
@@ -135,7 +152,7 @@ def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mi
 def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Computes each sample's error (B,) and whether it has a label (B,) from one target's outputs (B, its width)."""
     if target.classes is None:
-        return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() / target.variance, ~wanted.isnan()
+        return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square(), ~wanted.isnan()
     return functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none"), wanted >= 0
 
 
@@ -145,8 +162,16 @@ def has_labels(labels: Tensor) -> bool:
     return bool(known.any())
 
 
-def variance_of(values: Tensor) -> float:
-    """Computes the variance of the numbers (N,) that are not NaN; 1 if they are all equal, so that it can be divided by."""
+def standard_of(values: Tensor) -> tuple[float, float]:
+    """Computes mean and scale of the numbers (N,) that are not NaN, in float64: what is subtracted, and divided by then.
+
+    The scale is the standard deviation; 1 if all numbers are equal. A mean within half of it is left at 0: such numbers are
+    learned as they are, also by a network whose outputs have no place for an offset.
+    """
     known = values[~values.isnan()].to(torch.float64)
-    variance = float(known.var(correction=0)) if len(known) else 0.0
-    return variance if variance > 0 and math.isfinite(variance) else 1.0
+    if not len(known):
+        return 0.0, 1.0
+    if bool(known.min() == known.max()):
+        return float(known[0]), 1.0
+    mean, deviation = float(known.mean()), float(known.std(correction=0))
+    return (mean if abs(mean) > deviation / 2 else 0.0), deviation

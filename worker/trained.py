@@ -41,6 +41,9 @@ class TrainedNetwork:
     """The scores of its last weights, rather than its best, on the test split."""
     output_order: list[int] | None = None
     """The index of each of the job's outputs among the network's, -1 for one that it lacks; None if the order is the same."""
+    converted_to: Targets | None = None
+    """The job's targets, whose scale its numbers are brought to; None for a network that was trained on that scale, or that
+    predicts no number. A network that was loaded predicts numbers in the data's units."""
     teaches: tuple[str, ...] | None = None
     """The targets that it teaches; None for all."""
     num_bytes: int | None = None
@@ -53,11 +56,11 @@ class TrainedNetwork:
         return Samples.of(split, self.preprocessing, device=self.device)
 
     def reorder(self, outputs: Tensor) -> Tensor:
-        """Reorders the network's outputs (N, ·) into the job's (N, W), with NaN for a target that it does not teach."""
-        if self.output_order is None:
-            return outputs
-        order = torch.tensor(self.output_order, device=outputs.device)
-        return outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
+        """Brings the network's outputs (N, ·) into the order and scale of the job's (N, W), NaN for what it does not teach."""
+        if self.output_order is not None:
+            order = torch.tensor(self.output_order, device=outputs.device)
+            outputs = outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
+        return outputs if self.converted_to is None else self.converted_to.standardise(outputs)
 
     def outputs(self, split: Split) -> Tensor:
         """The outputs (N, W) on a split, with columns in the order of the job's targets."""
@@ -124,6 +127,7 @@ def load_teacher(
         source=source,
         architecture=None,
         output_order=None if outputs.order == list(range(loaded.targets.width)) else outputs.order,
+        converted_to=data.targets,
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
         warnings=_unused_outputs(outputs, source=source) if teaches is None else (),

@@ -26,12 +26,16 @@ from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
 from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.preprocessing import RawInputs, take
-from worker.targets import Target, Targets, has_labels, variance_of
+from worker.targets import Target, Targets, has_labels, standard_of
 
 SplitName = Literal["train", "validation", "test"]
 
 _MOST_UNLABELLED = 2
 """Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
+
+_MOST_DEVIATIONS = 1e5
+"""Numbers further from 0 than this many of their standard deviations lose more than 1 % of one to the rounding of float32."""
+_LEAST_SCALE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Split:
     inputs: RawInputs
     """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored, before any network's preprocessing."""
     labels: Tensor
-    """(N,) int64 for classification, else (N, M) float32: see :mod:`worker.targets`."""
+    """(N,) int64 for classification, else (N, M) float32, numbers standardised: see :mod:`worker.targets`."""
     answers: list[str] | None = None
     """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
     is_packed: bool = False
@@ -224,10 +228,26 @@ def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Ta
     for name in dataset.targets:
         classes = arrays.classes[name]
         if classes is None:
-            found.append(Target(name, None, variance=variance_of(torch.from_numpy(np.asarray(train.targets[name])))))
+            found.append(_number(name, torch.from_numpy(np.asarray(train.targets[name]))))
         else:
             found.append(Target(name, tuple(classes)))
     return Targets(tuple(found))
+
+
+def _number(name: str, values: Tensor) -> Target:
+    mean, scale = standard_of(values)
+    known = values[~values.isnan()]
+    if abs(mean) > _MOST_DEVIATIONS * scale and bool(known.min() < known.max()):
+        raise UnusableData(
+            f"the numbers of {name!r} are around {mean:.10g} with a deviation of {scale:.3g}: 32-bit floats hardly tell them "
+            f"apart; subtract {mean:.0f} from the column"
+        )
+    if not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
+        raise UnusableData(
+            f"the numbers of {name!r} have a deviation of {scale:.3g}, and the weights that give such numbers are beyond 32-bit "
+            "floats: take another unit for the column"
+        )
+    return Target(name, None, mean=mean, scale=scale)
 
 
 def _inputs(inputs: RawInputs) -> RawInputs:
@@ -240,6 +260,7 @@ def _labels(split: SplitArrays, targets: Targets) -> Tensor:
         return torch.from_numpy(np.asarray(split.targets[target.name]))
     columns = []
     for target in targets:
-        values = torch.from_numpy(np.asarray(split.targets[target.name])).to(torch.float32)
-        columns.append(values if target.classes is None else values.where(values >= 0, torch.nan))
+        values = torch.from_numpy(np.asarray(split.targets[target.name])).to(torch.float64)
+        values = (values - target.mean) / target.scale if target.classes is None else values.where(values >= 0, torch.nan)
+        columns.append(values.to(torch.float32))
     return torch.stack(columns, dim=1) if columns else torch.empty(len(split.inputs), 0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
+from worker.evaluation.metrics import ROUNDING
 from worker.evaluation.precision import Precision
 from worker.evaluation.token_metrics import token_agreement, token_score
 from worker.evaluation.tokens import predict_tokens
@@ -131,8 +132,8 @@ def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> float | None:
     """The agreement of two networks' outputs (N, W), at most 1: the fraction of samples with the same predicted class.
 
-    For a number it is their correlation, 0 if either is constant; for several targets the mean over those in ``only``; for tokens
-    the fraction with the same predicted token, None if the tokenizers differ.
+    For a number it is their correlation, 0 if either is constant but for rounding; for several targets the mean over those in
+    ``only``; for tokens the fraction with the same predicted token, None if the tokenizers differ.
     """
     if targets.are_tokens:
         return token_agreement(first, second)
@@ -145,7 +146,9 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collecti
         if target.classes is not None:
             agreements.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
         else:
-            agreements.append(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]).double())[0, 1].nan_to_num(nan=0.0))
+            numbers = torch.stack([one[:, 0], other[:, 0]]).double()
+            varies = (numbers.amax(dim=1) - numbers.amin(dim=1) > ROUNDING * numbers.abs().amax(dim=1)).all()
+            agreements.append(torch.corrcoef(numbers)[0, 1].nan_to_num(nan=0.0) * varies)
     return torch.stack(agreements).mean().item()
 
 

@@ -17,6 +17,8 @@ from worker.evaluation.token_metrics import PREDICTED, token_metrics
 from worker.methods.embedding import pair_similarities
 from worker.targets import Targets
 
+ROUNDING = 1e-6
+"""Outputs in float32 that differ by no more than this share of the largest are the same."""
 _CALIBRATION_BINS = 15
 _MAX_COMPARED_ROWS = 2_000
 """2,000 rows have two million pairs."""
@@ -29,7 +31,8 @@ def target_metrics(
 ) -> dict[str, dict[str, float]]:
     """The metrics of outputs (N, W) against labels (N,) or (N, M), by target.
 
-    Targets without any label are left out, as are those that ``only`` does not name, unless it is None.
+    Targets without any label are left out, as are those that ``only`` does not name, unless it is None. Errors of numbers are in
+    the data's units.
     """
     if targets.are_embeddings:
         return {"embedding": embedding_metrics(outputs, labels)}
@@ -42,7 +45,7 @@ def target_metrics(
         target_labels = targets.labels_of(labels, index)
         if target.classes is None:
             if bool((~target_labels.isnan()).any()):
-                metrics[target.name] = regression_metrics(part[:, 0], target_labels)
+                metrics[target.name] = regression_metrics(part[:, 0], target_labels, scale=target.scale)
         elif bool((target_labels >= 0).any()):
             metrics[target.name] = classification_metrics(part, target_labels)
     return metrics
@@ -58,7 +61,9 @@ def target_agreement(
     if targets.are_embeddings:
         return {"embedding": embedding_metrics(student, teacher)}
     return {
-        target.name: regression_metrics(ours[:, 0], theirs[:, 0]) if target.classes is None else agreement_metrics(theirs, ours)
+        target.name: regression_metrics(ours[:, 0], theirs[:, 0], scale=target.scale)
+        if target.classes is None
+        else agreement_metrics(theirs, ours)
         for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)
         if only is None or target.name in only
     }
@@ -101,8 +106,8 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     return metrics
 
 
-def regression_metrics(outputs: Tensor, values: Tensor) -> dict[str, float]:
-    """Metrics of outputs (N,) against values (N,), NaN for none.
+def regression_metrics(outputs: Tensor, values: Tensor, *, scale: float = 1.0) -> dict[str, float]:
+    """Metrics of outputs (N,) against values (N,), NaN for none; ``mse`` and ``mae`` in a unit of which ``scale`` make theirs.
 
     ``pearson`` and ``spearman`` are 0 if either side is constant. ``r2`` of constant values is 1 if all outputs equal
     them, else 0.
@@ -121,8 +126,8 @@ def regression_metrics(outputs: Tensor, values: Tensor) -> dict[str, float]:
     pearson, spearman = _correlations(predicted, true)
     mse = float(mean_squared_error(true, predicted))
     return {
-        "mse": mse,
-        "mae": float(mean_absolute_error(true, predicted)),
+        "mse": mse * scale**2,
+        "mae": float(mean_absolute_error(true, predicted)) * scale,
         "pearson": pearson,
         "spearman": spearman,
         # The library has no R² of a single value.
@@ -192,4 +197,4 @@ def _correlations(first: _Numbers, second: _Numbers) -> tuple[float, float]:
 
 def _is_constant(numbers: _Numbers) -> bool:
     """Whether all numbers are equal but for rounding; a single number is constant."""
-    return len(numbers) < 2 or bool(np.ptp(numbers) <= 1e-12 * np.abs(numbers).max())
+    return len(numbers) < 2 or bool(np.ptp(numbers) <= ROUNDING * np.abs(numbers).max())

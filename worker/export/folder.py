@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from service.spec import JobSpec
-from worker.data import Split
+from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import predict
+from worker.export.units import fold_units, rounding_of_units
 from worker.models import UnreadableNetwork, load_network, save_network
 from worker.models.folder import write_json
 from worker.targets import Targets
 from worker.trained import TrainedNetwork, weight_bytes
+
+_TOLERANCE = 1e-4
 
 
 @contextmanager
@@ -34,14 +37,14 @@ def result_folder(path: Path) -> Iterator[Path]:
     unfinished.replace(path)
 
 
-def export_network(network: TrainedNetwork, folder: Path, *, targets: Targets) -> int:
-    """Writes a network as a folder; returns the size of its weights in bytes."""
-    save_network(network.network, folder, preprocessing=network.preprocessing, targets=targets)
+def export_network(network: TrainedNetwork, folder: Path, *, data: Data) -> int:
+    """Writes a network as a folder, with numbers in the data's units; returns the size of its weights in bytes."""
+    save_network(fold_units(network, data), folder, preprocessing=network.preprocessing, targets=data.targets)
     return weight_bytes(folder)
 
 
-def check_export(folder: Path, *, split: Split, device: torch.device, expected: Tensor) -> None:
-    """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W).
+def check_export(folder: Path, *, split: Split, targets: Targets, device: torch.device, expected: Tensor) -> None:
+    """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W), numbers standardised.
 
     Raises:
         JobFault: the folder cannot be loaded, or the outputs differ by more than rounding.
@@ -51,7 +54,7 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
     except UnreadableNetwork as error:
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)
-    outputs = predict(loaded.network.to(device), samples)
+    outputs = targets.standardise(predict(loaded.network.to(device), samples))
     # The library chooses a tokenizer's class by the model type, which may tokenize differently and give another number of tokens.
     if outputs.shape != expected.shape:
         raise JobFault(
@@ -59,7 +62,8 @@ def check_export(folder: Path, *, split: Split, device: torch.device, expected: 
             f"The exported {folder.name}, loaded again, reads texts as other tokens than the trained one.",
             hint="Train a bpe tokenizer, or take another model_type: the library gives this one a tokenizer of its own class.",
         )
-    if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-4):
+    tolerance = _TOLERANCE * (1 + expected.abs()) + (rounding_of_units(targets).to(expected) if targets.width else 0)
+    if not bool(((outputs - expected).abs() <= tolerance).all()):
         raise JobFault(
             "export_mismatch",
             f"The exported {folder.name}, loaded again, gives other outputs than the trained one.",

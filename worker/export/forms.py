@@ -17,6 +17,7 @@ from worker.evaluation.evaluate import EvaluationResult, agreement, predict, sco
 from worker.evaluation.metrics import target_metrics
 from worker.export.int8 import quantize_int8
 from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
+from worker.export.units import rounding_of_units, with_units
 from worker.trained import TrainedNetwork
 
 _INPUT_NAMES = {"image": "pixel_values", "text": "input_ids", "audio": "input_values"}
@@ -31,7 +32,8 @@ class Exported:
     name: str
     num_bytes: int
     largest_difference: float
-    """Largest absolute difference from the student's outputs on some test samples, relative to the largest output if above 1."""
+    """Largest absolute difference from the student's outputs on some test samples, relative to the largest output if above 1;
+    numbers are standardised."""
     test: EvaluationResult
     metrics: dict[str, dict[str, float]]
     """Metrics by target, on the test split."""
@@ -69,7 +71,7 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
     test = student.samples(data.splits["test"])
     with TemporaryDirectory(dir=folder.parent) as scratch:
         plain = (folder if "onnx" in formats else Path(scratch)) / EXPORTS["onnx"].filename
-        write_onnx(student.network, plain, samples=test, data=data)
+        write_onnx(with_units(student, data.targets), plain, samples=test, data=data)
         paths = {"onnx": plain}
         if "onnx-int8" in formats:
             paths["onnx-int8"] = folder / EXPORTS["onnx-int8"].filename
@@ -78,8 +80,8 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
             rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_CALIBRATION_SAMPLES]
             quantize_int8(plain, paths["onnx-int8"], calibration=train.batch(rows).inputs.cpu())
         exported = [_score(paths[name], student, test, data) for name in formats]
-        difference = check_onnx(plain, student.network, test.inputs_from(0, 64))
-    if not difference <= _LARGEST_DIFFERENCE:
+        difference = _difference(plain, student, test, data)
+    if not difference <= _LARGEST_DIFFERENCE + float(rounding_of_units(data.targets).max()):
         raise JobFault(
             "export_mismatch",
             f"{plain.name} gives other outputs than the student.",
@@ -90,15 +92,19 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
 
 def _score(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Exported:
     network = OnnxNetwork(path)
-    outputs, expected = predict(network, test), predict(student.network, test)
+    outputs, expected = data.targets.standardise(predict(network, test)), predict(student.network, test)
     share = agreement(expected, outputs, data.targets)
     if share is None:
         raise RuntimeError("a language model has no such export")
     return Exported(
         name=path.name,
         num_bytes=path.stat().st_size,
-        largest_difference=check_onnx(path, student.network, test.inputs_from(0, 64)),
+        largest_difference=_difference(path, student, test, data),
         test=score_outputs(outputs, test.labels, data.targets),
         metrics=target_metrics(outputs, test.labels, data.targets),
         agreement=share,
     )
+
+
+def _difference(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> float:
+    return check_onnx(path, student.network, test.inputs_from(0, 64), read=data.targets.standardise)

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,17 +91,20 @@ def export_onnx(
         _write(program, path)
 
 
-def check_onnx(path: Path, network: nn.Module, inputs: Tensor) -> float:
+def check_onnx(
+    path: Path, network: nn.Module, inputs: Tensor, *, read: Callable[[Tensor], Tensor] = lambda outputs: outputs
+) -> float:
     """Largest difference between the outputs of file and network, for the inputs (B, …) in batches of several sizes.
 
-    Both run on the CPU in float32. The difference is relative to the largest output if that is above 1; NaN gives infinity.
+    ``read`` makes the network's outputs of the file's. Both run on the CPU in float32. The difference is relative to the largest
+    output if that is above 1; NaN gives infinity.
     """
     exported, subject, inputs = OnnxNetwork(path), _on_cpu(network), inputs.cpu()
     largest = 0.0
     with torch.no_grad():
         for size in sorted({1, 2, len(inputs)}):
             outputs = subject(inputs[:size])
-            difference = (exported(inputs[:size]) - outputs).abs().max() / outputs.abs().max().clamp(min=1)
+            difference = (read(exported(inputs[:size])) - outputs).abs().max() / outputs.abs().max().clamp(min=1)
             largest = max(largest, difference.nan_to_num(nan=math.inf).item())
     return largest
 

@@ -63,11 +63,11 @@ def evaluate_and_export(
     phases.start("export", "Writing the student, its report and its model card, and loading the student once more")
     with result_folder(folder) as result:
         num_bytes = {
-            role: network.num_bytes or export_network(network, result / role, targets=job.data.targets)
+            role: network.num_bytes or export_network(network, result / role, data=job.data)
             for role, network in networks.items()
             if role != "control"
         }
-        check_export(result / "student", split=test, device=job.device, expected=outputs["student"])
+        check_export(result / "student", split=test, targets=job.data.targets, device=job.device, expected=outputs["student"])
         with as_spec_error("/exports"):
             exports = export_student(networks["student"], result, job.spec.exports, data=job.data)
         # The control has the student's architecture; it is evaluated and not exported.

@@ -410,7 +410,7 @@ class Attempt:
         if weights is None or not self.group.is_rank0:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
-            export_network(self._rebuild("student", weights), folder / "student", targets=self.data.targets)
+            export_network(self._rebuild("student", weights), folder / "student", data=self.data)
             write_spec(folder, pinned_spec(self.spec, self.networks.commits))
 
     def _student_weights(self, *, best: bool) -> Weights | None:

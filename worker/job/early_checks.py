@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
+from worker.data import first
 from worker.data.augment.choose import check_same_views
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import same_tokens
@@ -14,7 +15,10 @@ from worker.export.forms import write_onnx
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.methods import looks_inside
+from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.training.causal_lm import check_generation_fits, check_splits_have_rows
+
+_OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts bert, of sound wav2vec2."
 
 
 def check_early(networks: Networks) -> None:
@@ -27,6 +31,7 @@ def check_early(networks: Networks) -> None:
         check_generation_fits(networks.spec.method, reads.max_length)
         check_splits_have_rows(networks.data, reads)
         return
+    _check_places_for_units(networks)
     _check_exports(networks)
     _check_augmentation(networks)
     if looks_inside(networks.spec.method):
@@ -48,6 +53,29 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
             details={"pointer": "/student/tokenizer"},
         )
     networks.copy_teacher_layers(student, teacher)
+
+
+def _check_places_for_units(networks: Networks) -> None:
+    """Raises JobFault if the job trains a network that cannot predict the job's numbers in the data's units."""
+    targets = networks.data.targets
+    if targets.units is None:
+        return
+    far = [target for target in targets if target.mean]
+    few = first(networks.data.splits["train"].inputs, 2)
+    for role in (*filter(networks.is_trained, networks.teachers), *networks.chain, "student"):
+        reads, network = networks.preprocessing(role), networks.build_plain(role, num_outputs=targets.width)
+        try:
+            is_shiftable = find_output_layer(network, reads(reads.prepare(few))).is_shiftable
+        except NoOutputLayer as error:
+            raise JobFault("invalid_spec", f"The {role} cannot predict numbers: {error}.", hint=_OTHER_NETWORK) from error
+        if far and not is_shiftable:
+            numbers = ", ".join(f"{each.name!r} (mean {each.mean:.6g}, deviation {each.scale:.6g})" for each in far)
+            raise JobFault(
+                "invalid_spec",
+                f"The {role} cannot predict numbers this far from 0: {numbers}. Its output layer has no bias.",
+                hint=f"Subtract the mean from the column, or one near it. {_OTHER_NETWORK}",
+                details={"pointer": f"/{networks.spec_path(role)}/architecture"},
+            )
 
 
 def _check_exports(networks: Networks) -> None:

@@ -26,11 +26,13 @@ from worker.data.samples import Samples
 from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
+from worker.export.units import unfold_units
 from worker.job.error_mapping import as_spec_error
 from worker.job.roles import Role, base_role, seed_of, teachers_by_role
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models import UnfitArchitecture, build_network
+from worker.models.output_layer import NoOutputLayer
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.teachers.chain import chain_of
@@ -206,9 +208,11 @@ class Networks:
 
     def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
         """Initialises a student with layers of its teacher. Raises JobFault."""
+        loaded = next((each for each in self._pretrained.values() if each.network is teacher), None)
         try:
+            teacher = teacher if loaded is None else unfold_units(loaded, self.data)
             taken = take_teacher_layers(student, teacher, self.spec.student.layers)
-        except UnfitStart as error:
+        except (UnfitStart, NoOutputLayer) as error:
             message = f"The student cannot begin with its teacher's layers: {error}"
             raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
         logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))

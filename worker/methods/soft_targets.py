@@ -24,8 +24,7 @@ def soft_targets(
 ) -> Tensor:
     """``(1 − w) · divergence(teacher, student) + w · label loss``, w being the method's ``label_weight``.
 
-    Outputs are (B, W), labels (B,) or (B, M). Several targets' divergences are summed; a number's is the squared error in
-    units of its variance.
+    Outputs are (B, W), labels (B,) or (B, M). Several targets' divergences are summed; a number's is the squared error.
     """
     weight = method.label_weight
     if weight == 1:
@@ -44,7 +43,7 @@ def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tens
     The mean of ``tasks.teacher_losses``'s divergences by sample would round otherwise and change recorded losses.
     """
     if target.classes is None:
-        return functional.mse_loss(student, teacher) / target.variance
+        return functional.mse_loss(student, teacher)
     match method.divergence:
         case "kl":
             return kl_divergence(student, teacher, temperature=method.temperature)

@@ -28,7 +28,7 @@ def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, diverg
 def _by_sample(target: Target, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
     """(B,)."""
     if target.classes is None:
-        return (student - teacher).square().mean(dim=-1) / target.variance
+        return (student - teacher).square().mean(dim=-1)
     if divergence == "mse":
         return (student - teacher).square().mean(dim=-1)
     ours = functional.log_softmax(student / temperature, dim=-1)

@@ -43,6 +43,11 @@ class OutputLayer:
     """Where the layers have no bias: the layer norm whose outputs (…, D) they read, if it has one."""
 
     @property
+    def width(self) -> int:
+        """W."""
+        return len(_parameter(self.layers[0].weight))
+
+    @property
     def is_shiftable(self) -> bool:
         """Whether any offset of the outputs can be held by the network's own parameters."""
         return self._with_bias or self.norm is not None

@@ -14,7 +14,7 @@ from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.targets import MixedLabels, Target, Targets, label_loss, target_losses
 
 CLASSES = Targets.of_classes(["a", "b", "c"])
-MANY = Targets((Target("colour", ("red", "blue")), Target("size", None, variance=4.0)))
+MANY = Targets((Target("colour", ("red", "blue")), Target("size", None)))
 SHARES = torch.tensor([1.0, 0.25, 0.5])
 
 
@@ -43,7 +43,7 @@ def test_of_several_targets_each_is_shared_and_what_has_no_label_does_not_count(
     colour = functional.log_softmax(values[:, :2], dim=-1)
     # The first sample is all its own; the others have a colour of one of their two, and a size of one at most.
     colours = -(colour[0, 0] + 0.25 * colour[1, 1] + 0.5 * colour[2, 0]) / 1.75
-    sizes = ((values[0, 2] - 1) ** 2 + 0.75 * (values[1, 2] - 3) ** 2) / 4 / 1.75
+    sizes = ((values[0, 2] - 1) ** 2 + 0.75 * (values[1, 2] - 3) ** 2) / 1.75
     torch.testing.assert_close(target_losses(MANY, values, own, MixedLabels(other, SHARES)), torch.stack([colours, sizes]))
 
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from worker.evaluation.evaluate import agreement, score_outputs
-from worker.targets import Target, Targets, has_labels, label_loss, target_losses, variance_of
+from worker.targets import Target, Targets, has_labels, label_loss, standard_of, target_losses
 
-COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None, variance=4.0), Target("shape", ("a", "b", "c"))
+COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None), Target("shape", ("a", "b", "c"))
 MANY = Targets((COLOUR, SIZE, SHAPE))
 NAN = math.nan
 LABELS = torch.tensor([[0.0, 1.0, 2.0], [1.0, NAN, NAN], [NAN, 3.0, 0.0]])
@@ -34,7 +34,7 @@ def test_a_missing_label_counts_for_its_own_target_only() -> None:
     losses = target_losses(MANY, logits, LABELS)
 
     assert losses[0].item() == pytest.approx(functional.cross_entropy(colour[:2], torch.tensor([0, 1])).item())
-    assert losses[1].item() == pytest.approx(((size[0, 0] - 1) ** 2 + (size[2, 0] - 3) ** 2).item() / 2 / 4.0)
+    assert losses[1].item() == pytest.approx(((size[0, 0] - 1) ** 2 + (size[2, 0] - 3) ** 2).item() / 2)
     assert losses[2].item() == pytest.approx(functional.cross_entropy(shape[[0, 2]], torch.tensor([2, 0])).item())
     assert label_loss(MANY, logits, LABELS).item() == pytest.approx(losses.sum().item())
 
@@ -74,13 +74,6 @@ def test_two_networks_agree_by_target() -> None:
     assert agreement(first, second, MANY) == pytest.approx((0.5 + 1.0 + 1.0) / 3)
 
 
-def test_a_number_that_never_varies_can_be_divided_by() -> None:
-    assert variance_of(torch.tensor([2.0, 2.0, NAN])) == 1.0
-    assert variance_of(torch.tensor([1.0, 3.0, NAN])) == 1.0
-    assert variance_of(torch.tensor([0.0, 4.0])) == 4.0
-    assert variance_of(torch.tensor([NAN])) == 1.0
-
-
 def test_classes_that_some_samples_lack_count_where_they_are() -> None:
     targets = Targets((SHAPE,))
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -110,3 +103,30 @@ def test_whether_there_are_labels_is_told_of_classes_and_of_numbers() -> None:
         True,
     ]
     assert not has_labels(torch.empty(3, 0))
+
+
+def test_numbers_are_standardised_by_the_mean_and_the_deviation_of_those_that_are_known() -> None:
+    assert standard_of(torch.tensor([1990.0, 2004.0, NAN])) == (1997.0, 7.0)
+    assert standard_of(torch.tensor([1e-4, 3e-4], dtype=torch.float64)) == pytest.approx((2e-4, 1e-4))
+    assert standard_of(torch.tensor([1e16, 1e16 + 4], dtype=torch.float64)) == (1e16 + 2, 2.0)
+
+
+def test_numbers_around_0_keep_their_0() -> None:
+    assert standard_of(torch.tensor([-1.0, 2.0, 0.0, 0.0])) == pytest.approx((0.0, math.sqrt(19) / 4))
+    assert standard_of(torch.tensor([0.0, 4.0])) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("equal", [[2.0, 2.0, NAN], [0.1] * 7, [-1e9, -1e9], [0.0, 0.0]])
+def test_numbers_that_never_vary_can_be_divided_by_and_are_0(equal: list[float]) -> None:
+    values = torch.tensor(equal, dtype=torch.float64)
+    assert standard_of(values) == (equal[0], 1.0)
+    assert standard_of(torch.tensor([NAN])) == (0.0, 1.0)
+
+
+def test_outputs_in_the_datas_units_are_standardised_by_target() -> None:
+    targets = Targets((COLOUR, Target("year", None, mean=1997.0, scale=5.0)))
+    outputs = torch.tensor([[1.0, 2.0, 2007.0], [NAN, NAN, 1992.0]])
+    torch.testing.assert_close(
+        targets.standardise(outputs), torch.tensor([[1.0, 2.0, 2.0], [NAN, NAN, -1.0]]), rtol=0, atol=0, equal_nan=True
+    )
+    assert MANY.standardise(outputs) is outputs

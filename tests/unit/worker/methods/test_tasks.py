@@ -15,7 +15,7 @@ from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_lo
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.objective import extra_inputs
 
-TARGETS = Targets((Target("digit", ("a", "b", "c")), Target("size", None, variance=2.0)))
+TARGETS = Targets((Target("digit", ("a", "b", "c")), Target("size", None)))
 LABELS = torch.tensor([[0.0, 1.0], [2.0, math.nan], [math.nan, 3.0], [1.0, 0.5]])
 
 
@@ -36,7 +36,7 @@ def test_each_target_is_compared_with_the_teacher_by_its_own_loss() -> None:
     student, teacher = made(0), made(1)
     digit, size = losses(student, teacher).tolist()
     assert digit == pytest.approx(kl_divergence(student[:, :3], teacher[:, :3], temperature=3.0).item())
-    assert size == pytest.approx(((student[:, 3] - teacher[:, 3]) ** 2).mean().item() / 2.0)
+    assert size == pytest.approx(((student[:, 3] - teacher[:, 3]) ** 2).mean().item())
     assert losses(teacher, teacher).tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
