@@ -2,8 +2,8 @@
 
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
-indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. Numbers, in
-labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. B batch, M targets, W outputs.
+indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. Numbers,
+in labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. B batch, M targets, W outputs.
 """
 
 from collections.abc import Iterator, Sequence
