@@ -6,6 +6,7 @@ and the remedy.
 """
 
 from service.formats.chunk import RawInputs, Waveform
+from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
 from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset
 from service.formats.target import TargetArray
@@ -13,6 +14,7 @@ from service.formats.target import TargetArray
 __all__ = [
     "DataArrays",
     "RawInputs",
+    "RowPlaces",
     "Sample",
     "SplitArrays",
     "TargetArray",

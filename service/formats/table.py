@@ -21,6 +21,7 @@ from service.formats.label import LabelTally
 from service.formats.members import is_tar
 from service.formats.npz import NpzTable
 from service.formats.parquet import ParquetTable
+from service.formats.places import RowPlaces
 from service.formats.target import NumberTally, Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
@@ -54,6 +55,8 @@ class SplitArrays:
     """N images, texts or waveforms."""
     targets: dict[str, TargetArray]
     """By column, each (N,): class indices, -1 if missing; numbers, NaN if missing; or answers."""
+    places: RowPlaces | None = None
+    """Where the samples stand in their file; None if they come from no file."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def read_dataset(
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
     return DataArrays(
-        splits={name: filled[name].finish(settled) for name in table.splits},
+        splits={name: filled[name].finish(name, settled) for name in table.splits},
         classes={column: found.classes for column, found in settled.items()},
     )
 
@@ -260,6 +263,8 @@ class _SplitBuilder:
     inputs: NDArray[np.generic] | list[object]
     targets: dict[str, TargetArray]
     num_filled: int = field(default=0)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    lines: list[NDArray[np.int64]] = field(default_factory=list)
 
     @classmethod
     def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_SplitBuilder":
@@ -276,13 +281,16 @@ class _SplitBuilder:
             self.inputs.extend(chunk.inputs)
         for column, tally in tallies.items():
             self.targets[column][start:stop] = tally.add(chunk)
+        self.rows.append(chunk.rows)
+        self.lines += [] if chunk.lines is None else [chunk.lines]
         self.num_filled = stop
 
-    def finish(self, settled: dict[str, Settled]) -> SplitArrays:
+    def finish(self, name: str, settled: dict[str, Settled]) -> SplitArrays:
         for column, found in settled.items():
             if found.classes == []:
                 self.targets[column] = np.full(self.num_filled, -1, dtype=np.int64)
             elif found.index_of_code is not None:
                 codes = cast(NDArray[np.int64], self.targets[column])
                 codes[:] = found.index_of_code[codes]
-        return SplitArrays(inputs=cast(RawInputs, self.inputs), targets=self.targets)
+        places = RowPlaces(name, np.concatenate(self.rows), np.concatenate(self.lines) if self.lines else None)
+        return SplitArrays(inputs=cast(RawInputs, self.inputs), targets=self.targets, places=places)

@@ -187,4 +187,4 @@ def test_a_split_of_fewer_tokens_than_a_row_is_told_before_the_teacher_is_traine
     (last,) = run(document, tmp_path / "job").events
     assert isinstance(last, Failed)
     assert last.code == "invalid_data"
-    assert "the validation split: all texts together are" in last.message
+    assert "validation split: all texts together are" in last.message

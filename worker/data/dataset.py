@@ -4,7 +4,8 @@ Validation and test are the dataset's own splits where it has them, else held ou
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.errors import InvalidFile
-from service.formats import DataArrays, SplitArrays, read_dataset
+from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
 from service.spec.data import EMBEDDING, DatasetSpec, Task
 from service.spec.data_fit import chosen_splits, transfer_split
 from service.spec.source import split_source
@@ -25,6 +26,7 @@ from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
 from worker.data.held_out import hold_out
 from worker.data.pixel_range import PixelRange, pixel_range
+from worker.data.prepared import PreparedSamples
 from worker.data.preprocessing import RawInputs, take
 from worker.targets import Target, Targets, has_labels, standard_of
 
@@ -52,17 +54,37 @@ class Split:
     """Whether texts are concatenated and cut into rows for a causal language model, rather than one text per row."""
     transfer: TransferRows | None = None
     """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
+    part: SplitName | None = None
+    """The split that it is of the job's data."""
+    places: tuple[RowPlaces, ...] = ()
+    """Where its samples stand in their files, one after the other; empty if they come from no file."""
+    read: PreparedSamples = field(default_factory=PreparedSamples, compare=False, repr=False)
+    """What networks read of it, kept so that nothing is tokenised twice."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def own(self) -> "Split":
-        """The split without its transfer rows, for a network that learns from labels alone."""
+        """The split without its transfer rows, for a network that learns from labels alone; the same object at each call."""
         if self.transfer is None:
             return self
         count = len(self) - self.transfer.count
         return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], transfer=None)
+
+    def place(self, index: int) -> str:
+        """Names the place of one sample, for messages: ``test split, row 3 (line 5)``."""
+        for places in self.places:
+            if index < len(places):
+                held_out = "" if places.source or places.split == self.part else f" (of the file's split {places.split!r})"
+                return f"{self.name}{held_out}, {places.describe(index)}"
+            index -= len(places)
+        return f"{self.name}, row {index}"
+
+    @property
+    def name(self) -> str:
+        """Its name for messages."""
+        return "the split" if self.part is None else f"{self.part} split"
 
 
 @dataclass(frozen=True)
@@ -100,11 +122,17 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: 
     if task == "causal-lm":
         return _texts(dataset, chosen)
     if task == EMBEDDING:
-        splits = {part: Split(list(split.inputs), torch.empty(len(split.inputs), 0)) for part, split in chosen.items()}
+        splits = {
+            part: Split(list(split.inputs), torch.empty(len(split.inputs), 0), part=part, places=_places(split))
+            for part, split in chosen.items()
+        }
         data = Data(task, splits, Targets((), are_embeddings=True))
         return _with_transfer(data, dataset, transfer, max_value=max_value)
     targets = _targets(dataset, arrays, chosen["train"])
-    splits = {part: Split(_inputs(split.inputs), _labels(split, targets)) for part, split in chosen.items()}
+    splits = {
+        part: Split(_inputs(split.inputs), _labels(split, targets), part=part, places=_places(split))
+        for part, split in chosen.items()
+    }
     inputs = splits["train"].inputs
     is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
     data = Data(
@@ -157,7 +185,8 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     labels = torch.cat([train.labels, train.labels.new_full((len(inputs), *train.labels.shape[1:]), missing)])
     lead = not data.targets.are_embeddings and not has_labels(train.labels)
     rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
-    with_rows = replace(train, inputs=whole, labels=labels, transfer=rows)
+    places = (*train.places, *(replace(places, source=dataset.transfer) for places in _places(arrays.splits[name])))
+    with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
     return replace(data, splits=data.splits | {"train": with_rows})
 
 
@@ -166,7 +195,14 @@ def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
     for part, split in chosen.items():
         texts = list(split.inputs)
         answers = list(split.targets[dataset.targets[0]]) if dataset.targets else None
-        splits[part] = Split(texts, torch.empty(len(texts), 0), answers, is_packed=dataset.packing == "packed")
+        splits[part] = Split(
+            texts,
+            torch.empty(len(texts), 0),
+            answers,
+            is_packed=dataset.packing == "packed",
+            part=part,
+            places=_places(split),
+        )
     return Data("causal-lm", splits, Targets((), are_tokens=True), row_tokens=dataset.row_tokens)
 
 
@@ -219,8 +255,14 @@ def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDA
 
 def _rows(split: SplitArrays, rows: NDArray[np.int64]) -> SplitArrays:
     return SplitArrays(
-        inputs=take(split.inputs, rows), targets={name: take(values, rows) for name, values in split.targets.items()}
+        inputs=take(split.inputs, rows),
+        targets={name: take(values, rows) for name, values in split.targets.items()},
+        places=None if split.places is None else split.places[rows],
     )
+
+
+def _places(split: SplitArrays) -> tuple[RowPlaces, ...]:
+    return () if split.places is None else (split.places,)
 
 
 def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Targets:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.data.errors import UnusableData
+from worker.data.errors import UnusableData, UnusableRow
 
 Ids = Sequence[int]
 
@@ -46,7 +46,8 @@ def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
     An incomplete last row is dropped.
 
     Raises:
-        UnusableData: a document holds no token, or all documents together do not fill one row.
+        UnusableRow: a document holds no token.
+        UnusableData: all documents together do not fill one row.
     """
     _refuse_short(length, framing)
     stream: list[int] = []
@@ -68,7 +69,7 @@ def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
     A document longer than ``length`` is cut and loses its end token.
 
     Raises:
-        UnusableData: a document holds no token.
+        UnusableRow: a document holds no token.
     """
     _refuse_short(length, framing)
     rows = []
@@ -85,7 +86,7 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *
     with it the end token.
 
     Raises:
-        UnusableData: a prompt or an answer holds no token.
+        UnusableRow: a prompt or an answer holds no token.
     """
     _refuse_short(length, framing)
     rows, starts = [], []
@@ -163,4 +164,4 @@ def _refuse_short(length: int, framing: Framing) -> None:
 
 def _refuse_empty(ids: Ids, what: str, number: int) -> None:
     if not ids:
-        raise UnusableData(f"row {number}: the {what} holds no token: fill it, or remove the row")
+        raise UnusableRow(number, f"the {what} holds no token: fill it, or remove the row")

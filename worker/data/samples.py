@@ -13,7 +13,7 @@ from torch import Tensor
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.epoch import TransferRows
-from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.reading import read_split
 from worker.targets import MixedLabels
 
 # Up to this size a split is preprocessed once. A larger one stays in its stored form (8-bit images: a quarter of the size), and
@@ -65,11 +65,7 @@ class Samples:
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
-        if isinstance(preprocessing, LanguagePreprocessing):
-            rows = preprocessing.rows(split)
-            inputs, labels = rows.ids, rows.mask
-        else:
-            inputs, labels = preprocessing.prepare(split.inputs), split.labels
+        inputs, labels = read_split(split, preprocessing)
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from worker.data.errors import UnreadableTokenizer, UnusableData
+from worker.data.errors import UnreadableTokenizer, UnusableData, UnusableRow
 from worker.data.language import Framing
 
 TokenizerKind = Literal["bpe", "wordpiece"]
@@ -69,7 +69,8 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
     If the tokenizer pads with its end token, the end of a text counts as padding.
 
     Raises:
-        UnusableData: a text holds no token, or ``max_length`` leaves no room for one.
+        UnusableRow: a text holds no token.
+        UnusableData: ``max_length`` leaves no room for one.
     """
     special = tokenizer.num_special_tokens_to_add()
     if max_length <= special:
@@ -86,7 +87,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
         )
         for ids in encoded["input_ids"]:
             if len(ids) <= special:
-                raise UnusableData(f"text {len(rows)}, {texts[len(rows)][:40]!r}, holds no token: fill it, or remove the row")
+                raise UnusableRow(len(rows), f"the text {texts[len(rows)][:40]!r} holds no token: fill it, or remove the row")
             rows.append(torch.tensor(ids, dtype=torch.int64))
     if not rows:
         return torch.empty(0, 0, dtype=torch.int64)

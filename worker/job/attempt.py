@@ -34,6 +34,7 @@ from worker.job.assessment import evaluate_and_export
 from worker.job.early_checks import check_early
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks, local_input
+from worker.job.reading import read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
 from worker.job.roles import Role, part_of, phase_of, seed_replicates
@@ -166,6 +167,8 @@ class Attempt:
             self.state, self.networks.commits = resumed
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_early(self.networks)
+        if self.group.is_rank0:
+            read_all(self.networks, self.data.splits.values())
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
 
     def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:

@@ -16,7 +16,7 @@ from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.methods import looks_inside
 from worker.models.output_layer import NoOutputLayer, find_output_layer
-from worker.training.causal_lm import check_generation_fits, check_splits_have_rows
+from worker.training.causal_lm import check_generation_fits
 
 _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts bert, of sound wav2vec2."
 
@@ -29,7 +29,6 @@ def check_early(networks: Networks) -> None:
         _check_teacher_layers(networks, student)
     if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
         check_generation_fits(networks.spec.method, reads.max_length)
-        check_splits_have_rows(networks.data, reads)
         return
     _check_places_for_units(networks)
     _check_exports(networks)

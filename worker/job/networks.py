@@ -107,6 +107,8 @@ class Networks:
                 features=self.chain[key].features,
                 teachers=self.preprocessing("student"),
             )
+        if key not in self._preprocessings and (twin := self._same_tokenizer(key)) is not None:
+            self._preprocessings[key] = self.preprocessing(twin)
         if key not in self._preprocessings:
             spec = self.teachers.get(key) or self.spec.student
             self._preprocessings[key] = choose_preprocessing(
@@ -117,6 +119,16 @@ class Networks:
                 teachers=self._teachers_preprocessing() if key == "student" and spec.tokenizer is None else None,
             )
         return self._preprocessings[key]
+
+    def _same_tokenizer(self, key: Role) -> Role | None:
+        """An earlier teacher whose tokenizer is trained as this network's is: it would be the same one."""
+        own = (self.teachers.get(key) or self.spec.student).tokenizer
+        for role, teacher in self.teachers.items():
+            if role == key or own is None:
+                return None
+            if teacher.tokenizer == own:
+                return role
+        return None
 
     def _teachers_preprocessing(self) -> Preprocessing | None:
         """The first teacher's preprocessing, used by a student of texts that has no tokenizer; None for other inputs."""

@@ -6,7 +6,7 @@ its step, and no job is refused for what only a long training would reveal.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from worker.data import Data
 from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
@@ -31,6 +32,7 @@ from worker.evaluation.tokens import BATCH_TOKENS
 from worker.job.attempt import Attempt
 from worker.job.early_checks import check_early
 from worker.job.networks import Networks
+from worker.job.reading import read_all
 from worker.job.roles import Role
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.methods.layer_mapping import LayerMapping
@@ -42,7 +44,7 @@ from worker.preflight.estimate import GIB, InferenceProfile, Profile, num_ranks
 from worker.preflight.networks import PreflightNetworks, count_rows
 from worker.preflight.outcome import located_at
 from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, with_fake_tensors
-from worker.preflight.sampling import STEP_SAMPLES, sample_data
+from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
 from worker.teachers.compute import PRECOMPUTE_BYTES
 from worker.teachers.ensemble import Teachers
@@ -59,6 +61,8 @@ _LEARNING_RATE = 1e-12
 MOST_BYTES = 8 * GIB
 """Limit of weights, gradients and optimizer states in memory: half a billion trained weights, which are built in some seconds.
 Larger networks are profiled on the meta device."""
+_READ_CHARACTERS = 5_000_000
+"""Of each split, by each network: about five seconds of a tokenizer's work."""
 _BYTES = 4
 """Of a weight in float32."""
 
@@ -83,7 +87,8 @@ class PreflightRun(Attempt):
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
         with located_at("/dataset/source"):
-            self._sampled = sample_data(self._load_data(), row_tokens=self._row_tokens())
+            whole = self._load_data()
+            self._sampled = sample_data(whole, row_tokens=self._row_tokens())
         self.data = self._sampled.step_data
         inputs, scratch = self.assignment.inputs, self.assignment.folder
         self.networks = PreflightNetworks(self.spec, self._sampled, device=self.device, inputs=inputs, scratch=scratch)
@@ -91,6 +96,8 @@ class PreflightRun(Attempt):
         asked = _RecordingProvider(self.networks, self.phases, cache=None)
         self.teacher_outputs, self._shapes = asked, asked.shapes
         self.is_complete = self._load_given_teachers()
+        self._read(whole)
+        del whole
         if not self.is_complete:
             self._run_student_only()
         elif (networks := self._build_all_on_meta()) is not None:
@@ -120,6 +127,25 @@ class PreflightRun(Attempt):
                     self.notes.append(f"The {role} was not tried, nor the method. {fault.message}")
                     return False
         return True
+
+    def _read(self, whole: Data) -> None:
+        """Reads the texts of all splits, as far as a check has time for, by each network whose tokenizer is there."""
+        if INPUT_KINDS[self.spec.task] != "text":
+            return
+        roles = [role for role in [*self.networks.teachers, *self.networks.chain] if self.networks.is_trained(role)]
+        if self.is_complete:
+            roles = [*self.networks.teachers, *self.networks.chain, "student"]
+        elif self._has_own_preprocessing():
+            roles.append("student")
+        splits = []
+        for split in whole.splits.values():
+            some = first_texts(split, _READ_CHARACTERS)
+            if len(some) < len(split):
+                self.notes.append(f"Of the {split.name}, the first {len(some):,} of {len(split):,} texts were read.")
+            # How many rows packed texts fill is known only by the job's own tokenizer.
+            splits.append(some if self._sampled.holds_all_texts else replace(some, is_packed=False))
+        with located_at("/dataset/source"):
+            read_all(self.networks, splits, roles=roles)
 
     def _run_all(self) -> None:
         for place, training in [

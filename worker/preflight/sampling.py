@@ -68,6 +68,13 @@ def count_characters(split: Split) -> int:
     return sum(len(each) for each in split.inputs if isinstance(each, str)) if isinstance(split.inputs, list) else 0
 
 
+def first_texts(split: Split, characters: int) -> Split:
+    """The first texts of a split, of about so many characters with their answers."""
+    lengths = _lengths(split.inputs) + (0 if split.answers is None else _lengths(split.answers))
+    rows = _first_texts(lengths, characters)
+    return split if len(rows) == len(split) else _of(split, rows)
+
+
 def _lengths(inputs: RawInputs) -> NDArray[np.float64]:
     """Of texts in characters, of clips in seconds; images are all alike."""
     if isinstance(inputs, Sequence):

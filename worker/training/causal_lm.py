@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data import Data, Preprocessing, UnusableData
+from worker.data import Preprocessing
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
@@ -184,15 +184,6 @@ def check_generation_fits(method: Any, row_tokens: int) -> None:
             hint=f"Set max_new_tokens to {row_tokens - LEAST_PROMPT} or less, or raise dataset.row_tokens.",
             details={"pointer": "/method/max_new_tokens"},
         )
-
-
-def check_splits_have_rows(data: Data, preprocessing: LanguagePreprocessing) -> None:
-    """Raises UnusableData, naming the split, if a split makes no rows: for example, if it has fewer tokens than a row."""
-    for name, split in data.splits.items():
-        try:
-            preprocessing.rows(split)
-        except UnusableData as error:
-            raise UnusableData(f"the {name} split: {error}") from error
 
 
 def generate_texts(

@@ -86,7 +86,7 @@ def test_what_looks_like_a_special_token_in_a_text_is_text(trained: dict[str, An
 
 @pytest.mark.parametrize(("kind", "text"), [("bpe", ""), ("wordpiece", " \n")])
 def test_a_text_without_a_token_is_refused_with_its_place(trained: dict[str, Any], kind: TokenizerKind, text: str) -> None:
-    with pytest.raises(UnusableData, match=r"text 2, .*holds no token: fill it, or remove the row"):
+    with pytest.raises(UnusableData, match=r"row 2: the text .*holds no token: fill it, or remove the row"):
         encode(trained[kind], ["ab", "cd", text], max_length=16)
 
 

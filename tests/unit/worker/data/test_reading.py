@@ -1,0 +1,69 @@
+"""Splits as a network reads them."""
+
+import numpy as np
+import pytest
+import torch
+
+from service.formats import RowPlaces
+from service.spec.inputs import TokenizerSpec
+from worker.data import Split, UnusableData
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.prepared import PreparedSamples
+from worker.data.reading import read_split
+from worker.data.text import TextPreprocessing, train_text_preprocessing
+
+TEXTS = ["red green", "blue", "green blue red"]
+
+
+@pytest.fixture(scope="module")
+def reads() -> TextPreprocessing:
+    return train_text_preprocessing(TEXTS, TokenizerSpec(train="wordpiece", vocab_size=60, max_length=8))
+
+
+def split(texts: list[str], *places: RowPlaces) -> Split:
+    return Split(texts, torch.arange(len(texts)), part="test", places=places)
+
+
+def test_texts_are_tokenised_once_for_all_networks_of_a_tokenizer(reads: TextPreprocessing) -> None:
+    samples = split(TEXTS)
+    first, labels = read_split(samples, reads)
+    assert torch.equal(labels, torch.arange(3))
+    assert read_split(samples, TextPreprocessing(reads.tokenizer, reads.max_length))[0] is first
+
+
+def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPreprocessing) -> None:
+    samples = split(TEXTS)
+    first, _ = read_split(samples, reads)
+    assert read_split(samples, TextPreprocessing(reads.tokenizer, 3))[0].shape == (3, 3)
+    ids, mask = read_split(samples, LanguagePreprocessing(reads.tokenizer, reads.max_length))
+    assert ids.shape == mask.shape
+    assert mask.dtype == torch.bool
+    assert read_split(Split(TEXTS[:2], torch.arange(2), read=samples.read), reads)[0].shape == (2, 4)
+    assert read_split(samples, reads)[0] is first
+
+
+def test_what_is_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = PreparedSamples()
+    monkeypatch.setattr("worker.data.prepared.MOST_BYTES", 100)
+    kept.keep((TEXTS,), 1, (torch.zeros(10, dtype=torch.int64),))
+    kept.keep((TEXTS,), 2, (torch.zeros(10, dtype=torch.int64),))
+    assert kept.find((TEXTS,), 1) is not None
+    assert kept.find((TEXTS,), 2) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "place"),
+    [
+        (0, "test split, row 4 (line 6)"),
+        (1, "test split (of the file's split 'train'), row 9"),
+        (2, "test split (of the file's split 'train'), row 7"),
+    ],
+)
+def test_a_sample_is_named_by_its_place_in_the_file(reads: TextPreprocessing, index: int, place: str) -> None:
+    here = RowPlaces("test", np.array([4]), np.array([6]))
+    other = RowPlaces("train", np.array([0, 9, 7]))[np.array([1, 2])]
+    texts = list(TEXTS)
+    texts[index] = "\u200b"
+    with pytest.raises(UnusableData) as caught:
+        read_split(split(texts, here, other), reads)
+    assert str(caught.value) == f"{place}: the text '\\u200b' holds no token: fill it, or remove the row"
