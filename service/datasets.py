@@ -62,7 +62,9 @@ def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) 
     if known is not None:
         return known, False
     info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns)
-    samples = first_samples(new.path, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES)
+    samples = first_samples(
+        new.path, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES, columns=info.columns
+    )
     summary = new.path.with_name(_SAMPLES)
     summary.write_bytes(_SAMPLE_LIST.dump_json(samples))
     return _store(database, store, new, info, summary, owner_id=owner_id)

@@ -1,6 +1,7 @@
 """CSV (RFC 4180): a line of column names, then the rows, fields separated by commas and quoted with ``"`` where they need it.
 
-All values are text: a target is numeric if each of its values is empty or can be parsed as a number.
+All values are text: a target is numeric if each of its values is empty, ``nan`` or can be parsed as a number, and boolean if each
+is empty, ``true`` or ``false`` in any case.
 """
 
 import csv
@@ -52,10 +53,12 @@ class CsvRecords:
         return dict.fromkeys(record.values, "string")
 
     def scalar(self, value: object) -> Scalar | None:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or value.isspace():
             return None
         if _INTEGER.fullmatch(value):
             return int(value)
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
         return float(value) if _NUMBER.fullmatch(value) or value.lower() == "nan" else value
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:

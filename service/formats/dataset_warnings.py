@@ -3,19 +3,34 @@
 Every warning gives its figures, the first place, and what to do if the file was meant otherwise.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from service.formats.chunk import ColumnSelection
+from service.formats.label import HOW_TO_REGRESS
+from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
 from service.formats.target import Settled, TargetTally
-from service.spec.data import Column
+from service.spec.data import Column, Task
 from service.spec.split_names import split_roles
 from service.spec.warning_message import WarningMessage
 
+_WORDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "na", "<na>", "nat", "-1"}
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_LEAST_ROWS_TO_DOUBT = 10
+
 
 def target_warnings(
-    tallies: Mapping[str, TargetTally], settled: Mapping[str, Settled], lacking: Sequence[str], columns: Mapping[str, Column]
+    tallies: Mapping[str, TargetTally],
+    settled: Mapping[str, Settled],
+    lacking: Sequence[str],
+    columns: Mapping[str, Column],
+    *,
+    task: Task,
 ) -> list[WarningMessage]:
-    """What is missing from the targets; ``columns`` are those of the file, ``lacking`` the targets that it has no column for."""
+    """What is missing from the targets, and how their values were read.
+
+    ``columns`` are those of the file, ``lacking`` the targets that it has no column for.
+    """
     found = []
     for name, target in settled.items():
         tally, num_missing = tallies[name], sum(target.missing_counts.values())
@@ -26,7 +41,11 @@ def target_warnings(
             found.append(WarningMessage(code="unlabelled", message=message))
         elif num_missing:
             found.append(_some_missing(tally))
-        found += _class_warnings(name, target)
+        found += _class_warnings(name, target) + _name_warnings(name, target)
+        if target.classes and isinstance(tally, NumberTally):
+            found.append(_labels_from_floats(name, target.classes))
+    if not any(target.classes is not None for target in settled.values()):
+        found += [_numbers(name, tally, task) for name, tally in tallies.items() if isinstance(tally, NumberTally)]
     return found
 
 
@@ -96,7 +115,7 @@ def _class_warnings(name: str, target: Settled) -> list[WarningMessage]:
     if empty := [each for each, total in zip(target.classes, totals, strict=True) if not total]:
         message = f"{len(empty)} of the {len(target.classes)} classes of column {name!r} occur in no row: {listed(empty)}"
         if target.classes == [str(index) for index in range(len(target.classes))]:
-            message += "; if its values are numbers rather than classes, write them as floats"
+            message += f"; {HOW_TO_REGRESS}"
         found.append(WarningMessage(code="class_without_rows", message=message))
     train = split_roles(target.counts).train
     if train is not None and any(target.counts[train]):
@@ -105,4 +124,56 @@ def _class_warnings(name: str, target: Settled) -> list[WarningMessage]:
         if elsewhere:
             message = f"split {train!r} has no row of {listed(elsewhere)} in column {name!r}, and other splits have some"
             found.append(WarningMessage(code="class_not_in_train", message=message))
+    return found
+
+
+def _labels_from_floats(name: str, classes: Sequence[str]) -> WarningMessage:
+    message = (
+        f"column {name!r} holds floats that are all whole, 0 to {classes[-1]}, as pandas writes integers beside missing values: "
+        f"they are read as the classes {listed(classes)}; {HOW_TO_REGRESS}"
+    )
+    return WarningMessage(code="labels_from_floats", message=message)
+
+
+def _numbers(name: str, tally: NumberTally, task: Task) -> WarningMessage:
+    what = "floats that are all whole" if tally.all_whole else "floats"
+    message = (
+        f"column {name!r} holds {what}, so a job for {task} learns a number and no classes; if its values are classes, write "
+        "them as integers or strings"
+    )
+    if tally.all_whole:
+        message += f" (whole floats are read as classes where they are 0 to {HIGHEST_FLOAT_CLASS} and repeat)"
+    return WarningMessage(code="numbers_in_classification", message=message)
+
+
+def _name_warnings(name: str, target: Settled) -> list[WarningMessage]:
+    """Doubts about the names of classes: one class written in several ways, words for nothing, numbers in strings."""
+    if not target.classes or target.counts is None:
+        return []
+    totals = [sum(of_class) for of_class in zip(*target.counts.values(), strict=True)]
+    rows = dict(zip(target.classes, totals, strict=True))
+    found = []
+    alike: dict[str, list[str]] = {}
+    for each in rows:
+        alike.setdefault(" ".join(each.casefold().split()), []).append(each)
+    if doubled := [names for names in alike.values() if len(names) > 1]:
+        shown = "; ".join(" and ".join(f"{each!r:.100} ({rows[each]:,} rows)" for each in names) for names in doubled[:5])
+        message = (
+            f"column {name!r} has classes that differ by case or spaces alone: {shown}; if they are one class, write it one way"
+        )
+        found.append(WarningMessage(code="similar_class_names", message=message))
+    if nothing := [each for each in rows if each.casefold() in _WORDS_FOR_NOTHING]:
+        shown = ", ".join(f"{each!r} ({rows[each]:,} rows)" for each in nothing)
+        message = f"column {name!r} has a class called {shown}; if that means a row without a label, leave the value empty"
+        found.append(WarningMessage(code="class_named_missing", message=message))
+    if len(rows) > 1 and all(map(_NUMBER.fullmatch, rows)) and not all(map(str.isdecimal, rows)):
+        message = (
+            f"column {name!r} holds numbers in strings ({listed(list(rows)[:3])}), which are read as names of classes; to learn "
+            "them as numbers, write them without quotes"
+        )
+        found.append(WarningMessage(code="numbers_in_strings", message=message))
+    if 2 * len(rows) > sum(totals) >= _LEAST_ROWS_TO_DOUBT:
+        many = f"{len(rows):,} classes in {sum(totals):,} rows, hardly more than one row a class"
+        message = f"column {name!r} has {many}; {HOW_TO_REGRESS}"
+        found.append(WarningMessage(code="many_classes", message=message))
     return found

@@ -47,11 +47,11 @@ class JsonlRecords:
 
     def scalar(self, value: object) -> Scalar | None:
         match value:
-            case bool():
-                raise ValueError("a target is a number or a string: write 0 and 1 for false and true")
             case float() if math.isnan(value):
+                return None
+            case str() if not value or value.isspace():
                 return None
             case int() | float() | str() | None:
                 return value
             case _:
-                raise ValueError(f"a target is a number or a string, not {json.dumps(value)[:80]}")
+                raise ValueError(f"a target is a number, a string, true or false, not {json.dumps(value)[:80]}")

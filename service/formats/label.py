@@ -2,7 +2,8 @@
 
 A column of integers holds class indices, and the classes are called by their numbers, up to the highest that occurs in any
 split. A column of strings holds class names, which are sorted to get indices. A column of integers may come with names (Hugging
-Face's ClassLabel). A missing label has the index -1; a column without any label has no classes.
+Face's ClassLabel); booleans are the classes ``false`` and ``true``. A missing label has the index -1; a column without any label
+has no classes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from service.formats.target import Settled, TargetTally
 
 MAX_CLASSES = 100_000
 MAX_CLASS_NAME_CHARACTERS = 1000
+BOOLEANS = ("false", "true")
+"""The class names of a column of booleans."""
 
 
 def class_indices(
@@ -47,8 +50,8 @@ def class_indices(
     return indices
 
 
-HOW_TO_NUMBER = "number the classes from 0, for instance with numpy.unique(label, return_inverse=True)"
-HOW_TO_REGRESS = "numbers that are no classes are written as floats (2.0)"
+HOW_TO_NUMBER = "number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]"
+HOW_TO_REGRESS = "numbers that are no classes are written with a fraction, for instance divided by 100 (0.02)"
 
 
 @dataclass

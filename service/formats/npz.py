@@ -1,7 +1,7 @@
 """npz: a zip of ``.npy`` arrays, ``image`` and ``label`` or ``<split>_image`` and ``<split>_label``, read in bounded chunks.
 
-An integer target is a label, a floating-point one a number. -1 marks a missing label, and a split without an array of a target
-has no label at all.
+A target of integers, booleans or strings is a label, one of floats a number. The integer -1 marks a missing label, and a split
+without an array of a target has no label at all.
 
 Invariant: no array is ever in memory as a whole, nothing is unpickled, and no more bytes are unpacked than the zip's directory
 declares, which is checked against the limit first.
@@ -33,7 +33,7 @@ from service.formats.chunk import (
     refuse_lacking,
 )
 from service.formats.image import ImageShape, check_values, image_shape
-from service.formats.label import HOW_TO_REGRESS, class_indices
+from service.formats.label import BOOLEANS, HOW_TO_NUMBER, HOW_TO_REGRESS, MAX_CLASS_NAME_CHARACTERS, class_indices
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
 
@@ -55,6 +55,8 @@ _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_TYPES = {"i": "int64", "u": "int64", "b": "bool", "U": "string", "f": "float64"}
+"""The types that a target may have, by NumPy's letter."""
 _HOW_TO_SAVE = "write the file again with numpy.savez_compressed"
 
 
@@ -79,7 +81,6 @@ class NpzTable:
     """An open npz file; see :class:`service.formats.chunk.DataTable`."""
 
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
-        self.class_names: dict[str, list[str]] = {}
         self.warnings: list[WarningMessage] = []
         with ExitStack() as stack:
             try:
@@ -98,6 +99,7 @@ class NpzTable:
             self._check_pairs(there)
             self._shape = self._check_shapes()
             self.targets = {column: _target_kind(by_split) for column, by_split in self._targets.items()}
+            self.class_names = {column: list(BOOLEANS) for column in self.targets if self._type(column) == "bool"}
             self._close = stack.pop_all()
         self.splits = {split: array.shape[0] for split, array in self._images.items()}
 
@@ -110,12 +112,11 @@ class NpzTable:
     def columns(self) -> dict[str, Column]:
         image = next(iter(self._images.values()))
         shape = [self._shape.height, self._shape.width, self._shape.channels]
-        dtypes = {"label": "int64", "number": "float64"}
         return {
             self._selection.input_column: Column(
                 kind="image", dtype="uint8" if image.dtype == np.uint8 else "float32", shape=shape
             ),
-            **{column: Column(kind=kind, dtype=dtypes[kind]) for column, kind in self.targets.items()},
+            **{column: Column(kind=kind, dtype=self._type(column)) for column, kind in self.targets.items()},
             **{name: Column(kind="other", dtype=str(array.dtype)) for name, array in self._others.items()},
         }
 
@@ -123,7 +124,7 @@ class NpzTable:
         for split, image in self._images.items():
             targets = {column: by_split[split] for column, by_split in self._targets.items() if split in by_split}
             arrays = [image, *targets.values()]
-            rows_at_once = max(1, CHUNK_BYTES // max(image.row_bytes, 1))
+            rows_at_once = max(1, CHUNK_BYTES // max(sum(array.row_bytes for array in arrays), 1))
             with ExitStack() as stack:
                 streams = [stack.enter_context(self._open(array)) for array in arrays]
                 for start in range(0, image.shape[0], rows_at_once):
@@ -147,8 +148,25 @@ class NpzTable:
     def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
         if values.dtype.kind == "f":
             return values.astype(np.float64)
+        if values.dtype.kind == "U":
+            names: list[str] = values.tolist()
+            return [name if name and not name.isspace() else None for name in names]
         is_missing = values == -1 if values.dtype.kind == "i" else None
+        if is_missing is not None and is_missing.any():
+            self._warn_of_minus_one(array, first_row + int(np.argmax(is_missing)))
         return class_indices(values, is_missing=is_missing, place=lambda index: f"{array.place}, row {first_row + index}")
+
+    def _warn_of_minus_one(self, array: _Array, row: int) -> None:
+        if any(array.place in warning.message for warning in self.warnings):
+            return
+        message = (
+            f"{array.place} holds -1 (the first: row {row}), which is read as a row without a label; if it is a class, "
+            f"{HOW_TO_NUMBER}"
+        )
+        self.warnings.append(WarningMessage(code="minus_one_is_missing", message=message))
+
+    def _type(self, column: str) -> str:
+        return _TYPES[next(iter(self._targets[column].values())).dtype.kind]
 
     def _read_headers(self, max_unpacked_bytes: int) -> dict[str, _Array]:
         members = [member for member in self._zip.infolist() if member.filename.endswith(".npy")]
@@ -264,14 +282,17 @@ def _check_images(image: _Array) -> None:
 
 
 def _check_target(target: _Array, image: _Array) -> None:
-    if target.dtype.kind not in "iuf" or target.dtype.itemsize > 8:
+    kind = target.dtype.kind
+    if kind not in _TYPES or target.dtype.itemsize > (4 * MAX_CLASS_NAME_CHARACTERS if kind == "U" else 8):
         raise InvalidFile(
-            f"{target.place} is of {target.dtype}; labels are integers: save it with .astype('int64'); {HOW_TO_REGRESS}"
+            f"{target.place} is of {target.dtype}; labels are integers or strings: save it with .astype('int64') or "
+            f".astype('str'); {HOW_TO_REGRESS}"
         )
     if len(target.shape) != 1:
-        raise InvalidFile(
-            f"{target.place} has shape {target.shape}, not (rows,): a label is one integer; save it with .reshape(-1)"
-        )
+        name = target.member.removesuffix(".npy")
+        one_column = math.prod(target.shape[1:]) == 1
+        remedy = f"save {name}.reshape(-1)" if one_column else f"of one-hot labels or probabilities save {name}.argmax(axis=1)"
+        raise InvalidFile(f"{target.place} has shape {target.shape}, not (rows,): a label is one integer; {remedy}")
     if image.shape[0] != target.shape[0]:
         raise InvalidFile(
             f"{image.place} has {image.shape[0]} rows and {target.place} {target.shape[0]}; each image takes one label"
@@ -281,7 +302,7 @@ def _check_target(target: _Array, image: _Array) -> None:
 def _target_kind(by_split: dict[str, _Array]) -> TargetKind:
     first, *others = by_split.values()
     for other in others:
-        if (other.dtype.kind == "f") != (first.dtype.kind == "f"):
+        if _TYPES[other.dtype.kind] != _TYPES[first.dtype.kind]:
             raise InvalidFile(
                 f"{other.place} is of {other.dtype} and {first.place} of {first.dtype}: save integers (labels) in every split, "
                 "or floats (numbers)"

@@ -1,7 +1,7 @@
 """Parquet: an input column, target columns, and an optional ``split`` column, read batch by batch.
 
-A target of integers or strings is a label, one of floats a number; for a ``causal-lm`` it is text. Invariant: only a few rows are
-in memory at once.
+A target of integers, strings or booleans is a label, one of floats a number; for a ``causal-lm`` it is text. Invariant: only a
+few rows are in memory at once.
 """
 
 import json
@@ -32,7 +32,7 @@ from service.formats.chunk import (
     divide,
 )
 from service.formats.image_column import ImageColumn
-from service.formats.label import MAX_CLASSES, class_indices
+from service.formats.label import BOOLEANS, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
 from service.spec.data import Column, InputKind
 from service.spec.warning_message import WarningMessage
@@ -139,14 +139,18 @@ class ParquetTable:
             if not is_string(type_):
                 raise InvalidFile(f"{found}; the answers of a causal-lm are strings: name another column, or none")
             return "text"
-        if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_null(type_):
+        if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_):
             return "label"
         if pa.types.is_floating(type_):
             return "number"
-        raise InvalidFile(f"{found}; labels are integers from 0 or strings, numbers are floats: cast it to one of these")
+        raise InvalidFile(
+            f"{found}; labels are integers from 0, strings or booleans, numbers are floats: cast it to one of these"
+        )
 
     def _class_names(self, column: str) -> list[str] | None:
-        """The class names in the metadata of Hugging Face's datasets, for a label column of integers."""
+        """The class names in the metadata of Hugging Face's datasets, for a label column of integers; those of booleans."""
+        if pa.types.is_boolean(self._schema.field(column).type):
+            return list(BOOLEANS)
         if not pa.types.is_integer(self._schema.field(column).type):
             return None
         try:
@@ -178,10 +182,13 @@ class ParquetTable:
 
     def _target(self, column: pa.Array, name: str, *, first_row: int) -> TargetValues:
         if is_string(column.type):
-            return strings(column)
+            texts = strings(column)
+            return texts if self.targets[name] == "text" else [text if text and not text.isspace() else None for text in texts]
         if pa.types.is_null(column.type):
             return np.full(len(column), -1, dtype=np.int64)
         is_missing = where_null(column)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
         values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
         if self.targets[name] == "label":
             if name in self.class_names:

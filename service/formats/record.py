@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,15 @@ from service.formats.chunk import (
     check_split_name,
     divide,
 )
-from service.formats.label import HOW_TO_NUMBER, class_indices
+from service.formats.label import BOOLEANS, HOW_TO_NUMBER, class_indices
 from service.formats.text import check_texts
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
 
-Scalar = int | float | str
+Scalar = bool | int | float | str
 _MOST_ROWS_AT_ONCE = 1024
 _LEAST_INT64, _MOST_INT64 = -(2**63), 2**63 - 1
-_DTYPES: dict[type[Scalar], str] = {int: "int64", float: "float64", str: "string"}
+_DTYPES: dict[type[Scalar], str] = {bool: "boolean", int: "int64", float: "float64", str: "string"}
 
 
 class Record(NamedTuple):
@@ -66,7 +66,6 @@ class RecordTable:
 
     def __init__(self, records: Records, selection: ColumnSelection) -> None:
         self._records, self._selection = records, selection
-        self.class_names: dict[str, list[str]] = {}
         self.warnings: list[WarningMessage] = []
         self._columns = dict(records.columns)
         check_columns(selection.without(selection.target_columns), list(self._columns), hint=records.hint)
@@ -77,6 +76,7 @@ class RecordTable:
         self.lacking = check_columns(selection, list(self._columns), hint=records.hint)
         self._selection = selection.without(self.lacking)
         self.targets = {column: self._kind(column) for column in self._selection.target_columns}
+        self.class_names = {column: list(BOOLEANS) for column in self.targets if self._types[column] is bool}
 
     def __enter__(self) -> "RecordTable":
         return self
@@ -189,19 +189,29 @@ class _Seen:
     lines: dict[type[Scalar], int] = field(default_factory=dict)
 
     def add(self, value: Scalar | None, *, line: int) -> None:
-        if value is not None:
+        # NaN in a CSV is a missing value among numbers and a word among words, so it tells no type.
+        if value is not None and value == value:
             self.lines.setdefault(type(value), line)
 
     def settle(self, column: str, *, is_typed: bool) -> type[Scalar]:
-        if str in self.lines:
-            if is_typed and len(self.lines) > 1:
-                number_line = min(line for type_, line in self.lines.items() if type_ is not str)
-                raise InvalidFile(
-                    f"column {column!r} is a string on line {self.lines[str]} and a number on line {number_line}; write all as "
-                    "strings (names of classes), or all as numbers"
-                )
-            return str
-        return float if float in self.lines else int
+        kinds = {float if type_ is int else type_ for type_ in self.lines}
+        if len(kinds) < 2:
+            return float if float in self.lines else next(iter(self.lines), int)
+        if is_typed:
+            (one, first_line), *others = sorted(self.lines.items(), key=lambda item: item[1])
+            other, line = next((type_, line) for type_, line in others if _TYPE_WORDS[type_] != _TYPE_WORDS[one])
+            raise InvalidFile(
+                f"column {column!r} is {_TYPE_WORDS[one]} on line {first_line} and {_TYPE_WORDS[other]} on line {line}; write "
+                "all as strings (names of classes), or all as numbers"
+            )
+        return str
+
+
+_TYPE_WORDS: dict[type[Scalar], str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+
+
+def _is_missing(value: Scalar | None) -> bool:
+    return value is None or value != value
 
 
 def _as_float(value: Scalar | None) -> float:
@@ -214,11 +224,11 @@ def _as_float(value: Scalar | None) -> float:
 
 
 def _as_indices(values: Sequence[Scalar | None], *, column: str, held: Sequence[Record]) -> NDArray[np.int64]:
-    integers = [0 if value is None else int(value) for value in values]
+    integers = [0 if _is_missing(value) else int(cast(int, value)) for value in values]
     for value, record in zip(integers, held, strict=True):
         if not _LEAST_INT64 <= value <= _MOST_INT64:
             raise InvalidFile(f"{_place(column, record)}: the label is beyond 64 bits; {HOW_TO_NUMBER}")
-    is_missing = np.array([value is None for value in values])
+    is_missing = np.array([_is_missing(value) for value in values])
     return class_indices(
         np.array(integers, dtype=np.int64), is_missing=is_missing, place=lambda index: _place(column, held[index])
     )

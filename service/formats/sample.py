@@ -1,7 +1,7 @@
 """A preview of a dataset file: its first rows, for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
 from service.formats.table import MAX_UNPACKED_BYTES, open_table, select_columns
-from service.spec.data import Task
+from service.spec.data import Column, Task
 
 MAX_SHOWN_CHARACTERS = 500
 
@@ -51,9 +51,13 @@ def first_samples(
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
     num_rows: int,
+    columns: Mapping[str, Column] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> list[Sample]:
-    """Reads the first rows of a file that ``inspect_dataset`` accepted."""
+    """Reads the first rows of a file that ``inspect_dataset`` accepted.
+
+    ``columns`` are those that it described, whose class names take the place of numbers that are class indices.
+    """
     selection = select_columns(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
     )
@@ -63,15 +67,18 @@ def first_samples(
             for index in range(len(chunk.rows)):
                 if len(samples) == num_rows:
                     return samples
-                samples.append(_sample(chunk, index, table))
+                samples.append(_sample(chunk, index, table, columns or {}))
     return samples
 
 
-def _sample(chunk: Chunk, index: int, table: DataTable) -> Sample:
-    targets = {column: _shown_target(chunk, index, column, table) for column in table.targets}
-    first = next(iter(table.targets), None)
-    label = targets[first] if first is not None and table.targets[first] == "label" else None
-    sample = Sample(split=chunk.split, row=int(chunk.rows[index]), targets=targets, label=None if label is None else str(label))
+def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Column]) -> Sample:
+    targets = {
+        column: _shown_target(chunk, index, column, table, columns[column].classes if column in columns else None)
+        for column in table.targets
+    }
+    label = next(iter(targets.values()), None)
+    is_label = isinstance(label, str) and "text" not in table.targets.values()
+    sample = Sample(split=chunk.split, row=int(chunk.rows[index]), targets=targets, label=str(label) if is_label else None)
     match chunk.inputs[index]:
         case str() as text:
             return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])
@@ -83,11 +90,11 @@ def _sample(chunk: Chunk, index: int, table: DataTable) -> Sample:
             return replace(_with_spread(sample, image), shape=(height, width, channels))
 
 
-def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable) -> str | float | None:
+def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable, classes: Sequence[str] | None) -> str | float | None:
     value: Any = chunk.targets[column][index]
     match table.targets[column]:
         case "number":
-            return None if math.isnan(value) else float(value)
+            return None if math.isnan(value) else classes[int(value)] if classes else float(value)
         case "label" if not isinstance(value, str | None):
             names = table.class_names.get(column)
             return None if value < 0 else names[value] if names else str(value)

@@ -20,9 +20,10 @@ from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
 from service.formats.members import is_tar
 from service.formats.npz import NpzTable
+from service.formats.number import NumberTally, as_indices
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
-from service.formats.target import NumberTally, Settled, TargetArray, TargetTally
+from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
 
@@ -95,7 +96,7 @@ def inspect_dataset(
                 tally.add(chunk)
         settled = {column: tally.settle() for column, tally in tallies.items()}
         columns = table.columns()
-    told = table.warnings + target_warnings(tallies, settled, table.lacking, columns)
+    told = table.warnings + target_warnings(tallies, settled, table.lacking, columns, task=task)
     told += split_warnings(table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
         columns[column] = _described(columns.get(column, _NO_COLUMN), found)
@@ -289,6 +290,8 @@ class _SplitBuilder:
         for column, found in settled.items():
             if found.classes == []:
                 self.targets[column] = np.full(self.num_filled, -1, dtype=np.int64)
+            elif found.classes is not None and found.index_of_code is None:
+                self.targets[column] = as_indices(cast(NDArray[np.float64], self.targets[column]))
             elif found.index_of_code is not None:
                 codes = cast(NDArray[np.int64], self.targets[column])
                 codes[:] = found.index_of_code[codes]

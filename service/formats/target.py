@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InvalidFile
 from service.formats.chunk import Chunk
 
 TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str]
@@ -75,27 +74,3 @@ class TargetTally(ABC):
             counts={split: [] for split in self.num_present},
             index_of_code=np.array([-1]),
         )
-
-
-@dataclass
-class NumberTally(TargetTally):
-    """Counts the numbers of a regression target."""
-
-    def empty(self, num_rows: int) -> NDArray[np.float64]:
-        return np.empty(num_rows, dtype=np.float64)
-
-    def add(self, chunk: Chunk) -> NDArray[np.float64]:
-        numbers = np.asarray(chunk.targets[self.column], dtype=np.float64)
-        self._count(chunk, np.isnan(numbers))
-        if (beyond := np.abs(numbers) > np.finfo(np.float32).max).any():
-            index = int(np.argmax(beyond))
-            raise InvalidFile(
-                f"{chunk.place(self.column, index)}: {numbers[index]} is infinite or beyond 32-bit floats; fill it with a number "
-                "that is not, or drop the row"
-            )
-        return numbers
-
-    def settle(self) -> Settled:
-        if not self.num_present.total():
-            return self._settle_without_values()
-        return Settled(missing_counts=dict(self.missing_counts))

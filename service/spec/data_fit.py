@@ -136,7 +136,7 @@ def _unseen_in_train(dataset: DatasetInfo, name: str, splits: Splits) -> str | N
         gap = listed([each for each in classes if each not in seen])
         return (
             f"has class indices up to {classes[-1]} and no row of {gap}: number the classes from 0 without a gap, for instance "
-            "with numpy.unique(label, return_inverse=True)"
+            "with numpy.unique(label, return_inverse=True)[1]"
         )
     return None
 

@@ -26,9 +26,9 @@ _FILE = (
 )
 _INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
 _TARGET = (
-    "What is predicted: labels (integers from 0, or strings) or numbers (floats). Several columns, with commas between "
-    "them, make a multi-task dataset, whose rows need not have a value in each. By default `label`; none for "
-    "`sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
+    "What is predicted: labels (integers from 0, strings or booleans) or numbers (floats). Several columns, with commas between "
+    "them, make a multi-task dataset. A row need not have a value. By default `label`, and a file without that column is stored "
+    "as unlabelled; none for `sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
 )
 _FORM = UploadForm(
     file_description=_FILE,
