@@ -71,11 +71,7 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
         elif found.kind not in kinds:
             held = " or ".join(f"{kind}s" for kind in kinds)
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
-    return [
-        *faults,
-        *_number_of_targets_faults(spec, task=task),
-        *(_missing_faults(spec, dataset) or _class_faults(spec, dataset)),
-    ]
+    return [*faults, *_number_of_targets_faults(spec, task=task)]
 
 
 def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldError]:
@@ -89,56 +85,6 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldErr
     if DEFAULT_TARGETS[task] and not spec.targets:
         return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
     return []
-
-
-def _missing_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
-    """Faults of a single target with rows without a value; with several, such a row is still of use to another target."""
-    if len(spec.targets) != 1:
-        return []
-    (name,) = spec.targets
-    missing = dataset.columns[name].num_missing if name in dataset.columns else 0
-    if not missing:
-        return []
-    message = f"{missing} rows have no value in column {name!r}: fill them, drop them, or name another target beside it"
-    return [FieldError(pointer="/dataset/targets/0", message=message)]
-
-
-def _class_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
-    """Faults of targets of which the training split does not show every class that counts."""
-    splits = chosen_splits(spec, list(dataset.splits))
-    if splits.train not in dataset.splits:
-        return []
-    faults = []
-    for index, name in enumerate(spec.targets):
-        fault = _unseen_in_train(dataset, name, splits) if name in dataset.columns else None
-        if fault is not None:
-            message = f"column {name!r} of split {splits.train!r} {fault}"
-            faults.append(FieldError(pointer=f"/dataset/targets/{index}", message=message))
-    return faults
-
-
-def _unseen_in_train(dataset: DatasetInfo, name: str, splits: Splits) -> str | None:
-    column, classes = dataset.columns[name], target_classes(dataset, name)
-    if column.missing_counts.get(splits.train) == dataset.splits[splits.train]:
-        return "has no value in any row; fill some, or leave this target out"
-    counts = column.class_counts or dataset.class_counts
-    if classes is None or splits.train not in counts:
-        return None
-    of_train = counts[splits.train]
-    seen = [each for each, count in zip(classes, of_train, strict=True) if count]
-    if len(seen) < 2:
-        return f"has one class, {listed(seen)}; a classification needs at least two"
-    others = [counts[part] for part in (splits.validation, splits.test) if part in counts]
-    scored = [sum(of_class) for of_class in zip(*others, strict=True)] or [0] * len(classes)
-    if unseen := [each for each, there, count in zip(classes, of_train, scored, strict=True) if count and not there]:
-        return f"has no row of {listed(unseen)}, which other splits have; add some, or leave those rows out"
-    if classes == [str(at) for at in range(len(classes))] and len(seen) < len(classes):
-        gap = listed([each for each in classes if each not in seen])
-        return (
-            f"has class indices up to {classes[-1]} and no row of {gap}: number the classes from 0 without a gap, for instance "
-            "with numpy.unique(label, return_inverse=True)[1]"
-        )
-    return None
 
 
 def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:

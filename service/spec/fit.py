@@ -26,11 +26,13 @@ from service.spec.data_fit import data_faults, output_names, target_classes
 from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
+from service.spec.label_fit import label_faults
 from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
+from service.spec.teacher_classes import adopted_classes, with_adopted_classes
 from service.spec.training import TrainingSpec
 from service.spec.transfer_fit import transfer_faults
 from service.spec.transformers_fit import classifiers, transformers_faults
@@ -63,6 +65,7 @@ def check_fit(
 
     ``teachers`` holds those of ``job:ID`` and ``model:ID``, by source; ``transfer`` is the dataset of the transfer rows.
     """
+    dataset = _with_teachers_classes(spec, dataset, teachers)
     faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(
@@ -76,24 +79,38 @@ def check_fit(
     faults += language_faults(spec)
     faults += embedding_faults(spec)
     faults += data_faults(spec.dataset, dataset, task=spec.task)
+    faults += label_faults(spec, dataset)
     faults += transfer_faults(spec, dataset, transfer)
     faults += _reading_faults(spec)
     has_targets = spec.task not in _WITHOUT_TARGETS
-    names = output_names(spec.dataset, dataset) if has_targets else []
-    if not names and has_targets:
+    if not spec.dataset.targets and has_targets:
         return faults
+    # Classes that are a teacher's which only the worker knows are still to come: two at least.
+    num_outputs = (len(output_names(spec.dataset, dataset)) or 2) if has_targets else 0
     for role, network in _networks(spec):
         input_shape = _input_shape(spec, network, dataset)
         if network.architecture is not None and input_shape is not None:
-            found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=len(names))
+            found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=num_outputs)
             faults += [FieldError(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
         elif network.architecture is not None and INPUT_KINDS[spec.task] == "text":
             faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
-    faults += _assistant_faults(spec, dataset, num_outputs=len(names))
+    faults += _assistant_faults(spec, dataset, num_outputs=num_outputs)
     for place, teacher in spec.teachers.items():
         if teacher.source in teachers:
             faults += _teacher_faults(spec, dataset, teacher, teachers[teacher.source], pointer=f"/{place}/source")
     return faults
+
+
+def _with_teachers_classes(spec: JobSpec, dataset: DatasetInfo, teachers: Mapping[str, TeacherInfo]) -> DatasetInfo:
+    """The dataset, with the classes of its targets by the known teachers where its labels do not tell them."""
+    if spec.task in _WITHOUT_TARGETS:
+        return dataset
+    for teacher in spec.teachers.values():
+        if teacher.source in teachers and teachers[teacher.source].task == spec.task:
+            classes = {name: target_classes(dataset, name) for name in spec.dataset.targets if name in dataset.columns}
+            adopted = adopted_classes(classes, teachers[teacher.source].classes, teaches=teacher.targets)
+            dataset = with_adopted_classes(dataset, adopted)
+    return dataset
 
 
 def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:

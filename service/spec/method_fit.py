@@ -42,7 +42,7 @@ def _seed_faults(spec: JobSpec) -> list[FieldError]:
 
 
 def _batch_faults(spec: JobSpec) -> list[FieldError]:
-    names = [term.name for term in terms_of(spec.method) if _comparing(term).compares_samples]
+    names = [term.name for term in terms_of(spec.method) if compared_method(term).compares_samples]
     if spec.training.batch_size > 1 or not names:
         return []
     message = f"{', '.join(names)} compares the samples of a batch with each other: make it 2 or more"
@@ -54,7 +54,7 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
     targets = spec.dataset.targets
     if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
         return
-    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
+    for pointer, term in zip(term_pointers(spec), terms_of(spec.method), strict=True):
         if term.needs_classes:
             what = "several targets" if len(targets) > 1 else "a number" if targets else "no target"
             message = (
@@ -64,7 +64,7 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
 
 
 def _weight_faults(spec: JobSpec) -> Iterator[FieldError]:
-    for pointer, method in zip(_pointers(spec), terms_of(spec.method), strict=True):
+    for pointer, method in zip(term_pointers(spec), terms_of(spec.method), strict=True):
         if isinstance(method, MultiTask):
             for name in method.target_weights.keys() - set(spec.dataset.targets):
                 message = f"the job has no target {name!r}; it has {listed(spec.dataset.targets)}"
@@ -90,7 +90,7 @@ def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _mixture_faults(spec: JobSpec) -> Iterator[FieldError]:
-    hard = [term.name for term in terms_of(spec.method) if _comparing(term).reads_one_class]
+    hard = [term.name for term in terms_of(spec.method) if compared_method(term).reads_one_class]
     for index, each in enumerate(spec.training.augment if hard else []):
         if each.name in MIXTURES:
             message = (
@@ -105,7 +105,7 @@ def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
     ours, theirs = spec.student.tokenizer, spec.first_teacher.tokenizer
     if ours is None or ours == theirs:
         return
-    for pointer, term in zip(_pointers(spec), terms_of(spec.method), strict=True):
+    for pointer, term in zip(term_pointers(spec), terms_of(spec.method), strict=True):
         if term.compares_tokens and term.layers is None:
             message = (
                 f"{term.name} compares token by token, and student and teacher have different tokenizers: leave "
@@ -115,12 +115,12 @@ def _token_faults(spec: JobSpec) -> Iterator[FieldError]:
             yield FieldError(pointer=f"{pointer}/name", message=message)
 
 
-def _comparing(term: LossTerm) -> type[LossTerm]:
+def compared_method(term: LossTerm) -> type[LossTerm]:
     """Finds the method whose loss compares the outputs: another method's if the logits are standardised for it."""
     return METHODS[term.loss] if isinstance(term, LogitStandardization) and term.loss != "kl" else type(term)
 
 
-def _pointers(spec: JobSpec) -> list[str]:
+def term_pointers(spec: JobSpec) -> list[str]:
     """Lists the JSON pointer of each of the method's terms."""
     if isinstance(spec.method, SumOfTerms):
         return [f"/method/terms/{index}" for index in range(len(spec.method.terms))]

@@ -247,7 +247,7 @@ def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDA
         if arrays.classes[name] is not None and isinstance(values, np.ndarray):
             strata = values.astype(np.int64)
             counts = np.bincount(strata[strata >= 0])
-            if 0 < len(strata) - counts.sum() <= _MOST_UNLABELLED:
+            if len(counts) and len(strata) - counts.sum() <= _MOST_UNLABELLED:
                 strata = np.where(strata >= 0, strata, counts.argmax())
             return strata
     return np.zeros(len(train.inputs), dtype=np.int64)

@@ -1,0 +1,188 @@
+"""Which jobs need labels: refused at their place with a remedy, before they wait; all others pass without."""
+
+from typing import Any
+
+import pytest
+
+from service.spec import parse_spec
+from service.spec.data import Column, DatasetInfo
+from service.spec.fit import TeacherInfo, check_fit
+
+GIVEN = {"source": "model:model_1"}
+TRAINED = {"source": "train", "architecture": {"name": "small-cnn", "width": 8}}
+NAMES = ["cat", "dog", "emu"]
+KNOWN = TeacherInfo(task="image-classification", classes=NAMES, input_shape=(1, 8, 8))
+ROWS = {"train": 60, "validation": 20, "test": 20}
+
+
+def images(
+    classes: list[str] | None = None,
+    *,
+    train: list[int] | None = None,
+    validation: list[int] | None = None,
+    test: list[int] | None = None,
+    unlabelled: dict[str, int] | None = None,
+) -> DatasetInfo:
+    """Images of three classes, with so many rows of each in a split, and so many without a label by split."""
+    classes = NAMES if classes is None else classes
+    counts = {
+        "train": train or [20] * len(classes),
+        "validation": validation or [5] * len(classes),
+        "test": test or [5] * len(classes),
+    }
+    label = Column(
+        kind="label",
+        dtype="int64",
+        classes=classes,
+        class_counts=counts,
+        num_missing=sum((unlabelled or {}).values()),
+        missing_counts=unlabelled or {},
+    )
+    image = Column(kind="image", dtype="uint8", shape=[8, 8, 1])
+    columns = {"image": image, "label": label}
+    return DatasetInfo(task="image-classification", splits=ROWS, columns=columns, classes=classes, class_counts=counts)
+
+
+NOTHING = images([], unlabelled=ROWS)
+SOME = images(train=[20, 20, 10], unlabelled={"train": 10})
+DIGITS = TeacherInfo(task="image-classification", classes=[str(digit) for digit in range(10)], input_shape=None)
+GAP = images(["0", "1", "2"], train=[30, 0, 30], validation=[5, 0, 5], test=[5, 0, 5])
+
+
+def faults(data: DatasetInfo, *, teacher: Any = GIVEN, known: TeacherInfo = KNOWN, **changes: Any) -> dict[str, str]:
+    spec = parse_spec(
+        {
+            "task": "image-classification",
+            "dataset": {"source": "dataset:ds_1"},
+            "teacher": teacher,
+            "student": {"architecture": {"name": "small-cnn", "width": 4}},
+        }
+        | changes
+    )
+    return {fault.pointer: fault.message for fault in check_fit(spec, data, teachers={"model:model_1": known})}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {},
+        {"name": "soft-targets", "label_weight": 0.5},
+        {"name": "dist"},
+        {"name": "logit-standardization"},
+        {"name": "multi-task"},
+        {"name": "distilbert"},
+        {"name": "born-again"},
+        {"name": "teacher-assistant", "assistants": [{"name": "small-cnn", "width": 6}]},
+        {"terms": [{"name": "soft-targets"}, {"name": "fitnet"}]},
+    ],
+)
+def test_a_student_of_a_given_teacher_needs_no_label(method: Any) -> None:
+    assert faults(NOTHING, method=method) == {}
+    assert faults(SOME, method=method) == {}
+
+
+def test_a_class_may_be_missing_wherever_a_teacher_is_given() -> None:
+    without_dogs = images(train=[30, 0, 30])
+    assert faults(without_dogs) == {}
+    assert "no row of 'dog'" in faults(without_dogs, teacher=TRAINED)["/dataset/targets/0"]
+    assert faults(images(train=[60, 0, 0])) == {}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "pointer", "words"),
+    [
+        (NOTHING, "/dataset/targets/0", "no value in any row"),
+        (images(train=[60, 0, 0]), "/dataset/targets/0", "one class, 'cat'"),
+        (GAP, "/dataset/targets/0", "class indices up to 2"),
+        (images(unlabelled={"validation": 20}), "/dataset/splits/validation", "validation null"),
+    ],
+)
+def test_a_teacher_that_is_trained_here_needs_labels(dataset: DatasetInfo, pointer: str, words: str) -> None:
+    found = faults(dataset, teacher=TRAINED)
+    assert found.keys() == {pointer}
+    assert words in found[pointer]
+    assert "give a teacher" in found[pointer]
+    assert faults(dataset, known=DIGITS if dataset is GAP else KNOWN) == {}
+
+
+def test_a_teacher_that_is_trained_here_learns_from_the_rows_that_have_a_label() -> None:
+    assert faults(SOME, teacher=TRAINED) == {}
+    assert (
+        faults(
+            images(unlabelled={"validation": 20}),
+            teacher=TRAINED,
+            dataset={"source": "dataset:ds_1", "splits": {"train": "train", "validation": None, "test": "test"}},
+        )
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "pointer"),
+    [
+        ({"name": "dkd"}, "/method/name"),
+        ({"name": "ofa"}, "/method/name"),
+        ({"name": "teacher-free"}, "/method/name"),
+        ({"name": "crd"}, "/method/name"),
+        ({"name": "logit-standardization", "loss": "dkd"}, "/method/name"),
+        ({"terms": [{"name": "soft-targets"}, {"name": "dkd"}]}, "/method/terms/1/name"),
+    ],
+)
+def test_a_method_that_reads_each_rows_class_says_so_of_rows_without(method: Any, pointer: str) -> None:
+    for dataset, remedy in ((NOTHING, "label them"), (SOME, "drop these rows")):
+        found = faults(dataset, method=method)
+        assert remedy in found[pointer]
+        assert "such as soft-targets" in found[pointer]
+    with_transfer = faults(images(), method=method, dataset={"source": "dataset:ds_1", "transfer": "dataset:ds_2"})
+    assert "leave transfer out" in with_transfer[pointer]
+    assert faults(images(), method=method) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "pointer", "words"),
+    [
+        ({"terms": [{"name": "soft-targets"}, {"name": "labels"}]}, "/method/terms/1/name", "label some"),
+        ({"name": "distillation-network"}, "/method/name", "label some"),
+        ({"name": "fitnet"}, "/method", "add a term that teaches the outputs"),
+        ({"name": "rkd"}, "/method", "add a term that teaches the outputs"),
+        ({"name": "soft-targets", "label_weight": 1.0}, "/method", "label_weight below 1"),
+        ({"name": "multi-task", "teacher_weight": 0.0}, "/method", "add a term that teaches the outputs"),
+    ],
+)
+def test_what_would_leave_the_students_outputs_untaught_is_refused(method: Any, pointer: str, words: str) -> None:
+    found = faults(NOTHING, method=method)
+    assert found.keys() == {pointer}
+    assert words in found[pointer]
+    assert faults(SOME, method=method) == {}
+
+
+def test_a_target_without_labels_and_without_a_teacher_would_learn_nothing() -> None:
+    dataset = images()
+    size = Column(kind="label", dtype="int64", classes=[], class_counts={}, num_missing=100, missing_counts=ROWS)
+    both = dataset.model_copy(update={"columns": dataset.columns | {"size": size}})
+    found = faults(
+        both,
+        teacher={**GIVEN, "targets": ["label"]},
+        dataset={"source": "dataset:ds_1", "targets": ["label", "size"]},
+        method={"name": "multi-task"},
+    )
+    assert "a target that no teacher teaches needs labels" in found["/dataset/targets/1"]
+
+
+def test_data_without_labels_have_their_teachers_classes() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "patch_size": 2}
+
+    def vit(num_labels: int) -> dict[str, Any]:
+        return {"architecture": {"name": "transformers", "model_type": "vit", "config": sizes | {"num_labels": num_labels}}}
+
+    assert faults(NOTHING, student=vit(3)) == {}
+    assert "/student/architecture/config/num_labels" in faults(NOTHING, student=vit(4))
+    # A teacher of a number makes it a number, for which this method is not made.
+    number = TeacherInfo(task="image-classification", classes=["label"], input_shape=None)
+    assert faults(NOTHING, known=number) == {}
+    assert "a number" in faults(NOTHING, known=number, method={"name": "dist"})["/method/name"]
+
+
+def test_integers_are_read_by_a_teacher_that_knows_them_all() -> None:
+    assert faults(images(["0", "1", "2"]), known=DIGITS) == {}
+    assert faults(images(["0", "1", "2", "3"], train=[20, 0, 20, 20], test=[5, 5, 5, 5]), known=DIGITS) == {}
