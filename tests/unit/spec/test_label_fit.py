@@ -25,11 +25,8 @@ def images(
 ) -> DatasetInfo:
     """Images of three classes, with so many rows of each in a split, and so many without a label by split."""
     classes = NAMES if classes is None else classes
-    counts = {
-        "train": train or [20] * len(classes),
-        "validation": validation or [5] * len(classes),
-        "test": test or [5] * len(classes),
-    }
+    fives = [5] * len(classes)
+    counts = {"train": train or [20] * len(classes), "validation": validation or fives, "test": test or fives}
     label = Column(
         kind="label",
         dtype="int64",
