@@ -103,6 +103,8 @@ def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *,
     if job is None:
         return Outcome.LEASE_LOST
     job.estimate = estimate
+    for warning in estimate.get("warnings", []):
+        transitions.record_event(session, job, "job.warning", warning["message"], {"code": warning["code"]})
     if estimate["memory_gib"] is not None and (refusal := _fit_memory(session, job, estimate, memory_seconds=memory_seconds)):
         return transitions.fail(session, job, refusal)
     return _on(session, job)

@@ -6,7 +6,7 @@ Every warning gives its figures, the first place, and what to do if the file was
 import re
 from collections.abc import Mapping, Sequence
 
-from service.formats.chunk import ColumnSelection
+from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
 from service.formats.label import HOW_TO_REGRESS
 from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
 from service.formats.target import Settled, TargetTally
@@ -65,7 +65,12 @@ def split_warnings(splits: Mapping[str, int]) -> list[WarningMessage]:
 
 def column_warnings(columns: Mapping[str, Column], selection: ColumnSelection) -> list[WarningMessage]:
     """The columns that are neither input nor target."""
-    unused = [name for name, column in columns.items() if column.kind == "other"]
+    unused = [
+        name
+        for name, column in columns.items()
+        # A column of strings of this name says the splits, also where its first row has none.
+        if column.kind == "other" and not (name == SPLIT_COLUMN and column.dtype in ("string", "large_string", "null"))
+    ]
     if not unused:
         return []
     message = (

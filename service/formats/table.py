@@ -26,6 +26,7 @@ from service.formats.places import RowPlaces
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
 from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
+from service.spec.warning_message import WarningMessage
 
 MAX_UNPACKED_BYTES = 256 * 2**30
 """The most bytes that a file may declare for its arrays or decode to: a zip of a few MB can declare petabytes."""
@@ -67,6 +68,8 @@ class DataArrays:
     splits: dict[str, SplitArrays]
     classes: dict[str, list[str] | None]
     """The class names by target: none for one that no row has a value of; None for numbers and texts."""
+    warnings: list[WarningMessage] = field(default_factory=list)
+    """What of the file is left out, and what was read otherwise than one might think; splits and labels are the reader's."""
 
 
 def inspect_dataset(
@@ -139,9 +142,11 @@ def read_dataset(
                 filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
+        told = table.warnings + column_warnings(table.columns(), selection)
     return DataArrays(
         splits={name: filled[name].finish(name, settled) for name in table.splits},
         classes={column: found.classes for column, found in settled.items()},
+        warnings=told,
     )
 
 

@@ -1,6 +1,7 @@
 """Estimate of a job's cost, measured and computed by its preflight before the job waits for a GPU."""
 
 from service.spec.strict import StrictModel
+from service.spec.warning_message import WarningMessage
 
 
 class Estimate(StrictModel):
@@ -27,5 +28,7 @@ class Estimate(StrictModel):
     not be looked at."""
     notes: list[str]
     """What could not be run or counted as it is, in sentences."""
+    warnings: list[WarningMessage] = []
+    """What of the data takes no part in the job, and what makes its scores worth less."""
     seconds: float
     """How long the check took."""

@@ -3,7 +3,7 @@
 Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +102,8 @@ class Data:
     """Tokens at which the rows of a causal language model are cut, if the spec has a limit."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
+    rows_by_split: Mapping[str, int] = field(default_factory=dict)
+    """Rows of every split of the dataset, used or not."""
 
     def pixel_range(self) -> PixelRange:
         """The range of the pixels of all splits; of images alone."""
@@ -118,6 +120,17 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: 
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
     arrays, max_value = _load(dataset.source, path, dataset, task, target_columns=dataset.targets)
+    data = _data_of(dataset, arrays, task=task, max_value=max_value)
+    data = replace(
+        data,
+        warnings=tuple(arrays.warnings),
+        rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
+    )
+    return _with_transfer(data, dataset, transfer, max_value=max_value)
+
+
+def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value: float) -> Data:
+    """The splits of the job, without transfer rows."""
     chosen = _choose(dataset, arrays)
     if task == "causal-lm":
         return _texts(dataset, chosen)
@@ -126,8 +139,7 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: 
             part: Split(list(split.inputs), torch.empty(len(split.inputs), 0), part=part, places=_places(split))
             for part, split in chosen.items()
         }
-        data = Data(task, splits, Targets((), are_embeddings=True))
-        return _with_transfer(data, dataset, transfer, max_value=max_value)
+        return Data(task, splits, Targets((), are_embeddings=True))
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {
         part: Split(_inputs(split.inputs), _labels(split, targets), part=part, places=_places(split))
@@ -135,14 +147,13 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: 
     }
     inputs = splits["train"].inputs
     is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
-    data = Data(
+    return Data(
         task,
         splits,
         targets,
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
     )
-    return _with_transfer(data, dataset, transfer, max_value=max_value)
 
 
 def _load(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.data.errors import UnusableData, UnusableRow
+from worker.data.prepared import NO_LOSSES, Losses
 
 Ids = Sequence[int]
 
@@ -35,6 +36,8 @@ class TokenRows:
     """(N, L), int64."""
     mask: Tensor
     """(N, L), bool: the loss mask. Its first column has no effect, since nothing predicts a row's first token."""
+    losses: Losses = NO_LOSSES
+    """What of the texts is in no row."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +63,8 @@ def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
             f"all texts together are {len(stream)} tokens, less than one row of {length}: shorten the rows, or add texts"
         )
     ids = torch.tensor(stream[: count * length], dtype=torch.int64).view(count, length)
-    return TokenRows(ids, torch.ones_like(ids, dtype=torch.bool))
+    dropped = len(stream) - count * length
+    return TokenRows(ids, torch.ones_like(ids, dtype=torch.bool), Losses(tokens=(dropped, len(stream))))
 
 
 def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
@@ -75,8 +79,9 @@ def padded(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
     rows = []
     for number, document in enumerate(documents):
         _refuse_empty(document, "text", number)
-        rows.append([*framing.start, *document, framing.end][:length])
-    return _rows(rows, [0] * len(rows), framing)
+        rows.append([*framing.start, *document, framing.end])
+    cut = [number for number, row in enumerate(rows) if len(row) > length]
+    return _rows([row[:length] for row in rows], [0] * len(rows), framing, Losses(texts=_counted(cut)))
 
 
 def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
@@ -90,6 +95,7 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *
     """
     _refuse_short(length, framing)
     rows, starts = [], []
+    cut_prompts, cut_answers = [], []
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         _refuse_empty(prompt, "prompt", number)
         _refuse_empty(answer, "answer", number)
@@ -97,7 +103,9 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, *
         prompt_length = min(len(prompt), max(length - len(after), length // 2, len(framing.start) + 1) - len(framing.start))
         rows.append([*framing.start, *prompt[len(prompt) - prompt_length :], *after][:length])
         starts.append(len(framing.start) + prompt_length)
-    return _rows(rows, starts, framing)
+        cut_prompts += [number] if prompt_length < len(prompt) else []
+        cut_answers += [number] if starts[-1] + len(after) > length else []
+    return _rows(rows, starts, framing, Losses(texts=_counted(cut_answers), prompts=_counted(cut_prompts)))
 
 
 def predictions(hidden: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,13 +153,18 @@ def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) 
     return TokenRows(ids, inside & (places >= real.sum(dim=1, keepdim=True)))
 
 
-def _rows(rows: Sequence[Ids], starts: Sequence[int], framing: Framing) -> TokenRows:
+def _counted(samples: Sequence[int]) -> tuple[int, int]:
+    """How many samples, and the first of them."""
+    return len(samples), samples[0] if samples else 0
+
+
+def _rows(rows: Sequence[Ids], starts: Sequence[int], framing: Framing, losses: Losses) -> TokenRows:
     """Pads rows at the end; the loss is on each row from its start on."""
     tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
     ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=framing.pad)
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)
     places = torch.arange(ids.shape[1])
-    return TokenRows(ids, (places >= torch.tensor(starts).unsqueeze(1)) & (places < lengths))
+    return TokenRows(ids, (places >= torch.tensor(starts).unsqueeze(1)) & (places < lengths), losses)
 
 
 def _refuse_short(length: int, framing: Framing) -> None:

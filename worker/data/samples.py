@@ -65,7 +65,7 @@ class Samples:
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
-        inputs, labels = read_split(split, preprocessing)
+        inputs, labels, _ = read_split(split, preprocessing)
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home

@@ -23,6 +23,7 @@ from service.spec.methods import DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, load_data
+from worker.data.data_warnings import with_warnings
 from worker.data.samples import Samples
 from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
@@ -168,7 +169,8 @@ class Attempt:
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_early(self.networks)
         if self.group.is_rank0:
-            read_all(self.networks, self.data.splits.values())
+            told = read_all(self.networks, self.data.splits.values())
+            self.data = self.networks.data = replace(self.data, warnings=(*self.data.warnings, *told))
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
 
     def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:
@@ -193,9 +195,10 @@ class Attempt:
 
     def _load_data(self) -> Data:
         dataset = self.spec.dataset
-        return load_data(
+        data = load_data(
             dataset, self._data_file(dataset.source), task=self.spec.task, transfer=self._data_file(dataset.transfer)
         )
+        return with_warnings(data, dataset) if self.group.is_rank0 else data
 
     def _data_file(self, source: str | None) -> Path | None:
         """The local file of a source of data; None for none and for a builtin one."""

@@ -51,6 +51,7 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
         steps=steps_by_phase(spec, trainings, counts, transfer) if counts.keys() == trainings.keys() else {},
         num_samples=counts.get("student"),
         notes=preflight.notes,
+        warnings=preflight.warnings,
         seconds=0.0,
     )
 

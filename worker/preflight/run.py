@@ -19,6 +19,7 @@ from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -78,6 +79,7 @@ class PreflightRun(Attempt):
         self.profiles: dict[Role, Profile] = {}
         self.parameters: dict[Role, int] = {}
         self.notes: list[str] = []
+        self.warnings: list[WarningMessage] = []
         self.is_complete = True
         """Whether every network was profiled."""
         self._resident: dict[Role, InferenceProfile] = {}
@@ -89,6 +91,7 @@ class PreflightRun(Attempt):
         with located_at("/dataset/source"):
             whole = self._load_data()
             self._sampled = sample_data(whole, row_tokens=self._row_tokens())
+        self.warnings += whole.warnings
         self.data = self._sampled.step_data
         inputs, scratch = self.assignment.inputs, self.assignment.folder
         self.networks = PreflightNetworks(self.spec, self._sampled, device=self.device, inputs=inputs, scratch=scratch)
@@ -145,7 +148,7 @@ class PreflightRun(Attempt):
             # How many rows packed texts fill is known only by the job's own tokenizer.
             splits.append(some if self._sampled.holds_all_texts else replace(some, is_packed=False))
         with located_at("/dataset/source"):
-            read_all(self.networks, splits, roles=roles)
+            self.warnings += read_all(self.networks, splits, roles=roles)
 
     def _run_all(self) -> None:
         for place, training in [

@@ -8,7 +8,7 @@ from service.formats import RowPlaces
 from service.spec.inputs import TokenizerSpec
 from worker.data import Split, UnusableData
 from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.prepared import PreparedSamples
+from worker.data.prepared import Losses, Prepared, PreparedSamples
 from worker.data.reading import read_split
 from worker.data.text import TextPreprocessing, train_text_preprocessing
 
@@ -26,16 +26,17 @@ def split(texts: list[str], *places: RowPlaces) -> Split:
 
 def test_texts_are_tokenised_once_for_all_networks_of_a_tokenizer(reads: TextPreprocessing) -> None:
     samples = split(TEXTS)
-    first, labels = read_split(samples, reads)
+    first, labels, losses = read_split(samples, reads)
+    assert losses == Losses()
     assert torch.equal(labels, torch.arange(3))
     assert read_split(samples, TextPreprocessing(reads.tokenizer, reads.max_length))[0] is first
 
 
 def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPreprocessing) -> None:
     samples = split(TEXTS)
-    first, _ = read_split(samples, reads)
+    first = read_split(samples, reads).inputs
     assert read_split(samples, TextPreprocessing(reads.tokenizer, 3))[0].shape == (3, 3)
-    ids, mask = read_split(samples, LanguagePreprocessing(reads.tokenizer, reads.max_length))
+    ids, mask, _ = read_split(samples, LanguagePreprocessing(reads.tokenizer, reads.max_length))
     assert ids.shape == mask.shape
     assert mask.dtype == torch.bool
     assert read_split(Split(TEXTS[:2], torch.arange(2), read=samples.read), reads)[0].shape == (2, 4)
@@ -45,8 +46,8 @@ def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPrepr
 def test_what_is_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = PreparedSamples()
     monkeypatch.setattr("worker.data.prepared.MOST_BYTES", 100)
-    kept.keep((TEXTS,), 1, (torch.zeros(10, dtype=torch.int64),))
-    kept.keep((TEXTS,), 2, (torch.zeros(10, dtype=torch.int64),))
+    kept.keep((TEXTS,), 1, Prepared((torch.zeros(10, dtype=torch.int64),), Losses()))
+    kept.keep((TEXTS,), 2, Prepared((torch.zeros(10, dtype=torch.int64),), Losses()))
     assert kept.find((TEXTS,), 1) is not None
     assert kept.find((TEXTS,), 2) is None
 

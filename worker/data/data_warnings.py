@@ -1,0 +1,119 @@
+"""What of a dataset takes no part in a job, and what makes a score of it worth less: told before anything trains.
+
+The same warnings stand in the job's check and in its report. Every one has its count and a first place. N samples.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from service.formats import Waveform
+from service.formats.dataset_warnings import listed
+from service.spec.data import DatasetSpec
+from service.spec.data_fit import chosen_splits
+from service.spec.warning_message import WarningMessage
+from worker.data.dataset import Data, Split
+from worker.targets import Target
+
+
+def with_warnings(data: Data, dataset: DatasetSpec) -> Data:
+    """The data with the warnings of this job, after those of their file."""
+    found = [
+        *data.warnings,
+        *_unused_splits(dataset, data.rows_by_split),
+        *(warning for split in data.splits.values() for warning in _label_warnings(split.own, data)),
+        *_repeated_rows(data),
+        *_cut_clips(data),
+    ]
+    return replace(data, warnings=tuple(found))
+
+
+def _unused_splits(dataset: DatasetSpec, rows_by_split: Mapping[str, int]) -> Iterator[WarningMessage]:
+    names = chosen_splits(dataset, list(rows_by_split))
+    unused = [name for name in rows_by_split if name not in (names.train, names.validation, names.test)]
+    if dataset.transfer == dataset.source:
+        return  # which of its splits are the transfer rows, the spec says
+    if unused:
+        rows = sum(rows_by_split[name] for name in unused)
+        message = f"split {listed(unused)} of the dataset ({rows:,} rows) takes no part: dataset.splits may name it"
+        yield WarningMessage(code="split_unused", message=message)
+
+
+def _label_warnings(split: Split, data: Data) -> Iterator[WarningMessage]:
+    """Of each target: rows of the split without a value, and classes without a row where classes are scored."""
+    if data.targets.are_tokens or data.targets.are_embeddings:
+        return
+    columns = [split.labels] if split.labels.dim() == 1 else list(split.labels.unbind(dim=1))
+    for target, labels in zip(data.targets, columns, strict=True):
+        is_missing = labels.isnan() if labels.is_floating_point() else labels < 0
+        if missing := int(is_missing.sum()):
+            use = "teach by a teacher's outputs alone" if split.part == "train" else "are not scored"
+            message = (
+                f"{missing:,} of {len(split):,} rows of the {split.name} have no value of {target.name!r} and {use}; the first: "
+                f"{split.place(int(is_missing.int().argmax()))}"
+            )
+            yield WarningMessage(code="labels_missing", message=message)
+        if split.part != "train" and missing < len(split):
+            yield from _unseen_classes(split, target, labels[~is_missing])
+
+
+def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[WarningMessage]:
+    if target.classes is None:
+        return
+    counts = torch.bincount(labels.to(torch.int64), minlength=len(target.classes))
+    unseen = [name for name, count in zip(target.classes, counts.tolist(), strict=False) if not count]
+    if unseen:
+        message = (
+            f"{len(unseen)} of the {len(target.classes)} classes of {target.name!r} have no row in the {split.name}, whose "
+            f"scores say nothing of them: {listed(unseen)}"
+        )
+        yield WarningMessage(code="class_without_rows", message=message)
+
+
+def _repeated_rows(data: Data) -> Iterator[WarningMessage]:
+    """Rows of validation and test that were learnt from: exactly equal inputs."""
+    train = data.splits["train"]
+    first_seen: dict[object, int] = {}
+    for index, key in enumerate(_keys(train)):
+        first_seen.setdefault(key, index)
+    for part in ("validation", "test"):
+        split = data.splits[part]
+        found = [(index, first_seen[key]) for index, key in enumerate(_keys(split)) if key in first_seen]
+        if found:
+            index, twin = found[0]
+            message = (
+                f"{len(found):,} of {len(split):,} rows of the {split.name} are in the training data too, such as "
+                f"{split.place(index)}, which is {train.place(twin)}: their score shows what was learnt by heart; take them out "
+                "of one of the two"
+            )
+            yield WarningMessage(code="rows_in_train", message=message)
+
+
+def _keys(split: Split) -> Iterator[object]:
+    """Equal for equal inputs, by which other inputs hardly ever are: of texts themselves, else a digest of the bytes."""
+    if isinstance(split.inputs, Tensor):
+        rows = split.inputs.contiguous().flatten(1).view(torch.uint8).numpy()
+        yield from (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
+        return
+    answers: Sequence[str | None] = split.answers or [None] * len(split.inputs)
+    for each, answer in zip(split.inputs, answers, strict=True):
+        if isinstance(each, Waveform):
+            yield each.rate, hashlib.blake2b(each.samples.tobytes(), digest_size=16).digest()
+        else:
+            yield each, answer
+
+
+def _cut_clips(data: Data) -> Iterator[WarningMessage]:
+    for split in data.splits.values():
+        clips = split.inputs if isinstance(split.inputs, list) else []
+        seconds = [len(clip.samples) / clip.rate for clip in clips if isinstance(clip, Waveform)]
+        cut = [index for index, each in enumerate(seconds) if each > data.clip_seconds]
+        if cut:
+            message = (
+                f"{len(cut):,} of {len(split):,} clips of the {split.name} are longer than dataset.clip_seconds, and cut to "
+                f"{data.clip_seconds:g} s; the longest has {max(seconds):.1f} s: {split.place(seconds.index(max(seconds)))}"
+            )
+            yield WarningMessage(code="clips_cut", message=message)
