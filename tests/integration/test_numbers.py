@@ -5,16 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from service.spec import parse_spec
+from tests.integration.test_given_teachers import SMALL
 from tests.integration.test_methods import Recorder
+from tests.integration.test_texts import network as transformers_network
+from tests.unit.worker.models.test_language_network import USUAL
 from worker.data.preprocessing import Preprocessing
 from worker.job.attempt import run
 from worker.models import load_network
-from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished
+from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped, StopRequest
 
 Numbers = dict[str, tuple[float, float]]
 """The mean and the deviation of each number, by target."""
@@ -111,3 +116,136 @@ def test_numbers_that_32_bit_floats_hardly_tell_apart_are_refused_and_learned_on
     moved = 1.7e9 - float(far[-1].message.split("subtract ")[1].split()[0])
     near = finished(spec(write_images(tmp_path / "b.npz", {"stamp": (moved, 60.0)}), ["stamp"]), tmp_path / "near")
     assert near["student"]["test_score"] > 0.95
+
+
+def test_two_numbers_and_a_class_are_each_learned_as_if_alone(tmp_path: Path) -> None:
+    numbers = YEARS | {"price": (-3e-5, 1e-5)}
+    source, targets = write_images(tmp_path / "images.npz", numbers, kind=True), ["kind", *numbers]
+    for method in ({"name": "multi-task"}, {"name": "distillation-network"}):
+        report = finished(spec(source, targets, method=method), tmp_path / method["name"])
+        metrics = report["student"]["metrics"]
+        assert metrics["kind"]["accuracy"] > 0.9
+        assert [metrics[name]["r2"] > 0.95 for name in numbers] == [True, True]
+        assert metrics["year"]["mae"] < 2
+        assert metrics["price"]["mae"] < 4e-6
+        assert report["agreement_by_target"]["price"]["mae"] < 4e-6
+
+
+GPT2_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+WORDS = {"cold": -2, "cool": -1, "mild": 0, "warm": 1, "hot": 2}
+
+
+def write_texts(path: Path, *, mean: float, deviation: float, count: int = 200) -> Path:
+    """Texts of two words, each worth as much as ``WORDS`` says, in an order that does not repeat."""
+    draws = np.random.default_rng(0).choice(list(WORDS), size=(count, 2))
+    rows = [{"text": " ".join(pair), "year": mean + deviation * sum(WORDS[word] for word in pair)} for pair in draws]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def of_texts(source: Path, student: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    training = {"max_steps": 80, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    network = {"architecture": student, "tokenizer": {"train": "wordpiece", "vocab_size": 60, "max_length": 8}}
+    changes = {"task": "text-classification", "teacher": network | {"training": training}, "training": training} | changes
+    return spec(source, ["year"], student=network, **changes)
+
+
+GPT2 = transformers_network("gpt2", {"n_embd": 16, "n_layer": 1, "n_head": 2} | dict.fromkeys(GPT2_DROPOUTS, 0.0))
+LLAMA, BERT = transformers_network("llama", USUAL), transformers_network("bert", SMALL)
+
+
+def test_a_text_network_without_a_bias_gives_years_by_its_last_norm_in_every_form(tmp_path: Path) -> None:
+    source = write_texts(tmp_path / "texts.jsonl", mean=1997, deviation=5.6)
+    report = finished(of_texts(source, GPT2, exports=["onnx", "onnx-int8"]), tmp_path / "job")
+    assert report["student"]["test_score"] > 0.95
+    plain, small = report["exports"]
+    assert plain["test_score"] == pytest.approx(report["student"]["test_score"], abs=1e-4)
+    assert small["test_score"] > 0.9, "no range of 8 bits has an offset in it"
+
+    folder = tmp_path / "job" / RESULT_FOLDER / "student"
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(["cold cool", "hot hot"], return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[:, 0]
+    assert logits.tolist() == pytest.approx([1997 - 3 * 5.6, 1997 + 4 * 5.6], abs=6)
+    session = onnxruntime.InferenceSession(folder.parent / "student.onnx", providers=["CPUExecutionProvider"])
+    (exported,) = session.run(["logits"], {"input_ids": inputs["input_ids"].numpy()})
+    assert exported[:, 0].tolist() == pytest.approx(logits.tolist(), abs=0.01)
+
+
+def test_a_network_that_has_no_place_for_an_offset_is_refused_and_learns_the_numbers_once_they_are_moved(tmp_path: Path) -> None:
+    far = run_job(of_texts(write_texts(tmp_path / "far.jsonl", mean=1997, deviation=5.6), LLAMA), tmp_path / "far")
+    assert isinstance(far[-1], Failed)
+    assert "numbers this far from 0: 'year' (mean 199" in far[-1].message
+    assert far[-1].hint is not None
+    assert "Subtract the mean from the column" in far[-1].hint
+    assert "bert" in far[-1].hint
+    near = finished(of_texts(write_texts(tmp_path / "near.jsonl", mean=0, deviation=5.6), LLAMA), tmp_path / "near")
+    assert near["student"]["test_score"] > 0.95
+    assert finished(of_texts(tmp_path / "far.jsonl", BERT), tmp_path / "bert")["student"]["test_score"] > 0.9
+
+
+def test_a_given_teacher_of_numbers_teaches_data_of_another_mean_and_scale(tmp_path: Path) -> None:
+    finished(spec(write_images(tmp_path / "a.npz", YEARS), ["year"], training={"max_steps": 1}), tmp_path / "first")
+    given = tmp_path / "first" / RESULT_FOLDER / "teacher"
+    arrays = np.load(tmp_path / "a.npz")
+    later = {part: arrays[f"{part}_year"] > 1997 for part in ("train", "test")}
+    np.savez(tmp_path / "b.npz", **{name: arrays[name][later[name.split("_")[0]]] for name in arrays})
+
+    document = spec(tmp_path / "b.npz", ["year"], teacher={"source": "model:given"})
+    report = finished(document, tmp_path / "second", teacher=given)
+    assert report["teacher"]["test_score"] > 0.9
+    assert report["student"]["test_score"] > 0.9
+    assert report["student"]["metrics"]["year"]["mae"] < 1.5
+    images = torch.from_numpy(np.load(tmp_path / "b.npz")["test_image"])
+    taught = predicted(tmp_path / "second" / RESULT_FOLDER / "student", images)
+    assert float((taught - predicted(given, images)).abs().mean()) == pytest.approx(
+        report["agreement_by_target"]["year"]["mae"], rel=0.01
+    )
+
+
+def test_a_student_that_begins_with_its_teachers_layers_begins_at_its_teachers_numbers(tmp_path: Path) -> None:
+    source = write_texts(tmp_path / "texts.jsonl", mean=1997, deviation=5.6)
+    for architecture in (GPT2, BERT):
+        name = architecture["model_type"]
+        finished(of_texts(source, architecture, training={"max_steps": 1}), tmp_path / name)
+        given = tmp_path / name / RESULT_FOLDER / "teacher"
+        document = of_texts(
+            source,
+            architecture,
+            teacher={"source": "model:given"},
+            training={"max_steps": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-9}},
+        )
+        document["student"] |= {"source": "teacher-layers", "tokenizer": None}
+        report = finished(document, tmp_path / f"{name} of its teacher", teacher=given)
+        assert report["agreement_by_target"]["year"]["mae"] < 0.01
+
+
+class Cancelled(Recorder):
+    """Cancels the job once the student has done some steps."""
+
+    def stop_request(self) -> StopRequest | None:
+        return StopRequest("cancel", keep="last") if super().stop_request() else None
+
+
+def test_what_a_cancelled_job_keeps_of_its_student_gives_numbers_in_their_own_unit(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "images.npz", YEARS)
+    recorder = Cancelled(stop_at=2)
+    inputs = {f"file:{source}": source}
+    run(Assignment(job_id="job_test", spec=spec(source, ["year"]), folder=tmp_path, inputs=inputs, num_threads=1), recorder)
+    assert recorder.events[-1] == Stopped("cancel")
+    years = predicted(tmp_path / RESULT_FOLDER / "student", torch.from_numpy(np.load(source)["test_image"]))
+    assert 1960 < float(years.min()) < float(years.max()) < 2030
+
+
+def test_a_killed_job_of_numbers_ends_with_the_same_student(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "images.npz", YEARS)
+    document = spec(source, ["year"], training={"max_steps": 12, "batch_size": 16})
+    inputs = {f"file:{source}": source}
+    for name, stop_at in (("whole", None), ("parts", 4), ("parts", None)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        last = Recorder(stop_at=stop_at)
+        run(Assignment(job_id="job_test", spec=document, folder=tmp_path / name, inputs=inputs, num_threads=1), last)
+        assert isinstance(last.events[-1], Stopped if stop_at else Finished)
+    whole, parts = ((tmp_path / name / RESULT_FOLDER / "student/model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
