@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
 from service.spec.data import EMBEDDING
+from service.spec.problem_type import MULTI_LABEL, WHY_NOT_MULTI_LABEL
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, config_fields, task_of_config
 from service.weights import read_header
 
@@ -132,6 +133,8 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
         )
     if task in (CAUSAL, EMBEDDING):
         return FolderInfo(task=task, classes=[], input_shape=[])
+    if config.get("problem_type") == MULTI_LABEL:
+        raise InvalidFile(f"{_CONFIG}: {WHY_NOT_MULTI_LABEL}")
     by_index = config.get("id2label")
     if isinstance(by_index, dict) and by_index:
         classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")

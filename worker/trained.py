@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
+from service.spec.problem_type import NUMBERS, ONE_LABEL
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -120,6 +121,7 @@ def load_teacher(
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
+    _check_kinds(loaded.targets, data.targets, outputs.order, source=source)
     return TrainedNetwork(
         loaded.network.to(device).eval(),
         device,
@@ -141,6 +143,24 @@ def _map_outputs(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | Non
     except UnknownOutputs as error:
         message = f"The teacher {source} was trained on other classes: {error.message}."
         raise JobFault("invalid_spec", message, hint=error.hint) from error
+
+
+def _check_kinds(theirs: Targets, ours: Targets, order: Sequence[int], *, source: str) -> None:
+    """Raises JobFault if a number is to be learned from the output of a class, or a class from that of a number."""
+    their_kinds, our_kinds = _are_numbers(theirs), _are_numbers(ours)
+    for output, is_number in zip(order, our_kinds, strict=True):
+        if output >= 0 and their_kinds[output] != is_number:
+            name, kinds = theirs.classes[output], ("a class", "a number")
+            raise JobFault(
+                "invalid_spec",
+                f"The teacher {source} has {kinds[not is_number]} at its output {name!r}, the dataset {kinds[is_number]}.",
+                hint="Choose a teacher of the dataset's own kind. If it is of that kind, and its folder does not say so, write "
+                f'"problem_type": "{NUMBERS if is_number else ONE_LABEL}" into its config.json and give it anew.',
+            )
+
+
+def _are_numbers(targets: Targets) -> list[bool]:
+    return [target.classes is None for target in targets for _ in range(target.width)]
 
 
 def _classes(targets: Targets) -> dict[str, Sequence[str] | None]:

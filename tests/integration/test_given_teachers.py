@@ -151,6 +151,52 @@ def test_outputs_without_names_are_refused_and_the_remedy_mends_them(
     assert report(tmp_path / "mended")["teacher"]["test_accuracy"] == 1.0
 
 
+def of_type(folder: Path, problem_type: str | None) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": problem_type}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "words"),
+    [
+        ("multi_label_classification", "each output is a yes or no by itself, through a sigmoid"),
+        ("regression", "has a number at its output 'anger', the dataset a class"),
+    ],
+)
+def test_outputs_that_are_no_classes_are_refused_before_anything_trains_and_the_remedy_mends_them(
+    tmp_path: Path, texts: Path, trained: Path, problem_type: str, words: str
+) -> None:
+    teacher = named(trained, tmp_path / "teacher", CLASSES)
+    of_type(teacher, problem_type)
+    own = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE, "training": {"max_steps": 1}}
+    (last,) = run_job(spec(texts, teacher=[own, {"source": "model:given"}]), tmp_path / "job", teacher=teacher)
+    assert isinstance(last, Failed)
+    assert words in last.message
+    assert '"problem_type": "single_label_classification"' in f"{last.message} {last.hint}"
+
+    of_type(teacher, "single_label_classification")
+    events = run_job(spec(texts), tmp_path / "mended", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "mended")["teacher"]["test_accuracy"] == 1.0
+
+
+def test_a_number_is_not_learned_from_the_output_of_a_class_of_its_name(tmp_path: Path, texts: Path, trained: Path) -> None:
+    teacher = named(trained, tmp_path / "teacher", CLASSES)
+    rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
+    numbers = tmp_path / "numbers.jsonl"
+    numbers.write_text("\n".join(json.dumps({"text": row["text"], "joy": 0.5 * (row["label"] == "joy")}) for row in rows))
+    document = spec(numbers, dataset={"source": f"file:{numbers}", "targets": ["joy"]})
+    (last,) = run_job(document, tmp_path / "job", teacher=teacher)
+    assert isinstance(last, Failed)
+    assert "has a class at its output 'joy', the dataset a number" in last.message
+
+    assert last.hint is not None
+    assert '"problem_type": "regression"' in last.hint
+    of_type(teacher, "regression")
+    events = run_job(document, tmp_path / "mended", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+
+
 @pytest.mark.parametrize("names", [["anger", "joy", "rage"], ["anger", "joy"], ["Anger", "ANGER", "joy", "sadness"]])
 def test_a_class_that_it_lacks_or_has_twice_is_refused(tmp_path: Path, texts: Path, trained: Path, names: list[str]) -> None:
     teacher = named(trained, tmp_path / "teacher", names, order=[0, 1, 2, 2][: len(names)])

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from service.spec import parse_spec
 from tests.integration.test_given_teachers import SMALL
@@ -168,6 +168,8 @@ def test_a_text_network_without_a_bias_gives_years_by_its_last_norm_in_every_for
     with torch.no_grad():
         logits = model(**inputs).logits[:, 0]
     assert logits.tolist() == pytest.approx([1997 - 3 * 5.6, 1997 + 4 * 5.6], abs=6)
+    answers = pipeline("text-classification", model=str(folder))(["cold cool", "hot hot"])
+    assert [answer["score"] for answer in answers] == pytest.approx(logits.tolist()), "the library itself adds no sigmoid"
     session = onnxruntime.InferenceSession(folder.parent / "student.onnx", providers=["CPUExecutionProvider"])
     (exported,) = session.run(["logits"], {"input_ids": inputs["input_ids"].numpy()})
     assert exported[:, 0].tolist() == pytest.approx(logits.tolist(), abs=0.01)

@@ -51,6 +51,13 @@ def test_classes_that_the_config_does_not_name_are_named_by_the_labels(tmp_path:
     assert info.classes == ["ä", "猫", "👍"]
 
 
+def test_a_network_of_several_labels_a_sample_is_refused_unless_its_config_says_that_it_has_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"through a sigmoid.*write \"problem_type\": \"single_label_classification\""):
+        inspected(tmp_path, config__json=CONFIG | {"problem_type": "multi_label_classification"})
+    info = inspected(tmp_path, config__json=CONFIG | {"problem_type": "single_label_classification"})
+    assert info.classes == ["cat", "dog"]
+
+
 def test_weights_may_be_in_several_files(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}
     info = inspected(

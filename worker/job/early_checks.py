@@ -24,6 +24,9 @@ _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts
 def check_early(networks: Networks) -> None:
     """Builds and checks everything that can fail without a trained teacher. Raises JobFault or UnusableData."""
     choose_precision(networks.spec.training.precision, networks.device)
+    for role in networks.teachers:
+        if not networks.is_trained(role):
+            networks.load_pretrained(role)
     student = networks.build("student")
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)

@@ -26,6 +26,7 @@ from transformers.utils import GENERATION_CONFIG_NAME, logging
 from service.spec.architectures import Architecture
 from service.spec.architectures import TransformersNetwork as TransformersArchitecture
 from service.spec.data import EMBEDDING
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, WHY_NOT_MULTI_LABEL
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from worker.data.preprocessing import Preprocessing
@@ -85,6 +86,9 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         names = dict(enumerate(targets.classes))
         network.model.config.id2label = names
         network.model.config.label2id = {name: index for index, name in names.items()}
+        if all(target.classes is None for target in targets):
+            # Without it, the library's pipelines put a single number through a sigmoid, and several through a softmax.
+            network.model.config.problem_type = NUMBERS
         with _no_progress_bars():
             network.model.save_pretrained(folder)
     else:
@@ -170,6 +174,8 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         raise UnreadableNetwork(
             f"{CONFIG_FILE} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
         )
+    if document.get("problem_type") == MULTI_LABEL:
+        raise UnreadableNetwork(f"{CONFIG_FILE}: {WHY_NOT_MULTI_LABEL}")
     try:
         config = AutoConfig.for_model(**document)
         with _no_progress_bars(), _plain_folder(folder) as plain:
@@ -212,10 +218,17 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         return LoadedNetwork(network, preprocessing, Targets((), are_embeddings=True), input_shape)
     if task == CAUSAL:
         return LoadedNetwork(network, preprocessing, Targets((), are_tokens=True), input_shape)
-    named = [str(config.id2label[index]) for index in range(config.num_labels)]
     has_labels = (folder / LABELS_FILE).is_file()
-    targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else Targets.of_classes(named)
+    targets = _read_targets(folder, num_outputs=config.num_labels) if has_labels else _targets_of_config(config)
     return LoadedNetwork(network, preprocessing, targets, input_shape)
+
+
+def _targets_of_config(config: Any) -> Targets:
+    """What the outputs mean to the library: one is a number, and so is each of several if ``problem_type`` says so."""
+    named = [str(config.id2label[index]) for index in range(config.num_labels)]
+    if config.problem_type == NUMBERS or len(named) == 1:
+        return Targets(tuple(Target(name, None) for name in named))
+    return Targets.of_classes(named)
 
 
 @contextmanager
