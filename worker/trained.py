@@ -15,6 +15,8 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
+from worker.data.text import TextPreprocessing
+from worker.data.tokenization import longest
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
@@ -120,6 +122,10 @@ def load_teacher(
     if isinstance(preprocessing, LanguagePreprocessing):
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
+    if isinstance(preprocessing, TextPreprocessing) and not preprocessing.has_limit:
+        # Neither the network nor its tokenizer cuts a text: a student that reads the same tokens has to know the longest.
+        found = max(longest(preprocessing.tokenizer, split.inputs) for split in data.splits.values())
+        preprocessing = replace(preprocessing, max_length=max(preprocessing.max_length, found), has_limit=True)
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     _check_kinds(loaded.targets, data.targets, outputs.order, source=source)
     return TrainedNetwork(

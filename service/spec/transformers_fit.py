@@ -24,8 +24,8 @@ TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 _FROM_DATA = ("num_channels", "image_size", "num_labels")
 POSITIONS = ("max_position_embeddings", "n_positions")
 """What a config calls the most tokens that its network has positions for."""
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "mpnet"}
-"""Networks whose first position comes after the padding's."""
+_RELATIVE_POSITIONS = {"gpt_neox", "llama", "mistral", "modernbert", "qwen2", "qwen3"}
+"""Networks with rotary embeddings, which can be computed for any position."""
 # Networks with a position embedding for each patch: what a patch does not cover at the border is not seen at all.
 _PATCH_GRIDS = {"beit", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers", "ijepa", "vit", "vit_msn"}
 # Networks whose code takes one number for both sides, whatever their config says.
@@ -102,6 +102,20 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
     return faults
 
 
+def first_position(model_type: str, pad: int | None) -> int:
+    """The position of a text's first token, in a network with that pad token: some keep those up to the padding's for padding."""
+    if model_type == "mpnet":
+        return 2  # its code has 1 for padding, whatever its config says
+    return (pad or 0) + 1 if model_type in ("roberta", "xlm-roberta") else 0
+
+
+def has_position_embeddings(values: Mapping[str, Any]) -> bool:
+    """Whether a network with that config has a learned embedding for each position, and so cannot read a longer text."""
+    if values["model_type"] == "deberta-v2":
+        return bool(values.get("position_biased_input", True))
+    return values["model_type"] not in _RELATIVE_POSITIONS
+
+
 def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
     """The samples of a waveform that it takes for so many frames of a network with that config."""
     needed = num_frames * int(values.get("squeeze_factor", 1))
@@ -163,7 +177,7 @@ def _token_faults(model_type: str, values: dict[str, Any], tokens: TokenShape) -
     for name in POSITIONS:
         if not isinstance(values.get(name), int):
             continue
-        needed = tokens.length + (tokens.pad + 1 if model_type in _OFFSET_POSITIONS else 0)
+        needed = tokens.length + first_position(model_type, tokens.pad)
         if values[name] < needed:
             message = f"{name} is {values[name]}, and texts may have {tokens.length} tokens: make it {needed} or lower max_length"
             yield FieldError(pointer=f"/config/{name}", message=message)

@@ -16,7 +16,7 @@ from worker.data.tokenization import save_tokenizer, train_tokenizer
 from worker.evaluation.metrics import embedding_metrics
 from worker.job.attempt import run
 from worker.models import load_network
-from worker.models.embedding_network import POOLING_FILE
+from worker.models.encoder_files import MODULES_FILE, POOLING_FILE
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped
 from worker.report.usage import usage
 
@@ -115,9 +115,16 @@ def test_a_pooling_that_is_not_known_is_refused_with_those_that_are(teacher: Pat
     (copy / "1_Pooling").mkdir(parents=True)
     for path in teacher.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    (copy / POOLING_FILE).write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    (copy / POOLING_FILE).write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": "median"}))
+    kinds = {"": "base.modules.transformer.Transformer", "1_Pooling": "sentence_transformer.modules.pooling.Pooling"}
+    (copy / MODULES_FILE).write_text(
+        json.dumps([{"path": path, "type": f"sentence_transformers.{kind}"} for path, kind in kinds.items()])
+    )
     last = train(spec(), tmp_path / "job", copy).events[-1]
     assert isinstance(last, Failed)
     assert last.code == "input_unavailable"
-    assert "pooling_mode_max_tokens" in last.message
-    assert "pooling_mode_mean_tokens or pooling_mode_cls_token" in last.message
+    assert "1_Pooling/config.json pools by 'median'; pooling is by cls, max, mean" in last.message
+    # As sentence-transformers writes it since version 5.4.
+    new = {"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}
+    (copy / POOLING_FILE).write_text(json.dumps(new))
+    assert isinstance(train(spec(), tmp_path / "job", copy).events[-1], Finished)

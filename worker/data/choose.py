@@ -39,6 +39,9 @@ def choose_preprocessing(
             return train_language_preprocessing(data, tokenizer)
         case "text" if tokenizer is not None:
             return replace(train_text_preprocessing(inputs, tokenizer), is_embedded=data.targets.are_embeddings)
-        case "text" if isinstance(teachers, TextPreprocessing | LanguagePreprocessing):
+        case "text" if isinstance(teachers, TextPreprocessing):
+            # A student learns its teacher's embeddings without the prompt.
+            return replace(teachers, prompt="") if teachers.prompt else teachers
+        case "text" if isinstance(teachers, LanguagePreprocessing):
             return teachers
     raise UnusableData("a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say")

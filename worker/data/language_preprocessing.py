@@ -60,5 +60,6 @@ class LanguagePreprocessing:
 def train_language_preprocessing(data: Data, spec: TokenizerSpec) -> LanguagePreprocessing:
     """Trains the tokenizer on the training split's texts and answers. Raises UnusableData."""
     train = data.splits["train"]
-    tokenizer = train_tokenizer([*train.inputs, *(train.answers or [])], spec.train, spec.vocab_size)
+    texts = [*train.inputs, *(train.answers or [])]
+    tokenizer = train_tokenizer(texts, spec.train, spec.vocab_size, splits_special_tokens=False)
     return LanguagePreprocessing(tokenizer, min(spec.max_length, data.row_tokens or spec.max_length))

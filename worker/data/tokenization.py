@@ -1,8 +1,9 @@
 """Tokenizers, trained on a dataset's own texts or loaded with a network, and the token ids of texts. N texts, L tokens.
 
 A tokenizer is the library's own, so that a student's folder loads with ``AutoTokenizer.from_pretrained``. Invariants: the same
-texts give the same tokenizer, byte for byte; every tokenizer made or loaded here has a pad token and truncates texts at their
-end; no code of a folder is run. For the ids of :func:`encode`, ``ids != tokenizer.pad_token_id`` is the attention mask.
+texts give the same tokenizer, byte for byte; every tokenizer made or loaded here has a pad token and cuts texts at their
+end or beginning, as it says itself; no code of a folder is run. For the ids of :func:`encode`, ``ids != NO_TOKEN`` is the
+attention mask.
 """
 
 from collections.abc import Sequence
@@ -24,18 +25,22 @@ END_OF_TEXT, PAD_OF_BPE = "<|endoftext|>", "<|pad|>"
 PAD, UNKNOWN, START, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUED = "##"
 """Prefix of a subword that continues a word."""
+NO_TOKEN = -1
+"""Fills a row after its text's end. It is no token's id: the token that a tokenizer pads with may also stand in a text, and a
+network may look for padding by another id than its tokenizer pads with."""
 
 # A network's other arguments, such as BERT's token types, are the same for every text here and have defaults.
 _MODEL_INPUTS = ["input_ids", "attention_mask"]
 _BATCH_TEXTS = 1024
 
 
-def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) -> Any:
+def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int, *, splits_special_tokens: bool = True) -> Any:
     """Trains a ``PreTrainedTokenizerFast`` on texts; few texts may give a smaller vocabulary than ``vocab_size``.
 
     ``bpe`` is GPT-2's: byte-level, so that every text can be encoded, and ``<|endoftext|>`` to begin and end texts, which
     :func:`encode` does not add. ``wordpiece`` is BERT's: ``[CLS] … [SEP]``, lower-case, with accents; a word with a character
-    that is in no training text becomes ``[UNK]``.
+    that is in no training text becomes ``[UNK]``. With ``splits_special_tokens`` the name of a special token in a text is encoded
+    as text; the folder says so, and the library reads it.
 
     Raises:
         UnusableData: every text is empty, or ``vocab_size`` is too small for the single characters.
@@ -59,30 +64,32 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int) 
             "sep_token": SEPARATOR,
             "mask_token": MASK,
         }
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=_MODEL_INPUTS, **special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=_MODEL_INPUTS, split_special_tokens=splits_special_tokens, **special
+    )
 
 
-def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
-    """Encodes texts as token ids (N, L), int64, padded at the end; L is the longest text's length, ``max_length`` at most.
+def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> Tensor:
+    """Encodes texts as token ids (N, L), int64, as the tokenizer itself does; L is the longest text's length.
 
-    The tokenizer's own special tokens are added, also to a truncated text. A special token's name in a text is encoded as text.
-    If the tokenizer pads with its end token, the end of a text counts as padding.
+    Texts are cut at ``max_length`` tokens, if it is given. The tokenizer's own special tokens are added, also to a truncated text.
+    Rows end with ``NO_TOKEN``.
 
     Raises:
         UnusableRow: a text holds no token.
         UnusableData: ``max_length`` leaves no room for one.
     """
     special = tokenizer.num_special_tokens_to_add()
-    if max_length <= special:
+    if max_length is not None and max_length <= special:
         raise UnusableData(f"max_length {max_length} has no place for text beside {special} special tokens: raise it")
     rows: list[Tensor] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
         encoded = tokenizer(
             list(texts[start : start + _BATCH_TEXTS]),
-            truncation=True,
+            truncation=max_length is not None,
             max_length=max_length,
-            split_special_tokens=True,
             return_attention_mask=False,
+            verbose=False,
             return_token_type_ids=False,
         )
         for ids in encoded["input_ids"]:
@@ -91,7 +98,16 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
             rows.append(torch.tensor(ids, dtype=torch.int64))
     if not rows:
         return torch.empty(0, 0, dtype=torch.int64)
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NO_TOKEN)
+
+
+def longest(tokenizer: Any, texts: Sequence[str]) -> int:
+    """Tokens of the longest text, special tokens included; 0 without texts."""
+    lengths = [0]
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        some = list(texts[start : start + _BATCH_TEXTS])
+        lengths += map(len, tokenizer(some, return_attention_mask=False, verbose=False)["input_ids"])
+    return max(lengths)
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -149,7 +165,7 @@ def load_tokenizer(folder: Path) -> Any:
         if tokenizer.eos_token_id is None:
             raise UnreadableTokenizer("the tokenizer has neither a pad token nor an eos token: set pad_token and save it again")
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.padding_side = "right"  # what is saved here is padded at the end
     return tokenizer
 
 

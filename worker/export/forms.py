@@ -6,12 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from service.spec.data import INPUT_KINDS
 from service.spec.exports import EXPORTS, ExportFormat
 from worker.data import Data
 from worker.data.samples import Samples
+from worker.data.text import TextPreprocessing
+from worker.data.tokenization import NO_TOKEN
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_outputs
 from worker.evaluation.metrics import target_metrics
@@ -49,6 +51,8 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
     """
     kind = INPUT_KINDS[data.task]
     inputs = samples.inputs_from(0, 2)
+    if isinstance(samples.preprocessing, TextPreprocessing):
+        network = _ReadingPadded(network, samples.preprocessing.tokenizer.pad_token_id)
     export_onnx(
         network,
         path,
@@ -57,6 +61,19 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
         output_name="logits",
         dynamic_length=inputs.dim() == 2,  # token ids and waveforms
     )
+
+
+class _ReadingPadded(nn.Module):
+    """A text network that reads rows as its tokenizer pads them, since the users of a file have no other way to say it."""
+
+    def __init__(self, network: nn.Module, pad: int) -> None:
+        super().__init__()
+        self.network, self.pad = network, pad
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Maps token ids (B, L) to outputs (B, W)."""
+        outputs: Tensor = self.network(ids.masked_fill(ids == self.pad, NO_TOKEN))
+        return outputs
 
 
 def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:

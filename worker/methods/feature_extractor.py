@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from worker.data.tokenization import NO_TOKEN
 from worker.methods.batch import Outputs
 
 _MOST_LISTED = 60
@@ -37,8 +38,8 @@ class FeatureExtractor:
         finally:
             features, self._caught = self._caught, {}
             self._listening = False
-        pad = getattr(self._network, "pad", None)
-        return Outputs(logits, features, None if pad is None or inputs[0] is None else inputs[0] != pad)
+        reads_tokens = getattr(self._network, "pad", None) is not None
+        return Outputs(logits, features, inputs[0] != NO_TOKEN if reads_tokens and inputs[0] is not None else None)
 
     def close(self) -> None:
         """Removes the hooks."""

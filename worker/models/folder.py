@@ -31,12 +31,15 @@ from service.spec.shapes import InputShape
 from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, task_of_config
 from worker.data.preprocessing import Preprocessing
 from worker.data.sound import SoundPreprocessing
+from worker.data.text import TextPreprocessing
 from worker.data.waveform import RawWaveform
 from worker.models.build import Built, build_network, built_from, remember
-from worker.models.embedding_network import EmbeddingNetwork, has_unit_length, read_pooling, write_pooling
+from worker.models.embedding_network import EmbeddingNetwork
+from worker.models.encoder_files import read_encoder_files, write_encoder_files
 from worker.models.errors import UnreadableNetwork
 from worker.models.language_network import LanguageNetwork
 from worker.models.preprocessing_files import read_own_preprocessing, read_preprocessing, write_preprocessing
+from worker.models.text_files import has_token_types
 from worker.models.transformers_network import LIBRARY_ERRORS, TransformersNetwork, auto_class, wrap
 from worker.models.weight_names import common_prefix, unwrapped_state
 from worker.targets import Target, Targets
@@ -81,7 +84,8 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         with _no_progress_bars():
             network.model.save_pretrained(folder)
         if isinstance(network, EmbeddingNetwork):
-            write_pooling(folder, network)
+            prompt = preprocessing.prompt if isinstance(preprocessing, TextPreprocessing) else ""
+            write_encoder_files(folder, network, prompt=prompt)
     elif isinstance(network, TransformersNetwork):
         names = dict(enumerate(targets.classes))
         network.model.config.id2label = names
@@ -208,13 +212,19 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         if prefix is not None:
             remedy = f"it has them behind {prefix!r}; save that part of it, as network.{prefix}save_pretrained(folder)"
         raise UnreadableNetwork(f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: {remedy}")
-    preprocessing, input_shape = read_preprocessing(folder, config, task=task)
-    network = wrap(model, task=task, masks_waveforms=_masks_waveforms(preprocessing))
+    preprocessing, input_shape = read_preprocessing(folder, model.config, task=task)
+    network = wrap(
+        model,
+        task=task,
+        masks_waveforms=_masks_waveforms(preprocessing),
+        has_token_types=isinstance(preprocessing, TextPreprocessing) and has_token_types(preprocessing.tokenizer, model_type),
+    )
     remember(
         network, Built(architecture=TransformersArchitecture(name="transformers", model_type=model_type), input_shape=input_shape)
     )
     if isinstance(network, EmbeddingNetwork):
-        network.pooling, network.has_unit_length = read_pooling(folder), has_unit_length(folder)
+        files = read_encoder_files(folder)
+        network.pooling, network.has_unit_length = files.pooling, files.has_unit_length
         return LoadedNetwork(network, preprocessing, Targets((), are_embeddings=True), input_shape)
     if task == CAUSAL:
         return LoadedNetwork(network, preprocessing, Targets((), are_tokens=True), input_shape)

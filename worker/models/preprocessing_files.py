@@ -6,7 +6,7 @@ from typing import Any
 
 from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape
-from service.spec.transformers_fit import CAUSAL, POSITIONS
+from service.spec.transformers_fit import CAUSAL
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.log_mel import LogMel
 from worker.data.pixels import PixelPreprocessing
@@ -14,7 +14,7 @@ from worker.data.preprocessing import Preprocessing
 from worker.data.processor_pixels import ProcessorPixels
 from worker.data.sound import SoundPreprocessing
 from worker.data.text import TextPreprocessing
-from worker.data.tokenization import load_tokenizer, save_tokenizer
+from worker.data.tokenization import save_tokenizer
 from worker.models.errors import UnreadableNetwork
 from worker.models.feature_extractor_config import (
     FEATURE_EXTRACTOR_FILE,
@@ -22,13 +22,11 @@ from worker.models.feature_extractor_config import (
     write_feature_extractor_config,
 )
 from worker.models.processor_config import read_own_processor_config, read_processor_config, write_processor_config
+from worker.models.text_files import read_text_preprocessing
 
 _LENGTH = "num_samples"
 """A field for the length of the clips, beside those that the library reads."""
 _USUAL_SECONDS = 10
-_USUAL_LENGTH = 512
-_NO_LIMIT = 10**9
-"""A tokenizer without a limit has a ``model_max_length`` far above this."""
 
 
 def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_shape: InputShape) -> None:
@@ -65,7 +63,8 @@ def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preproc
         UnreadableNetwork: a file is missing or broken.
     """
     if task in ("text-classification", CAUSAL, EMBEDDING):
-        return _read_text(folder, config, task=task)
+        text = read_text_preprocessing(folder, config, task=task)
+        return text, text.input_shape([])
     if task == "audio-classification":
         frames, mels = getattr(config, "max_length", 0), getattr(config, "num_mel_bins", None)
         sound = _read_sound(folder, () if mels is None else (1, frames, mels))
@@ -73,26 +72,6 @@ def read_preprocessing(folder: Path, config: Any, *, task: str) -> tuple[Preproc
     channels = int(getattr(config, "num_channels", 3))
     preprocessing, output_size = read_processor_config(folder, num_channels=channels)
     return preprocessing, (channels, *_image_size(config, output_size))
-
-
-def _read_text(folder: Path, config: Any, *, task: str) -> tuple[Preprocessing, InputShape]:
-    tokenizer = load_tokenizer(folder)
-    positions = next((getattr(config, name) for name in POSITIONS if isinstance(getattr(config, name, None), int)), None)
-    most = [length for length in (positions, tokenizer.model_max_length) if length is not None and length < _NO_LIMIT]
-    length = min(most, default=_USUAL_LENGTH)
-    text: LanguagePreprocessing | TextPreprocessing
-    if task == CAUSAL:
-        text = LanguagePreprocessing(tokenizer, length)
-    else:
-        text = TextPreprocessing(tokenizer, length, is_embedded=task == EMBEDDING)
-    if len(tokenizer) > config.vocab_size:
-        raise UnreadableNetwork(
-            f"the tokenizer has {len(tokenizer)} tokens and config.json a vocab_size of {config.vocab_size}: "
-            "save both of one network"
-        )
-    if config.pad_token_id is None and task != CAUSAL:
-        config.pad_token_id = tokenizer.pad_token_id
-    return text, text.input_shape([])
 
 
 def _read_sound(folder: Path, input_shape: tuple[int, ...]) -> SoundPreprocessing:

@@ -45,7 +45,7 @@ class PrivilegedNetwork(nn.Module):
 
     @property
     def pad(self) -> int | None:
-        """The body's padding token id; None for a body that reads no tokens."""
+        """The id by which the body looks for padding; None for a body that reads no tokens."""
         return getattr(self.body, "pad", None)
 
     @property

@@ -30,6 +30,7 @@ from worker.models.embedding_network import EmbeddingNetwork
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.language_network import LanguageNetwork
+from worker.models.token_inputs import token_inputs
 
 LIBRARY_ERRORS = (
     ArithmeticError,
@@ -59,19 +60,32 @@ _CLASSES: dict[str, tuple[Any, str]] = {
 class TransformersNetwork(nn.Module):
     """Wraps an unchanged ``model`` of the library, whose ``save_pretrained`` writes the exported folder."""
 
-    def __init__(self, model: Any, *, input_name: str, pad: int | None = None, masks_waveforms: bool = False) -> None:
-        """Wraps a text network with its padding token id ``pad``, which attention ignores.
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_name: str,
+        pad: int | None = None,
+        has_token_types: bool = False,
+        masks_waveforms: bool = False,
+    ) -> None:
+        """Wraps a text network with the id ``pad`` by which it looks for padding, and whether it gets token types.
 
         With ``masks_waveforms`` attention ignores the padding after a clip's end. The library requires that where the feature
         extractor has ``return_attention_mask``, and no mask elsewhere: networks trained without one do worse with it.
         """
         super().__init__()
         self.model, self.input_name, self.pad, self._masks_waveforms = model, input_name, pad, masks_waveforms
+        self.has_token_types = has_token_types
         found = find_hidden_layers(model)
         path, layers = found if found is not None else ("", ())
         self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
         self.embedding_layers = self.stage_layers[-1:]
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
+
+    def extra_repr(self) -> str:
+        """The setting that is in neither weights nor config; it distinguishes two networks in the key of cached outputs."""
+        return f"has_token_types={self.has_token_types}"
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps images (B, C, H, W), token ids (B, L), waveforms (B, T) or spectrograms (B, 1, F, M) to outputs (B, W)."""
@@ -79,7 +93,7 @@ class TransformersNetwork(nn.Module):
             inputs = inputs.squeeze(1)
         named = {self.input_name: inputs}
         if self.pad is not None:
-            named["attention_mask"] = (inputs != self.pad).long()
+            named = token_inputs(self.model, inputs, pad=self.pad, has_token_types=self.has_token_types)
         elif self._masks_waveforms:
             places = torch.arange(inputs.shape[1], device=inputs.device)
             # A clip shorter than one frame keeps that frame, or its mean would be over nothing.
@@ -89,14 +103,22 @@ class TransformersNetwork(nn.Module):
         return outputs
 
 
-def wrap(model: Any, *, task: str, masks_waveforms: bool = False) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
+def wrap(
+    model: Any, *, task: str, masks_waveforms: bool = False, has_token_types: bool = False
+) -> TransformersNetwork | LanguageNetwork | EmbeddingNetwork:
     """Wraps a model of the library's class for that task in a plain module."""
     if task == EMBEDDING:
-        return EmbeddingNetwork(model)
+        return EmbeddingNetwork(model, pad=model.config.pad_token_id, has_token_types=has_token_types)
     if task == CAUSAL:
         return LanguageNetwork(model)
     pad = model.config.pad_token_id if task == "text-classification" else None
-    return TransformersNetwork(model, input_name=_CLASSES[task][1], pad=pad, masks_waveforms=masks_waveforms)
+    return TransformersNetwork(
+        model,
+        input_name=_CLASSES[task][1],
+        pad=pad,
+        has_token_types=has_token_types,
+        masks_waveforms=masks_waveforms,
+    )
 
 
 def auto_class(task: str) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from service.formats import Waveform
 from worker.data import Preprocessing, RawInputs
-from worker.data.text import TextPreprocessing
+from worker.data.text import TextPreprocessing, tokenizer_settings
 from worker.evaluation.evaluate import EVALUATION_BATCH
 
-FORMAT = 1
+FORMAT = 2
 """Increased when the same inputs are to give other outputs."""
 PLAIN = "as stored"
 """The view of samples without augmentation."""
@@ -78,11 +78,7 @@ def preprocessing_digest(preprocessing: Preprocessing) -> str:
     """SHA-256 of all parameters of a preprocessing."""
     parameters = repr(preprocessing)
     if isinstance(preprocessing, TextPreprocessing):
-        tokenizer = preprocessing.tokenizer
-        # The tokenizer's serialisation also holds the length that its last encoding was truncated to.
-        parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-        parameters = json.dumps([parts, special, tokenizer.pad_token_id, preprocessing.max_length], sort_keys=True)
+        parameters = json.dumps([tokenizer_settings(preprocessing), preprocessing.max_length])
     return hashlib.sha256(f"{type(preprocessing).__name__}\n{parameters}".encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
 from worker.errors import JobFault
-from worker.models.embedding_network import POOLING_FILE
+from worker.models.encoder_files import module_files
 
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja")
 _REFUSALS = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
@@ -47,7 +47,8 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
         path = Path(
             snapshot_download(repository, revision=commit or revision, allow_patterns=list(_PATTERNS), ignore_patterns=["*/*"])
         )
-        snapshot_download(repository, revision=path.name, allow_patterns=[POOLING_FILE.as_posix()])
+        if beside := module_files(path):
+            snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside])
     except (HfHubHTTPError, OSError) as error:
         raise _unavailable(source, error) from error
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +56,10 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
         link = folder / file.name
         if any(file.match(pattern) for pattern in _PATTERNS) and not link.exists():
             link.symlink_to(file.resolve())
-    if (path / POOLING_FILE).is_file() and not (folder / POOLING_FILE).exists():
-        (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
-        (folder / POOLING_FILE).symlink_to((path / POOLING_FILE).resolve())
+    for file in module_files(path):
+        if (path / file).is_file() and not (folder / file).exists():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).symlink_to((path / file).resolve())
     return Snapshot(folder, path.name)
 
 

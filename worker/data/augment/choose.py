@@ -15,6 +15,7 @@ from worker.data.log_mel import LogMel
 from worker.data.preprocessing import Preprocessing, RawInputs, first
 from worker.data.sound import SoundPreprocessing
 from worker.data.text import TextPreprocessing
+from worker.data.tokenization import NO_TOKEN
 
 
 class UnfitAugmentation(ValueError):
@@ -88,7 +89,8 @@ def _vocabulary(tokenizer: Any, *, hides: bool) -> Vocabulary:
             "the tokenizer has neither a mask token nor an unknown one to stand for a hidden token: take the mode delete"
         )
     around = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
-    pad = tokenizer.pad_token_id
     return Vocabulary(
-        pad=pad, mask=pad if mask is None else mask, special=tuple(sorted({each for each in around if each is not None}))
+        pad=NO_TOKEN,
+        mask=NO_TOKEN if mask is None else mask,
+        special=tuple(sorted({each for each in around if each is not None})),
     )

@@ -160,7 +160,7 @@ def test_where_the_end_is_also_the_padding_the_first_is_the_end() -> None:
 
 def test_a_trained_tokenizers_texts_become_rows_and_texts_again() -> None:
     texts = some_texts(12)
-    tokenizer = train_tokenizer(texts, "bpe", 300)
+    tokenizer = train_tokenizer(texts, "bpe", 300, splits_special_tokens=False)
     frame = framing(tokenizer)
     assert frame == Framing(start=(), end=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
     rows = padded(token_ids(tokenizer, texts), frame, length=200)

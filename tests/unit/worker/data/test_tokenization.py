@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertConfig, GPT2Config, PreTrainedTokeni
 
 from worker.data import UnusableData
 from worker.data.errors import UnreadableTokenizer
-from worker.data.tokenization import TokenizerKind, encode, load_tokenizer, save_tokenizer, train_tokenizer
+from worker.data.tokenization import NO_TOKEN, TokenizerKind, encode, load_tokenizer, save_tokenizer, train_tokenizer
 
 KINDS = get_args(TokenizerKind)
 
@@ -66,7 +66,7 @@ def test_texts_are_padded_at_the_end_to_the_longest_and_cut_with_their_special_t
     assert together.dtype is torch.int64
     for row, ids in zip(together, alone, strict=True):
         assert torch.equal(row[: len(ids)], ids)
-        assert bool((row[len(ids) :] == tokenizer.pad_token_id).all())
+        assert bool((row[len(ids) :] == NO_TOKEN).all())
     longest = max(alone, key=len)
     cut = encode(tokenizer, texts, max_length=6)[1]
     assert len(cut) == 6
@@ -123,8 +123,12 @@ def test_a_folder_gives_the_same_tokenizer_to_this_project_and_to_the_library(
     assert torch.equal(encode(loaded, texts, max_length=9), expected)
     library = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     batch = library(texts, truncation=True, padding=True, return_tensors="pt")
-    assert torch.equal(batch["input_ids"], expected)
-    assert torch.equal(batch["attention_mask"], (expected != tokenizer.pad_token_id).long())
+    assert torch.equal(batch["attention_mask"], (expected != NO_TOKEN).long())
+    assert torch.equal(batch["input_ids"], expected.masked_fill(expected == NO_TOKEN, tokenizer.pad_token_id))
+    named = f"{tokenizer.eos_token or tokenizer.sep_token} ab"
+    assert torch.equal(
+        library([named], truncation=True, return_tensors="pt")["input_ids"], encode(tokenizer, [named], max_length=9)
+    )
     save_tokenizer(loaded, tmp_path / "again", max_length=9)
     assert (tmp_path / "tokenizer.json").read_bytes() == (tmp_path / "again" / "tokenizer.json").read_bytes()
 
@@ -138,7 +142,8 @@ def plain_tokenizer(folder: Path, **special: str) -> Path:
 
 def test_a_tokenizer_without_a_pad_token_pads_with_the_token_that_ends_its_texts(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(plain_tokenizer(tmp_path, eos_token="<end>"))
-    assert encode(tokenizer, ["a b a", "b"], max_length=8).tolist() == [[0, 1, 0], [1, 2, 2]]
+    assert tokenizer.pad_token_id == 2
+    assert encode(tokenizer, ["a b a", "b"], max_length=8).tolist() == [[0, 1, 0], [1, NO_TOKEN, NO_TOKEN]]
 
 
 def test_a_tokenizer_that_has_neither_is_refused(tmp_path: Path) -> None:

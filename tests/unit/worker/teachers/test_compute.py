@@ -14,6 +14,7 @@ from worker.data import Data, PixelPreprocessing, Split
 from worker.data.augment.choose import epoch_views
 from worker.data.samples import Samples
 from worker.data.text import train_text_preprocessing
+from worker.data.tokenization import NO_TOKEN
 from worker.methods import FeatureExtractor
 from worker.models import build_network
 from worker.targets import Targets
@@ -84,7 +85,7 @@ def test_features_of_texts_come_with_the_tokens_that_count(
         in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, slot=slot)[1](indices)
         if most_bytes:
             assert_same(in_files, (found, counted))
-    used = prepared[indices] != reads.tokenizer.pad_token_id
+    used = prepared[indices] != NO_TOKEN
     assert counted is not None
     assert counted.sum(dim=1).tolist() == used.sum(dim=1).tolist()
     with torch.no_grad(), FeatureExtractor(bert.eval(), list(layers)) as extractor:
