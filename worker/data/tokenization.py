@@ -72,8 +72,8 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int, 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> Tensor:
     """Encodes texts as token ids (N, L), int64, as the tokenizer itself does; L is the longest text's length.
 
-    Texts are cut at ``max_length`` tokens, if it is given. The tokenizer's own special tokens are added, also to a truncated text.
-    Rows end with ``NO_TOKEN``.
+    Texts are cut at ``max_length`` tokens, if it is given, and keep the tokenizer's own special tokens. Shorter rows end with
+    ``NO_TOKEN``.
 
     Raises:
         UnusableRow: a text holds no token.
