@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo, Task, named_targets
-from service.spec.data_fit import output_names
+from service.spec.data_fit import chosen_splits, output_names
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.tables import Dataset, Job, Model
@@ -113,7 +113,13 @@ def _check(database: Database, settings: Settings, caller: Caller, document: Any
         faults += check_fit(spec, dataset, teachers=named.teachers, transfer=transfer)
     if faults:
         raise InvalidSpec(faults)
-    return spec
+    return spec if dataset is None else _with_splits(spec, dataset)
+
+
+def _with_splits(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
+    """Names the splits that the job uses, so that its stored spec repeats it whatever a later release reads in their names."""
+    chosen = chosen_splits(spec.dataset, list(dataset.splits))
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"splits": chosen})})
 
 
 def _canonical_sha256(document: Any) -> str:
