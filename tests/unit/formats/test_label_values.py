@@ -212,15 +212,28 @@ def test_hardly_more_than_one_row_a_class_is_told(tmp_path: Path, write: Writer,
     assert "has 20 classes in 20 rows, hardly more than one row a class" in warned(info)["many_classes"]
 
 
-@pytest.mark.parametrize("labels", [[-1, 1, -1, 1], [-1, 0, 1, 0]])
-def test_minus_one_in_an_npz_is_told_with_a_remedy_that_works(tmp_path: Path, labels: list[int]) -> None:
-    path = write_npz(tmp_path / "a.npz", image=some_images(4, 4, 4), label=labels)
+def test_minus_one_in_an_npz_is_told_with_a_remedy_that_works(tmp_path: Path) -> None:
+    labels = [0, -1, 2, 1, 2]
+    path = write_npz(tmp_path / "a.npz", image=some_images(5, 4, 4), label=labels)
     message = warned(inspect(path))["minus_one_is_missing"]
-    assert "array 'label' holds -1 (the first: row 0), which is read as a row without a label" in message
-    assert "number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]" in message
+    assert "array 'label' holds -1 (the first: row 1), which is read as a row without a label" in message
+    assert "if it is a class, number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]" in message
     numbered = np.unique(labels, return_inverse=True)[1]
-    info = inspect(write_npz(path, image=some_images(4, 4, 4), label=numbered))
-    assert (sum(info.class_counts["train"]), info.warnings) == (4, [])
+    info = inspect(write_npz(path, image=some_images(5, 4, 4), label=numbered))
+    assert (info.class_counts, info.warnings) == ({"train": [1, 1, 1, 2]}, [])
+
+
+@pytest.mark.parametrize("labels", [[-1, 1, -1, 1], [-1, 0, 1, 0]])
+def test_minus_one_that_may_be_a_class_is_refused_with_remedies_that_work(tmp_path: Path, labels: list[int]) -> None:
+    label = np.array(labels)
+    path = write_npz(tmp_path / "a.npz", image=some_images(4, 4, 4), label=label)
+    words = refusal(path)
+    assert "holds -1 and nothing above 1: if -1 is a class, number the classes from 0" in words
+    assert words.endswith("if it marks rows without a label, save numpy.where(label < 0, numpy.nan, label)")
+    classes = inspect(write_npz(path, image=some_images(4, 4, 4), label=np.unique(label, return_inverse=True)[1])).classes
+    assert len(classes) == len(set(labels))
+    info = inspect(write_npz(path, image=some_images(4, 4, 4), label=np.where(label < 0, np.nan, label)))
+    assert info.columns["label"].num_missing == labels.count(-1)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (6, 1), (6, 6)])

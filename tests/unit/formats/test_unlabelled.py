@@ -67,8 +67,8 @@ def test_labels_may_be_missing_in_train_alone(tmp_path: Path, write: Writer, tas
 
 @pytest.mark.parametrize(("write", "task"), list(WRITERS.values())[:4], ids=list(WRITERS)[:4])
 def test_some_rows_may_have_no_label(tmp_path: Path, write: Writer, task: Task) -> None:
-    path = write(tmp_path, [("train", label) for label in (0, None, 1, None, 0)])
-    assert target(read(path, task=task).splits["train"]) == [0, -1, 1, -1, 0]
+    path = write(tmp_path, [("train", label) for label in (0, None, 1, None, 2)])
+    assert target(read(path, task=task).splits["train"]) == [0, -1, 1, -1, 2]
     message = warned(inspect(path, task=task))["labels_missing"]
     assert message.startswith("2 of 5 rows have no value in column 'label' (the first: column 'label' of split 'train', row 1")
 
