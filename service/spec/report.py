@@ -70,7 +70,7 @@ class NetworkCard(_Card):
     test_accuracy: float | None
     """The same, where every target has classes."""
     test_loss: float
-    """Of the best weights, the task's own loss."""
+    """Of the best weights, the task's own loss; of numbers in units of their variance on the training split."""
     test_accuracy_last: float | None
     """Of the last weights; null for a network that this job did not train."""
     validation_score: float
@@ -83,7 +83,7 @@ class NetworkCard(_Card):
     """Of the last weights; null for a network that this job did not train."""
     metrics: dict[str, dict[str, float]]
     """Of the best weights on the test split, by target. Of classes: accuracy, top_5_accuracy, macro_f1, calibration_error, loss;
-    of a number: mse, mae, pearson, spearman, r2."""
+    of a number: mse and mae in the data's unit, pearson, spearman, r2."""
     latency_ms: Latency
     """Of this network."""
     training: TrainingCard | None

@@ -1,16 +1,21 @@
 """Numbers as targets, from a spec to a student: of any mean and scale they are learned alike, and come back in their units."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from service.formats import Waveform
 from service.spec import parse_spec
 from tests.integration.test_given_teachers import SMALL
 from tests.integration.test_methods import Recorder
@@ -19,7 +24,7 @@ from tests.unit.worker.models.test_language_network import USUAL
 from worker.data.preprocessing import Preprocessing
 from worker.job.attempt import run
 from worker.models import load_network
-from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped, StopRequest
+from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
 
 Numbers = dict[str, tuple[float, float]]
 """The mean and the deviation of each number, by target."""
@@ -64,12 +69,20 @@ def spec(source: Path, targets: list[str], **changes: Any) -> dict[str, Any]:
     return parse_spec(document | changes).model_dump(mode="json")
 
 
-def run_job(document: dict[str, Any], folder: Path, *, teacher: Path | None = None) -> list[Any]:
+def run_job(
+    document: dict[str, Any],
+    folder: Path,
+    *,
+    teacher: Path | None = None,
+    cache: Path | None = None,
+    recorder: Recorder | None = None,
+) -> list[Any]:
     folder.mkdir(exist_ok=True)
     source = document["dataset"]["source"]
     inputs = {source: Path(source.removeprefix("file:"))} | ({"model:given": teacher} if teacher else {})
-    recorder = Recorder()
-    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    recorder = recorder or Recorder()
+    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1, cache=cache)
+    run(assignment, recorder)
     return recorder.events
 
 
@@ -82,7 +95,7 @@ def finished(document: dict[str, Any], folder: Path, *, teacher: Path | None = N
 
 
 @torch.no_grad()
-def predicted(folder: Path, inputs: Tensor) -> Tensor:
+def predicted(folder: Path, inputs: Any) -> Tensor:
     """What a network of a result folder gives for stored inputs."""
     loaded = load_network(folder)
     reads: Preprocessing = loaded.preprocessing
@@ -187,23 +200,92 @@ def test_a_network_that_has_no_place_for_an_offset_is_refused_and_learns_the_num
     assert finished(of_texts(tmp_path / "far.jsonl", BERT), tmp_path / "bert")["student"]["test_score"] > 0.9
 
 
-def test_a_given_teacher_of_numbers_teaches_data_of_another_mean_and_scale(tmp_path: Path) -> None:
-    finished(spec(write_images(tmp_path / "a.npz", YEARS), ["year"], training={"max_steps": 1}), tmp_path / "first")
-    given = tmp_path / "first" / RESULT_FOLDER / "teacher"
-    arrays = np.load(tmp_path / "a.npz")
-    later = {part: arrays[f"{part}_year"] > 1997 for part in ("train", "test")}
-    np.savez(tmp_path / "b.npz", **{name: arrays[name][later[name.split("_")[0]]] for name in arrays})
+@pytest.fixture(scope="module")
+def years(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Images with years, and a teacher that was trained on them."""
+    folder = tmp_path_factory.mktemp("years")
+    source = write_images(folder / "images.npz", YEARS)
+    finished(spec(source, ["year"], training={"max_steps": 1}), folder)
+    return source, folder / RESULT_FOLDER / "teacher"
 
-    document = spec(tmp_path / "b.npz", ["year"], teacher={"source": "model:given"})
-    report = finished(document, tmp_path / "second", teacher=given)
+
+def test_a_given_teacher_of_numbers_teaches_data_of_another_mean_and_scale(tmp_path: Path, years: tuple[Path, Path]) -> None:
+    source, given = years
+    arrays = np.load(source)
+    is_later = {part: arrays[f"{part}_year"] > 1997 for part in ("train", "test")}
+    np.savez(tmp_path / "later.npz", **{name: arrays[name][is_later[name.split("_")[0]]] for name in arrays})
+
+    document = spec(tmp_path / "later.npz", ["year"], teacher={"source": "model:given"})
+    report = finished(document, tmp_path / "job", teacher=given)
     assert report["teacher"]["test_score"] > 0.9
     assert report["student"]["test_score"] > 0.9
+    images = torch.from_numpy(arrays["test_image"][is_later["test"]])
+    difference = (predicted(tmp_path / "job" / RESULT_FOLDER / "student", images) - predicted(given, images)).abs().mean()
+    assert float(difference) == pytest.approx(report["agreement_by_target"]["year"]["mae"], rel=0.01)
+    assert float(difference) < 1.5
+
+
+def test_cached_outputs_of_a_teacher_of_numbers_serve_a_job_with_another_mean_and_scale(
+    tmp_path: Path, years: tuple[Path, Path]
+) -> None:
+    source, given = years
+    arrays = dict(np.load(source))
+    arrays["train_year"] = np.where(arrays["train_year"] > 2000, arrays["train_year"], np.nan)
+    np.savez(tmp_path / "some.npz", **arrays)
+    for data, computed in ((source, "Computing"), (tmp_path / "some.npz", "Reading")):
+        document = spec(data, ["year"], teacher={"source": "model:given"})
+        events = run_job(document, tmp_path / computed, teacher=given, cache=tmp_path / "cache")
+        assert [event.message.split()[0] for event in events if isinstance(event, PhaseStarted) and event.phase == "cache"] == [
+            computed
+        ]
+        report = json.loads((tmp_path / computed / RESULT_FOLDER / "report.json").read_text(encoding="utf-8"))
+        assert report["agreement_by_target"]["year"]["mae"] < 1
+
+
+def test_years_that_no_training_row_has_are_learned_from_their_teacher_alone(tmp_path: Path, years: tuple[Path, Path]) -> None:
+    source, given = years
+    arrays = dict(np.load(source))
+    arrays |= {name.replace("test", "validation"): each for name, each in arrays.items() if "test" in name}
+    arrays["train_year"] = np.full_like(arrays["train_year"], np.nan)
+    np.savez(tmp_path / "unlabelled.npz", **arrays)
+    document = spec(tmp_path / "unlabelled.npz", ["year"], teacher={"source": "model:given"})
+    report = finished(document, tmp_path / "job", teacher=given)
+    assert report["student"]["test_score"] > 0.95
     assert report["student"]["metrics"]["year"]["mae"] < 1.5
-    images = torch.from_numpy(np.load(tmp_path / "b.npz")["test_image"])
-    taught = predicted(tmp_path / "second" / RESULT_FOLDER / "student", images)
-    assert float((taught - predicted(given, images)).abs().mean()) == pytest.approx(
-        report["agreement_by_target"]["year"]["mae"], rel=0.01
+    outputs = predicted(tmp_path / "job" / RESULT_FOLDER / "student", torch.from_numpy(arrays["test_image"]))[:, 0].numpy()
+    errors = np.abs(outputs - arrays["test_year"])
+    assert errors.mean() == pytest.approx(report["student"]["metrics"]["year"]["mae"], rel=0.01)
+
+
+def test_a_number_of_sound_is_learned_and_comes_back_in_its_own_unit(tmp_path: Path) -> None:
+    values = signal(80)[:, 0]
+    clips = [0.1 * np.exp(value / 2) * np.random.default_rng(index).normal(size=800) for index, value in enumerate(values)]
+    files = []
+    for clip in clips:
+        soundfile.write(buffer := io.BytesIO(), clip.clip(-1, 1), 8000, format="WAV", subtype="FLOAT")
+        files.append({"bytes": buffer.getvalue(), "path": None})
+    source = tmp_path / "clips.parquet"
+    pq.write_table(pa.table({"audio": files, "year": 1997 + 5.6 * values}), source)
+    network = {
+        "architecture": {"name": "small-cnn", "width": 4},
+        "features": {"name": "log-mel", "mels": 16},
+    }
+    training = {"max_steps": 120, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    report = finished(
+        spec(
+            source,
+            ["year"],
+            task="audio-classification",
+            teacher=network | {"training": training},
+            student=network,
+            training=training,
+        ),
+        tmp_path / "job",
     )
+    assert report["student"]["test_score"] > 0.9
+    heard = [Waveform(clip.astype(np.float32), 8000) for clip in clips]
+    outputs = predicted(tmp_path / "job" / RESULT_FOLDER / "student", heard)[:, 0].numpy()
+    assert np.abs(outputs - (1997 + 5.6 * values)).mean() == pytest.approx(report["student"]["metrics"]["year"]["mae"], rel=0.5)
 
 
 def test_a_student_that_begins_with_its_teachers_layers_begins_at_its_teachers_numbers(tmp_path: Path) -> None:
@@ -232,10 +314,7 @@ class Cancelled(Recorder):
 
 def test_what_a_cancelled_job_keeps_of_its_student_gives_numbers_in_their_own_unit(tmp_path: Path) -> None:
     source = write_images(tmp_path / "images.npz", YEARS)
-    recorder = Cancelled(stop_at=2)
-    inputs = {f"file:{source}": source}
-    run(Assignment(job_id="job_test", spec=spec(source, ["year"]), folder=tmp_path, inputs=inputs, num_threads=1), recorder)
-    assert recorder.events[-1] == Stopped("cancel")
+    assert run_job(spec(source, ["year"]), tmp_path, recorder=Cancelled(stop_at=2))[-1] == Stopped("cancel")
     years = predicted(tmp_path / RESULT_FOLDER / "student", torch.from_numpy(np.load(source)["test_image"]))
     assert 1960 < float(years.min()) < float(years.max()) < 2030
 
@@ -243,11 +322,8 @@ def test_what_a_cancelled_job_keeps_of_its_student_gives_numbers_in_their_own_un
 def test_a_killed_job_of_numbers_ends_with_the_same_student(tmp_path: Path) -> None:
     source = write_images(tmp_path / "images.npz", YEARS)
     document = spec(source, ["year"], training={"max_steps": 12, "batch_size": 16})
-    inputs = {f"file:{source}": source}
     for name, stop_at in (("whole", None), ("parts", 4), ("parts", None)):
-        (tmp_path / name).mkdir(exist_ok=True)
-        last = Recorder(stop_at=stop_at)
-        run(Assignment(job_id="job_test", spec=document, folder=tmp_path / name, inputs=inputs, num_threads=1), last)
-        assert isinstance(last.events[-1], Stopped if stop_at else Finished)
+        last = run_job(document, tmp_path / name, recorder=Recorder(stop_at=stop_at))[-1]
+        assert isinstance(last, Stopped if stop_at else Finished)
     whole, parts = ((tmp_path / name / RESULT_FOLDER / "student/model.safetensors").read_bytes() for name in ("whole", "parts"))
     assert whole == parts

@@ -35,6 +35,7 @@ from worker.job.assessment import evaluate_and_export
 from worker.job.early_checks import check_early
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks, local_input
+from worker.job.number_units import standardise_by_teacher
 from worker.job.reading import read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
@@ -166,6 +167,8 @@ class Attempt:
         resumed = read_resumable(self.assignment.folder / CHECKPOINT_FILE, digest=self.digest, device=self.device)
         if resumed is not None:
             self.state, self.networks.commits = resumed
+        standardise_by_teacher(self.networks)
+        self.data = self.networks.data
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_early(self.networks)
         if self.group.is_rank0:

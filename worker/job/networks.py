@@ -74,6 +74,11 @@ class Networks:
                 self._pretrained[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
         return self._pretrained[role]
 
+    def standardise(self, data: Data) -> None:
+        """Replaces the data by the same with numbers of another mean and scale."""
+        self.data = data
+        self._pretrained = {role: replace(each, converted_to=data.targets) for role, each in self._pretrained.items()}
+
     def build_or_load(self, role: Role) -> nn.Module:
         """The network, untrained if this job trains it, else pretrained."""
         return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network

@@ -62,6 +62,13 @@ def _agreement(report: Report) -> str:
         return "Its tokenizer is not its teacher's, so the two do not compare token by token."
     if report.task == EMBEDDING:
         return f"How alike it holds two texts correlates with how alike its teacher does: {report.agreement:.4f}."
+    kinds = {classes is None for classes in report.data.targets.values()}
+    if kinds == {True}:
+        return f"Its numbers correlate with its teacher's: {report.agreement:.4f}."
+    if len(kinds) == 2:
+        return (
+            f"It agrees with its teacher to {report.agreement:.4f}: the mean share of equal classes, and correlation of numbers."
+        )
     return f"It agrees with its teacher on {report.agreement:.2%} of the {'test tokens' if _is_causal(report) else 'test split'}."
 
 
@@ -75,6 +82,8 @@ def _data_words(report: Report) -> str:
         for name, classes in report.data.targets.items()
     )
     words = f"Predicted: {predicted}; the names are in `student/labels.json`."
+    if None in report.data.targets.values():
+        words += " Numbers are in the units of the data."
     if report.task == "image-classification" and report.data.input_shape is not None:
         shape = "×".join(map(str, report.data.input_shape))
         words += (

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from worker.evaluation.evaluate import agreement, score_outputs
+from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.targets import Target, Targets, has_labels, label_loss, standard_of, target_losses
 
 COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None), Target("shape", ("a", "b", "c"))
@@ -103,6 +104,21 @@ def test_whether_there_are_labels_is_told_of_classes_and_of_numbers() -> None:
         True,
     ]
     assert not has_labels(torch.empty(3, 0))
+
+
+def test_numbers_that_differ_by_rounding_alone_agree_with_nothing() -> None:
+    numbers, rising = Targets((SIZE,)), torch.linspace(-1, 1, 50)[:, None]
+    constant = 0.3 + 1e-8 * rising.double()
+    assert agreement(rising, constant.to(torch.float32), numbers) == 0.0
+    assert agreement(rising, constant, numbers) == 0.0
+    assert target_agreement(rising, constant, numbers)["size"]["pearson"] == 0.0
+    assert agreement(rising, 0.3 + 1e-3 * rising, numbers) == pytest.approx(1.0)
+
+
+def test_errors_are_told_in_the_datas_unit_and_r2_has_none() -> None:
+    years = Targets((Target("year", None, mean=1997.0, scale=5.0),))
+    metrics = target_metrics(torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [-1.0]]), years)["year"]
+    assert (metrics["mse"], metrics["mae"], metrics["r2"]) == pytest.approx((12.5, 2.5, 0.5))
 
 
 def test_numbers_are_standardised_by_the_mean_and_the_deviation_of_those_that_are_known() -> None:

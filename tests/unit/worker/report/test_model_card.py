@@ -84,3 +84,13 @@ def test_other_forms_and_seeds_are_told() -> None:
     text = card(exports=[onnx], seeds={"seeds": [3], "student": interval, "control": interval, "gain": interval})
     assert "- `student.onnx`: 1,200 bytes, test score 0.9500, agrees with the student on 99.00%" in text
     assert "Over the seeds 3 the test score is 0.9000, the gain over the control is 0.9000 (mean" in text
+
+
+def test_numbers_correlate_and_are_in_the_datas_units() -> None:
+    data = REPORT["data"]
+    alone = card(data=data | {"targets": {"year": None}}, agreement=0.98)
+    assert "Its numbers correlate with its teacher's: 0.9800." in alone
+    assert "Numbers are in the units of the data." in alone
+    beside = card(data=data | {"targets": {"year": None, "label": ["a", "b"]}}, agreement=0.98)
+    assert "agrees with its teacher to 0.9800: the mean share of equal classes, and correlation of numbers" in beside
+    assert "It agrees with its teacher on 98.00% of the test split." in card(agreement=0.98)
