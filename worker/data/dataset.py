@@ -36,7 +36,7 @@ _MOST_UNLABELLED = 2
 """Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
 
 _MOST_DEVIATIONS = 1e5
-"""Numbers further from 0 than this many of their standard deviations lose more to the rounding of float32 than 0.00002 of R²: at ten million it is 0.08."""
+"""Numbers further from 0 than this many of their deviations lose more than 0.00002 of R² to float32; at ten million 0.08."""
 _LEAST_SCALE = 1e-30
 
 
