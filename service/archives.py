@@ -45,7 +45,7 @@ class Limits:
 
 
 def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tuple[Path, list[Path]]:
-    """Unpacks into ``folder``. Returns the folder that contains the files, which may be a subfolder, and their paths in it.
+    """Unpacks into ``folder``. Returns the folder that contains the files, which may be deep in it, and their paths.
 
     Hidden files and the files that macOS adds are skipped.
 
@@ -74,10 +74,9 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
         raise InvalidFile(f"{filename!r} is no zip or tar, or it is damaged: {error}") from error
     if not written:
         raise InvalidFile(f"{filename!r} holds no file")
-    tops = {path.parts[0] for path in written}
-    if len(tops) == 1 and all(len(path.parts) > 1 for path in written):
-        root = tops.pop()
-        return folder / root, [path.relative_to(root) for path in written]
+    while len({path.parts[0] for path in written}) == 1 and all(len(path.parts) > 1 for path in written):
+        root = written[0].parts[0]
+        folder, written = folder / root, [path.relative_to(root) for path in written]
     return folder, written
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +27,14 @@ _WHY_NO_PICKLES = (
     "such files can run code when they are read, and are never loaded. Save the model again with "
     "model.save_pretrained(folder, safe_serialization=True), or its state with safetensors.torch.save_file"
 )
+_WHY_ONLY_LEFT_OUT = (
+    "such files can run code when they are read, and are never loaded. The folder's weights are safetensors already: leave these "
+    "files out of the archive"
+)
+_GGUF, _ADAPTER = ".gguf", "adapter_config.json"
+_WHY_NO_GGUF = (
+    "GGUF holds weights in a form that cannot be trained from; send the folder that it was made of, with safetensors weights"
+)
 _HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
 _PROCESSORS = {"image-classification": "image processor", "audio-classification": "feature extractor"}
 _OF_TEXTS = {"text-classification", CAUSAL, EMBEDDING}
@@ -38,6 +46,8 @@ _MAX_CLASSES = 1_000_000
 _REFUSED_FIELDS = {"auto_map", "quantization_config", "attn_implementation", "_attn_implementation"}
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """Characters that JSON can express and PostgreSQL cannot store: NUL and lone surrogates."""
+_SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
+"""The end of the name of one file of weights in several."""
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
@@ -60,6 +70,8 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
         InvalidFile: the network could not be loaded; the text says why.
     """
     names = {path.as_posix() for path in files}
+    _refuse_adapter(names)
+    _refuse_nested(names)
     _refuse_unsafe(files)
     _need(_CONFIG, names, of="model")
     config = _object(folder / _CONFIG)
@@ -77,22 +89,46 @@ def _need(file: str, names: set[str], *, of: str) -> None:
 def refuse_loose_weights(filename: str) -> None:
     """Raises InvalidFile if the suffix is that of a single file of weights; the text says how to pack the whole folder."""
     suffix = Path(filename).suffix.lower()
+    if suffix == _GGUF:
+        raise InvalidFile(f"{filename!r}: {_WHY_NO_GGUF}: {_HOW_TO_PACK}")
     if suffix in _PICKLES:
         raise InvalidFile(f"{filename!r}: {_WHY_NO_PICKLES}, and {_HOW_TO_PACK}")
     if suffix == ".safetensors":
         raise InvalidFile(f"{filename!r} holds the weights alone, which do not say what network they are of: {_HOW_TO_PACK}")
 
 
+def _refuse_adapter(names: set[str]) -> None:
+    if any(PurePosixPath(name).name == _ADAPTER for name in names):
+        raise InvalidFile(
+            f"{_ADAPTER}: these are an adapter's weights, without the network that it changes: merge the adapter into it with "
+            "peft's merge_and_unload(), save the whole network with save_pretrained(folder), and send that folder"
+        )
+
+
+def _refuse_nested(names: set[str]) -> None:
+    """Refuses a folder whose network is deeper in it; the encoders of sentence-transformers may be, in one that they name."""
+    folders = sorted(str(PurePosixPath(name).parent) for name in names if PurePosixPath(name).name == _CONFIG)
+    inner = [folder for folder in folders if f"{folder}/{_WEIGHTS}" in names or f"{folder}/{_INDEX}" in names]
+    if _CONFIG not in names and inner:
+        others = f"; there are {len(inner)} such folders" if len(inner) > 1 else ""
+        raise InvalidFile(
+            f"{_CONFIG} is in the folder {inner[0]!r}, beside other files: pack that folder alone, such as with "
+            f"zip -r model.zip {inner[0]}{others}"
+        )
+
+
 def _refuse_unsafe(files: Sequence[Path]) -> None:
     pickles = [path.as_posix() for path in files if path.suffix.lower() in _PICKLES]
     if pickles:
-        raise InvalidFile(f"{', '.join(pickles[:5])}: {_WHY_NO_PICKLES}, and leave the old file out")
+        is_whole = any(path.suffix.lower() == ".safetensors" for path in files)
+        remedy = _WHY_ONLY_LEFT_OUT if is_whole else f"{_WHY_NO_PICKLES}, and leave the old file out"
+        raise InvalidFile(f"{', '.join(pickles[:5])}: {remedy}")
+    if gguf := [path.as_posix() for path in files if path.suffix.lower() == _GGUF]:
+        raise InvalidFile(f"{', '.join(gguf[:5])}: {_WHY_NO_GGUF}")
     others = [path.as_posix() for path in files if path.suffix.lower() not in _HARMLESS]
     if others:
         allowed = ", ".join(sorted(suffix for suffix in _HARMLESS if suffix))
         raise InvalidFile(f"{', '.join(others[:5])}: a model's folder has {allowed} files alone; leave these out")
-    if Path("adapter_config.json") in files:
-        raise InvalidFile("adapter_config.json: merge the adapter into the network, then save the whole network")
 
 
 def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
@@ -181,15 +217,30 @@ def _shards(folder: Path, names: set[str]) -> list[str]:
     if _WEIGHTS in names:
         return [_WEIGHTS]
     if _INDEX not in names:
-        raise InvalidFile(f"{_WEIGHTS} is missing: write it with model.save_pretrained(folder)")
+        raise InvalidFile(_what_is_there_instead(names))
     placed = _object(folder / _INDEX).get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise InvalidFile(f"{_INDEX} has no weight_map")
     shards = sorted({str(name) for name in placed.values()})
     missing = [name for name in shards if name not in names or not name.endswith(".safetensors")]
     if missing:
-        raise InvalidFile(f"{_INDEX} names {', '.join(missing[:5])!r:.200}, which is no safetensors file of the folder")
+        raise InvalidFile(
+            f"{_INDEX} names {', '.join(missing[:5])!r:.200}, which is no safetensors file of the folder: pack all {len(shards)}"
+        )
     return shards
+
+
+def _what_is_there_instead(names: set[str]) -> str:
+    """Says of a folder without weights of the usual name which ones it has, and what to do."""
+    found = sorted(name for name in names if name.endswith(".safetensors"))
+    if any(_SHARD.search(name) for name in found):
+        return (
+            f"{_INDEX} is missing, which says which of {', '.join(found[:3])}{' …' if found[3:] else ''} holds which weights: "
+            "pack it beside them, as model.save_pretrained(folder) has written it"
+        )
+    if len(found) == 1:
+        return f"{_WEIGHTS} is missing, and there is {found[0]}: if these are the network's weights, call it {_WEIGHTS}"
+    return f"{_WEIGHTS} is missing: write it with model.save_pretrained(folder)"
 
 
 def _output_names(found: Any) -> list[str]:

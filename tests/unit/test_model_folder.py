@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidFile
-from service.model_folder import FolderInfo, inspect_folder
+from service.model_folder import FolderInfo, inspect_folder, refuse_loose_weights
 
 HEADER = json.dumps({"weight": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}).encode()
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + b"abc"
@@ -172,6 +172,51 @@ def test_a_processor_that_cannot_be_believed_is_refused(tmp_path: Path, processo
 def test_an_own_network_that_cannot_be_believed_is_refused(tmp_path: Path, changes: Any, labels: Any, said: str) -> None:
     with pytest.raises(InvalidFile, match=said):
         inspected(tmp_path, config__json=OWN | changes, labels__json=labels)
+
+
+def test_pickles_beside_the_weights_are_only_left_out(tmp_path: Path) -> None:
+    """As a trainer of the library leaves them."""
+    with pytest.raises(InvalidFile, match=r"training_args.bin: .* weights are safetensors already: leave these files out"):
+        inspected(tmp_path, training_args__bin=b"\x80\x04.")
+    assert inspected(tmp_path).classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("name", ["model-q4.gguf", "model.GGUF"])
+def test_gguf_is_refused_with_what_to_send(tmp_path: Path, name: str) -> None:
+    said = "GGUF holds weights in a form that cannot be trained from; send the folder that it was made of"
+    with pytest.raises(InvalidFile, match=said):
+        inspected(tmp_path, **{name: b"GGUF", "model.safetensors": None})
+    with pytest.raises(InvalidFile, match=said):
+        refuse_loose_weights(name)
+
+
+def test_shards_without_their_index_are_told_and_the_index_mends_it(tmp_path: Path) -> None:
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    shards = {"model.safetensors": None, first: WEIGHTS, second: WEIGHTS}
+    with pytest.raises(
+        InvalidFile, match=rf"model.safetensors.index.json is missing, .* {first}, {second} .* pack it beside them"
+    ):
+        inspected(tmp_path, **shards)
+    index = {"weight_map": {"a": first, "b": second}}
+    with pytest.raises(InvalidFile, match=rf"names '{second}', which is no safetensors file of the folder: pack all 2"):
+        inspected(tmp_path, **{**shards, second: None, "model.safetensors.index.json": index})
+    assert inspected(tmp_path, **shards, **{"model.safetensors.index.json": index}).classes == ["cat", "dog"]
+
+
+def test_weights_of_another_name_are_named_and_renaming_them_mends_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"there is pytorch.safetensors: if these are .* call it model.safetensors"):
+        inspected(tmp_path, **{"model.safetensors": None, "pytorch.safetensors": WEIGHTS})
+    assert inspected(tmp_path).classes == ["cat", "dog"]
+
+
+def test_a_network_beside_other_files_is_told_and_packing_its_folder_alone_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "vit").mkdir()
+    inspected(tmp_path / "vit")
+    (tmp_path / "README.md").write_text("x")
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(InvalidFile, match=r"config.json is in the folder 'vit', beside other files: pack that folder alone"):
+        inspect_folder(tmp_path, files)
+    assert inspect_folder(tmp_path / "vit", [path.relative_to("vit") for path in files if path.parts[0] == "vit"])
 
 
 def test_a_causal_language_model_is_told_by_its_architecture_and_has_no_classes(tmp_path: Path) -> None:

@@ -267,7 +267,9 @@ def _refuse_unsafe_files(folder: Path) -> None:
         raise UnreadableNetwork(f"{folder.name} is not a folder")
     names = {path.name for path in folder.iterdir()}
     if "adapter_config.json" in names:
-        raise UnreadableNetwork("adapter_config.json: merge the adapter into the network, then save the whole network")
+        raise UnreadableNetwork(
+            "adapter_config.json: merge the adapter into its network with peft's merge_and_unload(), then save the whole network"
+        )
     if WEIGHTS_FILE not in names and f"{WEIGHTS_FILE}.index.json" not in names:
         pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
         found = f"; {', '.join(pickles)} is a pickle, which can run code and is never loaded" if pickles else ""

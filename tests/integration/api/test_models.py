@@ -68,7 +68,9 @@ def upload(client: httpx.Client, content: bytes, *, filename: str = "teacher.zip
     return client.post("/v1/models", data={"name": "teacher"}, files={"file": (filename, content)})
 
 
-@pytest.mark.parametrize("archive", [zipped(folder()), zipped(folder(), prefix="my-model/"), tarred(folder())])
+@pytest.mark.parametrize(
+    "archive", [zipped(folder()), zipped(folder(), prefix="my-model/"), zipped(folder(), prefix="out/a/"), tarred(folder())]
+)
 def test_an_uploaded_model_teaches(member: httpx.Client, api: Api, archive: bytes) -> None:
     answer = upload(member, archive)
     model = answer.json()
@@ -111,10 +113,16 @@ def _config(**changes: Any) -> bytes:
         (zipped(folder())[:-30], "no zip or tar"),
         (tarred(folder())[:200], "no zip or tar"),
         (zipped({}), "no file"),
-        (zipped(folder(pytorch_model__bin=b"\x80\x04.")), "save_pretrained"),
-        (zipped(folder(model__pt=b"\x80\x04.")), "save_file"),
+        (zipped(folder(pytorch_model__bin=b"\x80\x04.", model__safetensors=None)), "save_pretrained"),
+        (zipped(folder(model__pt=b"\x80\x04.", model__safetensors=None)), "save_file"),
+        (zipped(folder(training_args__bin=b"\x80\x04.")), "leave these files out"),
         (zipped(folder(modeling__py=b"import os")), "leave these out"),
         (zipped(folder(config__json=None)), "config.json is missing"),
+        (zipped(folder(adapter_config__json=b"{}", config__json=None)), "merge the adapter"),
+        (
+            zipped({"a/notes.txt": b"", **{f"a/b/{name}": content for name, content in folder().items()}}),
+            "pack that folder alone",
+        ),
         (zipped(folder(preprocessor_config__json=None)), "preprocessor_config.json is missing"),
         (zipped(folder(model__safetensors=None)), "model.safetensors is missing"),
         (zipped(folder(labels__json=b'["one"]')), "must agree"),
