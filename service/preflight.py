@@ -103,8 +103,9 @@ def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *,
     if job is None:
         return Outcome.LEASE_LOST
     job.estimate = estimate
-    for warning in estimate.get("warnings", []):
-        transitions.record_event(session, job, "job.warning", warning["message"], {"code": warning["code"]})
+    found = [warning for warning in estimate.get("warnings", []) if warning not in job.warnings]
+    job.warnings = [*job.warnings, *found]
+    transitions.record_warnings(session, job, found)
     if estimate["memory_gib"] is not None and (refusal := _fit_memory(session, job, estimate, memory_seconds=memory_seconds)):
         return transitions.fail(session, job, refusal)
     return _on(session, job)

@@ -15,7 +15,7 @@ from service.scheduling.queue_status_cache import QueueStatusCache
 from service.scheduling.snapshot import live_workers, queued_by_pool
 from service.tables import Artifact, Job, JobEvent, JobLabel, LogChunk, MetricPoint, User, Worker
 
-_LEAN = (defer(Job.spec, raiseload=True), defer(Job.result, raiseload=True), defer(Job.estimate, raiseload=True))
+_LEAN = tuple(defer(column, raiseload=True) for column in (Job.spec, Job.result, Job.estimate, Job.warnings))
 """Loads a job without its large columns, which no list of the queue shows."""
 
 

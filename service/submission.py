@@ -25,8 +25,10 @@ from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo, Task, named_targets
 from service.spec.data_fit import chosen_splits, output_names
+from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
+from service.spec.warning_message import WarningMessage
 from service.tables import Dataset, Job, Model
 
 _DATASET, _TRANSFER = "/dataset/source", "/dataset/transfer"
@@ -69,7 +71,7 @@ def submit(
             earlier = jobs.find_repeat(session, owner_id=caller.user_id, idempotency_key=idempotency_key, request_sha256=digest)
         if earlier is not None:
             return earlier, False
-    spec = _check(database, settings, caller, document)
+    spec, warnings = _check(database, settings, caller, document)
     with database.transaction() as session:
         return jobs.submit(
             session,
@@ -78,18 +80,22 @@ def submit(
             idempotency_key=idempotency_key,
             request_sha256=digest,
             preflight=settings.preflight,
+            warnings=warnings,
         )
 
 
-def check(database: Database, settings: Settings, caller: Caller, document: Any) -> JobSpec:
-    """Computes the normalised spec, if it could be submitted now; stores nothing. Raises what ``submit`` raises."""
-    spec = _check(database, settings, caller, document)
+def check(database: Database, settings: Settings, caller: Caller, document: Any) -> tuple[JobSpec, list[WarningMessage]]:
+    """Computes the normalised spec, if it could be submitted now, and what the job's answer would warn of; stores nothing.
+
+    Raises what ``submit`` raises.
+    """
+    checked = _check(database, settings, caller, document)
     with database.transaction() as session:
         jobs.refuse_over_limit(session, caller.user_id)
-    return spec
+    return checked
 
 
-def _check(database: Database, settings: Settings, caller: Caller, document: Any) -> JobSpec:
+def _check(database: Database, settings: Settings, caller: Caller, document: Any) -> tuple[JobSpec, list[WarningMessage]]:
     """Everything that needs no lock: the look-ups of one short transaction, then the files and the fit of the parts."""
     spec = parse_spec(document)
     caller.require_priority(spec.priority)
@@ -113,7 +119,9 @@ def _check(database: Database, settings: Settings, caller: Caller, document: Any
         faults += check_fit(spec, dataset, teachers=named.teachers, transfer=transfer)
     if faults:
         raise InvalidSpec(faults)
-    return spec if dataset is None else _with_splits(spec, dataset)
+    if dataset is None:
+        return spec, spec_warnings(spec)
+    return _with_splits(spec, dataset), spec_warnings(spec) + dataset_warnings(spec, dataset)
 
 
 def _with_splits(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:

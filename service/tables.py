@@ -283,6 +283,8 @@ class Job(Table):
     """The fence of a check: grows with each check that begins."""
     estimate: Mapped[dict[str, Any] | None]
     """Findings of the preflight: parameters, FLOPs, memory, steps."""
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    """``service.spec.warning_message.WarningMessage`` of the submission and of the preflight."""
     reserved_worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     """The host whose devices are kept free for the job."""
 

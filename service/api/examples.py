@@ -63,8 +63,15 @@ JOB: dict[str, Any] = {
         "steps": {"teacher": 400, "student": 600},
         "num_samples": 1259,
         "notes": [],
+        "warnings": [],
         "seconds": 0.8,
     },
+    "warnings": [
+        {
+            "code": "field_without_effect",
+            "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none. Leave it out",
+        }
+    ],
     "result": None,
     "error": None,
     "version": 17,

@@ -20,7 +20,10 @@ from service.cli.specs import read_spec
 from service.cli.tables import ago, print_fields, print_json
 from service.cli.terminal import err, out
 from service.client import Artifact, Client, Job
+from service.client.resources import JobWarning
 from service.spec import parse_spec
+from service.spec.effect import spec_warnings
+from service.spec.warning_message import WarningMessage
 
 
 def register(app: typer.Typer) -> None:
@@ -55,11 +58,13 @@ def submit(
     with Client() as client:
         job = client.submit(read_spec(spec), idempotency_key=idempotency_key)
         if watch:
+            _print_warnings(job.warnings)
             err.print(f"{job.id} queued at {client.url}", highlight=False)
             _watch(client, job.id, as_json=as_json)
         elif as_json:
             print_json(job)
         else:
+            _print_warnings(job.warnings)
             out.print(f"{job.id}  {job.status}", highlight=False)
             err.print(f"follow it with: stillhouse watch {job.id}", highlight=False)
 
@@ -75,14 +80,24 @@ def validate(
     """Check a spec without queueing anything; with --json print it with every default."""
     document = read_spec(spec)
     if offline:
-        complete = parse_spec(document).model_dump(mode="json")
+        parsed = parse_spec(document)
+        complete = parsed.model_dump(mode="json")
+        _print_warnings(spec_warnings(parsed))
     else:
         with Client() as client:
-            complete = client.validate(document)
+            checked = client.check(document)
+        complete = checked.spec
+        _print_warnings(checked.warnings)
     if as_json:
         typer.echo(json.dumps(complete, indent=2))
     else:
         out.print(f"{spec} is valid" + (" in its form" if offline else ""), highlight=False)
+
+
+def _print_warnings(warnings: Sequence[JobWarning | WarningMessage]) -> None:
+    for warning in warnings:
+        err.print("warning: ", style="yellow", end="")
+        err.print(warning.message, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_all(
@@ -126,6 +141,7 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
             "starts": starts(waiting.expected_start) if waiting is not None else None,
             "memory": None if (needed := (job.estimate or {}).get("memory_gib")) is None else _memory(needed),
             "notes": "\n".join((job.estimate or {}).get("notes", [])),
+            "warnings": "\n".join(warning.message for warning in job.warnings),
             "attempt": f"{job.attempt} of {job.max_attempts}" if job.attempt else None,
             "worker": job.worker,
             "labels": ", ".join(f"{name}: {value}" for name, value in job.labels.items()),

@@ -50,10 +50,12 @@ from service.client.errors import (
 from service.client.queue import Blocker, Explanation, FairShare, Queue, RunningJob, Usage, User, WaitingJob, Worker
 from service.client.resources import (
     Artifact,
+    CheckedSpec,
     Dataset,
     Event,
     Job,
     JobProgress,
+    JobWarning,
     Key,
     MetricSeries,
     Model,
@@ -65,6 +67,7 @@ __all__ = [
     "ApiError",
     "Artifact",
     "Blocker",
+    "CheckedSpec",
     "Client",
     "ClientError",
     "Conflict",
@@ -78,6 +81,7 @@ __all__ = [
     "InvalidSpec",
     "Job",
     "JobProgress",
+    "JobWarning",
     "Key",
     "MetricSeries",
     "Model",

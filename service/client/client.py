@@ -1,5 +1,6 @@
 """The client: one method for each operation of the API."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_lines, read_messages
 from service.client.queue import Explanation, Queue, Usage, User, Worker
-from service.client.resources import Artifact, Dataset, Event, Job, Key, MetricSeries, Model, NewKey
+from service.client.resources import Artifact, CheckedSpec, Dataset, Event, Job, Key, MetricSeries, Model, NewKey
 from service.client.transport import Transport
 from service.connection import find_connection
 from service.spec import JobSpec
@@ -65,8 +66,14 @@ class Client:
 
     def validate(self, spec: Spec) -> dict[str, Any]:
         """Returns the complete spec as the service would store it; nothing is queued. Raises InvalidSpec."""
-        answer: dict[str, Any] = self._post("/v1/jobs", json=_document(spec), params={"dry_run": "true"})
-        return answer
+        return self.check(spec).spec
+
+    def check(self, spec: Spec) -> CheckedSpec:
+        """Returns the complete spec with what the service warns of; nothing is queued. Raises InvalidSpec."""
+        options: dict[str, Any] = {"json": _document(spec), "params": {"dry_run": "true"}}
+        answer = self._transport.request("POST", "/v1/jobs", repeatable=True, **options)
+        warnings = json.loads(answer.headers.get("Stillhouse-Warnings", "[]"))
+        return CheckedSpec.model_validate({"spec": answer.json(), "warnings": warnings})
 
     def job(self, job_id: str) -> Job:
         """Returns one job in its current state."""

@@ -45,6 +45,21 @@ class QueuePlace(Resource):
     expected_start: Start | None = None
 
 
+class JobWarning(Resource):
+    """Something without effect, or data that take no part."""
+
+    code: str
+    message: str
+
+
+class CheckedSpec(Resource):
+    """A spec that could be submitted."""
+
+    spec: dict[str, Any]
+    """It with every default."""
+    warnings: list[JobWarning] = []
+
+
 class Job(Resource):
     """A job at one moment. If ``terminal``, it has reached its final state."""
 
@@ -70,6 +85,7 @@ class Job(Resource):
     finished_at: datetime | None = None
     gpu_seconds: float | None = None
     estimate: dict[str, Any] | None = None
+    warnings: list[JobWarning] = []
     result: dict[str, Any] | None = None
     error: JobFailure | None = None
     version: int | None = None

@@ -1,6 +1,7 @@
 """New jobs: the owner's limit, the idempotency key, and everything that a spec names, locked until the job is stored."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -15,6 +16,7 @@ from service.jobs.dependencies import by_needs, needed_jobs, teacher_models, tea
 from service.lifecycle import UNSTARTED, Priority, Status
 from service.spec import JobSpec
 from service.spec.source import split_source
+from service.spec.warning_message import WarningMessage
 from service.tables import Dataset, Job, JobDependency, JobLabel, JobTeacher, User
 
 
@@ -26,6 +28,7 @@ def submit(
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     preflight: bool = False,
+    warnings: Sequence[WarningMessage] = (),
 ) -> tuple[Job, bool]:
     """Stores a job, and returns it with True if it is new, with False if the idempotency key named an earlier one.
 
@@ -55,6 +58,7 @@ def submit(
         name=spec.name,
         labels=spec.labels,
         spec=spec.model_dump(mode="json"),
+        warnings=[warning.model_dump() for warning in warnings],
         status=status,
         status_reason=reason,
         version=0,
@@ -86,6 +90,7 @@ def submit(
     session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in held.needs)
     session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in held.model_ids)
     transitions.record_event(session, job, f"job.{job.status}", job.status_reason)
+    transitions.record_warnings(session, job, [warning.model_dump() for warning in warnings])
     return job, True
 
 

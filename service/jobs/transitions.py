@@ -4,7 +4,7 @@ A caller holds the job's row locked. A transition checks the state that it finds
 and adds the event in the same transaction. Events are numbered under that lock, so they become visible in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +50,12 @@ def record_event(session: Session, job: Job, type_: str, message: str, data: dic
     job.last_event_seq += 1
     session.add(JobEvent(job_id=job.id, seq=job.last_event_seq, type=type_, message=message, data=data or {}))
     touch(session, job)
+
+
+def record_warnings(session: Session, job: Job, warnings: Sequence[Mapping[str, str]]) -> None:
+    """Appends an event for each warning, ``code`` and ``message``, to the audit of a locked job."""
+    for warning in warnings:
+        record_event(session, job, "job.warning", warning["message"], {"code": warning["code"]})
 
 
 def touch(session: Session, job: Job) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from service.formats import Waveform
-from service.spec.data import DatasetSpec
+from service.spec import parse_spec
 from tests.integration.test_reading import classification, classified, language, write
 from tests.integration.test_texts import BERT, WORDPIECE, network, report, train
-from tests.unit.worker.preflight.jobs import estimate
+from tests.unit.worker.preflight.jobs import digits, estimate
 from worker.data import Data, Split, SplitName, load_data
 from worker.data.data_warnings import with_warnings
 from worker.protocol import Finished
@@ -106,8 +106,8 @@ def test_images_that_are_in_two_splits_are_found(tmp_path: Path) -> None:
     values_of: dict[str, Any] = {"image": images, "label": labels}
     arrays = {f"{name}_{column}": values[rows] for name, rows in parts.items() for column, values in values_of.items()}
     np.savez(tmp_path / "images.npz", **arrays)
-    dataset = DatasetSpec(source="file:x", input="image")
-    data = with_warnings(load_data(dataset, tmp_path / "images.npz", task="image-classification"), dataset)
+    spec = parse_spec(digits(dataset={"source": "file:x"}))
+    data = with_warnings(load_data(spec.dataset, tmp_path / "images.npz", task=spec.task), spec)
     assert [warning.message.split(":")[0] for warning in data.warnings] == [
         "1 of 5 rows of the validation split are in the training data too, such as validation split (of the file's split "
         "'valid'), row 1, which is train split, row 3",
@@ -122,7 +122,7 @@ def test_sounds_that_are_cut_and_repeated_are_told() -> None:
     by_part: dict[SplitName, list[Waveform]] = {"train": clips(1, 2, 3), "validation": clips(4, 5), "test": clips(2, 1.5)}
     splits = {part: Split(inputs, torch.arange(len(inputs)) % 2, part=part) for part, inputs in by_part.items()}
     data = Data("audio-classification", splits, Targets.of_classes(["a", "b"]), clip_seconds=2.5)
-    found = with_warnings(data, DatasetSpec(source="file:x", input="audio")).warnings
+    found = with_warnings(data, parse_spec(digits())).warnings
     assert [warning.code for warning in found] == ["rows_in_train", "clips_cut", "clips_cut"]
     assert found[0].message.startswith("1 of 2 rows of the test split are in the training data too, such as test split, row 0")
     assert found[1].message == (

@@ -4,7 +4,7 @@ The same warnings stand in the job's check and in its report. Every one has its 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,34 +12,24 @@ from torch import Tensor
 
 from service.formats import Waveform
 from service.formats.dataset_warnings import listed
-from service.spec.data import DatasetSpec
-from service.spec.data_fit import chosen_splits
+from service.spec import JobSpec
+from service.spec.effect import spec_warnings, split_warnings
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split
 from worker.targets import Target
 
 
-def with_warnings(data: Data, dataset: DatasetSpec) -> Data:
-    """The data with the warnings of this job, after those of their file."""
+def with_warnings(data: Data, spec: JobSpec) -> Data:
+    """The data with all warnings of this job: of its spec, of their file, of the splits."""
     found = [
+        *spec_warnings(spec),
         *data.warnings,
-        *_unused_splits(dataset, data.rows_by_split),
+        *split_warnings(spec.dataset, data.rows_by_split),
         *(warning for split in data.splits.values() for warning in _label_warnings(split.own, data)),
         *_repeated_rows(data),
         *_cut_clips(data),
     ]
     return replace(data, warnings=tuple(found))
-
-
-def _unused_splits(dataset: DatasetSpec, rows_by_split: Mapping[str, int]) -> Iterator[WarningMessage]:
-    names = chosen_splits(dataset, list(rows_by_split))
-    unused = [name for name in rows_by_split if name not in (names.train, names.validation, names.test)]
-    if dataset.transfer == dataset.source:
-        return  # which of its splits are the transfer rows, the spec says
-    if unused:
-        rows = sum(rows_by_split[name] for name in unused)
-        message = f"split {listed(unused)} of the dataset ({rows:,} rows) takes no part: dataset.splits may name it"
-        yield WarningMessage(code="split_unused", message=message)
 
 
 def _label_warnings(split: Split, data: Data) -> Iterator[WarningMessage]:

@@ -201,7 +201,7 @@ class Attempt:
         data = load_data(
             dataset, self._data_file(dataset.source), task=self.spec.task, transfer=self._data_file(dataset.transfer)
         )
-        return with_warnings(data, dataset) if self.group.is_rank0 else data
+        return with_warnings(data, self.spec) if self.group.is_rank0 else data
 
     def _data_file(self, source: str | None) -> Path | None:
         """The local file of a source of data; None for none and for a builtin one."""

@@ -18,6 +18,7 @@ from service.scheduling.queue_status_cache import QueueStatusCache
 from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate
 from service.spec.job import JobId
+from service.spec.warning_message import WarningMessage
 from service.tables import Job
 
 
@@ -104,6 +105,9 @@ class JobView(View):
     """Seconds multiplied by the number of GPUs, over all attempts that have ended."""
     estimate: Estimate | None
     """What its preflight check measured before it was queued; null for a job that was not checked."""
+    warnings: list[WarningMessage]
+    """What its spec says without effect, what of its data takes no part: told when it is submitted and by its check. Those of its
+    result are in ``result``."""
     result: dict[str, Any] | None
     """The report's headline figures."""
     error: JobFailure | None
@@ -205,6 +209,7 @@ def job_view(row: JobRow) -> JobView:
         finished_at=job.finished_at,
         gpu_seconds=job.gpu_seconds,
         estimate=None if job.estimate is None else Estimate.model_validate(job.estimate),
+        warnings=[WarningMessage.model_validate(warning) for warning in job.warnings],
         result=job.result,
         error=None if job.error is None else JobFailure.model_validate(job.error),
         version=job.version,

@@ -10,6 +10,7 @@ from service.api.conditions import is_unchanged, require_match, wait_seconds
 from service.api.dependencies import Member, Services, ServicesOf, Viewer
 from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
+from service.api.responses.dry_run import WARNINGS_HEADER, warnings_header
 from service.api.responses.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
 from service.api.waiting import until_changed
 from service.errors import (
@@ -81,6 +82,12 @@ _MAY_BE = {
                     "schema": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("JobView", "JobSpec")]}
                 }
             },
+            "headers": {
+                WARNINGS_HEADER: {
+                    "schema": {"type": "string"},
+                    "description": "Of a dry run: the `warnings` that the job would have, as JSON; absent without any.",
+                }
+            },
         },
         201: {"description": "The job.", "headers": {"Location": {"schema": {"type": "string"}}}},
         **described(Forbidden, RequestInFlight, InvalidSpec, IdempotencyMismatch, QueueLimitReached),
@@ -96,8 +103,9 @@ def submit(
 ) -> Any:
     """Submits a job spec. With an `Idempotency-Key` a repeat returns the first job; with `dry_run` nothing is stored."""
     if dry_run:
-        spec = submission.check(services.database, services.settings, caller, document)
-        return Response(spec.model_dump_json(), media_type="application/json")
+        spec, warnings = submission.check(services.database, services.settings, caller, document)
+        headers = {WARNINGS_HEADER: warnings_header(warnings)} if warnings else None
+        return Response(spec.model_dump_json(), media_type="application/json", headers=headers)
     job, is_new = submission.submit(services.database, services.settings, caller, document, idempotency_key=idempotency_key)
     if is_new and job.status in {Status.QUEUED, Status.CHECKING}:
         _wake(services, job)

@@ -9,6 +9,7 @@ from service.database import Database
 from service.preflight import CheckFence
 from service.settings import Settings
 from service.spec.estimate import Estimate
+from service.spec.warning_message import WarningMessage
 from service.tables import Worker
 from tests.integration.api.conftest import submit
 from tests.integration.jobs.conftest import FAILURE, Team
@@ -56,6 +57,7 @@ def test_a_job_tells_what_its_check_found(member: httpx.Client, database: Databa
         steps={"student": 20},
         num_samples=1259,
         notes=["The teacher was not tried."],
+        warnings=[WarningMessage(code="rows_in_train", message="2 rows")],
         seconds=0.5,
     ).model_dump()
     with database.transaction() as session:
@@ -66,6 +68,9 @@ def test_a_job_tells_what_its_check_found(member: httpx.Client, database: Databa
         preflight.give_up_check(session, take(database), "its worker drains")
     job = member.get(f"/v1/jobs/{passed}").json()
     assert (job["status"], job["estimate"]) == ("queued", found)
+    assert job["warnings"][-1] == {"code": "rows_in_train", "message": "2 rows"}
+    events = member.get(f"/v1/jobs/{passed}/events").json()["data"]
+    assert [event["data"] for event in events if event["message"] == "2 rows"] == [{"code": "rows_in_train"}]
     job = member.get(f"/v1/jobs/{refused}").json()
     assert (job["status"], job["error"]["hint"], job["attempt"]) == ("failed", FAILURE.hint, 0)
     job = member.get(f"/v1/jobs/{again}").json()

@@ -1,5 +1,7 @@
 """Jobs over HTTP: submit, read, list, change, stop, delete."""
 
+import json
+
 import httpx
 import pytest
 
@@ -56,6 +58,31 @@ def test_a_dry_run_answers_the_whole_spec_and_stores_nothing(member: httpx.Clien
     assert answer.status_code == 200
     assert answer.json()["training"]["seed"] == 0
     assert member.get("/v1/jobs").json() == {"object": "list", "data": [], "has_more": False}
+
+
+WITHOUT_EFFECT = {"dataset": {"source": "builtin:digits", "clip_seconds": 3.0, "test_fraction": 0.4}}
+
+
+def test_what_a_spec_says_without_effect_is_told_with_the_job_and_in_its_events(member: httpx.Client) -> None:
+    job = submit(member, **WITHOUT_EFFECT)
+    clips, fraction = job["warnings"]
+    assert clips == {
+        "code": "field_without_effect",
+        "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none. Leave it out",
+    }
+    assert fraction["message"].startswith("/dataset/test_fraction has no effect: the test split is the dataset's own 'test'")
+    assert member.get(f"/v1/jobs/{job['id']}").json()["warnings"] == job["warnings"]
+    events = member.get(f"/v1/jobs/{job['id']}/events").json()["data"]
+    assert [event["message"] for event in events if event["type"] == "job.warning"] == [
+        warning["message"] for warning in job["warnings"]
+    ]
+    assert submit(member)["warnings"] == []
+
+
+def test_a_dry_run_has_the_warnings_in_a_header(member: httpx.Client) -> None:
+    dry = member.post("/v1/jobs", params={"dry_run": True}, json=spec(**WITHOUT_EFFECT))
+    assert json.loads(dry.headers["stillhouse-warnings"]) == submit(member, **WITHOUT_EFFECT)["warnings"]
+    assert member.post("/v1/jobs", json=dry.json()).status_code == 201
 
 
 def test_lists_are_newest_first_and_paged_by_the_last_id(member: httpx.Client) -> None:
