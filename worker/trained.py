@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import NUMBERS, ONE_LABEL
+from service.spec.report import BiasCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -51,6 +52,8 @@ class TrainedNetwork:
     """The targets that it teaches; None for all."""
     num_bytes: int | None = None
     """Size of the weights on disk, for a network that was loaded."""
+    bias: BiasCard | None = None
+    """How the biases of its outputs were set after its training; None if they are as they were learned."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of it takes no part in the job."""
 

@@ -118,6 +118,7 @@ REPORT: dict[str, Any] = {
     "method": {"name": "soft-targets", "weight": 1.0, "temperature": 4.0, "divergence": "kl", "label_weight": 0.1},
     "data": {
         "source": "builtin:digits",
+        "transfer": None,
         "rows": {"train": 1259, "validation": 179, "test": 359},
         "targets": {"label": _TEN},
         "classes": _TEN,
@@ -131,6 +132,9 @@ REPORT: dict[str, Any] = {
     "score_with_teacher": None,
     "ensemble_score": None,
     "agreement": 0.961,
+    "chosen_by": "score",
+    "validation_agreement": None,
+    "bias": None,
     "agreement_by_target": {"label": {"agreement": 0.961, "kl_divergence": 0.052}},
     "gain": None,
     "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},

@@ -5,7 +5,7 @@ evaluation on the validation split, and their accuracy is that on the test split
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,21 +64,21 @@ class NetworkCard(_Card):
     """Number of parameters."""
     bytes: int
     """Size of its ``model.safetensors``."""
-    test_score: float
+    test_score: float | None
     """Of the best weights, the figure to quote: accuracy; of a number the share of its variance that is explained; of several
-    targets their mean."""
+    targets their mean. Null where the test split has no labels."""
     test_accuracy: float | None
     """The same, where every target has classes."""
-    test_loss: float
-    """Of the best weights, the task's own loss; of numbers in units of their variance on the training split."""
+    test_loss: float | None
+    """Of the best weights, the task's own loss; of numbers in units of their variance on the training split. Null without labels."""
     test_accuracy_last: float | None
     """Of the last weights; null for a network that this job did not train."""
-    validation_score: float
-    """Of the best weights on the validation split."""
+    validation_score: float | None
+    """Of the best weights on the validation split; null where that has no labels."""
     validation_accuracy: float | None
     """The same, where every target has classes."""
-    validation_loss: float
-    """Of the best weights on the validation split, the task's own loss."""
+    validation_loss: float | None
+    """Of the best weights on the validation split, the task's own loss; null without labels."""
     validation_accuracy_last: float | None
     """Of the last weights; null for a network that this job did not train."""
     metrics: dict[str, dict[str, float]]
@@ -132,12 +132,25 @@ class ExportCard(_Card):
     """Its size."""
     largest_difference: float | None
     """From the student's outputs, on some samples; a share of the largest output where that is above 1; null where one is NaN."""
-    test_score: float
-    """Of this form on the test split, run by onnxruntime."""
+    test_score: float | None
+    """Of this form on the test split, run by onnxruntime; null where that has no labels."""
     metrics: dict[str, dict[str, float]]
     """By target, on the test split, run by onnxruntime."""
     agreement: float
     """With the student itself, on the test split."""
+
+
+class BiasCard(_Card):
+    """How the biases of the student's outputs were set after its training, as ``evaluation.correct_bias`` says."""
+
+    rows: int
+    """Samples on which its mean probability of each class was made its teacher's."""
+    are_transfer: bool
+    """Whether they are the transfer rows; else they are the training split."""
+    largest_difference_before: float
+    """Of the student's mean probability of a class from its teacher's."""
+    largest_difference_after: float
+    """The same, with the new biases."""
 
 
 class Compression(_Card):
@@ -158,6 +171,8 @@ class DataCard(_Card):
 
     source: str
     """As in the spec."""
+    transfer: str | None = None
+    """Source of the transfer rows; null without any."""
     rows: dict[str, int]
     """Samples by split; ``transfer`` are those without labels that stood beside the training split."""
     targets: dict[str, list[str] | None]
@@ -217,10 +232,17 @@ class Report(_Card):
     agreement: float | None
     """Share of the test split on which student and teacher choose the same class; of several targets the mean. Of language models
     the share of tokens, null where the two have different tokenizers."""
+    chosen_by: Literal["score", "agreement"] = "score"
+    """What the student's best weights were chosen by on the validation split: the score against its labels, or, where it has
+    none, the agreement with the teacher."""
+    validation_agreement: float | None = None
+    """With the teacher on the validation split, where that chose the weights."""
+    bias: BiasCard | None = None
+    """Null where the biases are as they were learned."""
     agreement_by_target: dict[str, dict[str, float]]
     """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
     gain: float | None
-    """The student's test score less the control's; null without a control."""
+    """The student's test score less the control's; null without a control, or without labels to score them by."""
     compression: Compression
     """How much smaller and faster the student is."""
     exports: list[ExportCard] = []
@@ -244,6 +266,7 @@ class Report(_Card):
             "student": brief(self.student),
             "control": brief(self.control) if self.control else None,
             "agreement": self.agreement,
+            "chosen_by": self.chosen_by,
             "compression": self.compression.parameters,
             "gain": self.gain,
             "warnings": [warning.model_dump() for warning in self.warnings],

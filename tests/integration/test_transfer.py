@@ -14,7 +14,7 @@ from tests.integration.test_chain import StopIn, metric_names, report
 from tests.integration.test_methods import student
 from tests.unit.formats.files import write_npz
 from worker.job.attempt import run
-from worker.protocol import Assignment, Event, Finished, Stopped
+from worker.protocol import RESULT_FOLDER, Assignment, Event, Finished, Stopped
 
 TEACHER: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 4}}
 
@@ -92,3 +92,90 @@ def test_transfer_rows_change_the_student_and_not_its_teacher(files: dict[str, P
     # Pixels are normalised by all images that the job trains on, so the teachers are alike, not the same.
     assert reports[0]["teacher"]["test_loss"] == pytest.approx(reports[1]["teacher"]["test_loss"], rel=0.2)
     assert torch.tensor(reports[0]["student"]["test_loss"]).isfinite()
+
+
+@pytest.fixture(scope="module")
+def teacher(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that knows ten digits."""
+    folder = tmp_path_factory.mktemp("teacher")
+    document = spec(
+        dataset={"source": "builtin:digits"},
+        teacher={"architecture": {"name": "small-cnn", "width": 16}, "training": {"epochs": 4}},
+        training={"max_steps": 1},
+    )
+    assert isinstance(train(document, folder, {})[-1], Finished)
+    return folder / RESULT_FOLDER / "teacher"
+
+
+UNLABELLED: dict[str, Any] = {"teacher": {"source": "model:digits"}, "training": {"epochs": 3, "batch_size": 16}}
+
+
+def warned(told: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in told["warnings"]]
+
+
+def test_images_without_any_label_teach_by_the_teacher_alone(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]], teacher: Path, tmp_path: Path
+) -> None:
+    inputs = {"file:bare": write_npz(tmp_path / "bare.npz", image=digits[0][:300]), "model:digits": teacher}
+    document = spec(
+        dataset={"source": "file:bare"},
+        **UNLABELLED,
+        evaluation={"control": True, "seeds": [0, 1]},
+        exports=["onnx"],
+    )
+    events = train(document, tmp_path / "job", inputs)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+
+    assert told["data"]["classes"] == [str(digit) for digit in range(10)]
+    assert warned(told) == ["no_control", "chosen_by_agreement", "no_score"]
+    assert (told["chosen_by"], told["control"], told["gain"], told["seeds"]) == ("agreement", None, None, None)
+    assert told["student"]["test_score"] is told["student"]["validation_loss"] is told["exports"][0]["test_score"] is None
+    assert told["agreement"] > 0.3
+    assert 0 < told["validation_agreement"] <= 1
+    assert "student/validation_agreement" in metric_names(events)
+    assert (events[-1].result["chosen_by"], events[-1].result["student"]["test_score"]) == ("agreement", None)
+    folder = tmp_path / "job" / RESULT_FOLDER
+    for text in ((folder / "report.html").read_text(), (folder / "README.md").read_text().split("## Spec")[0]):
+        assert "None" not in text
+        assert "agree" in text
+    assert '"control": true' in (folder / "README.md").read_text()
+    # What ends a training early is the agreement too, and a stop changes nothing.
+    stopped = train(document, tmp_path / "stopped", inputs, stop_in="student")
+    assert stopped[-1] == Stopped("drain")
+    assert isinstance(train(document, tmp_path / "stopped", inputs)[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "job")
+
+
+def test_rows_without_a_label_count_where_the_teacher_teaches(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]], teacher: Path, tmp_path: Path
+) -> None:
+    images, labels = digits
+    some = np.where(np.arange(300) % 3 == 0, labels[:300], -1)
+    inputs = {"file:some": write_npz(tmp_path / "some.npz", image=images[:300], label=some), "model:digits": teacher}
+    job = spec(dataset={"source": "file:some"}, **UNLABELLED, evaluation={"control": True})
+    assert isinstance(train(job, tmp_path / "job", inputs)[-1], Finished)
+    told = report(tmp_path / "job")
+    assert (told["chosen_by"], warned(told)) == ("score", [])
+    assert told["gain"] == told["student"]["test_score"] - told["control"]["test_score"]
+
+
+def test_a_training_split_without_labels_is_passed_over_as_often_as_its_transfer_rows(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]], files: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    images, labels = digits
+    arrays: dict[str, Any] = {
+        "train_image": images[:20],
+        "train_label": np.full(20, -1),
+        "test_image": images[20:60],
+        "test_label": labels[20:60],
+    }
+    inputs = files | {
+        "file:few": write_npz(tmp_path / "few.npz", **arrays, validation_image=images[60:80], validation_label=labels[60:80]),
+        "model:digits": teacher,
+    }
+    job = spec(dataset={"source": "file:few", "transfer": "file:more"}, **UNLABELLED)
+    assert isinstance(train(job, tmp_path / "job", inputs)[-1], Finished)
+    # 200 transfer rows, of which eight are in each batch of 16.
+    assert report(tmp_path / "job")["student"]["training"]["steps"] == 3 * 25

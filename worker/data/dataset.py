@@ -72,6 +72,12 @@ class Split:
         count = len(self) - self.transfer.count
         return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], transfer=None)
 
+    @cached_property
+    def transferred(self) -> "Split":
+        """The transfer rows alone, none or more; the same object at each call."""
+        count = len(self) - (0 if self.transfer is None else self.transfer.count)
+        return replace(self, inputs=self.inputs[count:], labels=self.labels[count:], transfer=None, places=())
+
     def place(self, index: int) -> str:
         """Names the place of one sample, for messages: ``test split, row 3 (line 5)``."""
         for places in self.places:

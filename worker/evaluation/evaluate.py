@@ -20,8 +20,9 @@ from worker.evaluation.precision import Precision
 from worker.evaluation.token_metrics import token_agreement, token_score
 from worker.evaluation.tokens import predict_tokens
 from worker.methods.embedding import similarity_correlation
+from worker.methods.tasks import teacher_losses
 from worker.models.language_network import LanguageNetwork
-from worker.targets import Target, Targets, label_loss, target_losses
+from worker.targets import Target, Targets, has_labels, label_loss, target_losses
 
 EVALUATION_BATCH = 256
 _LATENCY_ROUNDS = 30
@@ -34,7 +35,8 @@ class EvaluationResult:
 
     score: float
     """Accuracy of a classification, token accuracy of a causal language model, R² of a number, the mean over several targets; for
-    embeddings the correlation of pairs' similarities with the teacher's. Higher is better."""
+    embeddings the correlation of pairs' similarities with the teacher's; without labels the agreement with the teacher. Higher is
+    better."""
     loss: float
     """The task's own loss: mean cross-entropy of a classification; 1 − score for embeddings."""
 
@@ -105,6 +107,36 @@ def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Co
     # One transfer for both: on a GPU each transfer waits for all work before it.
     score, loss = torch.stack([score_of_known, whole_loss]).tolist()
     return EvaluationResult(score=score, loss=loss)
+
+
+def score_labelled(
+    outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+) -> EvaluationResult | None:
+    """:func:`score_outputs`, or None if no sample has a label to score by."""
+    return score_outputs(outputs, labels, targets, only=only) if can_score(labels, targets, only=only) else None
+
+
+def can_score(labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
+    """Whether any sample has a label (N,) or (N, M) for one of the targets, or of those in ``only``; of texts alone always."""
+    if targets.are_tokens or targets.are_embeddings:
+        return True
+    scored = [index for index, target in enumerate(targets) if only is None or target.name in only]
+    return any(has_labels(targets.labels_of(labels, index)) for index in scored)
+
+
+def score_by_teacher(
+    outputs: Tensor, teacher_outputs: Tensor, targets: Targets, *, only: Collection[str] | None = None
+) -> EvaluationResult:
+    """Scores outputs (N, W) by those of a teacher (N, W), where there are no labels: the agreement, and the divergence as loss.
+
+    ``only`` names the targets that the teacher teaches; None: all. The loss is KL(teacher ‖ student) of classes, in nats, and the
+    squared error of a standardised number, summed over the targets.
+    """
+    outputs, teacher_outputs = outputs.to(torch.float64), teacher_outputs.to(outputs.device, torch.float64)
+    share = agreement(teacher_outputs, outputs, targets, only=only)
+    assert share is not None  # of classifiers
+    losses = teacher_losses(targets, outputs, teacher_outputs, divergence="kl", temperature=1.0)
+    return EvaluationResult(score=share, loss=losses.sum().item())
 
 
 def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, Tensor]]]:

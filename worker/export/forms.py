@@ -15,7 +15,7 @@ from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN
 from worker.errors import JobFault
-from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_outputs
+from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_labelled
 from worker.evaluation.metrics import target_metrics
 from worker.export.int8 import quantize_int8
 from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
@@ -36,7 +36,8 @@ class Exported:
     largest_difference: float
     """Largest absolute difference from the student's outputs on some test samples, relative to the largest output if above 1;
     numbers are standardised."""
-    test: EvaluationResult
+    test: EvaluationResult | None
+    """None if the test split has no labels."""
     metrics: dict[str, dict[str, float]]
     """Metrics by target, on the test split."""
     agreement: float
@@ -117,7 +118,7 @@ def _score(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Ex
         name=path.name,
         num_bytes=path.stat().st_size,
         largest_difference=_difference(path, student, test, data),
-        test=score_outputs(outputs, test.labels, data.targets),
+        test=score_labelled(outputs, test.labels, data.targets),
         metrics=target_metrics(outputs, test.labels, data.targets),
         agreement=share,
     )

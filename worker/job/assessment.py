@@ -14,7 +14,15 @@ from service.spec.report import Latency, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Split
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import EvaluationResult, agreement, measure_latency, predict, score_outputs
+from worker.evaluation.evaluate import (
+    EvaluationResult,
+    agreement,
+    can_score,
+    measure_latency,
+    predict,
+    score_labelled,
+    score_outputs,
+)
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
@@ -26,6 +34,7 @@ from worker.models.privileged import PrivilegedNetwork
 from worker.report.build import Assessed, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
+from worker.targets import Targets
 from worker.teachers.ensemble import Teachers, combine_outputs
 from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
@@ -37,7 +46,7 @@ def evaluate_and_export(
     networks: Mapping[Role, TrainedNetwork],
     teachers: Teachers,
     *,
-    replicate_scores: Mapping[Role, EvaluationResult],
+    replicate_scores: Mapping[Role, EvaluationResult | None],
     trained: Weights,
     warnings: Sequence[WarningMessage],
     phases: PhaseReporter,
@@ -74,11 +83,9 @@ def evaluate_and_export(
         num_bytes["control"] = num_bytes["student"]
         assessed = {
             role: Assessed(
-                test=score_outputs(outputs[role], test.labels, job.data.targets, only=network.teaches),
+                test=score_labelled(outputs[role], test.labels, job.data.targets, only=network.teaches),
                 metrics=target_metrics(outputs[role], test.labels, job.data.targets, only=network.teaches),
-                validation=network.figures.best_validation
-                if network.figures and network.teaches is None
-                else score_outputs(network.outputs(validation), validation.labels, job.data.targets, only=network.teaches),
+                validation=_validation_result(network, validation, job.data.targets),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
             )
@@ -88,9 +95,9 @@ def evaluate_and_export(
             taught_targets = teachers.teaches
             assessed["teacher"] = Assessed.together(
                 [assessed[role] for role in teachers.members],
-                test=score_outputs(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
+                test=score_labelled(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
                 metrics=target_metrics(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
-                validation=score_outputs(teachers.outputs(validation), validation.labels, job.data.targets, only=taught_targets),
+                validation=score_labelled(teachers.outputs(validation), validation.labels, job.data.targets, only=taught_targets),
             )
         report = make_report(
             spec=job.spec,
@@ -102,22 +109,47 @@ def evaluate_and_export(
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
             agreement=agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
+            validation_agreement=_validation_agreement(networks["student"], teachers, validation),
             agreement_by_target=target_agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
             exports=exports,
             warnings=warnings,
             seeds=_seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()}),
         )
-        write_documents(result, report=report, spec=pinned_spec(job.spec, job.commits))
+        write_documents(result, report=report, spec=pinned_spec(job.submitted, job.commits))
     return report
 
 
-def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult]) -> SeedsCard | None:
-    """Summarises the test scores over the seeds; None if the spec names no seeds."""
+def _validation_result(network: TrainedNetwork, split: Split, targets: Targets) -> EvaluationResult | None:
+    """The network's scores on the validation split; those of its training if nothing was changed since. None without labels."""
+    figures = network.figures
+    if figures is not None and figures.chosen_by == "score" and network.teaches is None and network.bias is None:
+        return figures.best_validation
+    if not can_score(split.labels, targets, only=network.teaches):
+        return None
+    return score_outputs(network.outputs(split), split.labels, targets, only=network.teaches)
+
+
+def _validation_agreement(student: TrainedNetwork, teachers: Teachers, split: Split) -> float | None:
+    """The agreement with the teachers that chose the student's weights; None if the labels chose them."""
+    if student.figures is None or student.figures.chosen_by == "score":
+        return None
+    return agreement(teachers.outputs(split), student.outputs(split), teachers.targets, only=teachers.teaches)
+
+
+def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult | None]) -> SeedsCard | None:
+    """Summarises the test scores over the seeds; None if the spec names no seeds, or the test split has no labels."""
     if not spec.evaluation.seeds:
         return None
-    student = [tests[role].score for role in roles_by_seed(spec, "student")]
-    control = [tests[role].score for role in roles_by_seed(spec, "control")] if spec.evaluation.control else None
+    student = _scores(tests, roles_by_seed(spec, "student"))
+    if student is None:
+        return None
+    control = _scores(tests, roles_by_seed(spec, "control")) if spec.evaluation.control else None
     return seeds_card(spec.evaluation.seeds, student=student, control=control)
+
+
+def _scores(tests: Mapping[Role, EvaluationResult | None], roles: Sequence[Role]) -> list[float] | None:
+    found = [result.score for role in roles if (result := tests[role]) is not None]
+    return found if len(found) == len(roles) else None
 
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
@@ -128,7 +160,8 @@ def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained
     network.load_state_dict(trained)
     samples = Samples.of(split, job.preprocessing("student"), device=job.device).with_teacher(teachers.outputs(split))
     outputs = predict(network.to(job.device), samples, reads_teacher=True)
-    return score_outputs(outputs, samples.labels, job.data.targets).score
+    result = score_labelled(outputs, samples.labels, job.data.targets)
+    return None if result is None else result.score
 
 
 def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
@@ -136,4 +169,5 @@ def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split)
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
     ensemble = combine_outputs([outputs[role] for role in (*job.chain, "student")], job.data.targets)
-    return score_outputs(ensemble, split.labels, job.data.targets).score
+    result = score_labelled(ensemble, split.labels, job.data.targets)
+    return None if result is None else result.score

@@ -29,11 +29,13 @@ from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import deterministic_kernels
 from worker.errors import StopAsked
-from worker.evaluation.evaluate import predict, score_outputs
+from worker.evaluation.evaluate import can_score, predict, score_labelled
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
+from worker.job.bias import correct_bias
 from worker.job.early_checks import check_early
 from worker.job.error_mapping import as_failure
+from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks, local_input
 from worker.job.number_units import standardise_by_teacher
 from worker.job.reading import read_all
@@ -61,7 +63,7 @@ from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
 from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
-from worker.training.loop import Criterion, Training, train
+from worker.training.loop import Criterion, Training, ValidationTeacher, train
 from worker.training.mutual import MutualTraining
 from worker.training.objective import TrainingObjective, extra_inputs, labels_only
 from worker.training.result import TrainingResult, Weights
@@ -140,7 +142,7 @@ class Attempt:
                 networks[role] = self._rebuild(role)
                 predecessor = Teachers({role: networks[role]}, (1.0,), self.data.targets)
             self._distil(predecessor, "student")
-            networks["student"] = self._rebuild("student")
+            networks["student"] = self._finished_student("student", predecessor)
             self._train_control()
             self._train_replicates(predecessor)
             return self._finish(teachers, networks) if self.group.is_rank0 else None
@@ -162,6 +164,8 @@ class Attempt:
         self.networks = Networks(
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
+        self.data = self.networks.adopt_classes()
+        self.spec = self.networks.spec = without_control(self.spec, self.data)
         self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
         self.digest = job_digest(self.spec, self.data)
         resumed = read_resumable(self.assignment.folder / CHECKPOINT_FILE, digest=self.digest, device=self.device)
@@ -187,7 +191,7 @@ class Attempt:
             teachers,
             replicate_scores=self.state.replicate_scores,
             trained=self.state.finished["student"].best,
-            warnings=self.data.warnings,
+            warnings=[*self.data.warnings, *label_warnings(self.networks.submitted, self.data)],
             phases=self.phases,
             job_id=self.assignment.job_id,
             folder=self.assignment.folder / RESULT_FOLDER,
@@ -275,7 +279,15 @@ class Attempt:
             spec=self.networks.training_spec(role),
             build_objective=build_objective,
             teacher=teachers.first.network,
+            validation_teacher=self._validation_teacher(teachers),
         )
+
+    def _validation_teacher(self, teachers: Teachers) -> ValidationTeacher | None:
+        """What chooses a student's best weights where no sample of the validation split has a label; None where one has."""
+        split = self.data.splits["validation"]
+        if can_score(split.labels, self.data.targets):
+            return None
+        return ValidationTeacher(teachers.outputs(split), teachers.teaches)
 
     def _distil_language_model(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
         """Trains a causal language model. The teacher computes its outputs in each step; texts that it generates come first."""
@@ -302,6 +314,11 @@ class Attempt:
             teacher=teacher.network,
         )
 
+    def _finished_student(self, role: Role, teachers: Teachers) -> TrainedNetwork:
+        """A student with its best weights, its outputs' biases set by ``teachers`` if the spec says so."""
+        student = self._rebuild(role)
+        return correct_bias(student, teachers, self.data) if self.spec.evaluation.correct_bias else student
+
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
             num_steps = self.state.finished["student"].figures.steps
@@ -319,9 +336,8 @@ class Attempt:
                 )
             test = self.data.splits["test"]
             for role in roles:
-                self.state.replicate_scores[role] = score_outputs(
-                    self._rebuild(role).outputs(test), test.labels, self.data.targets
-                )
+                network = self._finished_student(role, teachers) if role == roles[0] else self._rebuild(role)
+                self.state.replicate_scores[role] = score_labelled(network.outputs(test), test.labels, self.data.targets)
             for role in roles:
                 del self.state.finished[role], self.state.last_test[role]
             self._write_checkpoint()
@@ -337,6 +353,7 @@ class Attempt:
         num_steps: int | None = None,
         peer: Role | None = None,
         teacher: nn.Module | None = None,
+        validation_teacher: ValidationTeacher | None = None,
     ) -> None:
         """Trains one network, resuming its training if it was interrupted.
 
@@ -350,7 +367,7 @@ class Attempt:
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
             self.networks.copy_teacher_layers(network, teacher)
-        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps}
+        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps, "validation_teacher": validation_teacher}
         # Built after the network: neither the method's own weights nor the peer's may change the student's initial ones.
         options["training_objective"] = build_objective() if build_objective else labels_only(self.data.targets)
         if isinstance(network, LanguageNetwork):
@@ -410,7 +427,7 @@ class Attempt:
         outputs = predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
         teacher = self.networks.teachers.get(training.name)
         scored_targets = None if teacher is None else teacher.targets
-        self.state.last_test[training.name] = score_outputs(outputs, test.labels, self.data.targets, only=scored_targets)
+        self.state.last_test[training.name] = score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
         self.state.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
 
     def _export_partial_student(self, request: StopRequest) -> None:

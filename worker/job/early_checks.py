@@ -12,6 +12,7 @@ from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
 from worker.export.forms import write_onnx
+from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.methods import looks_inside
@@ -34,6 +35,8 @@ def check_early(networks: Networks) -> None:
         check_generation_fits(networks.spec.method, reads.max_length)
         return
     _check_places_for_units(networks)
+    if networks.spec.evaluation.correct_bias:
+        check_bias_place(networks)
     _check_exports(networks)
     _check_augmentation(networks)
     if looks_inside(networks.spec.method):

@@ -4,7 +4,8 @@ Invariant: a network is determined by the spec, the data and its seed alone, so 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, Preprocessing, Split, SplitName, first
+from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.choose import choose_preprocessing
@@ -32,6 +34,7 @@ from worker.job.roles import Role, base_role, seed_of, teachers_by_role
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models import UnfitArchitecture, build_network
+from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
@@ -49,6 +52,8 @@ class Networks:
     def __init__(self, spec: JobSpec, data: Data, *, device: torch.device, inputs: Mapping[str, Path], scratch: Path) -> None:
         """``inputs`` are the local files of the spec's sources; files from the Hub are fetched into ``scratch``."""
         self.spec, self.data, self.device = spec, data, device
+        self.submitted = spec
+        """The spec as it was submitted; ``spec`` may lack what the data have no labels for."""
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.commits: dict[str, str] = {}
         """The commit that each ``hub:`` source was resolved to."""
@@ -64,12 +69,7 @@ class Networks:
         """Loads a teacher that this job does not train, once."""
         if role not in self._pretrained:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
-            with TemporaryDirectory(dir=self.scratch) as links:
-                path = (
-                    self._from_hub(source, Path(links))
-                    if split_source(source).kind == "hub"
-                    else local_input(self._inputs, source)
-                )
+            with self._folder(source) as path:
                 named = pinned(source, self.commits)
                 self._pretrained[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
         return self._pretrained[role]
@@ -79,9 +79,36 @@ class Networks:
         self.data = data
         self._pretrained = {role: replace(each, converted_to=data.targets) for role, each in self._pretrained.items()}
 
+    def adopt_classes(self) -> Data:
+        """Takes the classes that the data do not tell from the given teachers; returns the data, which are the job's from here.
+
+        Raises:
+            JobFault: a teacher is gone, or the classes are known of none.
+        """
+        for role, teacher in self.teachers.items():
+            if not self.is_trained(role) and may_adopt(self.data.targets):
+                with self._folder(teacher.source) as folder:
+                    self.data = adopt_classes(self.data, stored_targets(folder), teaches=teacher.targets)
+        if unknown := unknown_classes(self.data.targets):
+            raise JobFault(
+                "invalid_data",
+                f"No row has a value of {', '.join(map(repr, unknown))}, and no teacher tells what classes there are.",
+                hint="Give a teacher of this target, or label some rows.",
+            )
+        return self.data
+
     def build_or_load(self, role: Role) -> nn.Module:
         """The network, untrained if this job trains it, else pretrained."""
         return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network
+
+    @contextmanager
+    def _folder(self, source: str) -> Iterator[Path]:
+        """The local folder of a given network. Raises JobFault if it is not there."""
+        if split_source(source).kind != "hub":
+            yield local_input(self._inputs, source)
+            return
+        with TemporaryDirectory(dir=self.scratch) as links:
+            yield self._from_hub(source, Path(links))
 
     def _from_hub(self, source: str, folder: Path) -> Path:
         snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))

@@ -36,10 +36,11 @@ class JobState:
     """Everything that the trainings of a job have produced so far."""
 
     finished: dict[Role, TrainingResult] = field(default_factory=dict)
-    last_test: dict[Role, EvaluationResult] = field(default_factory=dict)
-    """Scores of each finished network's last weights on the test split; the last weights themselves are not kept for all."""
-    replicate_scores: dict[Role, EvaluationResult] = field(default_factory=dict)
-    """Scores of each seed replicate on the test split; its weights are not kept."""
+    last_test: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    """Scores of each finished network's last weights on the test split, None if it has no labels; the last weights themselves are
+    not kept for all."""
+    replicate_scores: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    """Scores of each seed replicate on the test split, None if it has no labels; its weights are not kept."""
     interrupted: Unfinished | None = None
     """The training that the previous attempt was in, until this attempt reaches it."""
 
@@ -56,8 +57,8 @@ class JobState:
             "unfinished": unfinished,
             "commits": dict(commits),
             "finished": {role: trained.state() for role, trained in self.finished.items()},
-            "repeats": {role: asdict(result) for role, result in self.replicate_scores.items()},
-            "last_test": {role: asdict(result) for role, result in self.last_test.items()},
+            "repeats": {role: result and asdict(result) for role, result in self.replicate_scores.items()},
+            "last_test": {role: result and asdict(result) for role, result in self.last_test.items()},
         }
         write_checkpoint(path, state)
 
@@ -66,8 +67,8 @@ class JobState:
         """Restores what :meth:`write` wrote."""
         return cls(
             finished={role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()},
-            last_test={role: EvaluationResult(**result) for role, result in state["last_test"].items()},
-            replicate_scores={role: EvaluationResult(**result) for role, result in state["repeats"].items()},
+            last_test={role: result and EvaluationResult(**result) for role, result in state["last_test"].items()},
+            replicate_scores={role: result and EvaluationResult(**result) for role, result in state["repeats"].items()},
             interrupted=state["unfinished"],
         )
 

@@ -135,6 +135,24 @@ def load_network(folder: Path) -> LoadedNetwork:
     return loaded
 
 
+def stored_targets(folder: Path) -> Targets:
+    """The targets of a classifier's folder, read without its weights.
+
+    Raises:
+        UnreadableNetwork: a file is missing or broken.
+    """
+    config = _read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise UnreadableNetwork(f"{CONFIG_FILE} holds {type(config).__name__}, not an object")
+    if (folder / LABELS_FILE).is_file():
+        return _read_targets(folder)
+    try:
+        library_config = AutoConfig.for_model(**config)
+        return Targets.of_classes([str(library_config.id2label[index]) for index in range(library_config.num_labels)])
+    except LIBRARY_ERRORS as error:
+        raise UnreadableNetwork(f"{CONFIG_FILE} describes no network: {str(error).strip()[:500]}") from error
+
+
 def stored_parameters(folder: Path) -> int:
     """Number of weights in a folder, read from the headers alone; 0 if there are none or they cannot be read."""
     count = 0
@@ -290,7 +308,7 @@ def _shards(folder: Path) -> Iterator[str]:
     yield from sorted(set(weights.values()))
 
 
-def _read_targets(folder: Path, *, num_outputs: int) -> Targets:
+def _read_targets(folder: Path, *, num_outputs: int | None = None) -> Targets:
     match _read_json(folder / LABELS_FILE):
         case list() as names if all(isinstance(name, str) for name in names):
             targets = Targets.of_classes(names)
@@ -299,7 +317,7 @@ def _read_targets(folder: Path, *, num_outputs: int) -> Targets:
             targets = Targets(tuple(found))
         case _:
             targets = Targets(())
-    if targets.width != num_outputs:
+    if num_outputs is not None and targets.width != num_outputs:
         raise UnreadableNetwork(f"{LABELS_FILE} does not name {num_outputs} outputs: a list of class names, or one by target")
     return targets
 

@@ -48,7 +48,7 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
         flops={role: profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
         memory_by_training_gib=memory,
-        steps=steps_by_phase(spec, trainings, counts, transfer) if counts.keys() == trainings.keys() else {},
+        steps=steps_by_phase(preflight.whole_spec, trainings, counts, transfer) if counts.keys() == trainings.keys() else {},
         num_samples=counts.get("student"),
         notes=preflight.notes,
         warnings=preflight.warnings,

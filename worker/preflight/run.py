@@ -21,6 +21,7 @@ from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
+from worker.data.adopted import unknown_classes, with_classes
 from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
@@ -32,12 +33,13 @@ from worker.evaluation.precision import Precision, choose_precision
 from worker.evaluation.tokens import BATCH_TOKENS
 from worker.job.attempt import Attempt
 from worker.job.early_checks import check_early
+from worker.job.labels import without_control
 from worker.job.networks import Networks
 from worker.job.reading import read_all
 from worker.job.roles import Role
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.methods.layer_mapping import LayerMapping
-from worker.models import UnfitArchitecture, build_on_meta, num_parameters
+from worker.models import UnfitArchitecture, UnreadableNetwork, build_on_meta, num_parameters
 from worker.models.folder import stored_parameters
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.transformers_network import LIBRARY_ERRORS, blank
@@ -74,7 +76,7 @@ class PreflightRun(Attempt):
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, untrained: frozenset[Role]) -> None:
         """``untrained`` are teachers that another job trains: here they are built, and used with their initial weights."""
         super().__init__(miniature_spec(spec), assignment, _QuietReporter(reporter))
-        self._whole_spec, self._untrained, self._check_reporter = spec, untrained, reporter
+        self.whole_spec, self._untrained, self._check_reporter = spec, untrained, reporter
         self._most_bytes = MOST_BYTES if assignment.most_bytes is None else min(MOST_BYTES, assignment.most_bytes)
         self.profiles: dict[Role, Profile] = {}
         self.parameters: dict[Role, int] = {}
@@ -89,13 +91,13 @@ class PreflightRun(Attempt):
         if self.assignment.num_threads is not None:
             torch.set_num_threads(self.assignment.num_threads)
         with located_at("/dataset/source"):
-            whole = self._load_data()
+            whole = self._load_whole()
             self._sampled = sample_data(whole, row_tokens=self._row_tokens())
         self.warnings += whole.warnings
         self.data = self._sampled.step_data
         inputs, scratch = self.assignment.inputs, self.assignment.folder
         self.networks = PreflightNetworks(self.spec, self._sampled, device=self.device, inputs=inputs, scratch=scratch)
-        self._job_networks = Networks(self._whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
+        self._job_networks = Networks(self.whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
         asked = _RecordingProvider(self.networks, self.phases, cache=None)
         self.teacher_outputs, self._shapes = asked, asked.shapes
         self.is_complete = self._load_given_teachers()
@@ -107,6 +109,21 @@ class PreflightRun(Attempt):
             self._profile_all_on_meta(networks)
         else:
             self._run_all()
+
+    def _load_whole(self) -> Data:
+        """All data, with the classes of the given teachers where the data do not tell them.
+
+        A target whose classes only a teacher knows that is out of reach, or still to be trained, is tried with two.
+        """
+        data = self._load_data()
+        inputs, scratch = self.assignment.inputs, self.assignment.folder
+        networks = Networks(self.whole_spec, data, device=self.device, inputs=inputs, scratch=scratch)
+        try:
+            data = networks.adopt_classes()
+        except (JobFault, UnreadableNetwork):  # the teachers are loaded later, where a fault is theirs
+            data = with_classes(networks.data, dict.fromkeys(unknown_classes(networks.data.targets), ("0", "1")))
+        self.spec, self.whole_spec = (without_control(spec, data) for spec in (self.spec, self.whole_spec))
+        return data
 
     def _load_given_teachers(self) -> bool:
         """Loads the teachers that this job does not train; returns whether each is available and fits into memory."""
@@ -237,7 +254,7 @@ class PreflightRun(Attempt):
     def trainings(self) -> dict[Role, TrainingSpec]:
         """The job's own training specs, by role, of all networks that it trains before the control."""
         if isinstance(self.spec.method, DeepMutual):
-            return {"student": self._whole_spec.training}
+            return {"student": self.whole_spec.training}
         teachers = [role for role in self.networks.teachers if self.networks.is_trained(role) and role not in self._untrained]
         return {role: self._job_networks.training_spec(role) for role in [*teachers, *self.networks.chain, "student"]}
 

@@ -37,16 +37,23 @@ from worker.training.result import TrainingFigures
 class Assessed:
     """What was measured of a finished network."""
 
-    test: EvaluationResult
+    test: EvaluationResult | None
+    """None if the test split has no labels."""
     metrics: dict[str, dict[str, float]]
     """By target, on the test split."""
-    validation: EvaluationResult
+    validation: EvaluationResult | None
+    """None if the validation split has no labels."""
     latency_ms: Latency
     num_bytes: int
 
     @classmethod
     def together(
-        cls, each: Sequence[Self], *, test: EvaluationResult, validation: EvaluationResult, metrics: dict[str, dict[str, float]]
+        cls,
+        each: Sequence[Self],
+        *,
+        test: EvaluationResult | None,
+        validation: EvaluationResult | None,
+        metrics: dict[str, dict[str, float]],
     ) -> Self:
         """Several networks that are asked one after the other."""
         latency_ms = Latency(
@@ -65,6 +72,7 @@ def make_report(
     teachers: Mapping[str, TeacherSpec],
     assessed: Mapping[str, Assessed],
     agreement: float | None,
+    validation_agreement: float | None = None,
     agreement_by_target: dict[str, dict[str, float]],
     exports: Sequence[Exported] = (),
     seeds: SeedsCard | None = None,
@@ -94,6 +102,7 @@ def make_report(
         method=spec.method.model_dump(mode="json"),
         data=DataCard(
             source=spec.dataset.source,
+            transfer=spec.dataset.transfer,
             rows=_rows(data),
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             classes=data.targets.classes,
@@ -108,7 +117,10 @@ def make_report(
         ensemble_score=ensemble_score,
         agreement=agreement,
         agreement_by_target=agreement_by_target,
-        gain=None if control is None else student.test_score - control.test_score,
+        chosen_by=figures.chosen_by if (figures := networks["student"].figures) else "score",
+        validation_agreement=validation_agreement,
+        bias=networks["student"].bias,
+        gain=None if control is None else _gain(student, control),
         compression=Compression(
             parameters=teacher.parameters / student.parameters,
             bytes=teacher.bytes / student.bytes,
@@ -135,6 +147,12 @@ def _rows(data: Data) -> dict[str, int]:
     return rows if transfer is None else rows | {"transfer": transfer.count}
 
 
+def _gain(student: NetworkCard, control: NetworkCard) -> float | None:
+    if student.test_score is None or control.test_score is None:
+        return None
+    return student.test_score - control.test_score
+
+
 def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:
     """What several teachers are together."""
     are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
@@ -143,13 +161,13 @@ def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: 
         architecture=None,
         parameters=sum(card.parameters for card in teachers),
         bytes=assessed.num_bytes,
-        test_score=assessed.test.score,
-        test_accuracy=assessed.test.score if are_classes else None,
-        test_loss=assessed.test.loss,
+        test_score=_score(assessed.test),
+        test_accuracy=_score(assessed.test) if are_classes else None,
+        test_loss=_loss(assessed.test),
         test_accuracy_last=None,
-        validation_score=assessed.validation.score,
-        validation_accuracy=assessed.validation.score if are_classes else None,
-        validation_loss=assessed.validation.loss,
+        validation_score=_score(assessed.validation),
+        validation_accuracy=_score(assessed.validation) if are_classes else None,
+        validation_loss=_loss(assessed.validation),
         validation_accuracy_last=None,
         metrics=assessed.metrics,
         latency_ms=assessed.latency_ms,
@@ -163,7 +181,7 @@ def _export_card(exported: Exported) -> ExportCard:
         name=exported.name,
         bytes=exported.num_bytes,
         largest_difference=differs if math.isfinite(differs) else None,
-        test_score=exported.test.score,
+        test_score=_score(exported.test),
         metrics=exported.metrics,
         agreement=exported.agreement,
     )
@@ -181,18 +199,26 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, targets: Targets)
         architecture=network.architecture,
         parameters=num_parameters(network.network),
         bytes=assessed.num_bytes,
-        test_score=assessed.test.score,
+        test_score=_score(assessed.test),
         test_accuracy=accuracy(assessed.test),
-        test_loss=assessed.test.loss,
+        test_loss=_loss(assessed.test),
         test_accuracy_last=accuracy(network.last_test),
-        validation_score=assessed.validation.score,
+        validation_score=_score(assessed.validation),
         validation_accuracy=accuracy(assessed.validation),
-        validation_loss=assessed.validation.loss,
-        validation_accuracy_last=accuracy(figures.last_validation if figures else None),
+        validation_loss=_loss(assessed.validation),
+        validation_accuracy_last=accuracy(figures.last_validation if figures and figures.chosen_by == "score" else None),
         metrics=assessed.metrics,
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
     )
+
+
+def _score(measured: EvaluationResult | None) -> float | None:
+    return None if measured is None else measured.score
+
+
+def _loss(measured: EvaluationResult | None) -> float | None:
+    return None if measured is None else measured.loss
 
 
 def _training_card(figures: TrainingFigures) -> TrainingCard:

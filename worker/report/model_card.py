@@ -15,7 +15,7 @@ from worker.report.usage import usage
 
 def model_card(report: Report, spec: JobSpec) -> str:
     """YAML front matter as the Hub reads it, then Markdown."""
-    figure = "score" if report.student.test_accuracy is None else "accuracy"
+    figure = _figure(report)
     is_transformers = spec.student.architecture.name == "transformers"
     data = ModelCardData(
         pipeline_tag="text-generation" if _is_causal(report) else report.task,
@@ -30,7 +30,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
                 dataset_name=report.data.source,
                 dataset_split="test",
                 metric_type=figure,
-                metric_value=report.student.test_score,
+                metric_value=report.agreement if figure == "agreement" else report.student.test_score,
             )
         ],
     )
@@ -51,6 +51,13 @@ def model_card(report: Report, spec: JobSpec) -> str:
         spec=json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def _figure(report: Report) -> str:
+    """The figure that the student is quoted by: without labels in the test split its agreement with the teacher."""
+    if report.student.test_score is None:
+        return "agreement"
+    return "score" if report.student.test_accuracy is None else "accuracy"
 
 
 def _is_causal(report: Report) -> bool:

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service.spec.report import NetworkCard, Report
-from worker.report.template import percent, render
+from worker.report.template import number, percent, render
 
 _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("test accuracy", lambda card: percent(card.test_accuracy)),
     ("… of the last weights", lambda card: percent(card.test_accuracy_last)),
     ("validation accuracy", lambda card: percent(card.validation_accuracy)),
-    ("test score", lambda card: f"{card.test_score:.4f}" if card.test_accuracy is None else ""),
-    ("test loss", lambda card: f"{card.test_loss:.4f}"),
+    ("test score", lambda card: number(card.test_score) if card.test_accuracy is None else ""),
+    ("test loss", lambda card: number(card.test_loss)),
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
     ("latency, batch of 1", lambda card: f"{card.latency_ms.batch_1:.2f} ms"),

@@ -15,6 +15,11 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{share:.2%}"
 
 
+def number(value: float | None) -> str:
+    """With four decimals; empty for None."""
+    return "" if value is None else f"{value:.4f}"
+
+
 def interval(value: Interval) -> str:
     """``0.9312 ± 0.0041``; the mean alone of a single seed."""
     return f"{value.mean:.4f}" + ("" if value.half_width is None else f" ± {value.half_width:.4f}")
@@ -35,7 +40,7 @@ _ENVIRONMENT.filters |= {
     "percent": percent,
     "interval": interval,
     "one_line": one_line,
-    "score": lambda value: f"{value:.4f}",
+    "score": number,
     "count": lambda value: f"{value:,}",
     "points": lambda value: f"{value * 100:+.2f} points",
 }

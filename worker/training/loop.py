@@ -15,7 +15,7 @@ with its step, and always before a checkpoint or the best weights are written.
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, Losses, ProcessGroup
 from worker.distributed.rng import epoch_order, generator_states, restore_generators
 from worker.errors import JobFault
-from worker.evaluation.evaluate import EvaluationResult, predict, score_outputs
+from worker.evaluation.evaluate import EvaluationResult, predict, score_by_teacher, score_outputs
 from worker.evaluation.precision import Precision, choose_precision
 from worker.methods import DistillationBatch, FeatureExtractor
 from worker.protocol import Phase
@@ -52,6 +52,16 @@ class Callback(Protocol):
         Raises:
             StopAsked: the training ends here.
         """
+
+
+@dataclass(frozen=True)
+class ValidationTeacher:
+    """A teacher that chooses the best weights by the agreement with it, as the validation split has no labels."""
+
+    outputs: Tensor
+    """(N, W), on the validation split."""
+    teaches: tuple[str, ...] | None
+    """The targets that it teaches; None for all."""
 
 
 class Criterion(Protocol):
@@ -80,11 +90,14 @@ class Training:
         criterion: Criterion | None = None,
         num_steps: int | None = None,
         name: str | None = None,
+        validation_teacher: ValidationTeacher | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """With a ``criterion`` the loss is the criterion's, and ``training_objective`` is unused.
 
         ``num_steps`` trains for exactly that many steps, on the same schedule and without early stopping.
+
+        ``validation_teacher`` takes the place of the validation split's labels.
 
         ``name`` is the prefix of the metrics' names; the default is the phase, which several trainings may share.
         """
@@ -104,6 +117,7 @@ class Training:
         if isinstance(self.objective, nn.Module):
             self.module.append(self.objective.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
+        self.validation_teacher = validation_teacher
         self.precision = choose_precision(spec.precision, self.device)
         self.optimizer = build_optimizer(self.module, spec.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
@@ -127,6 +141,8 @@ class Training:
         self._unread_losses: list[Tensor] = []
         has_accuracy = targets.is_classification or targets.are_tokens
         self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
+        if validation_teacher is not None:
+            self._score_name = "validation_agreement"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
         self._windows = {
             "train_loss": WindowMean(self.last_step),
@@ -249,7 +265,10 @@ class Training:
         """
         self.read_losses()
         outputs = predict(self.network, self.validation, precision=self.precision, group=self.group)
-        own_result = score_outputs(outputs, self.validation.labels, self.targets)
+        if (teacher := self.validation_teacher) is not None:
+            own_result = score_by_teacher(outputs, teacher.outputs, self.targets, only=teacher.teaches)
+        else:
+            own_result = score_outputs(outputs, self.validation.labels, self.targets)
         result = EvaluationResult(**self.group.broadcast_from_rank0(asdict(own_result)))
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
@@ -283,6 +302,7 @@ class Training:
             epochs=epochs + (rest > 0),
             stopped_early=self.stopped_early,
             best_step=self.best_step,
+            chosen_by="score" if self.validation_teacher is None else "agreement",
             best_validation=self.best_validation,
             last_validation=self.last_validation,
             train_loss=self.train_loss,

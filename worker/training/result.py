@@ -1,11 +1,14 @@
 """The result of a finished training: its best and last weights, and its figures."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
 from worker.evaluation.evaluate import EvaluationResult
+
+ChosenBy = Literal["score", "agreement"]
+"""The score against the labels, or, without any, the agreement with the teacher."""
 
 Weights = dict[str, Tensor]
 """A network's state_dict, on the CPU."""
@@ -27,6 +30,8 @@ class TrainingFigures:
     seconds: float
     """Over all attempts, without work that a crash undid."""
     samples_seen: int
+    chosen_by: ChosenBy = "score"
+    """What the best weights were chosen by on the validation split, whose evaluations are these."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""Data whose classes are a teacher's, where their own labels do not tell them: see :mod:`service.spec.teacher_classes`.
+
+N samples, M targets.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from service.spec.teacher_classes import adopted_classes
+from worker.data.dataset import Data
+from worker.targets import Target, Targets
+
+
+def adopt_classes(data: Data, theirs: Targets, *, teaches: Collection[str] | None = None) -> Data:
+    """Takes the classes that the data do not tell from a teacher of ``theirs``; labels are numbered anew by their names."""
+    if data.targets.are_tokens or data.targets.are_embeddings:
+        return data
+    ours = {target.name: target.classes for target in data.targets}
+    return with_classes(data, adopted_classes(ours, theirs.classes, teaches=teaches))
+
+
+def with_classes(data: Data, adopted: Mapping[str, Sequence[str] | None]) -> Data:
+    """The data with other classes of some targets; None makes a target a number. Every class that has a row stays one."""
+    if not adopted:
+        return data
+    each = {target.name: target for target in data.targets}
+    each |= {name: Target(name, None if classes is None else tuple(classes)) for name, classes in adopted.items()}
+    targets = replace(data.targets, each=tuple(each.values()))
+    splits = {
+        name: replace(split, labels=_relabelled(split.labels, data.targets, targets)) for name, split in data.splits.items()
+    }
+    return replace(data, targets=targets, splits=splits)
+
+
+def unknown_classes(targets: Targets) -> list[str]:
+    """The targets without any class so far."""
+    return [target.name for target in targets if target.classes == ()]
+
+
+def may_adopt(targets: Targets) -> bool:
+    """Whether a teacher could tell the data's classes better than their labels do: there are none, or they are numbers."""
+    return any(
+        target.classes is not None and all(name == str(index) for index, name in enumerate(target.classes)) for target in targets
+    )
+
+
+def _relabelled(labels: Tensor, before: Targets, after: Targets) -> Tensor:
+    """Labels (N,) or (N, M) of the targets ``before`` as those of the same targets ``after``."""
+    columns = [
+        _renumbered(before.labels_of(labels, index), old, new) for index, (old, new) in enumerate(zip(before, after, strict=True))
+    ]
+    if after.is_classification:
+        return columns[0]
+    parts = [
+        part.to(torch.float32).where(part >= 0, torch.nan) if target.classes is not None else part
+        for target, part in zip(after, columns, strict=True)
+    ]
+    return torch.stack(parts, dim=1)
+
+
+def _renumbered(labels: Tensor, before: Target, after: Target) -> Tensor:
+    """One target's labels (N,): class indices with −1 where there is none, or numbers with NaN."""
+    if before.classes is None or before.classes == after.classes:
+        return labels
+    if after.classes is None:
+        return torch.full(labels.shape, torch.nan)
+    places = [after.classes.index(name) for name in before.classes]
+    return torch.tensor([*places, -1])[labels]

@@ -1,0 +1,46 @@
+"""What a job can measure with the labels that its data have: the control, the choice of weights, the scores."""
+
+from service.spec import JobSpec
+from service.spec.warning_message import WarningMessage
+from worker.data import Data
+from worker.evaluation.evaluate import can_score
+
+
+def without_control(spec: JobSpec, data: Data) -> JobSpec:
+    """The spec without a control, if the data lack the labels that it is trained, chosen or scored by."""
+    if not spec.evaluation.control or not _unlabelled(data):
+        return spec
+    return spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"control": False})})
+
+
+def label_warnings(spec: JobSpec, data: Data) -> list[WarningMessage]:
+    """What the data's lack of labels leaves out of the report of ``spec``, as it was submitted."""
+    unlabelled = _unlabelled(data)
+    found = []
+    if spec.evaluation.control and unlabelled:
+        message = (
+            "There is no control, and no gain: it learns from labels, its best weights are chosen by them and it is scored by "
+            f"them, and {_splits(unlabelled)}."
+        )
+        found.append(WarningMessage(code="no_control", message=message))
+    if "validation" in unlabelled:
+        message = (
+            "The validation split has no labels: the student's best weights are those that agree best with its teacher, and so "
+            "is early stopping's measure."
+        )
+        found.append(WarningMessage(code="chosen_by_agreement", message=message))
+    if "test" in unlabelled:
+        scores = "no score, nor an interval over the seeds" if spec.evaluation.seeds else "no score"
+        message = f"The test split has no labels: there is {scores}, and of the student only its agreement with its teacher."
+        found.append(WarningMessage(code="no_score", message=message))
+    return found
+
+
+def _unlabelled(data: Data) -> list[str]:
+    return [name for name, split in data.splits.items() if not can_score(split.own.labels, data.targets)]
+
+
+def _splits(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"the {names[0]} split has none"
+    return f"the splits {', '.join(names[:-1])} and {names[-1]} have none"
