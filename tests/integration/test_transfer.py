@@ -121,7 +121,7 @@ def test_images_without_any_label_teach_by_the_teacher_alone(
     document = spec(
         dataset={"source": "file:bare"},
         **UNLABELLED,
-        evaluation={"control": True, "seeds": [0, 1]},
+        evaluation={"control": True, "seeds": [0]},
         exports=["onnx"],
     )
     events = train(document, tmp_path / "job", inputs)
@@ -141,7 +141,7 @@ def test_images_without_any_label_teach_by_the_teacher_alone(
         assert "None" not in text
         assert "agree" in text
     assert '"control": true' in (folder / "README.md").read_text()
-    # What ends a training early is the agreement too, and a stop changes nothing.
+    document["exports"] = []
     stopped = train(document, tmp_path / "stopped", inputs, stop_in="student")
     assert stopped[-1] == Stopped("drain")
     assert isinstance(train(document, tmp_path / "stopped", inputs)[-1], Finished)
