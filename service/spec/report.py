@@ -70,7 +70,7 @@ class NetworkCard(_Card):
     test_accuracy: float | None
     """The same, where every target has classes."""
     test_loss: float | None
-    """Of the best weights, the task's own loss; of numbers in units of their variance on the training split. Null without labels."""
+    """Of the best weights, the task's own loss; of numbers in units of their variance in training. Null without labels."""
     test_accuracy_last: float | None
     """Of the last weights; null for a network that this job did not train."""
     validation_score: float | None
