@@ -62,6 +62,8 @@ def upload(
         typer.echo(stored.model_dump_json(indent=2))
     else:
         out.print(source, highlight=False)
+        for warning in stored.model_dump().get("warnings", []):
+            err.print(f"warning: {warning['message']}", highlight=False, markup=False)
         err.print("name it so in a spec, as the source", highlight=False)
 
 

@@ -126,6 +126,7 @@ class Dataset(Resource):
     splits: dict[str, int] = {}
     columns: Any = None
     classes: list[str] = []
+    warnings: list[dict[str, str]] = []
     sha256: str | None = None
     bytes: int | None = None
 

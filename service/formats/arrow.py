@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
@@ -31,6 +32,20 @@ def refuse_nulls(column: pa.Array, *, place: str, first_row: int) -> None:
     if column.null_count:
         row = first_row + int(np.argmax(where_null(column)))
         raise InvalidFile(f"{place}, row {row}: there is no value; fill it or drop the row")
+
+
+HOW_TO_EMBED = "store the files themselves, for each row {'bytes': pathlib.Path(path).read_bytes(), 'path': path}"
+
+
+def refuse_paths(column: pa.StructArray, *, place: str, first_row: int) -> None:
+    """Raises InvalidFile, with the first such row, if a ``{bytes, path}`` names a file on somebody's disk and lacks its bytes."""
+    missing = where_null(pc.struct_field(column, "bytes"))
+    if not missing.any() or "path" not in [field.name for field in column.type]:
+        return
+    row = int(np.argmax(missing))
+    named = column[row].as_py()["path"]
+    if named:
+        raise InvalidFile(f"{place}, row {first_row + row}: the path {named!r:.200} without the file's bytes; {HOW_TO_EMBED}")
 
 
 def strings(column: pa.Array) -> list[str | None]:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidFile
-from service.formats.arrow import is_binary, refuse_nulls
+from service.formats.arrow import HOW_TO_EMBED, is_binary, is_string, refuse_nulls, refuse_paths
 from service.formats.audio import AudioExtent, decode_audio
 from service.formats.chunk import Waveform
 from service.spec.data import Column
@@ -40,10 +40,10 @@ class AudioColumn:
             if "bytes" not in [field.name for field in column.type]:
                 raise InvalidFile(f"{place} is a struct without 'bytes'; store the WAV or FLAC itself, as {{bytes, path}}")
             refuse_nulls(column, place=place, first_row=first_row)
+            refuse_paths(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
         if not is_binary(column.type):
-            raise InvalidFile(
-                f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate"
-            )
+            what = f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate"
+            raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
         refuse_nulls(column, place=f"{place} (the sound's bytes)", first_row=first_row)
         return column

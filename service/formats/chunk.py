@@ -1,7 +1,7 @@
 """The interface of readers: the columns that are selected, and chunks of rows of one split, small enough for memory."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,8 +71,9 @@ class ColumnSelection:
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
     """The most bytes that the file may unpack to."""
-    targets_may_lack: bool = False
-    """Whether a target that the file lacks is read as missing in every row; else it is refused."""
+    without_target: Literal["refuse", "doubt", "miss"] = "refuse"
+    """What becomes of a file that lacks a target: it is refused; it is refused if a column has almost that name, and else read
+    with the target missing in every row; or it is read so at once."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,11 +164,12 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
         )
     there = f"its columns are {', '.join(repr(name)[:200] for name in names[:50]) or 'none'}{hint}"
     if len(set(names)) != len(names):
-        raise InvalidFile(f"two columns have one name; {there}")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidFile(f"two columns are called {twice!r:.100}; rename one; {there}")
     if selection.input_column not in names:
-        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}")
+        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}{_how_to_name(names)}")
     lacking = tuple(name for name in selection.target_columns if name not in names)
-    refuse_lacking(selection, lacking, there=there)
+    refuse_lacking(selection, lacking, names, there=there)
     for name in names:
         # The description is stored, and PostgreSQL cannot store these characters.
         if "\0" in name or not is_unicode(name):
@@ -175,10 +177,36 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
     return lacking
 
 
-def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], *, there: str) -> None:
-    """Raises InvalidFile if the file lacks a target that it may not lack; ``there`` says what it has."""
-    if lacking and (selection.has_answers or not selection.targets_may_lack):
+def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], names: Iterable[str], *, there: str) -> None:
+    """Checks that the file may lack these targets; ``names`` are of its columns, ``there`` says them.
+
+    Raises:
+        InvalidFile: it may not, or a column seems to be such a target under almost its name.
+    """
+    if not lacking:
+        return
+    if selection.has_answers or selection.without_target == "refuse":
         raise InvalidFile(f"the file has no target column {lacking[0]!r}; {there}")
+    if selection.without_target == "doubt":
+        for target in lacking:
+            if close := next((name for name in names if _is_almost(name, target)), None):
+                what = f"the file has no column {target!r} and one called {close!r:.100}"
+                named = f"rename it to {target!r} or upload the file with target_column={close.strip():.100}"
+                raise InvalidFile(f"{what}: if that is the target, {named}; if the file has no labels, take it out")
+
+
+def _how_to_name(names: Sequence[str]) -> str:
+    """The columns of language models' data under the names that are usual elsewhere."""
+    if "prompt" in names and "completion" in names:
+        return "; upload it with input_column=prompt and target_column=completion"
+    if "messages" in names:
+        return "; write each chat of 'messages' as a text: tokenizer.apply_chat_template(messages, tokenize=False)"
+    return ""
+
+
+def _is_almost(name: str, target: str) -> bool:
+    almost = name.strip().casefold()
+    return almost.removesuffix("s") == target or almost.removesuffix("s").endswith(f"_{target}")
 
 
 def check_split_name(name: str) -> str:

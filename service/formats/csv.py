@@ -12,7 +12,7 @@ from pathlib import Path
 from service.errors import InvalidFile
 from service.formats.chunk import ColumnSelection
 from service.formats.lines import MAX_LINE_BYTES, read_lines
-from service.formats.record import Record, RecordTable, Scalar
+from service.formats.record import BlankLines, Record, RecordTable, Scalar
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
@@ -31,6 +31,7 @@ class CsvRecords:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.blank = BlankLines()
         _, self._names = next(self._rows(), (1, []))
         self.columns = dict.fromkeys(self._names, "string")
         if len(self.columns) < len(self._names):
@@ -64,6 +65,7 @@ class CsvRecords:
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yields each row that is not blank, including the column names, with the line on which it begins."""
         line, size = 1, 0
+        self.blank = BlankLines()
 
         def feed() -> Iterator[str]:
             nonlocal size
@@ -88,5 +90,8 @@ class CsvRecords:
                     f"of more than {csv.field_size_limit():,} characters"
                 ) from error
             if fields:
+                self.blank.end_at_row()
                 yield line, fields
+            else:
+                self.blank.add(line)
             line, size = reader.line_num + 1, 0

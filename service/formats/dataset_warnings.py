@@ -69,7 +69,7 @@ def column_warnings(columns: Mapping[str, Column], selection: ColumnSelection) -
         name
         for name, column in columns.items()
         # A column of strings of this name says the splits, also where its first row has none.
-        if column.kind == "other" and not (name == SPLIT_COLUMN and column.dtype in ("string", "large_string", "null"))
+        if column.kind == "other" and not (name == SPLIT_COLUMN and ("string" in column.dtype or column.dtype == "null"))
     ]
     if not unused:
         return []

@@ -51,10 +51,14 @@ class FolderTable:
         with ExitStack() as stack:
             self._members = stack.enter_context(open_members(path, max_unpacked_bytes=self._max_unpacked_bytes))
             layout = read_layout(self._members.paths)
+            if skipped := self._members.skipped.count:
+                names = ", ".join(repr(name)[:100] for name in self._members.skipped.first)
+                message = f"{skipped:,} hidden files of the archive are left out: {names}{', …' if skipped > 10 else ''}"
+                self.warnings.append(WarningMessage(code="files_skipped", message=message))
             self._files = layout.files
             is_labelled = any(file.label is not None for file in self._files)
             self.lacking = tuple(name for name in selection.target_columns if name != LABEL_COLUMN or not is_labelled)
-            refuse_lacking(selection, self.lacking, there=has if is_labelled else _without_classes(layout))
+            refuse_lacking(selection, self.lacking, (), there=has if is_labelled else _without_classes(layout))
             if layout.lone_folder is not None:
                 self.warnings.append(WarningMessage(code="lone_folder", message=_without_classes(layout)))
             self.targets = dict.fromkeys(selection.without(self.lacking).target_columns, "label")

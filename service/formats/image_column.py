@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.arrow import is_binary, is_list, refuse_nulls, where_null
+from service.formats.arrow import HOW_TO_EMBED, is_binary, is_list, is_string, refuse_nulls, refuse_paths, where_null
 from service.formats.chunk import CHUNK_BYTES
 from service.formats.image import check_values, decode_image, image_shape
 from service.spec.data import Column
@@ -51,6 +51,7 @@ class ImageColumn:
             if "bytes" not in [field.name for field in column.type]:
                 raise InvalidFile(f"{place} is a struct without 'bytes'; store the PNG or JPEG itself, as {{bytes, path}}")
             refuse_nulls(column, place=place, first_row=first_row)
+            refuse_paths(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
         if is_binary(column.type):
             refuse_nulls(column, place=f"{place} (the image's bytes)", first_row=first_row)
@@ -58,9 +59,8 @@ class ImageColumn:
         if is_list(column.type):
             numbers = _nested_numbers(column, place=place, first_row=first_row)
             return check_values(numbers, place=place, first_row=first_row)
-        raise InvalidFile(
-            f"{place} is of {str(column.type)[:100]}; images are the bytes of a PNG or JPEG, or nested lists of numbers"
-        )
+        what = f"{place} is of {str(column.type)[:100]}; images are the bytes of a PNG or JPEG, or nested lists of numbers"
+        raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
 
 
 def _decode_all(column: pa.Array, *, place: str, first_row: int) -> NDArray[np.generic]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from service.errors import InvalidFile
 from service.formats.chunk import ColumnSelection
+from service.formats.label import HOW_TO_WRITE_ONE_HOT
 from service.formats.lines import read_lines
-from service.formats.record import Record, RecordTable, Scalar
+from service.formats.record import BlankLines, Record, RecordTable, Scalar
 
 _TYPES = {bool: "boolean", int: "int64", float: "float64", str: "string", list: "list", dict: "object"}
+_HOW_TO_SPLIT = "of one array of rows, for row in json.load(file): print(json.dumps(row)) writes them so"
 _HOW_TO_WRITE = "write each row as one JSON object on a line of its own"
 
 
@@ -27,19 +29,25 @@ class JsonlRecords:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.blank = BlankLines()
         first = next(iter(self), None)
         self.columns = {} if first is None else self.types(first)
 
     def __iter__(self) -> Iterator[Record]:
+        self.blank = BlankLines()
         for number, line in read_lines(self._path):
             if not line.strip():
+                self.blank.add(number)
                 continue
+            self.blank.end_at_row()
             try:
-                values = json.loads(line)
+                values = json.loads(line, object_pairs_hook=_unique)
+            except _RepeatedKey as error:
+                raise InvalidFile(f"line {number} has the key {error.key!r:.100} twice; keep one of them") from error
             except (ValueError, RecursionError) as error:
-                raise InvalidFile(f"line {number} is no JSON: {str(error)[:200]}; {_HOW_TO_WRITE}") from error
+                raise InvalidFile(f"line {number} is no JSON: {str(error)[:200]}; {_how_to_write(line)}") from error
             if not isinstance(values, dict):
-                raise InvalidFile(f"line {number} is no JSON object but {line.strip()!r:.80}; {_HOW_TO_WRITE}")
+                raise InvalidFile(f"line {number} is no JSON object but {line.strip()!r:.80}; {_how_to_write(line)}")
             yield Record(number, values)
 
     def types(self, record: Record) -> dict[str, str]:
@@ -53,5 +61,26 @@ class JsonlRecords:
                 return None
             case int() | float() | str() | None:
                 return value
+            case list() if value and all(isinstance(each, int | float) for each in value):
+                raise ValueError(f"a target is one value a row, not {json.dumps(value)[:80]}; {HOW_TO_WRITE_ONE_HOT}")
             case _:
                 raise ValueError(f"a target is a number, a string, true or false, not {json.dumps(value)[:80]}")
+
+
+def _how_to_write(line: str) -> str:
+    return f"{_HOW_TO_WRITE}; {_HOW_TO_SPLIT}" if line.lstrip("\ufeff").lstrip().startswith("[") else _HOW_TO_WRITE
+
+
+class _RepeatedKey(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, of which Python's decoder keeps the last of equal keys without a word."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        raise _RepeatedKey(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return values

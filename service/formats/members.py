@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Protocol
@@ -20,6 +21,7 @@ from service.errors import InvalidFile
 MAX_FILES = 1_000_000
 MAX_FILE_BYTES = 2**30
 _MAX_NAME_CHARACTERS = 1000
+_MOST_NAMES = 10
 _READ_BYTES = 2**20
 _HOW_TO_PACK = "pack plain files alone"
 
@@ -29,6 +31,8 @@ class Members(Protocol):
 
     paths: list[PurePosixPath]
     """Sorted by their parts."""
+    skipped: "Skipped"
+    """The files that are left out."""
 
     def read(self, path: PurePosixPath) -> bytes:
         """Reads the content of one file.
@@ -36,6 +40,19 @@ class Members(Protocol):
         Raises:
             InvalidFile: it is damaged or far too large.
         """
+
+
+@dataclass
+class Skipped:
+    """The hidden files of an archive: how many, and the first names."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.first) < _MOST_NAMES:
+            self.first.append(name)
 
 
 @contextmanager
@@ -70,9 +87,13 @@ class _Zip:
     def __init__(self, opened: zipfile.ZipFile, max_unpacked_bytes: int) -> None:
         self._opened = opened
         self._members: dict[PurePosixPath, zipfile.ZipInfo] = {}
+        self.skipped = Skipped()
         for member in opened.infolist():
-            path = None if member.is_dir() else _visible_path(member.filename)
+            if member.is_dir():
+                continue
+            path = _visible_path(member.filename)
             if path is None:
+                self.skipped.add(member.filename)
                 continue
             if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG}:
                 raise _no_plain_file(member.filename)
@@ -99,14 +120,18 @@ class _Tar:
     def __init__(self, plain: IO[bytes], max_unpacked_bytes: int) -> None:
         self._plain = plain
         self._places: dict[PurePosixPath, tuple[int, int]] = {}
+        self.skipped = Skipped()
         total = 0
         size = plain.seek(0, os.SEEK_END)
         plain.seek(0)
         with tarfile.open(fileobj=Metered(plain, size + LEAST_ALLOWANCE_BYTES, "the archive"), mode="r:") as opened:  # type: ignore[call-overload]
             while (member := opened.next()) is not None:
                 opened.members = []  # tarfile keeps every one, a thousand bytes each
-                path = None if member.isdir() else _visible_path(member.name)
+                if member.isdir():
+                    continue
+                path = _visible_path(member.name)
                 if path is None:
+                    self.skipped.add(member.name)
                     continue
                 if not member.isreg() or member.issparse():
                     raise _no_plain_file(member.name)

@@ -94,7 +94,7 @@ class NpzTable:
             self._images = by_column.pop(selection.input_column)
             there = f"the file has {', '.join(repr(name) for name in list(arrays)[:20])}"
             self.lacking = tuple(column for column, by_split in by_column.items() if not by_split)
-            refuse_lacking(selection, self.lacking, there=there)
+            refuse_lacking(selection, self.lacking, arrays, there=there)
             self._selection = selection = selection.without(self.lacking)
             self._targets = {column: by_column[column] for column in selection.target_columns}
             self._others = {name: array for name, array in arrays.items() if array not in self._taken()}
@@ -185,6 +185,11 @@ class NpzTable:
 
     def _read_headers(self, max_unpacked_bytes: int) -> dict[str, _Array]:
         members = [member for member in self._zip.infolist() if member.filename.endswith(".npy")]
+        others = [member.filename for member in self._zip.infolist() if not member.filename.endswith(".npy")]
+        if members and others:
+            names = f"{', '.join(repr(name)[:100] for name in others[:10])}{', …' if len(others) > 10 else ''}"
+            message = f"{len(others):,} files of the npz are no arrays and are left out: {names}"
+            self.warnings.append(WarningMessage(code="files_skipped", message=message))
         if not members:
             raise InvalidFile("the zip holds no arrays; an npz has 'image.npy' and 'label.npy', as numpy.savez writes them")
         declared = sum(member.file_size for member in members)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.arrow import check_batch, is_string, strings, where_null, whole_strings
+from service.formats.arrow import check_batch, is_list, is_string, strings, where_null, whole_strings
 from service.formats.audio_column import AudioColumn
 from service.formats.chunk import (
     SPLIT_COLUMN,
@@ -32,7 +32,7 @@ from service.formats.chunk import (
     divide,
 )
 from service.formats.image_column import ImageColumn
-from service.formats.label import BOOLEANS, MAX_CLASSES, class_indices
+from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
 from service.spec.data import Column, InputKind
 from service.spec.warning_message import WarningMessage
@@ -143,6 +143,8 @@ class ParquetTable:
             return "label"
         if pa.types.is_floating(type_):
             return "number"
+        if is_list(type_):
+            raise InvalidFile(f"{found}; a target is one value a row: {HOW_TO_WRITE_ONE_HOT}")
         raise InvalidFile(
             f"{found}; labels are integers from 0, strings or booleans, numbers are floats: cast it to one of these"
         )

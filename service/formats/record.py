@@ -42,6 +42,25 @@ class Record(NamedTuple):
     values: Mapping[str, object]
 
 
+@dataclass
+class BlankLines:
+    """The blank lines between the rows of a file; those behind the last row are none."""
+
+    first_line: int = 0
+    count: int = 0
+    _held: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        self._held.append(line)
+
+    def end_at_row(self) -> None:
+        """Counts the lines that were added, as a row follows them."""
+        if self._held:
+            self.first_line = self.first_line or self._held[0]
+            self.count += len(self._held)
+            self._held.clear()
+
+
 class Records(Protocol):
     """The rows of a file; it can be iterated several times."""
 
@@ -51,6 +70,8 @@ class Records(Protocol):
     """The type of each column in the first row."""
     hint: str
     """Added to the message about a missing column."""
+    blank: "BlankLines"
+    """The blank lines of the last iteration."""
 
     def __iter__(self) -> Iterator[Record]: ...
 
@@ -73,6 +94,9 @@ class RecordTable:
         self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
+        if blank := records.blank.count:
+            message = f"{blank:,} blank lines are left out (the first: line {records.blank.first_line})"
+            self.warnings.append(WarningMessage(code="blank_lines", message=message))
         self.lacking = check_columns(selection, list(self._columns), hint=records.hint)
         self._selection = selection.without(self.lacking)
         self.targets = {column: self._kind(column) for column in self._selection.target_columns}

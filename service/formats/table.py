@@ -21,6 +21,7 @@ from service.formats.label import LabelTally
 from service.formats.members import is_tar
 from service.formats.npz import NpzTable
 from service.formats.number import NumberTally, as_indices
+from service.formats.other_formats import refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.target import Settled, TargetArray, TargetTally
@@ -133,7 +134,7 @@ def read_dataset(
     selection = select_columns(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
     )
-    selection = replace(selection, targets_may_lack=True)
+    selection = replace(selection, without_target="miss")
     with open_table(path, filename or path.name, selection) as table:
         tallies = _tallies(table, selection)
         filled: dict[str, _SplitBuilder] = {}
@@ -167,7 +168,8 @@ def select_columns(
     most = 1 if task == "causal-lm" else MAX_TARGETS
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
-    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, targets_may_lack=target_columns is None)
+    without_target: Literal["refuse", "doubt"] = "doubt" if target_columns is None else "refuse"
+    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, without_target=without_target)
 
 
 def open_table(path: Path, filename: str, selection: ColumnSelection) -> AbstractContextManager[DataTable]:
@@ -178,6 +180,7 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
     """
     with path.open("rb") as file:
         start = file.read(4096)
+    refuse_other_format(path, start, filename)
     readers = READERS[selection.input_kind]
     found = _format(path, start, filename, selection.input_kind)
     if start and found in readers:

@@ -6,6 +6,11 @@ from service.errors import InvalidFile
 from service.formats.chunk import Chunk, is_unicode
 from service.formats.target import Settled, TargetTally
 
+HOW_TO_WRITE_CHATS = (
+    "write each chat as one text, as the tokenizer of the language model writes it: "
+    "tokenizer.apply_chat_template(messages, tokenize=False)"
+)
+HOW_TO_WRITE_LISTS = "write one text a row, for instance with ' '.join(…)"
 MAX_TEXT_CHARACTERS = 1_000_000
 """The length of a long book."""
 
@@ -39,9 +44,15 @@ class AnswerTally(TargetTally):
         return Settled(missing_counts=dict(self.missing_counts))
 
 
+def _is_chat(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) and "content" in each for each in value)
+
+
 def _fault(value: object) -> str | None:
     if value is None:
         return "there is no value; write a text or drop the row"
+    if isinstance(value, list | dict):
+        return f"a text is a string, not {value!r:.80}; {HOW_TO_WRITE_CHATS if _is_chat(value) else HOW_TO_WRITE_LISTS}"
     if not isinstance(value, str):
         return f"a text is a string, not {value!r:.80}; put it in quotes or drop the row"
     if not value or value.isspace():

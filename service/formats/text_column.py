@@ -3,8 +3,8 @@
 import pyarrow as pa
 
 from service.errors import InvalidFile
-from service.formats.arrow import is_string, strings
-from service.formats.text import check_texts
+from service.formats.arrow import is_list, is_string, strings
+from service.formats.text import HOW_TO_WRITE_CHATS, check_texts
 from service.spec.data import Column
 
 
@@ -19,6 +19,8 @@ class TextColumn:
         self._dtype = str(first.type)[:200]
         self._max_unpacked_bytes = max_unpacked_bytes
         self._unpacked_bytes = 0
+        if is_list(first.type) and pa.types.is_struct(first.type.value_type):
+            raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings: {HOW_TO_WRITE_CHATS}")
         if not is_string(first.type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings: name another column, or cast it")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -147,3 +148,12 @@ def test_what_a_job_depends_on_is_changed_by_the_client(ada: Terminal) -> None:
     assert ada.client.patch(job.id, depends_on=[needed.id]).status == "waiting"
     assert ada.client.explain(job.id).blocked_by == [needed.id]
     assert ada.client.patch(job.id, depends_on=[]).status == "queued"
+
+
+def test_an_upload_prints_its_source_and_what_of_the_file_takes_no_part(ada: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label,id\na,0,7\nb,1,8\n")
+    done = ada.run("upload", str(path), "--task", "text-classification")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("dataset:ds_")
+    assert "warning: column 'id' takes no part" in " ".join(done.stderr.split())
