@@ -15,7 +15,7 @@ from service.spec.methods import OF_TOKENS
 from tests.integration.test_methods import Recorder, student, train
 from worker.data.text import train_text_preprocessing
 from worker.models import build_network, save_network
-from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
+from worker.protocol import RESULT_FOLDER, Failed, Finished, PhaseStarted, Stopped
 from worker.targets import Targets
 
 STOP_AT = 3
@@ -175,9 +175,11 @@ def test_a_library_that_gives_the_network_another_tokenizer_fails_the_export(tmp
         student={"architecture": qwen2},
         training={"max_steps": 2},
     )
-    last = run(document, tmp_path / "job").events[-1]
+    events = run(document, tmp_path / "job").events
+    last = events[-1]
     assert isinstance(last, Failed)
-    assert last.code == "export_mismatch"
+    assert (last.code, last.details["pointer"]) == ("export_mismatch", "/student/architecture")
+    assert not any(isinstance(event, PhaseStarted) for event in events), "nothing is trained before"
 
 
 def test_a_split_of_fewer_tokens_than_a_row_is_told_before_the_teacher_is_trained(tmp_path: Path, texts: Path) -> None:

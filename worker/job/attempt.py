@@ -33,7 +33,7 @@ from worker.evaluation.evaluate import can_score, predict, score_labelled
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
-from worker.job.early_checks import check_early
+from worker.job.early_checks import check_disk, check_early
 from worker.job.error_mapping import as_failure
 from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks, local_input
@@ -174,6 +174,7 @@ class Attempt:
         standardise_by_teacher(self.networks)
         self.data = self.networks.data
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
+            check_disk(self.networks)
             check_early(self.networks)
         if self.group.is_rank0:
             told = read_all(self.networks, self.data.splits.values())

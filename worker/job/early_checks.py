@@ -1,6 +1,8 @@
 """Checks of the student, its method and its exports that run before the teacher is trained, not an hour later."""
 
+from dataclasses import replace
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 
 from torch import nn
@@ -11,14 +13,24 @@ from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
+from worker.export.folder import check_export, export_network
 from worker.export.forms import write_onnx
+from worker.export.int8 import quantize_int8
 from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
+from worker.job.roles import Role
 from worker.methods import looks_inside
+from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.training.causal_lm import check_generation_fits
 
+_MOST_SAVED_PARAMETERS = 100_000_000
+"""A larger student takes seconds to write and to load; it is checked when it is trained."""
+_SAVED_SAMPLES = 32
+_BYTES_OF_A_WEIGHT = 4
+_COPIES_OF_A_TRAINING = 10
+"""Weights, best weights, two moments and a gradient, in a checkpoint and in the one that replaces it."""
 _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts bert, of sound wav2vec2."
 
 
@@ -29,6 +41,7 @@ def check_early(networks: Networks) -> None:
         if not networks.is_trained(role):
             networks.load_pretrained(role)
     student = networks.build("student")
+    _check_student_folder(networks, student)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
     if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
@@ -88,7 +101,56 @@ def _check_exports(networks: Networks) -> None:
     if networks.spec.exports:
         plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
         with TemporaryDirectory(dir=networks.scratch) as folder, as_spec_error("/exports"):
-            write_onnx(plain, Path(folder) / "student.onnx", samples=networks.samples("student", "test"), data=networks.data)
+            path, samples = Path(folder) / "student.onnx", networks.samples("student", "test")
+            write_onnx(plain, path, samples=samples, data=networks.data)
+            if "onnx-int8" in networks.spec.exports:
+                quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=samples.inputs_from(0, 32).cpu())
+
+
+def _check_student_folder(networks: Networks, student: nn.Module) -> None:
+    """Writes the untrained student as its users will load it, and loads it. Raises JobFault if it gives other outputs."""
+    if networks.spec.student.architecture.name != "transformers" or num_parameters(student) > _MOST_SAVED_PARAMETERS:
+        return
+    untrained = networks.trained_network("student", student.state_dict(), trained=None, last_test=None)
+    test = networks.data.splits["test"]
+    few = replace(
+        test,
+        inputs=first(test.inputs, _SAVED_SAMPLES),
+        labels=test.labels[:_SAVED_SAMPLES],
+        answers=None if test.answers is None else test.answers[:_SAVED_SAMPLES],
+        is_packed=False,
+    )
+    with TemporaryDirectory(dir=networks.scratch) as made:
+        folder, targets = Path(made) / "student", networks.data.targets
+        export_network(untrained, folder, data=networks.data)
+        try:
+            check_export(folder, split=few, targets=targets, device=networks.device, expected=untrained.outputs(few))
+        except JobFault as fault:
+            fault.details.setdefault("pointer", "/student/architecture")
+            raise
+
+
+def check_disk(networks: Networks) -> None:
+    """Raises JobFault if this host's disk has no room for the checkpoints and the result of the networks that are trained."""
+    roles: list[Role] = [*filter(networks.is_trained, networks.teachers), *networks.chain, "student"]
+    sizes = []
+    for role in roles:
+        shape = networks.preprocessing(role).input_shape(networks.data.splits["train"].inputs)
+        try:
+            on_meta = build_on_meta(networks.architecture(role), input_shape=shape, num_outputs=networks.data.targets.width)
+        except UnfitArchitecture:
+            return  # said when it is built
+        sizes.append(num_parameters(on_meta) * _BYTES_OF_A_WEIGHT)
+    needed = 2 * sum(sizes) + _COPIES_OF_A_TRAINING * max(sizes)
+    free = disk_usage(networks.scratch).free
+    if free < needed:
+        raise JobFault(
+            "artifacts_unavailable",
+            f"The checkpoints and the result of this job take about {needed / 2**30:.2f} GiB, and the disk of this host has "
+            f"{free / 2**30:.2f} GiB free in {networks.scratch}.",
+            hint="Free some space there, or take smaller networks.",
+            retryable=True,
+        )
 
 
 def _check_augmentation(networks: Networks) -> None:

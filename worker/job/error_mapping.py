@@ -1,5 +1,6 @@
 """From an exception to a job's failure: its code, message, hint, and whether another attempt may succeed."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ def as_failure(error: Exception) -> Failed:
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failed(
+            "artifacts_unavailable",
+            f"The disk of this host is full: {error}",
+            hint="Free some space where the worker keeps its files, then submit the job again.",
+            retryable=True,
+        )
     if _is_out_of_memory(error):
         return Failed(
             "out_of_memory",
