@@ -8,6 +8,7 @@ import torch
 
 from service.formats import Waveform
 from service.spec import parse_spec
+from tests.integration.test_embeddings import spec as embedding_spec
 from tests.integration.test_reading import classification, classified, language, write
 from tests.integration.test_texts import BERT, WORDPIECE, network, report, train
 from tests.unit.worker.preflight.jobs import digits, estimate
@@ -130,3 +131,19 @@ def test_sounds_that_are_cut_and_repeated_are_told() -> None:
         "split, row 2"
     )
     assert found[2].message.startswith("2 of 2 clips of the validation split")
+
+
+def test_splits_that_cannot_tell_good_from_bad_are_told(tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "size": float(index), "split": row["split"]} for index, row in enumerate(classified())]
+    for row in rows[30:]:
+        row["size"] = 4.0
+    path = write(tmp_path / "texts.jsonl", rows)
+    of_numbers = parse_spec(classification(path, dataset={"source": f"file:{path}", "targets": ["size"]}))
+    found = with_warnings(load_data(of_numbers.dataset, path, task=of_numbers.task), of_numbers).warnings
+    (equal,) = [warning.message for warning in found if warning.code == "score_undefined"]
+    assert equal.startswith("all 6 values of 'size' in the test split are equal: R² is 0 of any network")
+    path = write(tmp_path / "two.jsonl", [{"text": row["text"], "split": row["split"]} for row in rows[:32]])
+    embedded = parse_spec(embedding_spec() | {"dataset": {"source": f"file:{path}"}})
+    found = with_warnings(load_data(embedded.dataset, path, task=embedded.task), embedded).warnings
+    (few,) = [warning.message for warning in found if warning.code == "score_undefined"]
+    assert few.startswith("the test split has 2 texts, and the score, the correlation of all pairs' similarities, is 0")

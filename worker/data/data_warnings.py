@@ -18,6 +18,9 @@ from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split
 from worker.targets import Target
 
+_LEAST_EMBEDDED = 3
+"""Two texts have one pair, whose similarity correlates with nothing."""
+
 
 def with_warnings(data: Data, spec: JobSpec) -> Data:
     """The data with all warnings of this job: of its spec, of their file, of the splits."""
@@ -26,6 +29,7 @@ def with_warnings(data: Data, spec: JobSpec) -> Data:
         *data.warnings,
         *split_warnings(spec.dataset, data.rows_by_split),
         *(warning for split in data.splits.values() for warning in _label_warnings(split.own, data)),
+        *_idle_scores(data),
         *_repeated_rows(data),
         *_cut_clips(data),
     ]
@@ -61,6 +65,28 @@ def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[Wa
             f"scores say nothing of them: {listed(unseen)}"
         )
         yield WarningMessage(code="class_without_rows", message=message)
+
+
+def _idle_scores(data: Data) -> Iterator[WarningMessage]:
+    """Splits whose rows cannot tell a good network from a bad one."""
+    for part in ("validation", "test"):
+        split = data.splits[part]
+        if data.targets.are_embeddings and len(split) < _LEAST_EMBEDDED:
+            message = (
+                f"the {split.name} has {len(split)} texts, and the score, the correlation of all pairs' similarities, is 0 of "
+                f"fewer than {_LEAST_EMBEDDED}: add texts to it"
+            )
+            yield WarningMessage(code="score_undefined", message=message)
+        if data.targets.are_tokens or data.targets.are_embeddings or split.labels.dim() == 1:
+            continue
+        for target, numbers in zip(data.targets, split.labels.unbind(dim=1), strict=True):
+            numbers = numbers[~numbers.isnan()]
+            if target.classes is None and len(numbers) and bool((numbers == numbers[0]).all()):
+                message = (
+                    f"all {len(numbers):,} values of {target.name!r} in the {split.name} are equal: R² is 0 of any network that "
+                    "does not predict exactly that; add rows of other values"
+                )
+                yield WarningMessage(code="score_undefined", message=message)
 
 
 def _repeated_rows(data: Data) -> Iterator[WarningMessage]:

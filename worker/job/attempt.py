@@ -173,12 +173,12 @@ class Attempt:
             self.state, self.networks.commits = resumed
         standardise_by_teacher(self.networks)
         self.data = self.networks.data
-        if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
-            check_disk(self.networks)
-            check_early(self.networks)
         if self.group.is_rank0:
             told = read_all(self.networks, self.data.splits.values())
             self.data = self.networks.data = replace(self.data, warnings=(*self.data.warnings, *told))
+        if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
+            check_disk(self.networks)
+            check_early(self.networks)
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
 
     def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:
