@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-MODEL_TYPE = "model type"
+_MODEL_TYPE = "model type"
 
 Settings = Mapping[str, str]
 
@@ -57,12 +57,14 @@ class Subject:
         return list(found)
 
     def sampled_cases(self, *, seed: int = 0) -> list[Case]:
-        """Every pair of a model type and a value, and of two values, each in at least one case."""
-        rows = pairwise({MODEL_TYPE: self.model_types, **self.switches}, seed=seed)
-        return [self._case(row[MODEL_TYPE], {name: row[name] for name in self.switches}) for row in rows]
+        """Every pair of values of two switches, and every model type, each in at least one case."""
+        rows = pairwise(self.switches, seed=seed)
+        model_types = random.Random(seed).sample(list(self.model_types), len(self.model_types))
+        count = max(len(rows), len(model_types))
+        return [self._case(model_types[index % len(model_types)], rows[index % len(rows)]) for index in range(count)]
 
     def _case(self, model_type: str, settings: Settings) -> Case:
-        return Case(self.name, ((MODEL_TYPE, model_type), *settings.items()))
+        return Case(self.name, ((_MODEL_TYPE, model_type), *settings.items()))
 
     def try_case(self, case: Case, folder: Path) -> Outcome:
         """Runs one case. Raises AssertionError with the case's name on the third outcome."""

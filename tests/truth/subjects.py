@@ -1,5 +1,6 @@
 """All subjects, by task."""
 
+from tests.truth.images import IMAGES
 from tests.truth.subject import Subject
 
-SUBJECTS: dict[str, Subject] = {}
+SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in (IMAGES,)}

@@ -8,6 +8,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from tests.truth.subject import Case, Outcome, Subject
 from tests.truth.subjects import SUBJECTS
 
@@ -42,6 +44,7 @@ def main() -> int:
 
 
 def _try(case: Case) -> tuple[Outcome | None, str]:
+    torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         try:
             return SUBJECTS[case.subject].try_case(case, Path(folder)), ""

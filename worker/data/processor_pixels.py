@@ -23,7 +23,6 @@ from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
 _LEAST_WHITE = 100
 """Factors of 1/127.5, 1/255 and 1/256 are for 8-bit pixels."""
 _SLIGHT = 1e-3
-_LEAST_UNIT_SCALE = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,20 +63,17 @@ class ProcessorPixels:
     def reads(self, images: Tensor) -> PixelRange | None:
         """The range of the pixels that the processor is made for, by what it does with these images; None if that does not tell.
 
-        A processor that centres pixels shows by its mean, and one that only scales them by its factor, how bright white is.
+        A processor that centres pixels shows by its mean how bright white is, and one that rescales them is for 8-bit images.
         """
         factor = getattr(self.processor, "rescale_factor", None) or 1.0
         rescales = bool(getattr(self.processor, "do_rescale", None)) and factor != 1
         if rescales and factor > 1 / _LEAST_WHITE:  # the digits of an older export, from 0 to 16
             return PixelRange(0.0, round(1 / factor))
         affine = _measure_steps(self, (images.shape[1], images.shape[2], images.shape[3])).affine
-        if affine is None:
-            return EIGHT_BIT if rescales else None
-        brightness = max(-offset / scale for scale, offset in affine)
-        scale = affine[0][0]
-        if brightness > _SLIGHT:
-            return EIGHT_BIT if brightness > 1 else UNIT
-        return None if scale == 1 else EIGHT_BIT if scale < _LEAST_UNIT_SCALE else UNIT
+        mean = max((-offset / scale for scale, offset in affine), default=0.0) if affine else 0.0
+        if mean > _SLIGHT:
+            return EIGHT_BIT if mean > 1 else UNIT
+        return EIGHT_BIT if rescales else None
 
     def _as_read(self, stored: Tensor) -> Tensor:
         """Images on the CPU in the range and the type that the library resizes."""
@@ -90,7 +86,7 @@ class ProcessorPixels:
 
     def _run(self, values: Tensor, *, geometry_alone: bool = False) -> Tensor:
         options: dict[str, Any] = {"do_rescale": False, "do_normalize": False} if geometry_alone else {}
-        if geometry_alone and hasattr(self.processor, "include_top"):
+        if geometry_alone and "include_top" in self.processor.valid_kwargs.__annotations__:
             options["include_top"] = False  # a second normalisation
         if values.shape[1] in (1, 4) and self.num_channels == 3:
             options["do_convert_rgb"] = True

@@ -86,7 +86,6 @@ def read_processor_config(
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
         size = _output_size(processor)
         made = ProcessorPixels(processor, num_channels)
-        made(torch.zeros(1, num_channels, *(size or _ANY_SIZE), dtype=torch.uint8))
         if hasattr(processor, _RANGE):
             own = read_own_processor_config(folder, num_channels=num_channels)
             if _is_same(own, made, size or _ANY_SIZE):

@@ -151,6 +151,12 @@ def test_a_size_that_the_network_cannot_read_is_refused_before_anything_trains(t
     assert outputs(folder, stored).shape == (6, 3)
 
 
+def test_a_processor_that_its_library_cannot_run_is_refused_with_its_reason(tmp_path: Path) -> None:
+    folder = vit(tmp_path, image_mean=[0.5, 0.5])
+    said = refusal(folder, images())
+    assert "its ViTImageProcessor cannot process the dataset's images: ValueError: mean must have 3 elements" in said
+
+
 def test_colour_images_are_refused_by_a_network_of_grey_ones(tmp_path: Path) -> None:
     folder = tmp_path / "grey"
     network = build_network(SmallCnn(name="small-cnn", width=2), input_shape=(1, 12, 12), num_outputs=3)

@@ -208,8 +208,8 @@ def break_folder(folder: Path, how: str) -> None:
             ViTModel(ViTConfig.from_pretrained(folder)).save_pretrained(folder)
         case "no processor":
             (folder / "preprocessor_config.json").unlink()
-        case "wrong mean":
-            edit(folder, "preprocessor_config.json", image_mean=[0.1, 0.2])
+        case "wrong processor":
+            edit(folder, "preprocessor_config.json", image_processor_type="NoImageProcessor")
         case "adapter":
             (folder / "adapter_config.json").write_text("{}")
         case "shard outside":
@@ -232,7 +232,7 @@ def break_folder(folder: Path, how: str) -> None:
         ("truncated", "make no image-classification network"),
         ("no head", "model.safetensors lacks classifier"),
         ("no processor", "preprocessor_config.json is missing"),
-        ("wrong mean", "preprocessor_config.json cannot be read"),
+        ("wrong processor", "preprocessor_config.json cannot be read"),
         ("adapter", "adapter_config.json"),
         ("shard outside", "no safetensors file of the folder"),
     ],

@@ -1,0 +1,49 @@
+"""What the service computes of a teacher's folder and a data file, by the functions that a job calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from service.spec.data import DatasetSpec, Task
+from tests.truth.subject import Outcome
+from worker.data import UnusableData, load_data
+from worker.errors import JobFault
+from worker.models import UnfitArchitecture, UnreadableNetwork
+from worker.trained import load_teacher
+
+TOLERANCE = 1e-3
+"""Of how much the outputs differ between samples: one level of 8-bit pixels shows more."""
+
+
+def service_outputs(task: Task, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
+    """The teacher's outputs (N,) on the test split, by class name."""
+    data = load_data(DatasetSpec(source=f"file:{data_file}", **dataset), data_file, task=task)  # type: ignore[arg-type]
+    teacher = load_teacher(folder, source="model:one", data=data, device=torch.device("cpu"))
+    outputs = teacher.outputs(data.splits["test"])
+    return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))
+
+
+def compared(
+    service: Callable[[], Mapping[str, Tensor]], library: Callable[[], Mapping[str, Tensor]], classes: Sequence[str]
+) -> Outcome:
+    """Compares the outputs by class name.
+
+    Raises:
+        AssertionError: they differ, or the service reads what the library cannot.
+    """
+    try:
+        ours = service()
+    except (JobFault, UnreadableNetwork, UnfitArchitecture, UnusableData) as error:
+        return Outcome(f"{getattr(error, 'message', error)} {getattr(error, 'hint', '')}")
+    try:
+        theirs = library()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise AssertionError(f"the library cannot compute it ({error}), the service can") from error
+    mine, right = (torch.stack([outputs[name] for name in classes]) for outputs in (ours, theirs))
+    spread = (right.amax(dim=1) - right.amin(dim=1)).max().item()
+    assert spread > TOLERANCE * right.abs().max().item(), f"the network does not tell the samples apart: {right}"
+    difference = (mine - right).abs().max().item()
+    assert difference <= TOLERANCE * spread, f"outputs differ by {difference:.2g} of {spread:.2g}: {mine} is to be {right}"
+    return Outcome()
