@@ -11,6 +11,7 @@ from tests.truth.table import DOCUMENT
 CASES = [case for subject in SUBJECTS.values() for case in subject.sampled_cases()]
 
 
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM hands torch masks of two types
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_network_computes_what_its_library_computes_or_is_refused(case: Case, tmp_path: Path) -> None:
     outcome = SUBJECTS[case.subject].try_case(case, tmp_path)

@@ -26,6 +26,8 @@ class SoundPreprocessing:
 
     features: LogMel | RawWaveform
     num_samples: int
+    is_of_padded: bool = True
+    """Whether the network was trained on clips that were padded to ``num_samples``; most others read each clip alone."""
 
     @property
     def rate(self) -> int:

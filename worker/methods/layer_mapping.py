@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from service.spec.methods import EmbeddingDistillation, terms_of
 from worker.methods import LayerPairs, LossContext, WeightedSum, build_loss
-from worker.methods.layer_pairs import layers_of, output_width, shapes_of
+from worker.methods.layer_pairs import UnfitLayers, layers_of, output_width, shapes_of
 from worker.targets import Targets
 
 
@@ -57,12 +57,17 @@ def map_layers(
 
     Raises:
         UnknownLayer: a layer that the spec names is not there.
-        UnfitLayers: a network offers no layers and the spec names none.
+        UnfitLayers: a network offers no layers and the spec names none, or the teacher computes each sample alone.
     """
     pairs = tuple(layers_of(term, student=student, teacher=teacher) for term in terms_of(method))
     asks_widths = any(isinstance(term, EmbeddingDistillation) for term in terms_of(method))
     student_layers = list(dict.fromkeys(path for pair in pairs for path in pair.student))
     teacher_layers = list(dict.fromkeys(path for pair in pairs for path in pair.teacher))
+    if teacher_layers and getattr(teacher, "reads_clips_alone", False):
+        raise UnfitLayers(
+            "the teacher's outputs depend on the silence behind a clip, so that it reads each clip alone, and its layers have no "
+            "common length: cut or pad the clips to one length, or take a method of outputs, soft-targets say"
+        )
     return LayerMapping(
         method,
         pairs,

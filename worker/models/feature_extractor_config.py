@@ -1,7 +1,8 @@
 """``preprocessor_config.json`` of an audio network: the feature extractor in front of it.
 
 Invariant: ``AutoFeatureExtractor.from_pretrained`` loads the file, with or without torchaudio, and computes the same features as
-:class:`LogMel` and :class:`RawWaveform`.
+:class:`LogMel` and :class:`RawWaveform`, which compute them on the device that trains. A file from elsewhere is read only if the
+library's extractor, run on a probe, computes the same.
 """
 
 import json
@@ -10,9 +11,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from worker.data.log_mel import RATE, LogMel
+from worker.data.log_mel import RATE, WINDOW, LogMel
 from worker.data.waveform import RawWaveform
 from worker.models.errors import UnreadableNetwork
 
@@ -60,7 +63,13 @@ def read_feature_extractor_config(folder: Path) -> LogMel | RawWaveform:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
             extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        return _preprocessing(extractor)
+        preprocessing = _preprocessing(extractor)
+        if not _is_same(preprocessing, extractor):
+            raise ValueError(
+                f"its {type(extractor).__name__} computes other features than those which are computed here; "
+                "save it with the settings that its class has"
+            )
+        return preprocessing
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, MemoryError) as error:
         raise UnreadableNetwork(f"{FEATURE_EXTRACTOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
 
@@ -83,6 +92,22 @@ def _preprocessing(extractor: Any) -> LogMel | RawWaveform:
         f"{FEATURE_EXTRACTOR_FILE} is of {type(extractor).__name__}; networks are run behind ASTFeatureExtractor, log-mel "
         "spectrograms, and Wav2Vec2FeatureExtractor, the waveform itself"
     )
+
+
+def _is_same(preprocessing: LogMel | RawWaveform, extractor: Any) -> bool:
+    """Whether the extractor computes of two clips of noise, a loud and a soft one, what is computed here on any device."""
+    length = preprocessing.num_samples if isinstance(preprocessing, LogMel) else preprocessing.rate
+    for samples, loudness in ((min(length, _PROBE), 0.5), (min(length, _PROBE) // 2, 0.01)):
+        clip = np.random.default_rng(0).normal(loudness / 5, loudness, max(samples, WINDOW)).astype(np.float32)
+        theirs = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"]
+        ours = preprocessing(torch.from_numpy(clip).unsqueeze(0))
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+            return False
+    return True
+
+
+_PROBE = 8_000
+"""Samples, at most."""
 
 
 def _positive(extractor: Any, name: str) -> int:

@@ -4,16 +4,20 @@ from dataclasses import replace
 from typing import NoReturn
 
 import torch
+from torch import nn
 
+from service.formats import Waveform
 from service.spec.shapes import InputShape
+from service.spec.transformers_fit import samples_for
 from worker.data import Data, PixelPreprocessing, Preprocessing, first
 from worker.data.errors import UnfitInputs
 from worker.data.fit_pixels import fit_own_pixels, fit_processor_pixels
 from worker.data.processor_pixels import ProcessorPixels
 from worker.data.sound import SoundPreprocessing, longest_seconds
-from worker.data.waveform import RawWaveform
+from worker.data.waveform import RawWaveform, clip_lengths
 from worker.errors import JobFault
 from worker.models.folder import LoadedNetwork
+from worker.models.transformers_network import TransformersNetwork
 
 
 def fit_inputs(loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
@@ -32,15 +36,41 @@ def fit_inputs(loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessi
                 _try(loaded, fitted, data, source=source)
                 return fitted
             case SoundPreprocessing(features=RawWaveform()):
-                # A network of waveforms reads clips of any length: it gets that of this job's data.
-                seconds = longest_seconds(inputs, most_seconds=data.clip_seconds)
-                return replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
+                return _fit_waveforms(loaded.network, preprocessing, data)
     except UnfitInputs as error:
         _refuse(f"The teacher {source} does not fit the dataset: {error}.", error, hint=_HINT)
     return preprocessing
 
 
 _HINT = "Change the dataset or the teacher's preprocessor_config.json as it says, or choose another teacher."
+
+
+def _fit_waveforms(network: nn.Module, preprocessing: SoundPreprocessing, data: Data) -> SoundPreprocessing:
+    """Fits the length of the clips, which a network of waveforms may have any of, to those of all splits.
+
+    A network whose outputs depend on the padding behind a clip reads clips of the length that it was trained on, or each alone.
+    """
+    clips = [clip for split in data.splits.values() for clip in split.inputs]
+    seconds = longest_seconds(clips, most_seconds=data.clip_seconds)
+    fitted = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
+    if not isinstance(network, TransformersNetwork) or not _depends_on_padding(network, fitted, clips[0]):
+        return fitted
+    if preprocessing.is_of_padded:
+        return preprocessing
+    lengths = {min(round(len(clip.samples) / clip.rate * fitted.rate), fitted.num_samples) for clip in clips}
+    network.reads_clips_alone = len(lengths) > 1
+    return fitted
+
+
+def _depends_on_padding(network: TransformersNetwork, preprocessing: SoundPreprocessing, clip: Waveform) -> bool:
+    whole = preprocessing.prepare([Waveform(clip.samples[: len(clip.samples) // 2], clip.rate)])
+    alone = whole[:, : max(int(clip_lengths(whole)), samples_for(1, network.model.config.to_dict()))]
+    with torch.no_grad():
+        padded, unpadded = (network(preprocessing(waveforms)) for waveforms in (whole, alone))
+    return not torch.allclose(padded, unpadded, rtol=_SLIGHT, atol=_SLIGHT * unpadded.abs().max().item())
+
+
+_SLIGHT = 1e-4
 
 
 def _try(loaded: LoadedNetwork, preprocessing: ProcessorPixels, data: Data, *, source: str) -> None:

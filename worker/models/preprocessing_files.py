@@ -84,7 +84,9 @@ def _read_sound(folder: Path, input_shape: tuple[int, ...]) -> SoundPreprocessin
             )
         return SoundPreprocessing(features, features.num_samples)
     length = _document(folder).get(_LENGTH)
-    return SoundPreprocessing(features, length if isinstance(length, int) and length > 0 else _USUAL_SECONDS * features.rate)
+    if isinstance(length, int) and length > 0:
+        return SoundPreprocessing(features, length)
+    return SoundPreprocessing(features, _USUAL_SECONDS * features.rate, is_of_padded=False)
 
 
 def _document(folder: Path) -> dict[str, Any]:

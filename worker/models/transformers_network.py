@@ -82,6 +82,8 @@ class TransformersNetwork(nn.Module):
         self.stage_layers = tuple(f"{path}.{index}" for index in range(len(layers)))
         self.embedding_layers = self.stage_layers[-1:]
         self._reads_spectrograms = model.config.model_type == "audio-spectrogram-transformer"
+        self.reads_clips_alone = False
+        """Whether each waveform is read without its padding, as the library's pipeline does: in as many passes as lengths."""
 
     def extra_repr(self) -> str:
         """The setting that is in neither weights nor config; it distinguishes two networks in the key of cached outputs."""
@@ -89,6 +91,8 @@ class TransformersNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps images (B, C, H, W), token ids (B, L), waveforms (B, T) or spectrograms (B, 1, F, M) to outputs (B, W)."""
+        if self.reads_clips_alone:
+            return self._read_alone(inputs)
         if self._reads_spectrograms:
             inputs = inputs.squeeze(1)
         named = {self.input_name: inputs}
@@ -101,6 +105,15 @@ class TransformersNetwork(nn.Module):
             named["attention_mask"] = (places < lengths.unsqueeze(1)).long()
         outputs: Tensor = self.model(**named).logits
         return outputs
+
+    def _read_alone(self, waveforms: Tensor) -> Tensor:
+        lengths = clip_lengths(waveforms).clamp(min=samples_for(1, self.model.config.to_dict()))
+        outputs: list[Tensor] = [waveforms.new_empty(0)] * len(waveforms)
+        for length in sorted(set(lengths.tolist())):
+            rows = (lengths == length).nonzero().squeeze(1)
+            for row, logits in zip(rows.tolist(), self.model(waveforms[rows, :length]).logits, strict=True):
+                outputs[row] = logits
+        return torch.stack(outputs)
 
 
 def wrap(
