@@ -12,7 +12,8 @@ _ROLES = ("teacher", "control", "student")
 def report_card(report: Mapping[str, Any]) -> Table:
     """Builds a row for each network of a ``report.json``; missing figures are empty.
 
-    Latency is that of a single sample; agreement is the share of the test split on which student and teacher predict the same.
+    Latency is that of a single sample; agreement is the share of the test split on which student and teacher predict the same; of
+    numbers their correlation.
     """
     table = Table(title="Report card", title_style="bold", title_justify="left", caption=_caption(report), caption_justify="left")
     table.add_column("")
@@ -32,7 +33,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
                 _count(card.get("parameters")),
                 _size(card.get("bytes")),
                 _milliseconds(latency_ms.get("batch_1")),
-                _percent(report.get("agreement")) if role == "student" else "",
+                _agreement(report) if role == "student" else "",
                 style="bold" if role == "student" else "",
             )
     return table
@@ -58,6 +59,13 @@ def _caption(report: Mapping[str, Any]) -> Text:
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _agreement(report: Mapping[str, Any]) -> str:
+    """As a share of equal classes in percent; a correlation where a target is a number."""
+    targets = (report.get("data") or {}).get("targets") or {}
+    value = report.get("agreement")
+    return _score(value) if None in targets.values() else _percent(value)
 
 
 def _perplexity(card: Mapping[str, Any]) -> str:

@@ -196,7 +196,7 @@ def _load_transformers(folder: Path, document: dict[str, Any]) -> LoadedNetwork:
         raise UnreadableNetwork(
             f"{CONFIG_FILE} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
         )
-    if document.get("problem_type") == MULTI_LABEL:
+    if document.get("problem_type") == MULTI_LABEL and task not in (CAUSAL, EMBEDDING):
         raise UnreadableNetwork(f"{CONFIG_FILE}: {WHY_NOT_MULTI_LABEL}")
     try:
         config = AutoConfig.for_model(**document)

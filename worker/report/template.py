@@ -3,6 +3,7 @@
 An undefined name in a template is an error, and whatever stands in an HTML page is escaped.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -18,6 +19,11 @@ def percent(share: float | None) -> str:
 def number(value: float | None) -> str:
     """With four decimals; empty for None."""
     return "" if value is None else f"{value:.4f}"
+
+
+def agreement(value: float | None, targets: Mapping[str, Any]) -> str:
+    """In percent, the share of equal classes; a correlation where any of the ``targets`` is a number; empty for None."""
+    return f"{number(value)} (correlation)" if value is not None and None in targets.values() else percent(value)
 
 
 def interval(value: Interval) -> str:
@@ -38,6 +44,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "percent": percent,
+    "agreement": agreement,
     "interval": interval,
     "one_line": one_line,
     "score": number,

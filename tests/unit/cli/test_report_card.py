@@ -41,3 +41,9 @@ def test_each_network_has_a_row_and_the_student_says_how_it_agrees() -> None:
 def test_a_report_without_a_control_has_no_such_row() -> None:
     text = printed({**REPORT, "control": None, "gain": None})
     assert "control" not in text
+
+
+def test_numbers_agree_by_their_correlation_not_in_percent() -> None:
+    text = printed({**REPORT, "data": {"targets": {"year": None}}})
+    assert "0.9610" in text
+    assert "96.10%" not in text

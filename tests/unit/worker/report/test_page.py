@@ -34,6 +34,12 @@ def test_networks_of_two_tokenizers_are_not_compared() -> None:
     assert "<dd>not comparable: different tokenizers</dd>" in page(agreement=None)
 
 
+def test_numbers_agree_by_their_correlation_not_in_percent() -> None:
+    text = page(data=REPORT["data"] | {"targets": {"year": None}})
+    assert "<dd>0.9610 (correlation)</dd>" in text
+    assert "96.10%" not in text
+
+
 def test_figures_that_are_null_take_no_place() -> None:
     plain = page()
     assert "not measured" in plain
