@@ -142,6 +142,7 @@ FAILURE_CODES: dict[str, str] = {
     "invalid_spec": "The job cannot be trained as it is written.",
     "preflight_failed": "One step of it was tried before it waited for a GPU, and it cannot be trained as it is.",
     "invalid_data": "The dataset holds something that cannot be trained on.",
+    "teacher_unfit": "The teacher is no better than a constant guess, or far below what its card reports.",
     "non_finite_loss": "The loss became NaN or infinite.",
     "export_mismatch": "The exported student does not give the trained student's outputs.",
     "out_of_memory": "The host or the device ran out of memory.",

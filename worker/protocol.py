@@ -99,6 +99,15 @@ class CheckpointWritten:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something to know of the data, of a teacher or of the result, which does not end the job."""
+
+    code: str
+    message: str
+    type: Literal["warned"] = "warned"
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job is done and ``RESULT_FOLDER`` complete."""
 
@@ -136,13 +145,14 @@ class Failed:
     type: Literal["failed"] = "failed"
 
 
-Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Finished | Checked | Stopped | Failed
+Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | Finished | Checked | Stopped | Failed
 
 _EVENTS: dict[str, type[Event]] = {
     "phase_started": PhaseStarted,
     "progress": Progress,
     "metric_points": MetricPoints,
     "checkpoint_written": CheckpointWritten,
+    "warned": Warned,
     "finished": Finished,
     "checked": Checked,
     "stopped": Stopped,

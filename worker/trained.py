@@ -1,7 +1,7 @@
 """Trained networks of a job, whether the job trained or loaded them. N samples, W outputs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
 from worker.models.fit_inputs import fit_inputs
+from worker.models.reported import read_reported
 from worker.targets import Targets
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
@@ -56,6 +57,8 @@ class TrainedNetwork:
     """How the biases of its outputs were set after its training; None if they are as they were learned."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of it takes no part in the job."""
+    reported: Mapping[str, float] = field(default_factory=dict)
+    """The scores that its model card reports of it, by metric."""
 
     def samples(self, split: Split) -> Samples:
         """A split behind this network's own preprocessing."""
@@ -142,6 +145,7 @@ def load_teacher(
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
         warnings=_unused_outputs(outputs, source=source) if teaches is None else (),
+        reported=read_reported(folder),
     )
 
 

@@ -171,6 +171,8 @@ def show_event(view: ProgressView, event: Any) -> None:
             )
         case "metric_points":
             view.measure(event.points)
+        case "warned":
+            view.say(f"warning: {event.message}")
         case "finished":
             view.finish()
 

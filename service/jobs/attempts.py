@@ -19,7 +19,7 @@ from service.jobs import transitions
 from service.jobs.transitions import Fence, holds, lock_fenced, record_event, touch
 from service.lifecycle import Outcome, Status
 from service.store import StoredFile
-from service.tables import Artifact, Job, LogChunk, MetricPoint, Model
+from service.tables import Artifact, Job, JobEvent, LogChunk, MetricPoint, Model
 
 _STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
 _NOTHING_KEPT = "cancelled by request: no student is kept"
@@ -102,6 +102,17 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
     record_event(
         session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": dict(points)}
     )
+    return Outcome.APPLIED
+
+
+def record_warning(session: Session, fence: Fence, *, code: str, message: str) -> Outcome:
+    """Records a warning of the trainer's as an event, unless the job's check or an earlier attempt did."""
+    job = lock_fenced(session, fence)
+    if job is None:
+        return Outcome.LEASE_LOST
+    known = select(JobEvent.message).where(JobEvent.job_id == job.id, JobEvent.type == "job.warning")
+    if message not in session.scalars(known):
+        record_event(session, job, "job.warning", message, {"code": code})
     return Outcome.APPLIED
 
 

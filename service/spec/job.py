@@ -37,6 +37,10 @@ class TeacherSpec(StrictModel):
     """Weight of this teacher's probabilities, or numbers, in the mean of several teachers."""
     targets: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=64)] | None = None
     """The targets that it teaches, of several; null for all. A teacher that is trained here learns all, and teaches these."""
+    accept_score: Literal["above-chance", "any"] | None = None
+    """Which scores on validation a teacher may teach with. By default a given one must be better than a constant guess and not
+    far below what its card reports, and of one that is trained here there is a warning; ``above-chance``: it must be better than
+    a constant guess, or the job stops; ``any``: whatever it is."""
 
     @model_validator(mode="after")
     def _train_needs_architecture(self) -> Self:
@@ -199,7 +203,7 @@ class JobSpec(StrictModel):
     def _teachers_differ(self) -> Self:
         seen: list[TeacherSpec] = []
         for place, teacher in self.teachers.items():
-            network = teacher.model_copy(update={"weight": 1.0, "targets": None})
+            network = teacher.model_copy(update={"weight": 1.0, "targets": None, "accept_score": None})
             if network in seen:
                 raise ValueError(
                     f"/{place} is the very network of /teacher/{seen.index(network)}: give it another seed, or drop it"

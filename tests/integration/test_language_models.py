@@ -116,6 +116,11 @@ def test_a_student_may_teach_the_next_one_in_shorter_rows_with_its_tokenizer_or_
     teacher = tmp_path / "first" / RESULT_FOLDER / "student"
     given = {"source": "job:job_00000000000000000000000000"}
     dataset = {"source": f"file:{texts}", "row_tokens": 12}
+    last = run(spec(texts, {"name": "jsd"}, teacher=given, dataset=dataset), tmp_path / "unfit", teacher=teacher).events[-1]
+    assert isinstance(last, Failed)
+    assert last.code == "teacher_unfit", "six steps teach less than the frequencies of the tokens"
+    assert "where their frequencies alone have" in last.message
+    given["accept_score"] = "any"
     same = spec(texts, {"name": "jsd"}, teacher=given, dataset=dataset)
     assert isinstance(run(same, tmp_path / "same", teacher=teacher).events[-1], Finished)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "same" / RESULT_FOLDER / "student")

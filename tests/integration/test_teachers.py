@@ -108,7 +108,10 @@ def test_teachers_by_target_may_come_from_jobs_of_that_target_alone(tmp_path: Pa
         alone = spec({"architecture": CNN, "training": SHORT}, dataset=dataset | {"targets": [name]})
         assert isinstance(run_on_file(alone, tmp_path / name)[-1], Finished)
     folders = {name: tmp_path / name / RESULT_FOLDER / "student" for name in ("side", "size")}
-    by_target = [{"source": "model:side", "targets": ["side"]}, {"source": "model:size", "targets": ["size"]}]
+    strict = [{"source": f"model:{name}", "targets": [name]} for name in folders]
+    last = run_on_file(spec(strict, dataset=dataset), tmp_path / "strict", **folders)[-1]
+    assert (last.code, last.details["target"]) == ("teacher_unfit", "size"), "three steps teach no size"
+    by_target = [teacher | {"accept_score": "any"} for teacher in strict]
     events = run_on_file(spec(by_target, dataset=dataset), tmp_path / "both", **folders)
     assert isinstance(events[-1], Finished), events[-1]
     told = report(tmp_path / "both")

@@ -78,6 +78,13 @@ class Split:
         count = len(self) - (0 if self.transfer is None else self.transfer.count)
         return replace(self, inputs=self.inputs[count:], labels=self.labels[count:], transfer=None, places=())
 
+    def at(self, rows: Tensor) -> "Split":
+        """Selects the samples at ``rows`` (B,); their places in files are not told."""
+        chosen = rows.numpy()
+        answers = None if self.answers is None else take(self.answers, chosen)
+        inputs, labels = take(self.inputs, chosen), self.labels[rows]
+        return replace(self, inputs=inputs, labels=labels, answers=answers, transfer=None, places=(), read=PreparedSamples())
+
     def place(self, index: int) -> str:
         """Names the place of one sample, for messages: ``test split, row 3 (line 5)``."""
         for places in self.places:

@@ -14,6 +14,7 @@ from worker.protocol import (
     Phase,
     PhaseStarted,
     Progress,
+    Warned,
 )
 
 _FLUSH_SECONDS = 1.0
@@ -28,6 +29,7 @@ class Record:
         """In their order; of the progress of one phase, only the newest."""
         self.points: dict[str, list[tuple[int, float]]] = {}
         self.checkpoint: CheckpointWritten | None = None
+        self.warnings: list[Warned] = []
         self._urgent = False
         self._reported, self._flushed_at = reported, flushed_at
 
@@ -47,6 +49,9 @@ class Record:
                     self.points.setdefault(name, []).extend((step, value) for step, value in series)
             case CheckpointWritten():
                 self.checkpoint = event
+            case Warned():
+                self.warnings.append(event)
+                self._urgent = True
 
     @property
     def due(self) -> bool:

@@ -212,6 +212,8 @@ class Supervisor:
             outcome, replaced = Outcome.APPLIED, None
             for progress, milestone, remaining in reported:
                 outcome = jobs.record_progress(session, self._fence, progress, milestone=milestone, remaining_seconds=remaining)
+            for warning in record.warnings:
+                outcome = jobs.record_warning(session, self._fence, code=warning.code, message=warning.message)
             if record.points:
                 outcome = jobs.record_metrics(session, self._fence, record.points)
             if addition:

@@ -47,6 +47,7 @@ def evaluate_and_export(
     teachers: Teachers,
     *,
     replicate_scores: Mapping[Role, EvaluationResult | None],
+    teacher_scores: Mapping[Role, EvaluationResult | None],
     trained: Weights,
     warnings: Sequence[WarningMessage],
     phases: PhaseReporter,
@@ -85,7 +86,9 @@ def evaluate_and_export(
             role: Assessed(
                 test=score_labelled(outputs[role], test.labels, job.data.targets, only=network.teaches),
                 metrics=target_metrics(outputs[role], test.labels, job.data.targets, only=network.teaches),
-                validation=_validation_result(network, validation, job.data.targets),
+                validation=teacher_scores[role]
+                if role in teacher_scores and network.figures is None
+                else _validation_result(network, validation, job.data.targets),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
             )

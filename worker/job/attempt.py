@@ -22,6 +22,7 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import DeepMutual, SequenceLevel
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, load_data
 from worker.data.data_warnings import with_warnings
 from worker.data.samples import Samples
@@ -42,6 +43,7 @@ from worker.job.reading import read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
 from worker.job.roles import Role, part_of, phase_of, seed_replicates
+from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import num_parameters
 from worker.models.language_network import LanguageNetwork
@@ -57,6 +59,7 @@ from worker.protocol import (
     Reporter,
     Stopped,
     StopRequest,
+    Warned,
 )
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec
@@ -179,6 +182,8 @@ class Attempt:
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_disk(self.networks)
             check_early(self.networks)
+        for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data)):
+            self._warn(warning)
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
 
     def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:
@@ -192,7 +197,8 @@ class Attempt:
             teachers,
             replicate_scores=self.state.replicate_scores,
             trained=self.state.finished["student"].best,
-            warnings=[*self.data.warnings, *label_warnings(self.networks.submitted, self.data)],
+            teacher_scores=self.state.teacher_scores,
+            warnings=self.state.warnings,
             phases=self.phases,
             job_id=self.assignment.job_id,
             folder=self.assignment.folder / RESULT_FOLDER,
@@ -225,6 +231,10 @@ class Attempt:
             self.data = self.networks.data = replace(self.data, splits=splits)
 
     def _teachers(self) -> Teachers:
+        """Loads the given teachers and checks them, then trains the others."""
+        for role in self.networks.teachers:
+            if not self.networks.is_trained(role):
+                self._check_teacher(role, self.networks.load_pretrained(role))
         weights = tuple(spec.weight for spec in self.networks.teachers.values())
         return Teachers({role: self._teacher(role) for role in self.networks.teachers}, weights, self.data.targets)
 
@@ -235,7 +245,23 @@ class Attempt:
             self._train_peers()
         else:
             self._train(role, spec=self.networks.training_spec(role))
-        return self._rebuild(role)
+        teacher = self._rebuild(role)
+        self._check_teacher(role, teacher)
+        return teacher
+
+    def _check_teacher(self, role: Role, teacher: TrainedNetwork) -> None:
+        """Scores a teacher on validation, once. Raises JobFault if the spec does not accept its score."""
+        for warning in check_on_validation(
+            role, teacher, networks=self.networks, state=self.state, phases=self.phases, group=self.group
+        ):
+            self._warn(warning)
+
+    def _warn(self, warning: WarningMessage) -> None:
+        """Logs and reports a warning, which the report will tell, unless an earlier attempt did."""
+        if warning not in self.state.warnings:
+            self.state.warnings.append(warning)
+            logger.warning(warning.message)
+            self.reporter.emit(Warned(warning.code, warning.message))
 
     def _train_peers(self) -> None:
         """Trains student and teacher at the same time, each on the other's outputs."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from service.spec import JobSpec
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, RawInputs, first
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import Role, part_of
@@ -41,6 +42,10 @@ class JobState:
     not kept for all."""
     replicate_scores: dict[Role, EvaluationResult | None] = field(default_factory=dict)
     """Scores of each seed replicate on the test split, None if it has no labels; its weights are not kept."""
+    teacher_scores: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    """Scores on validation of the teachers that were checked, None if it has no labels."""
+    warnings: list[WarningMessage] = field(default_factory=list)
+    """What was found so far that the report tells."""
     interrupted: Unfinished | None = None
     """The training that the previous attempt was in, until this attempt reaches it."""
 
@@ -59,6 +64,8 @@ class JobState:
             "finished": {role: trained.state() for role, trained in self.finished.items()},
             "repeats": {role: result and asdict(result) for role, result in self.replicate_scores.items()},
             "last_test": {role: result and asdict(result) for role, result in self.last_test.items()},
+            "teacher_scores": {role: result and asdict(result) for role, result in self.teacher_scores.items()},
+            "warnings": [warning.model_dump() for warning in self.warnings],
         }
         write_checkpoint(path, state)
 
@@ -69,6 +76,8 @@ class JobState:
             finished={role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()},
             last_test={role: result and EvaluationResult(**result) for role, result in state["last_test"].items()},
             replicate_scores={role: result and EvaluationResult(**result) for role, result in state["repeats"].items()},
+            teacher_scores={role: result and EvaluationResult(**result) for role, result in state["teacher_scores"].items()},
+            warnings=[WarningMessage(**warning) for warning in state["warnings"]],
             interrupted=state["unfinished"],
         )
 

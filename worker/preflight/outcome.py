@@ -54,7 +54,7 @@ def outcome_of(error: Exception) -> Failed:
     place = _place(failed.details) or pointer or ("/dataset/source" if failed.code == "invalid_data" else "")
     if failed.retryable:
         return failed
-    if failed.code == "input_unavailable":
+    if failed.code in {"input_unavailable", "teacher_unfit"}:
         return replace(failed, details={**failed.details, "pointer": place})
     return Failed(
         "preflight_failed",

@@ -5,7 +5,8 @@ its step, and no job is refused for what only a long training would reveal.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -37,6 +38,7 @@ from worker.job.labels import without_control
 from worker.job.networks import Networks
 from worker.job.reading import read_all
 from worker.job.roles import Role
+from worker.job.teacher_check import TeacherCheck, measure_some
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.methods.layer_mapping import LayerMapping
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_on_meta, num_parameters
@@ -61,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 _LEARNING_RATE = 1e-12
 """Of every optimizer; too small to change a weight."""
+_SCORING_SECONDS = 5.0
+"""For all given teachers together; the attempt scores each on the whole validation split."""
 MOST_BYTES = 8 * GIB
 """Limit of weights, gradients and optimizer states in memory: half a billion trained weights, which are built in some seconds.
 Larger networks are profiled on the meta device."""
@@ -100,7 +104,7 @@ class PreflightRun(Attempt):
         self._job_networks = Networks(self.whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
         asked = _RecordingProvider(self.networks, self.phases, cache=None)
         self.teacher_outputs, self._shapes = asked, asked.shapes
-        self.is_complete = self._load_given_teachers()
+        self.is_complete = self._load_given_teachers(whole)
         self._read(whole)
         del whole
         if not self.is_complete:
@@ -125,8 +129,12 @@ class PreflightRun(Attempt):
         self.spec, self.whole_spec = (without_control(spec, data) for spec in (self.spec, self.whole_spec))
         return data
 
-    def _load_given_teachers(self) -> bool:
-        """Loads the teachers that this job does not train; returns whether each is available and fits into memory."""
+    def _load_given_teachers(self, data: Data) -> bool:
+        """Loads the teachers that this job does not train, and scores them on as many validation rows as there is time for.
+
+        Returns whether each is available and fits into memory.
+        """
+        give_up_at = time.monotonic() + _SCORING_SECONDS
         for role, spec in self.networks.teachers.items():
             if self.networks.is_trained(role):
                 continue
@@ -140,7 +148,7 @@ class PreflightRun(Attempt):
                     )
                     return False
                 try:
-                    self.networks.load_pretrained(role)
+                    self._score_given_teacher(role, data, is_over=lambda: time.monotonic() > give_up_at)
                 except JobFault as fault:
                     if split_source(spec.source).kind != "hub" or not is_out_of_reach(fault):
                         raise
@@ -166,6 +174,20 @@ class PreflightRun(Attempt):
             splits.append(some if self._sampled.holds_all_texts else replace(some, is_packed=False))
         with located_at("/dataset/source"):
             self.warnings += read_all(self.networks, splits, roles=roles)
+
+    def _score_given_teacher(self, role: Role, data: Data, *, is_over: Callable[[], bool]) -> None:
+        """Raises JobFault if the spec does not accept the teacher's score."""
+        teacher = self.networks.load_pretrained(role)
+        self.warnings += teacher.warnings
+        if data.targets.are_embeddings:
+            return
+        spec, place = self.networks.teachers[role], self.networks.spec_path(role)
+        measured = measure_some(teacher, data.splits["validation"], data.splits["train"], data.targets, is_over=is_over)
+        check = TeacherCheck(spec, teacher, self.spec.task, pointer=place, is_given=True)
+        self.warnings += check.judge(measured)
+
+    def _check_teacher(self, role: Role, teacher: TrainedNetwork) -> None:
+        """Checks nothing: two samples say nothing of a teacher."""
 
     def _run_all(self) -> None:
         for place, training in [

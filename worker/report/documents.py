@@ -6,13 +6,16 @@ from service.spec import JobSpec
 from service.spec.report import Report
 from worker.export.folder import write_spec
 from worker.models.folder import write_json
+from worker.models.reported import CARD_FILE
 from worker.report.model_card import model_card
 from worker.report.page import report_html
 
 
 def write_documents(folder: Path, *, report: Report, spec: JobSpec) -> None:
-    """Writes ``report.json``, ``report.html``, ``README.md`` and ``spec.json``."""
+    """Writes ``report.json``, ``report.html``, ``README.md``, the same beside the student's weights, and ``spec.json``."""
     write_json(folder / "report.json", report.model_dump(mode="json"))
     (folder / "report.html").write_text(report_html(report), encoding="utf-8")
-    (folder / "README.md").write_text(model_card(report, spec), encoding="utf-8")
+    for place in (folder, folder / "student"):
+        # What the student's own folder reports, it is measured by when it teaches.
+        (place / CARD_FILE).write_text(model_card(report, spec), encoding="utf-8")
     write_spec(folder, spec)

@@ -9,19 +9,20 @@ from service.spec.data import EMBEDDING
 from service.spec.methods import method_names
 from service.spec.report import Report
 from worker.evaluation.token_metrics import PREDICTED
+from worker.models.reported import METRICS
 from worker.report.template import one_line, render
 from worker.report.usage import usage
 
 
 def model_card(report: Report, spec: JobSpec) -> str:
     """YAML front matter as the Hub reads it, then Markdown."""
-    figure = _figure(report)
+    figure, metric = _figure(report), _metric(report)
     is_transformers = spec.student.architecture.name == "transformers"
     data = ModelCardData(
         pipeline_tag="text-generation" if _is_causal(report) else report.task,
         library_name="transformers" if is_transformers else "stillhouse",
         tags=["distillation", *method_names(spec.method)],
-        metrics=[figure],
+        metrics=[metric],
         model_name=report.name or report.job_id,
         eval_results=[
             EvalResult(
@@ -29,7 +30,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
                 dataset_type=report.data.source,
                 dataset_name=report.data.source,
                 dataset_split="test",
-                metric_type=figure,
+                metric_type=metric,
                 metric_value=report.agreement if figure == "agreement" else report.student.test_score,
             )
         ],
@@ -58,6 +59,14 @@ def _figure(report: Report) -> str:
     if report.student.test_score is None:
         return "agreement"
     return "score" if report.student.test_accuracy is None else "accuracy"
+
+
+def _metric(report: Report) -> str:
+    """The name of that figure for the Hub: one by which a teacher is measured later, or ``score`` for a mean of several."""
+    figure = _figure(report)
+    if _is_causal(report):
+        return METRICS["tokens"]
+    return METRICS["number"] if figure == "score" and list(report.data.targets.values()) == [None] else figure
 
 
 def _is_causal(report: Report) -> bool:
