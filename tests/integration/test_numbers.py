@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from service.formats import Waveform
 from service.spec import parse_spec
@@ -23,7 +23,8 @@ from tests.integration.test_texts import network as transformers_network
 from tests.unit.worker.models.test_language_network import USUAL
 from worker.data.preprocessing import Preprocessing
 from worker.job.attempt import run
-from worker.models import load_network
+from worker.models import load_network, save_network
+from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
 
 Numbers = dict[str, tuple[float, float]]
@@ -263,6 +264,24 @@ def test_years_that_no_training_row_has_are_learned_from_their_teacher_alone(
         assert report["student"]["test_score"] is None
 
 
+def test_two_labels_that_are_equal_do_not_tell_the_scale_of_what_a_teacher_predicts(
+    tmp_path: Path, years: tuple[Path, Path]
+) -> None:
+    source, given = years
+    arrays, loaded, factor = dict(np.load(source)), load_network(given), 1e4
+    few = torch.from_numpy(arrays["test_image"][:2])
+    layer = find_output_layer(loaded.network, loaded.preprocessing(loaded.preprocessing.prepare(few)))
+    layer.rescale(torch.tensor([factor]), torch.tensor([0.0]))
+    save_network(loaded.network, tmp_path / "teacher", preprocessing=loaded.preprocessing, targets=loaded.targets)
+    arrays["test_year"] *= factor
+    arrays["train_year"] = np.where(np.arange(len(arrays["train_year"])) < 2, 1997 * factor, np.nan)
+    np.savez(tmp_path / "two.npz", **arrays)
+    report = finished(
+        spec(tmp_path / "two.npz", ["year"], teacher={"source": "model:given"}), tmp_path, teacher=tmp_path / "teacher"
+    )
+    assert report["student"]["test_score"] > 0.95
+
+
 def test_a_teacher_that_is_trained_and_one_that_is_given_teach_the_mean_of_their_numbers(
     tmp_path: Path, years: tuple[Path, Path]
 ) -> None:
@@ -312,6 +331,9 @@ def test_a_student_that_begins_with_its_teachers_layers_begins_at_its_teachers_n
         name = architecture["model_type"]
         finished(of_texts(source, architecture, training={"max_steps": 1}), tmp_path / name)
         given = tmp_path / name / RESULT_FOLDER / "teacher"
+        # As the library alone saves it: one output, called LABEL_0.
+        (given / "labels.json").unlink()
+        AutoConfig.from_pretrained(given, id2label={0: "LABEL_0"}).save_pretrained(given)
         document = of_texts(
             source,
             architecture,
@@ -321,6 +343,7 @@ def test_a_student_that_begins_with_its_teachers_layers_begins_at_its_teachers_n
         document["student"] |= {"source": "teacher-layers", "tokenizer": None}
         report = finished(document, tmp_path / f"{name} of its teacher", teacher=given)
         assert report["agreement_by_target"]["year"]["mae"] < 0.01
+        assert report["teacher"]["test_score"] > 0.9
 
 
 class Cancelled(Recorder):
