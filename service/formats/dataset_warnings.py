@@ -4,6 +4,7 @@ Every warning gives its figures, the first place, and what to do if the file was
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
@@ -160,7 +161,7 @@ def _name_warnings(name: str, target: Settled) -> list[WarningMessage]:
     found = []
     alike: dict[str, list[str]] = {}
     for each in rows:
-        alike.setdefault(" ".join(each.casefold().split()), []).append(each)
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", each).casefold().split()), []).append(each)
     if doubled := [names for names in alike.values() if len(names) > 1]:
         shown = "; ".join(" and ".join(f"{each!r:.100} ({rows[each]:,} rows)" for each in names) for names in doubled[:5])
         message = (

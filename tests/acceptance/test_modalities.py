@@ -235,17 +235,28 @@ def test_an_uploaded_encoder_teaches_a_smaller_one_and_that_one_the_next(client:
     [
         ({"digits/7/broken.png": b"\x89PNG\r\n\x1a\n and no more"}, "'digits/7/broken.png'"),
         ({"digits/7/large.png": "9x9"}, "'digits/7/large.png' is 9x9, and 'digits/0/000.png' is 8x8"),
-        (None, "there is one class folder, '7'"),
     ],
-    ids=["a corrupt image", "images of two sizes", "one class"],
+    ids=["a corrupt image", "images of two sizes"],
 )
 def test_what_is_wrong_with_an_archive_is_told_by_its_path(client: Client, tmp_path: Path, change: Any, words: str) -> None:
-    files = folders()
-    if change is None:
-        files = {name: data for name, data in files.items() if "/7/" in name}
-    else:
-        files |= {name: png(np.zeros((9, 9), np.uint8)) if data == "9x9" else data for name, data in change.items()}
+    files = folders() | {name: png(np.zeros((9, 9), np.uint8)) if data == "9x9" else data for name, data in change.items()}
     with pytest.raises(ApiError) as refused:
         client.upload_dataset(as_zip(tmp_path / "digits.zip", files), name="wrong", task="image-classification")
     assert refused.value.status == 422
     assert words in str(refused.value)
+
+
+def test_an_archive_of_one_folder_is_stored_without_labels_and_trains_no_teacher(client: Client, tmp_path: Path) -> None:
+    files = {name: data for name, data in folders().items() if "/7/" in name}
+    dataset = client.upload_dataset(as_zip(tmp_path / "digits.zip", files), name="sevens", task="image-classification")
+    assert [warning["code"] for warning in dataset.warnings] == ["lone_folder", "unlabelled"]
+    with pytest.raises(ApiError, match="has no value in any row") as refused:
+        client.submit(
+            {
+                "task": "image-classification",
+                "dataset": {"source": f"dataset:{dataset.id}"},
+                "teacher": {"architecture": {"name": "small-cnn", "width": 8}},
+                "student": {"architecture": {"name": "small-cnn", "width": 2}},
+            }
+        )
+    assert refused.value.status == 422

@@ -20,9 +20,9 @@ from service.spec.data import MAX_TARGETS, Task
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
 _FILE = (
-    "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split) of PNG or JPEG; for "
-    "text Parquet, JSON Lines or CSV; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of rows, a "
-    "column `split` may say which split each is in."
+    "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split; without labels the "
+    "files alone, `1.png` or `train/1.png`) of PNG or JPEG; for text Parquet, JSON Lines or CSV; for sound Parquet, or a zip or "
+    "tar of class folders of WAV or FLAC. In a file of rows, a column `split` may say which split each is in."
 )
 _INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
 _TARGET = (

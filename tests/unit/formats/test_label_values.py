@@ -198,6 +198,12 @@ def test_names_that_differ_by_case_or_spaces_alone_are_told(tmp_path: Path, writ
     assert "'Joy' (1 rows) and 'joy' (1 rows) and 'joy ' (1 rows)" in warned(info)["similar_class_names"]
 
 
+def test_names_that_look_the_same_are_told(tmp_path: Path) -> None:
+    info = inspect(jsonl(tmp_path, {"label": ["caf\u00e9", "cafe\u0301", "bar", "bar"]}), task=TEXT)
+    assert len(info.classes) == 3
+    assert "similar_class_names" in warned(info)
+
+
 @pytest.mark.parametrize("word", ["None", "NaN", "n/a"])
 def test_a_class_that_is_called_like_a_missing_value_is_told(tmp_path: Path, word: str) -> None:
     for write in (parquet, jsonl, csv):
