@@ -112,9 +112,12 @@ def _network(model_type: str) -> Path:
 
 
 def _draw(kind: str, height: int, width: int) -> list[Image.Image]:
-    """Images as a viewer shows them: smooth, so that resizing keeps what they show, and each of other colours."""
+    """Images as a viewer shows them: smooth, so that resizing keeps what they show, and nowhere black or white.
+
+    On a patch of one value a network with layer norm magnifies what is left of it, which is rounding alone.
+    """
     mode = {"grey": "L", "RGBA": "RGBA"}.get(kind, "RGB")
-    draws = np.random.default_rng(0).integers(0, 256, size=(NUM_IMAGES, 6, 6, len(mode)), dtype=np.uint8)
+    draws = np.random.default_rng(0).integers(50, 206, size=(NUM_IMAGES, 6, 6, len(mode)), dtype=np.uint8)
     return [Image.fromarray(each.squeeze(), mode).resize((width, height), Image.Resampling.BICUBIC) for each in draws]
 
 

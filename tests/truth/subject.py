@@ -47,13 +47,14 @@ class Subject:
     compares them. Raises AssertionError if they differ and nothing refused them."""
 
     def all_cases(self) -> list[Case]:
-        """For each model type: each switch alone, and every pair of values of two switches."""
+        """For each model type, every value of each switch alone; and every pair of a model type and a value, and of two values."""
         found: dict[Case, None] = {}
         for model_type in self.model_types:
             defaults = {name: values[0] for name, values in self.switches.items()}
-            alone = [defaults | {name: value} for name, values in self.switches.items() for value in values]
-            for settings in (*alone, *pairwise(self.switches)):
-                found[self._case(model_type, settings)] = None
+            for name, values in self.switches.items():
+                found |= {self._case(model_type, defaults | {name: value}): None for value in values}
+        for row in pairwise({_MODEL_TYPE: self.model_types, **self.switches}):
+            found[self._case(row[_MODEL_TYPE], {name: row[name] for name in self.switches})] = None
         return list(found)
 
     def sampled_cases(self, *, seed: int = 0) -> list[Case]:

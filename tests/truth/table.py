@@ -21,7 +21,8 @@ _INTRODUCTION = """\
 A teacher that somebody saved has a processor, a feature extractor or a tokenizer of its own, with switches. For every model type
 that a spec may name, and every value of every switch, the outputs that the service computes from the same raw inputs **equal**
 those of the library's own classes, or the service **refuses** the network with words. There is no third outcome: `make truth`
-tries each switch alone and every pair of two, and writes this page; `make test` tries a sample and compares it with this page.
+tries each switch alone with every model type, and every pair of values of two switches with some of them, and writes this page;
+`make test` tries a sample.
 """
 
 
