@@ -234,5 +234,6 @@ def allowed_file(name: str, roots: list[Path]) -> Path:
 
 def _teacher_info(model: Model) -> TeacherInfo:
     shape = model.input_shape
-    input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
+    # What an uploaded network's image processor makes of other sizes and of grey images, the check of the job finds out.
+    input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 and model.job_id is not None else None
     return TeacherInfo(task=cast(Task, model.task), classes=model.classes, input_shape=input_shape)

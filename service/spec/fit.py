@@ -55,7 +55,7 @@ class TeacherInfo:
     classes: list[str]
     """The names of its outputs."""
     input_shape: tuple[int, int, int] | None
-    """(channels, height, width) of its images; None for one that reads texts or sound."""
+    """(channels, height, width) of its images; None for one that reads texts or sound, or whose processor takes any size."""
 
 
 def check_fit(

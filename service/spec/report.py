@@ -181,6 +181,8 @@ class DataCard(_Card):
     """The names of the student's outputs."""
     input_shape: list[int] | None
     """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
+    pixel_range: list[float] | None = None
+    """Black and white of the images; null where their values do not tell, as of standardised ones, and for other inputs."""
 
 
 class EnvironmentCard(_Card):

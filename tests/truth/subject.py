@@ -47,7 +47,7 @@ class Subject:
     compares them. Raises AssertionError if they differ and nothing refused them."""
 
     def all_cases(self) -> list[Case]:
-        """For each model type, every value of each switch alone; and every pair of a model type and a value, and of two values."""
+        """Every value of each switch alone for each model type, and every pair of a model type and a value, and of two values."""
         found: dict[Case, None] = {}
         for model_type in self.model_types:
             defaults = {name: values[0] for name, values in self.switches.items()}

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 
 from service.spec import JobSpec
+from service.spec.data import INPUT_KINDS
 from service.spec.job import TeacherSpec
 from service.spec.report import (
     Compression,
@@ -107,6 +108,7 @@ def make_report(
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
+            pixel_range=_pixel_range(data),
         ),
         teacher=teacher,
         teachers=each_teacher,
@@ -138,6 +140,13 @@ def make_report(
             platform=f"{platform.system()} {platform.machine()}",
         ),
     )
+
+
+def _pixel_range(data: Data) -> list[float] | None:
+    if INPUT_KINDS[data.task] != "image":
+        return None
+    pixels = data.pixel_range()
+    return None if pixels.is_measured else [pixels.low, pixels.high]
 
 
 def _rows(data: Data) -> dict[str, int]:

@@ -103,10 +103,14 @@ def _data_words(report: Report) -> str:
     if report.task == "image-classification" and report.data.input_shape is not None:
         shape = "×".join(map(str, report.data.input_shape))
         words += (
-            f" Images are of {shape} (channels, height, width); the pixels' mean and standard deviation are in "
-            "`student/preprocessor_config.json`."
+            f" Images are of {shape} (channels, height, width){_from_black_to_white(report)}; the pixels' mean and "
+            "standard deviation are in `student/preprocessor_config.json`."
         )
     return words
+
+
+def _from_black_to_white(report: Report) -> str:
+    return f", from {pixels[0]:g} (black) to {pixels[1]:g} (white)" if (pixels := report.data.pixel_range) else ""
 
 
 def _usage(report: Report, *, is_own: bool) -> str:
@@ -116,4 +120,5 @@ def _usage(report: Report, *, is_own: bool) -> str:
         is_own=is_own,
         reads_waveforms=shape is not None and len(shape) == 1,
         is_one_choice=len(targets) == 1 and targets[0] is not None,
+        pixels="other" if (pixels := report.data.pixel_range) is None else "0 to 1" if pixels[1] == 1 else "8 bits",
     )

@@ -4,16 +4,17 @@ Invariant: what is printed runs as it stands beside the folder ``student``, once
 """
 
 from textwrap import dedent
+from typing import Literal
 
 from service.spec.data import EMBEDDING, INPUT_KINDS, Task
 
 _OWN_IMPORTS = {
-    "image": "import numpy\nimport torch\nfrom PIL import Image\nfrom stillhouse import load_network\n",
+    "image": "import numpy\nimport torch\n{images}from stillhouse import load_network\n",
     "audio": "import soundfile\nimport torch\nfrom stillhouse import Waveform, load_network\n",
 }
 _OWN_READERS = {
     "image": """\
-        pixels = numpy.array(Image.open("image.png"))  # of the size and mode that it was trained on
+        {pixels}
         images = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2)
         inputs = student.preprocessing(images)
         """,
@@ -25,12 +26,11 @@ _OWN_READERS = {
 _LIBRARY_READERS = {
     "image": """\
         import numpy
-        from PIL import Image
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
+        {images}from transformers import AutoImageProcessor, AutoModelForImageClassification
 
         processor = AutoImageProcessor.from_pretrained("student")
         student = AutoModelForImageClassification.from_pretrained("student").eval()
-        pixels = numpy.array(Image.open("image.png"))  # of the mode that it was trained on
+        {pixels}
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         inputs = processor(pixels, input_data_format="channels_last", return_tensors="pt")
         """,
@@ -60,6 +60,13 @@ _LIBRARY_READERS = {
         as_trained = {"padding": "max_length", "max_length": extractor.num_samples, "truncation": True}
         inputs = extractor(clip, sampling_rate=rate, **as_trained, return_tensors="pt")
         """,
+}
+Pixels = Literal["8 bits", "0 to 1", "other"]
+"""How the pixels of the data were stored, with black and white where they are known."""
+_PIXELS: dict[Pixels, str] = {
+    "8 bits": 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")))  # of the size and mode of its data',
+    "0 to 1": 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")), dtype="float32") / 255  # as its data were',
+    "other": 'pixels = numpy.load("image.npy")  # of the size and range of its data',
 }
 _GENERATION = """\
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -98,13 +105,14 @@ _EMBEDDING = """\
     """
 
 
-def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: bool) -> str:
+def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: bool, pixels: Pixels = "8 bits") -> str:
     """The program for a student of that task.
 
     Args:
         is_own: one of the project's own networks, not one of ``transformers``.
         reads_waveforms: rather than spectrograms; of sound alone.
         is_one_choice: its one target has classes; else each target is told by its name.
+        pixels: those that it was trained on; of images alone.
     """
     if task == "causal-lm":
         return dedent(_GENERATION).rstrip()
@@ -113,9 +121,9 @@ def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: boo
     kind = INPUT_KINDS[task]
     if is_own:
         parts = [
-            f"from pathlib import Path\n\n{_OWN_IMPORTS[kind]}\n",
+            "from pathlib import Path\n\n" + _with_pixels(_OWN_IMPORTS[kind], pixels) + "\n",
             'student = load_network(Path("student"))\n',
-            dedent(_OWN_READERS[kind]),
+            _with_pixels(dedent(_OWN_READERS[kind]), pixels),
             "with torch.no_grad():\n    logits = student.network(inputs)\n",
             "print(student.classes[int(logits.argmax())])" if is_one_choice else dedent(_OWN_SEVERAL),
         ]
@@ -124,8 +132,13 @@ def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: boo
         parts = [
             "" if is_one_choice else "import json\nfrom pathlib import Path\n\n",
             "import torch\n",
-            dedent(_LIBRARY_READERS[reader]),
+            _with_pixels(dedent(_LIBRARY_READERS[reader]), pixels),
             "with torch.no_grad():\n    logits = student(**inputs).logits\n",
             "print(student.config.id2label[int(logits.argmax())])" if is_one_choice else dedent(_LIBRARY_SEVERAL),
         ]
     return "".join(parts).rstrip()
+
+
+def _with_pixels(code: str, pixels: Pixels) -> str:
+    reads_files = "from PIL import Image, ImageOps\n" if "Image" in _PIXELS[pixels] else ""
+    return code.replace("{images}", reads_files).replace("{pixels}", _PIXELS[pixels])

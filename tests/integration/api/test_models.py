@@ -101,6 +101,17 @@ def test_a_transformers_folder_tells_classes_and_shape_by_its_configs(member: ht
     assert (model["classes"], model["input_shape"]) == (["cat", "dog"], [3, 32, 48])
 
 
+def test_an_uploaded_network_whose_processor_resizes_may_teach_images_of_another_size(member: httpx.Client) -> None:
+    config = {"model_type": "vit", "id2label": dict(enumerate(LABELS))}
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}}
+    files = folder(
+        config__json=json.dumps(config).encode(), labels__json=None, preprocessor_config__json=json.dumps(processor).encode()
+    )
+    model = upload(member, zipped(files)).json()
+    assert model["input_shape"] == [3, 224, 224]
+    assert submit(member, teacher={"source": f"model:{model['id']}"})["status"] == "queued"  # of grey digits of 8x8 pixels
+
+
 def _config(**changes: Any) -> bytes:
     return json.dumps(CONFIG | changes).encode()
 
