@@ -89,8 +89,8 @@ def write_data(kind: str, path: Path) -> Path:
     floats = images.astype(np.float32) / 255
     floats = floats if kind == "floats 0 to 1" else (floats - 0.5) / 0.25
     splits = {split: floats[start::3] for start, split in enumerate(("train", "validation", "test"))}
-    arrays: dict[str, Any] = {f"{split}_image": each for split, each in splits.items()}
-    np.savez(path, **arrays, **{f"{split}_label": np.arange(4) % 2 for split in splits})
+    columns: dict[str, dict[str, Any]] = {"image": splits, "label": dict.fromkeys(splits, np.arange(4) % 2)}
+    np.savez(path, **{f"{split}_{name}": values[split] for name, values in columns.items() for split in splits})
     return path
 
 

@@ -47,7 +47,7 @@ class ProcessorPixels:
         """Maps images (B, C, H, W) to float32 of the processor's size, on the same device."""
         steps = _measure_steps(self, (stored.shape[1], stored.shape[2], stored.shape[3]))
         if steps.order is not None:
-            pixels = (stored.to(torch.float32) * self.scale)[:, list(steps.order)]
+            pixels = self._scaled(stored)[:, list(steps.order)]
         else:
             values = self._as_read(stored.cpu())
             pixels = self._run(values, geometry_alone=steps.affine is not None).to(stored.device, torch.float32)
@@ -79,10 +79,15 @@ class ProcessorPixels:
         """Images on the CPU in the range and the type that the library resizes."""
         if self.resized_as == "8 bits" and stored.dtype == torch.uint8 and self.scale == 1:
             return stored
-        values = stored.to(torch.float32) * self.scale
+        values = self._scaled(stored)
         if self.resized_as == "8 bits":
             return values.round().clamp(0, 255).to(torch.uint8)
         return values.clamp(0, 1) if self.resized_as == "0 to 1" else values
+
+    def _scaled(self, stored: Tensor) -> Tensor:
+        # Divided by 255, not multiplied by its rounded inverse: the library cuts off floats where it resizes them.
+        values = stored.to(torch.float32)
+        return values * self.scale if self.scale >= 1 else values / (1 / self.scale)
 
     def _run(self, values: Tensor, *, geometry_alone: bool = False) -> Tensor:
         options: dict[str, Any] = {"do_rescale": False, "do_normalize": False} if geometry_alone else {}
