@@ -117,7 +117,9 @@ def _draw(kind: str, height: int, width: int) -> list[Image.Image]:
     On a patch of one value a network with layer norm magnifies what is left of it, which is rounding alone.
     """
     mode = {"grey": "L", "RGBA": "RGBA"}.get(kind, "RGB")
-    draws = np.random.default_rng(0).integers(50, 206, size=(NUM_IMAGES, 6, 6, len(mode)), dtype=np.uint8)
+    random = np.random.default_rng(0)
+    colours = random.integers(60, 190, size=(NUM_IMAGES, 1, 1, len(mode)))
+    draws = (colours + random.integers(-40, 40, size=(NUM_IMAGES, 6, 6, len(mode)))).astype(np.uint8)
     return [Image.fromarray(each.squeeze(), mode).resize((width, height), Image.Resampling.BICUBIC) for each in draws]
 
 

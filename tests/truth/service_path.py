@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.spec.data import DatasetSpec, Task
+from service.spec.data import INPUT_KINDS, DatasetSpec, Task
 from tests.truth.subject import Outcome
-from worker.data import UnusableData, load_data
+from worker.data import load_data
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.trained import load_teacher
@@ -21,7 +21,8 @@ ROUNDING = 1e-5
 
 def service_outputs(task: Task, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
     """The teacher's outputs (N,) on the test split, by class name."""
-    data = load_data(DatasetSpec(source=f"file:{data_file}", **dataset), data_file, task=task)  # type: ignore[arg-type]
+    read = DatasetSpec(source=f"file:{data_file}", input=INPUT_KINDS[task], **dataset)  # type: ignore[arg-type]
+    data = load_data(read, data_file, task=task)
     teacher = load_teacher(folder, source="model:one", data=data, device=torch.device("cpu"))
     outputs = teacher.outputs(data.splits["test"])
     return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))
@@ -33,11 +34,12 @@ def compared(
     """Compares the outputs by class name.
 
     Raises:
-        AssertionError: they differ, or the service reads what the library cannot.
+        AssertionError: they differ, or the service reads what the library cannot. A file that it cannot read is no refusal of the
+            network, and raises.
     """
     try:
         ours = service()
-    except (JobFault, UnreadableNetwork, UnfitArchitecture, UnusableData) as error:
+    except (JobFault, UnreadableNetwork, UnfitArchitecture) as error:
         return Outcome(f"{getattr(error, 'message', error)} {getattr(error, 'hint', '')}")
     try:
         theirs = library()

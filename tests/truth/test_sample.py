@@ -18,6 +18,12 @@ def test_a_network_computes_what_its_library_computes_or_is_refused(case: Case, 
     assert outcome.refusal is None or len(outcome.refusal) > 20, "a refusal says what to change"
 
 
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_network_as_its_library_makes_it_is_not_refused(name: str, tmp_path: Path) -> None:
+    assert SUBJECTS[name].try_case(SUBJECTS[name].all_cases()[0], tmp_path).refusal is None
+
+
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_the_page_has_a_line_for_each_switch_and_value(name: str) -> None:
     section = DOCUMENT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0]
