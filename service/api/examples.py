@@ -79,7 +79,14 @@ JOB: dict[str, Any] = {
 
 
 def _network(
-    *, width: int, parameters: int, num_bytes: int, accuracy: float, loss: float, latency: tuple[float, float]
+    *,
+    width: int,
+    parameters: int,
+    num_bytes: int,
+    accuracy: float,
+    interval: tuple[float, float],
+    loss: float,
+    latency: tuple[float, float],
 ) -> dict[str, Any]:
     figures = {"accuracy": accuracy, "top_5_accuracy": 1.0, "macro_f1": accuracy, "calibration_error": 0.011, "loss": loss}
     return {
@@ -88,6 +95,8 @@ def _network(
         "parameters": parameters,
         "bytes": num_bytes,
         "test_score": accuracy,
+        "test_rows": 359,
+        "test_interval": list(interval),
         "test_accuracy": accuracy,
         "test_loss": loss,
         "test_accuracy_last": accuracy,
@@ -110,7 +119,7 @@ def _network(
 
 
 REPORT: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "job_id": _JOB_ID,
     "name": SPEC["name"],
     "task": SPEC["task"],
@@ -120,14 +129,19 @@ REPORT: dict[str, Any] = {
         "source": "builtin:digits",
         "transfer": None,
         "rows": {"train": 1259, "validation": 179, "test": 359},
+        "labelled_rows": {"train": {"label": 1259}, "validation": {"label": 179}, "test": {"label": 359}},
         "targets": {"label": _TEN},
         "classes": _TEN,
         "input_shape": [1, 8, 8],
     },
-    "teacher": _network(width=64, parameters=208586, num_bytes=837264, accuracy=0.98, loss=0.034, latency=(0.41, 3.2)),
+    "teacher": _network(
+        width=64, parameters=208586, num_bytes=837264, accuracy=0.98, interval=(0.9596, 0.9902), loss=0.034, latency=(0.41, 3.2)
+    ),
     "teachers": [],
     "chain": {},
-    "student": _network(width=8, parameters=3682, num_bytes=16256, accuracy=0.955, loss=0.073, latency=(0.11, 0.51)),
+    "student": _network(
+        width=8, parameters=3682, num_bytes=16256, accuracy=0.955, interval=(0.9283, 0.9721), loss=0.073, latency=(0.11, 0.51)
+    ),
     "control": None,
     "score_with_teacher": None,
     "ensemble_score": None,
@@ -137,6 +151,8 @@ REPORT: dict[str, Any] = {
     "bias": None,
     "agreement_by_target": {"label": {"agreement": 0.961, "kl_divergence": 0.052}},
     "gain": None,
+    "gain_interval": None,
+    "gain_seeds": 1,
     "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
     "exports": [],
     "seeds": None,

@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from service.spec.gain_words import gain_words
+
 _ROLES = ("teacher", "control", "student")
 
 
@@ -45,8 +47,14 @@ def _caption(report: Mapping[str, Any]) -> Text:
     if compression.get("parameters"):
         parts.append(f"{compression['parameters']:.1f}× fewer parameters than the teacher")
     if report.get("gain") is not None:
-        in_points = (report.get("student") or {}).get("test_accuracy") is not None
-        gain = f"{report['gain'] * 100:+.2f} points" if in_points else f"{report['gain']:+.4f}"
+        student = report.get("student") or {}
+        gain = gain_words(
+            report["gain"],
+            interval=report.get("gain_interval"),
+            num_seeds=report.get("gain_seeds", 1),
+            rows=student.get("test_rows"),
+            in_points=student.get("test_accuracy") is not None,
+        )
         parts.append(f"{gain} over the control, the same student without a teacher")
     if report.get("score_with_teacher") is not None:
         parts.append(f"{report['score_with_teacher']:.4f} while the student reads its teacher's output")
@@ -54,7 +62,8 @@ def _caption(report: Mapping[str, Any]) -> Text:
     if over_seeds:
         spread = "" if over_seeds["half_width"] is None else f" ± {over_seeds['half_width']:.4f}"
         parts.append(f"{over_seeds['mean']:.4f}{spread} over {len(over_seeds['values'])} seeds")
-    return Text("; ".join(parts))
+    warnings = [f"warning: {warning['message']}" for warning in report.get("warnings") or []]
+    return Text("\n").join([Text("; ".join(parts)), *(Text(warning, style="yellow") for warning in warnings)])
 
 
 def _score(value: float | None) -> str:

@@ -67,6 +67,10 @@ class NetworkCard(_Card):
     test_score: float | None
     """Of the best weights, the figure to quote: accuracy; of a number the share of its variance that is explained; of several
     targets their mean. Null where the test split has no labels."""
+    test_rows: int | None = None
+    """Samples of the test split that ``test_score`` is of: those with a label of any target; of a language model tokens."""
+    test_interval: tuple[float, float] | None = None
+    """95 % interval of ``test_score`` by the number of these samples; null where there is none, as of tokens."""
     test_accuracy: float | None
     """The same, where every target has classes."""
     test_loss: float | None
@@ -175,6 +179,8 @@ class DataCard(_Card):
     """Source of the transfer rows; null without any."""
     rows: dict[str, int]
     """Samples by split; ``transfer`` are those without labels that stood beside the training split."""
+    labelled_rows: dict[str, dict[str, int]] = {}
+    """Samples with a label, by split and target: what the split's figures are of."""
     targets: dict[str, list[str] | None]
     """The classes of each target; null for a number."""
     classes: list[str]
@@ -203,7 +209,7 @@ class EnvironmentCard(_Card):
 class Report(_Card):
     """The report card of a finished job."""
 
-    format: int = 1
+    format: int = 2
     """Goes up when a field changes its meaning."""
     job_id: str
     """The job that this report is of."""
@@ -244,7 +250,13 @@ class Report(_Card):
     agreement_by_target: dict[str, dict[str, float]]
     """Of classes: agreement, and kl_divergence of the student from its teacher; of a number: as ``metrics``, from the teacher."""
     gain: float | None
-    """The student's test score less the control's; null without a control, or without labels to score them by."""
+    """The student's test score less the control's, over several seeds the mean; null without a control, or without labels to
+    score them by."""
+    gain_interval: tuple[float, float] | None = None
+    """95 % interval of ``gain``: over seeds by their spread, of one seed by the test split's samples, on which both are measured;
+    where it holds 0 no difference is shown. Null where there is none."""
+    gain_seeds: int = 1
+    """Seeds that ``gain`` is the mean of."""
     compression: Compression
     """How much smaller and faster the student is."""
     exports: list[ExportCard] = []
@@ -271,5 +283,8 @@ class Report(_Card):
             "chosen_by": self.chosen_by,
             "compression": self.compression.parameters,
             "gain": self.gain,
+            "gain_interval": self.gain_interval and list(self.gain_interval),
+            "gain_seeds": self.gain_seeds,
+            "test_rows": self.student.test_rows,
             "warnings": [warning.model_dump() for warning in self.warnings],
         }

@@ -114,6 +114,32 @@ def test_an_uploaded_dataset_and_an_uploaded_teacher_train_a_student(
     assert list((running_stack.folder / "store").rglob("model.safetensors")), "the store is where it was asked to be"
 
 
+def test_a_teacher_that_does_not_know_the_data_stops_the_job_unless_the_spec_accepts_it(
+    client: Client, done: Job, spec: Spec, tmp_path: Path
+) -> None:
+    client.download(done.id, tmp_path, names=["student"])
+    labels = tmp_path / "student" / "labels.json"
+    names = json.loads(labels.read_text())
+    labels.write_text(json.dumps([*names[1:], names[0]]))
+    archive = shutil.make_archive(str(tmp_path / "teacher"), "zip", tmp_path / "student")
+    source = f"model:{client.upload_model(Path(archive), name='of other classes').id}"
+    refused = client.wait(client.submit(spec | {"teacher": {"source": source}}).id, timeout_seconds=240)
+    assert refused.error is not None
+    assert (refused.error.code, refused.attempt) == ("teacher_unfit", 0), "in its check, before it waits"
+    assert "no better than a constant guess" in refused.error.message
+
+    accepted = spec | {"teacher": {"source": source, "accept_score": "any"}, "training": {"epochs": 1}}
+    job = client.wait(client.submit(accepted).id, timeout_seconds=240)
+    assert job.status == "succeeded", job.error
+    assert job.result is not None
+    told = {warning["code"]: warning["message"] for warning in job.result["warnings"]}
+    assert "no better than a constant guess" in told["teacher_at_chance"]
+    assert {warning.code for warning in client.report_card(job.id).warnings} == told.keys()
+    events = [event.message for event in client.events_until_now(job.id) if event.type == "job.warning"]
+    assert set(told.values()) <= set(events)
+    assert len(events) == len(set(events)), "the check and the attempt find the same, and tell it once"
+
+
 def test_a_download_goes_on_after_a_cut_and_ends_with_the_recorded_bytes(running_stack: Stack, done: Job, tmp_path: Path) -> None:
     connection = running_stack.connection
     with (

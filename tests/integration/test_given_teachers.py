@@ -154,6 +154,15 @@ def test_its_classes_are_found_by_name(tmp_path: Path, texts: Path, trained: Pat
         assert "'LABEL_7', 'LABEL_9'" in warnings(events)["teacher_outputs_unused"]
 
 
+def test_a_student_that_begins_with_its_layers_begins_with_its_classes(tmp_path: Path, texts: Path, trained: Path) -> None:
+    teacher = named(trained, tmp_path / "teacher", ["SADNESS", "ANGER", "JOY"], order=[2, 0, 1])
+    student = {"source": "teacher-layers", "architecture": network("bert", SMALL)}
+    nothing = {"max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 1e-9}}
+    events = run_job(spec(texts, student=student, training=nothing), tmp_path / "job", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "job")["student"]["test_accuracy"] == 1.0
+
+
 def test_classes_that_are_numbers_are_found_by_number(tmp_path: Path, trained: Path) -> None:
     teacher = named(trained, tmp_path / "teacher", ["2", "1", "0"], order=[2, 1, 0])
     numbers = write_texts(tmp_path / "numbers.jsonl", classes=["0", "1", "2"])

@@ -43,6 +43,10 @@ def test_the_report_has_the_mean_and_the_interval_over_the_seeds(tmp_path: Path)
     assert card["student"]["half_width"] > 0
     gains = [ours - theirs for ours, theirs in zip(values, card["control"]["values"], strict=True)]
     assert card["gain"]["values"] == pytest.approx(gains)
+    whole, half_width = report(tmp_path / "all"), card["gain"]["half_width"]
+    assert (whole["gain"], whole["gain_seeds"]) == (card["gain"]["mean"], 3), "not the gain of the job's own seed"
+    assert whole["gain_interval"] == pytest.approx([whole["gain"] - half_width, whole["gain"] + half_width])
+    assert "points (mean of 3 seeds" in (tmp_path / "all" / RESULT_FOLDER / "README.md").read_text()
 
     # A repeat is what a job of that seed would have trained.
     assert isinstance(train(spec(seed=7, seeds=[]), tmp_path / "seven").events[-1], Finished)

@@ -6,7 +6,7 @@ suffice to tell. N rows, M tokens, W outputs, V vocabulary.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -149,13 +149,38 @@ def paired_interval(first: Tensor, second: Tensor, labels: Tensor, targets: Targ
     return _finite((sum(low for low, _ in intervals) / len(intervals), sum(high for _, high in intervals) / len(intervals)))
 
 
-def score_interval(measured: Sequence[Measured]) -> Interval | None:
-    """The interval of a network's score: of several targets the mean of theirs; None where it has none."""
-    if not measured or any(each.kind == "tokens" for each in measured):
+def score_interval(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Interval | None:
+    """Computes the 95% interval of a network's score: of several targets the mean of theirs; None where it has none."""
+    if targets.are_tokens or targets.are_embeddings:
+        return None
+    measured, counts = measure(outputs, labels, targets, only=only), labelled_counts(labels, targets, only=only)
+    if not measured or len(measured) < sum(count > 0 for count in counts.values()):
         return None
     ends = zip(*(each.interval for each in measured), strict=True)
     low, high = (sum(each) / len(measured) for each in ends)
     return _finite((low, high))
+
+
+def labelled_counts(labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> dict[str, int]:
+    """Counts the labels (N,) or (N, M) that are not missing, by target."""
+    return {
+        target.name: int(_known(labels, targets, index).sum())
+        for index, target in enumerate(targets)
+        if only is None or target.name in only
+    }
+
+
+def num_scored(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> int:
+    """Counts the samples that a score is of: those with a label of any target; of a language model the tokens."""
+    if targets.are_tokens or targets.are_embeddings:
+        return len(outputs)
+    known = [_known(labels, targets, index) for index, target in enumerate(targets) if only is None or target.name in only]
+    return int(torch.stack(known).any(dim=0).sum())
+
+
+def _known(labels: Tensor, targets: Targets, index: int) -> Tensor:
+    wanted = targets.labels_of(labels, index)
+    return wanted >= 0 if targets.each[index].classes is not None else ~wanted.isnan()
 
 
 def _classes(name: str, outputs: Tensor, labels: Tensor) -> Measured:

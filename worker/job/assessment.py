@@ -3,7 +3,7 @@
 Invariant: the test split has no part in any choice before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -23,15 +23,18 @@ from worker.evaluation.evaluate import (
     score_labelled,
     score_outputs,
 )
+from worker.evaluation.evidence import num_scored, paired_interval, score_interval
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
 from worker.job.error_mapping import as_spec_error
+from worker.job.findings import gain_findings, student_findings, teacher_findings
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import Role, roles_by_seed
+from worker.job.teacher_check import measure_network
 from worker.models.privileged import PrivilegedNetwork
-from worker.report.build import Assessed, make_report
+from worker.report.build import Assessed, Gain, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
 from worker.targets import Targets
@@ -91,6 +94,8 @@ def evaluate_and_export(
                 else _validation_result(network, validation, job.data.targets),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
+                rows=num_scored(outputs[role], test.labels, job.data.targets, only=network.teaches),
+                interval=score_interval(outputs[role], test.labels, job.data.targets, only=network.teaches),
             )
             for role, network in networks.items()
         }
@@ -101,7 +106,11 @@ def evaluate_and_export(
                 test=score_labelled(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
                 metrics=target_metrics(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
                 validation=score_labelled(teachers.outputs(validation), validation.labels, job.data.targets, only=taught_targets),
+                rows=num_scored(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
+                interval=score_interval(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
             )
+        seeds = _seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()})
+        gain = _gain(assessed, seeds, outputs, test, job.data.targets)
         report = make_report(
             spec=job.spec,
             job_id=job_id,
@@ -115,11 +124,49 @@ def evaluate_and_export(
             validation_agreement=_validation_agreement(networks["student"], teachers, validation),
             agreement_by_target=target_agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
             exports=exports,
-            warnings=warnings,
-            seeds=_seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()}),
+            warnings=[*warnings, *_findings(job, networks["student"], teachers, assessed, outputs, gain)],
+            gain=gain,
+            seeds=seeds,
         )
         write_documents(result, report=report, spec=pinned_spec(job.submitted, job.commits))
     return report
+
+
+def _gain(
+    assessed: Mapping[Role, Assessed], seeds: SeedsCard | None, outputs: Mapping[Role, Tensor], test: Split, targets: Targets
+) -> Gain | None:
+    """The student's gain over its control: the mean over the seeds if there are several, else that of the one run."""
+    student, control = assessed["student"].test, assessed["control"].test if "control" in assessed else None
+    if student is None or control is None:
+        return None
+    if seeds is not None and seeds.gain is not None and (half := seeds.gain.half_width) is not None:
+        mean = seeds.gain.mean
+        return Gain(mean, (mean - half, mean + half), len(seeds.seeds))
+    interval = paired_interval(outputs["student"], outputs["control"], test.labels, targets)
+    return Gain(student.score - control.score, interval, 1)
+
+
+def _findings(
+    job: Networks,
+    student: TrainedNetwork,
+    teachers: Teachers,
+    assessed: Mapping[Role, Assessed],
+    outputs: Mapping[Role, Tensor],
+    gain: Gain | None,
+) -> Iterator[WarningMessage]:
+    """What the figures of the test split show against the student, its teacher or its gain."""
+    targets, test = job.data.targets, job.data.splits["test"]
+    yield from student_findings(measure_network(student, outputs["student"], test, job.data.splits["train"], targets))
+    if gain is None:
+        return
+    in_points = all(target.classes is not None for target in targets) and not targets.are_embeddings
+    rows = assessed["student"].rows
+    yield from gain_findings(gain.value, gain.interval, num_seeds=gain.num_seeds, rows=rows, in_points=in_points)
+    teacher, control = assessed["teacher"].test, assessed["control"].test
+    if teachers.teaches is None and teacher is not None and control is not None:
+        together = teachers.combine([outputs[role] for role in teachers.members])
+        difference = paired_interval(together, outputs["control"], test.labels, targets)
+        yield from teacher_findings(difference, teacher=teacher.score, control=control.score)
 
 
 def _validation_result(network: TrainedNetwork, split: Split, targets: Targets) -> EvaluationResult | None:

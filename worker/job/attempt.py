@@ -203,6 +203,8 @@ class Attempt:
             job_id=self.assignment.job_id,
             folder=self.assignment.folder / RESULT_FOLDER,
         )
+        for warning in report.warnings:
+            self._warn(warning)
         return Finished(result=report.headline())
 
     # The trainings.

@@ -35,7 +35,7 @@ from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models import UnfitArchitecture, build_network
 from worker.models.folder import stored_targets
-from worker.models.output_layer import NoOutputLayer
+from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.teachers.chain import chain_of
@@ -256,10 +256,20 @@ class Networks:
         try:
             teacher = teacher if loaded is None else unfold_units(loaded, self.data)
             taken = take_teacher_layers(student, teacher, self.spec.student.layers)
+            if loaded is not None and loaded.output_order is not None:
+                self._reorder_outputs(student, loaded.output_order)
         except (UnfitStart, NoOutputLayer) as error:
             message = f"The student cannot begin with its teacher's layers: {error}"
             raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
         logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
+
+    def _reorder_outputs(self, student: nn.Module, order: list[int]) -> None:
+        """Brings an output layer that was copied from a teacher with other places for its classes into the job's order."""
+        if sorted(order) != list(range(self.data.targets.width)) or isinstance(student, PrivilegedNetwork):
+            return  # of other shapes, the student's output layer is not the teacher's
+        reads = self.preprocessing("student")
+        inputs = reads(reads.prepare(first(self.data.splits["train"].inputs, 2)))
+        find_output_layer(student, inputs.to(next(student.parameters()).device)).reorder(order)
 
     def trained_network(
         self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None

@@ -160,20 +160,18 @@ def check_on_validation(
         is_given=is_given,
         may_stop=not isinstance(networks.spec.method, DeepMutual),
     )
-    found = check.judge(measure_teacher(teacher, outputs, splits["validation"], splits["train"], targets))
+    found = check.judge(measure_network(teacher, outputs, splits["validation"], splits["train"], targets))
     state.teacher_scores[role] = score_labelled(outputs, splits["validation"].labels, targets, only=teacher.teaches)
     return [*teacher.warnings, *found]
 
 
-def measure_teacher(
-    teacher: TrainedNetwork, outputs: Tensor, validation: Split, train: Split, targets: Targets
-) -> list[Measured]:
-    """Measures a teacher's outputs (N, W), or (M, 3) of tokens, on validation. Embeddings have nothing to be compared with."""
+def measure_network(network: TrainedNetwork, outputs: Tensor, split: Split, train: Split, targets: Targets) -> list[Measured]:
+    """Measures a network's outputs (N, W), or (M, 3) of tokens, on a split. Embeddings have nothing to be compared with."""
     if targets.are_embeddings:
         return []
     if targets.are_tokens:
-        return [measure_tokens(outputs, _frequencies(teacher, train))]
-    return measure(outputs, validation.labels, targets, only=teacher.teaches)
+        return [measure_tokens(outputs, _frequencies(network, train))]
+    return measure(outputs, split.labels, targets, only=network.teaches)
 
 
 def measure_some(
@@ -193,7 +191,7 @@ def measure_some(
             break
     if not outputs:
         return []
-    return measure_teacher(teacher, torch.cat(outputs), validation.at(shuffled[:rows]), train, targets)
+    return measure_network(teacher, torch.cat(outputs), validation.at(shuffled[:rows]), train, targets)
 
 
 def _checked(teacher: TrainedNetwork, outputs: Tensor) -> Tensor:

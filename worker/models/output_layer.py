@@ -79,6 +79,15 @@ class OutputLayer:
         if shifts and not self._with_bias and self.norm is not None:
             self.norm.bias.copy_(self.norm.bias.double() + _norm_shift(self.layers, shift).to(self.norm.bias.device))
 
+    @torch.no_grad()
+    def reorder(self, order: Sequence[int]) -> None:
+        """Changes the parameters such that the outputs (B, W) become ``outputs[:, order]``."""
+        for layer in self.layers:
+            for parameter in (layer.weight, layer.bias):
+                if parameter is not None:
+                    own = _parameter(parameter)
+                    own.copy_(own[list(order)])
+
     def shift(self, by: Tensor) -> None:
         """Adds ``by`` (W,) to the outputs (B, W): see :meth:`rescale`."""
         self.rescale(torch.ones_like(by), by)

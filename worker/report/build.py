@@ -27,6 +27,7 @@ from service.spec.report import (
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.evidence import Interval, labelled_counts
 from worker.export.forms import Exported
 from worker.models import built_from, num_parameters
 from worker.targets import Targets
@@ -46,6 +47,10 @@ class Assessed:
     """None if the validation split has no labels."""
     latency_ms: Latency
     num_bytes: int
+    rows: int
+    """Test samples that the score is of."""
+    interval: Interval | None
+    """95 % interval of the test score."""
 
     @classmethod
     def together(
@@ -55,13 +60,33 @@ class Assessed:
         test: EvaluationResult | None,
         validation: EvaluationResult | None,
         metrics: dict[str, dict[str, float]],
+        rows: int,
+        interval: Interval | None,
     ) -> Self:
         """Several networks that are asked one after the other."""
         latency_ms = Latency(
             batch_1=sum(one.latency_ms.batch_1 for one in each), batch_64=sum(one.latency_ms.batch_64 for one in each)
         )
         num_bytes = sum(one.num_bytes for one in each)
-        return cls(test=test, validation=validation, metrics=metrics, latency_ms=latency_ms, num_bytes=num_bytes)
+        return cls(
+            test=test,
+            validation=validation,
+            metrics=metrics,
+            latency_ms=latency_ms,
+            num_bytes=num_bytes,
+            rows=rows,
+            interval=interval,
+        )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the student scores over its control, on the test split."""
+
+    value: float
+    """Over several seeds the mean."""
+    interval: Interval | None
+    num_seeds: int
 
 
 def make_report(
@@ -76,6 +101,7 @@ def make_report(
     validation_agreement: float | None = None,
     agreement_by_target: dict[str, dict[str, float]],
     exports: Sequence[Exported] = (),
+    gain: Gain | None = None,
     seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
@@ -105,6 +131,9 @@ def make_report(
             source=spec.dataset.source,
             transfer=spec.dataset.transfer,
             rows=_rows(data),
+            labelled_rows={name: labelled_counts(split.labels, data.targets) for name, split in data.splits.items()}
+            if len(data.targets)
+            else {},
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
@@ -122,7 +151,9 @@ def make_report(
         chosen_by=figures.chosen_by if (figures := networks["student"].figures) else "score",
         validation_agreement=validation_agreement,
         bias=networks["student"].bias,
-        gain=None if control is None else _gain(student, control),
+        gain=None if gain is None else gain.value,
+        gain_interval=None if gain is None else gain.interval,
+        gain_seeds=1 if gain is None else gain.num_seeds,
         compression=Compression(
             parameters=teacher.parameters / student.parameters,
             bytes=teacher.bytes / student.bytes,
@@ -156,12 +187,6 @@ def _rows(data: Data) -> dict[str, int]:
     return rows if transfer is None else rows | {"transfer": transfer.count}
 
 
-def _gain(student: NetworkCard, control: NetworkCard) -> float | None:
-    if student.test_score is None or control.test_score is None:
-        return None
-    return student.test_score - control.test_score
-
-
 def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:
     """What several teachers are together."""
     are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
@@ -171,6 +196,8 @@ def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: 
         parameters=sum(card.parameters for card in teachers),
         bytes=assessed.num_bytes,
         test_score=_score(assessed.test),
+        test_rows=None if assessed.test is None else assessed.rows,
+        test_interval=assessed.interval,
         test_accuracy=_score(assessed.test) if are_classes else None,
         test_loss=_loss(assessed.test),
         test_accuracy_last=None,
@@ -209,6 +236,8 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, targets: Targets)
         parameters=num_parameters(network.network),
         bytes=assessed.num_bytes,
         test_score=_score(assessed.test),
+        test_rows=None if assessed.test is None else assessed.rows,
+        test_interval=assessed.interval,
         test_accuracy=accuracy(assessed.test),
         test_loss=_loss(assessed.test),
         test_accuracy_last=accuracy(network.last_test),

@@ -10,7 +10,7 @@ from service.spec.methods import method_names
 from service.spec.report import Report
 from worker.evaluation.token_metrics import PREDICTED
 from worker.models.reported import METRICS
-from worker.report.template import one_line, render
+from worker.report.template import one_line, render, told_gain
 from worker.report.usage import usage
 
 
@@ -40,6 +40,8 @@ def model_card(report: Report, spec: JobSpec) -> str:
         "README.md.jinja",
         report=report,
         figure=figure,
+        gain=told_gain(report),
+        measured=_measured(report),
         methods=method_names(spec.method),
         networks={"teacher": report.teacher, **report.chain, "student": report.student, **control},
         predicted=PREDICTED,
@@ -71,6 +73,19 @@ def _metric(report: Report) -> str:
 
 def _is_causal(report: Report) -> bool:
     return report.task == "causal-lm"
+
+
+def _measured(report: Report) -> str:
+    """On how much the student's figure was measured, and its interval; empty where that is unknown."""
+    card = report.student
+    if card.test_rows is None:
+        return ""
+    rows = f": {card.test_rows:,} {'tokens' if _is_causal(report) else 'samples'}"
+    if card.test_interval is None:
+        return rows
+    low, high = card.test_interval
+    ends = f"{low:.4f} to {high:.4f}" if card.test_accuracy is None else f"{low:.2%} to {high:.2%}"
+    return f"{rows}, 95% interval {ends}"
 
 
 def _agreement(report: Report) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service.spec.report import NetworkCard, Report
-from worker.report.template import number, percent, render
+from worker.report.template import number, percent, render, told_gain
 
 _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("test accuracy", lambda card: percent(card.test_accuracy)),
     ("… of the last weights", lambda card: percent(card.test_accuracy_last)),
     ("validation accuracy", lambda card: percent(card.validation_accuracy)),
     ("test score", lambda card: number(card.test_score) if card.test_accuracy is None else ""),
+    ("95% interval of that", lambda card: _ends(card)),
+    ("test samples with a label", lambda card: "" if card.test_rows is None else f"{card.test_rows:,}"),
     ("test loss", lambda card: number(card.test_loss)),
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
@@ -19,6 +21,13 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("optimizer steps", lambda card: f"{card.training.steps:,}" if card.training else ""),
     ("training time", lambda card: f"{card.training.seconds:,.1f} s" if card.training else ""),
 )
+
+
+def _ends(card: NetworkCard) -> str:
+    if card.test_interval is None:
+        return ""
+    low, high = card.test_interval
+    return f"{low:.4f} to {high:.4f}" if card.test_accuracy is None else f"{low:.2%} to {high:.2%}"
 
 
 def report_html(report: Report) -> str:
@@ -31,6 +40,7 @@ def report_html(report: Report) -> str:
     return render(
         "report.html.jinja",
         report=report,
+        gain=told_gain(report),
         title=report.name or report.job_id,
         cards=cards,
         rows=[*_card_rows(cards), *_metric_rows(cards)],

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from service.spec.report import Interval
+from service.spec.gain_words import gain_words
+from service.spec.report import Interval, Report
 
 
 def percent(share: float | None) -> str:
@@ -31,6 +32,19 @@ def interval(value: Interval) -> str:
     return f"{value.mean:.4f}" + ("" if value.half_width is None else f" ± {value.half_width:.4f}")
 
 
+def told_gain(report: Report) -> str | None:
+    """The gain over the control with what it was measured on; None if it was not measured."""
+    if report.gain is None:
+        return None
+    return gain_words(
+        report.gain,
+        interval=report.gain_interval,
+        num_seeds=report.gain_seeds,
+        rows=report.student.test_rows,
+        in_points=report.student.test_accuracy is not None,
+    )
+
+
 def one_line(text: str) -> str:
     """Text that can neither end a line of Markdown nor open a code span."""
     return " ".join(text.replace("`", "'").split())
@@ -49,7 +63,6 @@ _ENVIRONMENT.filters |= {
     "one_line": one_line,
     "score": number,
     "count": lambda value: f"{value:,}",
-    "points": lambda value: f"{value * 100:+.2f} points",
 }
 
 

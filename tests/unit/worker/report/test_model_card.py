@@ -59,6 +59,13 @@ def test_a_control_has_its_row_and_its_sentence() -> None:
     assert "| control | 95.50% | 3,682 | 16,256 | 0.11 | 0.51 |" in text
 
 
+def test_warnings_and_the_rows_behind_the_figure_are_told() -> None:
+    assert "## Warnings" not in card()
+    assert "took no part in the choice: 359 samples, 95% interval 92.83% to 97.21%." in card()
+    text = card(warnings=[{"code": "student_at_chance", "message": "no better\n# than `chance`"}])
+    assert "## Warnings\n\n- no better # than 'chance'\n" in text
+
+
 def test_a_language_model_is_quoted_by_its_perplexity() -> None:
     def network(role: str, perplexity: float) -> dict[str, Any]:
         figures = {"token_accuracy": 0.5, "loss": 1.0, "perplexity": perplexity}

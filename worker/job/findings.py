@@ -1,0 +1,53 @@
+"""What the figures of a finished job do not show, in sentences: a student at chance, a control that is better.
+
+Invariant: a sentence stands on an interval, so that few rows accuse nobody; where they are too few to tell, it says that.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from service.spec.gain_words import gain_words
+from service.spec.warning_message import WarningMessage
+from worker.evaluation.evidence import Interval, Measured
+
+
+def student_findings(measured: Sequence[Measured]) -> Iterator[WarningMessage]:
+    """What is found of a student by its scores on the test split, by target."""
+    for each in measured:
+        of = f" of {each.target!r}" if len(measured) > 1 else ""
+        if each.is_worse:
+            code, found = "student_below_constant", f"The student is worse than a constant guess{of}"
+        elif each.is_at_chance:
+            code, found = "student_at_chance", f"The student is no better than a constant guess{of}"
+        elif not each.is_better:
+            code, found = "student_not_shown_better", f"Whether the student is better than a constant guess{of} cannot be told"
+        else:
+            continue
+        remedy = (
+            "Measure it on more test rows."
+            if code == "student_not_shown_better"
+            else "Do not use it: look at the teacher's score, the labels and the length of the training."
+        )
+        yield WarningMessage(code=code, message=f"{found}: it has {each}. {remedy}")
+
+
+def gain_findings(
+    gain: float, interval: Interval | None, *, num_seeds: int, rows: int, in_points: bool
+) -> Iterator[WarningMessage]:
+    """What is found of a student beside its control."""
+    if interval is not None and interval[1] < 0:
+        words = gain_words(gain, interval=interval, num_seeds=num_seeds, rows=rows, in_points=in_points)
+        message = (
+            f"The control, the same student without the teacher, is better than the student: the gain is {words}. "
+            "Train without this teacher, or with another method, temperature or weight of the labels."
+        )
+        yield WarningMessage(code="control_beats_student", message=message)
+
+
+def teacher_findings(difference: Interval | None, *, teacher: float, control: float) -> Iterator[WarningMessage]:
+    """What is found of the teacher beside the control; ``difference`` is the interval of its score less the control's."""
+    if difference is not None and difference[1] < 0:
+        message = (
+            f"The teacher's test score, {teacher:.4f}, is below that of the control, {control:.4f}, which learnt from labels "
+            "alone: it has less to teach than they have. Train it for longer, or take another."
+        )
+        yield WarningMessage(code="teacher_worse_than_control", message=message)
