@@ -57,7 +57,7 @@ def write_images(path: Path, numbers: Numbers, *, count: int = 200, kind: bool =
 
 def spec(source: Path, targets: list[str], **changes: Any) -> dict[str, Any]:
     network = {"architecture": {"name": "small-cnn", "width": 4}}
-    training = {"epochs": 12, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    training = {"epochs": 10, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
     document = {
         "task": "image-classification",
         "dataset": {"source": f"file:{source}", "targets": targets},
@@ -104,9 +104,7 @@ def predicted(folder: Path, inputs: Any) -> Tensor:
     return outputs
 
 
-@pytest.mark.parametrize(
-    "numbers", [{"year": (0.0, 1.0)}, YEARS, {"price": (1e6, 1e5)}, {"length": (3e-4, 1e-4)}, {"offset": (-1e7, 500.0)}], ids=str
-)
+@pytest.mark.parametrize("numbers", [{"year": (0.0, 1.0)}, YEARS, {"length": (3e-4, 1e-4)}, {"offset": (-1e7, 500.0)}], ids=str)
 def test_a_number_of_any_mean_and_scale_is_learned_and_comes_back_in_its_own_unit(tmp_path: Path, numbers: Numbers) -> None:
     source, ((name, (_, deviation)),) = write_images(tmp_path / "images.npz", numbers), numbers.items()
     report = finished(spec(source, [name]), tmp_path / "job")
@@ -133,7 +131,7 @@ def test_numbers_that_32_bit_floats_hardly_tell_apart_are_refused_and_learned_on
 
 
 def test_two_numbers_and_a_class_are_each_learned_as_if_alone(tmp_path: Path) -> None:
-    numbers = YEARS | {"price": (-3e-5, 1e-5)}
+    numbers = YEARS | {"price": (1e6, 1e5)}
     source, targets = write_images(tmp_path / "images.npz", numbers, kind=True), ["kind", *numbers]
     for method in ({"name": "multi-task"}, {"name": "distillation-network"}):
         report = finished(spec(source, targets, method=method), tmp_path / method["name"])
@@ -141,8 +139,8 @@ def test_two_numbers_and_a_class_are_each_learned_as_if_alone(tmp_path: Path) ->
         assert metrics["kind"]["accuracy"] > 0.9
         assert [metrics[name]["r2"] > 0.95 for name in numbers] == [True, True]
         assert metrics["year"]["mae"] < 2
-        assert metrics["price"]["mae"] < 4e-6
-        assert report["agreement_by_target"]["price"]["mae"] < 4e-6
+        assert metrics["price"]["mae"] < 4e4
+        assert report["agreement_by_target"]["price"]["mae"] < 4e4
 
 
 GPT2_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
@@ -327,23 +325,17 @@ def test_a_number_of_sound_is_learned_and_comes_back_in_its_own_unit(tmp_path: P
 
 def test_a_student_that_begins_with_its_teachers_layers_begins_at_its_teachers_numbers(tmp_path: Path) -> None:
     source = write_texts(tmp_path / "texts.jsonl", mean=1997, deviation=5.6)
-    for architecture in (GPT2, BERT):
-        name = architecture["model_type"]
-        finished(of_texts(source, architecture, training={"max_steps": 1}), tmp_path / name)
-        given = tmp_path / name / RESULT_FOLDER / "teacher"
-        # As the library alone saves it: one output, called LABEL_0.
-        (given / "labels.json").unlink()
-        AutoConfig.from_pretrained(given, id2label={0: "LABEL_0"}).save_pretrained(given)
-        document = of_texts(
-            source,
-            architecture,
-            teacher={"source": "model:given"},
-            training={"max_steps": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-9}},
-        )
-        document["student"] |= {"source": "teacher-layers", "tokenizer": None}
-        report = finished(document, tmp_path / f"{name} of its teacher", teacher=given)
-        assert report["agreement_by_target"]["year"]["mae"] < 0.01
-        assert report["teacher"]["test_score"] > 0.9
+    finished(of_texts(source, GPT2, training={"max_steps": 1}), tmp_path / "first")
+    given = tmp_path / "first" / RESULT_FOLDER / "teacher"
+    # As the library alone saves it: one output, called LABEL_0.
+    (given / "labels.json").unlink()
+    AutoConfig.from_pretrained(given, id2label={0: "LABEL_0"}).save_pretrained(given)
+    training = {"max_steps": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-9}}
+    document = of_texts(source, GPT2, teacher={"source": "model:given"}, training=training)
+    document["student"] |= {"source": "teacher-layers", "tokenizer": None}
+    report = finished(document, tmp_path / "second", teacher=given)
+    assert report["agreement_by_target"]["year"]["mae"] < 0.01
+    assert report["teacher"]["test_score"] > 0.9
 
 
 class Cancelled(Recorder):

@@ -41,13 +41,13 @@ def check_early(networks: Networks) -> None:
         if not networks.is_trained(role):
             networks.load_pretrained(role)
     student = networks.build("student")
+    _check_places_for_units(networks)
     _check_student_folder(networks, student)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
     if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
         check_generation_fits(networks.spec.method, reads.max_length)
         return
-    _check_places_for_units(networks)
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks)
     _check_exports(networks)
