@@ -22,6 +22,7 @@ from service.weights import read_header
 OWN_MODEL_TYPE = "stillhouse"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIG, _LABELS, _PREPROCESSOR, _TOKENIZER = "config.json", "labels.json", "preprocessor_config.json", "tokenizer.json"
+_MODULES = "modules.json"
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".h5", ".msgpack"}
 _WHY_NO_PICKLES = (
     "such files can run code when they are read, and are never loaded. Save the model again with "
@@ -73,6 +74,11 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     _refuse_adapter(names)
     _refuse_nested(names)
     _refuse_unsafe(files)
+    if _CONFIG not in names and _MODULES in names:
+        raise InvalidFile(
+            f"{_CONFIG} is not in the folder itself. Early versions of sentence-transformers put the encoder into a folder of "
+            "its own: load it with SentenceTransformer and save it again with a newer one, which puts it into the folder itself"
+        )
     _need(_CONFIG, names, of="model")
     config = _object(folder / _CONFIG)
     info = _own(folder, config, names) if config.get("model_type") == OWN_MODEL_TYPE else _transformers(folder, config, names)

@@ -24,6 +24,8 @@ TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 _FROM_DATA = ("num_channels", "image_size", "num_labels")
 POSITIONS = ("max_position_embeddings", "n_positions")
 """What a config calls the most tokens that its network has positions for."""
+COUNTS_FROM_PADDING = {"roberta", "xlm-roberta"}
+"""Networks whose first position comes after the id of their padding."""
 _RELATIVE_POSITIONS = {"gpt_neox", "llama", "mistral", "modernbert", "qwen2", "qwen3"}
 """Networks with rotary embeddings, which can be computed for any position."""
 # Networks with a position embedding for each patch: what a patch does not cover at the border is not seen at all.
@@ -106,7 +108,7 @@ def first_position(model_type: str, pad: int | None) -> int:
     """The position of a text's first token, in a network with that pad token: some keep those up to the padding's for padding."""
     if model_type == "mpnet":
         return 2  # its code has 1 for padding, whatever its config says
-    return (pad or 0) + 1 if model_type in ("roberta", "xlm-roberta") else 0
+    return (pad or 0) + 1 if model_type in COUNTS_FROM_PADDING else 0
 
 
 def has_position_embeddings(values: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,21 +45,30 @@ class Subject:
     run: Callable[[str, Settings, Path], Outcome]
     """Saves a tiny network of that model type in an empty folder, computes its outputs by the library and by the service, and
     compares them. Raises AssertionError if they differ and nothing refused them."""
+    alone: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further values, tried with the others at their defaults: what is always refused would hide what stands beside it."""
+
+    @property
+    def all_values(self) -> Mapping[str, Sequence[str]]:
+        """Every value of each switch."""
+        return {name: [*self.switches.get(name, ()), *self.alone.get(name, ())] for name in {**self.switches, **self.alone}}
 
     def all_cases(self) -> list[Case]:
         """Every value of each switch alone for each model type, and every pair of a model type and a value, and of two values."""
         found: dict[Case, None] = {}
         for model_type in self.model_types:
             defaults = {name: values[0] for name, values in self.switches.items()}
-            for name, values in self.switches.items():
+            for name, values in self.all_values.items():
                 found |= {self._case(model_type, defaults | {name: value}): None for value in values}
         for row in pairwise({_MODEL_TYPE: self.model_types, **self.switches}):
             found[self._case(row[_MODEL_TYPE], {name: row[name] for name in self.switches})] = None
         return list(found)
 
     def sampled_cases(self, *, seed: int = 0) -> list[Case]:
-        """Every pair of values of two switches, and every model type, each in at least one case."""
+        """Every pair of values of two switches, every value tried alone, and every model type, each in at least one case."""
         rows = pairwise(self.switches, seed=seed)
+        defaults = {name: values[0] for name, values in self.switches.items()}
+        rows += [defaults | {name: value} for name, values in self.alone.items() for value in values]
         model_types = random.Random(seed).sample(list(self.model_types), len(self.model_types))
         count = max(len(rows), len(model_types))
         return [self._case(model_types[index % len(model_types)], rows[index % len(rows)]) for index in range(count)]

@@ -1,7 +1,11 @@
 """All subjects, by task."""
 
+from tests.truth.embeddings import sentence_embedding
 from tests.truth.images import IMAGES
+from tests.truth.language_models import causal_lm
 from tests.truth.sounds import SPECTROGRAMS, WAVEFORMS
 from tests.truth.subject import Subject
+from tests.truth.texts import text_classification
 
-SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in (IMAGES, WAVEFORMS, SPECTROGRAMS)}
+_EACH = (IMAGES, WAVEFORMS, SPECTROGRAMS, text_classification(), sentence_embedding(), causal_lm())
+SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in _EACH}

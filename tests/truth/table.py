@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from transformers.utils import logging
 
 from tests.truth.subject import Case, Outcome, Subject
 from tests.truth.subjects import SUBJECTS
@@ -31,7 +32,7 @@ def main() -> int:
     cases = [case for subject in SUBJECTS.values() for case in subject.all_cases()]
     outcomes: dict[Case, Outcome] = {}
     failures = []
-    with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=get_context("spawn"), initializer=_begin) as pool:
         for case, (outcome, failure) in zip(cases, pool.map(_try, cases, chunksize=4), strict=True):
             if outcome is None:
                 failures.append(failure)
@@ -44,8 +45,14 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _try(case: Case) -> tuple[Outcome | None, str]:
+def _begin() -> None:
+    """A thread for each process, and no progress bars of networks that have a few weights."""
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _try(case: Case) -> tuple[Outcome | None, str]:
     with TemporaryDirectory() as folder:
         try:
             return SUBJECTS[case.subject].try_case(case, Path(folder)), ""
@@ -68,7 +75,7 @@ def _rows(subject: Subject, outcomes: Mapping[Case, Outcome]) -> Iterator[str]:
     defaults = {name: values[0] for name, values in subject.switches.items()}
     yield "| switch | value | equal | refused |"
     yield "| --- | --- | --- | --- |"
-    for name, values in subject.switches.items():
+    for name, values in subject.all_values.items():
         for value in values:
             by_outcome: dict[str, list[str]] = defaultdict(list)
             for case, outcome in outcomes.items():

@@ -26,12 +26,14 @@ TEXT_SWITCHES = {
     "padding side": ["right", "left"],
     "cut at": ["the tokenizer's limit", "nothing"],
     "cut side": ["right", "left"],
-    "token types": ["not given", "given", "given, not 0"],
+    "token types": ["not given", "given"],
     "names of special tokens": ["special", "text"],
-    "texts": ["short", "long", "odd", "of nothing"],
+    "texts": ["short", "long", "odd"],
     "file": ["jsonl", "csv"],
 }
 """The switches of a tokenizer, what its network says of padding, and the raw texts."""
+ALONE = {"token types": ["given, not 0"], "texts": ["with one of nothing"]}
+"""Values of them that are refused wherever they matter."""
 
 _SHORT = ["a beta gamma", "delta a", "zeta eta a iota beta", "iota", "gamma a a delta", "theta alpha", "a beta", "eta a zeta"]
 _BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -70,7 +72,7 @@ def texts_of(kind: str) -> list[str]:
             " beta ",
             "eta [SEP]",
         ],
-        "of nothing": ["\u200b\u200d"],
+        "with one of nothing": ["\u200b\u200d"],
     }
     return [*_SHORT, *more[kind]]
 

@@ -6,7 +6,8 @@ end or beginning, as it says itself; no code of a folder is run. For the ids of 
 attention mask.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> T
     ``NO_TOKEN``.
 
     Raises:
-        UnusableRow: a text holds no token.
+        UnusableRow: a text holds no token, or the tokenizer has none for a character of it.
         UnusableData: ``max_length`` leaves no room for one.
     """
     special = tokenizer.num_special_tokens_to_add()
@@ -84,15 +85,8 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> T
         raise UnusableData(f"max_length {max_length} has no place for text beside {special} special tokens: raise it")
     rows: list[Tensor] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
-        encoded = tokenizer(
-            list(texts[start : start + _BATCH_TEXTS]),
-            truncation=max_length is not None,
-            max_length=max_length,
-            return_attention_mask=False,
-            verbose=False,
-            return_token_type_ids=False,
-        )
-        for ids in encoded["input_ids"]:
+        some = texts[start : start + _BATCH_TEXTS]
+        for ids in _ids(tokenizer, some, first=start, truncation=max_length is not None, max_length=max_length):
             if len(ids) <= special:
                 raise UnusableRow(len(rows), f"the text {texts[len(rows)][:40]!r} holds no token: fill it, or remove the row")
             rows.append(torch.tensor(ids, dtype=torch.int64))
@@ -102,11 +96,10 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> T
 
 
 def longest(tokenizer: Any, texts: Sequence[str]) -> int:
-    """Tokens of the longest text, special tokens included; 0 without texts."""
+    """Tokens of the longest text, special tokens included; 0 without texts. Raises UnusableRow."""
     lengths = [0]
     for start in range(0, len(texts), _BATCH_TEXTS):
-        some = list(texts[start : start + _BATCH_TEXTS])
-        lengths += map(len, tokenizer(some, return_attention_mask=False, verbose=False)["input_ids"])
+        lengths += map(len, _ids(tokenizer, texts[start : start + _BATCH_TEXTS], first=start))
     return max(lengths)
 
 
@@ -114,8 +107,20 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Encodes each text whole, without added special tokens. A special token's name in a text (chat markup) is that token."""
     ids: list[list[int]] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
-        some = list(texts[start : start + _BATCH_TEXTS])
-        ids += tokenizer(some, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        ids += _ids(tokenizer, texts[start : start + _BATCH_TEXTS], first=start, add_special_tokens=False)
+    return ids
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], *, first: int, **settings: Any) -> list[list[int]]:
+    """The ids of some texts, of which the first is row ``first``."""
+    settings |= {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    try:
+        ids: list[list[int]] = tokenizer(list(texts), **settings)["input_ids"]
+    except Exception as error:  # the library raises plain Exception for a character that a tokenizer has no token for
+        if len(texts) > 1:
+            return [_ids(tokenizer, [text], first=first + index, **settings)[0] for index, text in enumerate(texts)]
+        problem = f"the tokenizer cannot read the text {texts[0][:40]!r} ({str(error)[:200]}): give it an unk_token"
+        raise UnusableRow(first, f"{problem}, or remove the row") from error
     return ids
 
 
@@ -130,19 +135,37 @@ def framing(tokenizer: Any) -> Framing:
     """Finds the special tokens around a language model's text: those that the tokenizer puts before it, and its end token.
 
     Raises:
-        UnreadableTokenizer: the tokenizer has no token that ends a text.
+        UnreadableTokenizer: the tokenizer has no token that ends a text, or no token but special ones.
     """
     _, end = start_and_end(tokenizer)
     if end is None:
         raise UnreadableTokenizer("the tokenizer has no token that ends a text: set eos_token and save it again")
-    whole, alone = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
-    first = next((index for index in range(len(whole)) if whole[index : index + len(alone)] == alone), 0)
-    return Framing(start=tuple(whole[:first]), end=end, pad=tokenizer.pad_token_id)
+    encoded = tokenizer(_some_text(tokenizer), return_special_tokens_mask=True)
+    first = next((index for index, is_added in enumerate(encoded["special_tokens_mask"]) if not is_added), 0)
+    return Framing(start=tuple(encoded["input_ids"][:first]), end=end, pad=tokenizer.pad_token_id)
 
 
-def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int) -> None:
-    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; the network reads ``max_length`` tokens at most."""
+def _some_text(tokenizer: Any) -> str:
+    """A text of which the tokenizer leaves something: one of DNA, say, knows neither "a" nor an unknown token."""
+    special = set(tokenizer.all_special_tokens)
+    tokens: Iterator[str] = (token for token in tokenizer.get_vocab() if token not in special)
+    for text in ("a", *tokens):
+        try:
+            if token_ids(tokenizer, [text])[0]:
+                return text
+        except UnusableRow:
+            continue
+    raise UnreadableTokenizer("the tokenizer has no token but special ones: save the tokenizer that the network was trained with")
+
+
+def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int, has_token_types: bool = False) -> None:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``; the network reads ``max_length`` tokens at most.
+
+    A network that was trained without token types must not get them from the tokenizer of its teacher.
+    """
+    tokenizer = copy.copy(tokenizer)
     tokenizer.model_max_length = max_length
+    tokenizer.model_input_names = [*_MODEL_INPUTS, *(["token_type_ids"] if has_token_types else [])]
     # The truncation and padding of the last encoding would be written as well.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

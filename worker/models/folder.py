@@ -105,7 +105,8 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
         write_json(folder / CONFIG_FILE, document)
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    write_preprocessing(folder, preprocessing, input_shape=built.input_shape)
+    has_types = bool(getattr(network, "has_token_types", False))
+    write_preprocessing(folder, preprocessing, input_shape=built.input_shape, has_token_types=has_types)
     if len(targets):
         write_json(folder / LABELS_FILE, _labels_document(targets))
 
@@ -126,6 +127,8 @@ def load_network(folder: Path) -> LoadedNetwork:
         UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
         UnfitArchitecture: the network that the files describe cannot be built.
     """
+    if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
+        read_encoder_files(folder)  # which says so if the encoder is elsewhere
     _refuse_unsafe_files(folder)
     config = _read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict):

@@ -29,7 +29,9 @@ _LENGTH = "num_samples"
 _USUAL_SECONDS = 10
 
 
-def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_shape: InputShape) -> None:
+def write_preprocessing(
+    folder: Path, preprocessing: Preprocessing, *, input_shape: InputShape, has_token_types: bool = False
+) -> None:
     """Writes the files from which the network's library, or this project, computes the network's inputs."""
     match preprocessing, input_shape:
         case PixelPreprocessing(), (channels, height, width):
@@ -37,7 +39,8 @@ def write_preprocessing(folder: Path, preprocessing: Preprocessing, *, input_sha
         case ProcessorPixels(), _:
             preprocessing.processor.save_pretrained(folder)
         case TextPreprocessing() | LanguagePreprocessing(), _:
-            save_tokenizer(preprocessing.tokenizer, folder, max_length=preprocessing.max_length)
+            length = preprocessing.max_length
+            save_tokenizer(preprocessing.tokenizer, folder, max_length=length, has_token_types=has_token_types)
         case SoundPreprocessing(), _:
             write_feature_extractor_config(folder, preprocessing.features)
             _update(folder, **{_LENGTH: preprocessing.num_samples})

@@ -11,7 +11,7 @@ from typing import Any, cast
 from tokenizers import normalizers
 
 from service.spec.data import EMBEDDING
-from service.spec.transformers_fit import CAUSAL, POSITIONS, first_position, has_position_embeddings
+from service.spec.transformers_fit import CAUSAL, COUNTS_FROM_PADDING, POSITIONS, first_position, has_position_embeddings
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import load_tokenizer
@@ -98,6 +98,11 @@ def _check_token_types(tokenizer: Any, model_type: str, *, task: str) -> None:
 def _agree_on_padding(tokenizer: Any, config: Any, *, task: str) -> None:
     """Gives a config without a pad token that of the tokenizer. Elsewhere the network's own may differ: its padding is masked."""
     own, theirs = config.pad_token_id, tokenizer.pad_token_id
+    if own is None and config.model_type in COUNTS_FROM_PADDING:
+        raise UnreadableNetwork(
+            f"config.json has no pad_token_id, from which {config.model_type} counts positions: set it to that of the network's "
+            f"training; the tokenizer pads with {theirs} ({tokenizer.pad_token!r})"
+        )
     finds_padding = task == "text-classification" and config.model_type in _POOLS_LAST_TOKEN
     if finds_padding and own is not None and own != theirs:
         raise UnreadableNetwork(

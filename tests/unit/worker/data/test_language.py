@@ -1,15 +1,17 @@
 """Rows of tokens: packed, padded, with answers; prompts of them and what is written behind."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from tests.unit.worker.data.test_tokenization import plain_tokenizer, some_texts
 from worker.data import UnusableData
-from worker.data.errors import UnreadableTokenizer
+from worker.data.errors import UnreadableTokenizer, UnusableRow
 from worker.data.language import (
     Framing,
     TokenRows,
@@ -21,7 +23,7 @@ from worker.data.language import (
     predictions,
     prompts_of,
 )
-from worker.data.tokenization import framing, load_tokenizer, token_ids, train_tokenizer
+from worker.data.tokenization import encode, framing, load_tokenizer, token_ids, train_tokenizer
 
 PLAIN = Framing(start=(), end=1, pad=0)
 STARTED = Framing(start=(2,), end=1, pad=0)
@@ -172,6 +174,28 @@ def test_a_trained_tokenizers_texts_become_rows_and_texts_again() -> None:
 def test_word_pieces_begin_and_end_as_their_tokenizer_has_it() -> None:
     tokenizer = train_tokenizer(some_texts(12), "wordpiece", 100)
     assert framing(tokenizer) == Framing(start=(tokenizer.cls_token_id,), end=tokenizer.sep_token_id, pad=tokenizer.pad_token_id)
+
+
+@pytest.mark.parametrize("letters", ["ACGT", "abc"])
+@pytest.mark.parametrize("model", [models.BPE, models.WordLevel])
+def test_what_stands_before_a_text_is_found_whatever_letters_the_tokenizer_knows(model: Any, letters: str) -> None:
+    vocabulary = {token: index for index, token in enumerate(("<s>", "</s>", *letters))}
+    tokenizer = Tokenizer(model(vocabulary, []) if model is models.BPE else model(vocabulary))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>", pad_token="</s>")
+    assert framing(fast) == Framing(start=(0,), end=1, pad=1)
+
+
+def test_a_text_that_its_tokenizer_cannot_read_is_refused_with_its_row() -> None:
+    vocabulary = {"</s>": 0, "a": 1, "[UNK]": 2}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary))  # whose unknown token would be <unk>
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
+    for read in (lambda: token_ids(fast, ["a", "b"]), lambda: encode(fast, ["a", "b"], max_length=8)):
+        with pytest.raises(UnusableRow, match=r"row 1: the tokenizer cannot read the text 'b' .*: give it an unk_token"):
+            read()
+    tokenizer.model = models.WordLevel(vocabulary, unk_token="[UNK]")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="[UNK]")
+    assert token_ids(fast, ["a", "b"]) == [[1], [2]]
 
 
 def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Students of texts in a process without this project: on the same raw texts they give what they gave in the job."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from service.spec import parse_spec
+from tests.integration.test_methods import train
+from tests.interpreter import Interpreter
+from tests.truth.text_networks import CLASSES, TEXT_SWITCHES, save_network, texts_of, write_rows
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.models import load_network
+from worker.models.language_network import LanguageNetwork
+from worker.protocol import RESULT_FOLDER, Finished
+
+SOURCE = "model:model_00000000000000000000000000"
+TEXTS = [*texts_of("long"), *texts_of("odd")]
+# A tokenizer with everything that its student must not lose, or must not take over.
+UNUSUAL = {name: values[0] for name, values in TEXT_SWITCHES.items()} | {
+    "tokenizer": "bpe",
+    "padding side": "left",
+    "cut side": "left",
+    "token types": "given",
+    "pad token": "the config's",
+}
+SMALL = {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 40}
+
+_OUTPUTS = """
+import json, sys
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+folder, texts, task = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+with torch.no_grad():
+    if task == "causal-lm":
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        print(json.dumps([model(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in texts]))
+    else:
+        inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        if task == "sentence-embedding":
+            states = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state
+            counted = inputs["attention_mask"].unsqueeze(-1)
+            print(json.dumps(((states * counted).sum(dim=1) / counted.sum(dim=1)).tolist()))
+        else:
+            print(json.dumps(AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.tolist()))
+"""
+
+AUTO_CLASSES = {
+    "text-classification": AutoModelForSequenceClassification,
+    "sentence-embedding": AutoModel,
+    "causal-lm": AutoModelForCausalLM,
+}
+
+
+def job(task: str, model_type: str, folder: Path) -> Path:
+    """Teaches a GPT-2 with its teacher's tokenizer; returns the student's folder."""
+    teacher, path = folder / "teacher", folder / "rows.jsonl"
+    names = {"id2label": dict(enumerate(CLASSES))} if task == "text-classification" else {}
+    settings = UNUSUAL | ({"token types": "not given"} if task == "causal-lm" else {})
+    save_network(AUTO_CLASSES[task], model_type, settings, teacher, **names)
+    write_rows(path, [{"text": text, "label": CLASSES[index % 3]} for index, text in enumerate(TEXTS * 3)])
+    method = {"text-classification": "soft-targets", "sentence-embedding": "embedding", "causal-lm": "forward-kl"}[task]
+    document = {
+        "task": task,
+        "dataset": {"source": f"file:{path}"},
+        "teacher": {"source": SOURCE, "accept_score": "any"},
+        "student": {"architecture": {"name": "transformers", "model_type": "gpt2", "config": SMALL}},
+        "method": {"name": method},
+        "training": {"max_steps": 2, "batch_size": 8},
+    }
+    inputs = {SOURCE: teacher, f"file:{path}": path}
+    last = train(parse_spec(document).model_dump(mode="json"), folder / "job", inputs=inputs).events[-1]
+    assert isinstance(last, Finished), last
+    return folder / "job" / RESULT_FOLDER / "student"
+
+
+@pytest.mark.parametrize(("task", "model_type"), [("text-classification", "bert"), ("sentence-embedding", "llama")])
+def test_a_student_alone_gives_what_it_gave_in_the_job(
+    libraries_alone: Interpreter, tmp_path: Path, task: str, model_type: str
+) -> None:
+    student = job(task, model_type, tmp_path)
+    loaded = load_network(student)
+    with torch.no_grad():
+        measured = loaded.network(loaded.preprocessing.prepare(TEXTS))
+    told = libraries_alone.run(_OUTPUTS, str(student), json.dumps(TEXTS), task, folder=tmp_path)
+    torch.testing.assert_close(torch.tensor(json.loads(told)), measured, atol=1e-4, rtol=1e-4)
+
+
+def test_a_language_model_alone_gives_the_logits_that_were_measured(libraries_alone: Interpreter, tmp_path: Path) -> None:
+    student = job("causal-lm", "llama", tmp_path)
+    loaded = load_network(student)
+    assert isinstance(loaded.network, LanguageNetwork)
+    assert isinstance(loaded.preprocessing, LanguagePreprocessing)
+    texts = texts_of("odd")
+    ids = loaded.preprocessing.prepare(texts)
+    with torch.no_grad():
+        measured = loaded.network.head(loaded.network.hidden(ids))
+    told: list[Any] = json.loads(libraries_alone.run(_OUTPUTS, str(student), json.dumps(texts), "causal-lm", folder=tmp_path))
+    for row, logits in zip(measured, told, strict=True):
+        own: Tensor = torch.tensor(logits)
+        torch.testing.assert_close(own[: len(row)], row[: len(own)], atol=1e-4, rtol=1e-4)

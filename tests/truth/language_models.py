@@ -1,0 +1,68 @@
+"""Causal language models: the logits of every token of a row, compared with the library's on the tokens of its tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from service.spec.data import DatasetSpec
+from service.spec.transformers_fit import CAUSAL, classifiers
+from tests.truth.subject import Outcome, Settings, Subject
+from tests.truth.text_networks import ALONE, TEXT_SWITCHES, save_network, texts_of, write_rows
+from tests.truth.texts import CPU, REFUSALS, most_positions
+from worker.data import Split, load_data
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.models.language_network import LanguageNetwork
+from worker.trained import load_teacher
+
+LANGUAGE_SWITCHES = TEXT_SWITCHES | {"rows": ["packed", "padded"], "output head": ["its own", "the embedding's"]}
+_ROW = 10
+
+
+def causal_lm() -> Subject:
+    """Causal language models."""
+    return Subject("causal-lm", classifiers(CAUSAL), LANGUAGE_SWITCHES, _try_language_model, ALONE)
+
+
+def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Outcome:
+    saved = folder / "teacher"
+    save_network(
+        AutoModelForCausalLM, model_type, settings, saved, tie_word_embeddings=settings["output head"] == "the embedding's"
+    )
+    path = folder / f"rows.{settings['file']}"
+    write_rows(path, [{"text": text} for text in texts_of(settings["texts"])] * 4)
+    packing: Any = settings["rows"]
+    spec = DatasetSpec(source=f"file:{path}", input="text", targets=[], packing=packing, row_tokens=_ROW)
+    try:
+        data = load_data(spec, path, task=CAUSAL)
+        teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
+        for split in data.splits.values():
+            teacher.outputs(split)
+    except REFUSALS as error:
+        return Outcome(str(error))
+    assert isinstance(teacher.network, LanguageNetwork)
+    assert isinstance(teacher.preprocessing, LanguagePreprocessing)
+    tokenizer, model = AutoTokenizer.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved).eval()
+    for split in data.splits.values():
+        ids = teacher.preprocessing.rows(split).ids
+        expected_ids = _rows(tokenizer, split, length=min(_ROW, most_positions(model) or _ROW))
+        with torch.no_grad():
+            logits = teacher.network.head(teacher.network.hidden(ids))
+        assert len(ids) == len(expected_ids), "the number of rows"
+        for row, outputs, own in zip(ids, logits, expected_ids, strict=True):
+            assert row[: len(own)].tolist() == own, "the tokens"
+            with torch.no_grad():
+                expected = model(input_ids=torch.tensor([own])).logits[0]
+            torch.testing.assert_close(outputs[: len(own)], expected, rtol=1e-4, atol=1e-4)
+    return Outcome()
+
+
+def _rows(tokenizer: Any, split: Split, *, length: int) -> list[list[int]]:
+    """The tokens that the library's tokenizer makes of the texts, each with its end, in rows of ``length``."""
+    texts = [tokenizer(text)["input_ids"] for text in split.inputs]
+    texts = [ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id] for ids in texts]
+    if not split.is_packed:
+        return [ids[:length] for ids in texts]
+    stream = [token for ids in texts for token in ids]
+    return [stream[start : start + length] for start in range(0, len(stream) - length + 1, length)]
