@@ -335,6 +335,21 @@ def test_a_student_is_measured_by_what_its_own_job_reported(tmp_path: Path, text
     assert last.details["finding"] == "teacher_below_its_card"
 
 
+def test_a_teacher_is_not_scored_where_validation_has_no_labels_and_that_is_told(
+    tmp_path: Path, texts: Path, trained: Path
+) -> None:
+    rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
+    for index, row in enumerate(rows):
+        row["split"] = ("validation", "test", "train", "train")[index // 3 % 4]
+        row["label"] = None if row["split"] == "validation" else row["label"]
+    path = tmp_path / "unlabelled.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    teacher = named(trained, tmp_path / "teacher", CLASSES, order=[1, 2, 0])
+    events = run_job(spec(path), tmp_path / "job", teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert "no labels" in warnings(events)["teacher_unscored"]
+
+
 def test_each_of_several_teachers_is_scored(tmp_path: Path, texts: Path, trained: Path) -> None:
     teacher = named(trained, tmp_path / "teacher", CLASSES, order=[1, 2, 0])
     own = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE, "training": {"max_steps": 2}}

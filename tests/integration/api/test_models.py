@@ -112,6 +112,19 @@ def test_an_uploaded_network_whose_processor_resizes_may_teach_images_of_another
     assert submit(member, teacher={"source": f"model:{model['id']}"})["status"] == "queued"  # of grey digits of 8x8 pixels
 
 
+def test_a_model_without_names_is_refused_as_a_teacher_and_with_names_in_any_order_it_teaches(member: httpx.Client) -> None:
+    def submitted(names: list[str]) -> httpx.Response:
+        model = upload(member, zipped(folder(labels__json=json.dumps(names).encode()))).json()
+        return member.post("/v1/jobs", json=spec(teacher={"source": f"model:{model['id']}"}))
+
+    refused = submitted([f"LABEL_{digit}" for digit in range(10)])
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == "/teacher/source"
+    assert '"id2label": {"0": "0", "1": "1", "2": "2", …}' in error["message"]
+    assert submitted(LABELS[::-1]).status_code == 201
+
+
 def _config(**changes: Any) -> bytes:
     return json.dumps(CONFIG | changes).encode()
 
