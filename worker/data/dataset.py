@@ -85,6 +85,15 @@ class Split:
         inputs, labels = take(self.inputs, chosen), self.labels[rows]
         return replace(self, inputs=inputs, labels=labels, answers=answers, transfer=None, places=(), read=PreparedSamples())
 
+    def place_of(self, index: int) -> RowPlaces:
+        """The place of one sample in its file."""
+        row = index
+        for places in self.places:
+            if row < len(places):
+                return places[np.array([row])]
+            row -= len(places)
+        return RowPlaces(self.part or "", np.array([index]))
+
     def place(self, index: int) -> str:
         """Names the place of one sample, for messages: ``test split, row 3 (line 5)``."""
         for places in self.places:

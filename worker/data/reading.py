@@ -1,8 +1,12 @@
 """A split as one network reads it, each text tokenised once; what cannot be read is named by its place in the file. N samples."""
 
-from dataclasses import fields
+import math
+from dataclasses import fields, replace
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.data.dataset import Split
@@ -49,6 +53,34 @@ def read_split(split: Split, preprocessing: Preprocessing) -> ReadSplit:
         split.read.keep(sources, settings, made)
     inputs, *masks = made.tensors
     return ReadSplit(inputs, masks[0] if masks else split.labels, made.losses)
+
+
+def count_characters(split: Split) -> int:
+    """Characters of a split's texts and answers; 0 of what is none."""
+    return int(_lengths(split).sum())
+
+
+def every_nth_text(split: Split, characters: int) -> Split:
+    """Some of a split's texts, evenly spaced, of about so many characters, one text a row."""
+    lengths = _lengths(split)
+    step = max(1, math.ceil(lengths.sum() / characters))
+    rows = np.arange(0, len(split), step)
+    return replace(
+        split,
+        inputs=[split.inputs[row] for row in rows],
+        labels=split.labels[torch.from_numpy(rows)],
+        answers=None if split.answers is None else [split.answers[row] for row in rows],
+        places=tuple(split.place_of(int(row)) for row in rows),
+        is_packed=False,
+        transfer=None,
+    )
+
+
+def _lengths(split: Split) -> NDArray[np.int64]:
+    if not isinstance(split.inputs, list) or not all(isinstance(each, str) for each in split.inputs[:1]):
+        return np.zeros(len(split), dtype=np.int64)
+    answers = split.answers or [""] * len(split.inputs)
+    return np.array([len(text) + len(answer) for text, answer in zip(split.inputs, answers, strict=True)], dtype=np.int64)
 
 
 def _prepared(split: Split, preprocessing: TextPreprocessing | LanguagePreprocessing) -> Prepared:

@@ -39,7 +39,7 @@ from worker.job.error_mapping import as_failure
 from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks, local_input
 from worker.job.number_units import standardise_by_teacher
-from worker.job.reading import read_all
+from worker.job.reading import BackgroundReading, ReadingReporter, read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
 from worker.job.roles import Role, part_of, phase_of, seed_replicates
@@ -126,8 +126,9 @@ class Attempt:
     ) -> None:
         self.spec, self.assignment, self.group = spec, assignment, group
         self.device = torch.device(assignment.devices[group.rank])
-        self._own_reporter = reporter
-        self.reporter: Reporter = RankZeroReporter(reporter, group)
+        self.reading = BackgroundReading()
+        self._own_reporter = ReadingReporter(reporter, self.reading)
+        self.reporter: Reporter = RankZeroReporter(self._own_reporter, group)
         self.phases = PhaseReporter(self.reporter)
         self.state = JobState()
         self.training: Training | None = None
@@ -177,7 +178,7 @@ class Attempt:
         standardise_by_teacher(self.networks)
         self.data = self.networks.data
         if self.group.is_rank0:
-            told = read_all(self.networks, self.data.splits.values())
+            told = read_all(self.networks, self.data.splits.values(), background=self.reading)
             self.data = self.networks.data = replace(self.data, warnings=(*self.data.warnings, *told))
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_disk(self.networks)
@@ -188,6 +189,9 @@ class Attempt:
 
     def _finish(self, teachers: Teachers, networks: dict[Role, TrainedNetwork]) -> Finished:
         """Evaluates and exports, on rank 0 alone."""
+        self.reading.finish()
+        for warning in self.reading.warnings:
+            self._warn(warning)
         self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
         if "control" in self.state.finished:
             networks["control"] = self._rebuild("control")
@@ -280,6 +284,7 @@ class Attempt:
         """Trains the student, or a network of the chain before it, on the outputs of ``teachers``."""
         if role in self.state.finished:
             return
+        self.reading.finish()
         samples = self.networks.samples(role, "train")
         if self.data.targets.are_tokens:
             self._distil_language_model(teachers.first, samples, role)
