@@ -65,7 +65,8 @@ def _unseen_in_train(dataset: DatasetInfo, name: str, splits: Splits) -> tuple[s
     """What the training split lacks of a target that is learned from labels, and what to do."""
     column, classes = dataset.columns[name], target_classes(dataset, name)
     if num_labelled(dataset, name, splits.train) == 0:
-        return f"has no value in any row ({column.num_missing} rows have no value in column {name!r})", "fill some"
+        what = f"has no value in any row ({column.num_missing} rows have no value in column {name!r})"
+        return what, _how_to_label(dataset, name)
     counts = column.class_counts or dataset.class_counts
     if classes is None or splits.train not in counts:
         return None
@@ -84,6 +85,17 @@ def _unseen_in_train(dataset: DatasetInfo, name: str, splits: Splits) -> tuple[s
             "number the classes from 0 without a gap, for instance with numpy.unique(label, return_inverse=True)[1]",
         )
     return None
+
+
+def _how_to_label(dataset: DatasetInfo, name: str) -> str:
+    """A column that the file lacks is described as one of nulls: its labels may be in another."""
+    others = [other for other, column in dataset.columns.items() if column.kind == "other"]
+    if dataset.columns[name].dtype != "null" or not others:
+        return "fill some"
+    return (
+        f"the file has no such column; if one of {listed(others)} holds them, name it in dataset.targets, after an upload with "
+        "target_column=NAME"
+    )
 
 
 def _validation_faults(spec: JobSpec, dataset: DatasetInfo, splits: Splits) -> Iterator[FieldError]:

@@ -164,6 +164,17 @@ def test_a_stored_spec_names_the_splits_that_its_job_uses(member: httpx.Client) 
     assert job["spec"]["dataset"]["splits"] == {"train": "Train", "validation": "val", "test": None}
 
 
+def test_labels_in_a_column_of_another_name_are_found_as_a_refused_job_says(member: httpx.Client) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, image=np.zeros((60, 8, 8), np.uint8), kind=np.arange(60) % 3)
+    dataset = upload(member, buffer.getvalue()).json()
+    refused = member.post("/v1/jobs", json=spec(dataset={"source": f"dataset:{dataset['id']}"})).json()
+    words = "if one of 'kind' holds them, name it in dataset.targets, after an upload with target_column=NAME"
+    assert words in refused["errors"][0]["message"]
+    again = upload(member, buffer.getvalue(), target_column="kind").json()
+    submit(member, dataset={"source": f"dataset:{again['id']}", "targets": ["kind"]})
+
+
 def _pickled() -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, image=np.zeros((4, 8, 8), np.uint8), label=np.array([{}, 1, 2, 3], dtype=object))
