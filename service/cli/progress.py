@@ -111,7 +111,7 @@ class ProgressView:
         """Takes metric points and shows validation accuracies or scores beside their phase."""
         for name, series in points.items():
             phase, _, metric = name.partition("/")
-            if metric in {"validation_accuracy", "validation_score"} and phase in self._phases and series:
+            if metric in {"validation_accuracy", "validation_score", "validation_agreement"} and phase in self._phases and series:
                 self._phases[phase].accuracy = series[-1][1]
 
     def finish(self) -> None:

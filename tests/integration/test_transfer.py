@@ -1,5 +1,6 @@
 """Transfer rows beside a training split with labels, and training splits without: from the spec to the report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from service.errors import InvalidSpec
 from service.spec import parse_spec
 from tests.integration.test_chain import StopIn, metric_names, report
 from tests.integration.test_methods import student
 from tests.unit.formats.files import write_npz
+from worker import standalone
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Finished, Stopped
 
@@ -80,6 +83,16 @@ def test_a_job_with_transfer_rows_resumes_exactly(changes: dict[str, Any], files
     assert "student/train_loss" in metric_names(resumed)
     assert student(tmp_path / "stopped") == student(tmp_path / "whole")
     assert report(tmp_path / "stopped")["student"]["test_loss"] == told["student"]["test_loss"]
+
+
+def test_a_job_without_the_service_reads_its_transfer_rows(files: dict[str, Path], tmp_path: Path) -> None:
+    main, more = (f"file:{files[name]}" for name in ("file:main", "file:more"))
+    document = spec(dataset={"source": main, "transfer": more}, training={"max_steps": 2})
+    standalone.train(parse_spec(document), tmp_path / "out", lambda event: None)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["data"]["rows"]["transfer"] == 200
+    with pytest.raises(InvalidSpec) as refused:
+        standalone.train(parse_spec(spec(dataset={"source": main, "transfer": f"{more}x"})), tmp_path / "no", lambda event: None)
+    assert [fault.pointer for fault in refused.value.faults] == ["/dataset/transfer"]
 
 
 def test_transfer_rows_change_the_student_and_not_its_teacher(files: dict[str, Path], tmp_path: Path) -> None:

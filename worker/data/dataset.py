@@ -219,8 +219,16 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     lead = not data.targets.are_embeddings and not has_labels(train.labels)
     rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
     places = (*train.places, *(replace(places, source=dataset.transfer) for places in _places(arrays.splits[name])))
+    unused = sorted(arrays.splits.keys() - {name})
+    warnings = list(data.warnings)
+    if unused:
+        message = (
+            f"The transfer rows are the {len(inputs):,} of split {name!r} of {dataset.transfer}: its other splits take no part, "
+            f"{', '.join(map(repr, unused))}."
+        )
+        warnings.append(WarningMessage(code="transfer_split_unused", message=message))
     with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
-    return replace(data, splits=data.splits | {"train": with_rows})
+    return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
 
 
 def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
