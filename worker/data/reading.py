@@ -15,6 +15,7 @@ from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.prepared import NO_LOSSES, Losses, Prepared
 from worker.data.preprocessing import Preprocessing
 from worker.data.text import TextPreprocessing
+from worker.data.tokenization import NO_TOKEN
 
 _COUNTED_TEXTS = 2_000
 """Of the texts that fill a whole row, so many are tokenised again to see which of them were cut."""
@@ -93,10 +94,10 @@ def _prepared(split: Split, preprocessing: TextPreprocessing | LanguagePreproces
 
 def _cut_texts(split: Split, preprocessing: TextPreprocessing, ids: Tensor) -> tuple[int, int]:
     """How many texts are longer than the network reads, and the first of them; of very many an estimate."""
-    if ids.shape[1] < preprocessing.max_length:
+    if not preprocessing.has_limit or ids.shape[1] < preprocessing.max_length:
         return 0, 0
-    full = (ids[:, -1] != preprocessing.tokenizer.pad_token_id).nonzero().flatten().tolist()
-    some = [split.inputs[row] for row in full[:_COUNTED_TEXTS]]
+    full = (ids[:, -1] != NO_TOKEN).nonzero().flatten().tolist()
+    some = [preprocessing.prompt + split.inputs[row] for row in full[:_COUNTED_TEXTS]]
     whole = preprocessing.tokenizer(some, return_attention_mask=False, verbose=False)["input_ids"] if some else []
     cut = [row for row, tokens in zip(full, whole, strict=False) if len(tokens) > preprocessing.max_length]
     return (round(len(full) * len(cut) / len(some)), cut[0]) if cut else (0, 0)

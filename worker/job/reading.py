@@ -124,8 +124,10 @@ def _told(losses: Losses, split: Split, preprocessing: Preprocessing, *, by: str
         return
     limit = f"{preprocessing.max_length:,} tokens"
     remedy = "raise dataset.row_tokens and the tokenizer's max_length" if split.labels.numel() == 0 else "raise max_length"
+    is_read_from_the_end = isinstance(preprocessing, TextPreprocessing) and preprocessing.tokenizer.truncation_side == "left"
+    side = "at their beginning" if is_read_from_the_end else "at their end"
     for code, what, (count, first), how in (
-        ("texts_cut", "answers" if split.answers else "texts", losses.texts, "at their end"),
+        ("texts_cut", "answers" if split.answers else "texts", losses.texts, side),
         ("prompts_cut", "prompts", losses.prompts, "at their beginning"),
     ):
         if count:

@@ -1,5 +1,8 @@
 """Splits as a network reads them."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,16 @@ def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPrepr
     assert mask.dtype == torch.bool
     assert read_split(Split(TEXTS[:2], torch.arange(2), read=samples.read), reads)[0].shape == (2, 4)
     assert read_split(samples, reads)[0] is first
+
+
+def test_texts_that_are_cut_are_counted_with_their_prompt_and_not_where_there_is_no_limit(reads: TextPreprocessing) -> None:
+    def losses(**settings: Any) -> Losses:
+        return read_split(split(["blue", *TEXTS]), replace(reads, **settings)).losses
+
+    assert losses(max_length=5) == Losses()
+    assert losses(max_length=4) == Losses(texts=(1, 3))
+    assert losses(max_length=4, prompt="red ") == Losses(texts=(2, 1))
+    assert losses(max_length=4, has_limit=False) == Losses()
 
 
 def test_what_is_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
