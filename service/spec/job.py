@@ -38,9 +38,9 @@ class TeacherSpec(StrictModel):
     targets: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=64)] | None = None
     """The targets that it teaches, of several; null for all. A teacher that is trained here learns all, and teaches these."""
     accept_score: Literal["above-chance", "any"] | None = None
-    """Which scores on validation a teacher may teach with. By default a given one must be better than a constant guess and not
-    far below what its card reports, and of one that is trained here there is a warning; ``above-chance``: it must be better than
-    a constant guess, or the job stops; ``any``: whatever it is."""
+    """Which scores on validation a teacher may teach with. By default a given one stops the job where it is no better than a
+    constant guess by its whole 95% interval, or far below what its card reports; ``above-chance``: also one that is trained here,
+    and each that may be a guess; ``any``: none."""
 
     @model_validator(mode="after")
     def _train_needs_architecture(self) -> Self:

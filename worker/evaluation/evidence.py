@@ -57,8 +57,15 @@ class Measured:
 
     @property
     def is_at_chance(self) -> bool:
-        """Whether the rows suffice to say that the score is about a constant guess's, or worse."""
+        """Whether the score is no better than a constant guess's, by the upper end of its interval."""
         if self.kind == "number" and self.score <= self.constant and self.rows >= _ENOUGH_NUMBERS:
+            return True
+        return not self.is_better and self.interval[1] <= self.constant
+
+    @property
+    def is_near_chance(self) -> bool:
+        """Whether the score may be a constant guess's, and the rows suffice to say that it is not much better."""
+        if self.is_at_chance:
             return True
         best = self.constant + (0.0 if self.kind == "tokens" else _NEAR_CHANCE * (1 - self.constant))
         return not self.is_better and self.interval[1] <= best

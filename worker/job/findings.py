@@ -16,7 +16,7 @@ def student_findings(measured: Sequence[Measured]) -> Iterator[WarningMessage]:
         of = f" of {each.target!r}" if len(measured) > 1 else ""
         if each.is_worse:
             code, found = "student_below_constant", f"The student is worse than a constant guess{of}"
-        elif each.is_at_chance:
+        elif each.is_near_chance:
             code, found = "student_at_chance", f"The student is no better than a constant guess{of}"
         elif not each.is_better:
             code, found = "student_not_shown_better", f"Whether the student is better than a constant guess{of} cannot be told"

@@ -65,11 +65,14 @@ class TeacherCheck:
             message = f"{self._name} was not scored before the training: the validation split has no labels that tell it apart."
             return [WarningMessage(code="teacher_unscored", message=message)] if self.is_given else []
         accepted = self.spec.accept_score
-        if (worst := next((each for each in measured if each.is_at_chance), None)) is not None:
-            of = f" of {worst.target!r}" if len(measured) > 1 else ""
-            found = f"{self._name} is no better than a constant guess{of}: it has {worst} of the validation split."
-            stops = accepted == "above-chance" or (accepted is None and self.is_given)
-            return [self._found("teacher_at_chance", found, worst, stops=stops)]
+        worst = next((each for each in measured if each.is_at_chance), None)
+        near = worst or next((each for each in measured if each.is_near_chance), None)
+        if near is not None:
+            of = f" of {near.target!r}" if len(measured) > 1 else ""
+            words = "not shown to be better" if worst is None else "no better"
+            found = f"{self._name} is {words} than a constant guess{of}: it has {near} of the validation split."
+            stops = accepted == "above-chance" or (accepted is None and self.is_given and worst is not None)
+            return [self._found("teacher_at_chance", found, near, stops=stops)]
         reported = self._reported(measured)
         if reported is not None:
             name, value, ours = reported

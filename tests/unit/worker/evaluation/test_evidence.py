@@ -45,8 +45,26 @@ def classifier(sizes: list[int], right: list[int]) -> Measured:
         "always the larger",
     ],
 )
-def test_a_guess_is_at_chance(sizes: list[int], right: list[int]) -> None:
-    assert classifier(sizes, right).is_at_chance
+def test_a_guess_is_near_chance(sizes: list[int], right: list[int]) -> None:
+    assert classifier(sizes, right).is_near_chance
+
+
+@pytest.mark.parametrize(
+    ("sizes", "right", "expected"),
+    [
+        ([60, 60, 60], [0, 0, 0], True),
+        ([2, 2], [0, 0], True),
+        ([900, 100], [0, 100], True),
+        ([60, 60, 60], [60, 0, 0], False),
+        ([18] * 10, [2] * 10, False),
+        ([9500, 500], [8900, 450], False),
+    ],
+    ids=["another order", "four rows", "always the smaller", "one class told", "tenth of ten", "unequal"],
+)
+def test_at_chance_is_what_even_the_upper_end_of_the_interval_is_no_better_than(
+    sizes: list[int], right: list[int], expected: bool
+) -> None:
+    assert classifier(sizes, right).is_at_chance == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +89,7 @@ def test_a_guess_is_at_chance(sizes: list[int], right: list[int]) -> None:
     ],
 )
 def test_few_rows_and_weak_but_true_knowledge_are_not(sizes: list[int], right: list[int]) -> None:
-    assert not classifier(sizes, right).is_at_chance
+    assert not classifier(sizes, right).is_near_chance
 
 
 def test_rows_of_one_class_or_without_labels_tell_nothing() -> None:
