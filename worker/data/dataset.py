@@ -128,8 +128,10 @@ class Data:
     """Rows of every split of the dataset, used or not."""
 
     def pixel_range(self) -> PixelRange:
-        """The range of the pixels of all splits; of images alone."""
-        return pixel_range((split.inputs for split in self.splits.values()), max_value=self.max_value)
+        """The range of the pixels of all splits; of images alone. Raises UnusableData if the splits have different ones."""
+        parts = {f"the {name} split": split.own.inputs for name, split in self.splits.items()}
+        parts |= {"the transfer rows": self.splits["train"].transferred.inputs}
+        return pixel_range(parts, max_value=self.max_value)
 
 
 def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: Path | None = None) -> Data:

@@ -4,11 +4,13 @@ Invariant: a white is never guessed. Images whose values show no usual range hav
 other range is mapped to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from worker.data.errors import UnusableData
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,25 @@ _ALIKE = 4.0
 """Up to this ratio, measured spans of two sets of standardised images may be those of one way to standardise."""
 
 
-def pixel_range(splits: Iterable[Tensor], *, max_value: float | None) -> PixelRange:
-    """The range of stored images (N, C, H, W) of all splits; ``max_value`` is the white of 8-bit ones.
+def pixel_range(parts: Mapping[str, Tensor], *, max_value: float | None) -> PixelRange:
+    """The range of stored images (N, C, H, W) of all parts of the data; ``max_value`` is the white of 8-bit ones.
 
     Floating-point pixels from 0 to 1, or to 255 with at least one of the brighter half, have these usual ranges.
+
+    Raises:
+        UnusableData: one part is from 0 to 1, another from 0 to 255.
     """
     if max_value is not None:
         return PixelRange(0.0, max_value)
-    least_and_greatest = [torch.aminmax(images) for images in splits if images.numel()]
-    low = min(least.item() for least, _ in least_and_greatest)
-    high = max(greatest.item() for _, greatest in least_and_greatest)
+    extremes = {name: [value.item() for value in torch.aminmax(images)] for name, images in parts.items() if images.numel()}
+    low, high = min(least for least, _ in extremes.values()), max(greatest for _, greatest in extremes.values())
     for usual, least_bright in ((UNIT, 0.0), (EIGHT_BIT, EIGHT_BIT.high / 2)):
         slack = _SLACK * usual.high
         if -slack <= low and least_bright <= high <= usual.high + slack:
+            dark = [name for name, (_, greatest) in extremes.items() if usual == EIGHT_BIT and greatest <= 1 + _SLACK]
+            if dark:
+                raise UnusableData(
+                    f"the pixels of {dark[0]} are from 0 to 1, those of others from 0 to 255: store all in the same range"
+                )
             return usual
     return PixelRange(low, high, is_measured=True)

@@ -21,10 +21,11 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from service.spec.architectures import SmallCnn
 from tests.unit.worker.models.test_build import tiny
-from worker.data import Data, Split, measure_pixels
+from worker.data import Data, Split, UnusableData, measure_pixels
 from worker.data.augment import EpochViews
 from worker.data.augment.augmentation import Augmentation
 from worker.data.augment.operation import Stored
+from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.models import build_network, save_network
@@ -141,6 +142,13 @@ def test_standardised_images_are_refused_where_the_teacher_reads_pixels(tmp_path
     assert "store the images as 8-bit ones (uint8), or as floats from 0 (black) to 1 (white)" in said
     stored_as_it_says = ((standardised + 2) * 60).round().to(torch.uint8)
     assert outputs(tmp_path, stored_as_it_says).shape == (6, 3)
+
+
+def test_splits_of_different_ranges_are_refused_with_the_split(tmp_path: Path) -> None:
+    data = data_of(images() / 255)
+    data.splits["test"] = Split(images().to(torch.float32), torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(UnusableData, match="pixels of the train split are from 0 to 1, those of others from 0 to 255"):
+        choose_preprocessing(data, SmallCnn(name="small-cnn", width=2))
 
 
 def test_a_size_that_the_network_cannot_read_is_refused_before_anything_trains(tmp_path: Path) -> None:
