@@ -87,8 +87,11 @@ def _rows(subject: Subject, outcomes: Mapping[Case, Outcome]) -> Iterator[str]:
 
 
 def _listed(model_types: Sequence[str], subject: Subject) -> str:
-    if len(model_types) == len(subject.model_types) > 1:
+    others = [model_type for model_type in subject.model_types if model_type not in model_types]
+    if not others and len(model_types) > 1:
         return f"all {len(model_types)}"
+    if 0 < len(others) < len(model_types):
+        return f"all but {', '.join(others)}"
     return ", ".join(model_types) or "–"
 
 
