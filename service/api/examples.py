@@ -69,7 +69,7 @@ JOB: dict[str, Any] = {
     "warnings": [
         {
             "code": "field_without_effect",
-            "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none. Leave it out",
+            "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none",
         }
     ],
     "result": None,

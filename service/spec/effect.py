@@ -100,4 +100,4 @@ def _is_default(part: DatasetSpec | TeacherSpec | LossTerm, name: str) -> bool:
 
 
 def _without_effect(pointer: str, reason: str) -> WarningMessage:
-    return WarningMessage(code="field_without_effect", message=f"{pointer} has no effect: {reason}. Leave it out")
+    return WarningMessage(code="field_without_effect", message=f"{pointer} has no effect: {reason}")

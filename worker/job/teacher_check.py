@@ -182,14 +182,16 @@ def measure_some(
 ) -> list[Measured]:
     """Measures a teacher on validation rows in random order, until ``is_over`` says that the time is over."""
     shuffled = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))
-    outputs, rows = [], 0
+    outputs, rows, end = [], 0, 0
     for chosen in torch.split(shuffled, _TEXTS_AT_ONCE if targets.are_tokens else _ROWS_AT_ONCE):
+        end += len(chosen)
         try:
-            samples = teacher.samples(validation.at(chosen))
+            samples = teacher.samples(validation.at(shuffled[rows:end]))
         except UnusableData:
-            break  # so few texts may not fill a row of tokens
-        outputs.append(_checked(teacher, predict(teacher.network, samples)))
-        rows += len(chosen)
+            pass  # so few texts may not fill a row of tokens: the next ones come beside them
+        else:
+            outputs.append(_checked(teacher, predict(teacher.network, samples)))
+            rows = end
         if is_over():
             break
     if not outputs:

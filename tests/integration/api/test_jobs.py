@@ -68,7 +68,7 @@ def test_what_a_spec_says_without_effect_is_told_with_the_job_and_in_its_events(
     clips, fraction = job["warnings"]
     assert clips == {
         "code": "field_without_effect",
-        "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none. Leave it out",
+        "message": "/dataset/clip_seconds has no effect: it is of sound, and image-classification reads none",
     }
     assert fraction["message"].startswith("/dataset/test_fraction has no effect: the test split is the dataset's own 'test'")
     assert member.get(f"/v1/jobs/{job['id']}").json()["warnings"] == job["warnings"]

@@ -81,3 +81,12 @@ def test_a_sample_is_named_by_its_place_in_the_file(reads: TextPreprocessing, in
     with pytest.raises(UnusableData) as caught:
         read_split(split(texts, here, other), reads)
     assert str(caught.value) == f"{place}: the text '\\u200b' holds no token: fill it, or remove the row"
+
+
+def test_texts_that_are_cut_are_counted_with_what_stands_before_each(reads: TextPreprocessing) -> None:
+    texts = ["red"] * 3000 + ["red " * 20] * 5 + ["red " * 6, "red " * 5]
+    assert read_split(split(texts), reads).losses.texts == (5, 3000)
+    prompted = TextPreprocessing(reads.tokenizer, reads.max_length, prompt="blue ")
+    assert read_split(split(texts), prompted).losses.texts == (6, 3000)
+    endless = TextPreprocessing(reads.tokenizer, reads.max_length, has_limit=False)
+    assert read_split(split(texts), endless).losses.texts == (0, 0)

@@ -1,0 +1,1 @@
+"""Tests of one attempt at a job."""

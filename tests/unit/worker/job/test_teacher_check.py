@@ -1,0 +1,31 @@
+"""A teacher's score on some of validation."""
+
+import torch
+
+from service.spec.architectures import TransformersNetwork
+from worker.data import Split
+from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.tokenization import train_tokenizer
+from worker.job.teacher_check import measure_some
+from worker.models import build_network
+from worker.targets import Targets
+from worker.trained import TrainedNetwork
+
+TOKENS = Targets((), are_tokens=True)
+
+
+def texts(count: int) -> Split:
+    return Split(["one two"] * count, torch.empty(count, 0), part="validation", is_packed=True)
+
+
+def test_texts_too_short_to_fill_a_row_are_put_together_until_they_do() -> None:
+    reads = LanguagePreprocessing(train_tokenizer(["one two"], "bpe", 300), 512)
+    shape = reads.input_shape([])
+    architecture = TransformersNetwork(
+        name="transformers", model_type="gpt2", config={"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 512}
+    )
+    network = build_network(architecture, input_shape=shape, num_outputs=0).eval()
+    teacher = TrainedNetwork(network, torch.device("cpu"), reads, source="job:x", architecture=None)
+    (measured,) = measure_some(teacher, texts(300), texts(300), TOKENS, is_over=lambda: False)
+    assert measured.rows >= 511
+    assert measure_some(teacher, texts(300), texts(300), TOKENS, is_over=lambda: True) == []
