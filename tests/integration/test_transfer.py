@@ -108,16 +108,18 @@ def test_transfer_rows_change_the_student_and_not_its_teacher(files: dict[str, P
 
 
 @pytest.fixture(scope="module")
-def teacher(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that knows ten digits."""
+def teacher(digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that knows ten digits, from a file as the others are: a builtin dataset says that its pixels end at 16."""
     folder = tmp_path_factory.mktemp("teacher")
+    images, labels = digits
     document = spec(
-        dataset={"source": "builtin:digits"},
+        dataset={"source": "file:all"},
         teacher={"architecture": {"name": "small-cnn", "width": 16}, "training": {"epochs": 4}},
         training={"max_steps": 1},
     )
-    assert isinstance(train(document, folder, {})[-1], Finished)
-    return folder / RESULT_FOLDER / "teacher"
+    inputs = {"file:all": write_npz(folder / "all.npz", image=images[320:], label=labels[320:])}
+    assert isinstance(train(document, folder / "job", inputs)[-1], Finished)
+    return folder / "job" / RESULT_FOLDER / "teacher"
 
 
 UNLABELLED: dict[str, Any] = {"teacher": {"source": "model:digits"}, "training": {"epochs": 3, "batch_size": 16}}
