@@ -170,7 +170,7 @@ def _column(kind: str, dtype: str, **told: Any) -> dict[str, Any]:
         "num_missing": 0,
         "missing_counts": {},
     }
-    return {"kind": kind, "dtype": dtype, **nothing, "num_missing": 0, "missing_counts": {}, **told}
+    return {"kind": kind, "dtype": dtype, **nothing, **told}
 
 
 def _label(classes: list[str], counts: dict[str, list[int]]) -> dict[str, Any]:

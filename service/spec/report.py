@@ -244,7 +244,8 @@ class Report(_Card):
     """What the student's best weights were chosen by on the validation split: the score against its labels, or, where it has
     none, the agreement with the teacher."""
     validation_agreement: float | None = None
-    """With the teacher on the validation split, where that chose the weights."""
+    """With the teacher on the validation split, where that chose the weights: of a number R² with the teacher's outputs as the
+    truth, which a shift or another scale lowers, unlike the correlation in ``agreement``."""
     bias: BiasCard | None = None
     """Null where the biases are as they were learned."""
     agreement_by_target: dict[str, dict[str, float]]

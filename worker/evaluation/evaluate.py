@@ -129,14 +129,19 @@ def score_by_teacher(
 ) -> EvaluationResult:
     """Scores outputs (N, W) by those of a teacher (N, W), where there are no labels: the agreement, and the divergence as loss.
 
-    ``only`` names the targets that the teacher teaches; None: all. The loss is KL(teacher ‖ student) of classes, in nats, and the
-    squared error of a standardised number, summed over the targets.
+    Of a number the score is R² with the teacher's outputs as the labels, for a correlation is 1 also of outputs that are shifted
+    or scaled; of several targets the mean. ``only`` names the targets that the teacher teaches; None: all. The loss is
+    KL(teacher ‖ student) of classes, in nats, and the squared error of a standardised number, summed over the targets.
     """
     outputs, teacher_outputs = outputs.to(torch.float64), teacher_outputs.to(outputs.device, torch.float64)
-    share = agreement(teacher_outputs, outputs, targets, only=only)
-    assert share is not None  # of classifiers
+    scores = []
+    for target, ours, theirs in zip(targets, targets.split(outputs), targets.split(teacher_outputs), strict=True):
+        if only is None or target.name in only:
+            labels = theirs[:, 0] if target.classes is None else theirs.argmax(dim=-1)
+            scores.append(_score(target, ours, labels)[0])
+    share = torch.stack(scores).mean()
     losses = teacher_losses(targets, outputs, teacher_outputs, divergence="kl", temperature=1.0)
-    return EvaluationResult(score=share, loss=losses.sum().item())
+    return EvaluationResult(score=share.item(), loss=losses.sum().item())
 
 
 def _parts(targets: Targets, outputs: Tensor) -> list[tuple[int, tuple[Target, Tensor]]]:

@@ -20,6 +20,7 @@ from worker.evaluation.evaluate import (
     can_score,
     measure_latency,
     predict,
+    score_by_teacher,
     score_labelled,
     score_outputs,
 )
@@ -183,7 +184,7 @@ def _validation_agreement(student: TrainedNetwork, teachers: Teachers, split: Sp
     """The agreement with the teachers that chose the student's weights; None if the labels chose them."""
     if student.figures is None or student.figures.chosen_by == "score":
         return None
-    return agreement(teachers.outputs(split), student.outputs(split), teachers.targets, only=teachers.teaches)
+    return score_by_teacher(student.outputs(split), teachers.outputs(split), teachers.targets, only=teachers.teaches).score
 
 
 def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult | None]) -> SeedsCard | None:

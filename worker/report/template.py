@@ -22,9 +22,9 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def agreement(value: float | None, targets: Mapping[str, Any]) -> str:
-    """In percent, the share of equal classes; a correlation where any of the ``targets`` is a number; empty for None."""
-    return f"{number(value)} (correlation)" if value is not None and None in targets.values() else percent(value)
+def agreement(value: float | None, targets: Mapping[str, Any], of_numbers: str = "correlation") -> str:
+    """In percent, the share of equal classes; ``of_numbers`` where any of the ``targets`` is a number; empty for None."""
+    return f"{number(value)} ({of_numbers})" if value is not None and None in targets.values() else percent(value)
 
 
 def interval(value: Interval) -> str:

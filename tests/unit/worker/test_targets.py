@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from worker.evaluation.evaluate import agreement, score_outputs
+from worker.evaluation.evaluate import agreement, score_by_teacher, score_outputs
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.targets import Target, Targets, has_labels, label_loss, standard_of, target_losses
 
@@ -113,6 +113,24 @@ def test_numbers_that_differ_by_rounding_alone_agree_with_nothing() -> None:
     assert agreement(rising, constant, numbers) == 0.0
     assert target_agreement(rising, constant, numbers)["size"]["pearson"] == 0.0
     assert agreement(rising, 0.3 + 1e-3 * rising, numbers) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.01, 9.0), (1.0, 3.0), (5.0, 0.0)])
+def test_a_student_whose_numbers_are_shifted_or_scaled_is_chosen_after_one_that_is_near(scale: float, shift: float) -> None:
+    numbers, teacher = Targets((SIZE,)), torch.linspace(-2, 2, 50)[:, None]
+    near = teacher + 0.3 * torch.sin(9 * teacher)
+    assert agreement(teacher, scale * teacher + shift, numbers) == pytest.approx(1.0)
+    moved = score_by_teacher(scale * teacher + shift, teacher, numbers).score
+    assert moved < 0.5 < score_by_teacher(near, teacher, numbers).score
+    assert score_by_teacher(teacher, teacher, numbers).score == 1.0
+
+
+def test_the_score_by_a_teacher_is_the_mean_over_the_targets_it_teaches() -> None:
+    teacher, student = torch.zeros(4, MANY.width), torch.zeros(4, MANY.width)
+    teacher[:, 2], student[:, 2] = torch.arange(4.0), 1.5  # the mean alone explains nothing
+    student[:2, 1] = 1  # another colour for half of the samples
+    assert score_by_teacher(student, teacher, MANY).score == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+    assert score_by_teacher(student, teacher, MANY, only={"colour", "shape"}).score == pytest.approx(0.75)
 
 
 def test_errors_are_told_in_the_datas_unit_and_r2_has_none() -> None:
