@@ -40,7 +40,9 @@ class Waveform:
 RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
 """Images (N, C, H, W), uint8 or float32; N texts; or N waveforms."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None]
-"""(N,). Class indices, -1 if missing; numbers, NaN if missing; or class names and answers, None if missing."""
+"""(N,). Class indices, -1 if missing, ``MINUS_ONE`` where the file says -1; numbers, NaN if missing; or class names and answers,
+None if missing."""
+MINUS_ONE = -2
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
-from service.formats.label import HOW_TO_REGRESS
+from service.formats.label import HOW_TO_NUMBER, HOW_TO_REGRESS
 from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
 from service.formats.target import Settled, TargetTally
 from service.spec.data import Column, Task
@@ -42,9 +42,20 @@ def target_warnings(
             found.append(WarningMessage(code="unlabelled", message=message))
         elif num_missing:
             found.append(_some_missing(tally))
-        found += _class_warnings(name, target) + _name_warnings(name, target)
+        found += _class_warnings(name, target)
+    return found + reading_warnings(tallies, settled, task=task)
+
+
+def reading_warnings(tallies: Mapping[str, TargetTally], settled: Mapping[str, Settled], *, task: Task) -> list[WarningMessage]:
+    """How the values of the targets were read, where they may have been meant otherwise."""
+    found = []
+    for name, target in settled.items():
+        tally = tallies[name]
+        found += _name_warnings(name, target)
         if target.classes and isinstance(tally, NumberTally):
             found.append(_labels_from_floats(name, target.classes))
+        if target.classes is not None and tally.first_minus_one:
+            found.append(_minus_ones(tally))
     if not any(target.classes is not None for target in settled.values()):
         found += [_numbers(name, tally, task) for name, tally in tallies.items() if isinstance(tally, NumberTally)]
     return found
@@ -139,6 +150,14 @@ def _labels_from_floats(name: str, classes: Sequence[str]) -> WarningMessage:
         f"they are read as the classes {listed(classes)}; {HOW_TO_REGRESS}"
     )
     return WarningMessage(code="labels_from_floats", message=message)
+
+
+def _minus_ones(tally: TargetTally) -> WarningMessage:
+    message = (
+        f"column {tally.column!r} holds -1 in {tally.num_minus_ones.total():,} rows (the first: {tally.first_minus_one}), which "
+        f"are read as without a label; if it is a class, {HOW_TO_NUMBER}"
+    )
+    return WarningMessage(code="minus_one_is_missing", message=message)
 
 
 def _numbers(name: str, tally: NumberTally, task: Task) -> WarningMessage:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.chunk import Chunk, is_unicode
+from service.formats.chunk import MINUS_ONE, Chunk, is_unicode
 from service.formats.target import Settled, TargetTally
 
 MAX_CLASSES = 100_000
@@ -26,16 +26,20 @@ BOOLEANS = ("false", "true")
 def class_indices(
     values: NDArray[np.generic], *, is_missing: NDArray[np.bool_] | None = None, place: Callable[[int], str]
 ) -> NDArray[np.int64]:
-    """Converts integers (N,) of any width to class indices, -1 if ``is_missing``. ``place`` names the place of a row.
+    """Converts integers (N,) of any width to class indices, -1 if ``is_missing``, ``MINUS_ONE`` for -1.
+
+    ``place`` names the place of a row.
 
     Raises:
-        InvalidFile: one is negative or beyond 64 bits.
+        InvalidFile: one is below -1 or beyond 64 bits.
     """
     indices = values.astype(np.int64)
     beyond = indices.astype(values.dtype) != values
     if values.dtype.kind == "u":
         beyond |= indices < 0
-    negative = indices < 0
+    is_minus_one = (indices == -1) & (values.dtype.kind == "i")
+    negative = (indices < 0) & ~is_minus_one
+    indices[is_minus_one] = MINUS_ONE
     if is_missing is not None:
         beyond, negative = beyond & ~is_missing, negative & ~is_missing
         indices[is_missing] = -1
@@ -44,8 +48,8 @@ def class_indices(
     if negative.any():
         index = int(np.argmax(negative))
         raise InvalidFile(
-            f"{place(index)}: label {values[index]}; labels are class indices, 0 and above. Drop rows without a label; "
-            f"{HOW_TO_REGRESS}"
+            f"{place(index)}: label {values[index]}; labels are class indices, 0 and above, or -1 in a row without a label: "
+            f"leave the value empty or write -1 where there is none; if it is a class, {HOW_TO_NUMBER}; {HOW_TO_REGRESS}"
         )
     return indices
 
@@ -61,6 +65,8 @@ class LabelTally(TargetTally):
 
     names: list[str] | None = None
     """The class names, if the file gives them for integer labels."""
+    is_only: bool = False
+    """Whether there is no other target."""
     _counts: dict[str, dict[int, int]] = field(default_factory=dict)
     _strings: dict[str, int] = field(default_factory=dict)
 
@@ -74,8 +80,10 @@ class LabelTally(TargetTally):
     def add(self, chunk: Chunk) -> NDArray[np.int64]:
         labels = chunk.targets[self.column]
         if isinstance(labels, np.ndarray):
-            codes = cast(NDArray[np.int64], labels)
-            is_missing = codes < 0
+            given = cast(NDArray[np.int64], labels)
+            self._count_minus_ones(chunk, given == MINUS_ONE)
+            is_missing = given < 0
+            codes = np.where(is_missing, -1, given)
             self._refuse_unnamed(codes, chunk)
         else:
             is_missing = np.fromiter((label is None for label in labels), dtype=np.bool_, count=len(labels))
@@ -94,6 +102,8 @@ class LabelTally(TargetTally):
     def settle(self) -> Settled:
         if not self.num_present.total() and self.names is None:
             return self._settle_without_values()
+        if self.names is None and self.is_only and self.first_minus_one and not self._strings:
+            refuse_signs(self, max(max(counts) for counts in self._counts.values() if counts))
         if self._strings:
             names = sorted(self._strings)
             order = {self._strings[name]: index for index, name in enumerate(names)}
@@ -137,6 +147,16 @@ class LabelTally(TargetTally):
 
     def _place(self, split: str) -> str:
         return f"column {self.column!r} of split {split!r}"
+
+
+def refuse_signs(tally: TargetTally, highest: int) -> None:
+    """Raises InvalidFile if an only target holds -1 and nothing above 1: -1 may be a class as well as no label."""
+    if highest == 1:
+        raise InvalidFile(
+            f"column {tally.column!r} holds -1 and nothing above 1 (the first -1: {tally.first_minus_one}): if -1 is a class, "
+            f"{HOW_TO_NUMBER}; if it marks rows without a label, leave the value empty, in an npz numpy.where({tally.column} < 0"
+            f", numpy.nan, {tally.column})"
+        )
 
 
 def _check_class_name(name: str, *, place: str) -> None:

@@ -1,7 +1,7 @@
 """npz: a zip of ``.npy`` arrays, ``image`` and ``label`` or ``<split>_image`` and ``<split>_label``, read in bounded chunks.
 
-A target of integers, booleans or strings is a label, one of floats a number. The integer -1 marks a missing label, and a split
-without an array of a target has no label at all.
+A target of integers, booleans or strings is a label, one of floats a number. A split without an array of a target has no label
+at all.
 
 Invariant: no array is ever in memory as a whole, nothing is unpickled, and no more bytes are unpacked than the zip's directory
 declares, which is checked against the limit first.
@@ -33,7 +33,7 @@ from service.formats.chunk import (
     refuse_lacking,
 )
 from service.formats.image import ImageShape, check_values, image_shape
-from service.formats.label import BOOLEANS, HOW_TO_NUMBER, HOW_TO_REGRESS, MAX_CLASS_NAME_CHARACTERS, class_indices
+from service.formats.label import BOOLEANS, HOW_TO_REGRESS, MAX_CLASS_NAME_CHARACTERS, class_indices
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
 
@@ -82,8 +82,6 @@ class NpzTable:
 
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
         self.warnings: list[WarningMessage] = []
-        self._highest = -1
-        self._with_minus_one: set[str] = set()
         with ExitStack() as stack:
             try:
                 self._zip = stack.enter_context(zipfile.ZipFile(path))
@@ -146,7 +144,6 @@ class NpzTable:
                 for stream, array in zip(streams, arrays, strict=True):
                     if _read(stream, array, 1):
                         raise InvalidFile(f"{array.place} holds more bytes than its shape {array.shape} says; {_HOW_TO_SAVE}")
-        self._refuse_signs()
 
     def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
         if values.dtype.kind == "f":
@@ -154,31 +151,7 @@ class NpzTable:
         if values.dtype.kind == "U":
             names: list[str] = values.tolist()
             return [name if name and not name.isspace() else None for name in names]
-        is_missing = values == -1 if values.dtype.kind == "i" else None
-        if values.dtype.kind == "i" and len(values):
-            self._highest = max(self._highest, int(values.max()))
-        if is_missing is not None and is_missing.any():
-            self._warn_of_minus_one(array, first_row + int(np.argmax(is_missing)))
-        return class_indices(values, is_missing=is_missing, place=lambda index: f"{array.place}, row {first_row + index}")
-
-    def _warn_of_minus_one(self, array: _Array, row: int) -> None:
-        if array.place in self._with_minus_one:
-            return
-        self._with_minus_one.add(array.place)
-        message = (
-            f"{array.place} holds -1 (the first: row {row}), which is read as a row without a label; if it is a class, "
-            f"{HOW_TO_NUMBER}"
-        )
-        self.warnings.append(WarningMessage(code="minus_one_is_missing", message=message))
-
-    def _refuse_signs(self) -> None:
-        """Refuses an only target of -1 and 1, with or without 0: -1 may be a class as well as no label."""
-        if self._highest == 1 and self._with_minus_one and len(self._selection.target_columns) == 1:
-            (column,) = self._selection.target_columns
-            raise InvalidFile(
-                f"array {column!r} holds -1 and nothing above 1: if -1 is a class, {HOW_TO_NUMBER}; if it marks rows without a "
-                f"label, save numpy.where({column} < 0, numpy.nan, {column})"
-            )
+        return class_indices(values, place=lambda index: f"{array.place}, row {first_row + index}")
 
     def _type(self, column: str) -> str:
         return _TYPES[next(iter(self._targets[column].values())).dtype.kind]

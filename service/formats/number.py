@@ -1,7 +1,8 @@
 """Numbers of one column over all splits: a quantity to learn, or class indices that were written as floats.
 
 pandas writes integers beside missing values as floats, so that 0.0, 1.0 and NaN are labels more often than quantities. Floats are
-class indices if all of them are whole, they are few and small, and they repeat; anything else is a quantity. The rule is the same
+class indices if all of them are whole, they are few and small, and they repeat; anything else is a quantity. Beside class indices
+-1 is a missing label, as it is among integers. The rule is the same
 for every format, and the answer to an upload says which way it went.
 """
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.chunk import Chunk
+from service.formats.label import refuse_signs
 from service.formats.target import Settled, TargetTally
 
 HIGHEST_FLOAT_CLASS = 31
@@ -25,6 +27,10 @@ LEAST_ROWS_A_CLASS = 2
 class NumberTally(TargetTally):
     """Counts the numbers of a target, and decides whether they are class indices."""
 
+    is_only: bool = False
+    """Whether there is no other target."""
+    is_quantity: bool = False
+    """Whether they are declared as a quantity."""
     all_whole: bool = True
     all_small: bool = True
     _counts: dict[str, Counter[int]] = field(default_factory=dict)
@@ -43,8 +49,9 @@ class NumberTally(TargetTally):
                 "that is not, or drop the row"
             )
         present = numbers[~np.isnan(numbers)]
+        self._count_minus_ones(chunk, numbers == -1)
         self.all_whole &= bool((present == np.trunc(present)).all())
-        self.all_small &= bool(((present >= 0) & (present <= HIGHEST_FLOAT_CLASS)).all())
+        self.all_small &= bool(((present >= -1) & (present <= HIGHEST_FLOAT_CLASS)).all())
         counts = self._counts.setdefault(chunk.split, Counter())
         if self.all_whole and self.all_small:
             values, repeats = np.unique(present.astype(np.int64), return_counts=True)
@@ -54,18 +61,27 @@ class NumberTally(TargetTally):
     def settle(self) -> Settled:
         if not self.num_present.total():
             return self._settle_without_values()
-        missing_counts = dict(self.missing_counts)
-        if not self._are_class_indices():
-            return Settled(missing_counts=missing_counts)
+        if not self.are_class_indices:
+            return Settled(missing_counts=dict(self.missing_counts))
         num_classes = 1 + max(max(counts) for counts in self._counts.values() if counts)
+        if self.is_only and self.first_minus_one:
+            refuse_signs(self, num_classes - 1)
+        self.missing_counts += self.num_minus_ones
+        self.num_present = Counter({split: count - self.num_minus_ones[split] for split, count in self.num_present.items()})
+        self.first_missing = self.first_missing or self.first_minus_one
         counts = {split: [found[index] for index in range(num_classes)] for split, found in self._counts.items()}
-        return Settled(missing_counts=missing_counts, classes=[str(index) for index in range(num_classes)], counts=counts)
+        return Settled(
+            missing_counts=dict(self.missing_counts), classes=[str(index) for index in range(num_classes)], counts=counts
+        )
 
-    def _are_class_indices(self) -> bool:
-        if not (self.all_whole and self.all_small):
+    @property
+    def are_class_indices(self) -> bool:
+        """Whether the numbers that were added are class indices."""
+        if self.is_quantity or not (self.all_whole and self.all_small):
             return False
-        num_different = len({number for counts in self._counts.values() for number in counts})
-        return num_different >= 2 and self.num_present.total() >= LEAST_ROWS_A_CLASS * num_different
+        different = {number for counts in self._counts.values() for number in counts} - {-1}
+        num_labels = self.num_present.total() - self.num_minus_ones.total()
+        return len(different) >= 2 and num_labels >= LEAST_ROWS_A_CLASS * len(different)
 
 
 def as_indices(numbers: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -193,9 +193,6 @@ class ParquetTable:
             column = column.cast(pa.int8())
         values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
         if self.targets[name] == "label":
-            if name in self.class_names:
-                # Hugging Face's datasets write -1 for a row without a label, as in the test splits of GLUE.
-                is_missing |= values == -1
             return class_indices(values, is_missing=is_missing, place=lambda index: f"column {name!r}, row {first_row + index}")
         numbers: NDArray[np.float64] = values.astype(np.float64)
         numbers[is_missing] = np.nan

@@ -94,7 +94,9 @@ def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable, class
     value: Any = chunk.targets[column][index]
     match table.targets[column]:
         case "number":
-            return None if math.isnan(value) else classes[int(value)] if classes else float(value)
+            if math.isnan(value) or (classes and value < 0):
+                return None
+            return classes[int(value)] if classes else float(value)
         case "label" if not isinstance(value, str | None):
             names = table.class_names.get(column)
             return None if value < 0 else names[value] if names else str(value)

@@ -14,7 +14,7 @@ from service.archives import DAMAGE, is_damage
 from service.errors import InvalidFile
 from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
-from service.formats.dataset_warnings import column_warnings, split_warnings, target_warnings
+from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
 from service.formats.folder import FolderTable
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
@@ -143,7 +143,7 @@ def read_dataset(
                 filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
-        told = table.warnings + column_warnings(table.columns(), selection)
+        told = table.warnings + reading_warnings(tallies, settled, task=task) + column_warnings(table.columns(), selection)
     return DataArrays(
         splits={name: filled[name].finish(name, settled) for name in table.splits},
         classes={column: found.classes for column, found in settled.items()},
@@ -234,12 +234,13 @@ def _article(name: str) -> str:
 
 def _tallies(table: DataTable, selection: ColumnSelection) -> dict[str, TargetTally]:
     tallies: dict[str, TargetTally] = {}
+    is_only = len(selection.target_columns) == 1
     for column in selection.target_columns:
         match table.targets.get(column, "label"):
             case "label":
-                tallies[column] = LabelTally(column, names=table.class_names.get(column))
+                tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)
             case "number":
-                tallies[column] = NumberTally(column)
+                tallies[column] = NumberTally(column, is_only=is_only)
             case "text":
                 tallies[column] = AnswerTally(column)
     return tallies

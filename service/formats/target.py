@@ -36,6 +36,10 @@ class TargetTally(ABC):
     """By split, of the splits that have rows without a value."""
     first_missing: str = ""
     """The place of the first row without a value."""
+    first_minus_one: str = ""
+    """The place of the first -1 beside class indices, which is a row without a value."""
+    num_minus_ones: Counter[str] = field(default_factory=Counter)
+    """By split."""
     num_present: Counter[str] = field(default_factory=Counter)
     """By split, including splits without any value."""
 
@@ -66,6 +70,11 @@ class TargetTally(ABC):
         if missing:
             self.missing_counts[chunk.split] += missing
         self.num_present[chunk.split] += len(is_missing) - missing
+
+    def _count_minus_ones(self, chunk: Chunk, is_minus_one: NDArray[np.bool_]) -> None:
+        if count := int(np.count_nonzero(is_minus_one)):
+            self.first_minus_one = self.first_minus_one or chunk.place(self.column, int(np.argmax(is_minus_one)))
+            self.num_minus_ones[chunk.split] += count
 
     def _settle_without_values(self) -> Settled:
         return Settled(

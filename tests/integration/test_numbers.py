@@ -21,8 +21,11 @@ from tests.integration.test_given_teachers import SMALL
 from tests.integration.test_methods import Recorder
 from tests.integration.test_texts import network as transformers_network
 from tests.unit.worker.models.test_language_network import USUAL
+from worker.data import load_data
 from worker.data.preprocessing import Preprocessing
 from worker.job.attempt import run
+from worker.job.networks import Networks
+from worker.job.number_units import standardise_by_teacher
 from worker.models import load_network, save_network
 from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
@@ -278,6 +281,28 @@ def test_two_labels_that_are_equal_do_not_tell_the_scale_of_what_a_teacher_predi
         spec(tmp_path / "two.npz", ["year"], teacher={"source": "model:given"}), tmp_path, teacher=tmp_path / "teacher"
     )
     assert report["student"]["test_score"] > 0.95
+
+
+def test_few_labels_that_are_almost_equal_do_not_set_the_scale_of_what_a_teacher_predicts(
+    tmp_path: Path, years: tuple[Path, Path]
+) -> None:
+    source, given = years
+    arrays = dict(np.load(source))
+    arrays["train_year"] = np.full_like(arrays["train_year"], np.nan)
+    arrays["train_year"][:20] = [1997.0, 1997.5] * 10
+    np.savez(tmp_path / "few.npz", **arrays)
+    document = spec(tmp_path / "few.npz", ["year"], teacher={"source": "model:given"}, training={"max_steps": 1})
+    data = load_data(parse_spec(document).dataset, tmp_path / "few.npz", task="image-classification")
+    assert data.targets.each[0].scale == pytest.approx(0.25, rel=0.1)
+    inputs = {"model:given": given}
+    networks = Networks(parse_spec(document), data, device=torch.device("cpu"), inputs=inputs, scratch=tmp_path)
+    standardise_by_teacher(networks)
+    (target,) = networks.data.targets
+    assert (target.scale, abs(target.mean - 1997) <= 4) == (4.0, True)
+    labels = networks.data.splits["train"].labels[:, 0] * target.scale + target.mean
+    assert set(labels[~labels.isnan()].round(decimals=2).tolist()) == {1997.0, 1997.5}
+    outputs = networks.load_pretrained("teacher").outputs(data.splits["test"])
+    assert float(outputs.abs().max()) < 6
 
 
 def test_a_teacher_that_is_trained_and_one_that_is_given_teach_the_mean_of_their_numbers(

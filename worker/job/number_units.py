@@ -1,4 +1,6 @@
-"""Mean and scale of numbers that the training split does not tell: those of what their given teacher predicts there.
+"""Mean and scale of numbers that some training rows lack: of the labels and of what given teachers predict there.
+
+A student is taught both. A few labels that are almost equal are no measure of what a teacher predicts of the other rows.
 
 Invariant: both are rounded so far that the last bits of the teacher's outputs change nothing, on any device.
 """
@@ -19,32 +21,30 @@ _MOST_ROWS = 1024
 
 
 def standardise_by_teacher(networks: Networks) -> None:
-    """Standardises the job's data by its given teachers, where the training split has no two labels of a number.
+    """Standardises the numbers that given teachers teach and that rows of the training split lack, by labels and teachers.
 
     Raises JobFault if a teacher cannot be used.
     """
     data = networks.data
     train = data.splits["train"]
-    unlabelled = [
-        index for index, target in enumerate(data.targets) if target.classes is None and _is_constant(train.labels[:, index])
+    lacking = [
+        index
+        for index, target in enumerate(data.targets)
+        if target.classes is None and bool(train.labels[:, index].isnan().any())
     ]
-    if not unlabelled:
+    given = [role for role in networks.teachers if not networks.is_trained(role)]
+    if not lacking or not given:
         return
     rows = np.linspace(0, len(train) - 1, num=min(len(train), _MOST_ROWS)).astype(np.int64)
     some = Split(take(train.inputs, rows), train.labels[torch.from_numpy(rows)])
     targets = list(data.targets)
-    for role in filter(lambda role: not networks.is_trained(role), networks.teachers):
-        parts = data.targets.split(networks.load_pretrained(role).outputs(some).cpu())
-        for index in unlabelled:
-            if bool(parts[index].isfinite().all()):
-                targets[index] = _measured(targets[index], parts[index][:, 0])
+    taught = [data.targets.split(networks.load_pretrained(role).outputs(some).cpu()) for role in given]
+    for index in lacking:
+        values = [parts[index][:, 0] for parts in taught if bool(parts[index].isfinite().all())]
+        if values:
+            targets[index] = _measured(targets[index], torch.cat([*values, some.labels[:, index]]))
     settled = Targets(tuple(targets))
     networks.standardise(_restandardised(data, settled))
-
-
-def _is_constant(labels: Tensor) -> bool:
-    known = labels[~labels.isnan()]
-    return len(known) == 0 or bool(known.min() == known.max())
 
 
 def _measured(target: Target, values: Tensor) -> Target:

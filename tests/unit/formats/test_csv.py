@@ -81,7 +81,7 @@ def test_an_empty_field_is_a_missing_value_among_several_targets(tmp_path: Path)
         (["text,label", "a,0", ",1"], "column 'text', line 3: the text is empty"),
         (["text,label", "a,0", "b,inf", "c,1"], "row 1 (line 3): inf is infinite"),
         (["text,label", "a,0", "b,99999999999999999999"], "column 'label', line 3: the label is beyond 64 bits"),
-        (["text,label", "a,-1", "b,0"], "column 'label', line 2: label -1"),
+        (["text,label", "a,-2", "b,0"], "column 'label', line 2: label -2"),
         (["text,label,split", "a,x,train", "b,y,"], "column 'split', line 3: there is no name of a split"),
     ],
 )

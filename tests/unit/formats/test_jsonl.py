@@ -107,7 +107,7 @@ def test_a_file_of_many_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytest
         (with_row(label=True), "column 'label' is a string on line 1 and a boolean on line 2; write all as strings"),
         (with_row(label=["de"]), "column 'label', line 2: a target is a number, a string, true or false, not [\"de\"]"),
         (with_row(label=1), "column 'label' is a string on line 1 and a number on line 2"),
-        ([{"text": "x", "label": -1}], "column 'label', line 1: label -1"),
+        ([{"text": "x", "label": -2}], "column 'label', line 1: label -2"),
         ([{"text": "x", "label": 2**63}], "column 'label', line 1: the label is beyond 64 bits"),
         (['{"text": "x", "label": 1e400}', '{"text": "x", "label": 1.0}'], "row 0 (line 1): inf is infinite"),
         ([{"text": "x", "label": 1e39}], "1e+39 is infinite or beyond 32-bit floats"),

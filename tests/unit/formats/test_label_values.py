@@ -218,28 +218,57 @@ def test_hardly_more_than_one_row_a_class_is_told(tmp_path: Path, write: Writer,
     assert "has 20 classes in 20 rows, hardly more than one row a class" in warned(info)["many_classes"]
 
 
-def test_minus_one_in_an_npz_is_told_with_a_remedy_that_works(tmp_path: Path) -> None:
-    labels = [0, -1, 2, 1, 2]
-    path = write_npz(tmp_path / "a.npz", image=some_images(5, 4, 4), label=labels)
-    message = warned(inspect(path))["minus_one_is_missing"]
-    assert "array 'label' holds -1 (the first: row 1), which is read as a row without a label" in message
-    assert "if it is a class, number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]" in message
-    numbered = np.unique(labels, return_inverse=True)[1]
-    info = inspect(write_npz(path, image=some_images(5, 4, 4), label=numbered))
-    assert (info.class_counts, info.warnings) == ({"train": [1, 1, 1, 2]}, [])
+NUMBERED = "if it is a class, number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]"
 
 
-@pytest.mark.parametrize("labels", [[-1, 1, -1, 1], [-1, 0, 1, 0]])
-def test_minus_one_that_may_be_a_class_is_refused_with_remedies_that_work(tmp_path: Path, labels: list[int]) -> None:
-    label = np.array(labels)
-    path = write_npz(tmp_path / "a.npz", image=some_images(4, 4, 4), label=label)
-    words = refusal(path)
-    assert "holds -1 and nothing above 1: if -1 is a class, number the classes from 0" in words
-    assert words.endswith("if it marks rows without a label, save numpy.where(label < 0, numpy.nan, label)")
-    classes = inspect(write_npz(path, image=some_images(4, 4, 4), label=np.unique(label, return_inverse=True)[1])).classes
-    assert len(classes) == len(set(labels))
-    info = inspect(write_npz(path, image=some_images(4, 4, 4), label=np.where(label < 0, np.nan, label)))
-    assert info.columns["label"].num_missing == labels.count(-1)
+@in_every_format
+@pytest.mark.parametrize("kind", [int, float])
+def test_minus_one_beside_class_indices_is_a_missing_label_and_it_is_told_with_a_remedy_that_works(
+    tmp_path: Path, write: Writer, task: Task, kind: type
+) -> None:
+    labels = [kind(label) for label in (0, -1, 2, 1, 2, -1, 0, 1)]
+    path = write(tmp_path, {"label": labels})
+    arrays = read(path, task=task)
+    assert (arrays.classes, target(arrays.splits["train"])) == ({"label": ["0", "1", "2"]}, [0, -1, 2, 1, 2, -1, 0, 1])
+    info = inspect(path, task=task)
+    assert (info.class_counts, info.columns["label"].missing_counts) == ({"train": [2, 2, 2]}, {"train": 2})
+    message = warned(info)["minus_one_is_missing"]
+    assert message in [warning.message for warning in arrays.warnings]
+    assert "column 'label' holds -1 in 2 rows (the first: column 'label' of split 'train', row 1" in message
+    assert message.endswith(NUMBERED)
+    assert "2 of 8 rows have no value in column 'label'" in warned(info)["labels_missing"]
+    samples = first_samples(path, filename=path.name, task=task, num_rows=2, columns=info.columns)
+    assert [sample.label for sample in samples] == ["0", None]
+    numbered = inspect(write(tmp_path, {"label": np.unique(labels, return_inverse=True)[1].tolist()}), task=task)
+    assert (numbered.class_counts, numbered.warnings) == ({"train": [2, 2, 2, 2]}, [])
+
+
+@pytest.mark.parametrize("name", ["npz", "Parquet", "JSONL", "CSV"])
+def test_other_negatives_are_no_labels_and_the_remedies_work(tmp_path: Path, name: str) -> None:
+    write, task = WRITERS[name]
+    words = refusal(write(tmp_path, {"label": [0, 1, -2, 1, 0]}), task=task)
+    assert "label -2; labels are class indices, 0 and above, or -1 in a row without a label" in words
+    assert "leave the value empty or write -1 where there is none" in words
+    assert NUMBERED in words
+    info = inspect(write(tmp_path, {"label": [0, 2, -1, 1, 0]}), task=task)
+    assert info.columns["label"].num_missing == 1
+
+
+@in_every_format
+@pytest.mark.parametrize("labels", [[-1, 1, -1, 1], [-1, 0, 1, 0], [-1.0, 0.0, 1.0, 0.0, 1.0]])
+def test_minus_one_that_may_be_a_class_is_refused_with_remedies_that_work(
+    tmp_path: Path, write: Writer, task: Task, labels: Values
+) -> None:
+    words = refusal(write(tmp_path, {"label": labels}), task=task)
+    assert "holds -1 and nothing above 1" in words
+    assert "if -1 is a class, number the classes from 0" in words
+    assert words.endswith("leave the value empty, in an npz numpy.where(label < 0, numpy.nan, label)")
+    numbered = np.unique(labels, return_inverse=True)[1].tolist()
+    assert len(inspect(write(tmp_path, {"label": numbered}), task=task).classes) == len(set(labels))
+    if len(set(labels)) > 2:
+        labels = [*labels, 0.0, 1.0]
+    emptied: Values = [None if label < 0 else label for label in labels]
+    assert inspect(write(tmp_path, {"label": emptied}), task=task).columns["label"].num_missing == labels.count(-1)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (6, 1), (6, 6)])

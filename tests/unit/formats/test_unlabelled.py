@@ -12,7 +12,6 @@ from tests.unit.formats.files import (
     encoded,
     inspect,
     read,
-    refusal,
     some_images,
     target,
     write_jsonl,
@@ -160,7 +159,3 @@ def test_the_label_that_huggingface_writes_for_none_is_missing(tmp_path: Path) -
     assert (arrays.classes, target(arrays.splits["train"])) == ({"label": ["no", "yes"]}, [0, -1, 1])
     nothing = table.set_column(1, "label", pa.array([-1, -1, -1]))
     assert read(write_parquet(tmp_path / "a.parquet", nothing), task=TEXT).classes == {"label": ["no", "yes"]}
-
-
-def test_minus_one_is_a_label_of_no_kind_where_missing_values_can_be_written(tmp_path: Path) -> None:
-    assert "label -1" in refusal(write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": -1}]), task=TEXT)
