@@ -11,7 +11,7 @@ from service.spec.report import Report
 from worker.evaluation.token_metrics import PREDICTED
 from worker.models.reported import METRICS
 from worker.report.template import one_line, render, told_gain
-from worker.report.usage import usage
+from worker.report.usage import Pixels, usage
 
 
 def model_card(report: Report, spec: JobSpec) -> str:
@@ -135,5 +135,9 @@ def _usage(report: Report, *, is_own: bool) -> str:
         is_own=is_own,
         reads_waveforms=shape is not None and len(shape) == 1,
         is_one_choice=len(targets) == 1 and targets[0] is not None,
-        pixels="other" if (pixels := report.data.pixel_range) is None else "0 to 1" if pixels[1] == 1 else "8 bits",
+        pixels=_STORED.get((report.data.pixel_range or [0.0])[-1], "other"),
     )
+
+
+_STORED: dict[float, Pixels] = {1.0: "0 to 1", 255.0: "8 bits"}
+"""How a file's pixels are made those of the data, by their white."""

@@ -101,3 +101,11 @@ def test_numbers_correlate_and_are_in_the_datas_units() -> None:
     beside = card(data=data | {"targets": {"year": None, "label": ["a", "b"]}}, agreement=0.98)
     assert "agrees with its teacher to 0.9800: the mean share of equal classes, and correlation of numbers" in beside
     assert "It agrees with its teacher on 98.00% of the test split." in card(agreement=0.98)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "read"), [([0, 16], "numpy.load"), ([0, 255], "Image.open"), ([0, 1], "/ 255"), (None, "numpy.load")]
+)
+def test_its_program_reads_a_picture_only_for_pixels_whose_white_a_picture_has(pixels: list[float] | None, read: str) -> None:
+    (line,) = [line for line in card(data=REPORT["data"] | {"pixel_range": pixels}).splitlines() if line.startswith("pixels = ")]
+    assert read in line
