@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from service.spec import JobSpec
+from service.spec.data import INPUT_KINDS
 from service.spec.shapes import TokenShape
-from worker.data import Preprocessing, SplitName
+from worker.data import Data, Preprocessing, SplitName
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
@@ -18,6 +19,7 @@ from worker.job.networks import Networks
 from worker.job.roles import Role
 from worker.preflight.outcome import located_at
 from worker.preflight.sampling import STEP_SAMPLES, SampledData, count_characters
+from worker.trained import TrainedNetwork
 
 
 class PreflightNetworks(Networks):
@@ -35,6 +37,19 @@ class PreflightNetworks(Networks):
         if role not in self._built:
             self._built[role] = super().build(role)
         return self._built[role]
+
+    def load_fitted(self, role: Role, whole: Data) -> TrainedNetwork:
+        """Loads a given teacher, fitted to the whole data: neither their range nor the lengths of their clips show in two samples.
+
+        Of texts, whose longest are among the samples of a step, it is fitted to those.
+        """
+        if INPUT_KINDS[whole.task] == "text":
+            return self.load_pretrained(role)
+        step_data, self.data = self.data, whole
+        try:
+            return self.load_pretrained(role)
+        finally:
+            self.data = step_data
 
     def preprocessing(self, role: Role) -> Preprocessing:
         """Fitted on more samples than a step reads.

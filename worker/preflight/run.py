@@ -177,7 +177,7 @@ class PreflightRun(Attempt):
 
     def _score_given_teacher(self, role: Role, data: Data, *, is_over: Callable[[], bool]) -> None:
         """Raises JobFault if the spec does not accept the teacher's score."""
-        teacher = self.networks.load_pretrained(role)
+        teacher = self.networks.load_fitted(role, data)
         self.warnings += teacher.warnings
         if data.targets.are_embeddings:
             return
