@@ -39,7 +39,7 @@ class PreflightNetworks(Networks):
         return self._built[role]
 
     def load_fitted(self, role: Role, whole: Data) -> TrainedNetwork:
-        """Loads a given teacher, fitted to the whole data: neither their range nor the lengths of their clips show in two samples.
+        """Loads a given teacher, fitted to the whole data: two samples show neither their range nor all lengths of clips.
 
         Of texts, whose longest are among the samples of a step, it is fitted to those.
         """
