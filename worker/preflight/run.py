@@ -77,6 +77,8 @@ _BYTES = 4
 class PreflightRun(Attempt):
     """Runs one job in miniature."""
 
+    networks: PreflightNetworks
+
     def __init__(self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, untrained: frozenset[Role]) -> None:
         """``untrained`` are teachers that another job trains: here they are built, and used with their initial weights."""
         super().__init__(miniature_spec(spec), assignment, _QuietReporter(reporter))

@@ -26,7 +26,7 @@ def test_a_few_bright_images_among_dark_ones_show_the_white_of_all(tmp_path: Pat
     images[-2:] = np.float32(255)
     path, teacher = tmp_path / "data.npz", tmp_path / "given"
     splits = ("train", "validation", "test")
-    columns = {"images": images, "labels": np.arange(20) % 2}
+    columns: dict[str, Any] = {"images": images, "labels": np.arange(20) % 2}
     np.savez(path, **{f"{split}_{name}": values for split in splits for name, values in columns.items()})
     network = build_network(SmallCnn(name="small-cnn", width=2), input_shape=(1, 8, 8), num_outputs=2)
     reads = measure_pixels(torch.from_numpy(images), rescale_factor=1.0, pixels=EIGHT_BIT)
