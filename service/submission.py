@@ -23,7 +23,7 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, Task, named_targets
+from service.spec.data import DatasetInfo, Task, as_declared, named_targets
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
@@ -121,13 +121,17 @@ def _check(database: Database, settings: Settings, caller: Caller, document: Any
         raise InvalidSpec(faults)
     if dataset is None:
         return spec, spec_warnings(spec)
-    return _with_splits(spec, dataset), spec_warnings(spec) + dataset_warnings(spec, dataset)
+    return _settled(spec, dataset), spec_warnings(spec) + dataset_warnings(spec, dataset)
 
 
-def _with_splits(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
-    """Names the splits that the job uses, so that its stored spec repeats it whatever a later release reads in their names."""
+def _settled(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
+    """Names the splits that the job uses and its targets that are numbers, as the dataset's description says them.
+
+    So the stored spec repeats the job whatever a later release reads in the splits' names and in whole floats.
+    """
     chosen = chosen_splits(spec.dataset, list(dataset.splits))
-    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"splits": chosen})})
+    numbers = [name for name in spec.dataset.targets if dataset.columns[name].kind == "number"]
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"splits": chosen, "numbers": numbers})})
 
 
 def _canonical_sha256(document: Any) -> str:
@@ -205,10 +209,15 @@ def _source_info(
             case "file":
                 path = allowed_file(name, settings.file_roots)
                 return inspect_dataset(
-                    path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=targets
+                    path,
+                    filename=path.name,
+                    task=spec.task,
+                    input_column=spec.dataset.input,
+                    target_columns=targets,
+                    numbers=spec.dataset.numbers,
                 )
             case _ if source in named.datasets:
-                return named.datasets[source]
+                return as_declared(named.datasets[source], spec.dataset.numbers)
             case _:
                 message = f"there is no dataset {name!r}; GET /v1/datasets lists them"
     except InvalidFile as error:

@@ -123,7 +123,14 @@ def _inspect(text: str, spec: JobSpec, targets: list[str] | None, inputs: Mappin
                 raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
             return BUILTIN_DATASETS[source.name].info
         path = inputs[text]
-        return inspect_dataset(path, filename=path.name, task=spec.task, input_column=spec.dataset.input, target_columns=targets)
+        return inspect_dataset(
+            path,
+            filename=path.name,
+            task=spec.task,
+            input_column=spec.dataset.input,
+            target_columns=targets,
+            numbers=spec.dataset.numbers,
+        )
     except InvalidFile as error:
         raise InvalidSpec([FieldError(pointer=pointer, message=error.detail)]) from error
 

@@ -147,7 +147,7 @@ def _class_warnings(name: str, target: Settled) -> list[WarningMessage]:
 def _labels_from_floats(name: str, classes: Sequence[str]) -> WarningMessage:
     message = (
         f"column {name!r} holds floats that are all whole, 0 to {classes[-1]}, as pandas writes integers beside missing values: "
-        f"they are read as the classes {listed(classes)}; {HOW_TO_REGRESS}"
+        f"they are read as the classes {listed(classes)}; if they are numbers, name {name!r} in the spec's dataset.numbers"
     )
     return WarningMessage(code="labels_from_floats", message=message)
 

@@ -1,7 +1,7 @@
 """Opens a dataset file with the reader of its format, inspects it, and reads it into arrays."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -80,12 +80,14 @@ def inspect_dataset(
     task: Task,
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
+    numbers: Collection[str] = (),
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
     """Reads a whole file, a few MB at a time, and describes its contents.
 
     ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task; a file
-    that lacks the task's default target is one without labels, and one that lacks a named target is refused.
+    that lacks the task's default target is one without labels, and one that lacks a named target is refused. ``numbers`` are the
+    targets that are numbers also where their floats look like class indices.
 
     Raises:
         InvalidFile: it cannot be trained on; the text names the member, split, row or line, and what to change.
@@ -94,11 +96,12 @@ def inspect_dataset(
         task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
     )
     with open_table(path, filename, selection) as table:
-        tallies = _tallies(table, selection)
+        tallies = _tallies(table, selection, numbers)
         for chunk in _chunks(table):
             for tally in tallies.values():
                 tally.add(chunk)
         settled = {column: tally.settle() for column, tally in tallies.items()}
+        _refuse_classes(settled, tallies, numbers)
         columns = table.columns()
     told = table.warnings + target_warnings(tallies, settled, table.lacking, columns, task=task)
     told += split_warnings(table.splits) + column_warnings(columns, selection)
@@ -122,11 +125,12 @@ def read_dataset(
     task: Task,
     input_column: str | None = None,
     target_columns: Sequence[str] = (),
+    numbers: Collection[str] = (),
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DataArrays:
     """Reads all samples of a file; each array of images or targets is allocated once.
 
-    A target that the file lacks is missing in every row.
+    A target that the file lacks is missing in every row; ``numbers`` as there.
 
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
@@ -136,13 +140,14 @@ def read_dataset(
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename or path.name, selection) as table:
-        tallies = _tallies(table, selection)
+        tallies = _tallies(table, selection, numbers)
         filled: dict[str, _SplitBuilder] = {}
         for chunk in _chunks(table):
             if chunk.split not in filled:
                 filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
+        _refuse_classes(settled, tallies, numbers)
         told = table.warnings + reading_warnings(tallies, settled, task=task) + column_warnings(table.columns(), selection)
     return DataArrays(
         splits={name: filled[name].finish(name, settled) for name in table.splits},
@@ -232,7 +237,7 @@ def _article(name: str) -> str:
     return "an" if name == "npz" else "a"
 
 
-def _tallies(table: DataTable, selection: ColumnSelection) -> dict[str, TargetTally]:
+def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[str]) -> dict[str, TargetTally]:
     tallies: dict[str, TargetTally] = {}
     is_only = len(selection.target_columns) == 1
     for column in selection.target_columns:
@@ -240,10 +245,19 @@ def _tallies(table: DataTable, selection: ColumnSelection) -> dict[str, TargetTa
             case "label":
                 tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)
             case "number":
-                tallies[column] = NumberTally(column, is_only=is_only)
+                tallies[column] = NumberTally(column, is_only=is_only, is_quantity=column in numbers)
             case "text":
                 tallies[column] = AnswerTally(column)
     return tallies
+
+
+def _refuse_classes(settled: dict[str, Settled], tallies: dict[str, TargetTally], numbers: Collection[str]) -> None:
+    for column, found in settled.items():
+        if column in numbers and found.classes and not isinstance(tallies[column], NumberTally):
+            raise InvalidFile(
+                f"column {column!r} holds classes, and dataset.numbers names it: numbers are written as floats (3.0), "
+                ".astype('float64')"
+            )
 
 
 def _chunks(table: DataTable) -> Iterator[Chunk]:

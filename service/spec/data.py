@@ -1,5 +1,7 @@
 """The dataset part of a spec, and the description of a dataset: splits, columns, classes."""
 
+import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -61,6 +63,9 @@ class DatasetSpec(StrictModel):
     targets: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS, json_schema_extra=_without_default)] = ["label"]
     """The columns to predict: of labels, or of numbers; several make it a multi-task job. By default ``[label]``, for
     ``sentence-embedding`` and ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
+    numbers: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS)] = []
+    """Those of the targets that are numbers though all of their floats are whole, 0 to 31, and repeat, as class indices do. The
+    stored spec names all that are numbers."""
     splits: Splits | None = None
     """The dataset's splits by their own names; by default those called train, validation and test."""
     transfer: DatasetSource | None = None
@@ -111,6 +116,41 @@ class DatasetSpec(StrictModel):
 def named_targets(dataset: DatasetSpec, task: Task) -> list[str] | None:
     """The targets that a file must have; None where they are the task's own, which a file without labels lacks."""
     return None if tuple(dataset.targets) == DEFAULT_TARGETS[task] else list(dataset.targets)
+
+
+def as_declared(dataset: "DatasetInfo", numbers: Collection[str]) -> "DatasetInfo":
+    """The description with ``numbers`` as numbers, where their values are floats that were read as class indices."""
+    found = {
+        name: column.model_copy(update={"kind": "number", "num_classes": None, "classes": None, "class_counts": None})
+        for name, column in dataset.columns.items()
+        if name in numbers and column.kind == "label" and column.classes and re.search("float|double", column.dtype)
+    }
+    first = next((name for name, column in dataset.columns.items() if column.kind in ("label", "number")), None)
+    changed: dict[str, Any] = {"columns": dataset.columns | found} | (
+        {"classes": [], "class_counts": {}} if first in found else {}
+    )
+    warnings = [each for each in dataset.warnings if not (each.code == "labels_from_floats" and _is_of(each, found))]
+    return dataset.model_copy(update=changed | {"warnings": warnings})
+
+
+def reading_warnings(dataset: "DatasetInfo", targets: Collection[str]) -> list[WarningMessage]:
+    """How the values of the ``targets`` were read, where they may have been meant otherwise."""
+    return [each for each in dataset.warnings if each.code in _OF_READING and _is_of(each, targets)]
+
+
+_OF_READING = {
+    "labels_from_floats",
+    "minus_one_is_missing",
+    "numbers_in_classification",
+    "numbers_in_strings",
+    "similar_class_names",
+    "class_named_missing",
+    "many_classes",
+}
+
+
+def _is_of(warning: WarningMessage, columns: Collection[str]) -> bool:
+    return any(warning.message.startswith(f"column {name!r} ") for name in columns)
 
 
 class Column(StrictModel):

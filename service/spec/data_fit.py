@@ -71,7 +71,21 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> li
         elif found.kind not in kinds:
             held = " or ".join(f"{kind}s" for kind in kinds)
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
-    return [*faults, *_number_of_targets_faults(spec, task=task)]
+    return [*faults, *_number_faults(spec, dataset), *_number_of_targets_faults(spec, task=task)]
+
+
+def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
+    faults = []
+    for index, name in enumerate(spec.numbers):
+        column = dataset.columns.get(name)
+        if name not in spec.targets:
+            message = f"{name!r} is no target: dataset.targets names {listed(spec.targets)}"
+        elif column is not None and column.kind == "label" and column.classes:
+            message = f"column {name!r} holds classes ({column.dtype}): numbers are written as floats, .astype('float64')"
+        else:
+            continue
+        faults.append(FieldError(pointer=f"/dataset/numbers/{index}", message=message))
+    return faults
 
 
 def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldError]:

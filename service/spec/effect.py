@@ -6,7 +6,7 @@ refused; what is here is only of no use.
 
 from collections.abc import Iterator, Mapping
 
-from service.spec.data import INPUT_KINDS, DatasetInfo, DatasetSpec
+from service.spec.data import INPUT_KINDS, DatasetInfo, DatasetSpec, reading_warnings
 from service.spec.data_fit import chosen_splits, listed
 from service.spec.job import JobSpec, TeacherSpec
 from service.spec.methods import SequenceLevel, SumOfTerms, TeacherFree, terms_of
@@ -27,7 +27,7 @@ def dataset_warnings(spec: JobSpec, dataset: DatasetInfo) -> list[WarningMessage
     """Finds what the spec leaves out of a dataset, and the fields that have no effect on it."""
     targets = [name for name, column in dataset.columns.items() if column.kind in ("label", "number")]
     unused = [name for name in targets if name not in spec.dataset.targets]
-    found = split_warnings(spec.dataset, dataset.splits)
+    found = [*split_warnings(spec.dataset, dataset.splits), *reading_warnings(dataset, spec.dataset.targets)]
     if unused and split_source(spec.dataset.source).kind != "builtin":  # whose targets are there to choose from
         message = f"the dataset's target {listed(unused)} takes no part: dataset.targets names {listed(spec.dataset.targets)}"
         found.append(WarningMessage(code="target_unused", message=message))

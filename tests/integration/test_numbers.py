@@ -22,7 +22,9 @@ from tests.integration.test_methods import Recorder
 from tests.integration.test_texts import network as transformers_network
 from tests.unit.worker.models.test_language_network import USUAL
 from worker.data import load_data
+from worker.data.data_warnings import with_warnings
 from worker.data.preprocessing import Preprocessing
+from worker.errors import JobFault
 from worker.job.attempt import run
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
@@ -385,3 +387,32 @@ def test_a_killed_job_of_numbers_ends_with_the_same_student(tmp_path: Path) -> N
         assert isinstance(last, Stopped if stop_at else Finished)
     whole, parts = ((tmp_path / name / RESULT_FOLDER / "student/model.safetensors").read_bytes() for name in ("whole", "parts"))
     assert whole == parts
+
+
+def test_ratings_that_look_like_classes_are_learned_from_a_teacher_of_numbers_once_they_are_declared(
+    tmp_path: Path, years: tuple[Path, Path]
+) -> None:
+    source, given = years
+    arrays = dict(np.load(source))
+    for part in ("train", "test"):
+        arrays[f"{part}_year"] = np.arange(len(arrays[f"{part}_year"])) % 6.0
+    np.savez(tmp_path / "ratings.npz", **arrays)
+    found = {}
+    for numbers in ([], ["year"]):
+        document = spec(tmp_path / "ratings.npz", ["year"], teacher={"source": "model:given"})
+        document["dataset"]["numbers"] = numbers
+        job = parse_spec(document)
+        data = with_warnings(load_data(job.dataset, tmp_path / "ratings.npz", task=job.task), job)
+        networks = Networks(job, data, device=torch.device("cpu"), inputs={"model:given": given}, scratch=tmp_path)
+        found[len(numbers)] = data, networks
+    as_classes, networks = found[0]
+    assert as_classes.targets.classes == ["0", "1", "2", "3", "4", "5"]
+    (told,) = [warning.message for warning in as_classes.warnings if warning.code == "labels_from_floats"]
+    assert told.endswith("name 'year' in the spec's dataset.numbers")
+    with pytest.raises(JobFault):
+        networks.load_pretrained("teacher")
+    as_numbers, networks = found[1]
+    assert as_numbers.targets.each[0].classes is None
+    assert "labels_from_floats" not in {warning.code for warning in as_numbers.warnings}
+    outputs = networks.load_pretrained("teacher").outputs(as_numbers.splits["test"])
+    assert outputs.shape == (len(as_numbers.splits["test"]), 1)

@@ -251,7 +251,14 @@ def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
 
 def _load_file(path: Path, source: str, dataset: DatasetSpec, task: Task, *, target_columns: Sequence[str]) -> DataArrays:
     try:
-        return read_dataset(path, filename=source, task=task, input_column=dataset.input, target_columns=list(target_columns))
+        return read_dataset(
+            path,
+            filename=source,
+            task=task,
+            input_column=dataset.input,
+            target_columns=list(target_columns),
+            numbers=dataset.numbers,
+        )
     except InvalidFile as error:
         raise UnusableData(f"{source}: {error.detail}") from error
     except OSError as error:

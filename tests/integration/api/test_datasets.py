@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from service.database import Database
+from service.tables import Dataset
 from tests.integration.api.conftest import Api, Team, spec, submit
 
 FORM = {"name": "squares", "task": "image-classification"}
@@ -162,6 +163,36 @@ def test_a_stored_spec_names_the_splits_that_its_job_uses(member: httpx.Client) 
     dataset = upload(member, buffer.getvalue()).json()
     job = submit(member, dataset={"source": f"dataset:{dataset['id']}"})
     assert job["spec"]["dataset"]["splits"] == {"train": "Train", "validation": "val", "test": None}
+
+
+def test_a_job_says_how_its_whole_floats_were_read_and_its_spec_may_declare_them_as_numbers(
+    member: httpx.Client, database: Database
+) -> None:
+    answer = upload(member, npz(label=np.arange(60) % 6.0)).json()
+    source = {"source": f"dataset:{answer['id']}"}
+    (told,) = [each for each in answer["warnings"] if each["code"] == "labels_from_floats"]
+    job = submit(member, dataset=source)
+    assert told in job["warnings"]
+    assert job["spec"]["dataset"]["numbers"] == []
+    declared = submit(member, dataset=source | {"numbers": ["label"]})
+    assert declared["spec"]["dataset"]["numbers"] == ["label"]
+    assert "labels_from_floats" not in [each["code"] for each in declared["warnings"]]
+    refused = member.post("/v1/jobs", json=spec(dataset=source | {"numbers": ["size"]}))
+    assert refused.json()["errors"][0]["pointer"] == "/dataset/numbers/0"
+    with database.transaction() as session:  # as a release that knew no such classes described it
+        stored = session.get_one(Dataset, answer["id"])
+        number = {"kind": "number", "num_classes": None, "classes": None, "class_counts": None}
+        columns = stored.info["columns"] | {"label": stored.info["columns"]["label"] | number}
+        stored.info = stored.info | {"columns": columns, "classes": [], "class_counts": {}, "warnings": []}
+    assert submit(member, dataset=source)["spec"]["dataset"]["numbers"] == ["label"]
+
+
+def test_integers_that_a_spec_declares_as_numbers_are_refused_with_the_remedy(member: httpx.Client) -> None:
+    answer = upload(member, npz(label=np.arange(60) % 4)).json()
+    dataset = {"source": f"dataset:{answer['id']}", "numbers": ["label"]}
+    (fault,) = member.post("/v1/jobs", json=spec(dataset=dataset)).json()["errors"]
+    assert fault["pointer"] == "/dataset/numbers/0"
+    assert "numbers are written as floats, .astype('float64')" in fault["message"]
 
 
 def test_labels_in_a_column_of_another_name_are_found_as_a_refused_job_says(member: httpx.Client) -> None:

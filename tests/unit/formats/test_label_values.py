@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.formats import first_samples
-from service.spec.data import DatasetInfo, Task
+from service.errors import InvalidFile
+from service.formats import first_samples, read_dataset
+from service.spec.data import DatasetInfo, Task, as_declared
 from tests.unit.formats.files import inspect, read, refusal, some_images, target, write_jsonl, write_npz, write_parquet
 
 TEXT: Task = "text-classification"
@@ -88,16 +89,36 @@ def test_whole_floats_that_are_few_and_small_and_repeat_are_classes_and_it_is_to
 
 
 @in_every_format
-@pytest.mark.parametrize("values", [[0.0, 1.0, None, 1.0, 0.0], [1.0, 4.0, 4.0, 1.0, 4.0]])
+@pytest.mark.parametrize("values", [[0.0, 1.0, None, 1.0, 0.0], [1.0, 4.0, 4.0, 1.0, 4.0], [-1.0, 0.0, 1.0, 0.0, 1.0]])
 def test_the_remedy_for_numbers_that_were_read_as_classes_works(
     tmp_path: Path, write: Writer, task: Task, values: Values
 ) -> None:
-    message = warned(inspect(write(tmp_path, {"label": values}), task=task))["labels_from_floats"]
-    assert "numbers that are no classes are written with a fraction, for instance divided by 100" in message
-    divided = [None if value is None else value / 100 for value in values]
-    info = inspect(write(tmp_path, {"label": divided}), task=task)
-    assert info.columns["label"].kind == "number"
+    path = write(tmp_path, {"label": values})
+    if -1.0 not in values:
+        info = inspect(path, task=task)
+        message = warned(info)["labels_from_floats"]
+        assert message.endswith("if they are numbers, name 'label' in the spec's dataset.numbers")
+        assert message in [each.message for each in read(path, task=task).warnings]
+        declared = as_declared(info, ["label"])
+        assert (declared.columns["label"].kind, declared.classes, declared.class_counts) == ("number", [], {})
+        assert "labels_from_floats" not in warned(declared)
+    info = inspect(path, task=task, numbers=["label"])
+    assert (info.columns["label"].kind, info.columns["label"].classes, info.classes) == ("number", None, [])
     assert "labels_from_floats" not in warned(info)
+    arrays = read_dataset(path, filename=path.name, task=task, target_columns=["label"], numbers=["label"])
+    assert arrays.classes == {"label": None}
+    expected = [NAN if value is None else value for value in values]
+    assert target(arrays.splits["train"]) == pytest.approx(expected, nan_ok=True)
+
+
+@in_every_format
+def test_integers_that_are_declared_as_numbers_are_refused_with_a_remedy_that_works(
+    tmp_path: Path, write: Writer, task: Task
+) -> None:
+    with pytest.raises(InvalidFile, match=r"numbers are written as floats \(3.0\), .astype\('float64'\)"):
+        inspect(write(tmp_path, {"label": [0, 1, 5, 1, 0, 5]}), task=task, numbers=["label"])
+    floats = write(tmp_path, {"label": [0.0, 1.0, 5.0, 1.0, 0.0, 5.0]})
+    assert inspect(floats, task=task, numbers=["label"]).columns["label"].kind == "number"
 
 
 @in_every_format
