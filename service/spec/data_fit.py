@@ -1,13 +1,18 @@
 """Whether a dataset has the columns and splits that a spec asks for: every fault at once, each at its place. Pure, no torch."""
 
+from collections.abc import Collection
+
 from service.errors import FieldError
 from service.spec.data import DEFAULT_TARGETS, EMBEDDING, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
 from service.spec.split_names import split_roles
 
 
-def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
-    """Finds every fault of the spec's dataset part, with pointers from the spec's root."""
-    return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset)
+def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task, without_labels: Collection[str] = ()) -> list[FieldError]:
+    """Finds every fault of the spec's dataset part, with pointers from the spec's root.
+
+    ``without_labels`` names the targets that can be learned without: parts that are held out may lack a class of them.
+    """
+    return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset, without_labels)
 
 
 def target_classes(dataset: DatasetInfo, name: str) -> list[str] | None:
@@ -101,7 +106,7 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldErr
     return []
 
 
-def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
+def _split_faults(spec: DatasetSpec, dataset: DatasetInfo, without_labels: Collection[str]) -> list[FieldError]:
     splits = chosen_splits(spec, list(dataset.splits))
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     faults, taken = [], dict[str, str]()
@@ -117,33 +122,37 @@ def _split_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
             message = f"split {name!r} is already the {taken[name]} split; each must have its own samples"
             faults.append(FieldError(pointer=f"/dataset/splits/{role}", message=message))
         taken.setdefault(name, role)
-    return faults or _held_out_faults(spec, dataset, splits)
+    return faults or _held_out_faults(spec, dataset, splits, without_labels)
 
 
-def _held_out_faults(spec: DatasetSpec, dataset: DatasetInfo, splits: Splits) -> list[FieldError]:
+def _held_out_faults(
+    spec: DatasetSpec, dataset: DatasetInfo, splits: Splits, without_labels: Collection[str]
+) -> list[FieldError]:
     held_out = [role for role, name in (("validation", splits.validation), ("test", splits.test)) if name is None]
     needed = 1 + len(held_out)
     if not held_out:
         return []
-    scarce = [(count, name) for name, count in _train_counts(spec, dataset, splits.train) if 0 < count < needed]
+    scarce = [(count, name) for name, count in _needed_counts(spec, dataset, splits.train, without_labels) if 0 < count < needed]
     if not scarce and dataset.splits[splits.train] >= needed:
         return []
-    what = f"split {splits.train!r} is to be cut into train, {' and '.join(held_out)}, which takes {needed} samples of each class"
+    what = f"split {splits.train!r} is to be cut into train, {' and '.join(held_out)}, which takes {needed} samples"
     if scarce:
         count, name = min(scarce)
         others = f" (and {len(scarce) - 1} more classes are as scarce)" if len(scarce) > 1 else ""
-        what += f"; class {name!r} has {count}{others}"
+        what += f" of each class; class {name!r} has {count}{others}"
     else:
         what += f"; it has {dataset.splits[splits.train]} rows"
     message = f"{what}. Add samples, or give the dataset a {' and a '.join(held_out)} split of its own"
     return [FieldError(pointer=f"/dataset/{held_out[0]}_fraction", message=message)]
 
 
-def _train_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str) -> list[tuple[str, int]]:
-    """Samples of each class of the first target that has classes, by which held-out shares are stratified."""
+def _needed_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str, without_labels: Collection[str]) -> list[tuple[str, int]]:
+    """Samples of each class of the first target that has classes, by which held-out shares are stratified, if it needs labels."""
     for name in spec.targets:
         classes = target_classes(dataset, name)
         if classes is not None:
+            if name in without_labels:
+                return []
             counts = dataset.columns[name].class_counts or dataset.class_counts
             return list(zip(classes, counts.get(split, []), strict=False))
     return []

@@ -26,7 +26,7 @@ from service.spec.data_fit import data_faults, output_names, target_classes
 from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
-from service.spec.label_fit import label_faults
+from service.spec.label_fit import label_faults, learned_without_labels
 from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
@@ -78,7 +78,7 @@ def check_fit(
     faults += method_faults(spec, dataset)
     faults += language_faults(spec)
     faults += embedding_faults(spec)
-    faults += data_faults(spec.dataset, dataset, task=spec.task)
+    faults += data_faults(spec.dataset, dataset, task=spec.task, without_labels=learned_without_labels(spec))
     faults += label_faults(spec, dataset)
     faults += transfer_faults(spec, dataset, transfer)
     faults += _reading_faults(spec)

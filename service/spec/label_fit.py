@@ -30,6 +30,13 @@ def label_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     return faults
 
 
+def learned_without_labels(spec: JobSpec) -> set[str]:
+    """The targets that teachers teach which the job does not train: none, if it trains one, which learns all targets."""
+    if any(teacher.source == "train" for teacher in spec.teachers.values()):
+        return set()
+    return {name for teacher in spec.teachers.values() for name in teacher.targets or spec.dataset.targets}
+
+
 def num_labelled(dataset: DatasetInfo, target: str, split: str) -> int:
     """Number of the rows of a split that have a value for the target."""
     return dataset.splits[split] - dataset.columns[target].missing_counts.get(split, 0)
@@ -45,10 +52,10 @@ def _answer_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
 
 def _learned_faults(spec: JobSpec, dataset: DatasetInfo, splits: Splits) -> Iterator[FieldError]:
     """Finds targets that are learned from labels, and of which the training split does not show every class that counts."""
+    without = learned_without_labels(spec)
     trained = any(teacher.source == "train" for teacher in spec.teachers.values())
-    taught = {name for teacher in spec.teachers.values() for name in teacher.targets or spec.dataset.targets}
     for index, name in enumerate(spec.dataset.targets):
-        if name not in dataset.columns or (name in taught and not trained):
+        if name not in dataset.columns or name in without:
             continue
         fault = _unseen_in_train(dataset, name, splits)
         if fault is not None:

@@ -3,7 +3,7 @@
 Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -134,17 +134,25 @@ class Data:
         return pixel_range(parts, max_value=self.max_value)
 
 
-def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: Path | None = None) -> Data:
+def load_data(
+    dataset: DatasetSpec,
+    path: Path | None,
+    *,
+    task: Task,
+    transfer: Path | None = None,
+    without_labels: Collection[str] = (),
+) -> Data:
     """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` dataset, None for a builtin.
 
-    ``transfer`` is the local file of the spec's transfer rows, which become the last of the training split. Uses no global random
+    ``transfer`` is the local file of the spec's transfer rows, which become the last of the training split. ``without_labels``
+    names the targets that can be learned without: parts that are held out may lack a rare class of them. Uses no global random
     generator.
 
     Raises:
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
     arrays, max_value = _load(dataset.source, path, dataset, task, target_columns=dataset.targets)
-    data = _data_of(dataset, arrays, task=task, max_value=max_value)
+    data = _data_of(dataset, arrays, task=task, max_value=max_value, without_labels=without_labels)
     data = replace(
         data,
         warnings=tuple(arrays.warnings),
@@ -153,9 +161,9 @@ def load_data(dataset: DatasetSpec, path: Path | None, *, task: Task, transfer: 
     return _with_transfer(data, dataset, transfer, max_value=max_value)
 
 
-def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value: float) -> Data:
+def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value: float, without_labels: Collection[str]) -> Data:
     """The splits of the job, without transfer rows."""
-    chosen = _choose(dataset, arrays)
+    chosen = _choose(dataset, arrays, without_labels=without_labels)
     if task == "causal-lm":
         return _texts(dataset, chosen)
     if task == EMBEDDING:
@@ -265,7 +273,7 @@ def _load_file(path: Path, source: str, dataset: DatasetSpec, task: Task, *, tar
         raise UnusableData(f"{source} cannot be read: {error}") from error
 
 
-def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitArrays]:
+def _choose(dataset: DatasetSpec, arrays: DataArrays, *, without_labels: Collection[str]) -> dict[SplitName, SplitArrays]:
     names = chosen_splits(dataset, list(arrays.splits))
     own: dict[SplitName, str | None] = {"train": names.train, "validation": names.validation, "test": names.test}
     for part, name in own.items():
@@ -273,8 +281,9 @@ def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitAr
             there = ", ".join(map(repr, arrays.splits))
             raise UnusableData(f"the dataset has no split {name!r} to be the {part} split; it has {there}")
     train = arrays.splits[names.train]
+    needed = 1 + sum(name is None for name in own.values())
     rows = hold_out(
-        _strata(dataset, arrays, train),
+        _strata(dataset, arrays, train, needed=needed, without_labels=without_labels),
         validation_fraction=None if names.validation is not None else dataset.validation_fraction,
         test_fraction=None if names.test is not None else dataset.test_fraction,
         seed=dataset.split_seed,
@@ -290,12 +299,20 @@ def _choose(dataset: DatasetSpec, arrays: DataArrays) -> dict[SplitName, SplitAr
     return chosen
 
 
-def _strata(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDArray[np.int64]:
-    """Strata (N,) of the held-out shares: the classes of the first target that has classes, else a single stratum."""
+def _strata(
+    dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays, *, needed: int, without_labels: Collection[str]
+) -> NDArray[np.int64]:
+    """Strata (N,) of the held-out shares: the classes of the first target that has classes, else a single stratum.
+
+    Of a target that can be learned without labels, classes of fewer than ``needed`` rows are one stratum with the unlabelled.
+    """
     for name in dataset.targets:
         values = train.targets[name]
         if arrays.classes[name] is not None and isinstance(values, np.ndarray):
             strata = values.astype(np.int64)
+            if name in without_labels:
+                rare = np.flatnonzero(np.bincount(strata[strata >= 0]) < needed)
+                strata = np.where(np.isin(strata, rare), -1, strata)
             counts = np.bincount(strata[strata >= 0])
             if len(counts) and len(strata) - counts.sum() <= _MOST_UNLABELLED:
                 strata = np.where(strata >= 0, strata, counts.argmax())

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from service.spec import JobSpec, parse_spec
+from service.spec.label_fit import learned_without_labels
 from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import DeepMutual, SequenceLevel
 from service.spec.source import split_source
@@ -216,7 +217,11 @@ class Attempt:
     def _load_data(self) -> Data:
         dataset = self.spec.dataset
         data = load_data(
-            dataset, self._data_file(dataset.source), task=self.spec.task, transfer=self._data_file(dataset.transfer)
+            dataset,
+            self._data_file(dataset.source),
+            task=self.spec.task,
+            transfer=self._data_file(dataset.transfer),
+            without_labels=learned_without_labels(self.spec),
         )
         return with_warnings(data, self.spec) if self.group.is_rank0 else data
 

@@ -85,6 +85,16 @@ def test_a_class_may_be_missing_wherever_a_teacher_is_given() -> None:
     assert faults(images(train=[60, 0, 0])) == {}
 
 
+def test_a_class_may_be_too_rare_to_be_in_every_part_wherever_a_teacher_is_given() -> None:
+    rare = images(train=[20, 20, 2], unlabelled={"train": 18})
+    rare = rare.model_copy(update={"splits": {"train": 60}})
+    assert faults(rare) == {}
+    refusal = faults(rare, teacher=TRAINED)["/dataset/validation_fraction"]
+    assert "takes 3 samples of each class; class 'emu' has 2" in refusal
+    few = faults(rare.model_copy(update={"splits": {"train": 2}}))["/dataset/validation_fraction"]
+    assert "takes 3 samples; it has 2 rows" in few
+
+
 @pytest.mark.parametrize(
     ("dataset", "pointer", "words"),
     [

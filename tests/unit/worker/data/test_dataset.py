@@ -70,6 +70,32 @@ def test_splits_may_be_named_and_what_is_missing_is_held_out(tmp_path: Path) -> 
     np.testing.assert_array_equal(data.splits["test"].inputs[:, 0].numpy(), some_images(20, 4, 4))
 
 
+@pytest.mark.parametrize(
+    ("labelled", "counts"),
+    [
+        ({0: 14, 1: 14, 8: 2}, (1, 1)),
+        ({0: 14, 1: 14, 7: 1, 8: 2}, (1, 1)),
+        (dict.fromkeys(range(10), 1), (0, 0)),
+    ],
+    ids=["two of a class", "three of two classes", "one of each class"],
+)
+@pytest.mark.parametrize("unlabelled", [0, 100])
+def test_classes_too_rare_for_every_part_are_held_out_with_the_unlabelled_rows(
+    labelled: dict[int, int], counts: tuple[int, int], unlabelled: int, tmp_path: Path
+) -> None:
+    labels = np.concatenate([np.repeat(list(labelled), list(labelled.values())), np.full(unlabelled, -1)])
+    path = write_npz(tmp_path / "a.npz", image=some_images(len(labels), 4, 4), label=labels)
+    spec = DatasetSpec(source="dataset:a", input="image")
+    with pytest.raises(UnusableData, match=r"class \d has \d samples to train on, and 3 are needed"):
+        load(spec, path)
+    splits = load_data(spec, path, task="image-classification", without_labels={"label"}).splits
+    assert sum(len(split) for split in splits.values()) == len(labels)
+    together = torch.cat([split.labels for split in splits.values()])
+    assert sorted(together.tolist()) == sorted(labels.tolist())
+    for split, least in ((splits["validation"], counts[0]), (splits["test"], counts[1])):
+        assert all(int((split.labels == label).sum()) >= least for label in (0, 1))  # as ever, a share of each
+
+
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", a_image=some_images(6, 4, 4), a_label=np.arange(6) % 2)
     with pytest.raises(UnusableData, match="no split 'train' to be the train split; it has 'a'"):
