@@ -12,9 +12,11 @@ import pytest
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
-from tests.integration.test_chain import report, train
+from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
-from worker.protocol import RESULT_FOLDER, Failed, Finished
+from tests.unit.formats.files import some_images, write_npz
+from worker.job.attempt import run
+from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, PhaseStarted, Stopped
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VIT = {
@@ -67,6 +69,42 @@ def test_a_teacher_of_the_hub_teaches_at_the_commit_that_was_found(offline: Path
     written = json.loads((tmp_path / "job" / RESULT_FOLDER / "spec.json").read_text())
     assert written["teacher"][0]["source"] == f"hub:anna/digits@{COMMIT}"
     assert parse_spec(written)
+
+
+@pytest.mark.parametrize("branch", ["moved", "gone"])
+def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: str, offline: Path, tmp_path: Path) -> None:
+    train(spec({"architecture": VIT, "training": SHORT}), tmp_path / "made")
+    given = tmp_path / "made" / RESULT_FOLDER / "teacher"
+    lay_out(offline, given, commit=COMMIT)
+    bare = write_npz(tmp_path / "bare.npz", image=some_images(60, 8, 8))
+    document = spec({"source": "hub:anna/digits", "accept_score": "any"}, dataset={"source": "file:bare"})
+
+    def resume(folder: Path, *, stop_in: str | None = None) -> list[Event]:
+        recorder = StopIn(stop_in)
+        run(Assignment("job_test", document, folder, inputs={"file:bare": bare}, num_threads=1), recorder)
+        return recorder.events
+
+    (tmp_path / "job").mkdir()
+    stopped = resume(tmp_path / "job", stop_in="student")
+    assert stopped[-1] == Stopped("drain")
+    branches = offline / "models--anna--digits" / "refs"
+    if branch == "moved":
+        config = json.loads((given / "config.json").read_text())
+        renamed = {str(index): f"digit {index}" for index in range(10)}
+        changed = {"id2label": renamed, "label2id": {name: int(index) for index, name in renamed.items()}}
+        (given / "config.json").write_text(json.dumps(config | changed))
+        (given / "labels.json").write_text(json.dumps(list(renamed.values())))
+        lay_out(offline, given, commit=COMMIT[::-1])
+    else:
+        (branches / "main").unlink()
+    events = resume(tmp_path / "job")
+
+    assert isinstance(events[-1], Finished), events[-1]
+    begun = [event.message for event in events if isinstance(event, PhaseStarted)]
+    assert any(message.startswith("Resuming at step") for message in begun), begun
+    told = report(tmp_path / "job")
+    assert told["data"]["classes"] == [str(index) for index in range(10)]
+    assert told["teacher"]["source"] == f"hub:anna/digits@{COMMIT}"
 
 
 @pytest.mark.parametrize("source", ["hub:anna/nothing", "hub:anna/digits@v2"])

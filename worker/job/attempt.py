@@ -169,13 +169,14 @@ class Attempt:
         self.networks = Networks(
             self.spec, self.data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
         )
-        self.data = self.networks.adopt_classes()
-        self.spec = self.networks.spec = without_control(self.spec, self.data)
-        self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
+        # Of the data as they are read: which classes they adopt depends on the commits that the checkpoint holds.
         self.digest = job_digest(self.spec, self.data)
         resumed = read_resumable(self.assignment.folder / CHECKPOINT_FILE, digest=self.digest, device=self.device)
         if resumed is not None:
             self.state, self.networks.commits = resumed
+        self.data = self.networks.adopt_classes()
+        self.spec = self.networks.spec = without_control(self.spec, self.data)
+        self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=self.assignment.cache, group=self.group)
         standardise_by_teacher(self.networks)
         self.data = self.networks.data
         if self.group.is_rank0:

@@ -116,7 +116,7 @@ def training_parts(spec: JobSpec) -> dict[str, Any]:
 
 
 def job_digest(spec: JobSpec, data: Data) -> str:
-    """SHA-256 of a spec's training parts and of its data."""
+    """SHA-256 of a spec's training parts and of its data, as they are read from their files."""
     digest = hashlib.sha256(json.dumps(training_parts(spec), sort_keys=True).encode())
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
