@@ -3,7 +3,7 @@
 Validation and test are the dataset's own splits where it has them, else held out of the training split by ``split_seed``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 from service.errors import InvalidFile
 from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
 from service.spec.data import EMBEDDING, DatasetSpec, Task
-from service.spec.data_fit import chosen_splits, transfer_split
+from service.spec.data_fit import chosen_splits, listed, transfer_split
 from service.spec.source import split_source
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
@@ -38,6 +38,8 @@ _MOST_UNLABELLED = 2
 _MOST_DEVIATIONS = 1e5
 """Numbers further from 0 than this many of their deviations lose more than 0.00002 of R² to float32; at ten million 0.08."""
 _LEAST_SCALE = 1e-30
+_OF_LABELS = {"unlabelled", "lone_folder"}
+"""Warnings that say nothing of transfer rows, which have no labels in any case."""
 
 
 @dataclass(frozen=True)
@@ -229,16 +231,23 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     lead = not data.targets.are_embeddings and not has_labels(train.labels)
     rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
     places = (*train.places, *(replace(places, source=dataset.transfer) for places in _places(arrays.splits[name])))
-    unused = sorted(arrays.splits.keys() - {name})
-    warnings = list(data.warnings)
-    if unused:
-        message = (
-            f"The transfer rows are the {len(inputs):,} of split {name!r} of {dataset.transfer}: its other splits take no part, "
-            f"{', '.join(map(repr, unused))}."
-        )
-        warnings.append(WarningMessage(code="transfer_split_unused", message=message))
+    warnings = (*data.warnings, *_transfer_warnings(dataset.transfer, arrays, used=name))
     with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
-    return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
+    return replace(data, splits=data.splits | {"train": with_rows}, warnings=warnings)
+
+
+def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterator[WarningMessage]:
+    """What of the transfer rows' file takes no part, with its own warnings."""
+    if unused := sorted(arrays.splits.keys() - {used}):
+        rows = sum(len(arrays.splits[name].inputs) for name in unused)
+        message = (
+            f"split {listed(unused)} of dataset.transfer, {source} ({rows:,} rows), takes no part: the transfer rows are those "
+            f"of {used!r}"
+        )
+        yield WarningMessage(code="split_unused", message=message)
+    for warning in arrays.warnings:
+        if warning.code not in _OF_LABELS:
+            yield WarningMessage(code=warning.code, message=f"dataset.transfer, {source}: {warning.message}")
 
 
 def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:

@@ -1,5 +1,6 @@
 """The samples that a job trains on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,32 @@ def test_loading_draws_nothing_from_the_global_generators(tmp_path: Path) -> Non
     before = torch.get_rng_state()
     load(DIGITS, None)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def written(path: Path, splits: dict[str, int], *, between: str = "\n", **others: str) -> Path:
+    """Texts of two classes, so many in each split."""
+    names = [name for name, count in splits.items() for _ in range(count)]
+    rows = [{"text": f"{path.stem} {at}", "label": "ab"[at % 2], "split": name} | others for at, name in enumerate(names)]
+    path.write_text(between.join(json.dumps(row) for row in rows))
+    return path
+
+
+TRANSFER = DatasetSpec(source="file:main", input="text", transfer="file:more", transfer_fraction=0.5)
+
+
+def test_what_of_the_transfer_rows_file_takes_no_part_is_told(tmp_path: Path) -> None:
+    main = written(tmp_path / "main.jsonl", {"train": 12})
+    more = written(tmp_path / "more.jsonl", {"train": 10, "test": 10, "extra": 10}, between="\n\n", source="web")
+    data = load_data(TRANSFER, main, task="text-classification", transfer=more)
+    assert {warning.code: warning.message for warning in data.warnings} == {
+        "split_unused": "split 'extra', 'test' of dataset.transfer, file:more (20 rows), takes no part: the transfer rows are "
+        "those of 'train'",
+        "blank_lines": "dataset.transfer, file:more: 29 blank lines are left out (the first: line 2)",
+        "column_unused": "dataset.transfer, file:more: column 'label', 'source' takes no part: the input is 'text', and there "
+        "are no targets",
+    }
+    alone = load_data(TRANSFER, main, task="text-classification", transfer=written(tmp_path / "other.jsonl", {"train": 5}))
+    assert [warning.code for warning in alone.warnings] == ["column_unused"]
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text('{"text": "one"}\n{"text": "two"}')
+    assert load_data(TRANSFER, main, task="text-classification", transfer=bare).warnings == ()
