@@ -230,7 +230,9 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     labels = torch.cat([train.labels, train.labels.new_full((len(inputs), *train.labels.shape[1:]), missing)])
     lead = not data.targets.are_embeddings and not has_labels(train.labels)
     rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
-    places = (*train.places, *(replace(places, source=dataset.transfer) for places in _places(arrays.splits[name])))
+    ours = train.places or (RowPlaces("train", np.arange(len(train))),)  # a builtin dataset is of no file
+    added = _places(arrays.splits[name]) or (RowPlaces(name, np.arange(len(inputs))),)
+    places = (*ours, *(replace(each, source=dataset.transfer) for each in added))
     warnings = (*data.warnings, *_transfer_warnings(dataset.transfer, arrays, used=name))
     with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
     return replace(data, splits=data.splits | {"train": with_rows}, warnings=warnings)

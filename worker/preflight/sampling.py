@@ -1,6 +1,6 @@
 """The samples that a check reads: two for a step, some more to fit preprocessings and to train tokenizers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.formats import Waveform
+from service.formats import RowPlaces, Waveform
 from worker.data import Data, RawInputs, Split, SplitName
 from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
@@ -69,9 +69,12 @@ def count_characters(split: Split) -> int:
 
 
 def first_texts(split: Split, characters: int) -> Split:
-    """The first texts of a split, of about so many characters with their answers."""
+    """The first texts of a split, of about so many characters with their answers; of transfer rows the first of them as well."""
     lengths = _lengths(split.inputs) + (0 if split.answers is None else _lengths(split.answers))
-    rows = _first_texts(lengths, characters)
+    own = len(split.own)
+    rows = _first_texts(lengths[:own], characters)
+    if split.transfer is not None and split.transfer.count:
+        rows = np.concatenate([rows, own + _first_texts(lengths[own:], characters)])
     return split if len(rows) == len(split) else _of(split, rows)
 
 
@@ -108,5 +111,23 @@ def _of(split: Split, rows: NDArray[np.int64]) -> Split:
     def these(values: Any) -> Any:
         return take(values, rows)
 
-    answers = None if split.answers is None else these(split.answers)
-    return replace(split, inputs=these(split.inputs), labels=split.labels[torch.from_numpy(rows)], answers=answers)
+    transfer = split.transfer and replace(split.transfer, count=int((rows >= len(split.own)).sum()))
+    return replace(
+        split,
+        inputs=these(split.inputs),
+        labels=split.labels[torch.from_numpy(rows)],
+        answers=None if split.answers is None else these(split.answers),
+        transfer=transfer,
+        places=tuple(_places_of(split, rows)),
+    )
+
+
+def _places_of(split: Split, rows: NDArray[np.int64]) -> Iterator[RowPlaces]:
+    """The places of some rows, in their order; none where the split has none."""
+    if not split.places or not len(rows):
+        return
+    ends = np.cumsum([len(places) for places in split.places])
+    files = np.searchsorted(ends, rows, side="right")
+    for piece in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(files)) + 1):
+        file = int(files[piece[0]])
+        yield split.places[file][rows[piece] - (ends[file] - len(split.places[file]))]

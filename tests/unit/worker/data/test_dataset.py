@@ -143,3 +143,11 @@ def test_what_of_the_transfer_rows_file_takes_no_part_is_told(tmp_path: Path) ->
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"text": "one"}\n{"text": "two"}')
     assert load_data(TRANSFER, main, task="text-classification", transfer=bare).warnings == ()
+
+
+def test_a_builtin_datasets_rows_are_told_apart_from_the_transfer_rows(tmp_path: Path) -> None:
+    more = written(tmp_path / "more.jsonl", {"train": 5})
+    spec = DatasetSpec(source="builtin:languages", input="text", targets=["label"], transfer="file:more", transfer_fraction=0.5)
+    train = load_data(spec, None, task="text-classification", transfer=more).splits["train"]
+    assert train.place(0) == "train split, row 0"
+    assert train.place(len(train.own) + 2) == "train split, row 2 (line 3) of file:more"
