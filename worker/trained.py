@@ -21,7 +21,7 @@ from worker.data.tokenization import longest
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.models import load_network
-from worker.models.fit_inputs import fit_inputs
+from worker.models.fit_inputs import fit_inputs, range_warnings
 from worker.models.reported import read_reported
 from worker.targets import Targets
 from worker.training.result import TrainingFigures, TrainingResult, Weights
@@ -144,7 +144,8 @@ def load_teacher(
         converted_to=data.targets,
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
-        warnings=_unused_outputs(outputs, source=source) if teaches is None else (),
+        warnings=range_warnings(loaded, data, source=source)
+        + (_unused_outputs(outputs, source=source) if teaches is None else ()),
         reported=read_reported(folder),
     )
 

@@ -160,7 +160,7 @@ def load_data(
         warnings=tuple(arrays.warnings),
         rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
     )
-    return _with_transfer(data, dataset, transfer, max_value=max_value)
+    return _with_transfer(data, dataset, transfer)
 
 
 def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value: float, without_labels: Collection[str]) -> Data:
@@ -204,7 +204,7 @@ def _load(
     return _load_file(path, source, dataset, task, target_columns=target_columns), 255.0
 
 
-def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_value: float) -> Data:
+def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None) -> Data:
     """Appends the transfer rows, if the spec has any, to the training split, without labels."""
     if dataset.transfer is None or dataset.transfer_fraction is None:
         return data
@@ -213,16 +213,16 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     if name is None:
         there = ", ".join(map(repr, arrays.splits))
         raise UnusableData(f"{dataset.transfer} has no split 'train' to be the transfer rows; it has {there}")
-    train = data.splits["train"]
+    train, warnings = data.splits["train"], list(data.warnings)
     inputs = _inputs(arrays.splits[name].inputs)
     if isinstance(inputs, Tensor) and isinstance(train.inputs, Tensor):
         for what, one, other in (
             ("images of shape", tuple(inputs.shape[1:]), tuple(train.inputs.shape[1:])),
             ("pixels of type", inputs.dtype, train.inputs.dtype),
-            ("pixels up to", theirs, max_value if data.max_value is None else data.max_value),
         ):
             if one != other:
                 raise UnusableData(f"{dataset.transfer} has {what} {one}, the dataset {other}: store both in the same form")
+        warnings += _range_warnings(data, inputs, dataset.transfer, max_value=None if data.max_value is None else theirs)
         whole: RawInputs = torch.cat([train.inputs, inputs])
     else:
         whole = [*train.inputs, *inputs]
@@ -233,9 +233,9 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, max_v
     ours = train.places or (RowPlaces("train", np.arange(len(train))),)  # a builtin dataset is of no file
     added = _places(arrays.splits[name]) or (RowPlaces(name, np.arange(len(inputs))),)
     places = (*ours, *(replace(each, source=dataset.transfer) for each in added))
-    warnings = (*data.warnings, *_transfer_warnings(dataset.transfer, arrays, used=name))
+    warnings += _transfer_warnings(dataset.transfer, arrays, used=name)
     with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
-    return replace(data, splits=data.splits | {"train": with_rows}, warnings=warnings)
+    return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
 
 
 def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterator[WarningMessage]:
@@ -250,6 +250,23 @@ def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterato
     for warning in arrays.warnings:
         if warning.code not in _OF_LABELS:
             yield WarningMessage(code=warning.code, message=f"dataset.transfer, {source}: {warning.message}")
+
+
+def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float | None) -> list[WarningMessage]:
+    """What the white of images to learn from without labels is held to be. Raises UnusableData if it is not the dataset's."""
+    ours, theirs = data.pixel_range(), pixel_range({"the transfer rows": images}, max_value=max_value)
+    if not theirs.is_as(ours):
+        raise UnusableData(
+            f"{source} has pixels from {theirs} and up to {theirs.brightest:g}, the dataset from {ours} and up to "
+            f"{ours.brightest:g}: store both as floats from 0 (black) to 1 (white)"
+        )
+    if not theirs.counts_as(ours) and not ours.counts_as(theirs):
+        return []
+    message = (
+        f"No pixel of the dataset or of {source} is above {min(ours.high, theirs.high):g}, which is white for one of them: both "
+        "are read as if it were for both. If it is not, store both as floats from 0 (black) to 1 (white)."
+    )
+    return [WarningMessage(code="white_by_evidence", message=message)]
 
 
 def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:

@@ -27,7 +27,7 @@ def fit_own_pixels(
         raise UnfitInputs(f"it reads images of {_text(input_shape)}, the dataset has {_text(shape)} (channels x height x width)")
     if preprocessing.pixels is None:
         return preprocessing
-    scale = _scale(stored, preprocessing.pixels)
+    scale = _scale(stored, preprocessing.pixels, seen=preprocessing.pixels.brightest)
     return preprocessing if scale == 1 else replace(preprocessing, rescale_factor=preprocessing.rescale_factor * scale)
 
 
@@ -59,18 +59,40 @@ def _in_range(preprocessing: ProcessorPixels, images: Tensor, stored: PixelRange
     reads = preprocessing.reads(images)
     shown = stored if reads is None else reads
     resized_as: Literal["8 bits", "0 to 1", "stored"] = "0 to 1" if shown == UNIT else "stored" if shown.is_measured else "8 bits"
-    return replace(preprocessing, scale=1.0 if reads is None else _scale(stored, reads), resized_as=resized_as)
+    return replace(preprocessing, scale=1.0 if reads is None else _scale(stored, reads, seen=reads.high), resized_as=resized_as)
 
 
 def _text(shape: InputShape) -> str:
     return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)
 
 
-def _scale(stored: PixelRange, reads: PixelRange) -> float:
+def _scale(stored: PixelRange, reads: PixelRange, *, seen: float | None) -> float:
+    """The factor of the pixels; ``seen`` is the brightest that the network was trained on, None if unknown."""
     scale = stored.factor_to(reads)
     if scale is None:
         raise UnfitInputs(
             f"the dataset's pixels are from {stored}, the network reads them from {reads}, and nothing says which of theirs are "
-            "black and white: store the images as 8-bit ones (uint8), or as floats from 0 (black) to 1 (white)"
+            f"black and white: {_REMEDY_MEASURED if reads.is_measured else _REMEDY}"
+        )
+    if seen is None or stored.brightest is None or stored.is_measured or stored.counts_as(reads) or reads.counts_as(stored):
+        return scale
+    if stored.is_doubtful and stored.is_darker_than(seen / scale):
+        raise UnfitInputs(
+            f"the dataset's 8-bit images have no pixel above {stored.brightest:g}, and the network was trained on pixels up to "
+            f"{seen / scale:.4g} of them: {_REMEDY_DARK.format(stored.brightest)}"
+        )
+    if reads.is_doubtful and reads.is_darker_than(stored.brightest * scale):
+        raise UnfitInputs(
+            f"the dataset's pixels are up to {stored.brightest:.4g}, which the network would read as "
+            f"{stored.brightest * scale:.4g}, and it was trained on 8-bit images up to {seen:g}: "
+            f"store the images as those were, as 8-bit ones up to {seen:g}"
         )
     return scale
+
+
+_REMEDY = "store the images as 8-bit ones (uint8), or as floats from 0 (black) to 1 (white)"
+_REMEDY_MEASURED = "store the images as floats of the range that the network reads, as those were that it was trained on"
+_REMEDY_DARK = (
+    "store them as floats from 0 (black) to 1 (white), which are the pixels divided by {0:g} if that is white, or by 255 if they "
+    "are as dark as that"
+)

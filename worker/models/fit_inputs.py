@@ -9,6 +9,7 @@ from torch import nn
 from service.formats import Waveform
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import samples_for
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, PixelPreprocessing, Preprocessing, first
 from worker.data.errors import UnfitInputs
 from worker.data.fit_pixels import fit_own_pixels, fit_processor_pixels
@@ -40,6 +41,30 @@ def fit_inputs(loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessi
     except UnfitInputs as error:
         _refuse(f"The teacher {source} does not fit the dataset: {error}.", error, hint=_HINT)
     return preprocessing
+
+
+def range_warnings(loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
+    """What the white of the images is held to be by what the teacher reads, where nothing else says it."""
+    match loaded.preprocessing:
+        case PixelPreprocessing():
+            reads = loaded.preprocessing.pixels
+        case ProcessorPixels():
+            reads = loaded.preprocessing.reads(data.splits["train"].inputs)
+        case _:
+            return ()
+    if reads is None:
+        return ()
+    stored = data.pixel_range()
+    is_supposed = stored.counts_as(reads)
+    if not is_supposed and not reads.counts_as(stored):
+        return ()
+    message = (
+        f"No pixel of the dataset is above {stored.brightest:g}, and the teacher {source} was trained on pixels from "
+        f"{reads if is_supposed else stored}: the images are read as those were, unchanged."
+    )
+    if is_supposed and not reads.is_measured:
+        message += " If another value is their white, store them as floats from 0 (black) to 1 (white)."
+    return (WarningMessage(code="white_by_evidence", message=message),)
 
 
 _HINT = "Change the dataset or the teacher's preprocessor_config.json as it says, or choose another teacher."

@@ -21,6 +21,8 @@ from worker.models.errors import UnreadableNetwork
 PROCESSOR_FILE = "preprocessor_config.json"
 _RANGE = "pixel_range"
 """A field for the range of the pixels that the network was trained on, beside those that the library reads."""
+_BRIGHTEST = "brightest_pixel"
+"""A field for the greatest value of those pixels, which may be far below white."""
 _ANY_SIZE = (64, 64)
 
 
@@ -42,6 +44,8 @@ def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, i
     }
     if (pixels := preprocessing.pixels) is not None:
         document[_RANGE] = [pixels.low, pixels.high]
+        if pixels.brightest is not None:
+            document[_BRIGHTEST] = pixels.brightest
     (folder / PROCESSOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -53,20 +57,20 @@ def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPrepro
         preprocessing = _preprocessing(
             mean=document["image_mean"], std=document["image_std"], factor=document["rescale_factor"], num_channels=num_channels
         )
-        pixels = _read_range(document.get(_RANGE), factor=preprocessing.rescale_factor)
+        pixels = _read_range(document.get(_RANGE), document.get(_BRIGHTEST), factor=preprocessing.rescale_factor)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UnreadableNetwork(f"{PROCESSOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
     return replace(preprocessing, pixels=pixels)
 
 
-def _read_range(written: Any, *, factor: float) -> PixelRange | None:
+def _read_range(written: Any, brightest: Any, *, factor: float) -> PixelRange | None:
     if written is None:  # an older export
         return None if factor == 1 else PixelRange(0.0, round(1 / factor))
     low, high = map(float, written)
     if not (math.isfinite(low) and low <= high < math.inf):
         raise ValueError(f"{_RANGE} is {written}")
     is_known = factor != 1 or PixelRange(low, high) in (UNIT, EIGHT_BIT)
-    return PixelRange(low, high, is_measured=not is_known)
+    return PixelRange(low, high, is_measured=not is_known, brightest=None if brightest is None else float(brightest))
 
 
 def read_processor_config(

@@ -177,7 +177,7 @@ def _pixel_range(data: Data) -> list[float] | None:
     if INPUT_KINDS[data.task] != "image":
         return None
     pixels = data.pixel_range()
-    return None if pixels.is_measured else [pixels.low, pixels.high]
+    return None if pixels.is_doubtful else [pixels.low, pixels.high]
 
 
 def _rows(data: Data) -> dict[str, int]:
