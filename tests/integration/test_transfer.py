@@ -135,7 +135,7 @@ def test_images_without_any_label_teach_by_the_teacher_alone(
     inputs = {"file:bare": write_npz(tmp_path / "bare.npz", image=digits[0][:300]), "model:digits": teacher}
     document = spec(
         dataset={"source": "file:bare"},
-        **UNLABELLED,
+        **UNLABELLED | {"training": {"epochs": 10, "batch_size": 16}},
         evaluation={"control": True, "seeds": [0]},
         exports=["onnx"],
     )
@@ -147,7 +147,7 @@ def test_images_without_any_label_teach_by_the_teacher_alone(
     assert warned(told) >= {"no_control", "chosen_by_agreement", "no_score"}
     assert (told["chosen_by"], told["control"], told["gain"], told["seeds"]) == ("agreement", None, None, None)
     assert told["student"]["test_score"] is told["student"]["validation_loss"] is told["exports"][0]["test_score"] is None
-    assert told["agreement"] > 0.3
+    assert told["agreement"] > 0.5
     assert 0 < told["validation_agreement"] <= 1
     assert "student/validation_agreement" in metric_names(events)
     assert (events[-1].result["chosen_by"], events[-1].result["student"]["test_score"]) == ("agreement", None)
