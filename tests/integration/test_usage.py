@@ -104,7 +104,7 @@ def write_sample(folder: Path, data: Data, file: Path | None) -> None:
             (folder / "image.png").write_bytes(archive.read(min(name for name in archive.namelist() if "test/" in name)))
     elif INPUT_KINDS[data.task] == "image":
         pixels = row.permute(1, 2, 0).numpy()
-        if data.pixel_range().is_measured or data.max_value == 16:
+        if data.pixel_range.is_measured or data.max_value == 16:
             np.save(folder / "image.npy", pixels)
         else:
             eight_bit = pixels if data.max_value else (pixels * 255).round().astype(np.uint8)

@@ -32,7 +32,7 @@ def choose_preprocessing(
     match INPUT_KINDS[data.task]:
         case "image":
             factor = 1 / data.max_value if data.max_value else 1.0
-            return measure_pixels(inputs, rescale_factor=factor, pixels=data.pixel_range())
+            return measure_pixels(inputs, rescale_factor=factor, pixels=data.pixel_range)
         case "audio":
             return measure_sound(inputs, features or usual_features(architecture), most_seconds=data.clip_seconds)
         case "text" if data.task == "causal-lm" and tokenizer is not None:

@@ -129,6 +129,7 @@ class Data:
     rows_by_split: Mapping[str, int] = field(default_factory=dict)
     """Rows of every split of the dataset, used or not."""
 
+    @cached_property
     def pixel_range(self) -> PixelRange:
         """The range of the pixels of all splits; of images alone. Raises UnusableData if the splits have different ones."""
         parts = {f"the {name} split": split.own.inputs for name, split in self.splits.items()}
@@ -254,7 +255,7 @@ def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterato
 
 def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float | None) -> list[WarningMessage]:
     """What the white of images to learn from without labels is held to be. Raises UnusableData if it is not the dataset's."""
-    ours, theirs = data.pixel_range(), pixel_range({"the transfer rows": images}, max_value=max_value)
+    ours, theirs = data.pixel_range, pixel_range({"the transfer rows": images}, max_value=max_value)
     if not theirs.is_as(ours):
         raise UnusableData(
             f"{source} has pixels from {theirs} and up to {theirs.brightest:g}, the dataset from {ours} and up to "

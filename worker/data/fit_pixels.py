@@ -24,7 +24,9 @@ def fit_own_pixels(
     """
     shape = preprocessing.input_shape(images)
     if shape != input_shape:
-        raise UnfitInputs(f"it reads images of {_text(input_shape)}, the dataset has {_text(shape)} (channels x height x width)")
+        raise UnfitInputs(
+            f"it reads images of {shape_text(input_shape)}, the dataset has {shape_text(shape)} (channels x height x width)"
+        )
     if preprocessing.pixels is None:
         return preprocessing
     scale = _scale(stored, preprocessing.pixels, seen=preprocessing.pixels.brightest)
@@ -62,7 +64,8 @@ def _in_range(preprocessing: ProcessorPixels, images: Tensor, stored: PixelRange
     return replace(preprocessing, scale=1.0 if reads is None else _scale(stored, reads, seen=reads.high), resized_as=resized_as)
 
 
-def _text(shape: InputShape) -> str:
+def shape_text(shape: InputShape) -> str:
+    """Writes a shape for messages: ``3x32x32``."""
     return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)
 
 

@@ -93,8 +93,7 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collecti
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
         if only is not None and target.name not in only:
             continue
-        wanted = targets.labels_of(labels, index)
-        known = wanted >= 0 if target.classes is not None else ~wanted.isnan()
+        wanted, known = targets.labels_of(labels, index), _known(labels, targets, index)
         part, wanted = part[known], wanted[known]
         if len(wanted) == 0 or bool((wanted == wanted[0]).all()):
             continue
@@ -140,7 +139,7 @@ def paired_interval(first: Tensor, second: Tensor, labels: Tensor, targets: Targ
     intervals = []
     for index, (target, one, other) in enumerate(zip(targets, targets.split(first), targets.split(second), strict=True)):
         wanted = targets.labels_of(labels.to(first.device), index)
-        known = wanted >= 0 if target.classes is not None else ~wanted.isnan()
+        known = _known(labels.to(first.device), targets, index)
         one, other, wanted = (each[known].cpu().to(torch.float64) for each in (one, other, wanted))
         if len(wanted) == 0:
             continue

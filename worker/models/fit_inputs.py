@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 from service.formats import Waveform
-from service.spec.shapes import InputShape
 from service.spec.transformers_fit import samples_for
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, PixelPreprocessing, Preprocessing, first
 from worker.data.errors import UnfitInputs
-from worker.data.fit_pixels import fit_own_pixels, fit_processor_pixels
+from worker.data.fit_pixels import fit_own_pixels, fit_processor_pixels, shape_text
 from worker.data.processor_pixels import ProcessorPixels
 from worker.data.sound import SoundPreprocessing, longest_seconds
 from worker.data.waveform import RawWaveform, clip_lengths
@@ -31,9 +30,9 @@ def fit_inputs(loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessi
     try:
         match preprocessing:
             case PixelPreprocessing():
-                return fit_own_pixels(preprocessing, inputs, data.pixel_range(), input_shape=loaded.input_shape)
+                return fit_own_pixels(preprocessing, inputs, data.pixel_range, input_shape=loaded.input_shape)
             case ProcessorPixels():
-                fitted = fit_processor_pixels(preprocessing, inputs, data.pixel_range())
+                fitted = fit_processor_pixels(preprocessing, inputs, data.pixel_range)
                 _try(loaded, fitted, data, source=source)
                 return fitted
             case SoundPreprocessing(features=RawWaveform()):
@@ -54,7 +53,7 @@ def range_warnings(loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[W
             return ()
     if reads is None:
         return ()
-    stored = data.pixel_range()
+    stored = data.pixel_range
     is_supposed = stored.counts_as(reads)
     if not is_supposed and not reads.counts_as(stored):
         return ()
@@ -107,8 +106,8 @@ def _try(loaded: LoadedNetwork, preprocessing: ProcessorPixels, data: Data, *, s
     except (RuntimeError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         message = (
-            f"The teacher {source} cannot read images of {_text(tuple(inputs.shape[1:]))}, as its image processor makes them of "
-            f"the dataset's: {reason}"
+            f"The teacher {source} cannot read images of {shape_text(tuple(inputs.shape[1:]))}, as its image processor makes "
+            f"them of the dataset's: {reason}"
         )
         hint = "Have its preprocessor_config.json resize to the size that it was trained on: do_resize and size."
         _refuse(message, error, hint=hint)
@@ -116,7 +115,3 @@ def _try(loaded: LoadedNetwork, preprocessing: ProcessorPixels, data: Data, *, s
 
 def _refuse(message: str, error: Exception, *, hint: str) -> NoReturn:
     raise JobFault("invalid_spec", message, hint=hint) from error
-
-
-def _text(shape: InputShape) -> str:
-    return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)

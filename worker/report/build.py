@@ -176,7 +176,7 @@ def make_report(
 def _pixel_range(data: Data) -> list[float] | None:
     if INPUT_KINDS[data.task] != "image":
         return None
-    pixels = data.pixel_range()
+    pixels = data.pixel_range
     return None if pixels.is_doubtful else [pixels.low, pixels.high]
 
 

@@ -185,7 +185,7 @@ def test_a_network_trained_here_reads_the_same_images_in_any_range(
     by_range = {"8 bits": images(), "0 to 1": images() / 255, "0 to 255": images().to(torch.float32)}
     data = data_of(by_range[trained])
     factor = 1 / data.max_value if data.max_value else 1.0
-    preprocessing = measure_pixels(by_range[trained], rescale_factor=factor, pixels=data.pixel_range())
+    preprocessing = measure_pixels(by_range[trained], rescale_factor=factor, pixels=data.pixel_range)
     network = build_network(ARCHITECTURES[architecture], input_shape=(3, 12, 12), num_outputs=3).eval()
     save_network(network, tmp_path, preprocessing=preprocessing, targets=data.targets)
     with torch.no_grad():
