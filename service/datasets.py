@@ -15,7 +15,8 @@ from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
 from service.lifecycle import FINAL
-from service.spec.data import DatasetInfo, Task
+from service.spec.data import DatasetInfo
+from service.spec.tasks import TaskName
 from service.store import Store
 from service.tables import Dataset, Job, User
 
@@ -34,7 +35,7 @@ class NewDataset:
     sha256: str
     size: int
     name: str
-    task: Task
+    task: TaskName
     input_column: str = ""
     """Empty: the default column of the task."""
     target_column: str = ""

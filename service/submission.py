@@ -23,11 +23,12 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, Task, as_declared, named_targets
+from service.spec.data import DatasetInfo, as_declared, named_targets
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from service.tables import Dataset, Job, Model
 
@@ -245,4 +246,4 @@ def _teacher_info(model: Model) -> TeacherInfo:
     shape = model.input_shape
     # What an uploaded network's image processor makes of other sizes and of grey images, the check of the job finds out.
     input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 and model.job_id is not None else None
-    return TeacherInfo(task=cast(Task, model.task), classes=model.classes, input_shape=input_shape)
+    return TeacherInfo(task=cast(TaskName, model.task), classes=model.classes, input_shape=input_shape)

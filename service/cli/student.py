@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from service.spec.transformers_fit import task_of_config
 
-_LOADERS: dict[Task, str] = {
+_LOADERS: dict[TaskName, str] = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
     "audio-classification": "AutoModelForAudioClassification",

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.spec.data import INPUT_KINDS, Column, InputKind, Task
+from service.spec.data import Column
+from service.spec.tasks import TASKS, InputKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 CHUNK_BYTES = 8 * 2**20
@@ -68,7 +69,7 @@ class Chunk:
 class ColumnSelection:
     """The columns to read from a file, and the task that determines their kinds."""
 
-    task: Task
+    task: TaskName
     input_column: str
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
@@ -83,7 +84,7 @@ class ColumnSelection:
 
     @property
     def input_kind(self) -> InputKind:
-        return INPUT_KINDS[self.task]
+        return TASKS[self.task].input_kind
 
     @property
     def has_answers(self) -> bool:

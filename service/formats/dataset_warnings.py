@@ -11,8 +11,9 @@ from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
 from service.formats.label import HOW_TO_NUMBER, HOW_TO_REGRESS
 from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
 from service.formats.target import Settled, TargetTally
-from service.spec.data import Column, Task
+from service.spec.data import Column
 from service.spec.split_names import split_roles
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 
 _WORDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "na", "<na>", "nat", "-1"}
@@ -26,7 +27,7 @@ def target_warnings(
     lacking: Sequence[str],
     columns: Mapping[str, Column],
     *,
-    task: Task,
+    task: TaskName,
 ) -> list[WarningMessage]:
     """What is missing from the targets, and how their values were read.
 
@@ -46,7 +47,9 @@ def target_warnings(
     return found + reading_warnings(tallies, settled, task=task)
 
 
-def reading_warnings(tallies: Mapping[str, TargetTally], settled: Mapping[str, Settled], *, task: Task) -> list[WarningMessage]:
+def reading_warnings(
+    tallies: Mapping[str, TargetTally], settled: Mapping[str, Settled], *, task: TaskName
+) -> list[WarningMessage]:
     """How the values of the targets were read, where they may have been meant otherwise."""
     found = []
     for name, target in settled.items():
@@ -163,7 +166,7 @@ def _minus_ones(tally: TargetTally) -> WarningMessage:
     return WarningMessage(code="minus_one_is_missing", message=message)
 
 
-def _numbers(name: str, tally: NumberTally, task: Task) -> WarningMessage:
+def _numbers(name: str, tally: NumberTally, task: TaskName) -> WarningMessage:
     what = "floats that are all whole" if tally.all_whole else "floats"
     message = (
         f"column {name!r} holds {what}, so a job for {task} learns a number and no classes; if its values are classes, write "

@@ -34,7 +34,8 @@ from service.formats.chunk import (
 from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
-from service.spec.data import Column, InputKind
+from service.spec.data import Column
+from service.spec.tasks import InputKind
 from service.spec.warning_message import WarningMessage
 
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
 from service.formats.table import MAX_UNPACKED_BYTES, open_table, select_columns
-from service.spec.data import Column, Task
+from service.spec.data import Column
+from service.spec.tasks import TaskName
 
 MAX_SHOWN_CHARACTERS = 500
 
@@ -47,7 +48,7 @@ def first_samples(
     path: Path,
     *,
     filename: str,
-    task: Task,
+    task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
     num_rows: int,

@@ -26,7 +26,8 @@ from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
-from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, MAX_TARGETS, Column, DatasetInfo, InputKind, Task
+from service.spec.data import MAX_TARGETS, Column, DatasetInfo
+from service.spec.tasks import TASKS, InputKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 MAX_UNPACKED_BYTES = 256 * 2**30
@@ -77,7 +78,7 @@ def inspect_dataset(
     path: Path,
     *,
     filename: str,
-    task: Task,
+    task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
     numbers: Collection[str] = (),
@@ -122,7 +123,7 @@ def read_dataset(
     path: Path,
     *,
     filename: str | None = None,
-    task: Task,
+    task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] = (),
     numbers: Collection[str] = (),
@@ -157,15 +158,15 @@ def read_dataset(
 
 
 def select_columns(
-    task: Task, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
+    task: TaskName, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
 ) -> ColumnSelection:
     """Selects the columns to read; by default those of the task.
 
     Raises:
         InvalidFile: these columns cannot be selected together.
     """
-    input_column = input_column or INPUT_KINDS[task]
-    targets = DEFAULT_TARGETS[task] if target_columns is None else tuple(target_columns)
+    input_column = input_column or TASKS[task].input_kind
+    targets = TASKS[task].targets if target_columns is None else tuple(target_columns)
     if twice := [name for name in targets if targets.count(name) > 1]:
         raise InvalidFile(f"target {twice[0]!r} is named twice; name each once")
     if input_column in targets:

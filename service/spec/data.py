@@ -8,30 +8,13 @@ from pydantic import Field, field_validator, model_validator
 
 from service.spec.source import DatasetSource
 from service.spec.strict import StrictModel
+from service.spec.tasks import TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 
-Task = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
-EMBEDDING: Task = "sentence-embedding"
-InputKind = Literal["image", "text", "audio"]
+EMBEDDING: TaskName = "sentence-embedding"
 MAX_TARGETS = 64
 DEFAULT_TRANSFER_FRACTION = 0.5
 
-INPUT_KINDS: dict[Task, InputKind] = {
-    "image-classification": "image",
-    "text-classification": "text",
-    "audio-classification": "audio",
-    "sentence-embedding": "text",
-    "causal-lm": "text",
-}
-"""Kind of the inputs of a task; also the default name of the column that holds them."""
-DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {
-    "image-classification": ("label",),
-    "text-classification": ("label",),
-    "audio-classification": ("label",),
-    "sentence-embedding": (),
-    "causal-lm": (),
-}
-"""The columns to predict by default."""
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -113,9 +96,9 @@ class DatasetSpec(StrictModel):
         return self
 
 
-def named_targets(dataset: DatasetSpec, task: Task) -> list[str] | None:
+def named_targets(dataset: DatasetSpec, task: TaskName) -> list[str] | None:
     """The targets that a file must have; None where they are the task's own, which a file without labels lacks."""
-    return None if tuple(dataset.targets) == DEFAULT_TARGETS[task] else list(dataset.targets)
+    return None if tuple(dataset.targets) == TASKS[task].targets else list(dataset.targets)
 
 
 def as_declared(dataset: "DatasetInfo", numbers: Collection[str]) -> "DatasetInfo":
@@ -182,7 +165,7 @@ class Column(StrictModel):
 class DatasetInfo(StrictModel):
     """Description of a dataset, stored so that its samples need not be read again."""
 
-    task: Task
+    task: TaskName
     """What it is to train."""
     splits: dict[str, int]
     """Rows by split."""

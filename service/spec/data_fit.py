@@ -3,11 +3,14 @@
 from collections.abc import Collection
 
 from service.errors import FieldError
-from service.spec.data import DEFAULT_TARGETS, EMBEDDING, INPUT_KINDS, DatasetInfo, DatasetSpec, Splits, Task
+from service.spec.data import EMBEDDING, DatasetInfo, DatasetSpec, Splits
 from service.spec.split_names import split_roles
+from service.spec.tasks import TASKS, TaskName
 
 
-def data_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task, without_labels: Collection[str] = ()) -> list[FieldError]:
+def data_faults(
+    spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName, without_labels: Collection[str] = ()
+) -> list[FieldError]:
     """Finds every fault of the spec's dataset part, with pointers from the spec's root.
 
     ``without_labels`` names the targets that can be learned without: parts that are held out may lack a class of them.
@@ -54,11 +57,11 @@ def transfer_split(spec: DatasetSpec, available: list[str]) -> str | None:
     return next((name for name in named if name in available), available[0] if len(available) == 1 else None)
 
 
-def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: Task) -> list[FieldError]:
+def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -> list[FieldError]:
     faults = []
     target_kinds: tuple[str, ...] = ("text",) if task == "causal-lm" else ("label", "number")
     for pointer, name, kinds in (
-        ("/dataset/input", spec.input, (INPUT_KINDS[task],)),
+        ("/dataset/input", spec.input, (TASKS[task].input_kind,)),
         *((f"/dataset/targets/{index}", name, target_kinds) for index, name in enumerate(spec.targets)),
     ):
         of_kind = [column for column, described in dataset.columns.items() if described.kind in kinds]
@@ -93,7 +96,7 @@ def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
     return faults
 
 
-def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldError]:
+def _number_of_targets_faults(spec: DatasetSpec, *, task: TaskName) -> list[FieldError]:
     if task == "causal-lm" and spec.input in spec.targets:
         place = f"/dataset/targets/{spec.targets.index(spec.input)}"
         return [FieldError(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
@@ -101,7 +104,7 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: Task) -> list[FieldErr
         return [FieldError(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
     if task == EMBEDDING and spec.targets:
         return [FieldError(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
-    if DEFAULT_TARGETS[task] and not spec.targets:
+    if TASKS[task].targets and not spec.targets:
         return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
     return []
 

@@ -6,12 +6,13 @@ refused; what is here is only of no use.
 
 from collections.abc import Iterator, Mapping
 
-from service.spec.data import INPUT_KINDS, DatasetInfo, DatasetSpec, reading_warnings
+from service.spec.data import DatasetInfo, DatasetSpec, reading_warnings
 from service.spec.data_fit import chosen_splits, listed
 from service.spec.job import JobSpec, TeacherSpec
 from service.spec.methods import SequenceLevel, SumOfTerms, TeacherFree, terms_of
 from service.spec.methods.terms import LossTerm
 from service.spec.source import split_source
+from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
 
 
@@ -55,7 +56,7 @@ def split_warnings(dataset: DatasetSpec, rows_by_split: Mapping[str, int]) -> li
 
 def _data_fields(spec: JobSpec) -> Iterator[tuple[str, str]]:
     dataset = spec.dataset
-    if INPUT_KINDS[spec.task] != "audio" and not _is_default(dataset, "clip_seconds"):
+    if TASKS[spec.task].input_kind != "audio" and not _is_default(dataset, "clip_seconds"):
         yield "/dataset/clip_seconds", f"it is of sound, and {spec.task} reads none"
     if spec.task != "causal-lm":
         for name in ("packing", "row_tokens"):

@@ -21,7 +21,7 @@ from service.spec.architectures import (
 )
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.class_names import UnknownOutputs, map_outputs
-from service.spec.data import EMBEDDING, INPUT_KINDS, DatasetInfo, InputKind, Task
+from service.spec.data import EMBEDDING, DatasetInfo
 from service.spec.data_fit import data_faults, output_names, target_classes
 from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
@@ -32,6 +32,7 @@ from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
+from service.spec.tasks import TASKS, InputKind, TaskName
 from service.spec.teacher_classes import adopted_classes, with_adopted_classes
 from service.spec.training import TrainingSpec
 from service.spec.transfer_fit import transfer_faults
@@ -51,7 +52,7 @@ _READ: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sou
 class TeacherInfo:
     """Properties of a teacher that was trained before."""
 
-    task: Task
+    task: TaskName
     classes: list[str]
     """The names of its outputs."""
     input_shape: tuple[int, int, int] | None
@@ -92,7 +93,7 @@ def check_fit(
         if network.architecture is not None and input_shape is not None:
             found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=num_outputs)
             faults += [FieldError(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
-        elif network.architecture is not None and INPUT_KINDS[spec.task] == "text":
+        elif network.architecture is not None and TASKS[spec.task].input_kind == "text":
             faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
     faults += _assistant_faults(spec, dataset, num_outputs=num_outputs)
     for place, teacher in spec.teachers.items():
@@ -120,7 +121,7 @@ def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
 
 def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
     """A causal language model without answers, or an embedding, learns from the texts of any dataset that has some."""
-    return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and INPUT_KINDS[dataset.task] == "text"
+    return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and TASKS[dataset.task].input_kind == "text"
 
 
 def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[FieldError]:
@@ -157,7 +158,7 @@ def _export_faults(spec: JobSpec) -> list[FieldError]:
 
 def _reading_faults(spec: JobSpec) -> list[FieldError]:
     """Tokenizers are for texts, features for sound, and a text network that is trained here cannot do without a tokenizer."""
-    kind = INPUT_KINDS[spec.task]
+    kind = TASKS[spec.task].input_kind
     faults = []
     for role, network in _networks(spec):
         if kind != "text" and network.tokenizer is not None:
@@ -201,7 +202,7 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
         pointer = f"{place}/augment"
         shape = image_shape(dataset, spec.dataset.input)
         found = augmentation_faults(training.augment, task=spec.task, image_shape=shape, pointer=pointer)
-        match INPUT_KINDS[spec.task]:
+        match TASKS[spec.task].input_kind:
             case "audio" if not found:
                 read = {
                     role: network.features or usual_features(network.architecture)
@@ -222,7 +223,7 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
 
 def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: DatasetInfo) -> InputShape | None:
     """Shape of the network's input, as far as it is known before its tokenizer is trained; None if it is not."""
-    match INPUT_KINDS[spec.task]:
+    match TASKS[spec.task].input_kind:
         case "image":
             return image_shape(dataset, spec.dataset.input)
         case "text":

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from service.spec.architectures import Architecture
-from service.spec.data import DEFAULT_TARGETS, INPUT_KINDS, DatasetSpec, Task
+from service.spec.data import DatasetSpec
 from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
 from service.spec.source import TeacherSource
 from service.spec.strict import StrictModel
+from service.spec.tasks import TASKS, TaskName
 from service.spec.training import TrainingSpec
 
 Label = Annotated[str, Field(max_length=200)]
@@ -150,7 +151,7 @@ class JobSpec(StrictModel):
 
     name: Annotated[str, Field(max_length=200)] = ""
     """For people; need not be unique."""
-    task: Task
+    task: TaskName
     """What the networks do."""
     dataset: DatasetSpec
     """What they learn from and are measured on."""
@@ -232,7 +233,7 @@ class JobSpec(StrictModel):
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
         """Fills in the columns that the task has by default, so that a stored spec is complete."""
-        defaults: dict[str, Any] = {"input": INPUT_KINDS[self.task], "targets": list(DEFAULT_TARGETS[self.task])}
+        defaults: dict[str, Any] = {"input": TASKS[self.task].input_kind, "targets": list(TASKS[self.task].targets)}
         if self.task == "causal-lm" and self.dataset.packing is None:
             by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
                 self.method, "name", ""

@@ -8,11 +8,12 @@ counts the rows that have a label.
 from collections.abc import Iterator
 
 from service.errors import FieldError
-from service.spec.data import DEFAULT_TARGETS, DatasetInfo, Splits
+from service.spec.data import DatasetInfo, Splits
 from service.spec.data_fit import chosen_splits, listed, target_classes
 from service.spec.job import JobSpec
 from service.spec.method_fit import compared_method, term_pointers
 from service.spec.methods import BetweenLayers, DistilBert, DistillationNetwork, Labels, LossTerm, MultiTask, Softened, terms_of
+from service.spec.tasks import TASKS
 
 
 def label_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
@@ -21,7 +22,7 @@ def label_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     targets = [name for name in spec.dataset.targets if name in dataset.columns]
     if splits.train not in dataset.splits or not targets:
         return []
-    if not DEFAULT_TARGETS[spec.task]:
+    if not TASKS[spec.task].targets:
         return _answer_faults(spec, dataset)
     faults = list(_learned_faults(spec, dataset, splits))
     if not faults:

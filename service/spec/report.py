@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 
 
@@ -215,7 +215,7 @@ class Report(_Card):
     """The job that this report is of."""
     name: str
     """The job's name when it was submitted."""
-    task: Task
+    task: TaskName
     """As in the spec."""
     created_at: datetime
     """When the networks had been measured."""

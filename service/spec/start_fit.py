@@ -5,9 +5,9 @@ from typing import Any
 
 from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
-from service.spec.data import INPUT_KINDS
 from service.spec.job import JobSpec
 from service.spec.methods import BornAgain, DeepMutual, TeacherAssistant
+from service.spec.tasks import TASKS
 from service.spec.transformers_fit import config_fields, task_of
 
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -44,7 +44,7 @@ def _kind_faults(spec: JobSpec) -> Iterator[FieldError]:
             f"teacher-layers takes layers of its own kind, and the teacher is a {kind}: make the student one, or take random"
         )
         yield FieldError(pointer="/student/architecture", message=message)
-    reads_text = INPUT_KINDS[spec.task] == "text"
+    reads_text = TASKS[spec.task].input_kind == "text"
     if reads_text and spec.student.tokenizer is not None and spec.student.tokenizer != spec.first_teacher.tokenizer:
         message = "a student with its teacher's layers reads as its teacher: leave its tokenizer out"
         yield FieldError(pointer="/student/tokenizer", message=message)

@@ -1,9 +1,10 @@
 """Whether the transfer rows and the correction of the bias fit a job: every fault at its place. Pure, no torch."""
 
 from service.errors import FieldError
-from service.spec.data import EMBEDDING, INPUT_KINDS, Column, DatasetInfo
+from service.spec.data import EMBEDDING, Column, DatasetInfo
 from service.spec.data_fit import listed, transfer_split
 from service.spec.job import JobSpec
+from service.spec.tasks import TASKS
 
 _POINTER = "/dataset/transfer"
 
@@ -36,7 +37,7 @@ def _misfits(spec: JobSpec, dataset: DatasetInfo, transfer: DatasetInfo) -> list
         )
     elif transfer.splits[split] == 0:
         messages.append(f"its split {split!r} has no rows")
-    kind, column = INPUT_KINDS[spec.task], spec.dataset.input
+    kind, column = TASKS[spec.task].input_kind, spec.dataset.input
     ours, theirs = dataset.columns.get(column), transfer.columns.get(column)
     if theirs is None or theirs.kind != kind:
         of_kind = [name for name, described in transfer.columns.items() if described.kind == kind]

@@ -14,10 +14,11 @@ from typing import Any
 
 from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
-from service.spec.data import EMBEDDING, Task
+from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape, TokenShape
+from service.spec.tasks import TaskName
 
-CAUSAL: Task = "causal-lm"
+CAUSAL: TaskName = "causal-lm"
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 
 # The fields that the data decide.

@@ -18,7 +18,8 @@ from transformers import BertConfig, BertModel
 
 from service.client import ApiError, Client, Job
 from service.embedded.stack import Stack
-from service.spec.data import DatasetSpec, Task
+from service.spec.data import DatasetSpec
+from service.spec.tasks import TaskName
 from worker.data import load_data
 from worker.data.languages import load_languages
 from worker.data.tokenization import save_tokenizer, train_tokenizer
@@ -45,7 +46,7 @@ WAV2VEC2 = {
 class Modality:
     """A dataset with two targets, and a teacher and a student for it that have little in common."""
 
-    task: Task
+    task: TaskName
     second_target: str
     teacher: dict[str, Any]
     student: dict[str, Any]

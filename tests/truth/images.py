@@ -17,14 +17,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES, get_image_processor_class_from_name
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from service.spec.transformers_fit import classifiers
 from tests.truth.service_path import compared, service_outputs
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.unit.worker.models.test_build import tiny
 from worker.models import build_network
 
-TASK: Task = "image-classification"
+TASK: TaskName = "image-classification"
 SIDE = 64
 CLASSES = ["0", "1", "2"]
 NUM_IMAGES = 3

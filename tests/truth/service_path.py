@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.spec.data import INPUT_KINDS, DatasetSpec, Task
+from service.spec.data import DatasetSpec
+from service.spec.tasks import TASKS, TaskName
 from tests.truth.subject import Outcome
 from worker.data import load_data
 from worker.errors import JobFault
@@ -19,9 +20,9 @@ ROUNDING = 1e-5
 """Of the outputs themselves: what another order of additions in float32 leaves."""
 
 
-def service_outputs(task: Task, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
+def service_outputs(task: TaskName, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
     """The teacher's outputs (N,) on the test split, by class name."""
-    read = DatasetSpec(source=f"file:{data_file}", input=INPUT_KINDS[task], **dataset)  # type: ignore[arg-type]
+    read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].input_kind, **dataset)  # type: ignore[arg-type]
     data = load_data(read, data_file, task=task)
     teacher = load_teacher(folder, source="model:one", data=data, device=torch.device("cpu"))
     outputs = teacher.outputs(data.splits["test"])

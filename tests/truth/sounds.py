@@ -25,14 +25,14 @@ from transformers import (
 )
 
 from service.spec.architectures import TransformersNetwork
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from service.spec.transformers_fit import classifiers
 from tests.truth.service_path import compared, service_outputs
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.unit.worker.models.test_waveform_networks import CONFIG, OWN
 from worker.models import build_network
 
-TASK: Task = "audio-classification"
+TASK: TaskName = "audio-classification"
 AST = "audio-spectrogram-transformer"
 CLASSES = ["0", "1", "2"]
 SECONDS = 0.3

@@ -47,6 +47,7 @@ WORKER_LAYERS: Layers = {
     "documents on a finished job": {"report"},
     "forms of a student; teachers and their outputs": {"export", "teachers"},
     "a network ready for use, with its preprocessing": {"trained"},
+    "what each task reads, learns and is measured by": {"tasks"},
     "the training loop and its objectives": {"training"},
     "outputs and figures of a network on data": {"evaluation"},
     "networks; ranks": {"distributed", "models"},

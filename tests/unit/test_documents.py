@@ -22,9 +22,10 @@ from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.architectures import ARCHITECTURES
 from service.spec.augment import AUGMENTATIONS
-from service.spec.data import INPUT_KINDS, DatasetSpec
+from service.spec.data import DatasetSpec
 from service.spec.job import EvaluationSpec, ResourceSpec, StudentSpec, TeacherSpec
 from service.spec.methods import METHODS
+from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from tests.documents import PAGES, ROOT, blocks, code_lines, every_block, is_defined, names, prose, rows, section, spans
 
@@ -232,8 +233,8 @@ def test_evaluation_and_resources_are_told_with_every_field() -> None:
 
 
 def test_tasks_methods_architectures_and_augmentations_are_those_of_the_spec() -> None:
-    assert fields(section("docs/spec.md", "Tasks")) == list(INPUT_KINDS)
-    assert set(INPUT_KINDS) <= set(names(section("README.md", "The job spec")))
+    assert fields(section("docs/spec.md", "Tasks")) == list(TASKS)
+    assert set(TASKS) <= set(names(section("README.md", "The job spec")))
     assert sorted(fields(section("docs/spec.md", "Methods"))) == sorted(METHODS)
     student = [name for name in fields(section("docs/spec.md", "Student")) if name not in StudentSpec.model_fields]
     assert sorted(student) == sorted(ARCHITECTURES)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from service.spec.architectures import Architecture
-from service.spec.data import INPUT_KINDS
 from service.spec.fit import usual_features
 from service.spec.inputs import Features, TokenizerSpec
+from service.spec.tasks import TASKS
 from worker.data.dataset import Data
 from worker.data.errors import UnusableData
 from worker.data.language_preprocessing import LanguagePreprocessing, train_language_preprocessing
@@ -29,7 +29,7 @@ def choose_preprocessing(
         UnusableData: the training split is too small, or texts have neither a tokenizer nor a teacher's preprocessing.
     """
     inputs = data.splits["train"].inputs
-    match INPUT_KINDS[data.task]:
+    match TASKS[data.task].input_kind:
         case "image":
             factor = 1 / data.max_value if data.max_value else 1.0
             return measure_pixels(inputs, rescale_factor=factor, pixels=data.pixel_range)

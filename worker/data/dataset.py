@@ -16,9 +16,10 @@ from torch import Tensor
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
-from service.spec.data import EMBEDDING, DatasetSpec, Task
+from service.spec.data import EMBEDDING, DatasetSpec
 from service.spec.data_fit import chosen_splits, listed, transfer_split
 from service.spec.source import split_source
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import MAX_PIXEL
@@ -115,7 +116,7 @@ class Split:
 class Data:
     """All samples that a job is trained and scored on."""
 
-    task: Task
+    task: TaskName
     splits: dict[SplitName, Split]
     targets: Targets
     max_value: float | None = None
@@ -141,7 +142,7 @@ def load_data(
     dataset: DatasetSpec,
     path: Path | None,
     *,
-    task: Task,
+    task: TaskName,
     transfer: Path | None = None,
     without_labels: Collection[str] = (),
 ) -> Data:
@@ -164,7 +165,9 @@ def load_data(
     return _with_transfer(data, dataset, transfer)
 
 
-def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value: float, without_labels: Collection[str]) -> Data:
+def _data_of(
+    dataset: DatasetSpec, arrays: DataArrays, *, task: TaskName, max_value: float, without_labels: Collection[str]
+) -> Data:
     """The splits of the job, without transfer rows."""
     chosen = _choose(dataset, arrays, without_labels=without_labels)
     if task == "causal-lm":
@@ -192,7 +195,7 @@ def _data_of(dataset: DatasetSpec, arrays: DataArrays, *, task: Task, max_value:
 
 
 def _load(
-    source: str, path: Path | None, dataset: DatasetSpec, task: Task, *, target_columns: Sequence[str]
+    source: str, path: Path | None, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str]
 ) -> tuple[DataArrays, float]:
     """A source's arrays, and the greatest possible value of its 8-bit pixels."""
     kind, name = split_source(source)
@@ -286,7 +289,7 @@ def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
     return Data("causal-lm", splits, Targets((), are_tokens=True), row_tokens=dataset.row_tokens)
 
 
-def _load_file(path: Path, source: str, dataset: DatasetSpec, task: Task, *, target_columns: Sequence[str]) -> DataArrays:
+def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str]) -> DataArrays:
     try:
         return read_dataset(
             path,

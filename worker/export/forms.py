@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from service.spec.data import INPUT_KINDS
 from service.spec.exports import EXPORTS, ExportFormat
+from service.spec.tasks import TASKS
 from worker.data import Data
 from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
@@ -50,7 +50,7 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
     Raises:
         UnexportableNetwork: the exporter does not support the network.
     """
-    kind = INPUT_KINDS[data.task]
+    kind = TASKS[data.task].input_kind
     inputs = samples.inputs_from(0, 2)
     if isinstance(samples.preprocessing, TextPreprocessing):
         network = _ReadingPadded(network, samples.preprocessing.tokenizer.pad_token_id)

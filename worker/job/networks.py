@@ -15,9 +15,9 @@ from torch import nn
 
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
-from service.spec.data import INPUT_KINDS
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
+from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
@@ -164,7 +164,7 @@ class Networks:
 
     def _teachers_preprocessing(self) -> Preprocessing | None:
         """The first teacher's preprocessing, used by a student of texts that has no tokenizer; None for other inputs."""
-        if INPUT_KINDS[self.data.task] != "text":
+        if TASKS[self.data.task].input_kind != "text":
             return None
         return self.preprocessing_of(next(iter(self.teachers)))
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.spec.data import INPUT_KINDS, Task
 from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
+from service.spec.tasks import TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Split, UnusableData
 from worker.distributed.ranks import ProcessGroup
@@ -47,7 +47,7 @@ class TeacherCheck:
 
     spec: TeacherSpec
     teacher: TrainedNetwork
-    task: Task
+    task: TaskName
     pointer: str
     """Its place in the spec."""
     is_given: bool
@@ -113,7 +113,7 @@ class TeacherCheck:
             return "Train it for longer or otherwise, and look whether the labels can be told from the inputs at all."
         return (
             "Most probably its classes mean something else, or stand in another order, than its config.json says (id2label); "
-            f"{_CAUSES[INPUT_KINDS[self.task]]}; or its numbers have other units."
+            f"{_CAUSES[TASKS[self.task].input_kind]}; or its numbers have other units."
         )
 
     def _reported(self, measured: Sequence[Measured]) -> tuple[str, float, Measured] | None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from service.spec import JobSpec
-from service.spec.data import INPUT_KINDS
 from service.spec.shapes import TokenShape
+from service.spec.tasks import TASKS
 from worker.data import Data, Preprocessing, SplitName
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
@@ -43,7 +43,7 @@ class PreflightNetworks(Networks):
 
         Of texts, whose longest are among the samples of a step, it is fitted to those.
         """
-        if INPUT_KINDS[whole.task] == "text":
+        if TASKS[whole.task].input_kind == "text":
             return self.load_pretrained(role)
         step_data, self.data = self.data, whole
         try:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from service.spec import JobSpec
-from service.spec.data import INPUT_KINDS
 from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
 from service.spec.source import split_source
+from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
@@ -160,7 +160,7 @@ class PreflightRun(Attempt):
 
     def _read(self, whole: Data) -> None:
         """Reads the texts of all splits, as far as a check has time for, by each network whose tokenizer is there."""
-        if INPUT_KINDS[self.spec.task] != "text":
+        if TASKS[self.spec.task].input_kind != "text":
             return
         roles = [role for role in [*self.networks.teachers, *self.networks.chain] if self.networks.is_trained(role)]
         if self.is_complete:
@@ -222,7 +222,7 @@ class PreflightRun(Attempt):
             self._note_parameters("student")
 
     def _has_own_preprocessing(self) -> bool:
-        return INPUT_KINDS[self.spec.task] != "text" or self.spec.student.tokenizer is not None
+        return TASKS[self.spec.task].input_kind != "text" or self.spec.student.tokenizer is not None
 
     def _build_all_on_meta(self) -> dict[Role, nn.Module] | None:
         """The networks of this job on the meta device; None if all of them fit into memory."""

@@ -10,7 +10,6 @@ from typing import Self
 import torch
 
 from service.spec import JobSpec
-from service.spec.data import INPUT_KINDS
 from service.spec.job import TeacherSpec
 from service.spec.report import (
     Compression,
@@ -24,6 +23,7 @@ from service.spec.report import (
     TeacherCard,
     TrainingCard,
 )
+from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.evaluation.evaluate import EvaluationResult
@@ -174,7 +174,7 @@ def make_report(
 
 
 def _pixel_range(data: Data) -> list[float] | None:
-    if INPUT_KINDS[data.task] != "image":
+    if TASKS[data.task].input_kind != "image":
         return None
     pixels = data.pixel_range
     return None if pixels.is_doubtful else [pixels.low, pixels.high]

@@ -6,7 +6,8 @@ Invariant: what is printed runs as it stands beside the folder ``student``, once
 from textwrap import dedent
 from typing import Literal
 
-from service.spec.data import EMBEDDING, INPUT_KINDS, Task
+from service.spec.data import EMBEDDING
+from service.spec.tasks import TASKS, TaskName
 
 _OWN_IMPORTS = {
     "image": "import numpy\nimport torch\n{images}from stillhouse import load_network\n",
@@ -105,7 +106,7 @@ _EMBEDDING = """\
     """
 
 
-def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: bool, pixels: Pixels = "8 bits") -> str:
+def usage(task: TaskName, *, is_own: bool, reads_waveforms: bool, is_one_choice: bool, pixels: Pixels = "8 bits") -> str:
     """The program for a student of that task.
 
     Args:
@@ -118,7 +119,7 @@ def usage(task: Task, *, is_own: bool, reads_waveforms: bool, is_one_choice: boo
         return dedent(_GENERATION).rstrip()
     if task == EMBEDDING:
         return dedent(_EMBEDDING).rstrip()
-    kind = INPUT_KINDS[task]
+    kind = TASKS[task].input_kind
     if is_own:
         parts = [
             "from pathlib import Path\n\n" + _with_pixels(_OWN_IMPORTS[kind], pixels) + "\n",

@@ -10,8 +10,9 @@ from service.api.responses.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
 from service.spec.augment import AUGMENTATIONS, Modality
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, Task
+from service.spec.data import DatasetInfo
 from service.spec.methods import METHODS
+from service.spec.tasks import TaskName
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
@@ -27,7 +28,7 @@ class MethodView(View):
     """Its loss; z_t and z_s are the logits of teacher and student, y is the label."""
     paper: str
     """The paper that introduced it."""
-    tasks: list[Task]
+    tasks: list[TaskName]
     """The tasks that it can be used for."""
     parameters: dict[str, Any]
     """JSON Schema, with defaults and bounds."""

@@ -15,7 +15,8 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
-from service.spec.data import MAX_TARGETS, Task
+from service.spec.data import MAX_TARGETS
+from service.spec.tasks import TaskName
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -34,7 +35,7 @@ _FORM = UploadForm(
     file_description=_FILE,
     fields={
         "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARACTERS, "description": "For people."},
-        "task": {"enum": list(get_args(Task)), "description": "What it is to train."},
+        "task": {"enum": list(get_args(TaskName)), "description": "What it is to train."},
         "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
     },
@@ -114,7 +115,7 @@ def _new_dataset(upload: Upload) -> NewDataset:
         sha256=upload.sha256,
         size=upload.size,
         name=upload.fields["name"],
-        task=cast(Task, upload.fields["task"]),
+        task=cast(TaskName, upload.fields["task"]),
         input_column=upload.fields.get("input_column", ""),
         target_column=",".join(targets),
     )

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from service.spec.data import EMBEDDING, Task
+from service.spec.data import EMBEDDING
 from service.spec.strict import StrictModel
+from service.spec.tasks import TaskName
 
 Weight = Annotated[float, Field(ge=0, le=1e9)]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
@@ -44,7 +45,7 @@ class Method(LossTerm):
     formula: ClassVar[str]
     """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
     paper: ClassVar[str]
-    tasks: ClassVar[tuple[Task, ...]] = tuple(task for task in get_args(Task) if task not in (EMBEDDING, "causal-lm"))
+    tasks: ClassVar[tuple[TaskName, ...]] = tuple(task for task in get_args(TaskName) if task not in (EMBEDDING, "causal-lm"))
     """The tasks that it fits, in the order of ``Task``."""
     stands_alone: ClassVar[bool] = False
     """Whether it is no term of a sum: it determines who teaches whom, or how long, or has no labels beside it."""

@@ -15,7 +15,8 @@ from PIL import Image
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, SplitArrays, inspect_dataset, read_dataset
-from service.spec.data import DEFAULT_TARGETS, DatasetInfo, Task
+from service.spec.data import DatasetInfo
+from service.spec.tasks import TASKS, TaskName
 
 
 def some_images(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -50,19 +51,19 @@ def encoded(image: NDArray[np.uint8], *, format: str = "PNG") -> bytes:
 
 
 def read(
-    path: Path, *, task: Task = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
+    path: Path, *, task: TaskName = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
 ) -> DataArrays:
     """Its arrays, by the name that it has; without ``targets`` with those of the task."""
-    chosen = DEFAULT_TARGETS[task] if targets is None else targets
+    chosen = TASKS[task].targets if targets is None else targets
     return read_dataset(path, filename=path.name, task=task, input_column=input_column, target_columns=chosen)
 
 
-def inspect(path: Path, *, task: Task = "image-classification", **options: Any) -> DatasetInfo:
+def inspect(path: Path, *, task: TaskName = "image-classification", **options: Any) -> DatasetInfo:
     """What is told of it, by the name that it has."""
     return inspect_dataset(path, filename=path.name, task=task, **options)
 
 
-def refusal(path: Path, *, task: Task = "image-classification", targets: Sequence[str] | None = None) -> str:
+def refusal(path: Path, *, task: TaskName = "image-classification", targets: Sequence[str] | None = None) -> str:
     """The words with which both inspecting and reading the file are refused."""
     with pytest.raises(InvalidFile) as inspected:
         inspect(path, task=task, target_columns=targets)

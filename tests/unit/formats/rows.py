@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.test_archives import zipped
 
-TEXT: Task = "text-classification"
+TEXT: TaskName = "text-classification"
 Rows = Sequence[tuple[str, Any]]
 Writer = Callable[[Path, Rows], Path]
 """Writes rows, each a split and a label, None where there is none."""
@@ -65,7 +65,7 @@ def folders(folder: Path, rows: Rows) -> Path:
     return path
 
 
-WRITERS: dict[str, tuple[Writer, Task]] = {
+WRITERS: dict[str, tuple[Writer, TaskName]] = {
     "npz": (npz, "image-classification"),
     "Parquet": (parquet, TEXT),
     "JSONL": (jsonl, TEXT),

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidFile
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import inspect, read, refusal, target
 
-TASK: Task = "text-classification"
+TASK: TaskName = "text-classification"
 
 
 def write_csv(path: Path, *lines: str) -> Path:

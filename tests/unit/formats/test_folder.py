@@ -11,7 +11,7 @@ import pytest
 from service.errors import InvalidFile
 from service.formats import Waveform, first_samples, inspect_dataset, read_dataset
 from service.formats.layout import read_layout
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, some_images
 from tests.unit.formats.sounds import some_sound, sound_file
 from tests.unit.test_archives import Files, tarred, zipped
@@ -35,7 +35,7 @@ def packed(tmp_path: Path, files: Files, *, pack: Any = zipped) -> Path:
     return path
 
 
-def refusal(tmp_path: Path, files: Files, *, task: Task = "image-classification", **columns: Any) -> str:
+def refusal(tmp_path: Path, files: Files, *, task: TaskName = "image-classification", **columns: Any) -> str:
     with pytest.raises(InvalidFile) as caught:
         inspect_dataset(packed(tmp_path, files), filename="upload.zip", task=task, **columns)
     return caught.value.detail

@@ -10,10 +10,11 @@ import pytest
 
 from service.errors import InvalidFile
 from service.formats import first_samples, read_dataset
-from service.spec.data import DatasetInfo, Task, as_declared
+from service.spec.data import DatasetInfo, as_declared
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import inspect, read, refusal, some_images, target, write_jsonl, write_npz, write_parquet
 
-TEXT: Task = "text-classification"
+TEXT: TaskName = "text-classification"
 NAN = float("nan")
 Values = list[Any]
 Writer = Callable[[Path, dict[str, Values]], Path]
@@ -48,7 +49,7 @@ def csv_with_nan(folder: Path, columns: dict[str, Values]) -> Path:
     return csv(folder, columns, missing="nan")
 
 
-WRITERS: dict[str, tuple[Writer, Task]] = {
+WRITERS: dict[str, tuple[Writer, TaskName]] = {
     "npz": (npz, "image-classification"),
     "Parquet": (parquet, TEXT),
     "JSONL": (jsonl, TEXT),
@@ -73,7 +74,7 @@ def warned(info: DatasetInfo) -> dict[str, str]:
     ids=["beside missing values", "binary", "ratings"],
 )
 def test_whole_floats_that_are_few_and_small_and_repeat_are_classes_and_it_is_told(
-    tmp_path: Path, write: Writer, task: Task, values: Values, indices: list[int]
+    tmp_path: Path, write: Writer, task: TaskName, values: Values, indices: list[int]
 ) -> None:
     path = write(tmp_path, {"label": values})
     arrays = read(path, task=task)
@@ -91,7 +92,7 @@ def test_whole_floats_that_are_few_and_small_and_repeat_are_classes_and_it_is_to
 @in_every_format
 @pytest.mark.parametrize("values", [[0.0, 1.0, None, 1.0, 0.0], [1.0, 4.0, 4.0, 1.0, 4.0], [-1.0, 0.0, 1.0, 0.0, 1.0]])
 def test_the_remedy_for_numbers_that_were_read_as_classes_works(
-    tmp_path: Path, write: Writer, task: Task, values: Values
+    tmp_path: Path, write: Writer, task: TaskName, values: Values
 ) -> None:
     path = write(tmp_path, {"label": values})
     if -1.0 not in values:
@@ -113,7 +114,7 @@ def test_the_remedy_for_numbers_that_were_read_as_classes_works(
 
 @in_every_format
 def test_integers_that_are_declared_as_numbers_are_refused_with_a_remedy_that_works(
-    tmp_path: Path, write: Writer, task: Task
+    tmp_path: Path, write: Writer, task: TaskName
 ) -> None:
     with pytest.raises(InvalidFile, match=r"numbers are written as floats \(3.0\), .astype\('float64'\)"):
         inspect(write(tmp_path, {"label": [0, 1, 5, 1, 0, 5]}), task=task, numbers=["label"])
@@ -133,7 +134,7 @@ def test_integers_that_are_declared_as_numbers_are_refused_with_a_remedy_that_wo
     ids=["years", "negative", "never twice", "a fraction"],
 )
 def test_other_floats_are_numbers_and_a_classification_says_so(
-    tmp_path: Path, write: Writer, task: Task, values: Values, words: str
+    tmp_path: Path, write: Writer, task: TaskName, values: Values, words: str
 ) -> None:
     path = write(tmp_path, {"label": values})
     assert target(read(path, task=task).splits["train"]) == values
@@ -145,13 +146,13 @@ def test_other_floats_are_numbers_and_a_classification_says_so(
 
 
 @in_every_format
-def test_the_remedy_for_classes_that_were_read_as_numbers_works(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_the_remedy_for_classes_that_were_read_as_numbers_works(tmp_path: Path, write: Writer, task: TaskName) -> None:
     assert inspect(write(tmp_path, {"label": [1.0, 2.0, 3.0, 4.0]}), task=task).columns["label"].kind == "number"
     assert inspect(write(tmp_path, {"label": [1, 2, 3, 4]}), task=task).columns["label"].kind == "label"
 
 
 @in_every_format
-def test_numbers_beside_classes_are_not_doubted(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_numbers_beside_classes_are_not_doubted(tmp_path: Path, write: Writer, task: TaskName) -> None:
     info = inspect(
         write(tmp_path, {"label": [0, 1, 0, 1], "age": [30.5, 40.5, 7.0, 9.0]}), task=task, target_columns=["label", "age"]
     )
@@ -169,7 +170,7 @@ def test_integers_of_which_some_are_missing_are_labels_beside_another_target(tmp
 
 
 @in_every_format
-def test_booleans_are_the_classes_false_and_true(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_booleans_are_the_classes_false_and_true(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, {"label": [True, False, True, True]})
     arrays = read(path, task=task)
     assert (arrays.classes, target(arrays.splits["train"])) == ({"label": ["false", "true"]}, [1, 0, 1, 1])
@@ -187,7 +188,7 @@ def test_a_boolean_may_be_missing(tmp_path: Path, name: str) -> None:
 
 
 @in_every_format
-def test_strings_are_names_of_classes(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_strings_are_names_of_classes(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, {"label": ["cat", "a dog", "cat", "ape"]})
     arrays = read(path, task=task)
     assert (arrays.classes, target(arrays.splits["train"])) == ({"label": ["a dog", "ape", "cat"]}, [2, 0, 2, 1])
@@ -213,7 +214,7 @@ def test_numbers_in_strings_are_names_and_it_is_told(tmp_path: Path, name: str) 
 
 
 @in_every_format
-def test_names_that_differ_by_case_or_spaces_alone_are_told(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_names_that_differ_by_case_or_spaces_alone_are_told(tmp_path: Path, write: Writer, task: TaskName) -> None:
     info = inspect(write(tmp_path, {"label": ["Joy", "joy", "fear", "joy ", "fear"]}), task=task)
     assert info.classes == ["Joy", "fear", "joy", "joy "]
     assert "'Joy' (1 rows) and 'joy' (1 rows) and 'joy ' (1 rows)" in warned(info)["similar_class_names"]
@@ -234,7 +235,7 @@ def test_a_class_that_is_called_like_a_missing_value_is_told(tmp_path: Path, wor
 
 
 @in_every_format
-def test_hardly_more_than_one_row_a_class_is_told(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_hardly_more_than_one_row_a_class_is_told(tmp_path: Path, write: Writer, task: TaskName) -> None:
     info = inspect(write(tmp_path, {"label": list(range(20))}), task=task)
     assert "has 20 classes in 20 rows, hardly more than one row a class" in warned(info)["many_classes"]
 
@@ -245,7 +246,7 @@ NUMBERED = "if it is a class, number the classes from 0, for instance with numpy
 @in_every_format
 @pytest.mark.parametrize("kind", [int, float])
 def test_minus_one_beside_class_indices_is_a_missing_label_and_it_is_told_with_a_remedy_that_works(
-    tmp_path: Path, write: Writer, task: Task, kind: type
+    tmp_path: Path, write: Writer, task: TaskName, kind: type
 ) -> None:
     labels = [kind(label) for label in (0, -1, 2, 1, 2, -1, 0, 1)]
     path = write(tmp_path, {"label": labels})
@@ -278,7 +279,7 @@ def test_other_negatives_are_no_labels_and_the_remedies_work(tmp_path: Path, nam
 @in_every_format
 @pytest.mark.parametrize("labels", [[-1, 1, -1, 1], [-1, 0, 1, 0], [-1.0, 0.0, 1.0, 0.0, 1.0]])
 def test_minus_one_that_may_be_a_class_is_refused_with_remedies_that_work(
-    tmp_path: Path, write: Writer, task: Task, labels: Values
+    tmp_path: Path, write: Writer, task: TaskName, labels: Values
 ) -> None:
     words = refusal(write(tmp_path, {"label": labels}), task=task)
     assert "holds -1 and nothing above 1" in words

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from service.errors import InvalidFile
-from service.spec.data import DatasetInfo, Task
+from service.spec.data import DatasetInfo
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, inspect, refusal, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.test_archives import tarred, zipped
 
-TEXT: Task = "text-classification"
+TEXT: TaskName = "text-classification"
 PNG = encoded(some_images(4, 4))
 ROWS: list[Any] = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
 

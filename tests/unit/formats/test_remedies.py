@@ -19,12 +19,12 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, inspect, refusal, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file
 from tests.unit.test_archives import tarred, zipped
 
-TEXT: Task = "text-classification"
+TEXT: TaskName = "text-classification"
 CSV = b"text,label\na,0\nb,1\n"
 JSONL = b'{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n'
 IMAGES = some_images(4, 4, 4)
@@ -126,7 +126,7 @@ def test_an_array_of_rows_is_to_be_written_a_row_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["image", "audio"])
 @pytest.mark.parametrize("stored_as", ["{bytes: null, path}", "paths"])
 def test_paths_in_place_of_files_are_told_and_files_embedded_as_told_are_read(tmp_path: Path, kind: str, stored_as: str) -> None:
-    task: Task = "image-classification" if kind == "image" else "audio-classification"
+    task: TaskName = "image-classification" if kind == "image" else "audio-classification"
     contents = [encoded(image) if kind == "image" else sound_file(some_sound(400)) for image in IMAGES]
     paths = [str(stored(tmp_path, f"{row}.bin", content)) for row, content in enumerate(contents)]
     column: Any = paths

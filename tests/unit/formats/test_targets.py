@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import inspect, read, refusal, some_images, target, write_jsonl, write_npz, write_parquet
 
 NUM_ROWS = 6
@@ -51,7 +51,7 @@ in_every_format = pytest.mark.parametrize(("write", "task"), FORMATS, ids=["npz"
 
 
 @in_every_format
-def test_labels_and_numbers_stand_beside_each_other_and_may_be_missing(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_labels_and_numbers_stand_beside_each_other_and_may_be_missing(tmp_path: Path, write: Writer, task: TaskName) -> None:
     columns: dict[str, list[Any]] = {
         "label": [0, None, 1, 2, 1, 0],
         "score": [0.5, -1.5, None, 3e3, None, 0.0],
@@ -74,7 +74,7 @@ def test_labels_and_numbers_stand_beside_each_other_and_may_be_missing(tmp_path:
 
 
 @in_every_format
-def test_a_number_that_is_infinite_is_refused(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_a_number_that_is_infinite_is_refused(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, {"score": [0.5, -1.5, 1.0, float("-inf"), 1.0, 0.0]})
     words = refusal(path, task=task, targets=["score"])
     assert "row 3" in words
@@ -84,7 +84,7 @@ def test_a_number_that_is_infinite_is_refused(tmp_path: Path, write: Writer, tas
 @in_every_format
 @pytest.mark.parametrize("values", [[None] * NUM_ROWS, [NAN] * NUM_ROWS])
 def test_a_target_without_any_value_is_a_label_without_classes(
-    tmp_path: Path, write: Writer, task: Task, values: list[Any]
+    tmp_path: Path, write: Writer, task: TaskName, values: list[Any]
 ) -> None:
     if write is parquet:
         values = pa.array(values, pa.float32() if values[0] else pa.int32())
@@ -100,7 +100,7 @@ def test_a_target_without_any_value_is_a_label_without_classes(
 
 
 @pytest.mark.parametrize(("write", "task"), FORMATS[1:], ids=["Parquet", "JSONL", "CSV"])
-def test_class_names_may_be_missing_and_are_no_class_of_their_own(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_class_names_may_be_missing_and_are_no_class_of_their_own(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, {"tone": ["warm", None, "cold", "warm", None, "cold"], "label": [0, 1] * 3})
     arrays = read(path, task=task, targets=["tone", "label"])
     assert arrays.classes == {"tone": ["cold", "warm"], "label": ["0", "1"]}
@@ -110,7 +110,7 @@ def test_class_names_may_be_missing_and_are_no_class_of_their_own(tmp_path: Path
 
 
 @pytest.mark.parametrize(("write", "task"), FORMATS[1:], ids=["Parquet", "JSONL", "CSV"])
-def test_a_causal_lm_has_texts_and_may_have_answers(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_a_causal_lm_has_texts_and_may_have_answers(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, {"answer": [f"answer {row}" for row in range(NUM_ROWS)], "label": [0, 1] * 3})
     plain = read(path, task="causal-lm")
     assert (plain.splits["train"].inputs, plain.splits["train"].targets, plain.classes) == (TEXTS, {}, {})
@@ -124,7 +124,7 @@ def test_a_causal_lm_has_texts_and_may_have_answers(tmp_path: Path, write: Write
 
 @pytest.mark.parametrize(("write", "task"), FORMATS[1:], ids=["Parquet", "JSONL", "CSV"])
 @pytest.mark.parametrize(("missing", "words"), [(None, ""), (" ", "the text is empty")])
-def test_an_answer_that_is_empty_is_refused(tmp_path: Path, write: Writer, task: Task, missing: Any, words: str) -> None:
+def test_an_answer_that_is_empty_is_refused(tmp_path: Path, write: Writer, task: TaskName, missing: Any, words: str) -> None:
     path = write(tmp_path, {"answer": ["a", "b", missing, "d", "e", "f"]})
     found = refusal(path, task="causal-lm", targets=["answer"])
     assert "column 'answer' of split 'train', row 2" in found

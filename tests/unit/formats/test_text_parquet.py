@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from service.errors import InvalidFile
-from service.spec.data import Task
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import inspect, read, refusal, target, write_parquet
 
 TEXTS = ["ein Hund", "a dog", "żaba", "un chien"]
 LABELS = [0, 1, 2, 1]
-TASK: Task = "text-classification"
+TASK: TaskName = "text-classification"
 
 
 def as_text(raw: list[bytes], type_: pa.DataType) -> pa.Array:

@@ -7,7 +7,8 @@ import pytest
 
 from service.errors import InvalidFile
 from service.formats import first_samples
-from service.spec.data import DatasetInfo, Task
+from service.spec.data import DatasetInfo
+from service.spec.tasks import TaskName
 from tests.unit.formats.files import (
     encoded,
     inspect,
@@ -27,7 +28,9 @@ def warned(info: DatasetInfo) -> dict[str, str]:
 
 
 @in_every_format
-def test_a_file_without_the_tasks_own_target_is_read_as_unlabelled_and_says_so(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_a_file_without_the_tasks_own_target_is_read_as_unlabelled_and_says_so(
+    tmp_path: Path, write: Writer, task: TaskName
+) -> None:
     path = write(tmp_path, [("train", ABSENT)] * 4 + [("test", ABSENT)] * 2)
     arrays = read(path, task=task)
     assert arrays.classes == {"label": []}
@@ -44,14 +47,14 @@ def test_a_file_without_the_tasks_own_target_is_read_as_unlabelled_and_says_so(t
 
 
 @in_every_format
-def test_a_target_that_is_named_and_absent_is_still_refused(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_a_target_that_is_named_and_absent_is_still_refused(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, [("train", ABSENT)] * 4)
     with pytest.raises(InvalidFile, match="no target column 'label'"):
         inspect(path, task=task, target_columns=["label"])
 
 
 @in_every_format
-def test_labels_may_be_missing_in_train_alone(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_labels_may_be_missing_in_train_alone(tmp_path: Path, write: Writer, task: TaskName) -> None:
     missing = ABSENT if write is npz else None
     path = write(tmp_path, [("train", missing)] * 4 + [("test", label) for label in (0, 1, 1, 2)])
     arrays = read(path, task=task)
@@ -65,7 +68,7 @@ def test_labels_may_be_missing_in_train_alone(tmp_path: Path, write: Writer, tas
 
 
 @pytest.mark.parametrize(("write", "task"), list(WRITERS.values())[:4], ids=list(WRITERS)[:4])
-def test_some_rows_may_have_no_label(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_some_rows_may_have_no_label(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, [("train", label) for label in (0, None, 1, None, 2)])
     assert target(read(path, task=task).splits["train"]) == [0, -1, 1, -1, 2]
     message = warned(inspect(path, task=task))["labels_missing"]
@@ -80,7 +83,7 @@ def test_in_json_lines_a_row_may_lack_the_key(tmp_path: Path) -> None:
 
 
 @in_every_format
-def test_a_class_may_occur_in_test_alone(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_a_class_may_occur_in_test_alone(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, [("train", label) for label in (0, 1, 0, 1)] + [("test", label) for label in (0, 2)])
     arrays = read(path, task=task)
     assert arrays.classes == {"label": ["0", "1", "2"]}
@@ -91,7 +94,7 @@ def test_a_class_may_occur_in_test_alone(tmp_path: Path, write: Writer, task: Ta
 
 
 @pytest.mark.parametrize(("write", "task"), list(WRITERS.values())[:4], ids=list(WRITERS)[:4])
-def test_integer_labels_may_have_gaps_and_are_called_by_their_numbers(tmp_path: Path, write: Writer, task: Task) -> None:
+def test_integer_labels_may_have_gaps_and_are_called_by_their_numbers(tmp_path: Path, write: Writer, task: TaskName) -> None:
     path = write(tmp_path, [("train", label) for label in (0, 1, 4, 1)] + [("test", 6)])
     arrays = read(path, task=task)
     assert arrays.classes == {"label": ["0", "1", "2", "3", "4", "5", "6"]}
@@ -118,7 +121,7 @@ def test_integer_labels_may_have_gaps_and_are_called_by_their_numbers(tmp_path: 
 def test_an_archive_without_class_folders_is_read_as_unlabelled(
     tmp_path: Path, paths: list[str], splits: dict[str, int], kind: str
 ) -> None:
-    task: Task = "image-classification" if kind == "image" else "audio-classification"
+    task: TaskName = "image-classification" if kind == "image" else "audio-classification"
     content = encoded(some_images(4, 4)) if kind == "image" else sound_file(some_sound(400))
     path = tmp_path / "a.zip"
     path.write_bytes(zipped([(name, content) for name in paths]))

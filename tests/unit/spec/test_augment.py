@@ -9,8 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from service.spec import JobSpec, parse_spec
 from service.spec.augment import AUGMENTATIONS, MIXTURES, Augment, AugmentationName, AugmentationSpec
 from service.spec.augment_fit import READABLE, augmentation_faults
-from service.spec.data import INPUT_KINDS, Column, DatasetInfo
+from service.spec.data import Column, DatasetInfo
 from service.spec.fit import check_fit
+from service.spec.tasks import TASKS
 from worker.data.augment import MIX_OPERATIONS, OPERATIONS
 
 AUGMENT: TypeAdapter[list[AugmentationSpec]] = TypeAdapter(Augment)
@@ -137,7 +138,7 @@ def described(kind: Any, **more: Any) -> DatasetInfo:
         kind: Column(kind=kind, dtype="x", **more),
         "label": Column(kind="label", dtype="int64", num_classes=2, classes=["a", "b"]),
     }
-    task = next(task for task, read in INPUT_KINDS.items() if read == kind)
+    task = next(task for task, info in TASKS.items() if info.input_kind == kind)
     return DatasetInfo(task=task, splits={"train": 100}, columns=columns, classes=["a", "b"])
 
 

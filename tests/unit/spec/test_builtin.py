@@ -6,7 +6,7 @@ import numpy as np
 
 from service.spec.architectures import ARCHITECTURES, Architecture
 from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import INPUT_KINDS
+from service.spec.tasks import TASKS
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.digits import load_digits
 from worker.models.build import BUILDERS
@@ -16,7 +16,7 @@ def test_every_builtin_dataset_holds_what_is_told_of_it() -> None:
     assert BUILTIN_LOADERS.keys() == BUILTIN_DATASETS.keys()
     for name, load in BUILTIN_LOADERS.items():
         data, info = load(), BUILTIN_DATASETS[name].info
-        kind = INPUT_KINDS[info.task]
+        kind = TASKS[info.task].input_kind
         assert {split: len(samples.inputs) for split, samples in data.splits.items()} == info.splits
         assert [column for column, told in info.columns.items() if told.kind == kind] == [kind]
         first, *_ = data.classes

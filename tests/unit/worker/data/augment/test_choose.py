@@ -10,8 +10,8 @@ from torch import Tensor
 
 from service.formats import Waveform
 from service.spec.augment import Augment, AugmentationSpec
-from service.spec.data import Task
 from service.spec.inputs import LogMelFeatures, TokenizerSpec, WaveformFeatures
+from service.spec.tasks import TaskName
 from worker.data import Data, PixelPreprocessing, Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
@@ -25,7 +25,7 @@ PIXELS = PixelPreprocessing(mean=(0.5,), std=(0.5,))
 TEXTS = ["one and two", "three and four", "five, six", "seven or eight"]
 
 
-def data(inputs: Any, task: Task, *, max_value: float | None = None) -> Data:
+def data(inputs: Any, task: TaskName, *, max_value: float | None = None) -> Data:
     split = Split(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     return Data(task, {"train": split}, Targets.of_classes(["a", "b"]), max_value=max_value)
 
