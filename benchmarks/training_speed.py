@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from worker.data.tensors import only_tensor
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
@@ -90,7 +91,9 @@ class Contest:
 
     def plain_with_loader(self) -> None:
         """With PyTorch's DataLoader, as most scripts do it."""
-        loader = DataLoader(TensorDataset(self.train.inputs, self.train.labels), batch_size=self.spec.batch_size, shuffle=True)
+        loader = DataLoader(
+            TensorDataset(only_tensor(self.train.inputs), self.train.labels), batch_size=self.spec.batch_size, shuffle=True
+        )
 
         def epoch() -> Iterator[Batch]:
             for images, labels in loader:
@@ -103,18 +106,18 @@ class Contest:
 
         def epoch() -> Iterator[Batch]:
             for indices in torch.split(torch.randperm(len(self.train)), self.spec.batch_size):
-                yield self.train.inputs[indices], self.train.labels[indices], None
+                yield only_tensor(self.train.inputs)[indices], self.train.labels[indices], None
 
         self._plain(epoch)
 
     def plain_teacher_asked_once(self) -> None:
         """The same, and the teacher's logits computed before the first epoch."""
         with torch.no_grad():
-            answers = torch.cat([self.teacher(images) for images in torch.split(self.train.inputs, 256)])
+            answers = torch.cat([self.teacher(images) for images in torch.split(only_tensor(self.train.inputs), 256)])
 
         def epoch() -> Iterator[Batch]:
             for indices in torch.split(torch.randperm(len(self.train)), self.spec.batch_size):
-                yield self.train.inputs[indices], self.train.labels[indices], answers[indices]
+                yield only_tensor(self.train.inputs)[indices], self.train.labels[indices], answers[indices]
 
         self._plain(epoch)
 

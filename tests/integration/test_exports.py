@@ -10,6 +10,7 @@ import torch
 
 from service.spec import parse_spec
 from tests.integration.test_methods import train
+from worker.data.tensors import only_tensor
 from worker.models import load_network
 from worker.protocol import RESULT_FOLDER, Failed, Finished
 
@@ -45,7 +46,7 @@ def test_a_student_is_written_as_onnx_in_float32_and_with_8_bit_weights(tmp_path
     images = torch.randint(0, 17, (3, 1, 8, 8), dtype=torch.uint8)
     inputs = loaded.preprocessing(images)
     session = onnxruntime.InferenceSession(result / "student.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"pixel_values": inputs.numpy()})
+    (logits,) = session.run(["logits"], {"pixel_values": only_tensor(inputs).numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(logits), loaded.network(inputs), atol=1e-4, rtol=1e-4)
 

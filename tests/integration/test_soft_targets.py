@@ -15,6 +15,7 @@ from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.distributed.rng import seed_everything
 from worker.evaluation.evaluate import predict, score_outputs
 from worker.methods.layer_mapping import map_layers
@@ -88,7 +89,7 @@ def splits() -> dict[str, Samples]:
 
 
 def subset(samples: Samples, kept: Tensor | slice) -> Samples:
-    return replace(samples, inputs=samples.inputs[kept], labels=samples.labels[kept])
+    return replace(samples, inputs=only_tensor(samples.inputs)[kept], labels=samples.labels[kept])
 
 
 def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> tuple[Samples, TrainingObjective]:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from service.spec.shapes import InputShape
+from worker.data.tensors import Inputs
 
 RawInputs = Any
 """Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
@@ -25,11 +25,11 @@ class Preprocessing(Protocol):
     keeps_size: ClassVar[bool]
     """Whether a whole split may be mapped at once; False if the shape of an input depends on its batch."""
 
-    def prepare(self, inputs: RawInputs) -> Tensor:
-        """Converts a split's samples to one tensor (N, …) on the CPU."""
+    def prepare(self, inputs: RawInputs) -> Inputs:
+        """Converts a split's samples to tensors (N, …) on the CPU."""
 
-    def __call__(self, stored: Tensor) -> Tensor:
-        """Maps a batch (B, …) of prepared samples to the network's inputs."""
+    def __call__(self, stored: Any) -> Inputs:
+        """Maps a batch (B, …) of prepared samples, in the form of :meth:`prepare`, to the network's inputs."""
 
     def input_shape(self, inputs: RawInputs) -> InputShape:
         """Shape of a network input for one sample of ``inputs``."""

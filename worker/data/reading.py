@@ -14,6 +14,7 @@ from worker.data.errors import UnusableData, UnusableRow
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.prepared import NO_LOSSES, Losses, Prepared
 from worker.data.preprocessing import Preprocessing
+from worker.data.tensors import Inputs
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN
 
@@ -24,7 +25,7 @@ _COUNTED_TEXTS = 2_000
 class ReadSplit(NamedTuple):
     """A split as a network reads it."""
 
-    inputs: Tensor
+    inputs: Inputs
     """(N, …), prepared; of a causal language model rows (N, L)."""
     labels: Tensor
     """(N,) or (N, M); of a causal language model the rows' loss mask (N, L)."""

@@ -14,6 +14,18 @@ from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.epoch import TransferRows
 from worker.data.reading import read_split
+from worker.data.tensors import (
+    Inputs,
+    concatenate,
+    home_of,
+    num_bytes,
+    num_rows,
+    num_values,
+    only_tensor,
+    select_rows,
+    slice_rows,
+    to_device,
+)
 from worker.targets import MixedLabels
 
 # Up to this size a split is preprocessed once. A larger one stays in its stored form (8-bit images: a quarter of the size), and
@@ -31,7 +43,7 @@ class Batch:
     indices: Tensor
     """(B,), indices into the split, on the split's device."""
     epoch: int
-    inputs: Tensor
+    inputs: Inputs
     """(B, …), preprocessed."""
     labels: Tensor
     """(B,) or (B, M)."""
@@ -49,7 +61,7 @@ class Samples:
     For a causal language model the inputs are rows of tokens (N, L) and the labels their loss mask.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor
     preprocessing: Preprocessing | None
     """Applied to each batch of inputs; None if the inputs are preprocessed already."""
@@ -68,12 +80,14 @@ class Samples:
         inputs, labels, _ = read_split(split, preprocessing)
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
-            home = device if inputs.nbytes <= free_bytes * _DEVICE_MEMORY_SHARE else home
-        inputs, labels = inputs.to(home), labels.to(home)
-        if views is None and preprocessing.keeps_size and len(inputs):
-            num_values = preprocessing(inputs[:1]).numel() * len(inputs)
-            if num_values * 4 <= PREPROCESS_ONCE_BYTES:
-                whole = torch.cat([preprocessing(chunk) for chunk in torch.split(inputs, _CHUNK_SAMPLES)])
+            home = device if num_bytes(inputs) <= free_bytes * _DEVICE_MEMORY_SHARE else home
+        inputs, labels = to_device(inputs, home), labels.to(home)
+        count = num_rows(inputs)
+        if views is None and preprocessing.keeps_size and count:
+            values = num_values(preprocessing(slice_rows(inputs, 0, 1))) * count
+            if values * 4 <= PREPROCESS_ONCE_BYTES:
+                starts = range(0, count, _CHUNK_SAMPLES)
+                whole = concatenate([preprocessing(slice_rows(inputs, start, start + _CHUNK_SAMPLES)) for start in starts])
                 return cls(whole, labels, None, device, transfer=split.transfer)
         return cls(inputs, labels, preprocessing, device, views=views, transfer=split.transfer)
 
@@ -83,7 +97,7 @@ class Samples:
     @property
     def home(self) -> torch.device:
         """Device of the data: ``device``, or the CPU if they are too large for it."""
-        return self.inputs.device
+        return home_of(self.inputs)
 
     def with_teacher(self, teacher_outputs: Tensor) -> Self:
         """Returns the same samples with the teacher's outputs (N, W) for them."""
@@ -95,22 +109,22 @@ class Samples:
         labels = self._labels_of(indices)
         if self.views is not None:
             return self._augmented(self.views, indices, labels, epoch=epoch)
-        inputs = self._preprocess(self.inputs.index_select(0, indices), self.preprocessing)
+        inputs = self._preprocess(select_rows(self.inputs, indices), self.preprocessing)
         teacher_outputs = self.teacher_outputs
         if teacher_outputs is not None:
             teacher_outputs = teacher_outputs.index_select(0, indices).to(self.device, non_blocking=True)
         return Batch(indices, epoch, inputs, labels, teacher_outputs)
 
-    def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+    def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Inputs:
         """Computes the inputs (B, …) of a network behind another ``preprocessing`` from the same view as an augmented batch."""
         if self.views is None or batch.stored_view is None:
             raise RuntimeError("only a batch of an augmented split has a view")
-        inputs = self._preprocess(batch.stored_view, preprocessing)
+        inputs = only_tensor(self._preprocess(batch.stored_view, preprocessing))
         return self.views.read(inputs, batch.indices.to(inputs.device, non_blocking=True), epoch=batch.epoch)
 
-    def inputs_from(self, start: int, count: int) -> Tensor:
+    def inputs_from(self, start: int, count: int) -> Inputs:
         """Returns ``count`` preprocessed inputs in the stored order, without augmentation, on the device."""
-        return self._preprocess(self.inputs[start : start + count], self.preprocessing)
+        return self._preprocess(slice_rows(self.inputs, start, start + count), self.preprocessing)
 
     def _augmented(self, views: EpochViews, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
         preprocessing = self.preprocessing
@@ -118,23 +132,25 @@ class Samples:
             raise RuntimeError("an augmented split is preprocessed batch by batch")
         view_device = self.home if preprocessing.on_host else self.device
 
+        stored = only_tensor(self.inputs)
+
         def fetch(rows: Tensor) -> Tensor:
-            return self.inputs.index_select(0, rows).to(view_device, non_blocking=True)
+            return stored.index_select(0, rows).to(view_device, non_blocking=True)
 
         view = views.stored(fetch, indices, epoch=epoch)
         mixture = None
         if view.partners is not None and view.shares is not None:
             mixture = MixedLabels(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
-        inputs = self._preprocess(view.inputs, preprocessing)
+        inputs = only_tensor(self._preprocess(view.inputs, preprocessing))
         inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
         return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture)
 
     def _labels_of(self, indices: Tensor) -> Tensor:
         return self.labels.index_select(0, indices).to(self.device, non_blocking=True)
 
-    def _preprocess(self, stored: Tensor, preprocessing: Preprocessing | None) -> Tensor:
+    def _preprocess(self, stored: Inputs, preprocessing: Preprocessing | None) -> Inputs:
         if preprocessing is None:
-            return stored.to(self.device, non_blocking=True)
+            return to_device(stored, self.device, non_blocking=True)
         if preprocessing.on_host:
-            return preprocessing(stored).to(self.device, non_blocking=True)
-        return preprocessing(stored.to(self.device, non_blocking=True))
+            return to_device(preprocessing(stored), self.device, non_blocking=True)
+        return preprocessing(to_device(stored, self.device, non_blocking=True))

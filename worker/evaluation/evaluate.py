@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.data.samples import Samples
+from worker.data.tensors import Inputs, home_of, num_rows, select_rows
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.metrics import ROUNDING
@@ -64,7 +65,7 @@ def predict(
             return predict_tokens(network, samples, precision=precision, after_batch=after_batch, group=group)
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
-        inputs = [samples.inputs_from(start, EVALUATION_BATCH)]
+        inputs: list[Inputs] = [samples.inputs_from(start, EVALUATION_BATCH)]
         if reads_teacher and samples.teacher_outputs is not None:
             inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
         with precision.forward_pass():
@@ -189,7 +190,7 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collecti
     return torch.stack(agreements).mean().item()
 
 
-def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_size: int) -> dict[str, float]:
+def measure_latency(networks: Mapping[str, tuple[nn.Module, Inputs]], *, batch_size: int) -> dict[str, float]:
     """Median milliseconds of one forward pass of each network.
 
     The networks alternate, so that a busy moment of the machine affects all of them.
@@ -211,17 +212,17 @@ def measure_latency(networks: Mapping[str, tuple[nn.Module, Tensor]], *, batch_s
     return {name: statistics.median(values) for name, values in milliseconds.items()}
 
 
-def _resized(inputs: Tensor, count: int) -> Tensor:
+def _resized(inputs: Inputs, count: int) -> Inputs:
     """Repeats or cuts inputs (N, …) to (``count``, …)."""
-    times = -(-count // len(inputs))
-    return inputs.repeat(times, *[1] * (inputs.dim() - 1))[:count].contiguous()
+    return select_rows(inputs, torch.arange(count, device=home_of(inputs)) % num_rows(inputs))
 
 
-def _time_once(network: nn.Module, inputs: Tensor) -> float:
-    _synchronise(inputs.device)
+def _time_once(network: nn.Module, inputs: Inputs) -> float:
+    device = home_of(inputs)
+    _synchronise(device)
     started = time.perf_counter()
     network(inputs)
-    _synchronise(inputs.device)
+    _synchronise(device)
     return (time.perf_counter() - started) * 1_000
 
 

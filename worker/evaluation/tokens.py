@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from worker.data.language import predictions
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.evaluation.precision import Precision
 from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
@@ -30,11 +31,11 @@ def predict_tokens(
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """Computes (M, 3): loss, predicted token and true token of each token that counts, in the rows' order; in ``eval()``."""
-    count = max(1, BATCH_TOKENS // max(1, samples.inputs.shape[1]))
+    count = max(1, BATCH_TOKENS // max(1, only_tensor(samples.inputs).shape[1]))
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         batch = samples.batch(torch.arange(start, min(start + count, len(samples))))
-        ids, mask = batch.inputs, batch.labels
+        ids, mask = only_tensor(batch.inputs), batch.labels
         with precision.forward_pass():
             hidden = network.hidden(ids)
         return {"outputs": _token_outputs(*predictions(hidden, ids, mask), network.head)}

@@ -12,6 +12,7 @@ from service.spec.exports import EXPORTS, ExportFormat
 from service.spec.tasks import TASKS
 from worker.data import Data
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN
 from worker.errors import JobFault
@@ -51,7 +52,7 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
         UnexportableNetwork: the exporter does not support the network.
     """
     kind = TASKS[data.task].input_kind
-    inputs = samples.inputs_from(0, 2)
+    inputs = only_tensor(samples.inputs_from(0, 2))
     if isinstance(samples.preprocessing, TextPreprocessing):
         network = _ReadingPadded(network, samples.preprocessing.tokenizer.pad_token_id)
     export_onnx(
@@ -96,7 +97,7 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
             train = student.samples(data.splits["train"])
             # A random sample, since rows may be sorted by class; its seed is fixed.
             rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_CALIBRATION_SAMPLES]
-            quantize_int8(plain, paths["onnx-int8"], calibration=train.batch(rows).inputs.cpu())
+            quantize_int8(plain, paths["onnx-int8"], calibration=only_tensor(train.batch(rows).inputs).cpu())
         exported = [_score(paths[name], student, test, data) for name in formats]
         difference = _difference(plain, student, test, data)
     if not difference <= _LARGEST_DIFFERENCE + float(rounding_of_units(data.targets).max()):
@@ -125,4 +126,4 @@ def _score(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Ex
 
 
 def _difference(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> float:
-    return check_onnx(path, student.network, test.inputs_from(0, 64), read=data.targets.standardise)
+    return check_onnx(path, student.network, only_tensor(test.inputs_from(0, 64)), read=data.targets.standardise)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.data import Data, first
+from worker.data.tensors import Inputs, to_device
 from worker.models.output_layer import find_output_layer
 from worker.targets import Targets
 from worker.trained import TrainedNetwork
@@ -78,10 +79,10 @@ def unfold_units(loaded: TrainedNetwork, data: Data) -> nn.Module:
     return unfolded
 
 
-def _few(network: TrainedNetwork, data: Data) -> Tensor:
+def _few(network: TrainedNetwork, data: Data) -> Inputs:
     """Some inputs (B, …) as the network reads them."""
     few = network.preprocessing(network.preprocessing.prepare(first(data.splits["train"].inputs, 2)))
-    return few.to(network.device)
+    return to_device(few, network.device)
 
 
 def rounding_of_units(targets: Targets) -> Tensor:

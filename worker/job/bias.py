@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from service.spec.report import BiasCard
 from worker.data import Data, first
+from worker.data.tensors import Inputs, to_device
 from worker.errors import JobFault
 from worker.evaluation.class_balance import balancing_offsets
 from worker.job.networks import Networks
@@ -50,11 +51,11 @@ def check_bias_place(networks: Networks) -> None:
     """Raises JobFault if the student's outputs have no bias that could be set."""
     plain = networks.build_plain("student", num_outputs=networks.data.targets.width).to(networks.device)
     reads = networks.preprocessing("student")
-    few = reads(reads.prepare(first(networks.data.splits["train"].inputs, 2))).to(networks.device)
-    _shiftable_layer(plain, few)
+    few = reads(reads.prepare(first(networks.data.splits["train"].inputs, 2)))
+    _shiftable_layer(plain, to_device(few, networks.device))
 
 
-def _shiftable_layer(network: nn.Module, inputs: Tensor) -> OutputLayer:
+def _shiftable_layer(network: nn.Module, inputs: Inputs) -> OutputLayer:
     try:
         layer = find_output_layer(network, inputs)
     except NoOutputLayer as error:

@@ -10,6 +10,7 @@ from torch import nn
 from worker.data import first
 from worker.data.augment.choose import check_same_views
 from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.tensors import only_tensor
 from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
@@ -104,7 +105,7 @@ def _check_exports(networks: Networks) -> None:
             path, samples = Path(folder) / "student.onnx", networks.samples("student", "test")
             write_onnx(plain, path, samples=samples, data=networks.data)
             if "onnx-int8" in networks.spec.exports:
-                quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=samples.inputs_from(0, 32).cpu())
+                quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=only_tensor(samples.inputs_from(0, 32)).cpu())
 
 
 def _check_student_folder(networks: Networks, student: nn.Module) -> None:

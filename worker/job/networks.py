@@ -25,6 +25,7 @@ from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
+from worker.data.tensors import to_device
 from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
@@ -269,7 +270,7 @@ class Networks:
             return  # of other shapes, the student's output layer is not the teacher's
         reads = self.preprocessing("student")
         inputs = reads(reads.prepare(first(self.data.splits["train"].inputs, 2)))
-        find_output_layer(student, inputs.to(next(student.parameters()).device)).reorder(order)
+        find_output_layer(student, to_device(inputs, next(student.parameters()).device)).reorder(order)
 
     def trained_network(
         self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None

@@ -17,6 +17,7 @@ from service.spec.methods import DeepMutual
 from service.spec.tasks import TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Split, UnusableData
+from worker.data.tensors import only_tensor
 from worker.distributed.ranks import ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.evaluate import predict, score_labelled
@@ -217,4 +218,4 @@ def _frequencies(teacher: TrainedNetwork, train: Split) -> Tensor:
         raise TypeError("only a language model has a vocabulary")
     few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_FREQUENCY_TEXTS]
     rows = teacher.samples(train.at(few.sort().values))
-    return token_frequencies(rows.inputs[:, 1:][rows.labels[:, 1:].bool()], network.head.weight.shape[0])
+    return token_frequencies(only_tensor(rows.inputs)[:, 1:][rows.labels[:, 1:].bool()], network.head.weight.shape[0])

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from worker.data.tensors import Inputs, token_ids_of
 from worker.data.tokenization import NO_TOKEN
 from worker.methods.batch import Outputs
 
@@ -30,16 +31,15 @@ class FeatureExtractor:
         self._listening = False
         self._hooks = [module.register_forward_hook(self._catch(path)) for path, module in find_layers(network, layers).items()]
 
-    def __call__(self, *inputs: Tensor | None) -> Outputs:
+    def __call__(self, inputs: Inputs, *further: Tensor | None) -> Outputs:
         """Takes inputs (B, …) and the network's further arguments; a network of texts has a ``pad``. Logits are (B, W)."""
         self._listening = True
         try:
-            logits = self._network(*inputs)
+            logits = self._network(inputs, *further)
         finally:
             features, self._caught = self._caught, {}
             self._listening = False
-        reads_tokens = getattr(self._network, "pad", None) is not None
-        return Outputs(logits, features, inputs[0] != NO_TOKEN if reads_tokens and inputs[0] is not None else None)
+        return Outputs(logits, features, self._counted(inputs))
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -51,6 +51,11 @@ class FeatureExtractor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+    def _counted(self, inputs: Inputs) -> Tensor | None:
+        """The places (B, L) of tokens, rather than of padding, for a network of texts."""
+        ids = None if getattr(self._network, "pad", None) is None else token_ids_of(inputs)
+        return None if ids is None else ids != NO_TOKEN
 
     def _catch(self, path: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.methods import EmbeddingDistillation, terms_of
+from worker.data.tensors import Inputs
 from worker.methods import LayerPairs, LossContext, WeightedSum, build_loss
 from worker.methods.layer_pairs import UnfitLayers, layers_of, output_width, shapes_of
 from worker.targets import Targets
@@ -49,8 +50,8 @@ def map_layers(
     *,
     student: nn.Module,
     teacher: nn.Module,
-    student_inputs: Tensor,
-    teacher_inputs: Tensor,
+    student_inputs: Inputs,
+    teacher_inputs: Inputs,
     same_tokens: bool = True,
 ) -> LayerMapping:
     """Finds the layers that a method compares and, by a forward pass on a few inputs (B, …), their shapes.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, terms_of
+from worker.data.tensors import Inputs, to_device
 from worker.eval_mode import in_eval_mode
 from worker.methods.feature_extractor import FeatureExtractor, find_layers, layer_paths
 
@@ -67,17 +68,17 @@ def privileged_term(method: Any) -> DistillationNetwork | None:
     return next((term for term in terms_of(method) if isinstance(term, DistillationNetwork)), None)
 
 
-def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Tensor) -> Mapping[str, torch.Size]:
+def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Inputs) -> Mapping[str, torch.Size]:
     """Computes the shapes, without the batch, of these layers' outputs on inputs (B, …), in evaluation mode."""
     with in_eval_mode(network), FeatureExtractor(network, layers) as extractor:
-        features = extractor(inputs.to(next(network.parameters()).device)).features
+        features = extractor(to_device(inputs, next(network.parameters()).device)).features
     return {path: feature.shape[1:] for path, feature in features.items()}
 
 
-def output_width(network: nn.Module, inputs: Tensor) -> int:
+def output_width(network: nn.Module, inputs: Inputs) -> int:
     """Computes the width of the network's outputs on inputs (B, …), in evaluation mode."""
     with in_eval_mode(network):
-        outputs: Tensor = network(inputs.to(next(network.parameters()).device))
+        outputs: Tensor = network(to_device(inputs, next(network.parameters()).device))
     return outputs.shape[-1]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.data.tensors import Inputs
 from worker.eval_mode import in_eval_mode
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -93,7 +94,7 @@ class OutputLayer:
         self.rescale(torch.ones_like(by), by)
 
 
-def find_output_layer(network: nn.Module, inputs: Tensor) -> OutputLayer:
+def find_output_layer(network: nn.Module, inputs: Inputs) -> OutputLayer:
     """Finds the output layer of a network by running it a few times on some ``inputs`` (B, …), in evaluation mode.
 
     Raises:
@@ -120,7 +121,7 @@ def find_output_layer(network: nn.Module, inputs: Tensor) -> OutputLayer:
 
 def _find_norm(
     network: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     layers: Sequence[nn.Module],
     ran: Sequence[nn.Module],
     outputs: Tensor,
@@ -159,7 +160,7 @@ def _affine(layer: nn.Module, outputs: Tensor, scale: Tensor, shift: Tensor) -> 
     return outputs * scale.reshape(places) + shift.reshape(places)
 
 
-def _traced(network: nn.Module, inputs: Tensor) -> tuple[Tensor, list[nn.Module]]:
+def _traced(network: nn.Module, inputs: Inputs) -> tuple[Tensor, list[nn.Module]]:
     """A network's outputs (B, W), and its innermost modules in the order of their last runs."""
     ran: Counter[nn.Module] = Counter()
     num_runs = 0
@@ -178,7 +179,7 @@ def _traced(network: nn.Module, inputs: Tensor) -> tuple[Tensor, list[nn.Module]
 
 
 def _run_with(
-    network: nn.Module, inputs: Tensor, modules: Iterable[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]
+    network: nn.Module, inputs: Inputs, modules: Iterable[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]
 ) -> Tensor:
     """The network's outputs with those of some of its modules changed."""
     with ExitStack() as hooks:

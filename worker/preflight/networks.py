@@ -14,6 +14,7 @@ from service.spec.tasks import TASKS
 from worker.data import Data, Preprocessing, SplitName
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
+from worker.data.tensors import slice_rows
 from worker.data.text import TextPreprocessing
 from worker.job.networks import Networks
 from worker.job.roles import Role
@@ -75,7 +76,7 @@ class PreflightNetworks(Networks):
         samples = super().samples(role, split)
         if not self.data.targets.are_tokens:
             return samples
-        return replace(samples, inputs=samples.inputs[:STEP_SAMPLES], labels=samples.labels[:STEP_SAMPLES])
+        return replace(samples, inputs=slice_rows(samples.inputs, 0, STEP_SAMPLES), labels=samples.labels[:STEP_SAMPLES])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from service.spec.training import AdamW, Optimizer
+from worker.data.tensors import Inputs, num_bytes, num_rows, only_tensor
 from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
@@ -115,17 +116,19 @@ def with_fake_tensors(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def profile_on_meta(network: nn.Module, inputs: Tensor, optimizer: Optimizer, precision: Precision) -> StepProfile:
+def profile_on_meta(network: nn.Module, inputs: Inputs, optimizer: Optimizer, precision: Precision) -> StepProfile:
     """Profiles a step on labels alone of a network and inputs (B, …) without values, inside :func:`with_fake_tensors`."""
     saved = _SavedTensors([network])
     network.train()
     with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
         with precision.forward_pass():
-            outputs = network.head(network.hidden(inputs)) if isinstance(network, LanguageNetwork) else network(inputs)
+            outputs = (
+                network.head(network.hidden(only_tensor(inputs))) if isinstance(network, LanguageNetwork) else network(inputs)
+            )
         outputs.float().sum().backward()
     gradients = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
     return StepProfile(
-        num_samples=len(inputs),
+        num_samples=num_rows(inputs),
         flops=counter.get_total_flops(),
         weights=size_of(network),
         per_dataset_sample=0.0,
@@ -143,7 +146,7 @@ def size_of(network: nn.Module) -> int:
     return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
 
 
-def profile_inference(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
+def profile_inference(network: nn.Module, inputs: Inputs) -> tuple[float, int]:
     """Peak bytes of a forward pass without gradients, weights left out: per sample, and independent of the batch.
 
     ``inputs`` are (B, …).
@@ -151,12 +154,12 @@ def profile_inference(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
     live = _LiveTensors(network)
     with in_eval_mode(network), _WithoutAttentionDropout(), live:
         if isinstance(network, LanguageNetwork):
-            network.hidden(inputs)
+            network.hidden(only_tensor(inputs))
         else:
             network(inputs)
     # Logits of a chunk of tokens, and the copy that the loss makes of them.
     fixed = 2 * 4 * CHUNK_LOGITS if isinstance(network, LanguageNetwork) else 0
-    return (live.peak + inputs.nbytes) / len(inputs), fixed
+    return (live.peak + num_bytes(inputs)) / num_rows(inputs), fixed
 
 
 class _CountingProcess(SingleProcess):

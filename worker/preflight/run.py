@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
@@ -27,6 +27,7 @@ from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
 from worker.data.samples import PREPROCESS_ONCE_BYTES, Samples
+from worker.data.tensors import Inputs, num_bytes, num_rows, only_tensor
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EVALUATION_BATCH
@@ -331,7 +332,7 @@ class PreflightRun(Attempt):
         self._record_profile(role, step, network, inputs, data=data, has_views=training.samples.views is not None)
 
     def _record_profile(
-        self, role: Role, step: StepProfile, network: InferenceProfile, inputs: Tensor, *, data: float, has_views: bool = False
+        self, role: Role, step: StepProfile, network: InferenceProfile, inputs: Inputs, *, data: float, has_views: bool = False
     ) -> None:
         is_taught = role == "student" or role in self.networks.chain
         are_tokens = self.data.targets.are_tokens
@@ -343,7 +344,7 @@ class PreflightRun(Attempt):
             runs_each_step=is_taught and (are_tokens or has_views),
             data=data,
             num_samples=self.num_samples(role) or 0,
-            evaluation_batch=max(1, BATCH_TOKENS // inputs.shape[1]) if are_tokens else EVALUATION_BATCH,
+            evaluation_batch=max(1, BATCH_TOKENS // only_tensor(inputs).shape[1]) if are_tokens else EVALUATION_BATCH,
         )
 
     def _check_distributed(self, network: nn.Module) -> None:
@@ -369,7 +370,7 @@ class PreflightRun(Attempt):
             network = self.networks.build_plain(role, num_outputs=self.data.targets.width)
         self.parameters[role] = num_parameters(network)
 
-    def _data_bytes(self, training: Training, inputs: Tensor, num_samples: int) -> float:
+    def _data_bytes(self, training: Training, inputs: Inputs, num_samples: int) -> float:
         """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""
         samples, reads = training.samples, self.networks.preprocessing(training.name)
         answers = 0.0
@@ -378,12 +379,12 @@ class PreflightRun(Attempt):
             answers = num_samples * samples.teacher_outputs[0].nbytes + (layers if layers <= PRECOMPUTE_BYTES else 0)
         if reads.on_host:
             return answers
-        ready = inputs.nbytes / len(inputs)
+        ready = num_bytes(inputs) / num_rows(inputs)
         if isinstance(reads, LanguagePreprocessing):
-            stored = ready + inputs.shape[1]  # one byte of the mask per token
+            stored = ready + only_tensor(inputs).shape[1]  # one byte of the mask per token
         else:
             few = first(self.data.splits["train"].inputs, STEP_SAMPLES)
-            stored = reads.prepare(few).nbytes / len(few)
+            stored = num_bytes(reads.prepare(few)) / len(few)
             if samples.views is None and reads.keeps_size and ready * num_samples <= PREPROCESS_ONCE_BYTES:
                 stored = ready
         counts = self._sampled.counts

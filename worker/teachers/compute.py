@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from worker.data import Preprocessing
 from worker.data.samples import Batch, Samples
+from worker.data.tensors import Inputs, token_ids_of
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EVALUATION_BATCH
@@ -97,7 +98,7 @@ def compute_view_outputs(
     views: list[SplitOutputs] = []
     for view in range(num_views):
 
-        def inputs_from(start: int, view: int = view) -> Tensor:
+        def inputs_from(start: int, view: int = view) -> Inputs:
             indices = torch.arange(start, min(start + EVALUATION_BATCH, len(samples)))
             return samples.view_for(samples.batch(indices, epoch=view), preprocessing)
 
@@ -131,7 +132,7 @@ _Forward = Callable[[Mapping[str, torch.Size], _Consume], None]
 def _forward_split(
     teacher: nn.Module,
     num_samples: int,
-    inputs_from: Callable[[int], Tensor],
+    inputs_from: Callable[[int], Inputs],
     after_batch: Callable[[int], None],
     group: ProcessGroup,
     layers: Mapping[str, torch.Size],
@@ -196,7 +197,8 @@ def _cached(
 
 def _write(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Samples) -> SplitOutputs | None:
     """Writes the batches that ``produce`` passes on into the cache; None if they cannot be written."""
-    longest = samples.inputs.shape[1] if _are_tokens(samples) else 0
+    ids = token_ids_of(samples.inputs)
+    longest = 0 if ids is None else ids.shape[1]
     try:
         with slot.cache.write(slot.cache_key, num_samples=len(samples)) as writer:
             produce(lambda tensors: writer.add({name: _pad_tokens(name, each, longest) for name, each in tensors.items()}))
@@ -229,12 +231,8 @@ def _num_bytes(layers: Mapping[str, torch.Size], samples: Samples) -> int:
 
 def _max_values(shape: torch.Size, samples: Samples) -> int:
     """The largest number of values in one sample's features; features of tokens (L, D) may have those of the longest text."""
-    is_tokens = len(shape) == 2 and _are_tokens(samples)
-    return max(shape[0], samples.inputs.shape[1]) * shape[1] if is_tokens else shape.numel()
-
-
-def _are_tokens(samples: Samples) -> bool:
-    return samples.inputs.dim() == 2 and not samples.inputs.is_floating_point()
+    ids = token_ids_of(samples.inputs)
+    return max(shape[0], ids.shape[1]) * shape[1] if len(shape) == 2 and ids is not None else shape.numel()
 
 
 def _select_rows(tensor: Tensor, indices: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from worker.data import Preprocessing
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
@@ -227,7 +228,7 @@ def _pad_columns(rows: Tensor, width: int, value: int | bool) -> Tensor:
 def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Ids and mask (B, L), cut after the last token that counts in any row."""
     batch = samples.batch(indices)
-    ids, mask = batch.inputs, batch.labels
+    ids, mask = only_tensor(batch.inputs), batch.labels
     counted = mask.any(dim=0).nonzero()
     width = int(counted[-1]) + 1 if len(counted) else 1
     return ids[:, :width], mask[:, :width]

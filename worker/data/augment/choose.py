@@ -14,6 +14,7 @@ from worker.data.dataset import Data
 from worker.data.log_mel import LogMel
 from worker.data.preprocessing import Preprocessing, RawInputs, first
 from worker.data.sound import SoundPreprocessing
+from worker.data.tensors import only_tensor
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN
 
@@ -49,7 +50,7 @@ def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preproces
     """
     if student is teacher:
         return
-    ours, theirs = student.prepare(inputs), teacher.prepare(inputs)
+    ours, theirs = only_tensor(student.prepare(inputs)), only_tensor(teacher.prepare(inputs))
     if not torch.equal(ours, theirs):
         what = "other tokens" if isinstance(student, TextPreprocessing) else "clips of another rate or length"
         raise UnfitAugmentation(
@@ -57,7 +58,7 @@ def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preproces
             "have the student read as its teacher does, or leave augment empty"
         )
     if views.of_spectrograms.specs:
-        shapes = [tuple(reads(first(ours, 1)).shape) for reads in (student, teacher)]
+        shapes = [tuple(only_tensor(reads(first(ours, 1))).shape) for reads in (student, teacher)]
         if not _reads_spectrograms(teacher) or shapes[0] != shapes[1]:
             raise UnfitAugmentation(
                 f"{views.of_spectrograms.specs[0].name} is to hide the same from student and teacher, and they read inputs of "

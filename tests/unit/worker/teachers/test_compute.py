@@ -13,6 +13,7 @@ from service.spec.inputs import TokenizerSpec
 from worker.data import Data, PixelPreprocessing, Split
 from worker.data.augment.choose import epoch_views
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.data.text import train_text_preprocessing
 from worker.data.tokenization import NO_TOKEN
 from worker.methods import FeatureExtractor
@@ -50,7 +51,7 @@ def test_features_belong_to_the_samples_that_were_asked_for(
 
     indices = torch.tensor([299, 0, 17])
     with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
-        expected = extractor(samples.inputs[indices])
+        expected = extractor(only_tensor(samples.inputs)[indices])
     torch.testing.assert_close(logits[indices], expected.logits)
     found, counted = features(indices)
     assert (found.keys(), counted) == (LAYERS.keys(), None)
@@ -168,12 +169,12 @@ def test_views_that_come_again_are_asked_about_once_each(teacher: torch.nn.Modul
     assert told == [(0, False), (1, False), (0, is_cached), (1, is_cached)]
     everyone = torch.arange(12)
     batches = [samples.batch(everyone, epoch=epoch) for epoch in range(3)]
-    assert torch.equal(batches[0].inputs, batches[2].inputs)
-    assert not torch.equal(batches[0].inputs, batches[1].inputs)
+    assert torch.equal(only_tensor(batches[0].inputs), only_tensor(batches[2].inputs))
+    assert not torch.equal(only_tensor(batches[0].inputs), only_tensor(batches[1].inputs))
     for batch in batches:
         said = answers(batch)
         with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
-            expected = extractor((batch.inputs - 0.5) / 2)
+            expected = extractor((only_tensor(batch.inputs) - 0.5) / 2)
         torch.testing.assert_close(said.logits, expected.logits[:, [2, 0, 1]])
         torch.testing.assert_close(said.features["layer1"], expected.features["layer1"])
 
@@ -205,7 +206,7 @@ def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.
         batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
         teacher_outputs = asked.teacher_outputs(batch)
         with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
-            expected = extractor((batch.inputs - 0.5) / 2)
+            expected = extractor((only_tensor(batch.inputs) - 0.5) / 2)
         assert teacher_outputs is not None
         torch.testing.assert_close(teacher_outputs.logits, expected.logits[:, [2, 0, 1]])
         assert not teacher_outputs.logits.requires_grad

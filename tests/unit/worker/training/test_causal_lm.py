@@ -15,6 +15,7 @@ from service.spec.methods import OF_TOKENS, MethodSpec
 from service.spec.shapes import TokenShape
 from worker.data.language import Framing
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
 from worker.models import build_network
@@ -70,7 +71,7 @@ def log_probabilities(network: LanguageNetwork, samples: Samples) -> tuple[Tenso
     """(M, V) of the tokens that count by the library's own forward pass, and these tokens."""
     counted = samples.labels[:, 1:]
     logits = network.model(input_ids=samples.inputs).logits[:, :-1][counted]
-    return logits.log_softmax(dim=-1), samples.inputs[:, 1:][counted]
+    return logits.log_softmax(dim=-1), only_tensor(samples.inputs)[:, 1:][counted]
 
 
 def loss_of(name: str, **settings: Any) -> float:
@@ -122,7 +123,7 @@ def test_rows_of_a_vocabulary_beyond_the_tokenizers_tokens_take_no_part() -> Non
 
 def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
     samples, other = rows(), rows(vocabulary=7)
-    other = Samples(other.inputs[:, :5], other.labels[:, :5], None, CPU)
+    other = Samples(only_tensor(other.inputs)[:, :5], other.labels[:, :5], None, CPU)
     student, teacher = network(4), network(8, vocabulary=7, seed=1)
     criterion = language_criterion(
         method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other)
@@ -139,12 +140,15 @@ def test_the_same_seed_writes_the_same_texts_and_moves_no_global_generator() -> 
     done: list[int] = []
     first, again = (generate_texts(sampling, teacher, samples, seed=2, after_batch=done.append) for _ in range(2))
     other = generate_texts(sampling, teacher, samples, seed=3, after_batch=done.append)
-    assert torch.equal(first.inputs, again.inputs)
-    assert not (first.inputs.shape == other.inputs.shape and torch.equal(first.inputs, other.inputs))
+    assert torch.equal(only_tensor(first.inputs), only_tensor(again.inputs))
+    assert not (
+        only_tensor(first.inputs).shape == only_tensor(other.inputs).shape
+        and torch.equal(only_tensor(first.inputs), only_tensor(other.inputs))
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert done == [4, 4, 4]
-    assert first.inputs.shape[1] <= LENGTH
-    assert torch.equal(first.inputs[0, :3], samples.inputs[0, :3])
+    assert only_tensor(first.inputs).shape[1] <= LENGTH
+    assert torch.equal(only_tensor(first.inputs)[0, :3], only_tensor(samples.inputs)[0, :3])
     assert first.labels[0].tolist()[:4] == [False, False, False, True]
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from service.spec.training import AdamW, Constant, EarlyStopping, Sgd, TrainingSpec
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.distributed.rng import seed_everything
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
@@ -115,7 +116,9 @@ def test_it_is_the_plain_loop_that_anyone_would_write() -> None:
     for epoch in range(2):
         for indices in training.epoch_batches(epoch):
             optimizer.zero_grad()
-            torch.autograd.backward(functional.cross_entropy(network(samples.inputs[indices]), samples.labels[indices]))
+            torch.autograd.backward(
+                functional.cross_entropy(network(only_tensor(samples.inputs)[indices]), samples.labels[indices])
+            )
             nn.utils.clip_grad_norm_(network.parameters(), 0.1)
             optimizer.step()
 
@@ -157,7 +160,7 @@ def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
 
 
 def poisoned(samples: Samples, index: int) -> Samples:
-    images = samples.inputs.clone()
+    images = only_tensor(samples.inputs).clone()
     images[index] = math.inf
     return Samples(images, samples.labels, None, CPU)
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from service.spec.methods import DeepMutual
 from service.spec.training import Constant, EarlyStopping, Sgd, TrainingSpec
 from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples
+from worker.data.tensors import only_tensor
 from worker.distributed.rng import seed_everything
 from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
 from worker.targets import Targets
@@ -66,7 +67,7 @@ def test_it_is_the_plain_loop_over_two_networks() -> None:
     for epoch in range(2):
         for indices in training.epoch_batches(epoch):
             labels = training.samples.labels[indices]
-            outputs: list[Tensor] = [each(training.samples.inputs[indices]) for each in networks]
+            outputs: list[Tensor] = [each(only_tensor(training.samples.inputs)[indices]) for each in networks]
             for own, other, network, optimizer in zip(outputs, outputs[::-1], networks, optimizers, strict=True):
                 p, q = own.softmax(-1), other.detach().softmax(-1)
                 divergence = (q * (q / p).log()).sum(-1).mean()

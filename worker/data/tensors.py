@@ -1,0 +1,80 @@
+"""What a network reads of a batch: one tensor, or several by name, and what is done with either. B samples.
+
+Invariant: the first dimension of every tensor counts the samples, and all are on one device.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+_Inputs = TypeVar("_Inputs", bound=Inputs)
+
+
+def select_rows(inputs: _Inputs, indices: Tensor) -> _Inputs:
+    """Selects the samples at ``indices``, which are on the inputs' device."""
+    return _each(inputs, lambda tensor: tensor.index_select(0, indices))
+
+
+def slice_rows(inputs: _Inputs, start: int, stop: int) -> _Inputs:
+    """Views the samples from ``start`` to before ``stop``."""
+    return _each(inputs, lambda tensor: tensor[start:stop])
+
+
+def to_device(inputs: _Inputs, device: torch.device | str, *, non_blocking: bool = False) -> _Inputs:
+    """Copies inputs to a device; those that are there already are returned as they are."""
+    return _each(inputs, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+
+def concatenate(pieces: Sequence[_Inputs]) -> _Inputs:
+    """Puts the samples of one piece or more after one another; all pieces have the same names."""
+    first = pieces[0]
+    if isinstance(first, Tensor):
+        return cast(_Inputs, torch.cat(cast(list[Tensor], pieces)))
+    named = cast(Sequence[Mapping[str, Tensor]], pieces)
+    return cast(_Inputs, {name: torch.cat([piece[name] for piece in named]) for name in named[0]})
+
+
+def num_rows(inputs: Inputs) -> int:
+    """B."""
+    return len(_tensors(inputs)[0])
+
+
+def num_values(inputs: Inputs) -> int:
+    """Number of elements of all tensors."""
+    return sum(tensor.numel() for tensor in _tensors(inputs))
+
+
+def num_bytes(inputs: Inputs) -> int:
+    """Size of all tensors."""
+    return sum(tensor.nbytes for tensor in _tensors(inputs))
+
+
+def home_of(inputs: Inputs) -> torch.device:
+    """The device that the inputs are on."""
+    return _tensors(inputs)[0].device
+
+
+def only_tensor(inputs: Inputs) -> Tensor:
+    """The inputs of a network that reads one tensor. Raises TypeError if they are several by name."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"one tensor is read here, not several by name: {', '.join(inputs)}")
+    return inputs
+
+
+def token_ids_of(inputs: Inputs) -> Tensor | None:
+    """The token ids (B, L) among the inputs of a network of texts; None where there are none."""
+    ids = inputs if isinstance(inputs, Tensor) else inputs.get("ids")
+    return ids if ids is not None and ids.dim() == 2 and not ids.is_floating_point() else None
+
+
+def _each(inputs: _Inputs, change: Callable[[Tensor], Tensor]) -> _Inputs:
+    if isinstance(inputs, Tensor):
+        return cast(_Inputs, change(inputs))
+    return cast(_Inputs, {name: change(tensor) for name, tensor in inputs.items()})
+
+
+def _tensors(inputs: Inputs) -> list[Tensor]:
+    return [inputs] if isinstance(inputs, Tensor) else list(inputs.values())
