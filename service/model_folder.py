@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
-from service.spec.data import EMBEDDING
 from service.spec.problem_type import MULTI_LABEL, WHY_NOT_MULTI_LABEL
-from service.spec.transformers_fit import CAUSAL, classifier_tasks, classifiers, config_fields, task_of_config
+from service.spec.tasks import TASKS, InputKind, TaskName, first_task
+from service.spec.transformers_fit import classifier_tasks, classifiers, config_fields, task_of_config
 from service.weights import read_header
 
 OWN_MODEL_TYPE = "stillhouse"
@@ -37,8 +37,12 @@ _WHY_NO_GGUF = (
     "GGUF holds weights in a form that cannot be trained from; send the folder that it was made of, with safetensors weights"
 )
 _HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
-_PROCESSORS = {"image-classification": "image processor", "audio-classification": "feature extractor"}
-_OF_TEXTS = {"text-classification", CAUSAL, EMBEDDING}
+_READERS: dict[InputKind, tuple[str, str]] = {
+    "image": (_PREPROCESSOR, "image processor"),
+    "text": (_TOKENIZER, "fast tokenizer"),
+    "audio": (_PREPROCESSOR, "feature extractor"),
+}
+"""By what a network reads, the file that says how, and what the library calls its object."""
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
@@ -56,7 +60,7 @@ _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 class FolderInfo:
     """What the files say about a network, without loading it."""
 
-    task: str
+    task: TaskName
     """The task that it is for."""
     classes: list[str]
     """The names of its outputs; empty for a causal language model and for an encoder of embeddings."""
@@ -156,8 +160,7 @@ def _own(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
     if len(classes) != num_outputs:
         raise InvalidFile(f"{_LABELS} has {len(classes)} names and {_CONFIG} {num_outputs} outputs; they must agree")
     is_of_sound = "feature_extractor_type" in _object(folder / _PREPROCESSOR)
-    task = "audio-classification" if is_of_sound else "image-classification"
-    return FolderInfo(task=task, classes=classes, input_shape=shape)
+    return FolderInfo(task=first_task("audio" if is_of_sound else "image"), classes=classes, input_shape=shape)
 
 
 def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> FolderInfo:
@@ -166,14 +169,15 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
     if task is None:
         known = "; ".join(f"for {name} {', '.join(classifiers(name))}" for name in classifier_tasks())
         raise InvalidFile(f"{_CONFIG}: model_type {model_type!r:.80} is no network that can be loaded; those are {known}")
-    file, of = (_TOKENIZER, "fast tokenizer") if task in _OF_TEXTS else (_PREPROCESSOR, _PROCESSORS[task])
+    kind = TASKS[task].input_kind
+    file, of = _READERS[kind]
     _need(file, names, of=of)
     refused = sorted(_REFUSED_FIELDS & config.keys())
     if refused:
         raise InvalidFile(
             f"{_CONFIG} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
         )
-    if task in (CAUSAL, EMBEDDING):
+    if not TASKS[task].targets:
         return FolderInfo(task=task, classes=[], input_shape=[])
     if config.get("problem_type") == MULTI_LABEL:
         raise InvalidFile(f"{_CONFIG}: {WHY_NOT_MULTI_LABEL}")
@@ -184,9 +188,9 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
         classes = _output_names(_read(folder / _LABELS))
     else:
         raise InvalidFile(f"neither {_CONFIG} (id2label) nor {_LABELS} names the classes")
-    if task == "text-classification":
+    if kind == "text":
         return FolderInfo(task=task, classes=classes, input_shape=[])
-    if task == "audio-classification":
+    if kind == "audio":
         if model_type != "audio-spectrogram-transformer":
             return FolderInfo(task=task, classes=classes, input_shape=[])
         usual = config_fields(model_type)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.spec.data import Column
-from service.spec.tasks import TASKS, InputKind, TaskName
+from service.spec.tasks import TASKS, InputKind, TargetKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 CHUNK_BYTES = 8 * 2**20
@@ -24,8 +24,6 @@ MAX_COLUMNS = 2000
 """Every description of the dataset lists all of them."""
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _Values = TypeVar("_Values")
-
-TargetKind = Literal["label", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class ColumnSelection:
     @property
     def has_answers(self) -> bool:
         """Whether the targets are texts, the answers to prompts."""
-        return self.task == "causal-lm"
+        return "text" in TASKS[self.task].target_kinds
 
     def without(self, columns: Collection[str]) -> "ColumnSelection":
         """The same selection without some of its targets."""

@@ -20,7 +20,6 @@ from service.formats.chunk import (
     Chunk,
     ColumnSelection,
     RawInputs,
-    TargetKind,
     Waveform,
     refuse_lacking,
 )
@@ -28,6 +27,7 @@ from service.formats.image import ImageShape, decode_image, image_shape
 from service.formats.layout import Layout, read_layout
 from service.formats.members import open_members
 from service.spec.data import Column
+from service.spec.tasks import TargetKind
 from service.spec.warning_message import WarningMessage
 
 LABEL_COLUMN = "label"

@@ -27,7 +27,6 @@ from service.formats.chunk import (
     CHUNK_BYTES,
     Chunk,
     ColumnSelection,
-    TargetKind,
     TargetValues,
     check_split_name,
     refuse_lacking,
@@ -35,6 +34,7 @@ from service.formats.chunk import (
 from service.formats.image import ImageShape, check_values, image_shape
 from service.formats.label import BOOLEANS, HOW_TO_REGRESS, MAX_CLASS_NAME_CHARACTERS, class_indices
 from service.spec.data import Column
+from service.spec.tasks import TargetKind
 from service.spec.warning_message import WarningMessage
 
 # What the standard library and NumPy raise for a broken archive or header; the UserWarning is about headers of Python 2.

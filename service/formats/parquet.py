@@ -24,7 +24,6 @@ from service.formats.chunk import (
     Chunk,
     ColumnSelection,
     RawInputs,
-    TargetKind,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -35,7 +34,7 @@ from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
 from service.spec.data import Column
-from service.spec.tasks import InputKind
+from service.spec.tasks import InputKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.
@@ -138,7 +137,7 @@ class ParquetTable:
         found = f"column {column!r} is of {str(type_)[:100]}"
         if self._selection.has_answers:
             if not is_string(type_):
-                raise InvalidFile(f"{found}; the answers of a causal-lm are strings: name another column, or none")
+                raise InvalidFile(f"{found}; the answers of a {self._selection.task} are strings: name another column, or none")
             return "text"
         if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_):
             return "label"

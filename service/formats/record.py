@@ -16,7 +16,6 @@ from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
     ColumnSelection,
-    TargetKind,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -26,6 +25,7 @@ from service.formats.chunk import (
 from service.formats.label import BOOLEANS, HOW_TO_NUMBER, class_indices
 from service.formats.text import check_texts
 from service.spec.data import Column
+from service.spec.tasks import TargetKind
 from service.spec.warning_message import WarningMessage
 
 Scalar = bool | int | float | str

@@ -26,7 +26,7 @@ from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
-from service.spec.data import MAX_TARGETS, Column, DatasetInfo
+from service.spec.data import Column, DatasetInfo
 from service.spec.tasks import TASKS, InputKind, TaskName
 from service.spec.warning_message import WarningMessage
 
@@ -165,13 +165,13 @@ def select_columns(
     Raises:
         InvalidFile: these columns cannot be selected together.
     """
-    input_column = input_column or TASKS[task].input_kind
+    input_column = input_column or TASKS[task].input_columns[0]
     targets = TASKS[task].targets if target_columns is None else tuple(target_columns)
     if twice := [name for name in targets if targets.count(name) > 1]:
         raise InvalidFile(f"target {twice[0]!r} is named twice; name each once")
     if input_column in targets:
         raise InvalidFile(f"the input and a target are both column {input_column!r}; name two columns")
-    most = 1 if task == "causal-lm" else MAX_TARGETS
+    most = TASKS[task].max_targets
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
     without_target: Literal["refuse", "doubt"] = "doubt" if target_columns is None else "refuse"

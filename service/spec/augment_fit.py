@@ -3,30 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from service.errors import FieldError
-from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, Modality, SpecAugment, TokenDropout
+from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, SpecAugment, TokenDropout
 from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec
-
-READABLE: Mapping[str, tuple[Modality, ...]] = {
-    "image-classification": ("image",),
-    "audio-classification": ("waveform", "log-mel"),
-    "text-classification": ("text",),
-    "sentence-embedding": ("text",),
-}
-"""Kinds of inputs of each task. Causal language models are left out: their tokens are their targets too."""
-
+from service.spec.tasks import TASKS, TaskName
 
 LOG_MEL_RATE = 16_000
 """Sample rate, in Hz, of the sound that log-mel spectrograms are computed from."""
 
 
 def augmentation_faults(
-    augment: Sequence[AugmentationSpec], *, task: str, image_shape: tuple[int, int, int] | None, pointer: str
+    augment: Sequence[AugmentationSpec], *, task: TaskName, image_shape: tuple[int, int, int] | None, pointer: str
 ) -> list[FieldError]:
     """Finds the reasons why augmentations do not fit a task, or images of ``image_shape`` (channels, height, width).
 
     ``pointer`` is that of the list in the spec.
     """
-    readable = READABLE.get(task, ())
+    readable = TASKS[task].modalities
     fitting = [name for name, page in AUGMENTATIONS.items() if set(page.spec.modalities) & set(readable)]
     allowed = f"use one of {', '.join(fitting)}" if fitting else "there are none for it: leave augment empty"
     faults = []

@@ -8,11 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from service.spec.source import DatasetSource
 from service.spec.strict import StrictModel
-from service.spec.tasks import TASKS, TaskName
+from service.spec.tasks import MAX_TARGETS, TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 
 EMBEDDING: TaskName = "sentence-embedding"
-MAX_TARGETS = 64
 DEFAULT_TRANSFER_FRACTION = 0.5
 
 

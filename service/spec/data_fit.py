@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from service.errors import FieldError
-from service.spec.data import EMBEDDING, DatasetInfo, DatasetSpec, Splits
+from service.spec.data import DatasetInfo, DatasetSpec, Splits
 from service.spec.split_names import split_roles
 from service.spec.tasks import TASKS, TaskName
 
@@ -59,10 +59,9 @@ def transfer_split(spec: DatasetSpec, available: list[str]) -> str | None:
 
 def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -> list[FieldError]:
     faults = []
-    target_kinds: tuple[str, ...] = ("text",) if task == "causal-lm" else ("label", "number")
     for pointer, name, kinds in (
-        ("/dataset/input", spec.input, (TASKS[task].input_kind,)),
-        *((f"/dataset/targets/{index}", name, target_kinds) for index, name in enumerate(spec.targets)),
+        ("/dataset/input", spec.input, TASKS[task].input_columns),
+        *((f"/dataset/targets/{index}", name, TASKS[task].target_kinds) for index, name in enumerate(spec.targets)),
     ):
         of_kind = [column for column, described in dataset.columns.items() if described.kind in kinds]
         kind = " and ".join(kinds)
@@ -77,7 +76,7 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
             )
             faults.append(FieldError(pointer=pointer, message=f"{message}; {there}"))
         elif found.kind not in kinds:
-            held = " or ".join(f"{kind}s" for kind in kinds)
+            held = " or ".join(map(plural, kinds))
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
     return [*faults, *_number_faults(spec, dataset), *_number_of_targets_faults(spec, task=task)]
 
@@ -97,15 +96,15 @@ def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
 
 
 def _number_of_targets_faults(spec: DatasetSpec, *, task: TaskName) -> list[FieldError]:
-    if task == "causal-lm" and spec.input in spec.targets:
+    info = TASKS[task]
+    if spec.input in spec.targets and set(info.input_columns) & set(info.target_kinds):
         place = f"/dataset/targets/{spec.targets.index(spec.input)}"
         return [FieldError(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
-    if task == "causal-lm" and len(spec.targets) > 1:
-        return [FieldError(pointer="/dataset/targets/1", message="a causal-lm has one target at most, the answer to its input")]
-    if task == EMBEDDING and spec.targets:
-        return [FieldError(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")]
-    if TASKS[task].targets and not spec.targets:
-        return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of labels or numbers")]
+    if len(spec.targets) > info.max_targets:
+        return [FieldError(pointer="/dataset/targets/1", message=f"a {task} has one target at most, {info.only_target}")]
+    if info.targets and not spec.targets:
+        kinds = " or ".join(map(plural, info.target_kinds))
+        return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of {kinds}")]
     return []
 
 
@@ -159,6 +158,11 @@ def _needed_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str, without_
             counts = dataset.columns[name].class_counts or dataset.class_counts
             return list(zip(classes, counts.get(split, []), strict=False))
     return []
+
+
+def plural(kind: str) -> str:
+    """What the values of a column of that kind are called."""
+    return f"{kind}s"
 
 
 def listed(names: list[str]) -> str:

@@ -58,10 +58,11 @@ def _data_fields(spec: JobSpec) -> Iterator[tuple[str, str]]:
     dataset = spec.dataset
     if TASKS[spec.task].input_kind != "audio" and not _is_default(dataset, "clip_seconds"):
         yield "/dataset/clip_seconds", f"it is of sound, and {spec.task} reads none"
-    if spec.task != "causal-lm":
+    if not TASKS[spec.task].packs_rows:
+        owner = next(task for task, info in TASKS.items() if info.packs_rows)
         for name in ("packing", "row_tokens"):
             if not _is_default(dataset, name):
-                yield f"/dataset/{name}", f"it is of a causal-lm, and this is {spec.task}"
+                yield f"/dataset/{name}", f"it is of a {owner}, and this is {spec.task}"
         return
     tokenizers = {place: teacher.tokenizer for place, teacher in spec.teachers.items()} | {"student": spec.student.tokenizer}
     for place, tokenizer in tokenizers.items():

@@ -3,23 +3,14 @@
 from collections.abc import Iterator
 
 from service.errors import FieldError
-from service.spec.data import EMBEDDING
 from service.spec.job import JobSpec
-from service.spec.methods import SumOfTerms, method_names
+from service.spec.methods import SumOfTerms
 
 
-def embedding_faults(spec: JobSpec) -> list[FieldError]:
-    """Finds every fault: the method on another task, another method for embeddings, and options that need labels."""
-    names = method_names(spec.method)
-    if spec.task == EMBEDDING:
-        return list(_faults(spec))
-    if "embedding" not in names or spec.task == "causal-lm":  # which names the methods that it has
-        return []
-    pointer = f"/method/terms/{names.index('embedding')}/name" if isinstance(spec.method, SumOfTerms) else "/method/name"
-    return [FieldError(pointer=pointer, message=f"embedding is for sentence-embedding, not for {spec.task}: take soft-targets")]
-
-
-def _faults(spec: JobSpec) -> Iterator[FieldError]:
+def embedding_faults(spec: JobSpec) -> Iterator[FieldError]:
+    """Finds every fault of a job for embeddings: another method, and options that need labels."""
+    if spec.dataset.targets:
+        yield FieldError(pointer="/dataset/targets", message="a sentence-embedding has its teacher alone: leave targets empty")
     if isinstance(spec.method, SumOfTerms) or spec.method.name != "embedding":
         pointer = "/method/terms" if isinstance(spec.method, SumOfTerms) else "/method/name"
         yield FieldError(
@@ -36,7 +27,3 @@ def _faults(spec: JobSpec) -> Iterator[FieldError]:
     if spec.evaluation.control:
         message = "without its teacher there is nothing that the student could learn: leave control out"
         yield FieldError(pointer="/evaluation/control", message=message)
-    if spec.exports:
-        yield FieldError(
-            pointer="/exports", message="an embedding is given out as its library's folder alone: leave exports empty"
-        )

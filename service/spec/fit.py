@@ -21,17 +21,16 @@ from service.spec.architectures import (
 )
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
 from service.spec.class_names import UnknownOutputs, map_outputs
-from service.spec.data import EMBEDDING, DatasetInfo
+from service.spec.data import DatasetInfo
 from service.spec.data_fit import data_faults, output_names, target_classes
-from service.spec.embedding_fit import embedding_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.label_fit import label_faults, learned_without_labels
-from service.spec.language_fit import language_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
+from service.spec.task_fit import TASK_CHECKS
 from service.spec.tasks import TASKS, InputKind, TaskName
 from service.spec.teacher_classes import adopted_classes, with_adopted_classes
 from service.spec.training import TrainingSpec
@@ -44,7 +43,6 @@ LEAST_PIXELS_CIFAR = 8
 """For all networks made for 32x32: two halvings leave 2x2 pixels, which batch norm can still normalise when the last batch holds
 one sample. Networks with more halvings leave the first of them out on small images."""
 
-_WITHOUT_TARGETS = {"causal-lm", EMBEDDING}
 _READ: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
 
 
@@ -77,13 +75,12 @@ def check_fit(
     faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
-    faults += language_faults(spec)
-    faults += embedding_faults(spec)
+    faults += TASK_CHECKS[spec.task](spec) if spec.task in TASK_CHECKS else []
     faults += data_faults(spec.dataset, dataset, task=spec.task, without_labels=learned_without_labels(spec))
     faults += label_faults(spec, dataset)
     faults += transfer_faults(spec, dataset, transfer)
     faults += _reading_faults(spec)
-    has_targets = spec.task not in _WITHOUT_TARGETS
+    has_targets = bool(TASKS[spec.task].targets)
     if not spec.dataset.targets and has_targets:
         return faults
     # Classes that are a teacher's which only the worker knows are still to come: two at least.
@@ -91,7 +88,7 @@ def check_fit(
     for role, network in _networks(spec):
         input_shape = _input_shape(spec, network, dataset)
         if network.architecture is not None and input_shape is not None:
-            found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=num_outputs)
+            found = architecture_faults(network.architecture, input_shape=input_shape, num_outputs=num_outputs, task=spec.task)
             faults += [FieldError(pointer=f"/{role}/architecture{fault.pointer}", message=fault.message) for fault in found]
         elif network.architecture is not None and TASKS[spec.task].input_kind == "text":
             faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
@@ -104,7 +101,7 @@ def check_fit(
 
 def _with_teachers_classes(spec: JobSpec, dataset: DatasetInfo, teachers: Mapping[str, TeacherInfo]) -> DatasetInfo:
     """The dataset, with the classes of its targets by the known teachers where its labels do not tell them."""
-    if spec.task in _WITHOUT_TARGETS:
+    if not TASKS[spec.task].targets:
         return dataset
     for teacher in spec.teachers.values():
         if teacher.source in teachers and teachers[teacher.source].task == spec.task:
@@ -121,7 +118,8 @@ def _networks(spec: JobSpec) -> list[tuple[str, TeacherSpec | StudentSpec]]:
 
 def _are_texts_alone(spec: JobSpec, dataset: DatasetInfo) -> bool:
     """A causal language model without answers, or an embedding, learns from the texts of any dataset that has some."""
-    return spec.task in _WITHOUT_TARGETS and not spec.dataset.targets and TASKS[dataset.task].input_kind == "text"
+    takes_any = not TASKS[spec.task].targets and not spec.dataset.targets
+    return takes_any and TASKS[dataset.task].input_kind == TASKS[spec.task].input_kind
 
 
 def _unread_text_faults(spec: JobSpec, architecture: Architecture, *, pointer: str) -> list[FieldError]:
@@ -143,15 +141,15 @@ def _assistant_faults(spec: JobSpec, dataset: DatasetInfo, *, num_outputs: int) 
         network = spec.student.model_copy(update={"architecture": architecture, "features": None})
         input_shape = _input_shape(spec, network, dataset)
         if input_shape is not None:
-            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+            found = architecture_faults(architecture, input_shape=input_shape, num_outputs=num_outputs, task=spec.task)
             place = f"/method/assistants/{index}"
             faults += [FieldError(pointer=f"{place}{fault.pointer}", message=fault.message) for fault in found]
     return faults
 
 
 def _export_faults(spec: JobSpec) -> list[FieldError]:
-    if spec.exports and spec.task == "causal-lm":
-        message = "a language model is given out as its library's folder alone: leave exports empty"
+    if spec.exports and (student := TASKS[spec.task].one_form):
+        message = f"{student} is given out as its library's folder alone: leave exports empty"
         return [FieldError(pointer="/exports", message=message)]
     return []
 
@@ -234,8 +232,6 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
                 tokenizer.vocab_size,
                 min(tokenizer.max_length, spec.dataset.row_tokens or tokenizer.max_length),
                 pad=0 if tokenizer.train == "wordpiece" else 1,
-                predicts_tokens=spec.task == "causal-lm",
-                is_embedded=spec.task == EMBEDDING,
             )
         case "audio" if network.architecture is not None:
             features = network.features or usual_features(network.architecture)
@@ -247,15 +243,20 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
     return None
 
 
-def architecture_faults(architecture: Architecture, *, input_shape: InputShape, num_outputs: int) -> list[FieldError]:
-    """Finds the reasons why the architecture cannot read such inputs, with pointers into the architecture."""
+def architecture_faults(
+    architecture: Architecture, *, input_shape: InputShape, num_outputs: int, task: TaskName | None = None
+) -> list[FieldError]:
+    """Finds the reasons why the architecture cannot read such inputs, with pointers into the architecture.
+
+    ``task`` is what the network is for; None for what the shape says.
+    """
     match architecture:
         case SmallCnn():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_SMALL_CNN)
         case CifarResNet() | WideResNet() | Vgg() | MobileNet() | ShuffleNet():
             return _size_faults(architecture.name, input_shape, least=LEAST_PIXELS_CIFAR)
         case TransformersNetwork():
-            return transformers_faults(architecture, input_shape=input_shape, num_outputs=num_outputs)
+            return transformers_faults(architecture, input_shape=input_shape, num_outputs=num_outputs, task=task)
 
 
 def usual_features(architecture: Architecture) -> Features:
@@ -306,7 +307,7 @@ def _teacher_faults(
         return [FieldError(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
     faults = []
     input_shape = image_shape(dataset, spec.dataset.input)
-    if spec.task not in _WITHOUT_TARGETS and dataset.columns.keys() >= set(spec.dataset.targets):
+    if TASKS[spec.task].targets and dataset.columns.keys() >= set(spec.dataset.targets):
         classes = {name: target_classes(dataset, name) for name in spec.dataset.targets}
         try:
             map_outputs(classes, teacher.classes, teaches=asked.targets)

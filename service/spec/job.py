@@ -212,12 +212,6 @@ class JobSpec(StrictModel):
             seen.append(network)
         return self
 
-    @model_validator(mode="after")
-    def _language_models_have_one_teacher(self) -> Self:
-        if self.task == "causal-lm" and len(self.teachers) > 1:
-            raise ValueError("a causal-lm has one teacher: leave one alone in /teacher")
-        return self
-
     @property
     def first_teacher(self) -> TeacherSpec:
         """The one teacher, or the first of several, whose tokenizer a student of texts uses unless it has its own."""
@@ -233,8 +227,8 @@ class JobSpec(StrictModel):
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:
         """Fills in the columns that the task has by default, so that a stored spec is complete."""
-        defaults: dict[str, Any] = {"input": TASKS[self.task].input_kind, "targets": list(TASKS[self.task].targets)}
-        if self.task == "causal-lm" and self.dataset.packing is None:
+        defaults: dict[str, Any] = {"input": TASKS[self.task].input_columns[0], "targets": list(TASKS[self.task].targets)}
+        if TASKS[self.task].packs_rows and self.dataset.packing is None:
             by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
                 self.method, "name", ""
             ) == "uld"

@@ -45,10 +45,12 @@ def num_labelled(dataset: DatasetInfo, target: str, split: str) -> int:
 
 def _answer_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """Faults of texts to be predicted: each prompt has its answer."""
-    (name,) = spec.dataset.targets
-    missing = dataset.columns[name].num_missing
-    message = f"{missing} rows have no value in column {name!r}: fill them, or drop them"
-    return [FieldError(pointer="/dataset/targets/0", message=message)] if missing else []
+    faults = []
+    for index, name in enumerate(spec.dataset.targets):
+        if name in dataset.columns and (missing := dataset.columns[name].num_missing):
+            message = f"{missing} rows have no value in column {name!r}: fill them, or drop them"
+            faults.append(FieldError(pointer=f"/dataset/targets/{index}", message=message))
+    return faults
 
 
 def _learned_faults(spec: JobSpec, dataset: DatasetInfo, splits: Splits) -> Iterator[FieldError]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from service.errors import FieldError
 from service.spec.job import JobSpec
-from service.spec.methods import OF_TOKENS, OnPolicy, SequenceLevel, SumOfTerms, method_names
+from service.spec.methods import OF_TOKENS, OnPolicy, SequenceLevel, SumOfTerms
 
 LEAST_PROMPT = 2
 """Tokens of a row that are left for a prompt beside its completion: one, and one that the tokenizer may put before it."""
@@ -12,23 +12,8 @@ _FOR_TOKENS = "forward-kl, reverse-kl, jsd, sequence, on-policy or uld"
 
 
 def language_faults(spec: JobSpec) -> list[FieldError]:
-    """Finds every fault: methods of tokens for other tasks, other methods for language models, tokenizers that do not match."""
-    if spec.task == "causal-lm":
-        return [*_other_method_faults(spec), *_tokenizer_faults(spec), *_written_faults(spec)]
-    faults = []
-    if isinstance(spec.method, SumOfTerms) or spec.method.name in OF_TOKENS:
-        faults = [
-            FieldError(
-                pointer="/method/name", message=f"{name} is for causal language models, not for {spec.task}: take soft-targets"
-            )
-            for name in method_names(spec.method)
-            if name in OF_TOKENS
-        ]
-    for name in ("packing", "row_tokens"):
-        if getattr(spec.dataset, name) is not None:
-            message = f"{name} is of causal language models, and this job is {spec.task}: leave it out"
-            faults.append(FieldError(pointer=f"/dataset/{name}", message=message))
-    return faults
+    """Finds every fault of a job for a language model: methods for other tasks, tokenizers that do not match."""
+    return [*_teacher_faults(spec), *_other_method_faults(spec), *_tokenizer_faults(spec), *_written_faults(spec)]
 
 
 def shares_tokenizer(spec: JobSpec) -> bool:
@@ -36,11 +21,16 @@ def shares_tokenizer(spec: JobSpec) -> bool:
     return spec.student.tokenizer is None or spec.student.tokenizer == spec.first_teacher.tokenizer
 
 
+def _teacher_faults(spec: JobSpec) -> Iterator[FieldError]:
+    if len(spec.teachers) > 1:
+        yield FieldError(pointer="", message="a causal-lm has one teacher: leave one alone in /teacher")
+
+
 def _other_method_faults(spec: JobSpec) -> Iterator[FieldError]:
     if isinstance(spec.method, SumOfTerms):
-        yield FieldError(pointer="/method/terms", message=f"terms are not summed for causal-lm: take one of {_FOR_TOKENS}")
+        yield FieldError(pointer="/method/terms", message=f"terms are not summed for {spec.task}: take one of {_FOR_TOKENS}")
     elif spec.method.name not in OF_TOKENS:
-        message = f"{spec.method.name} compares outputs of whole samples, and causal-lm predicts tokens: take {_FOR_TOKENS}"
+        message = f"{spec.method.name} compares outputs of whole samples, and {spec.task} predicts tokens: take {_FOR_TOKENS}"
         yield FieldError(pointer="/method/name", message=message)
 
 

@@ -19,11 +19,14 @@ from service.spec.methods import (
     method_names,
     terms_of,
 )
+from service.spec.tasks import TASKS
 
 
 def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """Finds every error of the spec's method on these data."""
     return [
+        *_kind_faults(spec),
+        *_packing_faults(spec),
         *_seed_faults(spec),
         *_batch_faults(spec),
         *_target_faults(spec, dataset),
@@ -32,6 +35,29 @@ def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
         *_teaching_faults(spec),
         *_token_faults(spec),
     ]
+
+
+def _kind_faults(spec: JobSpec) -> Iterator[FieldError]:
+    """Finds methods that read of the networks what the task has not; a task with methods of its own alone checks them itself."""
+    fitting = TASKS[spec.task].methods
+    if "outputs" not in fitting:
+        return
+    for pointer, term in zip(term_pointers(spec), terms_of(spec.method), strict=True):
+        if not isinstance(term, Labels) and term.kind not in fitting:
+            what = f"is for {term.made_for}" if term.made_for else "reads inner layers"
+            message = f"{term.name} {what}, not for {spec.task}: take soft-targets"
+            yield FieldError(pointer=f"{pointer}/name", message=message)
+
+
+def _packing_faults(spec: JobSpec) -> Iterator[FieldError]:
+    """Finds rows of tokens in a job of another task than those that have them."""
+    if TASKS[spec.task].packs_rows:
+        return
+    owners = " and ".join(f"{info.network}s" for info in TASKS.values() if info.packs_rows)
+    for name in ("packing", "row_tokens"):
+        if getattr(spec.dataset, name) is not None:
+            message = f"{name} is of {owners}, and this job is {spec.task}: leave it out"
+            yield FieldError(pointer=f"/dataset/{name}", message=message)
 
 
 def _seed_faults(spec: JobSpec) -> list[FieldError]:

@@ -1,6 +1,7 @@
 """What a job can be trained for: one entry for each task, with everything that a spec is checked by. Pure, no torch.
 
-A new task is an entry here and a module of its name in ``worker/tasks``.
+A new task is an entry here and a module of its name in ``worker/tasks``. A check that no field can express is a function of
+``service/spec/task_fit.py``.
 """
 
 from dataclasses import dataclass
@@ -8,22 +9,103 @@ from typing import Literal
 
 TaskName = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
 InputKind = Literal["image", "text", "audio"]
+TargetKind = Literal["label", "number", "text"]
+Modality = Literal["image", "waveform", "log-mel", "text"]
+"""What an augmentation is applied to."""
+MethodKind = Literal["outputs", "layers", "next-tokens", "embeddings"]
+"""What a method reads of the networks: their outputs alone, or inner layers too; or what only one task has."""
+
+MAX_TARGETS = 64
+_AUGMENTED: dict[InputKind, tuple[Modality, ...]] = {"image": ("image",), "text": ("text",), "audio": ("waveform", "log-mel")}
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a spec of one task may say."""
+    """What a spec of one task may say, and what files may hold for it."""
 
     input_kind: InputKind
-    """Kind of the inputs; also the default name of the column that holds them."""
-    targets: tuple[str, ...]
-    """The columns to predict by default."""
+    """What its networks read. By default also the kind of the column that holds it, and that column's name."""
+    network: str
+    """What one of its networks is called."""
+    auto_class: str
+    """The class of ``transformers`` that builds and loads its networks."""
+    targets: tuple[str, ...] = ("label",)
+    """The columns to predict by default; empty where the student learns without any: then what it predicts is the input's own."""
+    target_kinds: tuple[TargetKind, ...] = ("label", "number")
+    """The kinds of columns that can be predicted."""
+    only_target: str = ""
+    """Of a task with one target at most: what that is, for the message that refuses several."""
+    methods: tuple[MethodKind, ...] = ("outputs", "layers")
+    """The kinds of methods that fit it."""
+    model_types: TaskName | None = None
+    """The task whose model types in ``transformers_configs.json`` it has; None for a list of its own."""
+    architectures: tuple[str, ...] = ()
+    """How the names in a config's ``architectures`` end which mean this task; empty for the task that lists the model type."""
+    augmented: tuple[Modality, ...] | None = None
+    """What can be augmented of its inputs; None for what there is of their kind."""
+    packs_rows: bool = False
+    """Whether its texts are cut into rows of tokens, as ``dataset.packing`` and ``row_tokens`` say."""
+    takes_transfer_rows: bool = True
+    """Whether ``dataset.transfer`` fits it; without targets every row is one already."""
+    one_form: str = ""
+    """What a student is called that is given out as its library's folder alone; empty where it can be exported."""
+    pipeline_tag: str = ""
+    """What the Hugging Face Hub calls it, if otherwise than here."""
+
+    @property
+    def input_columns(self) -> tuple[InputKind, ...]:
+        """The kinds of columns that hold its inputs; the first is also the input column's name by default."""
+        return (self.input_kind,)
+
+    @property
+    def max_targets(self) -> int:
+        """The most targets that a dataset or a job of it has."""
+        return 1 if self.only_target else MAX_TARGETS
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What an augmentation of it may be applied to."""
+        return _AUGMENTED[self.input_kind] if self.augmented is None else self.augmented
 
 
 TASKS: dict[TaskName, TaskInfo] = {
-    "image-classification": TaskInfo(input_kind="image", targets=("label",)),
-    "text-classification": TaskInfo(input_kind="text", targets=("label",)),
-    "audio-classification": TaskInfo(input_kind="audio", targets=("label",)),
-    "sentence-embedding": TaskInfo(input_kind="text", targets=()),
-    "causal-lm": TaskInfo(input_kind="text", targets=()),
+    "image-classification": TaskInfo(
+        input_kind="image", network="image classifier", auto_class="AutoModelForImageClassification"
+    ),
+    "text-classification": TaskInfo(
+        input_kind="text", network="text classifier", auto_class="AutoModelForSequenceClassification"
+    ),
+    "audio-classification": TaskInfo(
+        input_kind="audio", network="audio classifier", auto_class="AutoModelForAudioClassification"
+    ),
+    "sentence-embedding": TaskInfo(
+        input_kind="text",
+        network="text encoder",
+        auto_class="AutoModel",
+        targets=(),
+        methods=("embeddings",),
+        model_types="text-classification",
+        architectures=("Model", "ForMaskedLM"),
+        one_form="an embedding",
+    ),
+    "causal-lm": TaskInfo(
+        input_kind="text",
+        network="causal language model",
+        auto_class="AutoModelForCausalLM",
+        targets=(),
+        target_kinds=("text",),
+        only_target="the answer to its input",
+        methods=("next-tokens",),
+        architectures=("ForCausalLM", "LMHeadModel"),
+        augmented=(),  # its tokens are its targets too
+        packs_rows=True,
+        takes_transfer_rows=False,
+        one_form="a language model",
+        pipeline_tag="text-generation",
+    ),
 }
+
+
+def first_task(input_kind: InputKind) -> TaskName:
+    """The first task whose networks read that kind of input: its classification, under which most model types are listed."""
+    return next(task for task, info in TASKS.items() if info.input_kind == input_kind)

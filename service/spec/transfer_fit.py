@@ -1,7 +1,7 @@
 """Whether the transfer rows and the correction of the bias fit a job: every fault at its place. Pure, no torch."""
 
 from service.errors import FieldError
-from service.spec.data import EMBEDDING, Column, DatasetInfo
+from service.spec.data import Column, DatasetInfo
 from service.spec.data_fit import listed, transfer_split
 from service.spec.job import JobSpec
 from service.spec.tasks import TASKS
@@ -17,8 +17,8 @@ def transfer_faults(spec: JobSpec, dataset: DatasetInfo, transfer: DatasetInfo |
     faults = _bias_faults(spec, dataset)
     if spec.dataset.transfer is None:
         return faults
-    if spec.task == "causal-lm":
-        message = "a causal-lm learns from texts alone, which need no labels: put all texts into one dataset, without transfer"
+    if not TASKS[spec.task].takes_transfer_rows:
+        message = f"a {spec.task} learns from texts alone, which need no labels: put all texts into one dataset, without transfer"
         return [*faults, FieldError(pointer=_POINTER, message=message)]
     if spec.training.batch_size < 2:
         message = "each batch holds a sample of the training split and a transfer row: make it 2 or more"
@@ -37,10 +37,11 @@ def _misfits(spec: JobSpec, dataset: DatasetInfo, transfer: DatasetInfo) -> list
         )
     elif transfer.splits[split] == 0:
         messages.append(f"its split {split!r} has no rows")
-    kind, column = TASKS[spec.task].input_kind, spec.dataset.input
+    kinds, column = TASKS[spec.task].input_columns, spec.dataset.input
     ours, theirs = dataset.columns.get(column), transfer.columns.get(column)
-    if theirs is None or theirs.kind != kind:
-        of_kind = [name for name, described in transfer.columns.items() if described.kind == kind]
+    if theirs is None or theirs.kind not in kinds:
+        of_kind = [name for name, described in transfer.columns.items() if described.kind in kinds]
+        kind = " and ".join(kinds)
         messages.append(
             f"it has no {kind} column {column!r}, which /dataset/input names for both; its {kind} columns are {listed(of_kind)}"
         )
@@ -57,7 +58,7 @@ def _bias_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     if not spec.evaluation.correct_bias:
         return []
     kinds = {column.kind for name in spec.dataset.targets if (column := dataset.columns.get(name)) is not None}
-    if spec.task not in ("causal-lm", EMBEDDING) and (not kinds or "label" in kinds):
+    if TASKS[spec.task].targets and (not kinds or "label" in kinds):
         return []
     message = "it sets how often the student chooses each class, and this job has no classes: leave it out"
     return [FieldError(pointer="/evaluation/correct_bias", message=message)]

@@ -16,7 +16,7 @@ from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
 from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape, TokenShape
-from service.spec.tasks import TaskName
+from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 
 CAUSAL: TaskName = "causal-lm"
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
@@ -42,34 +42,31 @@ _MAY_BE_ZERO = {"num_hidden_layers", "num_register_tokens", "patch_padding"}
 
 def classifiers(task: str) -> list[str]:
     """The model types that may stand in a spec of that task."""
-    types: list[str] = _table()["tasks"].get("text-classification" if task == EMBEDDING else task, [])
+    info = next((info for name, info in TASKS.items() if name == task), None)
+    types: list[str] = _table()["tasks"].get((info and info.model_types) or task, [])
     return types
 
 
-def classifier_tasks() -> list[str]:
+def classifier_tasks() -> list[TaskName]:
     """The tasks that have model types of their own."""
     return list(_table()["tasks"])
 
 
-def task_of(model_type: str) -> str | None:
+def task_of(model_type: str) -> TaskName | None:
     """The task whose inputs that model type reads; None for one that is not known."""
     return next((task for task, types in _table()["tasks"].items() if model_type in types), None)
 
 
-def task_of_config(config: Mapping[str, Any]) -> str | None:
+def task_of_config(config: Mapping[str, Any]) -> TaskName | None:
     """The task of a network with that ``config.json``, told by ``architectures`` where a model type has several."""
     model_type, architectures = config.get("model_type"), config.get("architectures")
     if not isinstance(model_type, str):
         return None
     named = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in named) and model_type in classifiers(CAUSAL)
-    if is_causal:
-        return CAUSAL
-    # An encoder alone, as ``AutoModel`` saves it.
-    # With the head that its pretraining had, no classifier can come of it either.
-    is_encoder = any(name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel") for name in named)
-    is_encoder = is_encoder and model_type in classifiers(EMBEDDING)
-    return EMBEDDING if is_encoder else task_of(model_type)
+    meant = {task: max(map(len, endings)) for task in TASKS if (endings := _endings_of(task, named))}
+    # ``GPT2LMHeadModel`` ends in what means an encoder too: the longer ending says more.
+    told = max(meant, key=lambda task: meant[task], default=None)
+    return told if told is not None and model_type in classifiers(told) else task_of(model_type)
 
 
 def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
@@ -78,15 +75,21 @@ def config_fields(model_type: str) -> dict[str, dict[str, Any]]:
     return fields
 
 
-def transformers_faults(architecture: TransformersNetwork, *, input_shape: InputShape, num_outputs: int) -> list[FieldError]:
-    """Every fault, with pointers into the architecture."""
-    task = _task_for(architecture.model_type, input_shape)
+def transformers_faults(
+    architecture: TransformersNetwork, *, input_shape: InputShape, num_outputs: int, task: TaskName | None = None
+) -> list[FieldError]:
+    """Finds every fault, with pointers into the architecture.
+
+    ``task`` is what the network is for; None for what the shape says.
+    """
+    task = _listed_for(task or _task_for(input_shape), architecture.model_type, input_shape)
     known = classifiers(task)
     model_type = architecture.model_type
     if model_type not in known:
-        kinds: dict[str, str] = {CAUSAL: "causal language model", EMBEDDING: "text encoder"}
-        kind = kinds.get(task, f"{task.removesuffix('-classification')} classifier")
-        message = f"{model_type!r} is no {kind} of transformers{_meant(model_type, known)}; use one of {', '.join(known)}"
+        known_types = ", ".join(known)
+        message = (
+            f"{model_type!r} is no {TASKS[task].network} of transformers{_meant(model_type, known)}; use one of {known_types}"
+        )
         return [FieldError(pointer="/model_type", message=message)]
     fields = config_fields(model_type)
     faults = list(_field_faults(architecture, fields, decided=_decided(input_shape, num_outputs)))
@@ -96,7 +99,7 @@ def transformers_faults(architecture: TransformersNetwork, *, input_shape: Input
         match input_shape:
             case TokenShape():
                 faults = list(_token_faults(model_type, values, input_shape))
-            case (_, height, width) if task == "image-classification":
+            case (_, height, width) if TASKS[task].input_kind == "image":
                 faults = list(_shape_faults(model_type, fields, values, height=height, width=width))
             case (num_samples,):
                 faults = [*_frame_faults(values, num_samples=num_samples), *_head_faults(values)]
@@ -127,12 +130,25 @@ def samples_for(num_frames: int, values: Mapping[str, Any]) -> int:
     return needed
 
 
-def _task_for(model_type: str, input_shape: InputShape) -> str:
+def _endings_of(task: TaskName, named: list[str]) -> list[str]:
+    """Those endings that mean the task and that one of a config's ``architectures`` has."""
+    return [ending for ending in TASKS[task].architectures if any(name.endswith(ending) for name in named)]
+
+
+def _task_for(input_shape: InputShape) -> TaskName:
     if isinstance(input_shape, TokenShape):
-        return CAUSAL if input_shape.predicts_tokens else EMBEDDING if input_shape.is_embedded else "text-classification"
-    # A log-mel spectrogram is an image of one channel: only the model type tells whether it is meant as sound.
-    is_audio = len(input_shape) == 1 or task_of(model_type) == "audio-classification"
-    return "audio-classification" if is_audio else "image-classification"
+        return CAUSAL if input_shape.predicts_tokens else EMBEDDING if input_shape.is_embedded else first_task("text")
+    return first_task("audio" if len(input_shape) == 1 else "image")
+
+
+def _listed_for(task: TaskName, model_type: str, input_shape: InputShape) -> TaskName:
+    """The task whose model types can read such inputs: the task itself, but for spectrograms, which are images of one channel."""
+    if isinstance(input_shape, TokenShape):
+        return task
+    listed = task_of(model_type)
+    is_audio = len(input_shape) == 1 or (listed is not None and TASKS[listed].input_kind == "audio")
+    kind: InputKind = "audio" if is_audio else "image"
+    return task if TASKS[task].input_kind == kind else first_task(kind)
 
 
 def _decided(input_shape: InputShape, num_outputs: int) -> dict[str, list[Any]]:

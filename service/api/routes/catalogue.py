@@ -8,11 +8,11 @@ from service.api.bodies import StrictRoute
 from service.api.dependencies import Viewer
 from service.api.responses.shape import Listing, View
 from service.spec.architectures import ARCHITECTURES
-from service.spec.augment import AUGMENTATIONS, Modality
+from service.spec.augment import AUGMENTATIONS
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo
-from service.spec.methods import METHODS
-from service.spec.tasks import TaskName
+from service.spec.methods import METHODS, tasks_of
+from service.spec.tasks import Modality, TaskName
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
@@ -105,7 +105,7 @@ async def list_methods(_caller: Viewer) -> MethodList:
                 summary=method.summary,
                 formula=method.formula,
                 paper=method.paper,
-                tasks=list(method.tasks),
+                tasks=tasks_of(method),
                 parameters=method.model_json_schema(),
             )
             for name, method in METHODS.items()

@@ -15,8 +15,7 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
-from service.spec.data import MAX_TARGETS
-from service.spec.tasks import TaskName
+from service.spec.tasks import MAX_TARGETS, TaskName
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 

@@ -46,6 +46,7 @@ from service.spec.methods.sequence import (
 from service.spec.methods.tasks import DistillationNetwork, MultiTask
 from service.spec.methods.terms import BetweenLayers, Labels, Layers, LossTerm, Method, Weighted
 from service.spec.strict import StrictModel
+from service.spec.tasks import TASKS, TaskName
 
 __all__ = [
     "METHODS",
@@ -90,6 +91,7 @@ __all__ = [
     "VariationalInformation",
     "Weighted",
     "method_names",
+    "tasks_of",
     "terms_of",
 ]
 
@@ -185,6 +187,11 @@ def terms_of(method: MethodSpec) -> list[Any]:
     return list(method.terms) if isinstance(method, SumOfTerms) else [method]
 
 
+def tasks_of(method: type[Method]) -> list[TaskName]:
+    """The tasks that a method fits, in the order of ``TASKS``."""
+    return [task for task, info in TASKS.items() if method.kind in info.methods]
+
+
 def method_names(method: MethodSpec) -> list[str]:
     """The name of the method, or of each of the terms that are summed."""
     return [term.name for term in terms_of(method)]
@@ -223,5 +230,5 @@ METHODS: dict[str, type[Method]] = {
 }
 """Every method by its name in a spec, in the order of the catalogue."""
 
-OF_TOKENS = frozenset(name for name, method in METHODS.items() if "causal-lm" in method.tasks)
+OF_TOKENS = frozenset(name for name, method in METHODS.items() if method.kind == "next-tokens")
 """Names of the methods of causal language models, which no other task has."""

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from service.spec.data import EMBEDDING
 from service.spec.methods.terms import Method, Weight
 
 
@@ -12,7 +11,8 @@ class EmbeddingDistillation(Method):
     summary = "Sentence embeddings: a smaller encoder's vector for a text is to be the teacher's; widths may differ."
     formula = "L = weight · MSE(P e_s, e_t), or weight · (1 − cos(P e_s, e_t)); P is learned where widths differ"
     paper = "Reimers, Gurevych: Making Monolingual Sentence Embeddings Multilingual, 2020, arXiv:2004.09813"
-    tasks = (EMBEDDING,)
+    kind = "embeddings"
+    made_for = "sentence-embedding"
     stands_alone = True
 
     name: Literal["embedding"]

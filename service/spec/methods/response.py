@@ -99,6 +99,7 @@ class OneForAll(Weighted):
     summary = "Across architectures: exits at the student's stages learn the teacher's outputs, target raised."
     formula = "L = label_weight · CE + weight · Σ_exits −Σ ((p_t + y)^ε − y) · log p_exit"
     paper = "Hao, Guo, Han, Tang, Hu, Wang, Xu: One-for-All, 2023, arXiv:2310.19444"
+    kind = "layers"
     needs_classes = True
     reads_one_class = True
 

@@ -13,7 +13,8 @@ TokenCount = Annotated[int, Field(ge=1, le=65_536)]
 class TokenMethod(Weighted):
     """A method of causal language models."""
 
-    tasks = ("causal-lm",)
+    kind = "next-tokens"
+    made_for = "causal language models"
     stands_alone = True
 
 

@@ -16,6 +16,7 @@ class DistillationNetwork(Method):
     summary = "The teacher's output is an extra input of the student, which learns to predict it and does without it in the end."
     formula = "L = label_weight · ℓ(y, S(x, t)) + λ · ℓ(T(x), T̂(x)), t = T(x), for a growing share of the samples T̂(x)"
     paper = "Romero et al., 2015, arXiv:1412.6550, for λ's part; Vapnik, Izmailov: Learning Using Privileged Information, 2015"
+    kind = "layers"
 
     name: Literal["distillation-network"]
     """The method's name."""

@@ -3,13 +3,12 @@
 Class variables hold what belongs to a method and not to a job; they are no part of a stored spec or of its schema.
 """
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.spec.data import EMBEDDING
 from service.spec.strict import StrictModel
-from service.spec.tasks import TaskName
+from service.spec.tasks import MethodKind
 
 Weight = Annotated[float, Field(ge=0, le=1e9)]
 Temperature = Annotated[float, Field(gt=0, le=1000)]
@@ -45,8 +44,10 @@ class Method(LossTerm):
     formula: ClassVar[str]
     """Its loss; z_t and z_s are the teacher's and the student's logits, y the label."""
     paper: ClassVar[str]
-    tasks: ClassVar[tuple[TaskName, ...]] = tuple(task for task in get_args(TaskName) if task not in (EMBEDDING, "causal-lm"))
-    """The tasks that it fits, in the order of ``Task``."""
+    kind: ClassVar[MethodKind] = "outputs"
+    """What it reads of the networks, by which a task says whether it fits."""
+    made_for: ClassVar[str] = ""
+    """Of a method that reads what one task alone has: for whom it is, in a message."""
     stands_alone: ClassVar[bool] = False
     """Whether it is no term of a sum: it determines who teaches whom, or how long, or has no labels beside it."""
 
@@ -80,6 +81,7 @@ class Layers(StrictModel):
 class BetweenLayers(Weighted):
     """A method that compares inner layers."""
 
+    kind = "layers"
     compares: ClassVar[Literal["stages", "middle", "embedding"]] = "stages"
     """The layers that it compares by default: every stage of a network, the middle one, or the input of its last layer."""
 

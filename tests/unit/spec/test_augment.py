@@ -8,16 +8,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.spec import JobSpec, parse_spec
 from service.spec.augment import AUGMENTATIONS, MIXTURES, Augment, AugmentationName, AugmentationSpec
-from service.spec.augment_fit import READABLE, augmentation_faults
+from service.spec.augment_fit import augmentation_faults
 from service.spec.data import Column, DatasetInfo
 from service.spec.fit import check_fit
-from service.spec.tasks import TASKS
+from service.spec.tasks import TASKS, TaskName
 from worker.data.augment import MIX_OPERATIONS, OPERATIONS
 
 AUGMENT: TypeAdapter[list[AugmentationSpec]] = TypeAdapter(Augment)
 
 
-def faults(*augment: Any, task: str = "image-classification", shape: tuple[int, int, int] | None = (3, 32, 24)) -> dict[str, str]:
+def faults(
+    *augment: Any, task: TaskName = "image-classification", shape: tuple[int, int, int] | None = (3, 32, 24)
+) -> dict[str, str]:
     """Messages by pointer."""
     found = augmentation_faults(AUGMENT.validate_python(list(augment)), task=task, image_shape=shape, pointer="/training/augment")
     return {fault.pointer: fault.message for fault in found}
@@ -74,7 +76,7 @@ def test_the_schema_tells_of_both_ways_to_write_one() -> None:
 
 def test_every_augmentation_fits_a_task() -> None:
     for name, page in AUGMENTATIONS.items():
-        tasks = [task for task, readable in READABLE.items() if set(readable) & set(page.modalities)]
+        tasks = [task for task, info in TASKS.items() if set(info.modalities) & set(page.modalities)]
         assert tasks
         assert all(faults(name, task=task, shape=None) == {} for task in tasks)
 

@@ -1,0 +1,47 @@
+"""The table of tasks: what its entries say agrees with the library, with the methods and with the tables of other modules."""
+
+from typing import get_args
+
+import pytest
+import transformers
+
+from service.spec.data import Column, DatasetInfo, DatasetSpec
+from service.spec.data_fit import data_faults
+from service.spec.methods import METHODS, tasks_of
+from service.spec.task_fit import TASK_CHECKS
+from service.spec.tasks import TASKS, InputKind, MethodKind, TaskName, first_task
+from service.spec.transformers_fit import classifier_tasks, classifiers
+
+TEXTS = {"text": Column(kind="text", dtype="string"), "answer": Column(kind="text", dtype="string")}
+
+
+def test_every_name_has_an_entry_and_only_tasks_have_checks_of_their_own() -> None:
+    assert list(TASKS) == list(get_args(TaskName))
+    assert TASK_CHECKS.keys() <= TASKS.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_library_has_the_class_and_the_table_the_model_types(task: TaskName) -> None:
+    assert hasattr(transformers, TASKS[task].auto_class)
+    assert classifiers(task)
+    assert (task in classifier_tasks()) == (TASKS[task].model_types is None)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_a_method(task: TaskName) -> None:
+    assert any(task in tasks_of(method) for method in METHODS.values())
+
+
+def test_each_kind_of_methods_and_of_inputs_is_some_tasks() -> None:
+    assert {kind for info in TASKS.values() for kind in info.methods} == set(get_args(MethodKind))
+    assert {first_task(kind) for kind in get_args(InputKind)} <= TASKS.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_number_of_targets_is_the_entrys(task: TaskName) -> None:
+    info = TASKS[task]
+    dataset = DatasetInfo(task=task, splits={"train": 10}, columns=TEXTS, classes=[])
+    spec = DatasetSpec(source="builtin:languages", input="text", targets=["answer", "text"])
+    found = {fault.pointer: fault.message for fault in data_faults(spec, dataset, task=task)}
+    assert info.max_targets == (1 if info.only_target else 64)
+    assert ("/dataset/targets/1" in found) or not info.only_target
