@@ -28,6 +28,7 @@ from worker.errors import JobFault
 from worker.job.attempt import run
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
+from worker.job.roles import Role
 from worker.models import load_network, save_network
 from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
@@ -303,7 +304,7 @@ def test_few_labels_that_are_almost_equal_do_not_set_the_scale_of_what_a_teacher
     assert (target.scale, abs(target.mean - 1997) <= 4) == (4.0, True)
     labels = networks.data.splits["train"].labels[:, 0] * target.scale + target.mean
     assert set(labels[~labels.isnan()].round(decimals=2).tolist()) == {1997.0, 1997.5}
-    outputs = networks.load_pretrained("teacher").outputs(data.splits["test"])
+    outputs = networks.load_pretrained(Role("teacher")).outputs(data.splits["test"])
     assert float(outputs.abs().max()) < 6
 
 
@@ -410,9 +411,9 @@ def test_ratings_that_look_like_classes_are_learned_from_a_teacher_of_numbers_on
     (told,) = [warning.message for warning in as_classes.warnings if warning.code == "labels_from_floats"]
     assert told.endswith("name 'year' in the spec's dataset.numbers")
     with pytest.raises(JobFault):
-        networks.load_pretrained("teacher")
+        networks.load_pretrained(Role("teacher"))
     as_numbers, networks = found[1]
     assert as_numbers.targets.each[0].classes is None
     assert "labels_from_floats" not in {warning.code for warning in as_numbers.warnings}
-    outputs = networks.load_pretrained("teacher").outputs(as_numbers.splits["test"])
+    outputs = networks.load_pretrained(Role("teacher")).outputs(as_numbers.splits["test"])
     assert outputs.shape == (len(as_numbers.splits["test"]), 1)

@@ -32,7 +32,7 @@ from worker.job.error_mapping import as_spec_error
 from worker.job.findings import gain_findings, student_findings, teacher_findings
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
-from worker.job.roles import Role, roles_by_seed
+from worker.job.roles import STUDENT, Role, by_name, roles_by_seed
 from worker.job.teacher_check import measure_network
 from worker.models.privileged import PrivilegedNetwork
 from worker.report.build import Assessed, Gain, make_report
@@ -47,11 +47,11 @@ from worker.training.result import Weights
 
 def evaluate_and_export(
     job: Networks,
-    networks: Mapping[Role, TrainedNetwork],
+    networks: Mapping[str, TrainedNetwork],
     teachers: Teachers,
     *,
-    replicate_scores: Mapping[Role, EvaluationResult | None],
-    teacher_scores: Mapping[Role, EvaluationResult | None],
+    replicate_scores: Mapping[str, EvaluationResult | None],
+    teacher_scores: Mapping[str, EvaluationResult | None],
     trained: Weights,
     warnings: Sequence[WarningMessage],
     phases: PhaseReporter,
@@ -64,7 +64,7 @@ def evaluate_and_export(
     """
     test, validation = job.data.splits["test"], job.data.splits["validation"]
     phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
-    outputs: dict[Role, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for done, (role, network) in enumerate(networks.items()):
         phases.report("evaluation", done, total=len(networks) + 1)
         outputs[role] = network.outputs(test)
@@ -117,7 +117,7 @@ def evaluate_and_export(
             job_id=job_id,
             data=job.data,
             networks=networks,
-            teachers=job.teachers,
+            teachers=by_name(job.teachers),
             assessed=assessed,
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
@@ -134,7 +134,7 @@ def evaluate_and_export(
 
 
 def _gain(
-    assessed: Mapping[Role, Assessed], seeds: SeedsCard | None, outputs: Mapping[Role, Tensor], test: Split, targets: Targets
+    assessed: Mapping[str, Assessed], seeds: SeedsCard | None, outputs: Mapping[str, Tensor], test: Split, targets: Targets
 ) -> Gain | None:
     """The student's gain over its control: the mean over the seeds if there are several, else that of the one run."""
     student, control = assessed["student"].test, assessed["control"].test if "control" in assessed else None
@@ -151,8 +151,8 @@ def _findings(
     job: Networks,
     student: TrainedNetwork,
     teachers: Teachers,
-    assessed: Mapping[Role, Assessed],
-    outputs: Mapping[Role, Tensor],
+    assessed: Mapping[str, Assessed],
+    outputs: Mapping[str, Tensor],
     gain: Gain | None,
 ) -> Iterator[WarningMessage]:
     """What the figures of the test split show against the student, its teacher or its gain."""
@@ -187,7 +187,7 @@ def _validation_agreement(student: TrainedNetwork, teachers: Teachers, split: Sp
     return score_by_teacher(student.outputs(split), teachers.outputs(split), teachers.targets, only=teachers.teaches).score
 
 
-def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult | None]) -> SeedsCard | None:
+def _seeds_card(spec: JobSpec, tests: Mapping[str, EvaluationResult | None]) -> SeedsCard | None:
     """Summarises the test scores over the seeds; None if the spec names no seeds, or the test split has no labels."""
     if not spec.evaluation.seeds:
         return None
@@ -198,27 +198,27 @@ def _seeds_card(spec: JobSpec, tests: Mapping[Role, EvaluationResult | None]) ->
     return seeds_card(spec.evaluation.seeds, student=student, control=control)
 
 
-def _scores(tests: Mapping[Role, EvaluationResult | None], roles: Sequence[Role]) -> list[float] | None:
-    found = [result.score for role in roles if (result := tests[role]) is not None]
+def _scores(tests: Mapping[str, EvaluationResult | None], roles: Sequence[Role]) -> list[float] | None:
+    found = [result.score for role in roles if (result := tests[str(role)]) is not None]
     return found if len(found) == len(roles) else None
 
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
     """The score of the student's best weights with the teacher's outputs as input; None if the student has no such input."""
-    network = job.build("student")
+    network = job.build(STUDENT)
     if not isinstance(network, PrivilegedNetwork) or not network.reads_teacher:
         return None
     network.load_state_dict(trained)
-    samples = Samples.of(split, job.preprocessing("student"), device=job.device).with_teacher(teachers.outputs(split))
+    samples = Samples.of(split, job.preprocessing(STUDENT), device=job.device).with_teacher(teachers.outputs(split))
     outputs = predict(network.to(job.device), samples, reads_teacher=True)
     result = score_labelled(outputs, samples.labels, job.data.targets)
     return None if result is None else result.score
 
 
-def _ensemble_score(job: Networks, outputs: Mapping[Role, Tensor], split: Split) -> float | None:
+def _ensemble_score(job: Networks, outputs: Mapping[str, Tensor], split: Split) -> float | None:
     """The score of the ensemble of the student and the generations before it; None if the spec does not ask for it."""
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
-    ensemble = combine_outputs([outputs[role] for role in (*job.chain, "student")], job.data.targets)
+    ensemble = combine_outputs([outputs[role] for role in map(str, (*job.chain, STUDENT))], job.data.targets)
     result = score_labelled(ensemble, split.labels, job.data.targets)
     return None if result is None else result.score

@@ -40,10 +40,11 @@ from worker.job.error_mapping import as_failure
 from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks, local_input
 from worker.job.number_units import standardise_by_teacher
+from worker.job.plan import plan_of
 from worker.job.reading import BackgroundReading, ReadingReporter, read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
-from worker.job.roles import Role, part_of, phase_of, seed_replicates
+from worker.job.roles import CONTROL, STUDENT, Role, by_name
 from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import num_parameters
@@ -141,13 +142,13 @@ class Attempt:
         try:
             teachers = predecessor = self._teachers()
             self._label_with_teacher(teachers)
-            networks = dict(teachers.members)
+            networks = {Role.parse(role): network for role, network in teachers.members.items()}
             for role in self.networks.chain:
                 self._distil(predecessor, role)
                 networks[role] = self._rebuild(role)
-                predecessor = Teachers({role: networks[role]}, (1.0,), self.data.targets)
-            self._distil(predecessor, "student")
-            networks["student"] = self._finished_student("student", predecessor)
+                predecessor = Teachers({str(role): networks[role]}, (1.0,), self.data.targets)
+            self._distil(predecessor, STUDENT)
+            networks[STUDENT] = self._finished_student(STUDENT, predecessor)
             self._train_control()
             self._train_replicates(predecessor)
             return self._finish(teachers, networks) if self.group.is_rank0 else None
@@ -195,15 +196,15 @@ class Attempt:
         for warning in self.reading.warnings:
             self._warn(warning)
         self.reporter, self.phases = self._own_reporter, PhaseReporter(self._own_reporter)
-        if "control" in self.state.finished:
-            networks["control"] = self._rebuild("control")
+        if CONTROL in self.state.finished:
+            networks[CONTROL] = self._rebuild(CONTROL)
         report = evaluate_and_export(
             self.networks,
-            networks,
+            by_name(networks),
             teachers,
-            replicate_scores=self.state.replicate_scores,
-            trained=self.state.finished["student"].best,
-            teacher_scores=self.state.teacher_scores,
+            replicate_scores=by_name(self.state.replicate_scores),
+            trained=self.state.finished[STUDENT].best,
+            teacher_scores=by_name(self.state.teacher_scores),
             warnings=self.state.warnings,
             phases=self.phases,
             job_id=self.assignment.job_id,
@@ -248,7 +249,7 @@ class Attempt:
             if not self.networks.is_trained(role):
                 self._check_teacher(role, self.networks.load_pretrained(role))
         weights = tuple(spec.weight for spec in self.networks.teachers.values())
-        return Teachers({role: self._teacher(role) for role in self.networks.teachers}, weights, self.data.targets)
+        return Teachers({str(role): self._teacher(role) for role in self.networks.teachers}, weights, self.data.targets)
 
     def _teacher(self, role: Role) -> TrainedNetwork:
         if not self.networks.is_trained(role):
@@ -277,14 +278,15 @@ class Attempt:
 
     def _train_peers(self) -> None:
         """Trains student and teacher at the same time, each on the other's outputs."""
+        (peer,) = self.networks.teachers
 
         def build_objective() -> TrainingObjective:
             method = self.networks.map_layers(
-                self.networks.build("student"), self.networks.build("teacher"), self.networks.preprocessing("teacher")
+                self.networks.build(STUDENT), self.networks.build(peer), self.networks.preprocessing(peer)
             )
             return TrainingObjective(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
 
-        self._train("student", spec=self.spec.training, build_objective=build_objective, peer="teacher")
+        self._train(STUDENT, spec=self.spec.training, build_objective=build_objective, peer=peer)
 
     def _distil(self, teachers: Teachers, role: Role) -> None:
         """Trains the student, or a network of the chain before it, on the outputs of ``teachers``."""
@@ -361,12 +363,13 @@ class Attempt:
 
     def _train_control(self) -> None:
         if self.spec.evaluation.control:
-            num_steps = self.state.finished["student"].figures.steps
-            self._train("control", spec=self.spec.training, num_steps=num_steps)
+            num_steps = self.state.finished[STUDENT].figures.steps
+            self._train(CONTROL, spec=self.spec.training, num_steps=num_steps)
 
     def _train_replicates(self, teachers: Teachers) -> None:
         """Trains the student, and its control, again from each further seed of the spec."""
-        for roles in seed_replicates(self.spec):
+        for trainings in plan_of(self.spec).replicates:
+            roles = [training.role for training in trainings]
             if roles[-1] in self.state.replicate_scores:
                 continue
             self._distil(teachers, roles[0])
@@ -424,7 +427,7 @@ class Attempt:
         verb = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
         verb += f" the {peer} and" if peer else ""
         self.phases.start(
-            phase_of(role),
+            role.phase,
             f"{verb} the {role}, {self.networks.architecture(role).name} of {num_parameters(network):,} parameters, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
@@ -432,13 +435,13 @@ class Attempt:
 
     def _run_training(self, training: Training) -> None:
         """Runs a training from wherever it stands to its end, then records its result and writes a checkpoint."""
-        part = part_of(training.name)
+        role = Role.parse(training.name)
         callback = TrainingReporter(
             self.reporter,
             write_checkpoint=self._write_checkpoint,
             group=self.group,
-            part=part,
-            earlier_steps=self.state.trained_steps(part),
+            part=role.part,
+            earlier_steps=self.state.trained_steps(plan_of(self.spec).roles_in(role.part)),
         )
         trained = train(training, callback)
         if isinstance(training, MutualTraining):
@@ -452,8 +455,8 @@ class Attempt:
     ) -> Training:
         return kind(
             network.to(self.device),
-            phase=phase_of(role),
-            name=role,
+            phase=role.phase,
+            name=str(role),
             samples=samples or self.networks.samples(role, "train"),
             validation=self.networks.samples(role, "validation"),
             targets=self.data.targets,
@@ -463,12 +466,13 @@ class Attempt:
 
     def _record_result(self, training: Training, trained: TrainingResult) -> None:
         """Records the result of a training whose network still has its last weights, and scores these on the test split."""
-        test = self.networks.samples(training.name, "test")
+        role = Role.parse(training.name)
+        test = self.networks.samples(role, "test")
         outputs = predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
-        teacher = self.networks.teachers.get(training.name)
+        teacher = self.networks.teachers.get(role)
         scored_targets = None if teacher is None else teacher.targets
-        self.state.last_test[training.name] = score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
-        self.state.finished[training.name] = trained if training.name == "student" else replace(trained, last=None)
+        self.state.last_test[role] = score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
+        self.state.finished[role] = trained if role == STUDENT else replace(trained, last=None)
 
     def _export_partial_student(self, request: StopRequest) -> None:
         """Exports the student as it is so far, if the request asks for it and its training has begun."""
@@ -476,15 +480,15 @@ class Attempt:
         if weights is None or not self.group.is_rank0:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
-            export_network(self._rebuild("student", weights), folder / "student", data=self.data)
+            export_network(self._rebuild(STUDENT, weights), folder / "student", data=self.data)
             write_spec(folder, pinned_spec(self.spec, self.networks.commits))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
-        trained = self.state.finished.get("student")
+        trained = self.state.finished.get(STUDENT)
         if trained is not None:
             return trained.best if best else trained.last
         role, state = self._unfinished() or (None, {})
-        if role != "student":
+        if role != STUDENT:
             return None
         # There are no best weights before the first evaluation.
         weights: Weights = (best and state["best"]) or state["network"]
@@ -493,7 +497,7 @@ class Attempt:
     # The checkpoint.
 
     def _unfinished(self) -> Unfinished | None:
-        return (self.training.name, self.training.state()) if self.training is not None else self.state.interrupted
+        return (Role.parse(self.training.name), self.training.state()) if self.training is not None else self.state.interrupted
 
     def _write_checkpoint(self, *, after: tuple[Phase, int] | None = None) -> None:
         """``after`` names the phase that has just ended and its last step."""
@@ -502,7 +506,7 @@ class Attempt:
             return
         path = self.assignment.folder / CHECKPOINT_FILE
         self.state.write(path, digest=self.digest, unfinished=unfinished, commits=self.networks.commits)
-        phase, step = after or ((phase_of(unfinished[0]), unfinished[1]["step"]) if unfinished else ("evaluation", 0))
+        phase, step = after or ((unfinished[0].phase, unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))
 
     def _rebuild(self, role: Role, weights: Weights | None = None) -> TrainedNetwork:

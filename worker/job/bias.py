@@ -16,6 +16,7 @@ from worker.data.tensors import Inputs, to_device
 from worker.errors import JobFault
 from worker.evaluation.class_balance import balancing_offsets
 from worker.job.networks import Networks
+from worker.job.roles import STUDENT
 from worker.models.output_layer import NoOutputLayer, OutputLayer, find_output_layer
 from worker.targets import Targets
 from worker.teachers.ensemble import Teachers
@@ -49,8 +50,8 @@ def correct_bias(student: TrainedNetwork, teachers: Teachers, data: Data) -> Tra
 
 def check_bias_place(networks: Networks) -> None:
     """Raises JobFault if the student's outputs have no bias that could be set."""
-    plain = networks.build_plain("student", num_outputs=networks.data.targets.width).to(networks.device)
-    reads = networks.preprocessing("student")
+    plain = networks.build_plain(STUDENT, num_outputs=networks.data.targets.width).to(networks.device)
+    reads = networks.preprocessing(STUDENT)
     few = reads(reads.prepare(first(networks.data.splits["train"].inputs, 2)))
     _shiftable_layer(plain, to_device(few, networks.device))
 

@@ -20,7 +20,7 @@ from worker.export.int8 import quantize_int8
 from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
-from worker.job.roles import Role
+from worker.job.roles import STUDENT
 from worker.methods import looks_inside
 from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.output_layer import NoOutputLayer, find_output_layer
@@ -41,12 +41,12 @@ def check_early(networks: Networks) -> None:
     for role in networks.teachers:
         if not networks.is_trained(role):
             networks.load_pretrained(role)
-    student = networks.build("student")
+    student = networks.build(STUDENT)
     _check_places_for_units(networks)
     _check_student_folder(networks, student)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
-    if isinstance(reads := networks.preprocessing("student"), LanguagePreprocessing):
+    if isinstance(reads := networks.preprocessing(STUDENT), LanguagePreprocessing):
         check_generation_fits(networks.spec.method, reads.max_length)
         return
     if networks.spec.evaluation.correct_bias:
@@ -65,7 +65,7 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     """Raises JobFault if the student's layers differ from its teacher's, or its tokenizer does."""
     role = next(iter(networks.teachers))
     teacher = networks.build_or_load(role)
-    if not same_tokens(networks.preprocessing("student"), networks.preprocessing_of(role)):
+    if not same_tokens(networks.preprocessing(STUDENT), networks.preprocessing_of(role)):
         raise JobFault(
             "invalid_spec",
             "A student with its teacher's layers uses its teacher's tokenizer: leave student.tokenizer out.",
@@ -81,7 +81,7 @@ def _check_places_for_units(networks: Networks) -> None:
         return
     far = [target for target in targets if target.mean]
     few = first(networks.data.splits["train"].inputs, 2)
-    for role in (*filter(networks.is_trained, networks.teachers), *networks.chain, "student"):
+    for role in networks.plan.trained:
         reads, network = networks.preprocessing(role), networks.build_plain(role, num_outputs=targets.width)
         try:
             is_shiftable = find_output_layer(network, reads(reads.prepare(few))).is_shiftable
@@ -100,9 +100,9 @@ def _check_places_for_units(networks: Networks) -> None:
 def _check_exports(networks: Networks) -> None:
     """Exports the untrained student. Raises JobFault if it cannot be written as ONNX."""
     if networks.spec.exports:
-        plain = networks.build_plain("student", num_outputs=networks.data.targets.width)
+        plain = networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
         with TemporaryDirectory(dir=networks.scratch) as folder, as_spec_error("/exports"):
-            path, samples = Path(folder) / "student.onnx", networks.samples("student", "test")
+            path, samples = Path(folder) / "student.onnx", networks.samples(STUDENT, "test")
             write_onnx(plain, path, samples=samples, data=networks.data)
             if "onnx-int8" in networks.spec.exports:
                 quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=only_tensor(samples.inputs_from(0, 32)).cpu())
@@ -112,7 +112,7 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
     """Writes the untrained student as its users will load it, and loads it. Raises JobFault if it gives other outputs."""
     if networks.spec.student.architecture.name != "transformers" or num_parameters(student) > _MOST_SAVED_PARAMETERS:
         return
-    untrained = networks.trained_network("student", student.state_dict(), trained=None, last_test=None)
+    untrained = networks.trained_network(STUDENT, student.state_dict(), trained=None, last_test=None)
     test = networks.data.splits["test"]
     few = replace(
         test,
@@ -133,9 +133,8 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
 
 def check_disk(networks: Networks) -> None:
     """Raises JobFault if this host's disk has no room for the checkpoints and the result of the networks that are trained."""
-    roles: list[Role] = [*filter(networks.is_trained, networks.teachers), *networks.chain, "student"]
     sizes = []
-    for role in roles:
+    for role in networks.plan.trained:
         shape = networks.preprocessing(role).input_shape(networks.data.splits["train"].inputs)
         try:
             on_meta = build_on_meta(networks.architecture(role), input_shape=shape, num_outputs=networks.data.targets.width)
@@ -161,7 +160,7 @@ def _check_augmentation(networks: Networks) -> None:
     if not networks.spec.training.augment:
         return
     teachers = [networks.preprocessing_of(role) for role in networks.teachers]
-    for role in (*networks.chain, "student"):
+    for role in (*networks.chain, STUDENT):
         views, reads = networks.views(role), networks.preprocessing(role)
         for teacher in teachers:
             if views is not None:

@@ -15,7 +15,6 @@ from torch import nn
 
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
-from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
@@ -30,8 +29,10 @@ from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.export.units import unfold_units
+from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
-from worker.job.roles import Role, base_role, seed_of, teachers_by_role
+from worker.job.plan import JobPlan, plan_of
+from worker.job.roles import STUDENT, Role, teachers_by_role
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models import UnfitArchitecture, build_network
@@ -39,7 +40,6 @@ from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
-from worker.teachers.chain import chain_of
 from worker.teachers.hub import fetch_snapshot, pinned
 from worker.trained import TrainedNetwork, load_teacher, rebuild
 from worker.training.result import TrainingResult, Weights
@@ -61,6 +61,11 @@ class Networks:
         self._inputs, self.scratch = inputs, scratch
         self._preprocessings: dict[Role, Preprocessing] = {}
         self._pretrained: dict[Role, TrainedNetwork] = {}
+
+    @property
+    def plan(self) -> JobPlan:
+        """The job's trainings."""
+        return plan_of(self.spec)
 
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains the network."""
@@ -122,23 +127,17 @@ class Networks:
 
     def training_spec(self, role: Role) -> TrainingSpec:
         """The training spec of a network of this job; a seed replicate's has its own seed."""
-        if role in self.chain:
-            return self.chain[role].training
-        own = role in self.teachers and not isinstance(self.spec.method, DeepMutual)  # peers see the same
-        training = self.teachers[role].training if own else self.spec.training
-        if training is None:
-            raise RuntimeError("the spec has no training for this network")
-        return training.model_copy(update={"seed": seed_of(role, otherwise=training.seed)})
+        return self.plan.training_of(role).spec
 
     def preprocessing(self, role: Role) -> Preprocessing:
         """The preprocessing of a network that this job trains; student and control share theirs."""
-        key: Role = "student" if base_role(role) in {"student", "control"} else role
+        key = STUDENT if role.kind in {"student", "control"} else role
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = choose_preprocessing(
                 self.data,
                 self.architecture(key),
                 features=self.chain[key].features,
-                teachers=self.preprocessing("student"),
+                teachers=self.preprocessing(STUDENT),
             )
         if key not in self._preprocessings and (twin := self._same_tokenizer(key)) is not None:
             self._preprocessings[key] = self.preprocessing(twin)
@@ -149,7 +148,7 @@ class Networks:
                 self.architecture(key),
                 tokenizer=spec.tokenizer,
                 features=spec.features,
-                teachers=self._teachers_preprocessing() if key == "student" and spec.tokenizer is None else None,
+                teachers=self._teachers_preprocessing() if key == STUDENT and spec.tokenizer is None else None,
             )
         return self._preprocessings[key]
 
@@ -201,7 +200,7 @@ class Networks:
 
     def reads_transfer(self, role: Role) -> bool:
         """Whether a network that this job trains learns from transfer rows: it has a teacher, or a peer."""
-        return base_role(role) != "control" and (role not in self.teachers or isinstance(self.spec.method, DeepMutual))
+        return self.plan.training_of(role).reads_transfer
 
     def samples(self, role: Role, split: SplitName) -> Samples:
         """A split behind a network's preprocessing; the training split with the views of its augmentation."""
@@ -212,7 +211,7 @@ class Networks:
     def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_preprocessing: Preprocessing) -> LayerMapping:
         """Maps the layers that the method compares in these two networks. Raises JobFault."""
         few = first(self.data.splits["train"].inputs, 2)
-        student_preprocessing = self.preprocessing("student")
+        student_preprocessing = self.preprocessing(STUDENT)
         student_inputs, teacher_inputs = (
             preprocess(preprocess.prepare(few)) for preprocess in (student_preprocessing, teacher_preprocessing)
         )
@@ -228,7 +227,7 @@ class Networks:
 
     def build(self, role: Role) -> nn.Module:
         """Builds the network as it is trained: a student with privileged inputs has weights that are folded away in the end."""
-        privileged = privileged_term(self.spec.method) if base_role(role) == "student" else None
+        privileged = privileged_term(self.spec.method) if role.kind == "student" else None
         if privileged is None:
             return self.build_plain(role, num_outputs=self.data.targets.width)
         body = self.build_plain(role, num_outputs=2 * self.data.targets.width)
@@ -268,7 +267,7 @@ class Networks:
         """Brings an output layer that was copied from a teacher with other places for its classes into the job's order."""
         if sorted(order) != list(range(self.data.targets.width)) or isinstance(student, PrivilegedNetwork):
             return  # of other shapes, the student's output layer is not the teacher's
-        reads = self.preprocessing("student")
+        reads = self.preprocessing(STUDENT)
         inputs = reads(reads.prepare(first(self.data.splits["train"].inputs, 2)))
         find_output_layer(student, to_device(inputs, next(student.parameters()).device)).reorder(order)
 

@@ -12,7 +12,7 @@ from worker.data.prepared import NO_LOSSES, Losses
 from worker.data.reading import count_characters, every_nth_text, read_split
 from worker.data.text import TextPreprocessing
 from worker.job.networks import Networks
-from worker.job.roles import Role
+from worker.job.roles import STUDENT, Role
 from worker.protocol import Event, Reporter, StopRequest
 
 AT_ONCE_CHARACTERS = 10_000_000
@@ -38,7 +38,7 @@ def read_all(
     """
     splits = list(splits)
     readers: list[tuple[Preprocessing, list[Role]]] = []
-    for role in [*networks.teachers, *networks.chain, "student"] if roles is None else roles:
+    for role in [*networks.teachers, *networks.chain, STUDENT] if roles is None else roles:
         preprocessing = networks.preprocessing_of(role)
         sharing = next((roles for known, roles in readers if known is preprocessing), None)
         if sharing is None:
@@ -116,7 +116,7 @@ def _read(split: Split, preprocessing: Preprocessing, roles: Sequence[Role]) -> 
             losses = read_split(samples, preprocessing).losses
     except UnusableData as error:
         raise UnusableData(f"{error} (as the {roles[0]} reads it)") from error
-    return list(_told(losses, split, preprocessing, by=" and the ".join(roles)))
+    return list(_told(losses, split, preprocessing, by=" and the ".join(map(str, roles))))
 
 
 def _told(losses: Losses, split: Split, preprocessing: Preprocessing, *, by: str) -> Iterator[WarningMessage]:

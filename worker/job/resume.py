@@ -7,7 +7,7 @@ another job's, is never trained from.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +19,7 @@ from service.spec import JobSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, RawInputs, first
 from worker.evaluation.evaluate import EvaluationResult
-from worker.job.roles import Role, part_of
-from worker.protocol import Part
+from worker.job.roles import STUDENT, Role
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.training.result import TrainingResult
 
@@ -31,40 +30,43 @@ _DIGESTED_SAMPLES = 100
 Unfinished = tuple[Role, dict[str, Any]]
 """A training that has not ended: its role, and its ``Training.state()``."""
 
+Scores = dict[Role, EvaluationResult | None]
+"""Scores of networks; None for a split without labels."""
+
 
 @dataclass
 class JobState:
     """Everything that the trainings of a job have produced so far."""
 
     finished: dict[Role, TrainingResult] = field(default_factory=dict)
-    last_test: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    last_test: Scores = field(default_factory=dict)
     """Scores of each finished network's last weights on the test split, None if it has no labels; the last weights themselves are
     not kept for all."""
-    replicate_scores: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    replicate_scores: Scores = field(default_factory=dict)
     """Scores of each seed replicate on the test split, None if it has no labels; its weights are not kept."""
-    teacher_scores: dict[Role, EvaluationResult | None] = field(default_factory=dict)
+    teacher_scores: Scores = field(default_factory=dict)
     """Scores on validation of the teachers that were checked, None if it has no labels."""
     warnings: list[WarningMessage] = field(default_factory=list)
     """What was found so far that the report tells."""
     interrupted: Unfinished | None = None
     """The training that the previous attempt was in, until this attempt reaches it."""
 
-    def trained_steps(self, part: Part) -> int:
-        """Steps of the finished networks of a part. A finished seed replicate is counted with as many steps as the student."""
-        steps = sum(trained.figures.steps for role, trained in self.finished.items() if part_of(role) == part)
-        return steps + (len(self.replicate_scores) * self.finished["student"].figures.steps if part == "repeats" else 0)
+    def trained_steps(self, roles: Iterable[Role]) -> int:
+        """Steps of those of these networks that are finished. A seed replicate is counted with as many steps as the student."""
+        known = (STUDENT if role in self.replicate_scores else role for role in roles)
+        return sum(self.finished[role].figures.steps for role in known if role in self.finished)
 
     def write(self, path: Path, *, digest: str, unfinished: Unfinished | None, commits: Mapping[str, str]) -> None:
         """Replaces the checkpoint at ``path``."""
         state = {
             "digest": digest,
             "threads": torch.get_num_threads(),
-            "unfinished": unfinished,
+            "unfinished": unfinished and (str(unfinished[0]), unfinished[1]),
             "commits": dict(commits),
-            "finished": {role: trained.state() for role, trained in self.finished.items()},
-            "repeats": {role: result and asdict(result) for role, result in self.replicate_scores.items()},
-            "last_test": {role: result and asdict(result) for role, result in self.last_test.items()},
-            "teacher_scores": {role: result and asdict(result) for role, result in self.teacher_scores.items()},
+            "finished": {str(role): trained.state() for role, trained in self.finished.items()},
+            "repeats": _written(self.replicate_scores),
+            "last_test": _written(self.last_test),
+            "teacher_scores": _written(self.teacher_scores),
             "warnings": [warning.model_dump() for warning in self.warnings],
         }
         write_checkpoint(path, state)
@@ -73,13 +75,21 @@ class JobState:
     def from_checkpoint(cls, state: Mapping[str, Any]) -> Self:
         """Restores what :meth:`write` wrote."""
         return cls(
-            finished={role: TrainingResult.from_state(trained) for role, trained in state["finished"].items()},
-            last_test={role: result and EvaluationResult(**result) for role, result in state["last_test"].items()},
-            replicate_scores={role: result and EvaluationResult(**result) for role, result in state["repeats"].items()},
-            teacher_scores={role: result and EvaluationResult(**result) for role, result in state["teacher_scores"].items()},
+            finished={Role.parse(role): TrainingResult.from_state(trained) for role, trained in state["finished"].items()},
+            last_test=_read(state["last_test"]),
+            replicate_scores=_read(state["repeats"]),
+            teacher_scores=_read(state["teacher_scores"]),
             warnings=[WarningMessage(**warning) for warning in state["warnings"]],
-            interrupted=state["unfinished"],
+            interrupted=state["unfinished"] and (Role.parse(state["unfinished"][0]), state["unfinished"][1]),
         )
+
+
+def _written(results: Scores) -> dict[str, dict[str, Any] | None]:
+    return {str(role): None if result is None else asdict(result) for role, result in results.items()}
+
+
+def _read(written: Mapping[str, dict[str, Any] | None]) -> Scores:
+    return {Role.parse(role): None if result is None else EvaluationResult(**result) for role, result in written.items()}
 
 
 def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[JobState, dict[str, str]] | None:
@@ -102,7 +112,7 @@ def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[Jo
         logger.info("Using %d threads, as the earlier attempts did.", checkpoint["threads"])
         torch.set_num_threads(checkpoint["threads"])
     state = JobState.from_checkpoint(checkpoint)
-    logger.info("Resuming after %s.", ", ".join(state.finished) or "no finished phase")
+    logger.info("Resuming after %s.", ", ".join(map(str, state.finished)) or "no finished phase")
     commits: dict[str, str] = checkpoint["commits"]
     return state, commits
 

@@ -1,63 +1,85 @@
 """The roles of a job's networks: teachers, the chain between them and the student, student, control, seed replicates."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self, TypeVar, cast, get_args
+
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from worker.protocol import Part, Phase
 
-Role = str
-"""A teacher's, of ``teachers_by_role``; one of ``chain_of``; ``student``; ``control``; or a seed replicate of these two."""
+RoleKind = Literal["teacher", "generation", "assistant", "student", "control"]
+
+T = TypeVar("T")
+_WRITTEN = re.compile(rf"({'|'.join(get_args(RoleKind))})(?:-(\d+))?(?:@(\d+))?")
 
 
-def teachers_by_role(spec: JobSpec) -> dict[str, TeacherSpec]:
+@dataclass(frozen=True)
+class Role:
+    """The role of one network of a job.
+
+    Its text, such as ``teacher-1``, ``student`` or ``student@7``, names the network in checkpoints, metrics, reports and folders.
+    """
+
+    kind: RoleKind
+    index: int | None = None
+    """Which of several teachers, or of the chain, from 1; None for a kind of which the job has one."""
+    seed: int | None = None
+    """The seed of a seed replicate of the student or the control; None for every other network."""
+
+    def __str__(self) -> str:
+        index = "" if self.index is None else f"-{self.index}"
+        return f"{self.kind}{index}" if self.seed is None else f"{self.kind}{index}@{self.seed}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads a role's text. Raises ValueError."""
+        found = _WRITTEN.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is no role of a network")
+        kind, index, seed = found.groups()
+        return cls(cast(RoleKind, kind), None if index is None else int(index), None if seed is None else int(seed))
+
+    @property
+    def base(self) -> "Role":
+        """The role that a seed replicate replicates; any other role is its own."""
+        return replace(self, seed=None)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the network's training is reported under; the chain counts as ``teacher``."""
+        match self.kind:
+            case "student" | "control":
+                return self.kind
+        return "teacher"
+
+    @property
+    def part(self) -> Part:
+        """The part of the job that the network's training belongs to."""
+        if self.seed is not None:
+            return "repeats"
+        match self.kind:
+            case "student" | "control":
+                return self.kind
+        return "teacher"
+
+
+STUDENT, CONTROL = Role("student"), Role("control")
+
+
+def by_name(values: Mapping[Role, T]) -> dict[str, T]:
+    """The same values by the texts of their roles."""
+    return {str(role): value for role, value in values.items()}
+
+
+def teachers_by_role(spec: JobSpec) -> dict[Role, TeacherSpec]:
     """The teachers by role: ``teacher`` if there is one, else ``teacher-1``, ``teacher-2`` and so on."""
     each = list(spec.teachers.values())
-    return {"teacher" if len(each) == 1 else f"teacher-{number}": teacher for number, teacher in enumerate(each, start=1)}
+    return {Role("teacher", None if len(each) == 1 else number): teacher for number, teacher in enumerate(each, start=1)}
 
 
-_SEED_MARK = "@"
-
-
-def replicate_of(kind: str, seed: int) -> str:
-    """The role of the seed replicate of ``kind``, the ``student`` or the ``control``."""
-    return f"{kind}{_SEED_MARK}{seed}"
-
-
-def base_role(role: str) -> str:
-    """The role that a seed replicate replicates; any other role is its own."""
-    return role.partition(_SEED_MARK)[0]
-
-
-def seed_of(role: str, *, otherwise: int) -> int:
-    """The seed of a seed replicate; ``otherwise`` for any other role."""
-    _, mark, seed = role.partition(_SEED_MARK)
-    return int(seed) if mark else otherwise
-
-
-def seed_replicates(spec: JobSpec) -> list[tuple[str, ...]]:
-    """The roles to train for each seed except the job's own: the student, and the control if there is one."""
-    kinds = ("student", "control") if spec.evaluation.control else ("student",)
-    seeds = [seed for seed in spec.evaluation.seeds if seed != spec.training.seed]
-    return [tuple(replicate_of(kind, seed) for kind in kinds) for seed in seeds]
-
-
-def roles_by_seed(spec: JobSpec, kind: str) -> list[Role]:
+def roles_by_seed(spec: JobSpec, kind: Literal["student", "control"]) -> list[Role]:
     """The roles of the student, or the control, by the seeds that the spec names: the job's own and its replicates."""
-    return [kind if seed == spec.training.seed else replicate_of(kind, seed) for seed in spec.evaluation.seeds]
-
-
-def phase_of(role: Role) -> Phase:
-    """The phase that a network's training is reported under; the chain between teacher and student counts as ``teacher``."""
-    match base_role(role):
-        case "student":
-            return "student"
-        case "control":
-            return "control"
-    return "teacher"
-
-
-def part_of(role: Role) -> Part:
-    """The part of the job that a network's training belongs to."""
-    if base_role(role) != role:
-        return "repeats"
-    phase = phase_of(role)
-    return phase if phase in ("student", "control") else "teacher"
+    own = spec.training.seed
+    return [Role(kind, seed=None if seed == own else seed) for seed in spec.evaluation.seeds]

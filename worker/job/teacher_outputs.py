@@ -42,9 +42,7 @@ class TeacherOutputProvider:
         computed = [self._compute(name, each, method, role=role) for name, each in teachers.members.items()]
         return samples.with_teacher(teachers.combine([outputs.to(samples.home) for outputs, _ in computed])), computed[0][1]
 
-    def _compute(
-        self, name: Role, teacher: TrainedNetwork, method: LayerMapping, *, role: Role
-    ) -> tuple[Tensor, TeacherFeatures]:
+    def _compute(self, name: str, teacher: TrainedNetwork, method: LayerMapping, *, role: Role) -> tuple[Tensor, TeacherFeatures]:
         samples = teacher.samples(self.networks.data.splits["train"])
         what = f"{len(samples):,} training samples for the {role}"
 
@@ -72,7 +70,7 @@ class TeacherOutputProvider:
         return teacher.reorder(outputs), features
 
     def per_view(
-        self, name: Role, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
+        self, name: str, teacher: TrainedNetwork, samples: Samples, views: EpochViews, method: LayerMapping, *, role: Role
     ) -> TeacherOutputs:
         """The teacher's outputs on each view of the training split: computed in each step, or beforehand if the views are few."""
         epochs = num_epochs(self.networks.training_spec(role), len(samples), samples.transfer)

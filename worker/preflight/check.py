@@ -6,7 +6,7 @@ from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
 from service.spec.job import TeacherSpec
 from worker.errors import StopAsked
-from worker.job.roles import Role, teachers_by_role
+from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
 from worker.preflight.outcome import outcome_of
 from worker.preflight.run import PreflightRun
@@ -39,17 +39,17 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     preflight.profile_job()
     ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
     memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in preflight.profiles.items()}
-    is_known = "student" in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())
-    trainings = preflight.trainings()
-    counts = {role: count for role in trainings if (count := preflight.num_samples(role)) is not None}
+    is_known = STUDENT in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())
+    plan = preflight.plan
+    counts = {role: count for role in plan.trained if (count := preflight.num_samples(role)) is not None}
     transfer = {role: preflight.transfer(role) for role in counts}
     return Estimate(
-        parameters=preflight.parameters,
-        flops={role: profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
+        parameters=by_name(preflight.parameters),
+        flops={str(role): profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
-        memory_by_training_gib=memory,
-        steps=steps_by_phase(preflight.whole_spec, trainings, counts, transfer) if counts.keys() == trainings.keys() else {},
-        num_samples=counts.get("student"),
+        memory_by_training_gib=by_name(memory),
+        steps=steps_by_phase(plan, counts, transfer) if len(counts) == len(plan.trained) else {},
+        num_samples=counts.get(STUDENT),
         notes=preflight.notes,
         warnings=preflight.warnings,
         seconds=0.0,

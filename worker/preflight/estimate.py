@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.spec import JobSpec
-from service.spec.methods import DeepMutual
 from service.spec.training import TrainingSpec
 from worker.data.epoch import TransferRows, count_steps
 from worker.evaluation.evaluate import EVALUATION_BATCH
-from worker.job.roles import seed_replicates
+from worker.job.plan import JobPlan
+from worker.job.roles import Role
 from worker.preflight.profile import StepProfile
 
 GIB = 2**30
@@ -86,17 +86,19 @@ def num_ranks(spec: JobSpec) -> int:
 
 
 def steps_by_phase(
-    spec: JobSpec,
-    trainings: Mapping[str, TrainingSpec],
-    num_samples: Mapping[str, int],
-    transfer: Mapping[str, TransferRows | None],
+    plan: JobPlan, num_samples: Mapping[Role, int], transfer: Mapping[Role, TransferRows | None]
 ) -> dict[str, int]:
-    """Upper bounds of the optimizer steps, by phase. ``trainings`` are those before the control, by role."""
-    steps = {role: count_steps(training, num_samples[role], transfer.get(role)) for role, training in trainings.items()}
-    student = steps.pop("student")
-    phases = {"teacher": sum(steps.values()) if not isinstance(spec.method, DeepMutual) else student, "student": student}
-    if spec.evaluation.control:
-        phases["control"] = student
-    if repeats := seed_replicates(spec):
-        phases["repeats"] = student * sum(map(len, repeats))
-    return {phase: count for phase, count in phases.items() if count}
+    """Upper bounds of the optimizer steps of a plan's trainings, by part of the job.
+
+    ``num_samples`` and ``transfer`` are of the training split as each network reads it that is trained before the control.
+    """
+    steps: dict[Role, int] = {}
+    for training in plan.trainings:
+        like = (training.steps_of or training.role).base  # seed replicates have the same samples
+        if like not in steps:
+            steps[like] = count_steps(training.spec, num_samples[like], transfer.get(like))
+        steps |= dict.fromkeys(training.roles, steps[like])
+    parts: dict[str, int] = {}
+    for role, count in steps.items():
+        parts[role.part] = parts.get(role.part, 0) + count
+    return parts

@@ -16,7 +16,6 @@ from torch import nn
 
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
-from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
@@ -37,8 +36,9 @@ from worker.job.attempt import Attempt
 from worker.job.early_checks import check_early
 from worker.job.labels import without_control
 from worker.job.networks import Networks
+from worker.job.plan import JobPlan, plan_of
 from worker.job.reading import read_all
-from worker.job.roles import Role
+from worker.job.roles import CONTROL, STUDENT, Role, by_name
 from worker.job.teacher_check import TeacherCheck, measure_some
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.methods.layer_mapping import LayerMapping
@@ -165,9 +165,9 @@ class PreflightRun(Attempt):
             return
         roles = [role for role in [*self.networks.teachers, *self.networks.chain] if self.networks.is_trained(role)]
         if self.is_complete:
-            roles = [*self.networks.teachers, *self.networks.chain, "student"]
+            roles = [*self.networks.teachers, *self.networks.chain, STUDENT]
         elif self._has_own_preprocessing():
-            roles.append("student")
+            roles.append(STUDENT)
         splits = []
         for split in whole.splits.values():
             some = first_texts(split, _READ_CHARACTERS)
@@ -207,20 +207,20 @@ class PreflightRun(Attempt):
         self._label_with_teacher(teachers)
         for role in self.networks.chain:
             self._distil(taught_by, role)
-            taught_by = Teachers({role: self._record_resident(role, self._rebuild(role))}, (1.0,), self.data.targets)
-        if not isinstance(self.spec.method, DeepMutual):
-            self._distil(taught_by, "student")
-        self._note_parameters("student")
+            taught_by = Teachers({str(role): self._record_resident(role, self._rebuild(role))}, (1.0,), self.data.targets)
+        if self.plan.training_of(STUDENT).peer is None:
+            self._distil(taught_by, STUDENT)
+        self._note_parameters(STUDENT)
         if self.spec.evaluation.control:
-            self._resident["student"] = self.profiles["student"].network
-            self._train("control", spec=self.spec.training, num_steps=1)
-            self._note_parameters("control")
+            self._resident[STUDENT] = self.profiles[STUDENT].network
+            self._train(CONTROL, spec=self.spec.training, num_steps=1)
+            self._note_parameters(CONTROL)
 
     def _run_student_only(self) -> None:
         """Trains the student on its labels, if it has a preprocessing of its own and labels."""
         if self._has_own_preprocessing() and not self.data.targets.are_embeddings:
-            self._train("student", spec=self.spec.training)
-            self._note_parameters("student")
+            self._train(STUDENT, spec=self.spec.training)
+            self._note_parameters(STUDENT)
 
     def _has_own_preprocessing(self) -> bool:
         return TASKS[self.spec.task].input_kind != "text" or self.spec.student.tokenizer is not None
@@ -229,7 +229,7 @@ class PreflightRun(Attempt):
         """The networks of this job on the meta device; None if all of them fit into memory."""
         networks: dict[Role, nn.Module] = {}
         num_bytes = 0
-        roles = [*filter(self.networks.is_trained, self.networks.teachers), *self.networks.chain, "student"]
+        roles = self.networks.plan.trained
         if all(self.networks.architecture(role).name != "transformers" for role in roles):
             return None
         for role in roles:
@@ -269,21 +269,19 @@ class PreflightRun(Attempt):
                 continue
             if role not in self._untrained:
                 self._record_profile(role, step, asked, inputs, data=0.0)
-            if role != "student":
+            if role != STUDENT:
                 self._resident[role] = asked
         if self.spec.evaluation.control:
-            self.parameters["control"] = self.parameters["student"]
+            self.parameters[CONTROL] = self.parameters[STUDENT]
 
     def _precision(self, role: Role) -> Precision:
         """The precision that a network is profiled in."""
         return choose_precision(self.networks.training_spec(role).precision, self.device)
 
-    def trainings(self) -> dict[Role, TrainingSpec]:
-        """The job's own training specs, by role, of all networks that it trains before the control."""
-        if isinstance(self.spec.method, DeepMutual):
-            return {"student": self.whole_spec.training}
-        teachers = [role for role in self.networks.teachers if self.networks.is_trained(role) and role not in self._untrained]
-        return {role: self._job_networks.training_spec(role) for role in [*teachers, *self.networks.chain, "student"]}
+    @property
+    def plan(self) -> JobPlan:
+        """The trainings of the whole job; it does not train what another job is to train."""
+        return plan_of(self.whole_spec).without(self._untrained)
 
     def num_samples(self, role: Role) -> int | None:
         """Size of the training split as that network reads it; None if its preprocessing is unknown."""
@@ -322,7 +320,7 @@ class PreflightRun(Attempt):
             super()._train(role, **options)
 
     def _run_training(self, training: Training) -> None:
-        role: Role = training.name
+        role = Role.parse(training.name)
         self._check_distributed(training.network)
         self._check_reporter.emit(PhaseStarted("checking", f"One step of the {role} on {len(training.samples)} samples"))
         step = profile_step(training)
@@ -334,13 +332,13 @@ class PreflightRun(Attempt):
     def _record_profile(
         self, role: Role, step: StepProfile, network: InferenceProfile, inputs: Inputs, *, data: float, has_views: bool = False
     ) -> None:
-        is_taught = role == "student" or role in self.networks.chain
+        is_taught = role == STUDENT or role in self.networks.chain
         are_tokens = self.data.targets.are_tokens
         self.profiles[role] = Profile(
             self._job_networks.training_spec(role),
             step,
             network,
-            dict(self._resident),
+            by_name(self._resident),
             runs_each_step=is_taught and (are_tokens or has_views),
             data=data,
             num_samples=self.num_samples(role) or 0,
@@ -372,10 +370,11 @@ class PreflightRun(Attempt):
 
     def _data_bytes(self, training: Training, inputs: Inputs, num_samples: int) -> float:
         """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""
-        samples, reads = training.samples, self.networks.preprocessing(training.name)
+        role = Role.parse(training.name)
+        samples, reads = training.samples, self.networks.preprocessing(role)
         answers = 0.0
         if samples.teacher_outputs is not None:
-            layers = num_samples * 4 * sum(prod(shape) for shape in self._shapes.get(training.name, {}).values())
+            layers = num_samples * 4 * sum(prod(shape) for shape in self._shapes.get(role, {}).values())
             answers = num_samples * samples.teacher_outputs[0].nbytes + (layers if layers <= PRECOMPUTE_BYTES else 0)
         if reads.on_host:
             return answers

@@ -11,6 +11,7 @@ from service.spec.fit import usual_features
 from service.spec.inputs import Features
 from service.spec.methods import BornAgain, TeacherAssistant
 from service.spec.training import TrainingSpec
+from worker.job.roles import Role, RoleKind
 
 _SEEDS = 2**32
 
@@ -25,21 +26,22 @@ class IntermediateNetwork:
     training: TrainingSpec
 
 
-def chain_of(spec: JobSpec) -> dict[str, IntermediateNetwork]:
+def chain_of(spec: JobSpec) -> dict[Role, IntermediateNetwork]:
     """The networks by role (``generation-1``, ``assistant-1`` …), in the order of their training; for most methods there is none.
 
     Each has a seed of its own: with the student's, a generation would have the student's initial weights.
     """
     student = spec.student.architecture
+    kind: RoleKind
     match spec.method:
         case BornAgain(generations=generations):
-            word, architectures = "generation", [student] * (generations - 1)
+            kind, architectures = "generation", [student] * (generations - 1)
         case TeacherAssistant(assistants=assistants):
-            word, architectures = "assistant", assistants
+            kind, architectures = "assistant", assistants
         case _:
             return {}
     return {
-        f"{word}-{number}": IntermediateNetwork(
+        Role(kind, number): IntermediateNetwork(
             architecture, _features(spec, architecture), _with_own_seed(spec.training, number)
         )
         for number, architecture in enumerate(architectures, start=1)
