@@ -16,6 +16,7 @@ from service.spec import JobSpec
 from service.spec.effect import spec_warnings, split_warnings
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split
+from worker.data.raw_inputs import sample_key
 from worker.targets import Target
 
 _LEAST_EMBEDDED = 3
@@ -109,17 +110,14 @@ def _repeated_rows(data: Data) -> Iterator[WarningMessage]:
 
 
 def _keys(split: Split) -> Iterator[object]:
-    """Equal for equal inputs, by which other inputs hardly ever are: of texts themselves, else a digest of the bytes."""
+    """Equal for equal inputs with equal answers, by which others hardly ever are."""
     if isinstance(split.inputs, Tensor):
         rows = split.inputs.contiguous().flatten(1).view(torch.uint8).numpy()
         yield from (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
         return
     answers: Sequence[str | None] = split.answers or [None] * len(split.inputs)
     for each, answer in zip(split.inputs, answers, strict=True):
-        if isinstance(each, Waveform):
-            yield each.rate, hashlib.blake2b(each.samples.tobytes(), digest_size=16).digest()
-        else:
-            yield each, answer
+        yield sample_key(each), answer
 
 
 def _cut_clips(data: Data) -> Iterator[WarningMessage]:

@@ -1,6 +1,7 @@
 """Preprocessing for causal language models: texts to rows of tokens with a loss mask. N rows, L tokens."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,16 +9,19 @@ from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
+from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split
 from worker.data.language import Framing, TokenRows, answered, packed, padded
-from worker.data.tokenization import framing, start_and_end, token_ids, train_tokenizer
+from worker.data.prepared import Losses, Prepared, ReadSplit
+from worker.data.preprocessing import Preprocessing
+from worker.data.reading import describe_unread_texts, prepare_once
+from worker.data.tokenization import framing, start_and_end, token_ids, tokenizer_settings, train_tokenizer
 
 
 @dataclass(frozen=True)
-class LanguagePreprocessing:
+class LanguagePreprocessing(Preprocessing):
     """Tokenizes by the network's own tokenizer into rows of at most ``max_length`` tokens."""
 
-    on_host: ClassVar[bool] = False
     keeps_size: ClassVar[bool] = False
 
     tokenizer: Any
@@ -34,6 +38,29 @@ class LanguagePreprocessing:
         if split.answers is not None:
             return answered(texts, token_ids(self.tokenizer, split.answers), self.framing, length=self.max_length)
         return (packed if split.is_packed else padded)(texts, self.framing, length=self.max_length)
+
+    def read(self, split: Split) -> ReadSplit:
+        """Rows of the split's texts, with their answers if it has any, and the loss mask as labels. Raises UnusableData."""
+        made = prepare_once(split, self, self._made)
+        return ReadSplit(made.inputs, split.labels if made.mask is None else made.mask, made.losses)
+
+    def _made(self, split: Split) -> Prepared:
+        rows = self.rows(split)
+        return Prepared(rows.ids, rows.losses, rows.mask)
+
+    def describe_losses(self, losses: Losses, split: Split, *, readers: str) -> Iterator[WarningMessage]:
+        remedy = "raise dataset.row_tokens and the tokenizer's max_length"
+        yield from describe_unread_texts(
+            losses, split, readers=readers, max_length=self.max_length, cut_at="at their end", remedy=remedy
+        )
+
+    @property
+    def parameters(self) -> str:
+        return json.dumps([tokenizer_settings(self.tokenizer), self.max_length])
+
+    @property
+    def own_tokenizer(self) -> Any:
+        return self.tokenizer
 
     def prepare(self, inputs: Sequence[str]) -> Tensor:
         """Token ids (N, L) of texts without answers, one per row, padded at the end."""

@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from service.spec.shapes import InputShape
 from worker.data.pixel_range import PixelRange
+from worker.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
-class PixelPreprocessing:
+class PixelPreprocessing(Preprocessing):
     """Computes ``(pixel * rescale_factor - mean) / std``; each channel has a mean and a std in units of the rescaled pixel."""
-
-    on_host: ClassVar[bool] = False
-    keeps_size: ClassVar[bool] = True
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

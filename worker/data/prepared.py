@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from worker.data.tensors import Inputs, num_bytes
+
 MOST_BYTES = 512 * 2**20
 """Of one split; what is larger is made again for each phase, as the token ids of several networks might not fit into memory."""
 _MOST_ENTRIES = 8
@@ -25,11 +27,29 @@ class Losses:
 NO_LOSSES = Losses()
 
 
-class Prepared(NamedTuple):
-    """A split as a tokenizer made it."""
+class ReadSplit(NamedTuple):
+    """A split as a network reads it."""
 
-    tensors: tuple[Tensor, ...]
+    inputs: Inputs
+    """(N, …), prepared; of a causal language model rows (N, L)."""
+    labels: Tensor
+    """(N,) or (N, M); of a causal language model the rows' loss mask (N, L)."""
+    losses: Losses = NO_LOSSES
+    """What of the texts the network does not read."""
+
+
+class Prepared(NamedTuple):
+    """What a tokenizer made of a split's texts."""
+
+    inputs: Inputs
     losses: Losses
+    mask: Tensor | None = None
+    """The loss mask of a causal language model's rows."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all tensors."""
+        return num_bytes(self.inputs) + (0 if self.mask is None else self.mask.nbytes)
 
 
 class _Entry(NamedTuple):
@@ -56,6 +76,6 @@ class PreparedSamples:
 
     def keep(self, sources: tuple[Any, ...], settings: Any, made: Prepared) -> None:
         """Keeps the tensors, unless they are too large; the oldest ones go."""
-        held = sum(tensor.nbytes for entry in self._entries for tensor in entry.made.tensors)
-        if held + sum(tensor.nbytes for tensor in made.tensors) <= MOST_BYTES:
+        held = sum(entry.made.num_bytes for entry in self._entries)
+        if held + made.num_bytes <= MOST_BYTES:
             self._entries = [*self._entries, _Entry(sources, settings, made)][-_MOST_ENTRIES:]

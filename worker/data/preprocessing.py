@@ -1,38 +1,83 @@
 """The interface of preprocessing, from stored samples to a network's input. N samples, B batch.
 
-Its implementations are in ``pixels`` (images), ``sound`` (clips), ``text`` (texts) and ``language_preprocessing`` (texts for a
-causal language model). Invariant: the parameters of a preprocessing are measured or trained on the training split alone, and are
-saved with the network that was trained behind it.
+Its implementations are in ``pixels`` and ``processor_pixels`` (images), ``sound`` (clips), ``text`` (texts) and
+``language_preprocessing`` (texts for a causal language model). Invariant: the parameters of a preprocessing are measured or
+trained on the training split alone, and are saved with the network that was trained behind it.
 """
 
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.spec.shapes import InputShape
+from service.spec.warning_message import WarningMessage
+from worker.data.prepared import Losses, ReadSplit
 from worker.data.tensors import Inputs
+
+if TYPE_CHECKING:
+    from worker.data.dataset import Split
 
 RawInputs = Any
 """Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
 
 
-class Preprocessing(Protocol):
+class Preprocessing(ABC):
     """Maps stored samples to the inputs of one network in two steps: once for a split, then for each batch."""
 
-    on_host: ClassVar[bool]
+    on_host: ClassVar[bool] = False
     """Whether a batch is mapped on the CPU, before it is copied to the device."""
-    keeps_size: ClassVar[bool]
+    keeps_size: ClassVar[bool] = True
     """Whether a whole split may be mapped at once; False if the shape of an input depends on its batch."""
 
+    @abstractmethod
     def prepare(self, inputs: RawInputs) -> Inputs:
-        """Converts a split's samples to tensors (N, …) on the CPU."""
+        """Converts samples to tensors (N, …) on the CPU."""
 
+    @abstractmethod
     def __call__(self, stored: Any) -> Inputs:
         """Maps a batch (B, …) of prepared samples, in the form of :meth:`prepare`, to the network's inputs."""
 
+    @abstractmethod
     def input_shape(self, inputs: RawInputs) -> InputShape:
         """Shape of a network input for one sample of ``inputs``."""
+
+    def read(self, split: "Split") -> ReadSplit:
+        """Prepares a split's samples, with the labels that the network learns.
+
+        Raises:
+            UnusableData: a sample, or the split, cannot be read by this network; the message names the split, the row and the
+                line.
+        """
+        return ReadSplit(self.prepare(split.inputs), split.labels)
+
+    def describe_losses(self, losses: Losses, split: "Split", *, readers: str) -> Iterator[WarningMessage]:
+        """Tells what of a split's samples is not read, and the remedy; ``readers`` names the networks."""
+        yield from ()
+
+    @property
+    def parameters(self) -> str:
+        """Everything that its outputs depend on, for the key of cached teacher outputs."""
+        return repr(self)
+
+    @property
+    def own_tokenizer(self) -> Any | None:
+        """The network's tokenizer; None if it reads no texts."""
+        return None
+
+    @property
+    def reads_spectrograms(self) -> bool:
+        """Whether the network's inputs are spectrograms (B, 1, F, M)."""
+        return False
+
+
+def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
+    """Whether both make the same tokens of a text; True if either reads no texts."""
+    if one is other or one.own_tokenizer is None or other.own_tokenizer is None:
+        return True
+    return one.parameters == other.parameters
 
 
 def first(inputs: RawInputs, count: int) -> RawInputs:

@@ -10,7 +10,7 @@ B batch, C channels, H height, W width.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from service.spec.shapes import InputShape
 from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
+from worker.data.preprocessing import Preprocessing
 
 _LEAST_WHITE = 100
 """Factors of 1/127.5, 1/255 and 1/256 are for 8-bit pixels."""
@@ -26,11 +27,8 @@ _SLIGHT = 1e-3
 
 
 @dataclass(frozen=True)
-class ProcessorPixels:
+class ProcessorPixels(Preprocessing):
     """Runs an image processor on stored images, for a network of ``num_channels``."""
-
-    on_host: ClassVar[bool] = False
-    keeps_size: ClassVar[bool] = True
 
     processor: Any
     num_channels: int

@@ -13,7 +13,6 @@ from torch import Tensor
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews
 from worker.data.epoch import TransferRows
-from worker.data.reading import read_split
 from worker.data.tensors import (
     Inputs,
     concatenate,
@@ -77,7 +76,7 @@ class Samples:
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
-        inputs, labels, _ = read_split(split, preprocessing)
+        inputs, labels, _ = preprocessing.read(split)
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if num_bytes(inputs) <= free_bytes * _DEVICE_MEMORY_SHARE else home

@@ -5,7 +5,6 @@ N clips, B batch, T samples of time, F frames, M mel bands.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,15 +13,13 @@ from torch import Tensor
 from service.formats import Waveform
 from service.spec.inputs import Features, LogMelFeatures
 from worker.data.log_mel import RATE, LogMel, measure_log_mel
+from worker.data.preprocessing import Preprocessing
 from worker.data.waveform import RawWaveform, fit_length, resample
 
 
 @dataclass(frozen=True)
-class SoundPreprocessing:
+class SoundPreprocessing(Preprocessing):
     """Resamples clips to the rate of ``features``, cuts or pads them to ``num_samples`` and computes the features."""
-
-    on_host: ClassVar[bool] = False
-    keeps_size: ClassVar[bool] = True
 
     features: LogMel | RawWaveform
     num_samples: int
@@ -34,6 +31,10 @@ class SoundPreprocessing:
         """Samples per second."""
         return RATE if isinstance(self.features, LogMel) else self.features.rate
 
+    @property
+    def reads_spectrograms(self) -> bool:
+        return isinstance(self.features, LogMel)
+
     def prepare(self, inputs: Sequence[Waveform]) -> Tensor:
         """Resamples, cuts and pads clips to waveforms (N, T), float32."""
         return as_waveforms(inputs, rate=self.rate, num_samples=self.num_samples)
@@ -41,7 +42,7 @@ class SoundPreprocessing:
     def __call__(self, stored: Tensor) -> Tensor:
         """Maps waveforms (B, T) to normalised waveforms (B, T), or to spectrograms (B, 1, F, M): images of one channel."""
         features = self.features(stored)
-        return features.unsqueeze(1) if isinstance(self.features, LogMel) else features
+        return features.unsqueeze(1) if self.reads_spectrograms else features
 
     def input_shape(self, inputs: Sequence[Waveform]) -> tuple[int, ...]:
         """(T,) or (1, F, M)."""

@@ -1,7 +1,7 @@
 """Preprocessing of texts: token ids, each batch as long as its longest text. N texts, B batch, L tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,13 +9,19 @@ from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import TokenShape
-from worker.data.language_preprocessing import LanguagePreprocessing
+from service.spec.warning_message import WarningMessage
+from worker.data.dataset import Split
+from worker.data.prepared import Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
-from worker.data.tokenization import NO_TOKEN, encode, start_and_end, train_tokenizer
+from worker.data.reading import describe_unread_texts, prepare_once
+from worker.data.tokenization import NO_TOKEN, encode, start_and_end, tokenizer_settings, train_tokenizer
+
+_COUNTED_TEXTS = 2_000
+"""Of the texts that fill a whole row, so many are tokenised again to see which of them were cut."""
 
 
 @dataclass(frozen=True)
-class TextPreprocessing:
+class TextPreprocessing(Preprocessing):
     """Tokenizes by the network's own tokenizer; texts are cut at ``max_length`` tokens."""
 
     on_host: ClassVar[bool] = True
@@ -29,6 +35,38 @@ class TextPreprocessing:
     """Stands before every text."""
     has_limit: bool = True
     """Whether texts are cut. A network of relative positions reads a text of any length, if its tokenizer has no limit."""
+
+    def read(self, split: Split) -> ReadSplit:
+        made = prepare_once(split, self, self._made)
+        return ReadSplit(made.inputs, split.labels, made.losses)
+
+    def _made(self, split: Split) -> Prepared:
+        ids = self.prepare(split.inputs)
+        return Prepared(ids, Losses(texts=self._cut_texts(split, ids)))
+
+    def _cut_texts(self, split: Split, ids: Tensor) -> tuple[int, int]:
+        """How many texts are longer than the network reads, and the first of them; of very many an estimate."""
+        if not self.has_limit or ids.shape[1] < self.max_length:
+            return 0, 0
+        full = (ids[:, -1] != NO_TOKEN).nonzero().flatten().tolist()
+        some = [self.prompt + split.inputs[row] for row in full[:_COUNTED_TEXTS]]
+        whole = self.tokenizer(some, return_attention_mask=False, verbose=False)["input_ids"] if some else []
+        cut = [row for row, tokens in zip(full, whole, strict=False) if len(tokens) > self.max_length]
+        return (round(len(full) * len(cut) / len(some)), cut[0]) if cut else (0, 0)
+
+    def describe_losses(self, losses: Losses, split: Split, *, readers: str) -> Iterator[WarningMessage]:
+        cut_at = "at their beginning" if self.tokenizer.truncation_side == "left" else "at their end"
+        yield from describe_unread_texts(
+            losses, split, readers=readers, max_length=self.max_length, cut_at=cut_at, remedy="raise max_length"
+        )
+
+    @property
+    def parameters(self) -> str:
+        return json.dumps([tokenizer_settings(self.tokenizer, prompt=self.prompt), self.max_length])
+
+    @property
+    def own_tokenizer(self) -> Any:
+        return self.tokenizer
 
     def prepare(self, inputs: Sequence[str]) -> Tensor:
         """Token ids (N, L), filled up with ``NO_TOKEN`` at their end."""
@@ -51,25 +89,6 @@ class TextPreprocessing:
             end=end,
             is_embedded=self.is_embedded,
         )
-
-
-def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
-    """Whether both tokenize a text identically; True if either reads no texts."""
-    reads_texts = TextPreprocessing | LanguagePreprocessing
-    if not (isinstance(one, reads_texts) and isinstance(other, reads_texts)) or one is other:
-        return True
-    return one.max_length == other.max_length and tokenizer_settings(one) == tokenizer_settings(other)
-
-
-def tokenizer_settings(reads: "TextPreprocessing | LanguagePreprocessing") -> str:
-    """Everything of a tokenizer that a text's ids depend on, and what stands before every text, as one string."""
-    tokenizer = reads.tokenizer
-    # The serialisation also holds the length that the last encoding was truncated to.
-    parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    prompt = reads.prompt if isinstance(reads, TextPreprocessing) else ""
-    how = [tokenizer.pad_token_id, tokenizer.truncation_side, tokenizer.split_special_tokens, prompt]
-    return json.dumps([parts, special, *how], sort_keys=True)
 
 
 def train_text_preprocessing(texts: Sequence[str], spec: TokenizerSpec) -> TextPreprocessing:

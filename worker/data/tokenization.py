@@ -7,6 +7,7 @@ attention mask.
 """
 
 import copy
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +157,15 @@ def _some_text(tokenizer: Any) -> str:
         except UnusableRow:
             continue
     raise UnreadableTokenizer("the tokenizer has no token but special ones: save the tokenizer that the network was trained with")
+
+
+def tokenizer_settings(tokenizer: Any, *, prompt: str = "") -> str:
+    """Everything of a tokenizer that a text's ids depend on, and what stands before every text, as one string."""
+    # The serialisation also holds the length that the last encoding was truncated to.
+    parts = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    how = [tokenizer.pad_token_id, tokenizer.truncation_side, tokenizer.split_special_tokens, prompt]
+    return json.dumps([parts, special, *how], sort_keys=True)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int, has_token_types: bool = False) -> None:

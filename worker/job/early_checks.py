@@ -10,8 +10,8 @@ from torch import nn
 from worker.data import first
 from worker.data.augment.choose import check_same_views
 from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.preprocessing import same_tokens
 from worker.data.tensors import only_tensor
-from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
 from worker.export.folder import check_export, export_network

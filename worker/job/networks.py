@@ -23,9 +23,9 @@ from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.choose import choose_preprocessing
+from worker.data.preprocessing import same_tokens
 from worker.data.samples import Samples
 from worker.data.tensors import to_device
-from worker.data.text import same_tokens
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.export.units import unfold_units

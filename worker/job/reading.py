@@ -1,16 +1,14 @@
 """Reading of all data before the first training step: every split, as every network of the job reads it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import Thread
 
 from service.spec.methods import DeepMutual
 from service.spec.warning_message import WarningMessage
 from worker.data import Preprocessing, Split, UnusableData
-from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.prepared import NO_LOSSES, Losses
-from worker.data.reading import count_characters, every_nth_text, read_split
-from worker.data.text import TextPreprocessing
+from worker.data.prepared import NO_LOSSES
+from worker.data.reading import count_characters, every_nth_text
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT, Role
 from worker.protocol import Event, Reporter, StopRequest
@@ -29,9 +27,9 @@ def read_all(
 ) -> list[WarningMessage]:
     """Reads the splits by each network that reads data: teachers, the chain, the student, whose control reads the same.
 
-    Texts are tokenised here and kept; see :func:`worker.data.reading.read_split`. ``roles`` are some of the networks. Of a large
-    split a network that is trained after a teacher reads a sample, and the whole in ``background`` if that is given. Returns
-    what of the texts the networks do not read.
+    Texts are tokenised here and kept; see :func:`worker.data.reading.prepare_once`. ``roles`` are some of the networks. Of a
+    large split a network that is trained after a teacher reads a sample, and the whole in ``background`` if that is given.
+    Returns what of the texts the networks do not read.
 
     Raises:
         UnusableData: a network cannot read a sample; the message names it, the split, the row and the line.
@@ -113,33 +111,7 @@ def _read(split: Split, preprocessing: Preprocessing, roles: Sequence[Role]) -> 
     losses = NO_LOSSES
     try:
         for samples in (split.own, split):  # some networks learn without the transfer rows, and answer on them
-            losses = read_split(samples, preprocessing).losses
+            losses = preprocessing.read(samples).losses
     except UnusableData as error:
         raise UnusableData(f"{error} (as the {roles[0]} reads it)") from error
-    return list(_told(losses, split, preprocessing, by=" and the ".join(map(str, roles))))
-
-
-def _told(losses: Losses, split: Split, preprocessing: Preprocessing, *, by: str) -> Iterator[WarningMessage]:
-    if not isinstance(preprocessing, TextPreprocessing | LanguagePreprocessing):
-        return
-    limit = f"{preprocessing.max_length:,} tokens"
-    remedy = "raise dataset.row_tokens and the tokenizer's max_length" if split.labels.numel() == 0 else "raise max_length"
-    is_read_from_the_end = isinstance(preprocessing, TextPreprocessing) and preprocessing.tokenizer.truncation_side == "left"
-    side = "at their beginning" if is_read_from_the_end else "at their end"
-    for code, what, (count, first), how in (
-        ("texts_cut", "answers" if split.answers else "texts", losses.texts, side),
-        ("prompts_cut", "prompts", losses.prompts, "at their beginning"),
-    ):
-        if count:
-            message = (
-                f"{count:,} of {len(split):,} {what} of the {split.name} are cut {how}, as the {by} reads {limit}; the first: "
-                f"{split.place(first)}. To read more, {remedy}, as far as the network allows"
-            )
-            yield WarningMessage(code=code, message=message)
-    dropped, total = losses.tokens
-    if dropped:
-        message = (
-            f"the last {dropped:,} of {total:,} tokens of the {split.name}, as the {by} reads it, fill no row of {limit} and are "
-            "dropped"
-        )
-        yield WarningMessage(code="tokens_dropped", message=message)
+    return list(preprocessing.describe_losses(losses, split, readers=" and the ".join(map(str, roles))))

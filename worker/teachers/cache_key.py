@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from service.formats import Waveform
 from worker.data import Preprocessing, RawInputs
-from worker.data.text import TextPreprocessing, tokenizer_settings
+from worker.data.raw_inputs import sample_bytes
 from worker.evaluation.evaluate import EVALUATION_BATCH
 
 FORMAT = 2
@@ -64,11 +63,7 @@ def inputs_digest(inputs: RawInputs) -> str:
             digest.update(tensor_bytes(chunk))
         return digest.hexdigest()
     for each in inputs:
-        part = (
-            f"{each.rate}\n".encode() + each.samples.tobytes()
-            if isinstance(each, Waveform)
-            else each.encode(errors="surrogatepass")
-        )
+        part = sample_bytes(each)
         digest.update(f"{len(part)}\n".encode())
         digest.update(part)
     return digest.hexdigest()
@@ -76,10 +71,7 @@ def inputs_digest(inputs: RawInputs) -> str:
 
 def preprocessing_digest(preprocessing: Preprocessing) -> str:
     """SHA-256 of all parameters of a preprocessing."""
-    parameters = repr(preprocessing)
-    if isinstance(preprocessing, TextPreprocessing):
-        parameters = json.dumps([tokenizer_settings(preprocessing), preprocessing.max_length])
-    return hashlib.sha256(f"{type(preprocessing).__name__}\n{parameters}".encode()).hexdigest()
+    return hashlib.sha256(f"{type(preprocessing).__name__}\n{preprocessing.parameters}".encode()).hexdigest()
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -11,11 +11,8 @@ from worker.data.augment.augmentation import Augmentation
 from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
 from worker.data.dataset import Data
-from worker.data.log_mel import LogMel
 from worker.data.preprocessing import Preprocessing, RawInputs, first
-from worker.data.sound import SoundPreprocessing
 from worker.data.tensors import only_tensor
-from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN
 
 
@@ -33,7 +30,7 @@ def epoch_views(
     """
     behind = [each for each in augment if each.modalities == ("log-mel",)]
     before = [each for each in augment if each not in behind]
-    if behind and not _reads_spectrograms(preprocessing):
+    if behind and not preprocessing.reads_spectrograms:
         raise UnfitAugmentation(f"{behind[0].name} is for log-mel inputs, and this network reads others: leave it out")
     stored = _stored(data, preprocessing, augment)
     num_samples = len(data.splits["train"])
@@ -52,29 +49,25 @@ def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preproces
         return
     ours, theirs = only_tensor(student.prepare(inputs)), only_tensor(teacher.prepare(inputs))
     if not torch.equal(ours, theirs):
-        what = "other tokens" if isinstance(student, TextPreprocessing) else "clips of another rate or length"
+        what = "other tokens" if student.own_tokenizer is not None else "clips of another rate or length"
         raise UnfitAugmentation(
             f"student and teacher are to see the same view, and the teacher reads {what}: "
             "have the student read as its teacher does, or leave augment empty"
         )
     if views.of_spectrograms.specs:
         shapes = [tuple(only_tensor(reads(first(ours, 1))).shape) for reads in (student, teacher)]
-        if not _reads_spectrograms(teacher) or shapes[0] != shapes[1]:
+        if not teacher.reads_spectrograms or shapes[0] != shapes[1]:
             raise UnfitAugmentation(
                 f"{views.of_spectrograms.specs[0].name} is to hide the same from student and teacher, and they read inputs of "
                 f"shape {shapes[0][1:]} and {shapes[1][1:]}: give the student its teacher's features, or leave it out"
             )
 
 
-def _reads_spectrograms(preprocessing: Preprocessing) -> bool:
-    return isinstance(preprocessing, SoundPreprocessing) and isinstance(preprocessing.features, LogMel)
-
-
 def _stored(data: Data, preprocessing: Preprocessing, augment: Sequence[AugmentationSpec]) -> Stored:
     inputs = data.splits["train"].inputs
-    if isinstance(preprocessing, TextPreprocessing):
+    if preprocessing.own_tokenizer is not None:
         hides = any(isinstance(each, TokenDropout) and each.mode == "mask" for each in augment)
-        return Stored(vocabulary=_vocabulary(preprocessing.tokenizer, hides=hides))
+        return Stored(vocabulary=_vocabulary(preprocessing.own_tokenizer, hides=hides))
     if data.max_value is not None:
         return Stored(value_range=(0.0, data.max_value))
     if isinstance(inputs, Tensor) and inputs.numel():  # floating-point images of any range

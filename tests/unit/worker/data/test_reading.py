@@ -12,7 +12,6 @@ from service.spec.inputs import TokenizerSpec
 from worker.data import Split, UnusableData
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.prepared import Losses, Prepared, PreparedSamples
-from worker.data.reading import read_split
 from worker.data.tensors import only_tensor
 from worker.data.text import TextPreprocessing, train_text_preprocessing
 
@@ -30,26 +29,26 @@ def split(texts: list[str], *places: RowPlaces) -> Split:
 
 def test_texts_are_tokenised_once_for_all_networks_of_a_tokenizer(reads: TextPreprocessing) -> None:
     samples = split(TEXTS)
-    first, labels, losses = read_split(samples, reads)
+    first, labels, losses = reads.read(samples)
     assert losses == Losses()
     assert torch.equal(labels, torch.arange(3))
-    assert read_split(samples, TextPreprocessing(reads.tokenizer, reads.max_length))[0] is first
+    assert TextPreprocessing(reads.tokenizer, reads.max_length).read(samples)[0] is first
 
 
 def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPreprocessing) -> None:
     samples = split(TEXTS)
-    first = read_split(samples, reads).inputs
-    assert only_tensor(read_split(samples, TextPreprocessing(reads.tokenizer, 3))[0]).shape == (3, 3)
-    ids, mask, _ = read_split(samples, LanguagePreprocessing(reads.tokenizer, reads.max_length))
+    first = reads.read(samples).inputs
+    assert only_tensor(TextPreprocessing(reads.tokenizer, 3).read(samples)[0]).shape == (3, 3)
+    ids, mask, _ = LanguagePreprocessing(reads.tokenizer, reads.max_length).read(samples)
     assert only_tensor(ids).shape == mask.shape
     assert mask.dtype == torch.bool
-    assert only_tensor(read_split(Split(TEXTS[:2], torch.arange(2), read=samples.read), reads)[0]).shape == (2, 4)
-    assert read_split(samples, reads)[0] is first
+    assert only_tensor(reads.read(Split(TEXTS[:2], torch.arange(2), read=samples.read))[0]).shape == (2, 4)
+    assert reads.read(samples)[0] is first
 
 
 def test_texts_that_are_cut_are_counted_with_their_prompt_and_not_where_there_is_no_limit(reads: TextPreprocessing) -> None:
     def losses(**settings: Any) -> Losses:
-        return read_split(split(["blue", *TEXTS]), replace(reads, **settings)).losses
+        return replace(reads, **settings).read(split(["blue", *TEXTS])).losses
 
     assert losses(max_length=5) == Losses()
     assert losses(max_length=4) == Losses(texts=(1, 3))
@@ -60,8 +59,8 @@ def test_texts_that_are_cut_are_counted_with_their_prompt_and_not_where_there_is
 def test_what_is_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = PreparedSamples()
     monkeypatch.setattr("worker.data.prepared.MOST_BYTES", 100)
-    kept.keep((TEXTS,), 1, Prepared((torch.zeros(10, dtype=torch.int64),), Losses()))
-    kept.keep((TEXTS,), 2, Prepared((torch.zeros(10, dtype=torch.int64),), Losses()))
+    kept.keep((TEXTS,), 1, Prepared(torch.zeros(10, dtype=torch.int64), Losses()))
+    kept.keep((TEXTS,), 2, Prepared(torch.zeros(10, dtype=torch.int64), Losses()))
     assert kept.find((TEXTS,), 1) is not None
     assert kept.find((TEXTS,), 2) is None
 
@@ -80,14 +79,14 @@ def test_a_sample_is_named_by_its_place_in_the_file(reads: TextPreprocessing, in
     texts = list(TEXTS)
     texts[index] = "\u200b"
     with pytest.raises(UnusableData) as caught:
-        read_split(split(texts, here, other), reads)
+        reads.read(split(texts, here, other))
     assert str(caught.value) == f"{place}: the text '\\u200b' holds no token: fill it, or remove the row"
 
 
 def test_texts_that_are_cut_are_counted_with_what_stands_before_each(reads: TextPreprocessing) -> None:
     texts = ["red"] * 3000 + ["red " * 20] * 5 + ["red " * 6, "red " * 5]
-    assert read_split(split(texts), reads).losses.texts == (5, 3000)
+    assert reads.read(split(texts)).losses.texts == (5, 3000)
     prompted = TextPreprocessing(reads.tokenizer, reads.max_length, prompt="blue ")
-    assert read_split(split(texts), prompted).losses.texts == (6, 3000)
+    assert prompted.read(split(texts)).losses.texts == (6, 3000)
     endless = TextPreprocessing(reads.tokenizer, reads.max_length, has_limit=False)
-    assert read_split(split(texts), endless).losses.texts == (0, 0)
+    assert endless.read(split(texts)).losses.texts == (0, 0)
