@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.spec import parse_spec
-from worker.host.trainer_process import TrainerProcess, warm_up
-from worker.protocol import Assignment, Failed, Progress
+from worker.host.executor import LocalExecutor, follow
+from worker.host.trainer_process import warm_up
+from worker.protocol import Assignment, Event, Failed, HostDevices, Progress
 
 CONTESTANTS: Mapping[str, tuple[str, ...]] = {"one process of two threads": ("cpu",), "two ranks of one thread": ("cpu", "cpu")}
 
@@ -59,16 +60,20 @@ def _training_seconds(spec: dict[str, Any], devices: tuple[str, ...]) -> float:
     """From the end of the student's first step to the end of its last, its evaluations included."""
     times: list[float] = []
     with TemporaryDirectory() as folder:
-        trainer = TrainerProcess(Assignment(job_id="benchmark", spec=spec, folder=Path(folder), devices=devices, num_threads=2))
-        while not trainer.ended:
-            for event in trainer.events(timeout_seconds=1):
-                if isinstance(event, Failed):
-                    raise RuntimeError(event.message)
-                if isinstance(event, Progress) and event.phase == "student" and event.step in (1, event.total_steps):
-                    times.append(time.perf_counter())
-                    if event.step == event.total_steps:
-                        trainer.kill()
-        trainer.exit_code()
+        placement = (HostDevices(devices=devices),)
+        trainer = LocalExecutor().start(
+            Assignment(job_id="benchmark", spec=spec, folder=Path(folder), placement=placement, num_threads=2)
+        )
+
+        def take_time(event: Event) -> None:
+            if isinstance(event, Failed):
+                raise RuntimeError(event.message)
+            if isinstance(event, Progress) and event.phase == "student" and event.step in (1, event.total_steps):
+                times.append(time.perf_counter())
+                if event.step == event.total_steps:
+                    trainer.kill()
+
+        follow(trainer, on_event=take_time)
     return times[-1] - times[0]
 
 

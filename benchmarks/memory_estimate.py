@@ -16,9 +16,10 @@ from typing import Any
 
 from service.spec import parse_spec
 from service.spec.estimate import Estimate
-from worker.host.trainer_process import TrainerProcess, warm_up
+from worker.host.executor import LocalExecutor, follow
+from worker.host.trainer_process import warm_up
 from worker.preflight.check import check
-from worker.protocol import Assignment, Checked, Event, Failed, StopRequest
+from worker.protocol import Assignment, Checked, Event, Failed, HostDevices, StopRequest
 
 DIGITS = {"task": "image-classification", "dataset": {"source": "builtin:digits"}, "resources": {"gpus": 1}}
 SMALL: Mapping[str, Any] = {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 2}}
@@ -92,12 +93,10 @@ class _Events:
 def _taken_gib(spec: dict[str, Any]) -> float:
     before = _in_use_gib()
     with TemporaryDirectory() as folder, _watching() as seen:
-        trainer = TrainerProcess(Assignment("benchmark", spec, Path(folder), devices=("cuda:0",)))
-        while not trainer.ended:
-            for event in trainer.events(timeout_seconds=1):
-                if isinstance(event, Failed):
-                    raise RuntimeError(event.message)
-        trainer.exit_code()
+        placement = (HostDevices(devices=("cuda:0",)),)
+        ending = follow(LocalExecutor().start(Assignment("benchmark", spec, Path(folder), placement=placement)))
+        if isinstance(ending.last, Failed):
+            raise RuntimeError(ending.last.message)
     return max(seen) - before
 
 

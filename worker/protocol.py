@@ -26,6 +26,16 @@ STUDENT_PREFIX = "student/"
 """The prefix of the student's files among the artifacts."""
 LOG_FILE = "log.txt"
 """The trainer's log, in the assignment's folder."""
+LOCALHOST = "localhost"
+"""The host that an executor runs on, whatever its name is."""
+
+
+@dataclass(frozen=True)
+class HostDevices:
+    """The devices that an attempt has on one host: one per rank, ``cpu`` or ``cuda:N`` each."""
+
+    host: str = LOCALHOST
+    devices: tuple[str, ...] = ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,8 @@ class Assignment:
     """The trainer's own scratch folder, with the checkpoint to resume from, if there is one."""
     inputs: dict[str, Path] = field(default_factory=dict)
     """Local path of each source that the spec names: ``dataset:ID`` a file, ``job:ID`` and ``model:ID`` a folder."""
-    devices: tuple[str, ...] = ("cpu",)
-    """One per rank, ``cpu`` or ``cuda:N`` each."""
+    placement: tuple[HostDevices, ...] = (HostDevices(),)
+    """Where its ranks run, in their order."""
     cache: Path | None = None
     """The folder of the teacher cache, which outlives the job; None for no cache."""
     num_threads: int | None = None
@@ -51,6 +61,11 @@ class Assignment:
     """For a check: by source, the normalised spec of an unfinished job whose student is to be a teacher."""
     most_bytes: int | None = None
     """For a check: the host memory that its networks may use, in bytes; None if unknown."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """One per rank, over all hosts."""
+        return tuple(device for place in self.placement for device in place.devices)
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,9 @@ class Failed:
     type: Literal["failed"] = "failed"
 
 
-Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | Finished | Checked | Stopped | Failed
+FinalEvent = Finished | Checked | Stopped | Failed
+"""A trainer's last event; one that ends without has crashed, or was killed."""
+Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | FinalEvent
 
 _EVENTS: dict[str, type[Event]] = {
     "phase_started": PhaseStarted,

@@ -26,10 +26,20 @@ from worker.export.folder import write_spec
 from worker.job.attempt import run
 from worker.job.logs import log_to
 from worker.job.resume import training_parts
-from worker.protocol import CHECKPOINT_FILE, LOG_FILE, RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, StopRequest
+from worker.protocol import (
+    CHECKPOINT_FILE,
+    LOG_FILE,
+    RESULT_FOLDER,
+    Assignment,
+    Event,
+    Failed,
+    Finished,
+    HostDevices,
+    Stopped,
+    StopRequest,
+)
 
 SPEC_FILE = "spec.json"
-_POLL_SECONDS = 0.2
 
 
 class TrainingFailed(Exception):
@@ -63,7 +73,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         spec=spec.model_dump(mode="json"),
         folder=out,
         inputs=_local_inputs(spec),
-        devices=_choose_devices(spec),
+        placement=(HostDevices(devices=_choose_devices(spec)),),
         cache=cache,
     )
     _check_spec(spec, assignment.inputs)
@@ -174,26 +184,13 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
 
 def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
     """Runs each rank in a process of its own."""
-    from worker.host.trainer_process import TrainerProcess, warm_up
+    from worker.host.executor import LocalExecutor, follow
+    from worker.host.trainer_process import warm_up
 
     warm_up()
-    trainer = TrainerProcess(assignment)
-    is_requested = False
-    try:
-        while not trainer.ended:
-            for event in trainer.events(timeout_seconds=_POLL_SECONDS):
-                terminal.emit(event)
-            request = terminal.stop_request()
-            if request is not None and not is_requested:
-                trainer.ask_to_stop(request)
-                is_requested = True
-    except BaseException:
-        trainer.kill()
-        raise
-    finally:
-        exit_code = trainer.exit_code()
-    if not isinstance(terminal.last, Finished | Stopped | Failed):
-        message = f"a training process ended with exit code {exit_code}, without a result"
+    ending = follow(LocalExecutor().start(assignment), on_event=terminal.emit, wanted_stop=terminal.stop_request)
+    if ending.last is None:
+        message = f"a training process ended with exit code {ending.exit_code}, without a result"
         terminal.emit(Failed("trainer_crashed", message, hint=f"{LOG_FILE} often says why.", retryable=True))
 
 

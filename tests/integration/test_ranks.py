@@ -24,7 +24,8 @@ from tests.integration.test_sound import CNN
 from tests.integration.test_sound import spec as sound_spec
 from worker import standalone
 from worker.host import trainer_process
-from worker.host.trainer_process import TrainerProcess, _context, _main, warm_up
+from worker.host.executor import LocalExecutor, Trainer, follow
+from worker.host.trainer_process import _context, _main, warm_up
 from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
@@ -34,6 +35,7 @@ from worker.protocol import (
     Event,
     Failed,
     Finished,
+    HostDevices,
     MetricPoints,
     PhaseStarted,
     Progress,
@@ -115,7 +117,7 @@ class Ended:
         return (self.folder / RESULT_FOLDER / "student" / "model.safetensors").read_bytes()
 
 
-Watch = Callable[[Event, TrainerProcess], None]
+Watch = Callable[[Event, Trainer], None]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,7 +137,7 @@ def assignment(
         spec=parse_spec(spec | {"resources": resources}).model_dump(mode="json"),
         folder=folder,
         inputs={source: Path(source.removeprefix("file:"))} if source.startswith("file:") else dict(inputs or {}),
-        devices=devices,
+        placement=(HostDevices(devices=devices),),
         cache=folder / "cache",
         num_threads=number,
     )
@@ -150,19 +152,15 @@ def train(
     watch: Watch = lambda event, trainer: None,
 ) -> Ended:
     """One attempt."""
-    trainer = TrainerProcess(assignment(spec, folder, devices=devices, inputs=inputs))
+    trainer = LocalExecutor().start(assignment(spec, folder, devices=devices, inputs=inputs))
     events = []
-    try:
-        while not trainer.ended:
-            for event in trainer.events(timeout_seconds=1):
-                events.append(event)
-                watch(event, trainer)
-    except BaseException:
-        trainer.kill()
-        raise
-    finally:
-        exit_code = trainer.exit_code()
-    return Ended(folder, exit_code, events)
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        watch(event, trainer)
+
+    ending = follow(trainer, on_event=on_event)
+    return Ended(folder, ending.exit_code, events)
 
 
 def trained(
@@ -170,7 +168,7 @@ def trained(
 ) -> tuple[Ended, dict[str, torch.Tensor]]:
     """An attempt up to where its last network is trained, and the student's last weights."""
 
-    def end(event: Event, trainer: TrainerProcess) -> None:
+    def end(event: Event, trainer: Trainer) -> None:
         if isinstance(event, PhaseStarted) and event.phase == "evaluation":
             trainer.kill()
 
@@ -342,15 +340,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return ended
 
 
-def at_checkpoint(step: int, act: Callable[[TrainerProcess], None]) -> Watch:
-    def watch(event: Event, trainer: TrainerProcess) -> None:
+def at_checkpoint(step: int, act: Callable[[Trainer], None]) -> Watch:
+    def watch(event: Event, trainer: Trainer) -> None:
         if isinstance(event, CheckpointWritten) and (event.phase, event.step) == ("student", step):
             act(trainer)
 
     return watch
 
 
-def assert_gone(trainers: list[TrainerProcess]) -> None:
+def assert_gone(trainers: list[Trainer]) -> None:
     assert not [pid for trainer in trainers for pid in trainer.pids if psutil.pid_exists(pid)]
 
 
@@ -358,9 +356,9 @@ def assert_gone(trainers: list[TrainerProcess]) -> None:
 def test_a_rank_that_is_killed_ends_the_attempt_and_a_resumed_one_makes_the_same_student(
     undisturbed: Ended, tmp_path: Path, rank: int
 ) -> None:
-    seen: list[TrainerProcess] = []
+    seen: list[Trainer] = []
 
-    def kill(trainer: TrainerProcess) -> None:
+    def kill(trainer: Trainer) -> None:
         seen.append(trainer)
         os.kill(trainer.pids[rank], signal.SIGKILL)
 
@@ -396,7 +394,7 @@ def test_a_cancel_keeps_the_student_of_the_first_rank(tmp_path: Path) -> None:
 def test_as_many_ranks_as_before_go_on_and_others_start_over(tmp_path: Path) -> None:
     train(WITH_DROPOUT, tmp_path, watch=at_checkpoint(3, lambda trainer: trainer.kill()))
 
-    def end(event: Event, trainer: TrainerProcess) -> None:
+    def end(event: Event, trainer: Trainer) -> None:
         if isinstance(event, Progress):
             trainer.kill()
 
@@ -418,7 +416,7 @@ def test_a_loss_that_is_not_finite_fails_the_job_as_in_one_process(tmp_path: Pat
 def test_what_one_rank_alone_fails_of_is_what_the_job_fails_of(tmp_path: Path) -> None:
     spec = DIGITS | {"training": {"max_steps": 1000, "batch_size": 250}, "student": {"architecture": {"name": "resnet8x4"}}}
 
-    def starve(event: Event, trainer: TrainerProcess) -> None:
+    def starve(event: Event, trainer: Trainer) -> None:
         if isinstance(event, Progress) and event.phase == "student":
             second = psutil.Process(trainer.pids[1])
             second.rlimit(psutil.RLIMIT_AS, (2**20, 2**20))

@@ -11,7 +11,7 @@ from service.spec import parse_spec
 from tests.integration.test_methods import Recorder
 from tests.interpreter import Interpreter
 from worker.job.attempt import run
-from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
+from worker.protocol import RESULT_FOLDER, Assignment, Finished, HostDevices, Stopped
 
 CNN: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 2}, "features": {"name": "log-mel", "mels": 16}}
 AST: dict[str, Any] = {
@@ -102,7 +102,8 @@ def train(document: dict[str, Any], folder: Path, *, stop_at: int | None = None,
     source = document["dataset"]["source"]
     recorder = Recorder(stop_at=stop_at)
     inputs = {source: Path(source.removeprefix("file:"))}
-    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, devices=(device,), num_threads=1)
+    placement = (HostDevices(devices=(device,)),)
+    assignment = Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, placement=placement, num_threads=1)
     run(assignment, recorder)
     return recorder
 

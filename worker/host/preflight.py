@@ -28,20 +28,23 @@ from service.spec.source import split_source
 from service.store import Store
 from service.tables import Job
 from worker.host.devices import host_memory_gib
+from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease
-from worker.host.trainer_process import TrainerProcess
-from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed
+from worker.protocol import LOG_FILE, Assignment, Checked, Failed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.1
 _LOG_TAIL_CHARACTERS = 4000
 _SHARE_OF_MEMORY = 0.5
 """Of this host's memory, for the networks of a check; larger ones are profiled on the meta device."""
 _SETTLING_SECONDS = 60.0
 """By which the lease outlasts the check, to record its outcome."""
+
+
+class _GivenUp(Exception):
+    """A check that ends without a result; the message says why."""
 
 
 class Checker:
@@ -52,6 +55,7 @@ class Checker:
         worker_id: str,
         pool: str,
         *,
+        executor: Executor,
         database: Database,
         store: Store,
         settings: Settings,
@@ -59,7 +63,7 @@ class Checker:
         leaving: Callable[[], bool],
         passed: Callable[[str], None],
     ) -> None:
-        self._worker_id, self._pool = worker_id, pool
+        self._worker_id, self._pool, self._executor = worker_id, pool, executor
         self._database, self._store, self._settings, self._scratch = database, store, settings, scratch
         self._leaving, self._passed = leaving, passed
         self._busy = threading.Lock()
@@ -131,35 +135,33 @@ class Checker:
         beat = self._settings.heartbeat_seconds
         with Lease(self._database, job.id, renew, heartbeat_seconds=beat, lease_seconds=lease_seconds) as lease:
             paths = inputs.fetch(unfinished=True)
-            process = TrainerProcess(
-                Assignment(
-                    job_id=job.id,
-                    spec=job.spec,
-                    folder=folder,
-                    inputs=paths,
-                    num_threads=1,
-                    check_only=True,
-                    planned=self._planned(job, known=paths.keys()),
-                    most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
-                )
+            assignment = Assignment(
+                job_id=job.id,
+                spec=job.spec,
+                folder=folder,
+                inputs=paths,
+                num_threads=1,
+                check_only=True,
+                planned=self._planned(job, known=paths.keys()),
+                most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
             )
-            last: Event | None = None
             give_up_at = time.monotonic() + self._settings.preflight_seconds
+
+            def give_up_if_needed() -> None:
+                if time.monotonic() > give_up_at:
+                    raise _GivenUp(f"its check took more than {self._settings.preflight_seconds:g} s")
+                if self._leaving():
+                    raise _GivenUp("the worker that checked it drains")
+                if lease.lost:
+                    raise _GivenUp("it is no longer to be checked")
+
             try:
-                while not process.ended:
-                    for event in process.events(timeout_seconds=_POLL_SECONDS):
-                        last = event
-                    if time.monotonic() > give_up_at:
-                        return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
-                    if self._leaving():
-                        return _inconclusive("the worker that checked it drains")
-                    if lease.lost:
-                        return _inconclusive("it is no longer to be checked")
-            finally:
-                process.kill()
-                exit_code = process.exit_code()
+                ending = follow(self._executor.start(assignment), on_poll=give_up_if_needed)
+            except _GivenUp as given_up:
+                return _inconclusive(str(given_up))
+        last = ending.last
         if not isinstance(last, Checked | Failed):
-            last = _inconclusive(f"its check ended without a result, with exit code {exit_code}")
+            last = _inconclusive(f"its check ended without a result, with exit code {ending.exit_code}")
         if isinstance(last, Failed) and last.retryable:
             log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)

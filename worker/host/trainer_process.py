@@ -27,8 +27,7 @@ from worker.protocol import (
     Assignment,
     Event,
     Failed,
-    Finished,
-    Stopped,
+    FinalEvent,
     StopRequest,
     decode_event,
     decode_stop,
@@ -69,17 +68,15 @@ class TrainerProcess:
         self._has_final_event = self._killed = self._ended = False
 
     @property
-    def pid(self) -> int:
-        """The first rank's id on this host."""
-        return self._ranks[0].process.pid or 0
-
-    @property
     def pids(self) -> list[int]:
-        """Of all ranks."""
+        """The processes of its ranks, in their order."""
         return [rank.process.pid or 0 for rank in self._ranks]
 
     def events(self, *, timeout_seconds: float) -> Iterator[Event]:
-        """The events that have arrived; waits at most ``timeout_seconds`` for the first. Empty once :attr:`ended`."""
+        """The events that have arrived; waits at most ``timeout_seconds`` for the first. Empty once :attr:`ended`.
+
+        Several ranks may fail by the same error: the first final event counts.
+        """
         if self._ended:
             return
         pipes = [rank.pipe for rank in self._ranks if rank.is_open]
@@ -87,10 +84,8 @@ class TrainerProcess:
         connection.wait([*pipes, *sentinels], timeout_seconds)
         for rank in [rank for rank in self._ranks if rank.is_open]:
             for event in rank.take():
-                # Several ranks may fail by the same error: the first report counts.
-                if not self._has_final_event:
-                    self._has_final_event = isinstance(event, Finished | Stopped | Failed)
-                    yield event
+                self._has_final_event = self._has_final_event or isinstance(event, FinalEvent)
+                yield event
                 if isinstance(event, Failed):
                     self._end_all_but(rank)
         self._end_all_if_one_is_dead()

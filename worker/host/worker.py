@@ -29,6 +29,7 @@ from service.store import Store
 from service.sweeper import Sweeper, preempt
 from service.workers import Drain
 from worker.host.devices import DeviceLedger, host_memory_gib, parse_devices
+from worker.host.executor import LocalExecutor
 from worker.host.preflight import Checker
 from worker.host.scratch import scratch_folder
 from worker.host.supervisor import Supervisor
@@ -57,9 +58,11 @@ class Host:
         self.broker = Broker(config.redis_url)
         self.store = Store(config.store)
         self._scratch = scratch
+        self._executor = LocalExecutor(socket.gethostname())
         self._checker = Checker(
             worker_id,
             pool,
+            executor=self._executor,
             database=self.database,
             store=self.store,
             settings=config,
@@ -78,7 +81,7 @@ class Host:
             memory = shared if kind == "cpu" else device.memory_gib
             devices.append({"name": device.name, "kind": kind, "memory_gib": memory})
         with self.database.transaction() as session:
-            workers.register(session, self.id, host=socket.gethostname(), pid=os.getpid(), pool=self.pool, devices=devices)
+            workers.register(session, self.id, host=self._executor.host, pid=os.getpid(), pool=self.pool, devices=devices)
         threading.Thread(target=self._beat, name="worker-heartbeat", daemon=True).start()
 
     def deregister(self) -> None:
@@ -94,6 +97,8 @@ class Host:
             try:
                 Supervisor(
                     claim,
+                    executor=self._executor,
+                    host=self._executor.host,
                     database=self.database,
                     store=self.store,
                     settings=self._config,

@@ -22,6 +22,7 @@ from service.store import Store
 from service.tables import Job
 from tests.integration.api.test_submission_statements import stored_dataset
 from tests.integration.jobs.conftest import SPEC, Team
+from worker.host.executor import LocalExecutor
 from worker.host.preflight import Checker
 from worker.host.trainer_process import warm_up
 
@@ -52,7 +53,7 @@ class Bench:
 
     def checker(self, **settings: Any) -> Checker:
         return Checker(
-            "worker_1", "default", database=self.team.database, store=self.store,
+            "worker_1", "default", executor=LocalExecutor(), database=self.team.database, store=self.store,
             settings=self.settings.model_copy(update=settings), scratch=self.scratch,
             leaving=self.leaving.is_set, passed=self.passed.append,
         )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Records a running attempt: its events and its log in the database, its checkpoints in the store first."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.lifecycle import Outcome
+from service.scheduling import Claim
+from service.store import StoredFile
+from worker.host.access import LeasedAccess, LeaseLost
+from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
+from worker.protocol import CHECKPOINT_FILE, LOG_FILE, CheckpointWritten, Event, PhaseStarted, Progress
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """What the attempt of ``claim`` emitted and printed since the last write, and the next write."""
+
+    def __init__(self, claim: Claim, folder: Path, access: LeasedAccess) -> None:
+        self.log = LogTail(folder / LOG_FILE)
+        self._folder, self._access = folder, access
+        self._record = Record()
+        self._formatter = ProgressFormatter()
+        self._steps: dict[str, int] = (claim.job.estimate or {}).get("steps", {})
+
+    def take(self, event: Event) -> None:
+        """Keeps an event for the next write."""
+        self._record.take(event)
+
+    def write_if_due(self) -> None:
+        """Writes about once a second, and at once for a new phase."""
+        if self._record.due:
+            self.write()
+
+    def write(self) -> None:
+        """Writes a checkpoint to the store, then everything in one transaction. Raises LeaseLost."""
+        fence = self._access.fence
+        record, self._record = self._record, self._record.next()
+        checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
+        addition = self.log.read()
+        reported = [(*self._formatter.format(event), self._remaining(event)) for event in record.steps]
+
+        def write(session: Session) -> tuple[Outcome, str | None]:
+            outcome, replaced = Outcome.APPLIED, None
+            for progress, milestone, remaining in reported:
+                outcome = jobs.record_progress(session, fence, progress, milestone=milestone, remaining_seconds=remaining)
+            for warning in record.warnings:
+                outcome = jobs.record_warning(session, fence, code=warning.code, message=warning.message)
+            if record.points:
+                outcome = jobs.record_metrics(session, fence, record.points)
+            if addition:
+                outcome = jobs.append_log(session, fence, addition)
+            if checkpoint is not None and record.checkpoint is not None:
+                outcome, replaced = jobs.record_checkpoint(
+                    session, fence, checkpoint, phase=record.checkpoint.phase, step=record.checkpoint.step
+                )
+            return outcome, replaced
+
+        outcome, replaced = self._access.in_database(write)
+        if outcome is Outcome.LEASE_LOST:
+            raise LeaseLost
+        if replaced is not None:
+            try:
+                self._access.store.remove([replaced])
+            except OSError as error:
+                logger.warning("the replaced checkpoint %s stays in the store: %s", replaced, error)
+
+    def _remaining(self, event: PhaseStarted | Progress) -> float | None:
+        return remaining_seconds(self._steps, event) if isinstance(event, Progress) else None
+
+    def _store_checkpoint(self, event: CheckpointWritten) -> StoredFile:
+        # A second name for the same bytes: the trainer may replace the file while it is copied.
+        steady = self._folder / f"upload-{CHECKPOINT_FILE}"
+        steady.unlink(missing_ok=True)
+        os.link(self._folder / CHECKPOINT_FILE, steady)
+        key = f"{self._access.prefix}/{event.phase}-{event.step}-{time.time_ns()}-{CHECKPOINT_FILE}"
+        return self._access.in_store(lambda: self._access.store.put(steady, key, name=CHECKPOINT_FILE))

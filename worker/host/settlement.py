@@ -1,0 +1,129 @@
+"""Settles an attempt whose trainer has ended: its artifacts go to the store, then one transition ends or requeues the job."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from service import jobs
+from service.errors import JobFailure
+from service.ids import new_id
+from service.model_folder import inspect_folder
+from service.scheduling import Claim
+from service.store import StoredFile
+from service.tables import Model
+from worker.host.access import LeasedAccess
+from worker.host.executor import Ending
+from worker.host.record import LogTail
+from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
+
+
+class Settlement:
+    """The end of the attempt of ``claim``. Every method raises LeaseLost if another attempt may hold the job."""
+
+    def __init__(self, claim: Claim, folder: Path, access: LeasedAccess, log: LogTail) -> None:
+        self._job, self._folder, self._log = claim.job, folder, log
+        self._access, self._fence = access, access.fence
+
+    def settle(self, ending: Ending) -> None:
+        """Settles the attempt as its trainer ended."""
+        match ending.last:
+            case Finished(result=result):
+                self._succeed(result)
+            case Stopped(reason="time_limit"):
+                self._fail_by_time_limit("The student as far as it came is an artifact.")
+            case Stopped(reason=reason):
+                files = self._store_result() if reason == "cancel" else []
+                model = self._model(files)
+                self._access.settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, model=model))
+            case Failed() as failed:
+                failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
+                self.fail(failure, retryable=failed.retryable)
+            case _ if ending.killed and ending.asked is not None and ending.asked.reason == "time_limit":
+                self._fail_by_time_limit("It did not stop in time to keep its student.")
+            case _ if ending.killed and ending.asked is not None:
+                reason = ending.asked.reason
+                self._access.settle(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
+            case _:
+                self.fail(_crash(ending.exit_code), retryable=True)
+
+    def fail(self, failure: JobFailure, *, retryable: bool, files: Sequence[StoredFile] = (), model: Model | None = None) -> None:
+        """Fails the job, or requeues it for another attempt if that may succeed; ``files`` are its artifacts, with the log."""
+        if not failure.details.get("log_tail") and (tail := self._log.tail()):
+            failure = failure.model_copy(update={"details": {**failure.details, "log_tail": tail}})
+        files = files or self._store_log()
+        if retryable:
+            self._access.settle(lambda session: jobs.crash(session, self._fence, failure, files=files))
+        else:
+            self._access.settle(lambda session: jobs.fail(session, self._fence, failure, files=files, model=model))
+
+    def _succeed(self, result: dict[str, Any]) -> None:
+        files = self._store_result()
+        model = self._model(files)
+        if model is None:
+            raise RuntimeError("a trainer that has finished leaves a student")
+        self._access.settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
+
+    def _fail_by_time_limit(self, what_is_left: str) -> None:
+        limit = self._job.spec["resources"]["max_runtime_seconds"]
+        failure = JobFailure(
+            code="time_limit",
+            message=f"the job ran longer than its {limit} s",
+            hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
+        )
+        files = self._store_result()
+        self.fail(failure, retryable=False, files=files, model=self._model(files))
+
+    def _model(self, files: Sequence[StoredFile]) -> Model | None:
+        """The student among ``files`` as a model row; None if there is no student."""
+        student = [file for file in files if file.name.startswith(STUDENT_PREFIX)]
+        if not student:
+            return None
+        names = [file.name.removeprefix(STUDENT_PREFIX) for file in student]
+        info = inspect_folder(self._folder / RESULT_FOLDER / STUDENT_PREFIX, [Path(name) for name in names])
+        job = self._job
+        return Model(
+            id=new_id("model"),
+            owner_id=job.owner_id,
+            name=job.name or job.id,
+            task=job.spec["task"],
+            job_id=job.id,
+            classes=info.classes,
+            input_shape=info.input_shape,
+            files=[
+                {"name": name, "path": file.path, "size": file.size, "sha256": file.sha256, "media_type": file.media_type}
+                for name, file in zip(names, student, strict=True)
+            ],
+        )
+
+    def _store_result(self) -> list[StoredFile]:
+        folder, store = self._folder / RESULT_FOLDER, self._access.store
+        files = self._access.in_store(lambda: store.put_folder(folder, self._access.prefix)) if folder.exists() else []
+        return [*files, *self._store_log()]
+
+    def _store_log(self) -> list[StoredFile]:
+        """Stores the whole log, with that of earlier attempts."""
+        text = self._access.in_database(lambda session: jobs.log_text(session, self._fence.job_id))
+        if not text:
+            return []
+        whole = self._folder / "whole-log.txt"
+        whole.write_text(text)
+        key = f"{self._access.prefix}/{LOG_FILE}"
+        return [self._access.in_store(lambda: self._access.store.put(whole, key, name=LOG_FILE))]
+
+
+def _crash(exit_code: int) -> JobFailure:
+    if exit_code == -signal.SIGKILL:
+        return JobFailure(
+            code="out_of_memory",
+            message="the trainer was killed (SIGKILL), as the kernel does when memory runs out",
+            hint="Use a smaller batch_size or network, or a host with more memory; or somebody killed it by hand.",
+            details={"exit_code": exit_code},
+        )
+    how = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with exit code {exit_code}"
+    return JobFailure(
+        code="trainer_crashed",
+        message=f"the trainer ended {how}, without a result",
+        hint="The log's last lines often say why.",
+        details={"exit_code": exit_code},
+    )
