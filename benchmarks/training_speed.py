@@ -34,10 +34,11 @@ from worker.data.samples import Samples
 from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
+from worker.tasks import TASKS
 from worker.teachers.compute import compute_teacher_outputs
 from worker.training.callbacks import TrainingReporter
+from worker.training.criterion import BatchCriterion
 from worker.training.loop import Training, train
-from worker.training.objective import TrainingObjective
 
 CPU = torch.device("cpu")
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -73,7 +74,7 @@ class Contest:
 
     def job(self) -> None:
         """As the trainer does it."""
-        answers, features = compute_teacher_outputs(self.teacher, self.train, {}, after_batch=lambda done: None)
+        answers = compute_teacher_outputs(self.teacher, self.train, {}, after_batch=lambda done: None)
         student = self.build(self.student_width)
         few = self.train.inputs_from(0, 2)
         method = map_layers(self.method, student=student, teacher=self.teacher, student_inputs=few, teacher_inputs=few)
@@ -81,11 +82,10 @@ class Contest:
         training = Training(
             student,
             phase="student",
-            samples=self.train.with_teacher(answers),
-            validation=self.validation,
-            targets=self.data.targets,
+            samples=self.train,
+            validation=TASKS[self.data.task].validation(self.validation, self.data.targets),
             spec=self.spec,
-            training_objective=TrainingObjective(objective, method.student_layers, features),
+            criterion=BatchCriterion(student, self.train, objective, layers=method.student_layers, teacher_outputs=answers),
         )
         train(training, TrainingReporter(Silent(), write_checkpoint=lambda: None))
 

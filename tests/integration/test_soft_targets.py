@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
 import pytest
@@ -22,14 +23,16 @@ from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.teachers.compute import compute_teacher_outputs
 from worker.training.callbacks import TrainingReporter
+from worker.training.criterion import BatchCriterion, BuildCriterion, label_criterion
 from worker.training.loop import Training, train
-from worker.training.objective import TrainingObjective, labels_only
 
 MISSING = 3
 CPU = torch.device("cpu")
 DIGITS = Targets.of_classes([str(digit) for digit in range(10)])
+BY_LABELS: BuildCriterion = partial(label_criterion, targets=DIGITS)
 
 
 class Silent:
@@ -47,7 +50,7 @@ def trained(
     width: int,
     epochs: int = 12,
     seed: int = 0,
-    training_objective: TrainingObjective | None = None,
+    teach: BuildCriterion = BY_LABELS,
 ) -> torch.nn.Module:
     spec = TrainingSpec(epochs=epochs, seed=seed)
     seed_everything(spec.seed)
@@ -56,10 +59,9 @@ def trained(
         network,
         phase="student",
         samples=samples,
-        validation=validation,
-        targets=DIGITS,
+        validation=TASKS["image-classification"].validation(validation, DIGITS),
         spec=spec,
-        training_objective=training_objective or labels_only(DIGITS),
+        criterion=teach(network, samples),
     )
     train(training, TrainingReporter(Silent(), write_checkpoint=lambda: None))
     return network
@@ -92,12 +94,13 @@ def subset(samples: Samples, kept: Tensor | slice) -> Samples:
     return replace(samples, inputs=only_tensor(samples.inputs)[kept], labels=samples.labels[kept])
 
 
-def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> tuple[Samples, TrainingObjective]:
-    """The samples with the teacher's answers, and how a student is taught by them."""
-    logits, features = compute_teacher_outputs(teacher, samples, {}, after_batch=lambda done: None)
+def taught_by(teacher: torch.nn.Module, samples: Samples, method: SoftTargets) -> BuildCriterion:
+    """The criterion of a student of this teacher."""
+    outputs = compute_teacher_outputs(teacher, samples, {}, after_batch=lambda done: None)
     few = samples.inputs_from(0, 2)
-    planned = map_layers(method, student=teacher, teacher=teacher, student_inputs=few, teacher_inputs=few)
-    return samples.with_teacher(logits), TrainingObjective(planned.objective(targets=DIGITS, labels=samples.labels), (), features)
+    mapping = map_layers(method, student=teacher, teacher=teacher, student_inputs=few, teacher_inputs=few)
+    objective = mapping.objective(targets=DIGITS, labels=samples.labels)
+    return partial(BatchCriterion, loss=objective, teacher_outputs=outputs)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +114,8 @@ def test_a_student_knows_a_digit_that_only_its_teacher_saw(splits: dict[str, Sam
     transfer = subset(splits["train"], splits["train"].labels != MISSING)
     assert MISSING not in transfer.labels
 
-    answered, training_objective = taught_by(teacher, transfer, SoftTargets(temperature=8.0, label_weight=0.0))
-    taught = trained(answered, validation, width=16, training_objective=training_objective)
+    teach = taught_by(teacher, transfer, SoftTargets(temperature=8.0, label_weight=0.0))
+    taught = trained(transfer, validation, width=16, teach=teach)
     alone = trained(transfer, validation, width=16)
 
     by_soft_targets, by_labels = (recall_after_bias(network, validation, test) for network in (taught, alone))
@@ -125,10 +128,10 @@ def test_over_five_seeds_a_student_of_few_samples_is_better_for_its_teacher(
 ) -> None:
     """The control is the same student from the same weights, for as many updates on the same 200 samples, without the teacher."""
     validation, test, few = splits["validation"], splits["test"], subset(splits["train"], slice(200))
-    answered, training_objective = taught_by(teacher, few, SoftTargets(temperature=8.0, label_weight=0.0))
+    teach = taught_by(teacher, few, SoftTargets(temperature=8.0, label_weight=0.0))
     gains = []
     for seed in range(5):
-        student = trained(answered, validation, width=8, epochs=60, seed=seed, training_objective=training_objective)
+        student = trained(few, validation, width=8, epochs=60, seed=seed, teach=teach)
         control = trained(few, validation, width=8, epochs=60, seed=seed)
         with_teacher, without = (
             score_outputs(predict(network, test), test.labels, DIGITS).score for network in (student, control)

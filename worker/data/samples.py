@@ -1,10 +1,10 @@
 """A split of the data in whole tensors, on the training device if they fit, and the batches that are read from it.
 
 There are no loader processes: a batch is one gather from memory, and its augmentation a few operations on the device. N samples,
-B batch, M targets, W outputs.
+B batch, M targets.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -46,8 +46,6 @@ class Batch:
     """(B, …), preprocessed."""
     labels: Tensor
     """(B,) or (B, M)."""
-    teacher_outputs: Tensor | None = None
-    """(B, W), if they were computed beforehand."""
     stored_view: Tensor | None = None
     """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
     mixture: MixedLabels | None = None
@@ -55,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (N, …), labels (N,) or (N, M) and, if computed, the teacher's outputs (N, W), all on one device, ``home``.
+    """Inputs (N, …) and labels (N,) or (N, M), both on one device, ``home``.
 
     For a causal language model the inputs are rows of tokens (N, L) and the labels their loss mask.
     """
@@ -66,7 +64,6 @@ class Samples:
     """Applied to each batch of inputs; None if the inputs are preprocessed already."""
     device: torch.device
     """Device of the batches."""
-    teacher_outputs: Tensor | None = None
     views: EpochViews | None = None
     """Augmentation of a training split, whose inputs are then still in their stored form."""
     transfer: TransferRows | None = None
@@ -98,10 +95,6 @@ class Samples:
         """Device of the data: ``device``, or the CPU if they are too large for it."""
         return home_of(self.inputs)
 
-    def with_teacher(self, teacher_outputs: Tensor) -> Self:
-        """Returns the same samples with the teacher's outputs (N, W) for them."""
-        return replace(self, teacher_outputs=teacher_outputs.to(self.home))
-
     def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
         """Returns the samples at ``indices`` (B,), augmented as in ``epoch``, counted from 0."""
         indices = indices.to(self.home)
@@ -109,10 +102,7 @@ class Samples:
         if self.views is not None:
             return self._augmented(self.views, indices, labels, epoch=epoch)
         inputs = self._preprocess(select_rows(self.inputs, indices), self.preprocessing)
-        teacher_outputs = self.teacher_outputs
-        if teacher_outputs is not None:
-            teacher_outputs = teacher_outputs.index_select(0, indices).to(self.device, non_blocking=True)
-        return Batch(indices, epoch, inputs, labels, teacher_outputs)
+        return Batch(indices, epoch, inputs, labels)
 
     def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Inputs:
         """Computes the inputs (B, …) of a network behind another ``preprocessing`` from the same view as an augmented batch."""

@@ -47,7 +47,7 @@ def predict(
     samples: Samples,
     *,
     precision: Precision | None = None,
-    reads_teacher: bool = False,
+    teacher_outputs: Tensor | None = None,
     after_batch: Callable[[int], None] | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
@@ -55,7 +55,7 @@ def predict(
 
     For a causal language model, the result of :func:`predict_tokens`.
 
-    With ``reads_teacher`` the samples' teacher outputs are an input of the network too. Without ``precision`` the forward pass is
+    ``teacher_outputs`` (N, W) are a second input of the network. Without ``precision`` the forward pass is
     in float32 as well. ``after_batch`` gets the number of samples done, and may raise to stop. Each rank of ``group`` computes
     some of the batches, and all ranks get all outputs.
     """
@@ -65,11 +65,10 @@ def predict(
             return predict_tokens(network, samples, precision=precision, after_batch=after_batch, group=group)
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
-        inputs: list[Inputs] = [samples.inputs_from(start, EVALUATION_BATCH)]
-        if reads_teacher and samples.teacher_outputs is not None:
-            inputs.append(samples.teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device))
+        inputs = samples.inputs_from(start, EVALUATION_BATCH)
+        further = () if teacher_outputs is None else (teacher_outputs[start : start + EVALUATION_BATCH].to(samples.device),)
         with precision.forward_pass():
-            return {"logits": network(*inputs).to(torch.float32)}
+            return {"logits": network(inputs, *further).to(torch.float32)}
 
     pieces, num_done = [], 0
     with in_eval_mode(network):

@@ -209,8 +209,8 @@ def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained
     if not isinstance(network, PrivilegedNetwork) or not network.reads_teacher:
         return None
     network.load_state_dict(trained)
-    samples = Samples.of(split, job.preprocessing(STUDENT), device=job.device).with_teacher(teachers.outputs(split))
-    outputs = predict(network.to(job.device), samples, reads_teacher=True)
+    samples = Samples.of(split, job.preprocessing(STUDENT), device=job.device)
+    outputs = predict(network.to(job.device), samples, teacher_outputs=teachers.outputs(split))
     result = score_labelled(outputs, samples.labels, job.data.targets)
     return None if result is None else result.score
 

@@ -10,7 +10,7 @@ file, and evaluates and exports alone.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from torch import nn
 
 from service.spec import JobSpec, parse_spec
 from service.spec.label_fit import learned_without_labels
-from service.spec.language_fit import shares_tokenizer
-from service.spec.methods import DeepMutual, SequenceLevel
+from service.spec.methods import DeepMutual
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
@@ -47,8 +46,8 @@ from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
 from worker.job.roles import CONTROL, STUDENT, Role, by_name
 from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
+from worker.methods.layer_mapping import LayerMapping
 from worker.models import num_parameters
-from worker.models.language_network import LanguageNetwork
 from worker.protocol import (
     CHECKPOINT_FILE,
     RESULT_FOLDER,
@@ -63,15 +62,16 @@ from worker.protocol import (
     StopRequest,
     Warned,
 )
+from worker.tasks import TASKS, Distillation
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
-from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
-from worker.training.loop import Criterion, Training, ValidationTeacher, train
+from worker.training.criterion import BuildCriterion, Criterion
+from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.objective import TrainingObjective, extra_inputs, labels_only
 from worker.training.result import TrainingResult, Weights
+from worker.training.validation import ValidationTeacher
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ class Attempt:
         self, spec: JobSpec, assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         self.spec, self.assignment, self.group = spec, assignment, group
+        self.task = TASKS[spec.task]
         self.device = torch.device(assignment.devices[group.rank])
         self.reading = BackgroundReading()
         self._own_reporter = ReadingReporter(reporter, self.reading)
@@ -234,14 +235,8 @@ class Attempt:
         return local_input(self.assignment.inputs, source)
 
     def _label_with_teacher(self, teachers: Teachers) -> None:
-        """For embeddings, replaces the labels by the teacher's embeddings, which the student is trained and measured on."""
-        if self.data.targets.are_embeddings:
-            splits = {
-                # Those of the training split come from the teacher output provider.
-                name: split if name == "train" else replace(split, labels=teachers.outputs(split).cpu())
-                for name, split in self.data.splits.items()
-            }
-            self.data = self.networks.data = replace(self.data, splits=splits)
+        """Labels validation and test split by the teachers' outputs, for a task without other labels."""
+        self.data = self.networks.data = self.task.label_by_teacher(self.data, teachers.outputs)
 
     def _teachers(self) -> Teachers:
         """Loads the given teachers and checks them, then trains the others."""
@@ -280,47 +275,51 @@ class Attempt:
         """Trains student and teacher at the same time, each on the other's outputs."""
         (peer,) = self.networks.teachers
 
-        def build_objective() -> TrainingObjective:
-            method = self.networks.map_layers(
+        @cache
+        def mapping() -> LayerMapping:
+            return self.networks.map_layers(
                 self.networks.build(STUDENT), self.networks.build(peer), self.networks.preprocessing(peer)
             )
-            return TrainingObjective(method.objective(targets=self.data.targets, labels=self.data.splits["train"].labels))
 
-        self._train(STUDENT, spec=self.spec.training, build_objective=build_objective, peer=peer)
+        def build_criterion(network: nn.Module, samples: Samples) -> Criterion:
+            return self.task.peer_criterion(network, samples, self.data.targets, mapping())
+
+        self._train(STUDENT, spec=self.spec.training, build_criterion=build_criterion, peer=peer)
 
     def _distil(self, teachers: Teachers, role: Role) -> None:
         """Trains the student, or a network of the chain before it, on the outputs of ``teachers``."""
         if role in self.state.finished:
             return
         self.reading.finish()
-        samples = self.networks.samples(role, "train")
-        if self.data.targets.are_tokens:
-            self._distil_language_model(teachers.first, samples, role)
-            return
-        method = self.networks.map_layers(
-            self.networks.build(role).to(self.device), teachers.first.network, teachers.first.preprocessing
+        teacher, samples, spec = teachers.first, self.networks.samples(role, "train"), self.networks.training_spec(role)
+
+        def map_layers() -> LayerMapping:
+            return self.networks.map_layers(self.networks.build(role).to(self.device), teacher.network, teacher.preprocessing)
+
+        def report(message: str) -> Callable[[int], None]:
+            self.phases.start("cache", message)
+            return partial(self.phases.report, "cache", total=len(samples))
+
+        distillation = Distillation(
+            self.spec,
+            str(role),
+            spec.seed,
+            self.data.targets,
+            samples,
+            teacher.network,
+            teacher.preprocessing,
+            teacher_samples=lambda: teacher.samples(self.data.splits["train"]),
+            map_layers=map_layers,
+            teacher_outputs=lambda mapping: self.teacher_outputs.of(teachers, samples, mapping, role=role),
+            report=report,
+            group=self.group,
         )
-        options: dict[str, Any] = {}
-        if samples.views is None:
-            samples, options["teacher_features"] = self.teacher_outputs.precomputed(teachers, samples, method, role=role)
-        else:
-            views = samples.views
-            by_member = [
-                self.teacher_outputs.per_view(name, each, samples, views, method, role=role)
-                for name, each in teachers.members.items()
-            ]
-            options["per_step"] = teachers.combine_providers(by_member)
-
-        def build_objective() -> TrainingObjective:
-            objective = method.objective(targets=self.data.targets, labels=samples.labels)
-            return TrainingObjective(objective, method.student_layers, extra_inputs=extra_inputs(self.spec.method), **options)
-
         self._train(
             role,
             samples=samples,
-            spec=self.networks.training_spec(role),
-            build_objective=build_objective,
-            teacher=teachers.first.network,
+            spec=spec,
+            build_criterion=self.task.student_criterion(distillation),
+            teacher=teacher.network,
             validation_teacher=self._validation_teacher(teachers),
         )
 
@@ -330,31 +329,6 @@ class Attempt:
         if can_score(split.labels, self.data.targets):
             return None
         return ValidationTeacher(teachers.outputs(split), teachers.teaches)
-
-    def _distil_language_model(self, teacher: TrainedNetwork, samples: Samples, role: Role) -> None:
-        """Trains a causal language model. The teacher computes its outputs in each step; texts that it generates come first."""
-        method, language_teacher = self.spec.method, LanguageTeacher.of(teacher.network, teacher.preprocessing)
-        if not shares_tokenizer(self.spec):
-            language_teacher = replace(language_teacher, samples=teacher.samples(self.data.splits["train"]))
-        generated = None
-        if isinstance(method, SequenceLevel):
-            self.phases.start(
-                "cache", f"Generating the texts of the {role}'s teacher for {len(samples):,} rows, once for all epochs"
-            )
-            seed = self.networks.training_spec(role).seed
-            report = partial(self.phases.report, "cache", total=len(samples))
-            generated = generate_texts(method, language_teacher, samples, seed=seed, after_batch=report, group=self.group)
-
-        def criterion_for(network: LanguageNetwork) -> Criterion:
-            return language_criterion(method, network, samples, language_teacher, generated=generated, group=self.group)
-
-        self._train(
-            role,
-            samples=samples,
-            spec=self.networks.training_spec(role),
-            criterion_for=criterion_for,
-            teacher=teacher.network,
-        )
 
     def _finished_student(self, role: Role, teachers: Teachers) -> TrainedNetwork:
         """A student with its best weights, its outputs' biases set by ``teachers`` if the spec says so."""
@@ -391,8 +365,7 @@ class Attempt:
         *,
         spec: TrainingSpec,
         samples: Samples | None = None,
-        build_objective: Callable[[], TrainingObjective] | None = None,
-        criterion_for: Callable[[LanguageNetwork], Criterion] | None = None,
+        build_criterion: BuildCriterion | None = None,
         num_steps: int | None = None,
         peer: Role | None = None,
         teacher: nn.Module | None = None,
@@ -410,17 +383,19 @@ class Attempt:
         network = self.networks.build(role)
         if teacher is not None and self.spec.student.source == "teacher-layers":
             self.networks.copy_teacher_layers(network, teacher)
-        options: dict[str, Any] = {"spec": spec, "num_steps": num_steps, "validation_teacher": validation_teacher}
-        # Built after the network: neither the method's own weights nor the peer's may change the student's initial ones.
-        options["training_objective"] = build_objective() if build_objective else labels_only(self.data.targets)
-        if isinstance(network, LanguageNetwork):
-            samples = samples or self.networks.samples(role, "train")
-            options["criterion"] = (criterion_for or partial(NextTokenCriterion, samples=samples, group=self.group))(network)
+        options: dict[str, Any] = {
+            "spec": spec,
+            "num_steps": num_steps,
+            "build_criterion": build_criterion or partial(self.task.label_criterion, targets=self.data.targets),
+            "validation_teacher": validation_teacher,
+        }
+        # Built after the network: neither the criterion's own weights nor the peer's may change the student's initial ones.
+        parts = self._parts(role, network, samples=samples, **options)
         if peer is None:
-            training = self._training(Training, role, network, samples=samples, **options)
+            training = Training(**parts)
         else:
-            peer_training = self._training(Training, peer, self.networks.build(peer), **options)
-            training = self._training(MutualTraining, role, network, samples=samples, peer=peer_training, **options)
+            peer_training = Training(**self._parts(peer, self.networks.build(peer), **options))
+            training = MutualTraining(**parts, peer=peer_training)
         if self.state.interrupted is not None and self.state.interrupted[0] == role:
             training.restore(self.state.interrupted[1])
         self.state.interrupted, self.training = None, training
@@ -450,19 +425,30 @@ class Attempt:
         self.training = None
         self._write_checkpoint(after=(training.phase, trained.figures.steps))
 
-    def _training(
-        self, kind: type[Training], role: Role, network: nn.Module, *, samples: Samples | None = None, **options: Any
-    ) -> Training:
-        return kind(
-            network.to(self.device),
-            phase=role.phase,
-            name=str(role),
-            samples=samples or self.networks.samples(role, "train"),
-            validation=self.networks.samples(role, "validation"),
-            targets=self.data.targets,
-            group=self.group,
+    def _parts(
+        self,
+        role: Role,
+        network: nn.Module,
+        *,
+        build_criterion: BuildCriterion,
+        samples: Samples | None = None,
+        validation_teacher: ValidationTeacher | None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """The arguments of a network's :class:`Training`."""
+        network = self.group.convert_sync_batchnorm(network.to(self.device))
+        samples = samples or self.networks.samples(role, "train")
+        validation = self.networks.samples(role, "validation")
+        return {
+            "network": network,
+            "phase": role.phase,
+            "name": str(role),
+            "samples": samples,
+            "validation": self.task.validation(validation, self.data.targets, teacher=validation_teacher),
+            "criterion": build_criterion(network, samples),
+            "group": self.group,
             **options,
-        )
+        }
 
     def _record_result(self, training: Training, trained: TrainingResult) -> None:
         """Records the result of a training whose network still has its last weights, and scores these on the test split."""

@@ -66,8 +66,8 @@ def profile_step(training: Training) -> StepProfile:
     remembered = [
         buffer
         for each in trainings
-        if isinstance(each.objective, nn.Module)
-        for buffer in each.objective.buffers()
+        if (own := each.criterion.module) is not None
+        for buffer in own.buffers()
         if buffer.shape[:1] == (num_samples,)
     ]
     training.network.train()

@@ -6,9 +6,8 @@ its step, and no job is refused for what only a long training would reveal.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from math import prod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from worker.data.adopted import unknown_classes, with_classes
 from worker.data.epoch import TransferRows
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import first
-from worker.data.samples import PREPROCESS_ONCE_BYTES, Samples
+from worker.data.samples import PREPROCESS_ONCE_BYTES
 from worker.data.tensors import Inputs, num_bytes, num_rows, only_tensor
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
@@ -41,7 +40,6 @@ from worker.job.reading import read_all
 from worker.job.roles import CONTROL, STUDENT, Role, by_name
 from worker.job.teacher_check import TeacherCheck, measure_some
 from worker.job.teacher_outputs import TeacherOutputProvider
-from worker.methods.layer_mapping import LayerMapping
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_on_meta, num_parameters
 from worker.models.folder import stored_parameters
 from worker.models.privileged import PrivilegedNetwork
@@ -52,12 +50,10 @@ from worker.preflight.outcome import located_at
 from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, with_fake_tensors
 from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
-from worker.teachers.compute import PRECOMPUTE_BYTES
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import is_out_of_reach
 from worker.trained import USUAL_ROW_TOKENS, TrainedNetwork
 from worker.training.loop import Training
-from worker.training.objective import TeacherFeatures
 from worker.training.result import Weights
 
 logger = logging.getLogger(__name__)
@@ -105,8 +101,7 @@ class PreflightRun(Attempt):
         inputs, scratch = self.assignment.inputs, self.assignment.folder
         self.networks = PreflightNetworks(self.spec, self._sampled, device=self.device, inputs=inputs, scratch=scratch)
         self._job_networks = Networks(self.whole_spec, self.data, device=self.device, inputs=inputs, scratch=scratch)
-        asked = _RecordingProvider(self.networks, self.phases, cache=None)
-        self.teacher_outputs, self._shapes = asked, asked.shapes
+        self.teacher_outputs = TeacherOutputProvider(self.networks, self.phases, cache=None)
         self.is_complete = self._load_given_teachers(whole)
         self._read(whole)
         del whole
@@ -370,12 +365,8 @@ class PreflightRun(Attempt):
 
     def _data_bytes(self, training: Training, inputs: Inputs, num_samples: int) -> float:
         """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""
-        role = Role.parse(training.name)
-        samples, reads = training.samples, self.networks.preprocessing(role)
-        answers = 0.0
-        if samples.teacher_outputs is not None:
-            layers = num_samples * 4 * sum(prod(shape) for shape in self._shapes.get(role, {}).values())
-            answers = num_samples * samples.teacher_outputs[0].nbytes + (layers if layers <= PRECOMPUTE_BYTES else 0)
+        samples, reads = training.samples, self.networks.preprocessing(Role.parse(training.name))
+        answers = float(training.criterion.stored_bytes(num_samples))
         if reads.on_host:
             return answers
         ready = num_bytes(inputs) / num_rows(inputs)
@@ -418,19 +409,6 @@ def miniature_spec(spec: JobSpec) -> JobSpec:
     several = isinstance(spec.teacher, list)
     teachers = [teacher(each) for each in spec.teachers.values()]
     return spec.model_copy(update={"teacher": teachers if several else teachers[0], "training": miniature(spec.training)})
-
-
-@dataclass(frozen=True)
-class _RecordingProvider(TeacherOutputProvider):
-    """Records the shapes of the teacher's layers that are computed, by the role of the student."""
-
-    shapes: dict[Role, Mapping[str, torch.Size]] = field(default_factory=dict)
-
-    def precomputed(
-        self, teachers: Teachers, samples: Samples, method: LayerMapping, *, role: Role
-    ) -> tuple[Samples, TeacherFeatures]:
-        self.shapes[role] = method.teacher_shapes
-        return super().precomputed(teachers, samples, method, role=role)
 
 
 class _QuietReporter:

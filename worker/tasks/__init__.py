@@ -9,7 +9,7 @@ from worker.tasks.audio_classification import AudioClassification
 from worker.tasks.causal_lm import CausalLM
 from worker.tasks.image_classification import ImageClassification
 from worker.tasks.sentence_embedding import SentenceEmbedding
-from worker.tasks.task import Task
+from worker.tasks.task import Distillation, Task
 from worker.tasks.text_classification import TextClassification
 
 TASKS: dict[TaskName, Task] = {
@@ -20,4 +20,4 @@ TASKS: dict[TaskName, Task] = {
     "causal-lm": CausalLM(),
 }
 
-__all__ = ["TASKS", "Task"]
+__all__ = ["TASKS", "Distillation", "Task"]

@@ -3,6 +3,69 @@
 An implementation has no state.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
-class Task:
+from torch import Tensor, nn
+
+from service.spec import JobSpec
+from worker.data import Data, Preprocessing, Split
+from worker.data.samples import Samples
+from worker.distributed.ranks import ProcessGroup
+from worker.methods.layer_mapping import LayerMapping
+from worker.targets import Targets
+from worker.training.criterion import BuildCriterion, Criterion, TeacherOutputs
+from worker.training.validation import Validation, ValidationTeacher
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A training with a teacher before it begins, and what its job offers to it; each function computes when it is called."""
+
+    spec: JobSpec
+    role: str
+    """Of the network that is trained."""
+    seed: int
+    targets: Targets
+    samples: Samples
+    """The training split behind the network's preprocessing."""
+    teacher: nn.Module
+    """The first teacher, the only one of a method that reads its layers."""
+    teacher_preprocessing: Preprocessing
+    teacher_samples: Callable[[], Samples]
+    """The training split behind the first teacher's preprocessing."""
+    map_layers: Callable[[], LayerMapping]
+    teacher_outputs: Callable[[LayerMapping], TeacherOutputs]
+    """The outputs of all teachers, combined, with the first one's layers."""
+    report: Callable[[str], Callable[[int], None]]
+    """Starts a phase with a message, and returns what takes the number of samples done, and may raise to stop."""
+    group: ProcessGroup
+
+
+class Task(ABC):
     """What the networks of one task read, learn and are measured by."""
+
+    @abstractmethod
+    def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:
+        """The criterion of a network without a teacher."""
+
+    @abstractmethod
+    def student_criterion(self, distillation: Distillation) -> BuildCriterion:
+        """Computes what comes before the first step, and returns what builds the student's criterion.
+
+        Raises:
+            JobFault: the teacher's outputs are not finite, or the method does not fit the two networks.
+        """
+
+    def peer_criterion(self, network: nn.Module, samples: Samples, targets: Targets, mapping: LayerMapping) -> Criterion:
+        """The criterion of one of two networks that learn from each other."""
+        raise TypeError(f"no two networks of {type(self).__name__} learn from each other")
+
+    def label_by_teacher(self, data: Data, outputs: Callable[[Split], Tensor]) -> Data:
+        """The data with the teacher's ``outputs`` on validation and test split as their labels, if the task has no others."""
+        return data
+
+    @abstractmethod
+    def validation(self, samples: Samples, targets: Targets, *, teacher: ValidationTeacher | None = None) -> Validation:
+        """How a training is evaluated on the validation split: by its labels, or by a teacher if it has none."""

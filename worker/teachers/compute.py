@@ -10,9 +10,10 @@ W outputs, L tokens.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from worker.methods import FeatureExtractor, Outputs
 from worker.methods.compared import padded_together
 from worker.teachers.cache import DamagedOutputs, TeacherCache
 from worker.teachers.cache_key import CacheKey
-from worker.training.objective import TeacherFeatures, TeacherOutputs
+from worker.training.criterion import TeacherOutputs
 
 PRECOMPUTE_BYTES = 512 * 2**20
 """Features of a larger total size are computed in each step instead, unless a cache holds them."""
@@ -44,6 +45,78 @@ class CacheSlot:
     cache_key: CacheKey
 
 
+Features = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
+"""From sample indices (B,) to the teacher's features of these samples, by layer, (B, …) each, and which tokens count (B, L)."""
+
+
+SplitOutputs = Mapping[str, Tensor]
+"""A teacher's outputs on a whole split: ``logits`` (N, W), ``layer PATH`` (N, …) for each, and ``counted`` (N, L) of texts."""
+
+
+@dataclass(frozen=True)
+class PrecomputedOutputs:
+    """Outputs that were computed for the whole split, so that a step has no teacher in it; large features may not be."""
+
+    logits: Tensor
+    """(N, W), in float32."""
+    features: Features
+    layers: Mapping[str, torch.Size]
+    """The shape of each layer's features, without the batch."""
+    device: torch.device
+    """Device of the batches."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        logits = _select_rows(self.logits, batch.indices).to(self.device, non_blocking=True)
+        return Outputs(logits, *self.features(batch.indices))
+
+    def stored_bytes(self, num_samples: int) -> int:
+        features = num_samples * 4 * sum(prod(shape) for shape in self.layers.values())
+        return num_samples * self.logits[0].nbytes + (features if features <= PRECOMPUTE_BYTES else 0)
+
+
+@dataclass(frozen=True)
+class ViewOutputs:
+    """Outputs that were computed for each of a few views of an augmented split, which come again every so many epochs."""
+
+    views: Sequence[SplitOutputs]
+    reorder: Callable[[Tensor], Tensor]
+    device: torch.device
+    """Device of the batches."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        outputs = self.views[batch.epoch % len(self.views)]
+        logits = _select_rows(outputs["logits"], batch.indices).to(self.device, non_blocking=True)
+        return Outputs(self.reorder(logits), *_select_features(outputs, batch.indices, device=self.device))
+
+    def stored_bytes(self, num_samples: int) -> int:
+        return 0
+
+
+class StepOutputs:
+    """Outputs that are computed in each step, on the very view of an augmented split that the student sees."""
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        samples: Samples,
+        layers: Mapping[str, torch.Size],
+        *,
+        preprocessing: Preprocessing,
+        reorder: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._teacher, self._samples, self._preprocessing, self._reorder = teacher, samples, preprocessing, reorder
+        self._extractor = FeatureExtractor(teacher, list(layers))
+
+    def __call__(self, batch: Batch) -> Outputs:
+        inputs = self._samples.view_for(batch, self._preprocessing)
+        with in_eval_mode(self._teacher):
+            outputs = self._extractor(inputs)
+        return replace(outputs, logits=self._reorder(outputs.logits))
+
+    def stored_bytes(self, num_samples: int) -> int:
+        return 0
+
+
 def compute_teacher_outputs(
     teacher: nn.Module,
     samples: Samples,
@@ -53,8 +126,8 @@ def compute_teacher_outputs(
     slot: CacheSlot | None = None,
     on_start: Callable[[bool], None] = lambda is_cached: None,
     group: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[Tensor, TeacherFeatures]:
-    """The teacher's outputs (N, W) for all samples, in float32, and its features.
+) -> PrecomputedOutputs:
+    """Computes the teacher's outputs for all samples, on the device of the batches, or memory-maps those in the cache.
 
     ``samples`` are behind the teacher's own preprocessing. ``layers`` gives each layer's shape without the batch. ``on_start``
     gets whether the outputs are read from ``slot``; ``after_batch`` gets the number of samples done, and may raise to stop.
@@ -64,13 +137,13 @@ def compute_teacher_outputs(
     )
     outputs = None if slot is None else _cached(slot, forward, layers, samples, on_start=on_start, group=group)
     if outputs is not None:
-        return outputs["logits"], partial(_select_features, outputs, device=samples.device)
+        return _precomputed(outputs, layers, samples)
     if slot is None:
         on_start(False)
     if _num_bytes(layers, samples) > PRECOMPUTE_BYTES:
-        return _in_memory(forward, {})["logits"], _features_per_step(teacher, samples, list(layers))
-    outputs = _in_memory(forward, layers)
-    return outputs["logits"], partial(_select_features, outputs, device=samples.device)
+        features = _features_per_step(teacher, samples, list(layers))
+        return PrecomputedOutputs(_in_memory(forward, {})["logits"], features, layers, samples.device)
+    return _precomputed(_in_memory(forward, layers), layers, samples)
 
 
 def compute_view_outputs(
@@ -91,7 +164,7 @@ def compute_view_outputs(
     They are computed in each step, on the batch's own view; with ``num_views`` views in all, beforehand for each view, if each
     ``slot`` caches them or they fit into memory. ``reorder`` brings the teacher's outputs into the order of the job's.
     """
-    per_step = _outputs_per_step(teacher, samples, layers, preprocessing=preprocessing, reorder=reorder)
+    per_step = StepOutputs(teacher, samples, layers, preprocessing=preprocessing, reorder=reorder)
     if num_views is None:
         return per_step
     fits = num_views * _num_bytes(layers, samples) <= PRECOMPUTE_BYTES
@@ -113,16 +186,8 @@ def compute_view_outputs(
             on_view_start(False)
         views.append(outputs or _in_memory(forward, layers))
 
-    def provide(batch: Batch) -> Outputs:
-        outputs = views[batch.epoch % num_views]
-        logits = _select_rows(outputs["logits"], batch.indices).to(samples.device, non_blocking=True)
-        return Outputs(reorder(logits), *_select_features(outputs, batch.indices, device=samples.device))
+    return ViewOutputs(views, reorder, samples.device)
 
-    return provide
-
-
-SplitOutputs = Mapping[str, Tensor]
-"""A teacher's outputs on a whole split: ``logits`` (N, W), ``layer PATH`` (N, …) for each, and ``counted`` (N, L) of texts."""
 
 _Consume = Callable[[Mapping[str, Tensor]], None]
 _Forward = Callable[[Mapping[str, torch.Size], _Consume], None]
@@ -210,7 +275,7 @@ def _write(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Sample
 
 def _pad_tokens(name: str, piece: Tensor, longest: int) -> Tensor:
     """Pads outputs of tokens to the split's longest text: all samples of a file have one size."""
-    has_tokens = name == "counted" or (name != "logits" and piece.dim() == 3)
+    has_tokens = name == "counted" or piece.dim() == 3
     missing = longest - piece.shape[1] if has_tokens else 0
     return functional.pad(piece, (*[0, 0] * (piece.dim() - 2), 0, missing)) if missing > 0 else piece
 
@@ -239,26 +304,12 @@ def _select_rows(tensor: Tensor, indices: Tensor) -> Tensor:
     return tensor.index_select(0, indices.to(tensor.device))
 
 
-def _outputs_per_step(
-    teacher: nn.Module,
-    samples: Samples,
-    layers: Mapping[str, torch.Size],
-    *,
-    preprocessing: Preprocessing,
-    reorder: Callable[[Tensor], Tensor],
-) -> TeacherOutputs:
-    extractor = FeatureExtractor(teacher, list(layers))
-
-    def compute(batch: Batch) -> Outputs:
-        inputs = samples.view_for(batch, preprocessing)
-        with in_eval_mode(teacher):
-            outputs = extractor(inputs)
-        return replace(outputs, logits=reorder(outputs.logits))
-
-    return compute
+def _precomputed(outputs: SplitOutputs, layers: Mapping[str, torch.Size], samples: Samples) -> PrecomputedOutputs:
+    features = partial(_select_features, outputs, device=samples.device)
+    return PrecomputedOutputs(outputs["logits"], features, layers, samples.device)
 
 
-def _features_per_step(teacher: nn.Module, samples: Samples, layers: list[str]) -> TeacherFeatures:
+def _features_per_step(teacher: nn.Module, samples: Samples, layers: list[str]) -> Features:
     extractor = FeatureExtractor(teacher, layers)
 
     def compute(indices: Tensor) -> tuple[Mapping[str, Tensor], Tensor | None]:

@@ -11,7 +11,7 @@ from worker.data.samples import Batch
 from worker.methods import Outputs
 from worker.targets import Target, Targets
 from worker.trained import TrainedNetwork
-from worker.training.objective import TeacherOutputs
+from worker.training.criterion import TeacherOutputs
 
 
 def combine_outputs(outputs: Sequence[Tensor], targets: Targets, *, weights: Sequence[float] | None = None) -> Tensor:
@@ -27,9 +27,9 @@ def combine_outputs(outputs: Sequence[Tensor], targets: Targets, *, weights: Seq
 
 
 def _combine(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tensor:
-    """Combines (networks, N, C) into (N, C)."""
+    """Combines (networks, N, …, C) into (N, …, C)."""
     known = outputs.isfinite().all(dim=-1, keepdim=True)
-    weight = torch.tensor(weights, dtype=torch.float64, device=outputs.device)[:, None, None] * known
+    weight = torch.tensor(weights, dtype=torch.float64, device=outputs.device).view(-1, *[1] * (known.dim() - 1)) * known
     share = weight / weight.sum(dim=0)  # NaN where no network has outputs
     if target.classes is None:
         return (share * outputs.nan_to_num(nan=0.0)).sum(dim=0)
@@ -66,12 +66,20 @@ class Teachers:
         """Combines one (N, W) of each member; NaN for a target that no member teaches."""
         return outputs[0] if len(outputs) == 1 else combine_outputs(outputs, self.targets, weights=self.weights)
 
-    def combine_providers(self, by_member: Sequence[TeacherOutputs]) -> TeacherOutputs:
-        """A provider of the combined outputs on a batch, from one provider for each member."""
-        if len(by_member) == 1:
-            return by_member[0]
+    def combine_sources(self, by_member: Sequence[TeacherOutputs]) -> TeacherOutputs:
+        """The combined outputs on a batch, from one source for each member."""
+        return by_member[0] if len(by_member) == 1 else CombinedOutputs(self, by_member)
 
-        def combined(batch: Batch) -> Outputs:
-            return Outputs(self.combine([provider(batch).logits for provider in by_member]))
 
-        return combined
+@dataclass(frozen=True)
+class CombinedOutputs:
+    """The outputs of several teachers on the same batch, combined in each step."""
+
+    teachers: Teachers
+    by_member: Sequence[TeacherOutputs]
+
+    def __call__(self, batch: Batch) -> Outputs:
+        return Outputs(self.teachers.combine([outputs(batch).logits for outputs in self.by_member]))
+
+    def stored_bytes(self, num_samples: int) -> int:
+        return sum(outputs.stored_bytes(num_samples) for outputs in self.by_member)

@@ -27,24 +27,23 @@ from worker.methods.output_head import OutputHead, TeacherStates, token_mean
 from worker.methods.sequence import token_loss
 from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
-from worker.training.loop import Criterion
+from worker.training.criterion import Criterion, StepContext
 
 _GENERATION_BATCH = 32
 """Rows for which the teacher generates texts at a time; the same texts are drawn again only in the same batches."""
 
 
 @dataclass(frozen=True)
-class NextTokenCriterion:
+class NextTokenCriterion(Criterion):
     """The cross-entropy with the texts' own tokens: the criterion of a network without a teacher."""
 
     network: LanguageNetwork
     samples: Samples
-    group: ProcessGroup = SINGLE_PROCESS
 
-    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         """Mean over the tokens."""
-        rows = _batch(self.samples, self.group.shard(indices))
-        return _text_loss(self.network, *rows, precision, weight=1.0, group=self.group)
+        rows = _batch(self.samples, step.group.shard(indices))
+        return _text_loss(self.network, *rows, step, weight=1.0)
 
 
 @dataclass(frozen=True)
@@ -68,81 +67,78 @@ class LanguageTeacher:
 
 
 @dataclass(frozen=True)
-class DistributionCriterion:
+class DistributionCriterion(Criterion):
     """``forward-kl``, ``reverse-kl``, ``jsd`` and ``uld``: the teacher's distribution of each next token of the texts."""
 
     method: Any
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
-    group: ProcessGroup = SINGLE_PROCESS
 
-    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         """Mean over the tokens; with two tokenizers, over those that are aligned with a token of the other's row."""
-        own = self.group.shard(indices)
+        own = step.group.shard(indices)
         ids, mask = _batch(self.samples, own)
         weight = self.method.label_weight
         if self.teacher.samples is None:
             networks = self.student, self.teacher.network
-            return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=weight, group=self.group)
+            return _distillation_loss(self.method, *networks, ids, mask, step, label_weight=weight)
         teacher_ids, teacher_mask = _batch(self.teacher.samples, own)
         student_mask, teacher_mask = paired(mask, teacher_mask)
-        with self.group.rank_local_rng(), precision.forward_pass():
+        with step.group.rank_local_rng(), step.precision.forward_pass():
             hidden = self.student.hidden(ids)
         states, labels = predictions(hidden, ids, student_mask)
-        teacher_hidden, _ = _teacher_states(self.teacher.network, teacher_ids, teacher_mask, precision)
+        teacher_hidden, _ = _teacher_states(self.teacher.network, teacher_ids, teacher_mask, step.precision)
         teacher_states = TeacherStates(teacher_hidden, self.teacher.network.head, token_loss(self.method), self.method.weight)
         distillation_loss = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
-        loss = self.group.mean(distillation_loss, count=len(labels))
+        loss = step.group.mean(distillation_loss, count=len(labels))
         if weight:
             states, labels = predictions(hidden, ids, mask)
             label_loss = token_mean(states, self.student.head, labels, label_weight=weight)
-            loss = loss + self.group.mean(label_loss, count=len(labels))
+            loss = loss + step.group.mean(label_loss, count=len(labels))
         return loss
 
 
 @dataclass(frozen=True)
-class SequenceLevelCriterion:
+class SequenceLevelCriterion(Criterion):
     """``sequence``: the cross-entropy with the texts that the teacher generated, one for each row."""
 
     method: SequenceLevel
     student: LanguageNetwork
     samples: Samples
     generated: Samples
-    group: ProcessGroup = SINGLE_PROCESS
 
-    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         """Weighted means over the generated tokens and over the texts' own tokens."""
-        own = self.group.shard(indices)
+        own = step.group.shard(indices)
         rows = _batch(self.generated, own)
-        loss = _text_loss(self.student, *rows, precision, weight=self.method.weight, group=self.group)
+        loss = _text_loss(self.student, *rows, step, weight=self.method.weight)
         if self.method.label_weight:
             texts = _batch(self.samples, own)
-            loss = loss + _text_loss(self.student, *texts, precision, weight=self.method.label_weight, group=self.group)
+            loss = loss + _text_loss(self.student, *texts, step, weight=self.method.label_weight)
         return loss
 
 
 @dataclass(frozen=True)
-class OnPolicyCriterion:
+class OnPolicyCriterion(Criterion):
     """``on-policy``: the teacher's distributions, in a fraction of the batches on texts that the student generates."""
 
     method: OnPolicy
     student: LanguageNetwork
     samples: Samples
     teacher: LanguageTeacher
-    group: ProcessGroup = SINGLE_PROCESS
 
-    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         """Mean over the tokens that the student generated, or over the texts' own."""
         is_generated = bool(torch.rand(()) < self.method.student_share)
-        ids, mask = _batch(self.samples, self.group.shard(indices))
+        ids, mask = _batch(self.samples, step.group.shard(indices))
         if is_generated:
-            with self.group.rank_local_rng():
+            with step.group.rank_local_rng():
                 rows = self._generate(ids, mask)
             ids, mask = rows.ids, rows.mask
         label_weight = 0.0 if is_generated else self.method.label_weight
         networks = self.student, self.teacher.network
-        return _distillation_loss(self.method, *networks, ids, mask, precision, label_weight=label_weight, group=self.group)
+        return _distillation_loss(self.method, *networks, ids, mask, step, label_weight=label_weight)
 
     def _generate(self, ids: Tensor, mask: Tensor) -> TokenRows:
         method = self.method
@@ -164,16 +160,15 @@ def language_criterion(
     teacher: LanguageTeacher,
     *,
     generated: Samples | None = None,
-    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Criterion:
     """The criterion of a student of this method; ``generated`` are the texts of :func:`generate_texts`."""
     match method:
         case SequenceLevel() if generated is not None:
-            return SequenceLevelCriterion(method, student, samples, generated, group)
+            return SequenceLevelCriterion(method, student, samples, generated)
         case OnPolicy():
-            return OnPolicyCriterion(method, student, samples, teacher, group)
+            return OnPolicyCriterion(method, student, samples, teacher)
         case _:
-            return DistributionCriterion(method, student, samples, teacher, group)
+            return DistributionCriterion(method, student, samples, teacher)
 
 
 def check_generation_fits(method: Any, row_tokens: int) -> None:
@@ -234,13 +229,11 @@ def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], mask[:, :width]
 
 
-def _text_loss(
-    network: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision, *, weight: float, group: ProcessGroup
-) -> Tensor:
-    with group.rank_local_rng(), precision.forward_pass():
+def _text_loss(network: LanguageNetwork, ids: Tensor, mask: Tensor, step: StepContext, *, weight: float) -> Tensor:
+    with step.group.rank_local_rng(), step.precision.forward_pass():
         hidden = network.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
-    return group.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
+    return step.group.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
 
 
 def _distillation_loss(
@@ -249,19 +242,18 @@ def _distillation_loss(
     teacher: LanguageNetwork,
     ids: Tensor,
     mask: Tensor,
-    precision: Precision,
+    step: StepContext,
     *,
     label_weight: float,
-    group: ProcessGroup,
 ) -> Tensor:
     """The loss of student and teacher on the same tokens."""
-    with group.rank_local_rng(), precision.forward_pass():
+    with step.group.rank_local_rng(), step.precision.forward_pass():
         hidden = student.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
-    teacher_hidden, _ = _teacher_states(teacher, ids, mask, precision)
+    teacher_hidden, _ = _teacher_states(teacher, ids, mask, step.precision)
     student_head, teacher_head = _same_vocabulary(student.head, teacher.head)
     teacher_states = TeacherStates(teacher_hidden, teacher_head, token_loss(method), method.weight)
-    return group.mean(
+    return step.group.mean(
         token_mean(states, student_head, labels, label_weight=label_weight, teacher_states=teacher_states), count=len(labels)
     )
 

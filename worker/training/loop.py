@@ -15,7 +15,7 @@ with its step, and always before a checkpoint or the best weights are written.
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,16 +28,15 @@ from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, Losses, ProcessGroup
 from worker.distributed.rng import epoch_order, generator_states, restore_generators
 from worker.errors import JobFault
-from worker.evaluation.evaluate import EvaluationResult, predict, score_by_teacher, score_outputs
-from worker.evaluation.precision import Precision, choose_precision
-from worker.methods import DistillationBatch, FeatureExtractor
+from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.precision import choose_precision
 from worker.protocol import Phase
-from worker.targets import Targets
+from worker.training.criterion import Criterion, StepContext
 from worker.training.metric_points import WindowMean
-from worker.training.objective import TrainingObjective
 from worker.training.optimizers import build_optimizer
 from worker.training.result import TrainingFigures, TrainingResult, Weights, copy_weights
 from worker.training.schedules import learning_rate
+from worker.training.validation import Validation
 
 # Losses that may wait on the device: few enough that a NaN is found soon, many enough that reading them costs nothing.
 _UNREAD_LOSSES = 64
@@ -54,26 +53,6 @@ class Callback(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class ValidationTeacher:
-    """A teacher that chooses the best weights by the agreement with it, as the validation split has no labels."""
-
-    outputs: Tensor
-    """(N, W), on the validation split."""
-    teaches: tuple[str, ...] | None
-    """The targets that it teaches; None for all."""
-
-
-class Criterion(Protocol):
-    """A loss that is not computed from a batch's outputs, labels and teacher outputs alone."""
-
-    def loss(self, indices: Tensor, precision: Precision) -> Tensor:
-        """The loss, a scalar, on the samples ``indices`` (B,), of which each rank computes its shard.
-
-        Random numbers come from the global generators.
-        """
-
-
 class Training:
     """One network's training, with all state that changes while it runs."""
 
@@ -83,41 +62,26 @@ class Training:
         *,
         phase: Phase,
         samples: Samples,
-        validation: Samples,
-        targets: Targets,
+        validation: Validation,
         spec: TrainingSpec,
-        training_objective: TrainingObjective,
-        criterion: Criterion | None = None,
+        criterion: Criterion,
         num_steps: int | None = None,
         name: str | None = None,
-        validation_teacher: ValidationTeacher | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        """With a ``criterion`` the loss is the criterion's, and ``training_objective`` is unused.
+        """``network`` is as ``group`` trains it, see :meth:`ProcessGroup.convert_sync_batchnorm`; ``criterion`` is its own.
 
         ``num_steps`` trains for exactly that many steps, on the same schedule and without early stopping.
 
-        ``validation_teacher`` takes the place of the validation split's labels.
-
         ``name`` is the prefix of the metrics' names; the default is the phase, which several trainings may share.
         """
-        self.criterion, self.name, self.group = criterion, name or phase, group
-        network = group.convert_sync_batchnorm(network)
-        self.network, self.phase, self.targets, self.spec, self.training_objective = (
-            network,
-            phase,
-            targets,
-            spec,
-            training_objective,
-        )
-        self.extractor = FeatureExtractor(network, training_objective.student_layers)
-        self.objective = training_objective.objective
-        """A module if the method has weights or buffers of its own, which are trained and checkpointed with the network's."""
+        self.network, self.phase, self.spec, self.criterion = network, phase, spec, criterion
+        self.name, self.group = name or phase, group
         self.module = nn.ModuleList([network])
-        if isinstance(self.objective, nn.Module):
-            self.module.append(self.objective.to(samples.device))
+        """All trained weights: the network's, and the method's own."""
+        if criterion.module is not None:
+            self.module.append(criterion.module.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
-        self.validation_teacher = validation_teacher
         self.precision = choose_precision(spec.precision, self.device)
         self.optimizer = build_optimizer(self.module, spec.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
@@ -139,10 +103,7 @@ class Training:
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Metric points that :meth:`take_points` has not returned yet."""
         self._unread_losses: list[Tensor] = []
-        has_accuracy = targets.is_classification or targets.are_tokens
-        self._score_name = "validation_accuracy" if has_accuracy else "validation_score"
-        if validation_teacher is not None:
-            self._score_name = "validation_agreement"
+        self._score_name = f"validation_{validation.score_name}"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
         self._windows = {
             "train_loss": WindowMean(self.last_step),
@@ -195,28 +156,12 @@ class Training:
         return self.group.wrap_ddp(self.module, self._losses)
 
     def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
-        if self.criterion is not None:
-            return (self.criterion.loss(indices, self.precision),)
-        return (self.objective(self.forward(indices)),)
+        return (self.criterion(indices, self.step_context),)
 
-    def forward(self, indices: Tensor) -> DistillationBatch:
-        """The outputs of the network and of its teacher on the samples ``indices`` (B,), computed by shards."""
-        own = self.group.shard(indices)
-        batch = self.samples.batch(own, epoch=self.step // self.steps_per_epoch)
-        teacher_outputs = self.training_objective.teacher_outputs(batch)
-        with self.group.rank_local_rng():
-            extra = (
-                ()
-                if teacher_outputs is None
-                else self.training_objective.extra_inputs(teacher_outputs.logits, self.step / self.last_step)
-            )
-            with self.precision.forward_pass():
-                outputs = self.extractor(batch.inputs, *extra)
-        epoch = self.step / self.steps_per_epoch
-        step = DistillationBatch(
-            outputs.at_least_float32(), teacher_outputs, batch.labels, own.to(self.device), epoch, batch.mixture
-        )
-        return self.group.gather_batch(step, num_samples=len(indices))
+    @property
+    def step_context(self) -> StepContext:
+        """What the criterion knows of the next step."""
+        return StepContext(self.step, self.steps_per_epoch, self.last_step, self.precision, self.group)
 
     def weighted(self, loss: Tensor, *, fraction: float) -> Tensor:
         """A batch's contribution to the loss of its optimizer step: the batch has this fraction of the step's samples."""
@@ -264,12 +209,7 @@ class Training:
             JobFault: the loss is not finite.
         """
         self.read_losses()
-        outputs = predict(self.network, self.validation, precision=self.precision, group=self.group)
-        if (teacher := self.validation_teacher) is not None:
-            own_result = score_by_teacher(outputs, teacher.outputs, self.targets, only=teacher.teaches)
-        else:
-            own_result = score_outputs(outputs, self.validation.labels, self.targets)
-        result = EvaluationResult(**self.group.broadcast_from_rank0(asdict(own_result)))
+        result = self.validation.evaluate(self.network, precision=self.precision, group=self.group)
         if not math.isfinite(result.loss):
             raise self._non_finite(f"The {self.name}'s loss on the validation split became {result.loss}", step=self.step)
         self.last_validation = result
@@ -302,7 +242,7 @@ class Training:
             epochs=epochs + (rest > 0),
             stopped_early=self.stopped_early,
             best_step=self.best_step,
-            chosen_by="score" if self.validation_teacher is None else "agreement",
+            chosen_by=self.validation.chosen_by,
             best_validation=self.best_validation,
             last_validation=self.last_validation,
             train_loss=self.train_loss,
@@ -325,7 +265,7 @@ class Training:
         return {
             "step": self.step,
             "network": weights,
-            "objective": copy_weights(self.objective) if isinstance(self.objective, nn.Module) else {},
+            "objective": {} if self.criterion.module is None else copy_weights(self.criterion.module),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
@@ -343,8 +283,8 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state` returned, including the states of the global random generators."""
         self.network.load_state_dict(state["network"])
-        if isinstance(self.objective, nn.Module):
-            self.objective.load_state_dict(state["objective"])
+        if self.criterion.module is not None:
+            self.criterion.module.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
@@ -363,8 +303,7 @@ class Training:
 
     def _sort_key(self, result: EvaluationResult) -> tuple[float, float]:
         stopping = self.spec.early_stopping
-        # A language model's perplexity follows from its loss, which is a finer measure than its token accuracy.
-        by_loss = self.targets.are_tokens if stopping is None else stopping.metric == "loss"
+        by_loss = self.validation.is_chosen_by_loss if stopping is None else stopping.metric == "loss"
         return (-result.loss, result.score) if by_loss else (result.score, -result.loss)
 
     def _record(self, name: str, value: float, *, step: int) -> None:

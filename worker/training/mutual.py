@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from worker.distributed.ranks import Losses
 from worker.methods import DistillationBatch, Outputs
+from worker.training.criterion import BatchCriterion, Criterion
 from worker.training.loop import Training
 
 
@@ -24,9 +25,14 @@ class MutualTraining(Training):
     """
 
     def __init__(self, *arguments: Any, peer: Training, **options: Any) -> None:
-        """``peer`` is a training of the same number of samples and steps; the other arguments are those of :class:`Training`."""
+        """``peer`` is a training of the same number of samples and steps; the other arguments are those of :class:`Training`.
+
+        Raises:
+            TypeError: a criterion does not compare outputs of a batch.
+        """
         super().__init__(*arguments, **options)
         self.peer = peer
+        self._criteria = _compares_outputs(self.criterion), _compares_outputs(peer.criterion)
         peer.early_stopping = None
         peer.network.train()
 
@@ -51,8 +57,9 @@ class MutualTraining(Training):
         return self.group.wrap_ddp(nn.ModuleList([self.module, self.peer.module]), self._losses)
 
     def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
-        student, peer = (training.forward(indices) for training in (self, self.peer))
-        return self.objective(_with_teacher(student, peer)), self.peer.objective(_with_teacher(peer, student))
+        ours, peers = self._criteria
+        student, peer = ours.forward(indices, self.step_context), peers.forward(indices, self.peer.step_context)
+        return ours.loss(_with_teacher(student, peer)), peers.loss(_with_teacher(peer, student))
 
     def evaluate(self) -> None:
         """Evaluates both networks; each has its own best weights."""
@@ -78,6 +85,12 @@ class MutualTraining(Training):
         """Restores both networks."""
         super().restore(state)
         self.peer.restore(state["peer"])
+
+
+def _compares_outputs(criterion: Criterion) -> BatchCriterion:
+    if not isinstance(criterion, BatchCriterion):
+        raise TypeError(f"{type(criterion).__name__} compares no outputs of two networks on a batch")
+    return criterion
 
 
 def _with_teacher(batch: DistillationBatch, teacher: DistillationBatch) -> DistillationBatch:

@@ -67,19 +67,6 @@ def test_images_are_the_same_whether_mapped_once_or_by_batch(monkeypatch: pytest
     assert torch.equal(only_tensor(once.inputs_from(5, 7)), only_tensor(by_batch.inputs_from(5, 7)))
 
 
-def test_the_teachers_outputs_come_with_their_samples() -> None:
-    split = Split(inputs=torch.zeros(5, 1, 2, 2), labels=torch.arange(5))
-    samples = Samples.of(split, PixelPreprocessing(mean=(0.0,), std=(1.0,)), device=CPU).with_teacher(
-        torch.arange(10.0).reshape(5, 2)
-    )
-
-    batch = samples.batch(torch.tensor([4, 1]))
-
-    assert batch.labels.tolist() == [4, 1]
-    assert batch.teacher_outputs is not None
-    assert batch.teacher_outputs.tolist() == [[8, 9], [2, 3]]
-
-
 def augmented(augment: list[Any]) -> tuple[Split, Samples]:
     split = Split(inputs=torch.randint(0, 256, (20, 3, 6, 6), dtype=torch.uint8), labels=torch.arange(20) % 4)
     reads = PixelPreprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), rescale_factor=1 / 255)

@@ -13,7 +13,7 @@ from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.methods.response import kl_divergence
 from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
-from worker.training.objective import extra_inputs
+from worker.training.criterion import extra_inputs
 
 TARGETS = Targets((Target("digit", ("a", "b", "c")), Target("size", None)))
 LABELS = torch.tensor([[0.0, 1.0], [2.0, math.nan], [math.nan, 3.0], [1.0, 0.5]])

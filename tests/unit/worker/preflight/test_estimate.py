@@ -15,8 +15,9 @@ from worker.data.samples import Samples
 from worker.preflight.estimate import CONTEXT_BYTES, GIB, InferenceProfile, Profile, memory_bytes, num_ranks
 from worker.preflight.profile import StepProfile, profile_inference, profile_step, size_of
 from worker.targets import Targets
+from worker.tasks import TASKS
+from worker.training.criterion import label_criterion
 from worker.training.loop import Training
-from worker.training.objective import labels_only
 
 TARGETS = Targets.of_classes(["a", "b", "c"])
 FLOAT = 4
@@ -28,10 +29,9 @@ def training(network: nn.Module, *, num_samples: int = 2, **spec: object) -> Tra
         network,
         phase="student",
         samples=samples,
-        validation=samples,
-        targets=TARGETS,
+        validation=TASKS["image-classification"].validation(samples, TARGETS),
         spec=TrainingSpec.model_validate(spec),
-        training_objective=labels_only(TARGETS),
+        criterion=label_criterion(network, samples, TARGETS),
     )
 
 

@@ -21,7 +21,6 @@ from worker.models import build_network
 from worker.targets import Targets
 from worker.teachers import compute
 from worker.teachers.cache import TeacherCache
-from worker.training import objective as training_objective
 
 CPU = torch.device("cpu")
 Heard = tuple[Mapping[str, Tensor], Tensor | None]
@@ -46,14 +45,15 @@ def test_features_belong_to_the_samples_that_were_asked_for(
 ) -> None:
     monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
     seen: list[int] = []
-    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=seen.append)
+    answers = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=seen.append)
     assert seen == [256, 300]
 
     indices = torch.tensor([299, 0, 17])
     with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
         expected = extractor(only_tensor(samples.inputs)[indices])
-    torch.testing.assert_close(logits[indices], expected.logits)
-    found, counted = features(indices)
+    torch.testing.assert_close(answers.logits[indices], expected.logits)
+    found, counted = answers.features(indices)
+    torch.testing.assert_close(answers(samples.batch(indices)).logits, expected.logits)
     assert (found.keys(), counted) == (LAYERS.keys(), None)
     for path, feature in found.items():
         torch.testing.assert_close(feature, expected.features[path])
@@ -77,15 +77,15 @@ def test_features_of_texts_come_with_the_tokens_that_count(
     prepared = reads.prepare(texts)
     layers = {"bert.encoder.layer.1": torch.Size((4, 8))}
     samples = Samples(prepared, torch.zeros(258, dtype=torch.int64), reads, CPU)
-    _, features = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None)
+    answers = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None)
 
     indices = torch.tensor([256, 0])
-    found, counted = features(indices)
+    found, counted = answers.features(indices)
     slot = compute.CacheSlot(TeacherCache(tmp_path), {})
     for _ in range(2):
-        in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, slot=slot)[1](indices)
+        in_files = compute.compute_teacher_outputs(bert, samples, layers, after_batch=lambda done: None, slot=slot)
         if most_bytes:
-            assert_same(in_files, (found, counted))
+            assert_same(in_files.features(indices), (found, counted))
     used = prepared[indices] != NO_TOKEN
     assert counted is not None
     assert counted.sum(dim=1).tolist() == used.sum(dim=1).tolist()
@@ -96,8 +96,8 @@ def test_features_of_texts_come_with_the_tokens_that_count(
 
 def test_asking_moves_nothing_of_the_teacher(teacher: torch.nn.Module, samples: Samples) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    _, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
-    features(torch.tensor([1, 2]))
+    answers = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
+    answers.features(torch.tensor([1, 2]))
     assert teacher.training, "it is given back in the mode that it came in"
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
 
@@ -110,16 +110,16 @@ def assert_same(first: Heard, second: Heard) -> None:
 def test_answers_from_files_are_those_from_memory_bit_for_bit_whatever_their_size(
     teacher: torch.nn.Module, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
+    answers = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", 0)
     slot, told, seen = compute.CacheSlot(TeacherCache(tmp_path), {}), list[bool](), list[int]()
     indices = torch.tensor([299, 0, 17])
     for _ in range(2):
-        again, in_files = compute.compute_teacher_outputs(
+        in_files = compute.compute_teacher_outputs(
             teacher, samples, LAYERS, after_batch=seen.append, slot=slot, on_start=told.append
         )
-        assert torch.equal(again, logits)
-        assert_same(in_files(indices), features(indices))
+        assert torch.equal(in_files.logits, answers.logits)
+        assert_same(in_files.features(indices), answers.features(indices))
     assert told == [False, True]
     assert seen == [256, 300], "the second time nobody is asked"
 
@@ -134,13 +134,13 @@ def test_where_nothing_can_be_kept_the_answers_are_the_same(
     most_bytes: int,
 ) -> None:
     monkeypatch.setattr(compute, "PRECOMPUTE_BYTES", most_bytes)
-    logits, features = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
+    answers = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None)
     (tmp_path / "file").write_text("no folder")
     slot = compute.CacheSlot(TeacherCache(tmp_path / "file"), {})
-    again, in_vain = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None, slot=slot)
+    in_vain = compute.compute_teacher_outputs(teacher, samples, LAYERS, after_batch=lambda done: None, slot=slot)
     assert "not cached for later jobs" in caplog.text
-    assert torch.equal(again, logits)
-    assert_same(in_vain(torch.tensor([5, 4])), features(torch.tensor([5, 4])))
+    assert torch.equal(in_vain.logits, answers.logits)
+    assert_same(in_vain.features(torch.tensor([5, 4])), answers.features(torch.tensor([5, 4])))
 
 
 def augmented(*, count: int | None = None) -> Samples:
@@ -200,14 +200,11 @@ def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.
     answers = compute.compute_view_outputs(
         teacher, samples, LAYERS, preprocessing=theirs, reorder=lambda outputs: outputs[:, [2, 0, 1]]
     )
-    asked = training_objective.TrainingObjective(lambda step: step.student.logits.sum(), per_step=answers)
-
     for epoch in (0, 1):
         batch = samples.batch(torch.tensor([7, 3]), epoch=epoch)
-        teacher_outputs = asked.teacher_outputs(batch)
+        teacher_outputs = answers(batch)
         with torch.no_grad(), FeatureExtractor(teacher.eval(), list(LAYERS)) as extractor:
             expected = extractor((only_tensor(batch.inputs) - 0.5) / 2)
-        assert teacher_outputs is not None
         torch.testing.assert_close(teacher_outputs.logits, expected.logits[:, [2, 0, 1]])
         assert not teacher_outputs.logits.requires_grad
         for path in LAYERS:

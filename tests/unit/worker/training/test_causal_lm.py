@@ -16,6 +16,7 @@ from service.spec.shapes import TokenShape
 from worker.data.language import Framing
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
+from worker.distributed.ranks import SINGLE_PROCESS
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
 from worker.models import build_network
@@ -27,9 +28,10 @@ from worker.training.causal_lm import (
     generate_texts,
     language_criterion,
 )
+from worker.training.criterion import StepContext
 
 CPU = torch.device("cpu")
-PLAIN = Precision(CPU, None)
+STEP = StepContext(0, steps_per_epoch=1, last_step=1, precision=Precision(CPU, None), group=SINGLE_PROCESS)
 VOCABULARY, LENGTH, END, PAD = 11, 8, 0, 1
 FRAMING = Framing(start=(), end=END, pad=PAD)
 ROWS = torch.arange(4)
@@ -79,7 +81,7 @@ def loss_of(name: str, **settings: Any) -> float:
     spec = method(name, **settings)
     generated = generate_texts(spec, teacher, samples, seed=5, after_batch=lambda done: None) if name == "sequence" else None
     torch.manual_seed(7)
-    return language_criterion(spec, student, samples, teacher, generated=generated).loss(ROWS, PLAIN).item()
+    return language_criterion(spec, student, samples, teacher, generated=generated)(ROWS, STEP).item()
 
 
 @pytest.mark.parametrize("name", sorted(OF_TOKENS))
@@ -91,7 +93,7 @@ def test_a_seeded_loss_is_what_it_was(name: str) -> None:
 def test_without_a_teacher_it_is_the_cross_entropy_of_the_tokens_that_count() -> None:
     student, samples = network(4), rows()
     log_p, labels = log_probabilities(student, samples)
-    loss = NextTokenCriterion(student, samples).loss(ROWS, PLAIN)
+    loss = NextTokenCriterion(student, samples)(ROWS, STEP)
     torch.testing.assert_close(loss, functional.nll_loss(log_p, labels))
     (gradient,) = torch.autograd.grad(loss, student.model.get_input_embeddings().weight)
     assert bool(gradient.isfinite().all())
@@ -118,7 +120,7 @@ def test_rows_of_a_vocabulary_beyond_the_tokenizers_tokens_take_no_part() -> Non
     theirs = larger.model(input_ids=samples.inputs).logits[:, :-1][counted][:, :VOCABULARY].log_softmax(dim=-1)
     expected = (theirs.exp() * (theirs - ours)).sum(dim=-1).mean()
     criterion = language_criterion(method("forward-kl"), student, samples, LanguageTeacher(larger, FRAMING, LENGTH))
-    torch.testing.assert_close(criterion.loss(ROWS, PLAIN), expected)
+    torch.testing.assert_close(criterion(ROWS, STEP), expected)
 
 
 def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
@@ -128,7 +130,7 @@ def test_two_tokenizers_rows_are_compared_as_far_as_both_go() -> None:
     criterion = language_criterion(
         method("uld", label_weight=0.0), student, samples, LanguageTeacher(teacher, FRAMING, LENGTH, other)
     )
-    loss = criterion.loss(ROWS, PLAIN)
+    loss = criterion(ROWS, STEP)
     assert 0 < loss.item() <= 1.5 * 2  # two distributions differ by 2 at most
     assert bool(torch.autograd.grad(loss, student.head.weight)[0].isfinite().all())
 

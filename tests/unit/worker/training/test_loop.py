@@ -16,11 +16,14 @@ from worker.distributed.rng import seed_everything
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.methods import DistillationBatch
+from worker.methods.batch import Loss
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
+from worker.training.criterion import BatchCriterion, label_criterion
 from worker.training.loop import Training, train
-from worker.training.objective import TrainingObjective, labels_only
 from worker.training.result import copy_weights
+from worker.training.validation import Validation
 
 CPU = torch.device("cpu")
 TARGETS = Targets.of_classes(["a", "b", "c"])
@@ -55,17 +58,22 @@ def make_samples(num_samples: int, *, seed: int = 0) -> Samples:
     return Samples(images, labels, None, CPU)
 
 
-def make_training(spec: TrainingSpec, *, num_samples: int = 30, **changes: Any) -> Training:
+def make_training(spec: TrainingSpec, *, num_samples: int = 30, loss: Loss | None = None, **changes: Any) -> Training:
     seed_everything(spec.seed)
+    network, samples = Linear(), make_samples(num_samples)
     arguments: dict[str, Any] = {
         "phase": "student",
-        "samples": make_samples(num_samples),
-        "validation": make_samples(12, seed=1),
-        "targets": TARGETS,
+        "samples": samples,
+        "validation": scored(make_samples(12, seed=1)),
         "spec": spec,
-        "training_objective": labels_only(TARGETS),
+        "criterion": BatchCriterion(network, samples, loss) if loss else label_criterion(network, samples, TARGETS),
     } | changes
-    return Training(Linear(), **arguments)
+    return Training(network, **arguments)
+
+
+def scored(samples: Samples) -> Validation:
+    """A validation split that is scored by its labels."""
+    return TASKS["image-classification"].validation(samples, TARGETS)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,7 @@ def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
         losses.append(loss.item())
         return loss
 
-    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), training_objective=TrainingObjective(objective))
+    training = make_training(TrainingSpec(max_steps=2_501, batch_size=30), loss=objective)
     train(training, Counter())
     points = training.take_points()["student/train_loss"]
 
@@ -159,10 +167,10 @@ def test_a_long_training_makes_points_of_windows_and_loses_no_step() -> None:
     assert points[-1][1] == pytest.approx(sum(losses[-2:]) / 2, rel=1e-12)
 
 
-def poisoned(samples: Samples, index: int) -> Samples:
-    images = only_tensor(samples.inputs).clone()
+def poison(training: Training, index: int) -> None:
+    images = only_tensor(training.samples.inputs).clone()
     images[index] = math.inf
-    return Samples(images, samples.labels, None, CPU)
+    training.criterion = label_criterion(training.network, Samples(images, training.samples.labels, None, CPU), TARGETS)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -170,7 +178,7 @@ def test_a_loss_that_is_not_finite_names_its_very_step(accumulation: int) -> Non
     spec = TrainingSpec(epochs=100, batch_size=2, gradient_accumulation=accumulation)
     training = make_training(spec, num_samples=60)
     position = torch.cat(training.epoch_batches(0)).tolist().index(33)
-    training.samples = poisoned(training.samples, 33)
+    poison(training, 33)
 
     with pytest.raises(JobFault) as caught:
         train(training, Counter())
@@ -183,7 +191,7 @@ def test_a_loss_that_is_not_finite_names_its_very_step(accumulation: int) -> Non
 
 def test_no_state_is_taken_after_a_loss_that_was_not_finite() -> None:
     training = make_training(TrainingSpec(epochs=1, batch_size=30))
-    training.samples = poisoned(training.samples, 0)
+    poison(training, 0)
     training.update(training.epoch_batches(0))
 
     with pytest.raises(JobFault, match="at step 1"):
@@ -209,7 +217,7 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
         logits = step.student.logits
         return (logits * 1e30).sum() * 1e30 * 0 + (logits.sum() * 1e20).sin() * 1e19
 
-    training = make_training(spec, training_objective=TrainingObjective(objective))
+    training = make_training(spec, loss=objective)
     with pytest.raises(JobFault) as caught:
         train(training, Counter())
 
@@ -220,7 +228,7 @@ def test_weights_broken_by_the_last_update_are_never_the_best() -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, results: list[EvaluationResult]) -> None:
     """The validation figures of each epoch, in place of those measured."""
     remaining = iter(results)
-    monkeypatch.setattr("worker.training.loop.score_outputs", lambda logits, labels, targets: next(remaining))
+    monkeypatch.setattr(Validation, "evaluate", lambda validation, network, **options: next(remaining))
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,15 @@ from torch.nn import functional
 
 from service.spec.methods import DeepMutual
 from service.spec.training import Constant, EarlyStopping, Sgd, TrainingSpec
-from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples
+from tests.unit.worker.training.test_loop import TARGETS, Counter, Linear, make_samples, scored
 from worker.data.tensors import only_tensor
 from worker.distributed.rng import seed_everything
 from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
+from worker.training.criterion import BatchCriterion
 from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.objective import TrainingObjective
 from worker.training.result import copy_weights
 
 PLAIN = TrainingSpec(
@@ -38,16 +38,16 @@ def objective(method: DeepMutual, targets: Targets = TARGETS) -> WeightedSum:
 
 def make_mutual(spec: TrainingSpec = PLAIN) -> MutualTraining:
     seed_everything(spec.seed)
+    samples = make_samples(30)
     options: dict[str, Any] = {
-        "samples": make_samples(30),
-        "validation": make_samples(12, seed=1),
-        "targets": TARGETS,
+        "samples": samples,
+        "validation": scored(make_samples(12, seed=1)),
         "spec": spec,
-        "training_objective": TrainingObjective(objective(DeepMutual(name="deep-mutual"))),
     }
-    student = Linear()
-    peer = Training(Linear(), phase="teacher", **options)
-    return MutualTraining(student, phase="student", peer=peer, **options)
+    student, peer = Linear(), Linear()
+    criteria = [BatchCriterion(each, samples, objective(DeepMutual(name="deep-mutual"))) for each in (student, peer)]
+    peer_training = Training(peer, phase="teacher", criterion=criteria[1], **options)
+    return MutualTraining(student, phase="student", peer=peer_training, criterion=criteria[0], **options)
 
 
 def test_the_loss_is_the_cross_entropy_and_the_divergence_from_the_peer() -> None:

@@ -1,0 +1,181 @@
+"""The criterion of a training: from the samples of a batch to the loss that a step minimises.
+
+A criterion owns all that the loss reads: the network, the samples, the layers that are compared, the teacher's outputs, and the
+method's own weights. B batch, W outputs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from worker.data.samples import Batch, Samples
+from worker.distributed.ranks import ProcessGroup
+from worker.evaluation.precision import Precision
+from worker.methods import DistillationBatch, FeatureExtractor, Outputs, privileged_term
+from worker.methods.batch import Loss
+from worker.targets import Targets, label_loss
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where a training stands, and how its forward passes are computed."""
+
+    number: int
+    """Steps done before this one."""
+    steps_per_epoch: int
+    last_step: int
+    precision: Precision
+    group: ProcessGroup
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this step, from 0."""
+        return self.number // self.steps_per_epoch
+
+    @property
+    def epochs_done(self) -> float:
+        """Number of epochs done; a warm-up depends on it."""
+        return self.number / self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the steps done."""
+        return self.number / self.last_step
+
+
+class TeacherOutputs(Protocol):
+    """The one source of a teacher's outputs on the training split: precomputed, per view, or computed in each step."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The teacher's outputs and features on a batch's own view, without gradients."""
+
+    def stored_bytes(self, num_samples: int) -> int:
+        """Bytes of what was computed beforehand, if the split had so many samples; 0 if that depends on the number of epochs."""
+
+
+class Criterion(ABC):
+    """A loss on the samples of a training split."""
+
+    @abstractmethod
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
+        """The loss, a scalar, on the samples ``indices`` (B,): the same on all ranks, each of which runs networks on its shard.
+
+        Random numbers come from the global generators.
+        """
+
+    @property
+    def module(self) -> nn.Module | None:
+        """Weights and buffers of the method's own, which are trained and checkpointed with the network's; None if it has none."""
+        return None
+
+    def stored_bytes(self, num_samples: int) -> int:
+        """See :meth:`TeacherOutputs.stored_bytes`."""
+        return 0
+
+
+BuildCriterion = Callable[[nn.Module, Samples], Criterion]
+"""From a network and its training split to the criterion, whose own weights come from torch's global generator."""
+
+ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
+"""From the teacher's outputs (B, W) and the fraction of the steps done to further inputs of the student."""
+
+SelectPredictions = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From a batch's logits (B, …, W) and labels (B, …) to the predictions that count, (M, W), and their labels, (M,) or (M, ·)."""
+
+
+def _each_sample(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return logits, labels
+
+
+class BatchCriterion(Criterion):
+    """A loss of the network's and its teacher's outputs on a batch; each rank computes that of the whole batch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        samples: Samples,
+        loss: Loss,
+        *,
+        layers: tuple[str, ...] = (),
+        teacher_outputs: TeacherOutputs | None = None,
+        extra_inputs: ExtraInputs = lambda teacher_outputs, progress: (),
+        select_predictions: SelectPredictions = _each_sample,
+    ) -> None:
+        """``layers`` are those of the network that ``loss`` reads; ``extra_inputs`` are its inputs beside the sample.
+
+        By default each sample is one prediction, and the sample is the only input.
+        """
+        self.samples, self.loss = samples, loss
+        self._extractor = FeatureExtractor(network, layers)
+        self._teacher_outputs, self._extra_inputs = teacher_outputs, extra_inputs
+        self._select_predictions = select_predictions
+
+    @property
+    def module(self) -> nn.Module | None:
+        return self.loss if isinstance(self.loss, nn.Module) else None
+
+    def stored_bytes(self, num_samples: int) -> int:
+        return 0 if self._teacher_outputs is None else self._teacher_outputs.stored_bytes(num_samples)
+
+    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
+        return self.loss(self.forward(indices, step))
+
+    def forward(self, indices: Tensor, step: StepContext) -> DistillationBatch:
+        """The outputs of the network and of its teacher on the samples ``indices`` (B,), computed by shards."""
+        own = step.group.shard(indices)
+        batch = self.samples.batch(own, epoch=step.epoch)
+        teacher = None if self._teacher_outputs is None else self._teacher_outputs(batch).at_least_float32()
+        with step.group.rank_local_rng():
+            extra = () if teacher is None else self._extra_inputs(teacher.logits, step.progress)
+            with step.precision.forward_pass():
+                outputs = self._extractor(batch.inputs, *extra)
+        own_batch = DistillationBatch(
+            outputs.at_least_float32(),
+            teacher,
+            batch.labels,
+            own.to(self.samples.device),
+            step.epochs_done,
+            batch.mixture,
+        )
+        return self._selected(step.group.gather_batch(own_batch, num_samples=len(indices)))
+
+    def _selected(self, batch: DistillationBatch) -> DistillationBatch:
+        """Leaves the predictions that count."""
+        logits, labels = self._select_predictions(batch.student.logits, batch.labels)
+        if logits is batch.student.logits:
+            return batch
+        teacher = batch.teacher
+        if teacher is not None:
+            teacher = replace(teacher, logits=self._select_predictions(teacher.logits, batch.labels)[0])
+        return replace(batch, student=replace(batch.student, logits=logits), teacher=teacher, labels=labels)
+
+
+def label_criterion(
+    network: nn.Module, samples: Samples, targets: Targets, *, select_predictions: SelectPredictions = _each_sample
+) -> BatchCriterion:
+    """The criterion of a network without a teacher: the task's own loss."""
+
+    def loss(batch: DistillationBatch) -> Tensor:
+        return label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
+
+    return BatchCriterion(network, samples, loss, select_predictions=select_predictions)
+
+
+def extra_inputs(method: Any) -> ExtraInputs:
+    """The further inputs of a student of this method: the teacher's outputs, and a mask of the samples that go without them.
+
+    The mask is drawn from torch's global generator. No inputs if the student reads the sample alone.
+    """
+    term = privileged_term(method)
+    if term is None or not term.extra_input:
+        return lambda teacher_outputs, progress: ()
+
+    def inputs(teacher_outputs: Tensor, progress: float) -> tuple[Tensor, ...]:
+        dropout = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)
+        return teacher_outputs, torch.rand(len(teacher_outputs), device=teacher_outputs.device) < dropout
+
+    return inputs
