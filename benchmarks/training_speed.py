@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from worker.data.tensors import only_tensor
 from worker.host.openmp import let_idle_threads_sleep
+from worker.tasks import TASKS
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
 
@@ -29,12 +30,10 @@ from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_data
-from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
-from worker.tasks import TASKS
 from worker.teachers.compute import compute_teacher_outputs
 from worker.training.callbacks import TrainingReporter
 from worker.training.criterion import BatchCriterion
@@ -58,8 +57,8 @@ class Contest:
     """One teacher, one student, one dataset; each method trains a fresh student and says how long it took."""
 
     def __init__(self, *, teacher_width: int, student_width: int, epochs: int, batch_size: int) -> None:
-        self.data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification")
-        preprocessing = choose_preprocessing(self.data, SmallCnn(name="small-cnn"))
+        self.data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task=TASKS["image-classification"])
+        preprocessing = TASKS[self.data.task].preprocessing(self.data, SmallCnn(name="small-cnn"))
         self.train, self.validation = (
             Samples.of(self.data.splits[name], preprocessing, device=CPU) for name in ("train", "validation")
         )

@@ -16,6 +16,7 @@ from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec
 from tests.acceptance.cutting_proxy import CuttingProxy
 from worker.data import load_data
+from worker.tasks import TASKS
 
 Spec = dict[str, object]
 
@@ -101,7 +102,8 @@ def test_metrics_logs_and_report_tell_of_the_training(client: Client, done: Job)
 def test_an_uploaded_dataset_and_an_uploaded_teacher_train_a_student(
     running_stack: Stack, client: Client, done: Job, spec: Spec, tmp_path: Path
 ) -> None:
-    split = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification").splits["train"]
+    read = DatasetSpec(source="builtin:digits", input="image")
+    split = load_data(read, None, task=TASKS["image-classification"]).splits["train"]
     np.savez(tmp_path / "digits.npz", image=split.inputs[:400, 0].numpy(), label=split.labels[:400].numpy())
     dataset = client.upload_dataset(tmp_path / "digits.npz", name="some digits", task="image-classification")
     client.download(done.id, tmp_path, names=["student"])

@@ -23,6 +23,7 @@ from service.spec.tasks import TaskName
 from worker.data import load_data
 from worker.data.languages import load_languages
 from worker.data.tokenization import save_tokenizer, train_tokenizer
+from worker.tasks import TASKS
 
 METHODS = ["soft-targets", "distillation-network", "multi-task"]
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -88,7 +89,7 @@ def png(pixels: Any) -> bytes:
 
 def digit_files() -> list[tuple[str, bytes]]:
     """Some handwritten digits as PNGs, each with its class."""
-    split = load_data(DatasetSpec(source="builtin:digits"), None, task="image-classification").splits["train"]
+    split = load_data(DatasetSpec(source="builtin:digits"), None, task=TASKS["image-classification"]).splits["train"]
     return [(str(int(split.labels[row])), png((split.inputs[row, 0] * 15).numpy())) for row in range(0, 600, 5)]
 
 
@@ -105,7 +106,7 @@ def image_table(folder: Path) -> Path:
 
 def text_table(folder: Path) -> Path:
     dataset = DatasetSpec(source="builtin:languages", input="text", targets=["label", "kind"])
-    data = load_data(dataset, None, task="text-classification")
+    data = load_data(dataset, None, task=TASKS["text-classification"])
     split = data.splits["train"]
     path = folder / "names.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from service.client import Client
 from service.spec.data import DatasetSpec
 from tests.interpreter import Interpreter
 from worker.data import load_data
+from worker.tasks import TASKS
 
 Spec = dict[str, object]
 
@@ -79,7 +80,8 @@ with torch.no_grad():
 @pytest.fixture
 def test_split(tmp_path: Path) -> Path:
     """The digits that took no part in the training, as (N, H, W, C) 8-bit images with their labels."""
-    split = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification").splits["test"]
+    dataset = DatasetSpec(source="builtin:digits", input="image")
+    split = load_data(dataset, None, task=TASKS["image-classification"]).splits["test"]
     path = tmp_path / "test.npz"
     np.savez(path, image=split.inputs.permute(0, 2, 3, 1).numpy(), label=split.labels.numpy())
     return path
@@ -128,7 +130,7 @@ def test_the_example_of_a_language_model_has_the_reports_perplexity(
     assert job.status == "succeeded", job.error
     client.download(job.id, tmp_path, names=["student", "report.json"])
     dataset = DatasetSpec(source="builtin:languages", input="text", targets=[], packing="packed")
-    texts = load_data(dataset, None, task="causal-lm").splits["test"].inputs
+    texts = load_data(dataset, None, task=TASKS["causal-lm"]).splits["test"].inputs
     said = libraries_alone.run(_LANGUAGE_MODEL_ALONE, str(tmp_path / "student"), *texts, folder=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert float(said) == pytest.approx(report["student"]["metrics"]["next token"]["perplexity"], rel=1e-4)
@@ -159,7 +161,7 @@ def test_one_that_reads_texts_has_it_too(client: Client, libraries_alone: Interp
     job = client.wait(job.id, timeout_seconds=240)
     assert job.status == "succeeded", job.error
     client.download(job.id, tmp_path, names=["student", "report.json"])
-    data = load_data(DatasetSpec(source="builtin:languages", input="text"), None, task="text-classification")
+    data = load_data(DatasetSpec(source="builtin:languages", input="text"), None, task=TASKS["text-classification"])
     split, names = data.splits["test"], data.targets.classes
     rows = [[text, names[label]] for text, label in zip(split.inputs, split.labels.tolist(), strict=True)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))

@@ -16,6 +16,7 @@ from worker.data import Data, Split, SplitName, load_data
 from worker.data.data_warnings import with_warnings
 from worker.protocol import Finished
 from worker.targets import Targets
+from worker.tasks import TASKS
 
 
 def told(document: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -108,7 +109,7 @@ def test_images_that_are_in_two_splits_are_found(tmp_path: Path) -> None:
     arrays = {f"{name}_{column}": values[rows] for name, rows in parts.items() for column, values in values_of.items()}
     np.savez(tmp_path / "images.npz", **arrays)
     spec = parse_spec(digits(dataset={"source": "file:x"}))
-    data = with_warnings(load_data(spec.dataset, tmp_path / "images.npz", task=spec.task), spec)
+    data = with_warnings(load_data(spec.dataset, tmp_path / "images.npz", task=TASKS[spec.task]), spec, task=TASKS[spec.task])
     assert [warning.message.split(":")[0] for warning in data.warnings] == [
         "1 of 5 rows of the validation split are in the training data too, such as validation split (of the file's split "
         "'valid'), row 1, which is train split, row 3",
@@ -123,7 +124,7 @@ def test_sounds_that_are_cut_and_repeated_are_told() -> None:
     by_part: dict[SplitName, list[Waveform]] = {"train": clips(1, 2, 3), "validation": clips(4, 5), "test": clips(2, 1.5)}
     splits = {part: Split(inputs, torch.arange(len(inputs)) % 2, part=part) for part, inputs in by_part.items()}
     data = Data("audio-classification", splits, Targets.of_classes(["a", "b"]), clip_seconds=2.5)
-    found = with_warnings(data, parse_spec(digits())).warnings
+    found = with_warnings(data, parse_spec(digits()), task=TASKS[data.task]).warnings
     assert [warning.code for warning in found] == ["rows_in_train", "clips_cut", "clips_cut"]
     assert found[0].message.startswith("1 of 2 rows of the test split are in the training data too, such as test split, row 0")
     assert found[1].message == (
@@ -139,11 +140,13 @@ def test_splits_that_cannot_tell_good_from_bad_are_told(tmp_path: Path) -> None:
         row["size"] = 4.0
     path = write(tmp_path / "texts.jsonl", rows)
     of_numbers = parse_spec(classification(path, dataset={"source": f"file:{path}", "targets": ["size"]}))
-    found = with_warnings(load_data(of_numbers.dataset, path, task=of_numbers.task), of_numbers).warnings
+    task = TASKS[of_numbers.task]
+    found = with_warnings(load_data(of_numbers.dataset, path, task=task), of_numbers, task=task).warnings
     (equal,) = [warning.message for warning in found if warning.code == "score_undefined"]
     assert equal.startswith("all 6 values of 'size' in the test split are equal: R² is 0 of any network")
     path = write(tmp_path / "two.jsonl", [{"text": row["text"], "split": row["split"]} for row in rows[:32]])
     embedded = parse_spec(embedding_spec() | {"dataset": {"source": f"file:{path}"}})
-    found = with_warnings(load_data(embedded.dataset, path, task=embedded.task), embedded).warnings
+    task = TASKS[embedded.task]
+    found = with_warnings(load_data(embedded.dataset, path, task=task), embedded, task=task).warnings
     (few,) = [warning.message for warning in found if warning.code == "score_undefined"]
     assert few.startswith("the test split has 2 texts, and the score, the correlation of all pairs' similarities, is 0")

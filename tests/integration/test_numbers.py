@@ -32,6 +32,7 @@ from worker.job.roles import Role
 from worker.models import load_network, save_network
 from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
+from worker.tasks import TASKS
 
 Numbers = dict[str, tuple[float, float]]
 """The mean and the deviation of each number, by target."""
@@ -295,7 +296,7 @@ def test_few_labels_that_are_almost_equal_do_not_set_the_scale_of_what_a_teacher
     arrays["train_year"][:20] = [1997.0, 1997.5] * 10
     np.savez(tmp_path / "few.npz", **arrays)
     document = spec(tmp_path / "few.npz", ["year"], teacher={"source": "model:given"}, training={"max_steps": 1})
-    data = load_data(parse_spec(document).dataset, tmp_path / "few.npz", task="image-classification")
+    data = load_data(parse_spec(document).dataset, tmp_path / "few.npz", task=TASKS["image-classification"])
     assert data.targets.each[0].scale == pytest.approx(0.25, rel=0.1)
     inputs = {"model:given": given}
     networks = Networks(parse_spec(document), data, device=torch.device("cpu"), inputs=inputs, scratch=tmp_path)
@@ -403,7 +404,7 @@ def test_ratings_that_look_like_classes_are_learned_from_a_teacher_of_numbers_on
         document = spec(tmp_path / "ratings.npz", ["year"], teacher={"source": "model:given"})
         document["dataset"]["numbers"] = numbers
         job = parse_spec(document)
-        data = with_warnings(load_data(job.dataset, tmp_path / "ratings.npz", task=job.task), job)
+        data = with_warnings(load_data(job.dataset, tmp_path / "ratings.npz", task=TASKS[job.task]), job, task=TASKS[job.task])
         networks = Networks(job, data, device=torch.device("cpu"), inputs={"model:given": given}, scratch=tmp_path)
         found[len(numbers)] = data, networks
     as_classes, networks = found[0]

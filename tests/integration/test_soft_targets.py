@@ -14,7 +14,6 @@ from service.spec.data import DatasetSpec
 from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_data
-from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.distributed.rng import seed_everything
@@ -85,8 +84,8 @@ def recall_after_bias(network: torch.nn.Module, validation: Samples, test: Sampl
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, Samples]:
-    data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task="image-classification")
-    preprocessing = choose_preprocessing(data, SmallCnn(name="small-cnn"))
+    data = load_data(DatasetSpec(source="builtin:digits", input="image"), None, task=TASKS["image-classification"])
+    preprocessing = TASKS[data.task].preprocessing(data, SmallCnn(name="small-cnn"))
     return {name: Samples.of(split, preprocessing, device=CPU) for name, split in data.splits.items()}
 
 

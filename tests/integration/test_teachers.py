@@ -15,6 +15,7 @@ from tests.integration.test_methods import Recorder, student
 from worker.data import load_data
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, CheckpointWritten, Finished, Stopped
+from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.trained import load_teacher
 
@@ -66,7 +67,7 @@ def test_two_teachers_are_trained_reported_and_resumed_exactly(tmp_path: Path) -
 
 def test_the_mean_is_of_probabilities_by_weight(tmp_path: Path) -> None:
     train(spec(TWO), tmp_path / "job")
-    data = load_data(DatasetSpec(source="builtin:digits"), None, task="image-classification")
+    data = load_data(DatasetSpec(source="builtin:digits"), None, task=TASKS["image-classification"])
     folder, cpu = tmp_path / "job" / RESULT_FOLDER, torch.device("cpu")
     members = {role: load_teacher(folder / role, source=role, data=data, device=cpu) for role in ("teacher-1", "teacher-2")}
     split = data.splits["test"]

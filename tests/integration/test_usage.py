@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from service.spec import parse_spec
-from service.spec.tasks import TASKS
 from tests.integration.test_sound import AST, CNN, WAV2VEC2, train
 from worker.data import Data, load_data
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import predict
 from worker.models import load_network
 from worker.protocol import RESULT_FOLDER, Finished
+from worker.tasks import TASKS
 
 SMALL_CNN: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 2}}
 ENCODER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -97,12 +97,12 @@ def write_data(kind: str, path: Path) -> Path:
 def write_sample(folder: Path, data: Data, file: Path | None) -> None:
     """The first row of the test split, as a file of its own."""
     row = data.splits["test"].inputs[0]
-    if TASKS[data.task].input_kind == "audio":
+    if TASKS[data.task].info.input_kind == "audio":
         soundfile.write(folder / "clip.wav", row.samples, row.rate, subtype="FLOAT")
     elif file is not None and file.suffix == ".zip":
         with zipfile.ZipFile(file) as archive:
             (folder / "image.png").write_bytes(archive.read(min(name for name in archive.namelist() if "test/" in name)))
-    elif TASKS[data.task].input_kind == "image":
+    elif TASKS[data.task].info.input_kind == "image":
         pixels = row.permute(1, 2, 0).numpy()
         if data.pixel_range.is_measured or data.max_value == 16:
             np.save(folder / "image.npy", pixels)
@@ -144,8 +144,8 @@ def ran(spoken_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         card = (result / "README.md").read_text(encoding="utf-8")
         (programs[str(result)],) = re.findall(r"^## Use\n\n```python\n(.*?)^```$", card, flags=re.MULTILINE | re.DOTALL)
         names[str(result)] = name
-        if TASKS[spec.task].input_kind != "text":
-            data = load_data(spec.dataset, file, task=spec.task)
+        if TASKS[spec.task].info.input_kind != "text":
+            data = load_data(spec.dataset, file, task=TASKS[spec.task])
             write_sample(result, data, file)
             measured[name] = outputs_of_first(result / "student", data)
     done = subprocess.run([sys.executable, "-c", _RUN_EACH], input=json.dumps(programs), capture_output=True, text=True)

@@ -14,6 +14,7 @@ from tests.truth.texts import CPU, REFUSALS, most_positions
 from worker.data import Split, load_data
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.models.language_network import LanguageNetwork
+from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 LANGUAGE_SWITCHES = TEXT_SWITCHES | {"rows": ["packed", "padded"], "output head": ["its own", "the embedding's"]}
@@ -35,7 +36,7 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     packing: Any = settings["rows"]
     spec = DatasetSpec(source=f"file:{path}", input="text", targets=[], packing=packing, row_tokens=_ROW)
     try:
-        data = load_data(spec, path, task=CAUSAL)
+        data = load_data(spec, path, task=TASKS[CAUSAL])
         teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
         for split in data.splits.values():
             teacher.outputs(split)

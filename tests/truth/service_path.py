@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from service.spec.data import DatasetSpec
-from service.spec.tasks import TASKS, TaskName
+from service.spec.tasks import TaskName
 from tests.truth.subject import Outcome
 from worker.data import load_data
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
+from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 TOLERANCE = 1e-3
@@ -22,8 +23,8 @@ ROUNDING = 1e-5
 
 def service_outputs(task: TaskName, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
     """The teacher's outputs (N,) on the test split, by class name."""
-    read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].input_kind, **dataset)  # type: ignore[arg-type]
-    data = load_data(read, data_file, task=task)
+    read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].info.input_kind, **dataset)  # type: ignore[arg-type]
+    data = load_data(read, data_file, task=TASKS[task])
     teacher = load_teacher(folder, source="model:one", data=data, device=torch.device("cpu"))
     outputs = teacher.outputs(data.splits["test"])
     return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))

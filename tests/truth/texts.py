@@ -22,6 +22,7 @@ from worker.data.dataset import SplitName
 from worker.data.errors import UnreadableTokenizer
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
+from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 REFUSALS = (UnusableData, UnreadableTokenizer, UnreadableNetwork, UnfitArchitecture, JobFault)
@@ -50,7 +51,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
     path = folder / f"rows.{settings['file']}"
     write_rows(path, [{"text": text, "label": CLASSES[index % 3]} for index, text in enumerate(texts)] * 3)
     try:
-        data = load_data(DatasetSpec(source=f"file:{path}", input="text"), path, task="text-classification")
+        data = load_data(DatasetSpec(source=f"file:{path}", input="text"), path, task=TASKS["text-classification"])
         teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:

@@ -3,7 +3,7 @@
 N samples, M targets.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,25 +13,26 @@ from service.spec.teacher_classes import adopted_classes
 from worker.data.dataset import Data
 from worker.targets import Target, Targets
 
+Relabel = Callable[[Tensor, Targets, Targets], Tensor]
+"""Makes labels of the same targets with other classes of some labels: :meth:`worker.tasks.Task.relabel`."""
 
-def adopt_classes(data: Data, theirs: Targets, *, teaches: Collection[str] | None = None) -> Data:
+
+def adopt_classes(data: Data, theirs: Targets, *, relabel: Relabel, teaches: Collection[str] | None = None) -> Data:
     """Takes the classes that the data do not tell from a teacher of ``theirs``; labels are numbered anew by their names."""
-    if data.targets.are_tokens or data.targets.are_embeddings:
+    if not len(data.targets):
         return data
     ours = {target.name: target.classes for target in data.targets}
-    return with_classes(data, adopted_classes(ours, theirs.classes, teaches=teaches))
+    return with_classes(data, adopted_classes(ours, theirs.classes, teaches=teaches), relabel=relabel)
 
 
-def with_classes(data: Data, adopted: Mapping[str, Sequence[str] | None]) -> Data:
+def with_classes(data: Data, adopted: Mapping[str, Sequence[str] | None], *, relabel: Relabel) -> Data:
     """The data with other classes of some targets; None makes a target a number. Every class that has a row stays one."""
     if not adopted:
         return data
     each = {target.name: target for target in data.targets}
     each |= {name: Target(name, None if classes is None else tuple(classes)) for name, classes in adopted.items()}
     targets = replace(data.targets, each=tuple(each.values()))
-    splits = {
-        name: replace(split, labels=_relabelled(split.labels, data.targets, targets)) for name, split in data.splits.items()
-    }
+    splits = {name: replace(split, labels=relabel(split.labels, data.targets, targets)) for name, split in data.splits.items()}
     return replace(data, targets=targets, splits=splits)
 
 
@@ -47,7 +48,7 @@ def may_adopt(targets: Targets) -> bool:
     )
 
 
-def _relabelled(labels: Tensor, before: Targets, after: Targets) -> Tensor:
+def relabel_samples(labels: Tensor, before: Targets, after: Targets) -> Tensor:
     """Labels (N,) or (N, M) of the targets ``before`` as those of the same targets ``after``."""
     columns = [
         _renumbered(before.labels_of(labels, index), old, new) for index, (old, new) in enumerate(zip(before, after, strict=True))

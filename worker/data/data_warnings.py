@@ -6,6 +6,7 @@ The same warnings stand in the job's check and in its report. Every one has its 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,34 +16,43 @@ from service.formats.dataset_warnings import listed
 from service.spec import JobSpec
 from service.spec.effect import spec_warnings, split_warnings
 from service.spec.warning_message import WarningMessage
-from worker.data.dataset import Data, Split
+from worker.data.dataset import Data, Split, SplitName
 from worker.data.raw_inputs import sample_key
-from worker.targets import Target
+from worker.targets import Target, Targets
 
+_SCORED: tuple[SplitName, ...] = ("validation", "test")
 _LEAST_EMBEDDED = 3
 """Two texts have one pair, whose similarity correlates with nothing."""
 
 
-def with_warnings(data: Data, spec: JobSpec) -> Data:
+class TaskWarnings(Protocol):
+    """What of a task is warned of in its data; :class:`worker.tasks.Task` is one."""
+
+    def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        """Rows of the split without a label, and classes without a row."""
+
+    def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        """Why a score of the split, validation or test, could not tell a good network from a bad one."""
+
+
+def with_warnings(data: Data, spec: JobSpec, *, task: TaskWarnings) -> Data:
     """The data with all warnings of this job: of its spec, of their file, of the splits."""
     found = [
         *spec_warnings(spec),
         *data.warnings,
         *split_warnings(spec.dataset, data.rows_by_split),
-        *(warning for split in data.splits.values() for warning in _label_warnings(split.own, data)),
-        *_idle_scores(data),
+        *(warning for split in data.splits.values() for warning in task.label_warnings(split.own, data.targets)),
+        *(warning for part in _SCORED for warning in task.score_warnings(data.splits[part], data.targets)),
         *_repeated_rows(data),
         *_cut_clips(data),
     ]
     return replace(data, warnings=tuple(found))
 
 
-def _label_warnings(split: Split, data: Data) -> Iterator[WarningMessage]:
+def label_warnings(split: Split, targets: Targets) -> Iterator[WarningMessage]:
     """Of each target: rows of the split without a value, and classes without a row where classes are scored."""
-    if data.targets.are_tokens or data.targets.are_embeddings:
-        return
     columns = [split.labels] if split.labels.dim() == 1 else list(split.labels.unbind(dim=1))
-    for target, labels in zip(data.targets, columns, strict=True):
+    for target, labels in zip(targets, columns, strict=True):
         is_missing = labels.isnan() if labels.is_floating_point() else labels < 0
         if missing := int(is_missing.sum()):
             use = "teach by a teacher's outputs alone" if split.part == "train" else "are not scored"
@@ -68,26 +78,28 @@ def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[Wa
         yield WarningMessage(code="class_without_rows", message=message)
 
 
-def _idle_scores(data: Data) -> Iterator[WarningMessage]:
-    """Splits whose rows cannot tell a good network from a bad one."""
-    for part in ("validation", "test"):
-        split = data.splits[part]
-        if data.targets.are_embeddings and len(split) < _LEAST_EMBEDDED:
+def equal_numbers_warnings(split: Split, targets: Targets) -> Iterator[WarningMessage]:
+    """Targets whose numbers are all equal in a split, so that their R² says nothing."""
+    if split.labels.dim() == 1:
+        return
+    for target, numbers in zip(targets, split.labels.unbind(dim=1), strict=True):
+        numbers = numbers[~numbers.isnan()]
+        if target.classes is None and len(numbers) and bool((numbers == numbers[0]).all()):
             message = (
-                f"the {split.name} has {len(split)} texts, and the score, the correlation of all pairs' similarities, is 0 of "
-                f"fewer than {_LEAST_EMBEDDED}: add texts to it"
+                f"all {len(numbers):,} values of {target.name!r} in the {split.name} are equal: R² is 0 of any network that "
+                "does not predict exactly that; add rows of other values"
             )
             yield WarningMessage(code="score_undefined", message=message)
-        if data.targets.are_tokens or data.targets.are_embeddings or split.labels.dim() == 1:
-            continue
-        for target, numbers in zip(data.targets, split.labels.unbind(dim=1), strict=True):
-            numbers = numbers[~numbers.isnan()]
-            if target.classes is None and len(numbers) and bool((numbers == numbers[0]).all()):
-                message = (
-                    f"all {len(numbers):,} values of {target.name!r} in the {split.name} are equal: R² is 0 of any network that "
-                    "does not predict exactly that; add rows of other values"
-                )
-                yield WarningMessage(code="score_undefined", message=message)
+
+
+def few_texts_warnings(split: Split) -> Iterator[WarningMessage]:
+    """A split of embedded texts with too few pairs to correlate."""
+    if len(split) < _LEAST_EMBEDDED:
+        message = (
+            f"the {split.name} has {len(split)} texts, and the score, the correlation of all pairs' similarities, is 0 of "
+            f"fewer than {_LEAST_EMBEDDED}: add texts to it"
+        )
+        yield WarningMessage(code="score_undefined", message=message)
 
 
 def _repeated_rows(data: Data) -> Iterator[WarningMessage]:
@@ -96,7 +108,7 @@ def _repeated_rows(data: Data) -> Iterator[WarningMessage]:
     first_seen: dict[object, int] = {}
     for index, key in enumerate(_keys(train)):
         first_seen.setdefault(key, index)
-    for part in ("validation", "test"):
+    for part in _SCORED:
         split = data.splits[part]
         found = [(index, first_seen[key]) for index, key in enumerate(_keys(split)) if key in first_seen]
         if found:

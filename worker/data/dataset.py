@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
-from service.spec.data import EMBEDDING, DatasetSpec
+from service.spec.data import DatasetSpec
 from service.spec.data_fit import chosen_splits, listed, transfer_split
 from service.spec.source import split_source
 from service.spec.tasks import TaskName
@@ -29,16 +29,13 @@ from worker.data.held_out import hold_out
 from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.prepared import PreparedSamples
 from worker.data.preprocessing import RawInputs, take
-from worker.targets import Target, Targets, has_labels, standard_of
+from worker.targets import Targets
 
 SplitName = Literal["train", "validation", "test"]
 
 _MOST_UNLABELLED = 2
 """Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
 
-_MOST_DEVIATIONS = 1e5
-"""Numbers further from 0 than this many of their deviations lose more than 0.00002 of R² to float32; at ten million 0.08."""
-_LEAST_SCALE = 1e-30
 _OF_LABELS = {"unlabelled", "lone_folder"}
 """Warnings that say nothing of transfer rows, which have no labels in any case."""
 
@@ -138,11 +135,28 @@ class Data:
         return pixel_range(parts, max_value=self.max_value)
 
 
+class TaskSamples(Protocol):
+    """What of a task its data are made by; :class:`worker.tasks.Task` is one."""
+
+    name: ClassVar[TaskName]
+
+    def samples(
+        self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
+    ) -> tuple[dict[SplitName, Split], Targets]:
+        """The splits that were chosen of a reader's arrays, and what is to be predicted. Raises UnusableData."""
+
+    def append_unlabelled(self, labels: Tensor, inputs: RawInputs) -> Tensor:
+        """Labels of a split, with those of ``inputs`` after them, which have none."""
+
+    def learns_without_teacher(self, labels: Tensor) -> bool:
+        """Whether samples of these labels teach anything without a teacher's outputs."""
+
+
 def load_data(
     dataset: DatasetSpec,
     path: Path | None,
     *,
-    task: TaskName,
+    task: TaskSamples,
     transfer: Path | None = None,
     without_labels: Collection[str] = (),
 ) -> Data:
@@ -155,43 +169,21 @@ def load_data(
     Raises:
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
-    arrays, max_value = _load(dataset.source, path, dataset, task, target_columns=dataset.targets)
-    data = _data_of(dataset, arrays, task=task, max_value=max_value, without_labels=without_labels)
-    data = replace(
-        data,
-        warnings=tuple(arrays.warnings),
-        rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
-    )
-    return _with_transfer(data, dataset, transfer)
-
-
-def _data_of(
-    dataset: DatasetSpec, arrays: DataArrays, *, task: TaskName, max_value: float, without_labels: Collection[str]
-) -> Data:
-    """The splits of the job, without transfer rows."""
-    chosen = _choose(dataset, arrays, without_labels=without_labels)
-    if task == "causal-lm":
-        return _texts(dataset, chosen)
-    if task == EMBEDDING:
-        splits = {
-            part: Split(list(split.inputs), torch.empty(len(split.inputs), 0), part=part, places=_places(split))
-            for part, split in chosen.items()
-        }
-        return Data(task, splits, Targets((), are_embeddings=True))
-    targets = _targets(dataset, arrays, chosen["train"])
-    splits = {
-        part: Split(_inputs(split.inputs), _labels(split, targets), part=part, places=_places(split))
-        for part, split in chosen.items()
-    }
+    arrays, max_value = _load(dataset.source, path, dataset, task.name, target_columns=dataset.targets)
+    splits, targets = task.samples(dataset, arrays, _choose(dataset, arrays, without_labels=without_labels))
     inputs = splits["train"].inputs
     is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
-    return Data(
-        task,
+    data = Data(
+        task.name,
         splits,
         targets,
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
+        row_tokens=dataset.row_tokens,
+        warnings=tuple(arrays.warnings),
+        rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
     )
+    return _with_transfer(data, dataset, transfer, task=task)
 
 
 def _load(
@@ -208,7 +200,7 @@ def _load(
     return _load_file(path, source, dataset, task, target_columns=target_columns), 255.0
 
 
-def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None) -> Data:
+def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task: TaskSamples) -> Data:
     """Appends the transfer rows, if the spec has any, to the training split, without labels."""
     if dataset.transfer is None or dataset.transfer_fraction is None:
         return data
@@ -218,7 +210,7 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None) -> Data:
         there = ", ".join(map(repr, arrays.splits))
         raise UnusableData(f"{dataset.transfer} has no split 'train' to be the transfer rows; it has {there}")
     train, warnings = data.splits["train"], list(data.warnings)
-    inputs = _inputs(arrays.splits[name].inputs)
+    inputs = stored_inputs(arrays.splits[name].inputs)
     if isinstance(inputs, Tensor) and isinstance(train.inputs, Tensor):
         for what, one, other in (
             ("images of shape", tuple(inputs.shape[1:]), tuple(train.inputs.shape[1:])),
@@ -230,12 +222,10 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None) -> Data:
         whole: RawInputs = torch.cat([train.inputs, inputs])
     else:
         whole = [*train.inputs, *inputs]
-    missing = -1 if train.labels.dtype == torch.int64 else torch.nan
-    labels = torch.cat([train.labels, train.labels.new_full((len(inputs), *train.labels.shape[1:]), missing)])
-    lead = not data.targets.are_embeddings and not has_labels(train.labels)
-    rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=lead)
+    labels = task.append_unlabelled(train.labels, inputs)
+    rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=not task.learns_without_teacher(train.labels))
     ours = train.places or (RowPlaces("train", np.arange(len(train))),)  # a builtin dataset is of no file
-    added = _places(arrays.splits[name]) or (RowPlaces(name, np.arange(len(inputs))),)
+    added = places_of(arrays.splits[name]) or (RowPlaces(name, np.arange(len(inputs))),)
     places = (*ours, *(replace(each, source=dataset.transfer) for each in added))
     warnings += _transfer_warnings(dataset.transfer, arrays, used=name)
     with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
@@ -271,22 +261,6 @@ def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float
         "are read as if it were for both. If it is not, store both as floats from 0 (black) to 1 (white)."
     )
     return [WarningMessage(code="white_by_evidence", message=message)]
-
-
-def _texts(dataset: DatasetSpec, chosen: dict[SplitName, SplitArrays]) -> Data:
-    splits = {}
-    for part, split in chosen.items():
-        texts = list(split.inputs)
-        answers = list(split.targets[dataset.targets[0]]) if dataset.targets else None
-        splits[part] = Split(
-            texts,
-            torch.empty(len(texts), 0),
-            answers,
-            is_packed=dataset.packing == "packed",
-            part=part,
-            places=_places(split),
-        )
-    return Data("causal-lm", splits, Targets((), are_tokens=True), row_tokens=dataset.row_tokens)
 
 
 def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str]) -> DataArrays:
@@ -360,48 +334,11 @@ def _rows(split: SplitArrays, rows: NDArray[np.int64]) -> SplitArrays:
     )
 
 
-def _places(split: SplitArrays) -> tuple[RowPlaces, ...]:
+def places_of(split: SplitArrays) -> tuple[RowPlaces, ...]:
+    """Where a split's samples stand in its file; empty if it has none."""
     return () if split.places is None else (split.places,)
 
 
-def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Targets:
-    found = []
-    for name in dataset.targets:
-        classes = arrays.classes[name]
-        if classes is None:
-            found.append(_number(name, torch.from_numpy(np.asarray(train.targets[name]))))
-        else:
-            found.append(Target(name, tuple(classes)))
-    return Targets(tuple(found))
-
-
-def _number(name: str, values: Tensor) -> Target:
-    mean, scale = standard_of(values)
-    known = values[~values.isnan()]
-    if abs(mean) > _MOST_DEVIATIONS * scale and bool(known.min() < known.max()):
-        raise UnusableData(
-            f"the numbers of {name!r} are around {mean:.10g} with a deviation of {scale:.3g}: 32-bit floats hardly tell them "
-            f"apart; subtract {mean:.0f} from the column"
-        )
-    if not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
-        raise UnusableData(
-            f"the numbers of {name!r} have a deviation of {scale:.3g}, and the weights that give such numbers are beyond 32-bit "
-            "floats: take another unit for the column"
-        )
-    return Target(name, None, mean=mean, scale=scale)
-
-
-def _inputs(inputs: RawInputs) -> RawInputs:
+def stored_inputs(inputs: RawInputs) -> RawInputs:
+    """Samples of a reader: arrays as tensors, anything else as it is."""
     return torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
-
-
-def _labels(split: SplitArrays, targets: Targets) -> Tensor:
-    if targets.is_classification:
-        (target,) = targets
-        return torch.from_numpy(np.asarray(split.targets[target.name]))
-    columns = []
-    for target in targets:
-        values = torch.from_numpy(np.asarray(split.targets[target.name])).to(torch.float64)
-        values = (values - target.mean) / target.scale if target.classes is None else values.where(values >= 0, torch.nan)
-        columns.append(values.to(torch.float32))
-    return torch.stack(columns, dim=1) if columns else torch.empty(len(split.inputs), 0)

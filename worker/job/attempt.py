@@ -222,11 +222,11 @@ class Attempt:
         data = load_data(
             dataset,
             self._data_file(dataset.source),
-            task=self.spec.task,
+            task=TASKS[self.spec.task],
             transfer=self._data_file(dataset.transfer),
             without_labels=learned_without_labels(self.spec),
         )
-        return with_warnings(data, self.spec) if self.group.is_rank0 else data
+        return with_warnings(data, self.spec, task=TASKS[self.spec.task]) if self.group.is_rank0 else data
 
     def _data_file(self, source: str | None) -> Path | None:
         """The local file of a source of data; None for none and for a builtin one."""

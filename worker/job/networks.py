@@ -16,13 +16,11 @@ from torch import nn
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
 from service.spec.source import split_source
-from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
-from worker.data.choose import choose_preprocessing
 from worker.data.preprocessing import same_tokens
 from worker.data.samples import Samples
 from worker.data.tensors import to_device
@@ -40,6 +38,7 @@ from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
+from worker.tasks import TASKS
 from worker.teachers.hub import fetch_snapshot, pinned
 from worker.trained import TrainedNetwork, load_teacher, rebuild
 from worker.training.result import TrainingResult, Weights
@@ -94,7 +93,9 @@ class Networks:
         for role, teacher in self.teachers.items():
             if not self.is_trained(role) and may_adopt(self.data.targets):
                 with self._folder(teacher.source) as folder:
-                    self.data = adopt_classes(self.data, stored_targets(folder), teaches=teacher.targets)
+                    self.data = adopt_classes(
+                        self.data, stored_targets(folder), relabel=TASKS[self.data.task].relabel, teaches=teacher.targets
+                    )
         if unknown := unknown_classes(self.data.targets):
             raise JobFault(
                 "invalid_data",
@@ -133,7 +134,7 @@ class Networks:
         """The preprocessing of a network that this job trains; student and control share theirs."""
         key = STUDENT if role.kind in {"student", "control"} else role
         if key in self.chain and key not in self._preprocessings:
-            self._preprocessings[key] = choose_preprocessing(
+            self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self.data,
                 self.architecture(key),
                 features=self.chain[key].features,
@@ -143,7 +144,7 @@ class Networks:
             self._preprocessings[key] = self.preprocessing(twin)
         if key not in self._preprocessings:
             spec = self.teachers.get(key) or self.spec.student
-            self._preprocessings[key] = choose_preprocessing(
+            self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self.data,
                 self.architecture(key),
                 tokenizer=spec.tokenizer,
@@ -164,7 +165,7 @@ class Networks:
 
     def _teachers_preprocessing(self) -> Preprocessing | None:
         """The first teacher's preprocessing, used by a student of texts that has no tokenizer; None for other inputs."""
-        if TASKS[self.data.task].input_kind != "text":
+        if TASKS[self.data.task].info.input_kind != "text":
             return None
         return self.preprocessing_of(next(iter(self.teachers)))
 

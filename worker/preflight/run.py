@@ -16,7 +16,6 @@ from torch import nn
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_source
-from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
@@ -50,6 +49,7 @@ from worker.preflight.outcome import located_at
 from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of, with_fake_tensors
 from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
 from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopRequest
+from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import is_out_of_reach
 from worker.trained import USUAL_ROW_TOKENS, TrainedNetwork
@@ -123,7 +123,8 @@ class PreflightRun(Attempt):
         try:
             data = networks.adopt_classes()
         except (JobFault, UnreadableNetwork):  # the teachers are loaded later, where a fault is theirs
-            data = with_classes(networks.data, dict.fromkeys(unknown_classes(networks.data.targets), ("0", "1")))
+            unknown = dict.fromkeys(unknown_classes(networks.data.targets), ("0", "1"))
+            data = with_classes(networks.data, unknown, relabel=TASKS[data.task].relabel)
         self.spec, self.whole_spec = (without_control(spec, data) for spec in (self.spec, self.whole_spec))
         return data
 
@@ -156,7 +157,7 @@ class PreflightRun(Attempt):
 
     def _read(self, whole: Data) -> None:
         """Reads the texts of all splits, as far as a check has time for, by each network whose tokenizer is there."""
-        if TASKS[self.spec.task].input_kind != "text":
+        if TASKS[self.spec.task].info.input_kind != "text":
             return
         roles = [role for role in [*self.networks.teachers, *self.networks.chain] if self.networks.is_trained(role)]
         if self.is_complete:
@@ -218,7 +219,7 @@ class PreflightRun(Attempt):
             self._note_parameters(STUDENT)
 
     def _has_own_preprocessing(self) -> bool:
-        return TASKS[self.spec.task].input_kind != "text" or self.spec.student.tokenizer is not None
+        return TASKS[self.spec.task].info.input_kind != "text" or self.spec.student.tokenizer is not None
 
     def _build_all_on_meta(self) -> dict[Role, nn.Module] | None:
         """The networks of this job on the meta device; None if all of them fit into memory."""

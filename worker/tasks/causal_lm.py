@@ -1,17 +1,26 @@
 """Causal language models, which predict each next token of a text."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from torch import nn
 
+from service.formats import DataArrays, SplitArrays
+from service.spec.architectures import Architecture
+from service.spec.data import DatasetSpec
+from service.spec.inputs import Features, TokenizerSpec
 from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import SequenceLevel
+from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
+from worker.data.language_preprocessing import train_language_preprocessing
 from worker.data.samples import Samples
+from worker.data.texts_alone import samples_of_texts
 from worker.evaluation.evaluate import predict, score_outputs
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
 from worker.tasks.task import Distillation, Task
+from worker.tasks.texts import NO_TOKENIZER
 from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
 from worker.training.criterion import BuildCriterion, Criterion
 from worker.training.validation import Validation, ValidationTeacher
@@ -19,6 +28,29 @@ from worker.training.validation import Validation, ValidationTeacher
 
 class CausalLM(Task):
     """Language models, whose targets are tokens."""
+
+    name = "causal-lm"
+
+    def samples(
+        self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
+    ) -> tuple[dict[SplitName, Split], Targets]:
+        answers = dataset.targets[0] if dataset.targets else None
+        return samples_of_texts(chosen, answers=answers, is_packed=dataset.packing == "packed"), Targets((), are_tokens=True)
+
+    def preprocessing(
+        self,
+        data: Data,
+        architecture: Architecture,
+        *,
+        tokenizer: TokenizerSpec | None = None,
+        features: Features | None = None,
+        teachers: Preprocessing | None = None,
+    ) -> Preprocessing:
+        if tokenizer is not None:
+            return train_language_preprocessing(data, tokenizer)
+        if teachers is None:
+            raise UnusableData(NO_TOKENIZER)
+        return teachers
 
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:
         return NextTokenCriterion(_language_network(network), samples)

@@ -1,13 +1,21 @@
 """What the tasks with targets for each sample share: classes and numbers, any number of them side by side."""
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from torch import Tensor, nn
 
+from service.formats import DataArrays, SplitArrays
+from service.spec.data import DatasetSpec
+from service.spec.warning_message import WarningMessage
+from worker.data import RawInputs, Split, SplitName
+from worker.data.adopted import relabel_samples
+from worker.data.data_warnings import equal_numbers_warnings, label_warnings
+from worker.data.labelled import append_unlabelled, labelled_samples
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import predict, score_by_teacher, score_outputs
 from worker.methods.layer_mapping import LayerMapping
-from worker.targets import Targets
+from worker.targets import Targets, has_labels
 from worker.tasks.task import Distillation, Task
 from worker.training.criterion import BatchCriterion, BuildCriterion, extra_inputs, label_criterion
 from worker.training.validation import Validation, ValidationTeacher
@@ -15,6 +23,26 @@ from worker.training.validation import Validation, ValidationTeacher
 
 class LabelledTask(Task):
     """A task whose networks map one sample to one row of outputs (W,), or to several of which some count."""
+
+    def samples(
+        self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
+    ) -> tuple[dict[SplitName, Split], Targets]:
+        return labelled_samples(dataset, arrays, chosen)
+
+    def append_unlabelled(self, labels: Tensor, inputs: RawInputs) -> Tensor:
+        return append_unlabelled(labels, len(inputs))
+
+    def learns_without_teacher(self, labels: Tensor) -> bool:
+        return has_labels(labels)
+
+    def relabel(self, labels: Tensor, before: Targets, after: Targets) -> Tensor:
+        return relabel_samples(labels, before, after)
+
+    def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        return label_warnings(split, targets)
+
+    def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        return equal_numbers_warnings(split, targets)
 
     def select_predictions(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Selects a batch's predictions that count, (M, W), and their labels: here each sample is one."""

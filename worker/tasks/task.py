@@ -4,13 +4,20 @@ An implementation has no state.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from service.formats import DataArrays, SplitArrays
 from service.spec import JobSpec
-from worker.data import Data, Preprocessing, Split
+from service.spec.architectures import Architecture
+from service.spec.data import DatasetSpec
+from service.spec.inputs import Features, TokenizerSpec
+from service.spec.tasks import TASKS, TaskInfo, TaskName
+from service.spec.warning_message import WarningMessage
+from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.samples import Samples
 from worker.distributed.ranks import ProcessGroup
 from worker.methods.layer_mapping import LayerMapping
@@ -45,6 +52,61 @@ class Distillation:
 
 class Task(ABC):
     """What the networks of one task read, learn and are measured by."""
+
+    name: ClassVar[TaskName]
+
+    @property
+    def info(self) -> TaskInfo:
+        """What a spec of the task is checked by."""
+        return TASKS[self.name]
+
+    # Data.
+
+    @abstractmethod
+    def samples(
+        self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
+    ) -> tuple[dict[SplitName, Split], Targets]:
+        """The splits that were chosen of a reader's arrays, and what is to be predicted. Raises UnusableData."""
+
+    def append_unlabelled(self, labels: Tensor, inputs: RawInputs) -> Tensor:
+        """Labels of a split, with those of ``inputs`` after them, which have none."""
+        return labels.new_empty(len(labels) + len(inputs), *labels.shape[1:])
+
+    def learns_without_teacher(self, labels: Tensor) -> bool:
+        """Whether samples of these labels teach anything without a teacher's outputs."""
+        return True
+
+    def relabel(self, labels: Tensor, before: Targets, after: Targets) -> Tensor:
+        """Labels of the targets ``before`` as those of the same targets ``after``, some of which have other classes."""
+        return labels
+
+    def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        """Rows of the split without a label, and classes without a row."""
+        yield from ()
+
+    def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
+        """Why a score of the split, validation or test, could not tell a good network from a bad one."""
+        yield from ()
+
+    @abstractmethod
+    def preprocessing(
+        self,
+        data: Data,
+        architecture: Architecture,
+        *,
+        tokenizer: TokenizerSpec | None = None,
+        features: Features | None = None,
+        teachers: Preprocessing | None = None,
+    ) -> Preprocessing:
+        """Measures or trains the preprocessing of a network that the job trains, on the training split alone.
+
+        A text network without ``tokenizer`` gets its teacher's preprocessing, ``teachers``.
+
+        Raises:
+            UnusableData: the training split is too small, or texts have neither a tokenizer nor a teacher's preprocessing.
+        """
+
+    # Training.
 
     @abstractmethod
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:

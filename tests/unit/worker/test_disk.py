@@ -14,6 +14,7 @@ from worker.errors import JobFault
 from worker.job.early_checks import check_disk
 from worker.job.error_mapping import as_failure
 from worker.job.networks import Networks
+from worker.tasks import TASKS
 
 Usage = namedtuple("Usage", "free")
 
@@ -21,7 +22,7 @@ Usage = namedtuple("Usage", "free")
 @pytest.fixture
 def networks(tmp_path: Path) -> Networks:
     spec = parse_spec(digits())
-    data = load_data(spec.dataset, None, task=spec.task)
+    data = load_data(spec.dataset, None, task=TASKS[spec.task])
     return Networks(spec, data, device=torch.device("cpu"), inputs={}, scratch=tmp_path)
 
 

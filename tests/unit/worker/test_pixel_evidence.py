@@ -13,12 +13,12 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
 from tests.unit.worker.test_trained import CPU, data_of, images, library_outputs, outputs, refusal, vit
 from worker.data import Data, UnusableData, load_data
-from worker.data.choose import choose_preprocessing
 from worker.models import build_network, save_network
+from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 CNN = SmallCnn(name="small-cnn", width=2)
-DIGITS = load_data(DatasetSpec(source="builtin:digits", targets=["label"]), None, task="image-classification")
+DIGITS = load_data(DatasetSpec(source="builtin:digits", targets=["label"]), None, task=TASKS["image-classification"])
 STORED = DIGITS.splits["train"].inputs[:200]
 assert isinstance(STORED, Tensor)
 
@@ -29,7 +29,7 @@ def of_digits(stored: Tensor, *, max_value: float | None = None) -> Data:
 
 def saved(folder: Path, data: Data) -> Path:
     """A teacher that was trained here on these images."""
-    reads = choose_preprocessing(data, CNN)
+    reads = TASKS[data.task].preprocessing(data, CNN)
     shape = reads.input_shape(data.splits["train"].inputs)
     network = build_network(CNN, input_shape=shape, num_outputs=data.targets.width)
     save_network(network.eval(), folder, preprocessing=reads, targets=data.targets)
@@ -109,7 +109,7 @@ def beside(folder: Path, main: Tensor | None, transfer: Tensor | None) -> Data:
             np.savez(folder / name, **{f"{part}_{column}": values for part in parts for column, values in columns.items()})
     sources = ["builtin:digits" if path is None else f"file:{path}" for path in paths]
     spec = DatasetSpec(source=sources[0], transfer=sources[1], transfer_fraction=0.5, input="image", targets=["label"])
-    return load_data(spec, paths[0], task="image-classification", transfer=paths[1])
+    return load_data(spec, paths[0], task=TASKS["image-classification"], transfer=paths[1])
 
 
 EIGHT_BIT = STORED * 15

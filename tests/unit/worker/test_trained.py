@@ -25,11 +25,11 @@ from worker.data import Data, Split, UnusableData, measure_pixels
 from worker.data.augment import EpochViews
 from worker.data.augment.augmentation import Augmentation
 from worker.data.augment.operation import Stored
-from worker.data.choose import choose_preprocessing
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.models import build_network, save_network
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.trained import TrainedNetwork, load_teacher
 
 CPU = torch.device("cpu")
@@ -148,7 +148,7 @@ def test_splits_of_different_ranges_are_refused_with_the_split(tmp_path: Path) -
     data = data_of(images() / 255)
     data.splits["test"] = Split(images().to(torch.float32), torch.zeros(6, dtype=torch.int64))
     with pytest.raises(UnusableData, match="pixels of the train split are from 0 to 1, those of others from 0 to 255"):
-        choose_preprocessing(data, SmallCnn(name="small-cnn", width=2))
+        TASKS[data.task].preprocessing(data, SmallCnn(name="small-cnn", width=2))
 
 
 def test_a_size_that_the_network_cannot_read_is_refused_before_anything_trains(tmp_path: Path) -> None:

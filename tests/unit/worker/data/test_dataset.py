@@ -11,17 +11,17 @@ from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec, Splits
 from tests.unit.formats.files import some_images, write_npz
 from worker.data import Data, PixelPreprocessing, UnusableData, load_data
-from worker.data.choose import choose_preprocessing
+from worker.tasks import TASKS
 
 DIGITS = DatasetSpec(source="builtin:digits")
 
 
 def load(dataset: DatasetSpec, path: Path | None) -> Data:
-    return load_data(dataset.model_copy(update={"input": "image"}), path, task="image-classification")
+    return load_data(dataset.model_copy(update={"input": "image"}), path, task=TASKS["image-classification"])
 
 
 def measured(data: Data) -> PixelPreprocessing:
-    preprocessing = choose_preprocessing(data, SmallCnn(name="small-cnn"))
+    preprocessing = TASKS[data.task].preprocessing(data, SmallCnn(name="small-cnn"))
     assert isinstance(preprocessing, PixelPreprocessing)
     return preprocessing
 
@@ -89,7 +89,7 @@ def test_classes_too_rare_for_every_part_are_held_out_with_the_unlabelled_rows(
     spec = DatasetSpec(source="dataset:a", input="image")
     with pytest.raises(UnusableData, match=r"class \d has \d samples to train on, and 3 are needed"):
         load(spec, path)
-    splits = load_data(spec, path, task="image-classification", without_labels={"label"}).splits
+    splits = load_data(spec, path, task=TASKS["image-classification"], without_labels={"label"}).splits
     assert sum(len(split) for split in splits.values()) == len(labels)
     together = torch.cat([split.labels for split in splits.values()])
     assert sorted(together.tolist()) == sorted(labels.tolist())
@@ -130,7 +130,7 @@ TRANSFER = DatasetSpec(source="file:main", input="text", transfer="file:more", t
 def test_what_of_the_transfer_rows_file_takes_no_part_is_told(tmp_path: Path) -> None:
     main = written(tmp_path / "main.jsonl", {"train": 12})
     more = written(tmp_path / "more.jsonl", {"train": 10, "test": 10, "extra": 10}, between="\n\n", source="web")
-    data = load_data(TRANSFER, main, task="text-classification", transfer=more)
+    data = load_data(TRANSFER, main, task=TASKS["text-classification"], transfer=more)
     assert {warning.code: warning.message for warning in data.warnings} == {
         "split_unused": "split 'extra', 'test' of dataset.transfer, file:more (20 rows), takes no part: the transfer rows are "
         "those of 'train'",
@@ -138,16 +138,16 @@ def test_what_of_the_transfer_rows_file_takes_no_part_is_told(tmp_path: Path) ->
         "column_unused": "dataset.transfer, file:more: column 'label', 'source' takes no part: the input is 'text', and there "
         "are no targets",
     }
-    alone = load_data(TRANSFER, main, task="text-classification", transfer=written(tmp_path / "other.jsonl", {"train": 5}))
+    alone = load_data(TRANSFER, main, task=TASKS["text-classification"], transfer=written(tmp_path / "other.jsonl", {"train": 5}))
     assert [warning.code for warning in alone.warnings] == ["column_unused"]
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"text": "one"}\n{"text": "two"}')
-    assert load_data(TRANSFER, main, task="text-classification", transfer=bare).warnings == ()
+    assert load_data(TRANSFER, main, task=TASKS["text-classification"], transfer=bare).warnings == ()
 
 
 def test_a_builtin_datasets_rows_are_told_apart_from_the_transfer_rows(tmp_path: Path) -> None:
     more = written(tmp_path / "more.jsonl", {"train": 5})
     spec = DatasetSpec(source="builtin:languages", input="text", targets=["label"], transfer="file:more", transfer_fraction=0.5)
-    train = load_data(spec, None, task="text-classification", transfer=more).splits["train"]
+    train = load_data(spec, None, task=TASKS["text-classification"], transfer=more).splits["train"]
     assert train.place(0) == "train split, row 0"
     assert train.place(len(train.own) + 2) == "train split, row 2 (line 3) of file:more"

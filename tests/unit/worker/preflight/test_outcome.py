@@ -15,10 +15,10 @@ from tests.integration.test_sound import spec as sound_spec
 from tests.unit.worker.preflight.jobs import CNN, checked, digits, estimate, normalised, refused
 from tests.unit.worker.preflight.test_check import BERT, clips, names
 from worker.data import load_data
-from worker.data.choose import choose_preprocessing
 from worker.models import build_network, save_network
 from worker.preflight import run
 from worker.protocol import Failed
+from worker.tasks import TASKS
 
 VIT: dict[str, Any] = {
     "name": "transformers",
@@ -88,8 +88,8 @@ def test_a_row_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path) -> N
 
 
 def test_a_given_teacher_of_no_numbers_is_refused(tmp_path: Path) -> None:
-    data = load_data(DatasetSpec(source="builtin:digits"), None, task="image-classification")
-    reads = choose_preprocessing(data, SmallCnn(name="small-cnn", width=4))
+    data = load_data(DatasetSpec(source="builtin:digits"), None, task=TASKS["image-classification"])
+    reads = TASKS[data.task].preprocessing(data, SmallCnn(name="small-cnn", width=4))
     network = build_network(SmallCnn(name="small-cnn", width=4), input_shape=(1, 8, 8), num_outputs=10)
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)
