@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,11 @@ class Waveform:
     """Samples per second."""
 
 
-RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform]
-"""Images (N, C, H, W), uint8 or float32; N texts; or N waveforms."""
-TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None]
-"""(N,). Class indices, -1 if missing, ``MINUS_ONE`` where the file says -1; numbers, NaN if missing; or class names and answers,
-None if missing."""
+RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
+"""Images (N, C, H, W), uint8 or float32; N texts; N waveforms; or the words of N rows."""
+TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None] | Sequence[Any]
+"""(N,). Class indices, -1 if missing, ``MINUS_ONE`` where the file says -1; numbers, NaN if missing; class names and answers,
+None if missing; or tags and spans as they stand in the file, None if missing."""
 MINUS_ONE = -2
 
 
@@ -83,6 +83,11 @@ class ColumnSelection:
     @property
     def input_kind(self) -> InputKind:
         return TASKS[self.task].input_kind
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the inputs are words, given as such or made of texts, and the targets their tags or spans."""
+        return TASKS[self.task].reads_words
 
     @property
     def has_answers(self) -> bool:
@@ -168,7 +173,7 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidFile(f"two columns are called {twice!r:.100}; rename one; {there}")
     if selection.input_column not in names:
-        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}{_how_to_name(names)}")
+        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}{_how_to_name(names, selection)}")
     lacking = tuple(name for name in selection.target_columns if name not in names)
     refuse_lacking(selection, lacking, names, there=there)
     for name in names:
@@ -196,8 +201,10 @@ def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], names: It
                 raise InvalidFile(f"{what}: if that is the target, {named}; if the file has no labels, take it out")
 
 
-def _how_to_name(names: Sequence[str]) -> str:
-    """The columns of language models' data under the names that are usual elsewhere."""
+def _how_to_name(names: Sequence[str], selection: ColumnSelection) -> str:
+    """The columns of language models' data under the names that are usual elsewhere; the columns of texts and their spans."""
+    if selection.reads_words and "text" in names:
+        return "; upload it with input_column=text and, of its spans, target_column=spans"
     if "prompt" in names and "completion" in names:
         return "; upload it with input_column=prompt and target_column=completion"
     if "messages" in names:
@@ -206,8 +213,8 @@ def _how_to_name(names: Sequence[str]) -> str:
 
 
 def _is_almost(name: str, target: str) -> bool:
-    almost = name.strip().casefold()
-    return almost.removesuffix("s") == target or almost.removesuffix("s").endswith(f"_{target}")
+    almost, wanted = name.strip().casefold().removesuffix("s"), target.removesuffix("s")
+    return almost == wanted or almost.endswith(f"_{wanted}")
 
 
 def check_split_name(name: str) -> str:

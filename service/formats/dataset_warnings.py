@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
 from service.formats.label import HOW_TO_NUMBER, HOW_TO_REGRESS
 from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
+from service.formats.tags import HOW_TO_CONVERT_BARE, TagTally
 from service.formats.target import Settled, TargetTally
 from service.spec.data import Column
 from service.spec.split_names import split_roles
@@ -54,7 +55,9 @@ def reading_warnings(
     found = []
     for name, target in settled.items():
         tally = tallies[name]
-        found += _name_warnings(name, target)
+        found += _name_warnings(name, target, unit="word" if isinstance(tally, TagTally) else "row")
+        if isinstance(tally, TagTally) and tally.are_bare:
+            found.append(_bare_tags(name))
         if target.classes and isinstance(tally, NumberTally):
             found.append(_labels_from_floats(name, target.classes))
         if target.classes is not None and tally.first_minus_one:
@@ -177,7 +180,15 @@ def _numbers(name: str, tally: NumberTally, task: TaskName) -> WarningMessage:
     return WarningMessage(code="numbers_in_classification", message=message)
 
 
-def _name_warnings(name: str, target: Settled) -> list[WarningMessage]:
+def _bare_tags(name: str) -> WarningMessage:
+    message = (
+        f"column {name!r} holds the tag 'O' and no tag with 'B-' or 'I-': each tag is a class of words, and nothing says where "
+        f"an entity begins; if entities are meant, convert each row to IOB2: {HOW_TO_CONVERT_BARE}"
+    )
+    return WarningMessage(code="tags_without_iob", message=message)
+
+
+def _name_warnings(name: str, target: Settled, *, unit: str) -> list[WarningMessage]:
     """Doubts about the names of classes: one class written in several ways, words for nothing, numbers in strings."""
     if not target.classes or target.counts is None:
         return []
@@ -188,13 +199,13 @@ def _name_warnings(name: str, target: Settled) -> list[WarningMessage]:
     for each in rows:
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", each).casefold().split()), []).append(each)
     if doubled := [names for names in alike.values() if len(names) > 1]:
-        shown = "; ".join(" and ".join(f"{each!r:.100} ({rows[each]:,} rows)" for each in names) for names in doubled[:5])
+        shown = "; ".join(" and ".join(f"{each!r:.100} ({rows[each]:,} {unit}s)" for each in names) for names in doubled[:5])
         message = (
             f"column {name!r} has classes that differ by case or spaces alone: {shown}; if they are one class, write it one way"
         )
         found.append(WarningMessage(code="similar_class_names", message=message))
     if nothing := [each for each in rows if each.casefold() in _WORDS_FOR_NOTHING]:
-        shown = ", ".join(f"{each!r} ({rows[each]:,} rows)" for each in nothing)
+        shown = ", ".join(f"{each!r} ({rows[each]:,} {unit}s)" for each in nothing)
         message = f"column {name!r} has a class called {shown}; if that means a row without a label, leave the value empty"
         found.append(WarningMessage(code="class_named_missing", message=message))
     if len(rows) > 1 and all(map(_NUMBER.fullmatch, rows)) and not all(map(str.isdecimal, rows)):
@@ -204,7 +215,7 @@ def _name_warnings(name: str, target: Settled) -> list[WarningMessage]:
         )
         found.append(WarningMessage(code="numbers_in_strings", message=message))
     if 2 * len(rows) > sum(totals) >= _LEAST_ROWS_TO_DOUBT:
-        many = f"{len(rows):,} classes in {sum(totals):,} rows, hardly more than one row a class"
+        many = f"{len(rows):,} classes in {sum(totals):,} {unit}s, hardly more than one {unit} a class"
         message = f"column {name!r} has {many}; {HOW_TO_REGRESS}"
         found.append(WarningMessage(code="many_classes", message=message))
     return found

@@ -72,7 +72,7 @@ class LabelTally(TargetTally):
 
     def __post_init__(self) -> None:
         for name in self.names or ():
-            _check_class_name(name, place=f"column {self.column!r}")
+            check_class_name(name, place=f"column {self.column!r}")
 
     def empty(self, num_rows: int) -> NDArray[np.int64]:
         return np.empty(num_rows, dtype=np.int64)
@@ -123,7 +123,7 @@ class LabelTally(TargetTally):
                 yield -1
                 continue
             if (code := self._strings.get(label)) is None:
-                _check_class_name(label, place=chunk.place(self.column, index))
+                check_class_name(label, place=chunk.place(self.column, index))
                 code = self._strings[label] = len(self._strings)
             yield code
 
@@ -159,7 +159,8 @@ def refuse_signs(tally: TargetTally, highest: int) -> None:
         )
 
 
-def _check_class_name(name: str, *, place: str) -> None:
+def check_class_name(name: str, *, place: str) -> None:
+    """Raises InvalidFile if a class cannot be called so; ``place`` is where it is, for messages."""
     if len(name) > MAX_CLASS_NAME_CHARACTERS:
         raise InvalidFile(
             f"{place}: the name of a class has {len(name):,} characters; at most {MAX_CLASS_NAME_CHARACTERS:,} may be. Give the "

@@ -1,14 +1,13 @@
 """Parquet: an input column, target columns, and an optional ``split`` column, read batch by batch.
 
-A target of integers, strings or booleans is a label, one of floats a number; for a ``causal-lm`` it is text. Invariant: only a
-few rows are in memory at once.
+A target of integers, strings or booleans is a label, one of floats a number; for a ``causal-lm`` it is text, beside an input of
+words or of texts that are read as words a list. Invariant: only a few rows are in memory at once.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +32,10 @@ from service.formats.chunk import (
 from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
+from service.formats.tokens_column import TokensColumn, check_list_type, feature_names, named_tags
+from service.formats.words import WORD_TARGETS
 from service.spec.data import Column
-from service.spec.tasks import InputKind, TargetKind
+from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.
@@ -60,7 +61,12 @@ class OpenInputColumn(Protocol):
     def __call__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> InputColumn: ...
 
 
-INPUT_COLUMNS: dict[InputKind, OpenInputColumn] = {"image": ImageColumn, "text": TextColumn, "audio": AudioColumn}
+INPUT_COLUMNS: dict[InputColumnKind, OpenInputColumn] = {
+    "image": ImageColumn,
+    "text": TextColumn,
+    "audio": AudioColumn,
+    "tokens": TokensColumn,
+}
 
 
 class ParquetTable:
@@ -132,6 +138,13 @@ class ParquetTable:
         if first_row < self._num_rows:
             raise InvalidFile(f"the Parquet file is broken: it declares {self._num_rows} rows and holds {first_row}")
 
+    @property
+    def _input_kind(self) -> InputColumnKind:
+        """The kind of the input column, by its type where the task has several."""
+        if self._selection.reads_words:
+            return "tokens" if is_list(self._schema.field(self._selection.input_column).type) else "text"
+        return self._selection.input_kind
+
     def _target_kind(self, column: str) -> TargetKind:
         type_ = self._schema.field(column).type
         found = f"column {column!r} is of {str(type_)[:100]}"
@@ -139,6 +152,10 @@ class ParquetTable:
             if not is_string(type_):
                 raise InvalidFile(f"{found}; the answers of a {self._selection.task} are strings: name another column, or none")
             return "text"
+        if self._selection.reads_words:
+            kind = WORD_TARGETS[self._input_kind]
+            check_list_type(column, type_, kind, has_names=self._class_names(column) is not None)
+            return kind
         if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_):
             return "label"
         if pa.types.is_floating(type_):
@@ -153,12 +170,12 @@ class ParquetTable:
         """The class names in the metadata of Hugging Face's datasets, for a label column of integers; those of booleans."""
         if pa.types.is_boolean(self._schema.field(column).type):
             return list(BOOLEANS)
-        if not pa.types.is_integer(self._schema.field(column).type):
+        type_ = self._schema.field(column).type
+        if not pa.types.is_integer(type_.value_type if is_list(type_) else type_):
             return None
         try:
-            metadata = json.loads((self._schema.metadata or {})[b"huggingface"])
-            names = metadata["info"]["features"][column]["names"]
-        except (KeyError, TypeError, ValueError, RecursionError):
+            names = feature_names((self._schema.metadata or {})[b"huggingface"], column)
+        except (KeyError, IndexError, TypeError, ValueError, RecursionError):
             return None
         usable = isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         return names if usable and 2 <= len(names) <= MAX_CLASSES else None
@@ -174,7 +191,7 @@ class ParquetTable:
 
     def _input_column(self) -> InputColumn:
         for _, batch in self._batches([self._selection.input_column], rows_at_once=1):
-            return INPUT_COLUMNS[self._selection.input_kind](
+            return INPUT_COLUMNS[self._input_kind](
                 self._selection.input_column,
                 batch.column(0),
                 num_rows=self._num_rows,
@@ -183,6 +200,10 @@ class ParquetTable:
         raise InvalidFile("the Parquet file is broken: it declares rows and holds none")
 
     def _target(self, column: pa.Array, name: str, *, first_row: int) -> TargetValues:
+        if self.targets[name] in ("tags", "spans"):
+            rows: list[Any] = column.to_pylist()
+            names = self.class_names.get(name)
+            return rows if names is None else named_tags(rows, names, name=name, first_row=first_row)
         if is_string(column.type):
             texts = strings(column)
             return texts if self.targets[name] == "text" else [text if text and not text.isspace() else None for text in texts]

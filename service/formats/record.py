@@ -24,8 +24,9 @@ from service.formats.chunk import (
 )
 from service.formats.label import BOOLEANS, HOW_TO_NUMBER, class_indices
 from service.formats.text import check_texts
+from service.formats.words import WORD_TARGETS, check_tokens
 from service.spec.data import Column
-from service.spec.tasks import TargetKind
+from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
 Scalar = bool | int | float | str
@@ -92,6 +93,8 @@ class RecordTable:
         check_columns(selection.without(selection.target_columns), list(self._columns), hint=records.hint)
         # "null" too: if the first row has no split, the rows of test must still not end up in train.
         self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
+        are_lists = selection.reads_words and records.columns[selection.input_column] == "list"
+        self._input_kind: InputColumnKind = "tokens" if are_lists else "text"
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
         if blank := records.blank.count:
@@ -100,7 +103,7 @@ class RecordTable:
         self.lacking = check_columns(selection, list(self._columns), hint=records.hint)
         self._selection = selection.without(self.lacking)
         self.targets = {column: self._kind(column) for column in self._selection.target_columns}
-        self.class_names = {column: list(BOOLEANS) for column in self.targets if self._types[column] is bool}
+        self.class_names = {column: list(BOOLEANS) for column in self.targets if self._types.get(column) is bool}
 
     def __enter__(self) -> "RecordTable":
         return self
@@ -112,9 +115,9 @@ class RecordTable:
         found: dict[str, Column] = {}
         for name, dtype in self._columns.items():
             if name == self._selection.input_column:
-                found[name] = Column(kind="text", dtype="string")
+                found[name] = Column(kind=self._input_kind, dtype="list" if self._input_kind == "tokens" else "string")
             elif name in self.targets:
-                found[name] = Column(kind=self.targets[name], dtype=_DTYPES[self._types[name]])
+                found[name] = Column(kind=self.targets[name], dtype=_DTYPES[self._types[name]] if name in self._types else "list")
             else:
                 found[name] = Column(kind="other", dtype=dtype)
         return found
@@ -133,7 +136,8 @@ class RecordTable:
     def _scan(self) -> dict[str, int]:
         """Counts the rows of each split, and determines the types of the targets on the way."""
         counts: Counter[str] = Counter()
-        seen = {} if self._selection.has_answers else {column: _Seen() for column in self._selection.target_columns}
+        has_scalars = not (self._selection.has_answers or self._selection.reads_words)
+        seen = {column: _Seen() for column in self._selection.target_columns if has_scalars}
         for record in self._records:
             if not record.values.keys() <= self._columns.keys():
                 self._add_columns(record)
@@ -143,7 +147,7 @@ class RecordTable:
                 types.add(self._scalar(record, column), line=record.line)
         if not counts:
             raise InvalidFile("the file has no rows")
-        self._types = dict.fromkeys(self._selection.target_columns, str)
+        self._types = dict.fromkeys(self._selection.target_columns if self._selection.has_answers else (), str)
         self._types |= {column: types.settle(column, is_typed=self._records.is_typed) for column, types in seen.items()}
         return dict(counts)
 
@@ -162,21 +166,26 @@ class RecordTable:
     def _kind(self, column: str) -> TargetKind:
         if self._selection.has_answers:
             return "text"
+        if self._selection.reads_words:
+            return WORD_TARGETS[self._input_kind]
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
         inputs = [self._value(record, self._selection.input_column) for record in held]
+        check = check_tokens if self._input_kind == "tokens" else check_texts
         yield from divide(
             [self._split(record) for record in held] if self._splits_named else None,
             rows=np.arange(first_row, first_row + len(held), dtype=np.int64),
             lines=np.array([record.line for record in held], dtype=np.int64),
-            inputs=check_texts(inputs, place=lambda index: _place(self._selection.input_column, held[index])),
+            inputs=check(inputs, place=lambda index: _place(self._selection.input_column, held[index])),
             targets={column: self._target(column, held) for column in self.targets},
         )
 
     def _target(self, column: str, held: Sequence[Record]) -> TargetValues:
         if self.targets[column] == "text":
-            return [self._value(record, column) for record in held]  # type: ignore[misc]
+            return [self._value(record, column) for record in held]
+        if self.targets[column] in ("tags", "spans"):
+            return [record.values.get(column) for record in held]
         values = [self._scalar(record, column) for record in held]
         if self._types[column] is str:
             # As written: a class may be called 7 beside one called seven.

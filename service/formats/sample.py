@@ -9,11 +9,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
-from service.formats.table import MAX_UNPACKED_BYTES, open_table, select_columns
+from service.formats.table import MAX_UNPACKED_BYTES, open_table, read_chunks, select_columns
 from service.spec.data import Column
 from service.spec.tasks import TaskName
 
 MAX_SHOWN_CHARACTERS = 500
+MAX_SHOWN_WORDS = 100
+ShownTarget = str | float | list[str | None] | None
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Sample:
     """The split of the row."""
     row: int
     """The number of the row in the file, from 0."""
-    targets: dict[str, str | float | None] = field(default_factory=dict)
-    """By column: the name of the class, the number, or the start of the answer; null if it is missing."""
+    targets: dict[str, ShownTarget] = field(default_factory=dict)
+    """By column: the name of the class, the number, the start of the answer, or the tags of the shown words; null if missing."""
     label: str | None = None
     """The class name of the first target; null if that is not a label."""
     text: str | None = None
     """The text, or its first 500 characters."""
+    tokens: list[str] | None = None
+    """The words, as given or as made of the text, or the first 100 of them."""
     shape: tuple[int, int, int] | None = None
     """For an image: (height, width, channels)."""
     seconds: float | None = None
@@ -64,7 +68,7 @@ def first_samples(
     )
     samples: list[Sample] = []
     with open_table(path, filename, selection) as table:
-        for chunk in table.chunks():
+        for chunk in read_chunks(table, selection):
             for index in range(len(chunk.rows)):
                 if len(samples) == num_rows:
                     return samples
@@ -83,6 +87,8 @@ def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Co
     match chunk.inputs[index]:
         case str() as text:
             return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])
+        case list() as words:
+            return replace(sample, tokens=[word[:MAX_SHOWN_CHARACTERS] for word in words[:MAX_SHOWN_WORDS]])
         case Waveform() as sound:
             seconds = len(sound.samples) / sound.rate
             return replace(_with_spread(sample, sound.samples), seconds=seconds, rate=sound.rate)
@@ -91,13 +97,15 @@ def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Co
             return replace(_with_spread(sample, image), shape=(height, width, channels))
 
 
-def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable, classes: Sequence[str] | None) -> str | float | None:
+def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable, classes: Sequence[str] | None) -> ShownTarget:
     value: Any = chunk.targets[column][index]
     match table.targets[column]:
         case "number":
             if math.isnan(value) or (classes and value < 0):
                 return None
             return classes[int(value)] if classes else float(value)
+        case "tags" | "spans":
+            return None if value is None else [tag or None for tag in value[:MAX_SHOWN_WORDS]]
         case "label" if not isinstance(value, str | None):
             names = table.class_names.get(column)
             return None if value < 0 else names[value] if names else str(value)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,12 @@ from service.formats.number import NumberTally, as_indices
 from service.formats.other_formats import refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
+from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
+from service.formats.words import WORD_TARGETS, as_words
 from service.spec.data import Column, DatasetInfo
-from service.spec.tasks import TASKS, InputKind, TaskName
+from service.spec.tasks import TASKS, InputColumnKind, InputKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 MAX_UNPACKED_BYTES = 256 * 2**30
@@ -47,7 +49,6 @@ _HOW_TO_WRITE: dict[Format, str] = {
     "CSV": "a line of column names first",
     "zip or tar": "of class folders",
 }
-_NO_COLUMN = Column(kind="label", dtype="null")
 _INPUTS: dict[InputKind, str] = {"image": "images", "text": "texts", "audio": "sound"}
 
 
@@ -56,9 +57,9 @@ class SplitArrays:
     """The samples of one split. N samples."""
 
     inputs: RawInputs
-    """N images, texts or waveforms."""
+    """N images, texts, waveforms or lists of words."""
     targets: dict[str, TargetArray]
-    """By column, each (N,): class indices, -1 if missing; numbers, NaN if missing; or answers."""
+    """By column, each (N,): class indices, -1 if missing; numbers, NaN if missing; answers; or class indices of a row's words."""
     places: RowPlaces | None = None
     """Where the samples stand in their file; None if they come from no file."""
 
@@ -98,7 +99,7 @@ def inspect_dataset(
     )
     with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection, numbers)
-        for chunk in _chunks(table):
+        for chunk in read_chunks(table, selection):
             for tally in tallies.values():
                 tally.add(chunk)
         settled = {column: tally.settle() for column, tally in tallies.items()}
@@ -107,7 +108,7 @@ def inspect_dataset(
     told = table.warnings + target_warnings(tallies, settled, table.lacking, columns, task=task)
     told += split_warnings(table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
-        columns[column] = _described(columns.get(column, _NO_COLUMN), found)
+        columns[column] = _described(columns.get(column) or _absent(columns[selection.input_column], selection), found)
     first = settled[selection.target_columns[0]] if settled else None
     return DatasetInfo(
         task=task,
@@ -143,7 +144,7 @@ def read_dataset(
     with open_table(path, filename or path.name, selection) as table:
         tallies = _tallies(table, selection, numbers)
         filled: dict[str, _SplitBuilder] = {}
-        for chunk in _chunks(table):
+        for chunk in read_chunks(table, selection):
             if chunk.split not in filled:
                 filled[chunk.split] = _SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
             filled[chunk.split].add(chunk, tallies)
@@ -188,6 +189,8 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
         start = file.read(4096)
     refuse_other_format(path, start, filename)
     readers = READERS[selection.input_kind]
+    if selection.reads_words:
+        readers = {name: reader for name, reader in readers.items() if name != "CSV"}
     found = _format(path, start, filename, selection.input_kind)
     if start and found in readers:
         return readers[found](path, selection)
@@ -195,6 +198,8 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
         what = "is empty"
     elif found is None:
         what = f"is neither {' nor '.join(f'{_article(name)} {name}' for name in readers)} file (or its start is damaged)"
+    elif found == "CSV" and selection.reads_words:
+        what = "is read as a CSV, which has no lists of words, tags or spans"
     else:
         what = f"is {_article(found)} {found} file, which holds no {_INPUTS[selection.input_kind]} to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
@@ -242,13 +247,15 @@ def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[s
     tallies: dict[str, TargetTally] = {}
     is_only = len(selection.target_columns) == 1
     for column in selection.target_columns:
-        match table.targets.get(column, "label"):
+        match table.targets.get(column, "tags" if selection.reads_words else "label"):
             case "label":
                 tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)
             case "number":
                 tallies[column] = NumberTally(column, is_only=is_only, is_quantity=column in numbers)
             case "text":
                 tallies[column] = AnswerTally(column)
+            case "tags" | "spans":
+                tallies[column] = TagTally(column, names=table.class_names.get(column))
     return tallies
 
 
@@ -261,11 +268,21 @@ def _refuse_classes(settled: dict[str, Settled], tallies: dict[str, TargetTally]
             )
 
 
-def _chunks(table: DataTable) -> Iterator[Chunk]:
-    """Yields all rows, with missing labels for the targets that the file lacks."""
+def read_chunks(table: DataTable, selection: ColumnSelection) -> Iterator[Chunk]:
+    """Yields all rows, with missing labels for the targets that the file lacks, and texts as words where the task reads words."""
     for chunk in table.chunks():
+        if selection.reads_words:
+            words = as_words(chunk, selection.input_column)
+            yield replace(words, targets={**words.targets, **{column: [None] * len(words.rows) for column in table.lacking}})
+            continue
         missing = {column: np.full(len(chunk.rows), -1, dtype=np.int64) for column in table.lacking}
         yield replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
+
+
+def _absent(of_input: Column, selection: ColumnSelection) -> Column:
+    """The description of a target that the file lacks, beside an input of that description."""
+    kind = WORD_TARGETS[cast(InputColumnKind, of_input.kind)] if selection.reads_words else "label"
+    return Column(kind=kind, dtype="null")
 
 
 def _described(column: Column, found: Settled) -> Column:
@@ -276,7 +293,7 @@ def _described(column: Column, found: Settled) -> Column:
             "class_counts": found.counts,
             "num_missing": sum(found.missing_counts.values()),
             "missing_counts": found.missing_counts,
-            "kind": column.kind if found.classes is None else "label",
+            "kind": "label" if column.kind == "number" and found.classes is not None else column.kind,
         }
     )
 
@@ -305,14 +322,18 @@ class _SplitBuilder:
         else:
             self.inputs.extend(chunk.inputs)
         for column, tally in tallies.items():
-            self.targets[column][start:stop] = tally.add(chunk)
+            cast(Any, self.targets[column])[start:stop] = tally.add(chunk)
         self.rows.append(chunk.rows)
         self.lines += [] if chunk.lines is None else [chunk.lines]
         self.num_filled = stop
 
     def finish(self, name: str, settled: dict[str, Settled]) -> SplitArrays:
         for column, found in settled.items():
-            if found.classes == []:
+            if isinstance(found_words := self.targets[column], list):
+                if found.index_of_code is not None:
+                    rows = cast(list[NDArray[np.int64]], found_words)
+                    self.targets[column] = [found.index_of_code[codes] for codes in rows]
+            elif found.classes == []:
                 self.targets[column] = np.full(self.num_filled, -1, dtype=np.int64)
             elif found.classes is not None and found.index_of_code is None:
                 self.targets[column] = as_indices(cast(NDArray[np.float64], self.targets[column]))

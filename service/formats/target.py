@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk
 
-TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str]
-"""(N,). Class indices, -1 if missing; numbers, NaN if missing; or answers."""
+TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str] | list[NDArray[np.int64]]
+"""(N,). Class indices, -1 if missing; numbers, NaN if missing; answers; or the class indices of a row's words, -1 if missing."""
 
 
 @dataclass(frozen=True)

@@ -138,9 +138,9 @@ def _is_of(warning: WarningMessage, columns: Collection[str]) -> bool:
 class Column(StrictModel):
     """One column of a dataset."""
 
-    kind: Literal["image", "text", "audio", "label", "number", "other"]
-    """What it can be used as: an input (``image``, ``text``, ``audio``), a target (``label``, ``number``; ``text`` is the answer
-    for a ``causal-lm``), or neither."""
+    kind: Literal["image", "text", "audio", "tokens", "label", "number", "tags", "spans", "other"]
+    """What it can be used as: an input (``image``, ``text``, ``audio``; ``tokens``, words in a list), a target (``label``,
+    ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` is the answer for a ``causal-lm``), or neither."""
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None
@@ -150,15 +150,19 @@ class Column(StrictModel):
     longest_seconds: float | None = None
     """Of audio: how long the longest clip is."""
     num_classes: int | None = None
-    """Of a label that is a target."""
+    """Of a label that is a target, and of tags."""
     classes: list[str] | None = None
-    """Of a label that is a target: the class names, in the order of their indices."""
+    """Of a label that is a target, and of tags: the class names, in the order of their indices."""
     class_counts: dict[str, list[int]] | None = None
-    """Of a label that is a target: samples of each class, by split."""
+    """Of a label that is a target: samples of each class, by split; of tags: words of each."""
     num_missing: int = 0
     """Of a target: rows without a value."""
     missing_counts: dict[str, int] = {}
     """Of a target: the same by split, of the splits that have such rows."""
+
+
+WITH_CLASSES = ("label", "tags", "spans")
+"""Kinds of columns whose values are classes."""
 
 
 class DatasetInfo(StrictModel):

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from service.errors import FieldError
-from service.spec.data import DatasetInfo, DatasetSpec, Splits
+from service.spec.data import WITH_CLASSES, DatasetInfo, DatasetSpec, Splits
 from service.spec.split_names import split_roles
 from service.spec.tasks import TASKS, TaskName
 
@@ -21,7 +21,7 @@ def data_faults(
 def target_classes(dataset: DatasetInfo, name: str) -> list[str] | None:
     """The class names of a target; None for a number, and for a column that is not there."""
     column = dataset.columns.get(name)
-    if column is None or column.kind != "label":
+    if column is None or column.kind not in WITH_CLASSES:
         return None
     # A dataset that was described when it could have one target alone says its classes once.
     return column.classes if column.classes is not None else dataset.classes
@@ -87,7 +87,7 @@ def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
         column = dataset.columns.get(name)
         if name not in spec.targets:
             message = f"{name!r} is no target: dataset.targets names {listed(spec.targets)}"
-        elif column is not None and column.kind == "label" and column.classes:
+        elif column is not None and column.kind in WITH_CLASSES and column.classes:
             message = f"column {name!r} holds classes ({column.dtype}): numbers are written as floats, .astype('float64')"
         else:
             continue
@@ -152,7 +152,7 @@ def _needed_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str, without_
     """Samples of each class of the first target that has classes, by which held-out shares are stratified, if it needs labels."""
     for name in spec.targets:
         classes = target_classes(dataset, name)
-        if classes is not None:
+        if classes is not None and dataset.columns[name].kind == "label":
             if name in without_labels:
                 return []
             counts = dataset.columns[name].class_counts or dataset.class_counts
@@ -162,7 +162,7 @@ def _needed_counts(spec: DatasetSpec, dataset: DatasetInfo, split: str, without_
 
 def plural(kind: str) -> str:
     """What the values of a column of that kind are called."""
-    return f"{kind}s"
+    return kind if kind.endswith("s") else f"{kind}s"
 
 
 def listed(names: list[str]) -> str:

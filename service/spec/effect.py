@@ -6,7 +6,7 @@ refused; what is here is only of no use.
 
 from collections.abc import Iterator, Mapping
 
-from service.spec.data import DatasetInfo, DatasetSpec, reading_warnings
+from service.spec.data import WITH_CLASSES, DatasetInfo, DatasetSpec, reading_warnings
 from service.spec.data_fit import chosen_splits, listed
 from service.spec.job import JobSpec, TeacherSpec
 from service.spec.methods import SequenceLevel, SumOfTerms, TeacherFree, terms_of
@@ -26,7 +26,7 @@ def spec_warnings(spec: JobSpec) -> list[WarningMessage]:
 
 def dataset_warnings(spec: JobSpec, dataset: DatasetInfo) -> list[WarningMessage]:
     """Finds what the spec leaves out of a dataset, and the fields that have no effect on it."""
-    targets = [name for name, column in dataset.columns.items() if column.kind in ("label", "number")]
+    targets = [name for name, column in dataset.columns.items() if column.kind in (*WITH_CLASSES, "number")]
     unused = [name for name in targets if name not in spec.dataset.targets]
     found = [*split_warnings(spec.dataset, dataset.splits), *reading_warnings(dataset, spec.dataset.targets)]
     if unused and split_source(spec.dataset.source).kind != "builtin":  # whose targets are there to choose from

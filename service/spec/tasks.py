@@ -9,7 +9,10 @@ from typing import Literal
 
 TaskName = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
 InputKind = Literal["image", "text", "audio"]
-TargetKind = Literal["label", "number", "text"]
+InputColumnKind = Literal["image", "text", "audio", "tokens"]
+"""What a column of inputs holds; ``tokens`` are the words of a text as a list."""
+TargetKind = Literal["label", "number", "text", "tags", "spans"]
+"""What a column of targets holds: ``tags``, one for each of the tokens; ``spans`` of a text's characters; ``text``, an answer."""
 Modality = Literal["image", "waveform", "log-mel", "text"]
 """What an augmentation is applied to."""
 MethodKind = Literal["outputs", "layers", "next-tokens", "embeddings"]
@@ -24,11 +27,14 @@ class TaskInfo:
     """What a spec of one task may say, and what files may hold for it."""
 
     input_kind: InputKind
-    """What its networks read. By default also the kind of the column that holds it, and that column's name."""
+    """What its networks read."""
     network: str
     """What one of its networks is called."""
     auto_class: str
     """The class of ``transformers`` that builds and loads its networks."""
+    columns: tuple[InputColumnKind, ...] = ()
+    """The kinds of columns that may hold its inputs; empty for one of the kind that its networks read. The first is also the name
+    of the input column by default. With ``tokens`` among them every text is read as words, and its targets are for each word."""
     targets: tuple[str, ...] = ("label",)
     """The columns to predict by default; empty where the student learns without any: then what it predicts is the input's own."""
     target_kinds: tuple[TargetKind, ...] = ("label", "number")
@@ -53,9 +59,14 @@ class TaskInfo:
     """What the Hugging Face Hub calls it, if otherwise than here."""
 
     @property
-    def input_columns(self) -> tuple[InputKind, ...]:
-        """The kinds of columns that hold its inputs; the first is also the input column's name by default."""
-        return (self.input_kind,)
+    def input_columns(self) -> tuple[InputColumnKind, ...]:
+        """The kinds of columns that may hold its inputs; the first is also the input column's name by default."""
+        return self.columns or (self.input_kind,)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether a row is a list of words, and a target one tag for each."""
+        return "tokens" in self.input_columns
 
     @property
     def max_targets(self) -> int:

@@ -1,7 +1,7 @@
 """Whether the transfer rows and the correction of the bias fit a job: every fault at its place. Pure, no torch."""
 
 from service.errors import FieldError
-from service.spec.data import Column, DatasetInfo
+from service.spec.data import WITH_CLASSES, Column, DatasetInfo
 from service.spec.data_fit import listed, transfer_split
 from service.spec.job import JobSpec
 from service.spec.tasks import TASKS
@@ -58,7 +58,7 @@ def _bias_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     if not spec.evaluation.correct_bias:
         return []
     kinds = {column.kind for name in spec.dataset.targets if (column := dataset.columns.get(name)) is not None}
-    if TASKS[spec.task].targets and (not kinds or "label" in kinds):
+    if TASKS[spec.task].targets and (not kinds or kinds & set(WITH_CLASSES)):
         return []
     message = "it sets how often the student chooses each class, and this job has no classes: leave it out"
     return [FieldError(pointer="/evaluation/correct_bias", message=message)]

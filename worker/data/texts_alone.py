@@ -16,7 +16,7 @@ def samples_of_texts(
         part: Split(
             list(split.inputs),
             torch.empty(len(split.inputs), 0),
-            None if answers is None else list(split.targets[answers]),
+            None if answers is None else list(map(str, split.targets[answers])),
             is_packed=is_packed,
             part=part,
             places=places_of(split),

@@ -63,12 +63,14 @@ def inspect(path: Path, *, task: TaskName = "image-classification", **options: A
     return inspect_dataset(path, filename=path.name, task=task, **options)
 
 
-def refusal(path: Path, *, task: TaskName = "image-classification", targets: Sequence[str] | None = None) -> str:
+def refusal(
+    path: Path, *, task: TaskName = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
+) -> str:
     """The words with which both inspecting and reading the file are refused."""
     with pytest.raises(InvalidFile) as inspected:
-        inspect(path, task=task, target_columns=targets)
+        inspect(path, task=task, input_column=input_column, target_columns=targets)
     with pytest.raises(InvalidFile) as read_whole:
-        read(path, task=task, targets=targets)
+        read(path, task=task, input_column=input_column, targets=targets)
     assert inspected.value.detail == read_whole.value.detail
     return inspected.value.detail
 
