@@ -32,6 +32,10 @@ class Target:
         """Number of columns of the outputs that belong to it."""
         return 1 if self.classes is None else len(self.classes)
 
+    def is_known(self, labels: Tensor) -> Tensor:
+        """Tells which of its labels, as :meth:`Targets.labels_of` selects them, are there: bool, of the labels' shape."""
+        return ~labels.isnan() if self.classes is None else labels >= 0
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -98,10 +102,15 @@ class Targets:
 
     def labels_of(self, labels: Tensor, index: int) -> Tensor:
         """Selects one target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
-        if labels.dim() == 1:
-            return labels
+        if not labels.is_floating_point():
+            return labels  # of the one target, for samples or for their parts
         column = labels[:, index]
         return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0).to(torch.int64)
+
+    def known(self, labels: Tensor) -> list[Tensor]:
+        """Tells which samples have a label (N,), (N, M) or (N, L), for each target: (N,) bool."""
+        each = [target.is_known(self.labels_of(labels, index)) for index, target in enumerate(self)]
+        return [known.flatten(1).any(dim=1) if known.dim() > 1 else known for known in each]
 
 
 def column_names(target: Target) -> list[str]:
@@ -152,8 +161,10 @@ def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mi
 def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Computes each sample's error (B,) and whether it has a label (B,) from one target's outputs (B, its width)."""
     if target.classes is None:
-        return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square(), ~wanted.isnan()
-    return functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none"), wanted >= 0
+        errors = (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square()
+    else:
+        errors = functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none")
+    return errors, target.is_known(wanted)
 
 
 def has_labels(labels: Tensor) -> bool:

@@ -51,24 +51,23 @@ def with_warnings(data: Data, spec: JobSpec, *, task: TaskWarnings) -> Data:
 
 def label_warnings(split: Split, targets: Targets) -> Iterator[WarningMessage]:
     """Of each target: rows of the split without a value, and classes without a row where classes are scored."""
-    columns = [split.labels] if split.labels.dim() == 1 else list(split.labels.unbind(dim=1))
-    for target, labels in zip(targets, columns, strict=True):
-        is_missing = labels.isnan() if labels.is_floating_point() else labels < 0
-        if missing := int(is_missing.sum()):
+    for index, (target, is_known) in enumerate(zip(targets, targets.known(split.labels), strict=True)):
+        if missing := int((~is_known).sum()):
             use = "teach by a teacher's outputs alone" if split.part == "train" else "are not scored"
             message = (
                 f"{missing:,} of {len(split):,} rows of the {split.name} have no value of {target.name!r} and {use}; the first: "
-                f"{split.place(int(is_missing.int().argmax()))}"
+                f"{split.place(int((~is_known).int().argmax()))}"
             )
             yield WarningMessage(code="labels_missing", message=message)
         if split.part != "train" and missing < len(split):
-            yield from _unseen_classes(split, target, labels[~is_missing])
+            labels = targets.labels_of(split.labels, index)
+            yield from _unseen_classes(split, target, labels[target.is_known(labels)])
 
 
 def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[WarningMessage]:
     if target.classes is None:
         return
-    counts = torch.bincount(labels.to(torch.int64), minlength=len(target.classes))
+    counts = torch.bincount(labels, minlength=len(target.classes))
     unseen = [name for name, count in zip(target.classes, counts.tolist(), strict=False) if not count]
     if unseen:
         message = (
@@ -80,10 +79,9 @@ def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[Wa
 
 def equal_numbers_warnings(split: Split, targets: Targets) -> Iterator[WarningMessage]:
     """Targets whose numbers are all equal in a split, so that their R² says nothing."""
-    if split.labels.dim() == 1:
-        return
-    for target, numbers in zip(targets, split.labels.unbind(dim=1), strict=True):
-        numbers = numbers[~numbers.isnan()]
+    for index, target in enumerate(targets):
+        numbers = targets.labels_of(split.labels, index)
+        numbers = numbers[target.is_known(numbers)]
         if target.classes is None and len(numbers) and bool((numbers == numbers[0]).all()):
             message = (
                 f"all {len(numbers):,} values of {target.name!r} in the {split.name} are equal: R² is 0 of any network that "
