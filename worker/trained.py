@@ -12,6 +12,7 @@ from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import NUMBERS, ONE_LABEL
 from service.spec.report import BiasCard
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
@@ -19,11 +20,12 @@ from worker.data.samples import Samples
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import longest
 from worker.errors import JobFault
-from worker.evaluation.evaluate import EvaluationResult, predict
+from worker.evaluation.evaluate import EvaluationResult
 from worker.models import load_network
 from worker.models.fit_inputs import fit_inputs, range_warnings
 from worker.models.reported import read_reported
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
 USUAL_ROW_TOKENS = 1024
@@ -37,6 +39,7 @@ class TrainedNetwork:
     network: nn.Module
     device: torch.device
     preprocessing: Preprocessing
+    task: TaskName
     source: str
     """Its source, as in the spec."""
     architecture: dict[str, Any] | None
@@ -73,7 +76,7 @@ class TrainedNetwork:
 
     def outputs(self, split: Split) -> Tensor:
         """The outputs (N, W) on a split, with columns in the order of the job's targets."""
-        return self.reorder(predict(self.network, self.samples(split)))
+        return self.reorder(TASKS[self.task].predict(self.network, self.samples(split)))
 
 
 def rebuild(
@@ -83,6 +86,7 @@ def rebuild(
     trained: TrainingResult | None,
     last_test: EvaluationResult | None,
     architecture: Architecture,
+    task: TaskName,
     source: str,
     preprocessing: Preprocessing,
     device: torch.device,
@@ -95,6 +99,7 @@ def rebuild(
         network.to(device).eval(),
         device,
         preprocessing,
+        task,
         source=source,
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
@@ -138,6 +143,7 @@ def load_teacher(
         loaded.network.to(device).eval(),
         device,
         preprocessing,
+        data.task,
         source=source,
         architecture=None,
         output_order=None if outputs.order == list(range(loaded.targets.width)) else outputs.order,

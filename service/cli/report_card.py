@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.spec.gain_words import gain_words
+from service.spec.tasks import TASKS, ShownMetric
 
 _ROLES = ("teacher", "control", "student")
 
@@ -21,8 +22,9 @@ def report_card(report: Mapping[str, Any]) -> Table:
     table.add_column("")
     student = report.get("student") or {}
     figure = "test accuracy" if student.get("test_accuracy") is not None else "test score"
-    perplexity = ["perplexity"] if report.get("task") == "causal-lm" else []
-    for column in (figure, *perplexity, "parameters", "size", "latency", "agreement"):
+    info = next((info for task, info in TASKS.items() if task == report.get("task")), None)
+    shown = [] if info is None or info.shown_metric is None else [info.shown_metric]
+    for column in (figure, *(metric.name for metric in shown), "parameters", "size", "latency", "agreement"):
         table.add_column(column, justify="right")
     for role in _ROLES:
         card = report.get(role)
@@ -31,7 +33,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
             table.add_row(
                 role,
                 _percent(card.get("test_accuracy")) or _score(card.get("test_score")),
-                *(_perplexity(card) for _ in perplexity),
+                *(_shown(card, metric) for metric in shown),
                 _count(card.get("parameters")),
                 _size(card.get("bytes")),
                 _milliseconds(latency_ms.get("batch_1")),
@@ -77,9 +79,8 @@ def _agreement(report: Mapping[str, Any]) -> str:
     return _score(value) if None in targets.values() else _percent(value)
 
 
-def _perplexity(card: Mapping[str, Any]) -> str:
-    """The perplexity of a language model."""
-    value = (card.get("metrics") or {}).get("next token", {}).get("perplexity")
+def _shown(card: Mapping[str, Any], metric: ShownMetric) -> str:
+    value = (card.get("metrics") or {}).get(metric.target, {}).get(metric.name)
     return "" if value is None else f"{value:,.2f}"
 
 

@@ -3,16 +3,8 @@
 import json
 from pathlib import Path
 
-from service.spec.tasks import TaskName
+from service.spec.tasks import TASKS
 from service.spec.transformers_fit import task_of_config
-
-_LOADERS: dict[TaskName, str] = {
-    "image-classification": "AutoModelForImageClassification",
-    "text-classification": "AutoModelForSequenceClassification",
-    "audio-classification": "AutoModelForAudioClassification",
-    "sentence-embedding": "AutoModel",
-    "causal-lm": "AutoModelForCausalLM",
-}
 
 
 def how_to_load(student: Path) -> str:
@@ -24,5 +16,6 @@ def how_to_load(student: Path) -> str:
             "from stillhouse import load_network\n"
             f"student = load_network(Path({str(student)!r})).network"
         )
-    loader = next((name for task, name in _LOADERS.items() if task == task_of_config(config)), "AutoModel")
+    task = task_of_config(config)
+    loader = "AutoModel" if task is None else TASKS[task].auto_class
     return f"from transformers import {loader}\nstudent = {loader}.from_pretrained({str(student)!r})"

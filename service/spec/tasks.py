@@ -23,6 +23,16 @@ _AUGMENTED: dict[InputKind, tuple[Modality, ...]] = {"image": ("image",), "text"
 
 
 @dataclass(frozen=True)
+class ShownMetric:
+    """A metric that stands beside the score wherever networks are listed."""
+
+    target: str
+    """The target that it is of in ``metrics``."""
+    name: str
+    """Its name there."""
+
+
+@dataclass(frozen=True)
 class TaskInfo:
     """What a spec of one task may say, and what files may hold for it."""
 
@@ -57,6 +67,8 @@ class TaskInfo:
     """What a student is called that is given out as its library's folder alone; empty where it can be exported."""
     pipeline_tag: str = ""
     """What the Hugging Face Hub calls it, if otherwise than here."""
+    shown_metric: ShownMetric | None = None
+    """What stands beside the score in lists of networks; None for nothing."""
 
     @property
     def input_columns(self) -> tuple[InputColumnKind, ...]:
@@ -113,6 +125,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         takes_transfer_rows=False,
         one_form="a language model",
         pipeline_tag="text-generation",
+        shown_metric=ShownMetric("next token", "perplexity"),
     ),
 }
 

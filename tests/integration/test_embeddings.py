@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from service.spec import parse_spec
+from service.spec.report import Report
 from tests.integration.test_methods import STOP_AT, Recorder
 from tests.interpreter import Interpreter
 from worker.data.languages import load_languages
@@ -18,7 +19,7 @@ from worker.job.attempt import run
 from worker.models import load_network
 from worker.models.encoder_files import MODULES_FILE, POOLING_FILE
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped
-from worker.report.usage import usage
+from worker.tasks import TASKS
 
 SOURCE = "model:model_00000000000000000000000000"
 
@@ -105,7 +106,7 @@ def test_the_student_is_an_encoder_of_its_library_pooled_as_it_says(
     assert measured["similarity_spearman"] == pytest.approx(
         embedding_metrics(embeddings, theirs)["similarity_spearman"], abs=1e-4
     )
-    program = usage("sentence-embedding", is_own=False, reads_waveforms=False, is_one_choice=False)
+    program = TASKS["sentence-embedding"].words(Report.model_validate(report), is_own=False).usage
     assert -1 <= float(libraries_alone.run(program, folder=folder.parent)) <= 1
     assert json.loads((folder / POOLING_FILE).read_text())["pooling_mode_mean_tokens"] is True
 

@@ -1,4 +1,4 @@
-"""Outputs, scores, agreement and latency of a network on data that it was not trained on.
+"""Outputs and latency of networks on data that they were not trained on; scores and agreement of outputs of labelled targets.
 
 Invariant: an evaluation changes nothing. Networks run in ``eval()`` without gradients, and their mode is restored afterwards.
 N samples, B batch, W outputs.
@@ -18,12 +18,8 @@ from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.metrics import ROUNDING
 from worker.evaluation.precision import Precision
-from worker.evaluation.token_metrics import token_agreement, token_score
-from worker.evaluation.tokens import predict_tokens
-from worker.methods.embedding import similarity_correlation
 from worker.methods.tasks import teacher_losses
-from worker.models.language_network import LanguageNetwork
-from worker.targets import Target, Targets, has_labels, label_loss, target_losses
+from worker.targets import Target, Targets, label_loss, target_losses
 
 EVALUATION_BATCH = 256
 _LATENCY_ROUNDS = 30
@@ -35,11 +31,9 @@ class EvaluationResult:
     """How well outputs match the labels."""
 
     score: float
-    """Accuracy of a classification, token accuracy of a causal language model, R² of a number, the mean over several targets; for
-    embeddings the correlation of pairs' similarities with the teacher's; without labels the agreement with the teacher. Higher is
-    better."""
+    """The task's own score, such as accuracy; without labels the agreement with the teacher. Higher is better."""
     loss: float
-    """The task's own loss: mean cross-entropy of a classification; 1 − score for embeddings."""
+    """The task's own loss, such as the mean cross-entropy."""
 
 
 def predict(
@@ -51,18 +45,13 @@ def predict(
     after_batch: Callable[[int], None] | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
-    """The network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
+    """Computes the network's outputs (N, W) for all samples, in their order, in float32, on the samples' device.
 
-    For a causal language model, the result of :func:`predict_tokens`.
-
-    ``teacher_outputs`` (N, W) are a second input of the network. Without ``precision`` the forward pass is
-    in float32 as well. ``after_batch`` gets the number of samples done, and may raise to stop. Each rank of ``group`` computes
-    some of the batches, and all ranks get all outputs.
+    ``teacher_outputs`` (N, W) are a further input of the network. Without ``precision`` the forward pass is in float32 as well.
+    ``after_batch`` gets the number of samples done, and may raise to stop. Each rank of ``group`` computes some of the batches,
+    and all ranks get all outputs.
     """
     precision = precision or Precision(samples.device, None)
-    if isinstance(network, LanguageNetwork):
-        with in_eval_mode(network):
-            return predict_tokens(network, samples, precision=precision, after_batch=after_batch, group=group)
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         inputs = samples.inputs_from(start, EVALUATION_BATCH)
@@ -85,12 +74,6 @@ def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Co
 
     ``only`` names the targets that are scored; None: all.
     """
-    if targets.are_tokens:
-        score, loss = token_score(outputs).tolist()
-        return EvaluationResult(score=score, loss=loss)
-    if targets.are_embeddings:
-        alike = similarity_correlation(outputs, labels.to(outputs.device)).item()
-        return EvaluationResult(score=alike, loss=1 - alike)
     outputs, labels = outputs.to(torch.float64), labels.to(outputs.device)
     scored = [
         _score(target, part, targets.labels_of(labels, index))
@@ -107,21 +90,6 @@ def score_outputs(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Co
     # One transfer for both: on a GPU each transfer waits for all work before it.
     score, loss = torch.stack([score_of_known, whole_loss]).tolist()
     return EvaluationResult(score=score, loss=loss)
-
-
-def score_labelled(
-    outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
-) -> EvaluationResult | None:
-    """:func:`score_outputs`, or None if no sample has a label to score by."""
-    return score_outputs(outputs, labels, targets, only=only) if can_score(labels, targets, only=only) else None
-
-
-def can_score(labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
-    """Whether any sample has a label (N,) or (N, M) for one of the targets, or of those in ``only``; of texts alone always."""
-    if targets.are_tokens or targets.are_embeddings:
-        return True
-    scored = [index for index, target in enumerate(targets) if only is None or target.name in only]
-    return any(has_labels(targets.labels_of(labels, index)) for index in scored)
 
 
 def score_by_teacher(
@@ -154,10 +122,10 @@ def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     R² of constant labels is 1 if all predictions are equal to them, else 0.
     """
     if target.classes is not None:
-        known = labels >= 0
+        known = target.is_known(labels)
         hits = ((outputs.argmax(dim=-1) == labels) & known).sum().double()
         return hits / known.sum().clamp(min=1), known.any()
-    known = ~labels.isnan()
+    known = target.is_known(labels)
     count = known.sum().clamp(min=1)
     labels = labels.nan_to_num(nan=0.0).to(torch.float64)
     errors = ((outputs[:, 0] - labels).square() * known).sum()
@@ -166,16 +134,12 @@ def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     return explained, known.any()
 
 
-def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> float | None:
+def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> float:
     """The agreement of two networks' outputs (N, W), at most 1: the fraction of samples with the same predicted class.
 
     For a number it is their correlation, 0 if either is constant but for rounding; for several targets the mean over those in
-    ``only``; for tokens the fraction with the same predicted token, None if the tokenizers differ.
+    ``only``.
     """
-    if targets.are_tokens:
-        return token_agreement(first, second)
-    if targets.are_embeddings:
-        return similarity_correlation(first, second).item()
     agreements = []
     for target, one, other in zip(targets, targets.split(first), targets.split(second), strict=True):
         if only is not None and target.name not in only:

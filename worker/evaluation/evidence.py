@@ -1,27 +1,24 @@
 """What scores on few rows show, and what they do not: 95% intervals, and the score of a constant guess on the same rows.
 
-A constant guess is always the largest class, the mean of the numbers, or the frequencies of the training split's tokens.
+A constant guess is always the largest class, or the mean of the numbers; for tokens see :mod:`worker.evaluation.token_evidence`.
 Invariant: an interval is as wide as its rows demand, so that few rows show little: a score is called *at chance* only where they
-suffice to tell. N rows, M tokens, W outputs, V vocabulary.
+suffice to tell. N rows, W outputs.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from worker.evaluation.token_metrics import PREDICTED
 from worker.targets import Targets
 
 _NEAR_CHANCE = 0.2
 """Share of the way from a constant guess to a perfect score below which a score that may be a guess's counts as one."""
 _ENOUGH_NUMBERS = 20
 """Rows from which R² of 0 and less counts, however wide its interval: single large errors make that very wide."""
-_BLOCKS = 100
-"""Tokens of a text depend on each other: the spread is that of so many consecutive parts of all tokens."""
-_FEWEST_BLOCKS = 5
 _NORMAL_95 = 1.959963984540054
 
 Interval = tuple[float, float]
@@ -29,26 +26,26 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One target's score on some rows, and what a constant guess scores on them."""
+class GuessComparison(ABC):
+    """One target's score on some rows, beside what a constant guess scores on them; a kind of target is a subclass."""
 
     target: str
     score: float
-    """Accuracy, R², or the negative loss of tokens."""
+    """Higher is better; 1 at most."""
     interval: Interval
     constant: float
     """Score of a constant guess."""
     rows: int
-    """Rows, or tokens, that the score is of."""
-    kind: str
-    """``classes``, ``number`` or ``tokens``."""
-    knows_small_classes: bool = False
-    """Whether the mean of the classes' recalls is above that of a guess: of unequal classes accuracy may hide what is known."""
+    """Rows, or what else is counted, that the score is of."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The score, with what it was measured on and what the guess has."""
 
     @property
     def is_better(self) -> bool:
         """Whether the score is shown to be better than a constant guess."""
-        return self.interval[0] > self.constant or self.knows_small_classes
+        return self.interval[0] > self.constant
 
     @property
     def is_worse(self) -> bool:
@@ -58,33 +55,74 @@ class Measured:
     @property
     def is_at_chance(self) -> bool:
         """Whether the score is no better than a constant guess's, by the upper end of its interval."""
-        if self.kind == "number" and self.score <= self.constant and self.rows >= _ENOUGH_NUMBERS:
-            return True
         return not self.is_better and self.interval[1] <= self.constant
+
+    @property
+    def near_chance(self) -> float:
+        """The score up to which one counts as a guess's where it may be one."""
+        return self.constant + _NEAR_CHANCE * (1 - self.constant)
 
     @property
     def is_near_chance(self) -> bool:
         """Whether the score may be a constant guess's, and the rows suffice to say that it is not much better."""
-        if self.is_at_chance:
-            return True
-        best = self.constant + (0.0 if self.kind == "tokens" else _NEAR_CHANCE * (1 - self.constant))
-        return not self.is_better and self.interval[1] <= best
+        return self.is_at_chance or (not self.is_better and self.interval[1] <= self.near_chance)
+
+    @property
+    def reported_as(self) -> str | None:
+        """The name by which model cards report this score; None if what they report does not compare with it."""
+        return None
+
+    def least_for(self, reported: float) -> float:
+        """Computes the least score that a network of the ``reported`` score has on as many rows, but for chance."""
+        return reported
+
+
+@dataclass(frozen=True)
+class ClassComparison(GuessComparison):
+    """Accuracy beside that of always the largest class."""
+
+    knows_small_classes: bool = False
+    """Whether the mean of the classes' recalls is above that of a guess: of unequal classes accuracy may hide what is known."""
 
     def __str__(self) -> str:
         low, high = self.interval
-        match self.kind:
-            case "classes":
-                return (
-                    f"{self.score:.1%} of {self.rows:,} rows right (95% interval {low:.1%} to {high:.1%}), "
-                    f"where always the largest class has {self.constant:.1%}"
-                )
-            case "number":
-                return f"R² {self.score:.4g} on {self.rows:,} rows, where always the mean has 0"
-        return f"a loss of {-self.score:.3f} on {self.rows:,} tokens, where their frequencies alone have {-self.constant:.3f}"
+        return (
+            f"{self.score:.1%} of {self.rows:,} rows right (95% interval {low:.1%} to {high:.1%}), "
+            f"where always the largest class has {self.constant:.1%}"
+        )
+
+    @property
+    def is_better(self) -> bool:
+        return super().is_better or self.knows_small_classes
+
+    @property
+    def reported_as(self) -> str:
+        return "accuracy"
+
+    def least_for(self, reported: float) -> float:
+        return wilson_interval(reported, self.rows)[0]
 
 
-def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> list[Measured]:
-    """Measures outputs (N, W) against labels (N,) or (N, M), by target.
+@dataclass(frozen=True)
+class NumberComparison(GuessComparison):
+    """R² beside that of always the mean."""
+
+    def __str__(self) -> str:
+        return f"R² {self.score:.4g} on {self.rows:,} rows, where always the mean has 0"
+
+    @property
+    def is_at_chance(self) -> bool:
+        return super().is_at_chance or (self.score <= self.constant and self.rows >= _ENOUGH_NUMBERS)
+
+    @property
+    def reported_as(self) -> str:
+        return "r2"
+
+
+def compare_with_guess(
+    outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+) -> list[GuessComparison]:
+    """Compares the score of outputs (N, W) against labels (N,) or (N, M) with that of a constant guess, by target.
 
     Left out are targets that ``only`` does not name, and those whose labels are missing or all the same.
     """
@@ -93,27 +131,13 @@ def measure(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collecti
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
         if only is not None and target.name not in only:
             continue
-        wanted, known = targets.labels_of(labels, index), _known(labels, targets, index)
+        wanted = targets.labels_of(labels, index)
+        known = target.is_known(wanted)
         part, wanted = part[known], wanted[known]
         if len(wanted) == 0 or bool((wanted == wanted[0]).all()):
             continue
         found.append(_classes(target.name, part, wanted) if target.classes is not None else _number(target.name, part, wanted))
     return found
-
-
-def measure_tokens(outputs: Tensor, frequencies: Tensor) -> Measured:
-    """Measures a language model's outputs (M, 3) beside the ``frequencies`` (V,) of the training split's tokens."""
-    losses, true = outputs[:, 0].cpu().to(torch.float64), outputs[:, 2].cpu().to(torch.int64)
-    constant = -frequencies.to(torch.float64).log()[true]
-    low, high = _of_mean(_block_means(constant - losses))
-    mean = constant.mean().item()
-    return Measured(PREDICTED, -losses.mean().item(), (low - mean, high - mean), -mean, len(losses), "tokens")
-
-
-def token_frequencies(ids: Tensor, vocabulary: int) -> Tensor:
-    """Computes how frequent each token is among ``ids`` (M,), in (V,): each is counted once more, so that none is 0."""
-    counts = torch.bincount(ids.cpu().flatten(), minlength=vocabulary).to(torch.float64) + 1
-    return counts / counts.sum()
 
 
 def wilson_interval(share: float, count: int) -> Interval:
@@ -124,22 +148,31 @@ def wilson_interval(share: float, count: int) -> Interval:
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
+def mean_interval(values: Tensor) -> Interval:
+    """Computes the 95% interval of the mean of independent values (N,), by Student's t."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = float(t.ppf(0.975, df=len(values) - 1)) * values.std(correction=1).item() / math.sqrt(len(values))
+    mean = values.mean().item()
+    return mean - half, mean + half
+
+
+def finite_interval(interval: Interval) -> Interval | None:
+    """Returns the interval, or None if an end is infinite."""
+    return interval if all(map(math.isfinite, interval)) else None
+
+
 def paired_interval(first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
     """Computes the 95% interval of one network's score less another's, both (N, W) on the same rows; None where there is none.
 
     Of several targets it is the mean of their intervals, which is too wide rather than too narrow: rows are shared.
     """
-    if targets.are_embeddings:
-        return None
-    if targets.are_tokens:
-        if first.shape != second.shape or not torch.equal(first[:, 2], second[:, 2]):
-            return None
-        right = [(each[:, 1] == each[:, 2]).double().cpu() for each in (first, second)]
-        return _finite(_of_mean(_block_means(right[0] - right[1])))
     intervals = []
     for index, (target, one, other) in enumerate(zip(targets, targets.split(first), targets.split(second), strict=True)):
         wanted = targets.labels_of(labels.to(first.device), index)
-        known = _known(labels.to(first.device), targets, index)
+        known = target.is_known(wanted)
         one, other, wanted = (each[known].cpu().to(torch.float64) for each in (one, other, wanted))
         if len(wanted) == 0:
             continue
@@ -148,83 +181,65 @@ def paired_interval(first: Tensor, second: Tensor, labels: Tensor, targets: Targ
             continue
         spread = (wanted - wanted.mean()).square().mean().item()
         if spread > 0:
-            low, high = _of_mean((other[:, 0] - wanted).square() - (one[:, 0] - wanted).square())
+            low, high = mean_interval((other[:, 0] - wanted).square() - (one[:, 0] - wanted).square())
             intervals.append((low / spread, high / spread))
     if not intervals:
         return None
-    return _finite((sum(low for low, _ in intervals) / len(intervals), sum(high for _, high in intervals) / len(intervals)))
+    return finite_interval(
+        (sum(low for low, _ in intervals) / len(intervals), sum(high for _, high in intervals) / len(intervals))
+    )
 
 
 def score_interval(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Interval | None:
     """Computes the 95% interval of a network's score: of several targets the mean of theirs; None where it has none."""
-    if targets.are_tokens or targets.are_embeddings:
+    compared, counts = compare_with_guess(outputs, labels, targets, only=only), labelled_counts(labels, targets, only=only)
+    if not compared or len(compared) < sum(count > 0 for count in counts.values()):
         return None
-    measured, counts = measure(outputs, labels, targets, only=only), labelled_counts(labels, targets, only=only)
-    if not measured or len(measured) < sum(count > 0 for count in counts.values()):
-        return None
-    ends = zip(*(each.interval for each in measured), strict=True)
-    low, high = (sum(each) / len(measured) for each in ends)
-    return _finite((low, high))
+    ends = zip(*(each.interval for each in compared), strict=True)
+    low, high = (sum(each) / len(compared) for each in ends)
+    return finite_interval((low, high))
 
 
 def labelled_counts(labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> dict[str, int]:
     """Counts the labels (N,) or (N, M) that are not missing, by target."""
     return {
-        target.name: int(_known(labels, targets, index).sum())
-        for index, target in enumerate(targets)
+        target.name: int(known.sum())
+        for target, known in zip(targets, targets.known(labels), strict=True)
         if only is None or target.name in only
     }
 
 
-def num_scored(outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> int:
-    """Counts the samples that a score is of: those with a label of any target; of a language model the tokens."""
-    if targets.are_tokens or targets.are_embeddings:
-        return len(outputs)
-    known = [_known(labels, targets, index) for index, target in enumerate(targets) if only is None or target.name in only]
-    return int(torch.stack(known).any(dim=0).sum())
+def num_labelled(labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> int:
+    """Counts the samples that have a label (N,) or (N, M) of any target, or of any in ``only``."""
+    known = targets.known(labels)
+    scored = [each for target, each in zip(targets, known, strict=True) if only is None or target.name in only]
+    return int(torch.stack(scored).any(dim=0).sum())
 
 
-def _known(labels: Tensor, targets: Targets, index: int) -> Tensor:
-    wanted = targets.labels_of(labels, index)
-    return wanted >= 0 if targets.each[index].classes is not None else ~wanted.isnan()
-
-
-def _classes(name: str, outputs: Tensor, labels: Tensor) -> Measured:
+def _classes(name: str, outputs: Tensor, labels: Tensor) -> GuessComparison:
     right = outputs.argmax(dim=1) == labels
     share, count = right.double().mean().item(), len(labels)
     sizes = torch.bincount(labels.to(torch.int64))
     sizes = sizes[sizes > 0].double()
     recalls = torch.stack([right[labels == each].double().mean() for each in torch.unique(labels)])
     spread = (recalls * (1 - recalls) / sizes).sum().sqrt().item() / len(sizes)
-    return Measured(
+    return ClassComparison(
         name,
         share,
         wilson_interval(share, count),
         constant=(sizes.max() / count).item(),
         rows=count,
-        kind="classes",
         knows_small_classes=recalls.mean().item() - _NORMAL_95 * spread > 1 / len(sizes) + 1e-9,
     )
 
 
-def _number(name: str, outputs: Tensor, labels: Tensor) -> Measured:
+def _number(name: str, outputs: Tensor, labels: Tensor) -> GuessComparison:
     labels = labels.to(torch.float64)
     constant = (labels - labels.mean()).square()
     spread = constant.mean().item()
     gains = constant - (outputs[:, 0] - labels).square()
-    low, high = _of_mean(gains)
-    return Measured(name, gains.mean().item() / spread, (low / spread, high / spread), 0.0, len(labels), "number")
-
-
-def _of_mean(values: Tensor) -> Interval:
-    """The 95% interval of the mean of independent values (N,), by Student's t."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return -math.inf, math.inf
-    half = float(t.ppf(0.975, df=len(values) - 1)) * values.std(correction=1).item() / math.sqrt(len(values))
-    mean = values.mean().item()
-    return mean - half, mean + half
+    low, high = mean_interval(gains)
+    return NumberComparison(name, gains.mean().item() / spread, (low / spread, high / spread), 0.0, len(labels))
 
 
 def _of_matched_shares(first: Tensor, second: Tensor) -> Interval:
@@ -235,13 +250,3 @@ def _of_matched_shares(first: Tensor, second: Tensor) -> Interval:
     difference = (only_first - only_second) / count
     half = _NORMAL_95 * math.sqrt(only_first + only_second - (only_first - only_second) ** 2 / count) / count
     return difference - half, difference + half
-
-
-def _block_means(values: Tensor) -> Tensor:
-    """Means of consecutive values (M,), in as many blocks as leave some values to each."""
-    blocks = min(_BLOCKS, len(values) // _FEWEST_BLOCKS)
-    return torch.stack([block.mean() for block in values.tensor_split(blocks)]) if blocks > 1 else values[:1]
-
-
-def _finite(interval: Interval) -> Interval | None:
-    return interval if all(map(math.isfinite, interval)) else None

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.evaluation.token_metrics import PREDICTED, token_metrics
 from worker.methods.embedding import pair_similarities
 from worker.targets import Targets
 
@@ -34,19 +33,15 @@ def target_metrics(
     Targets without any label are left out, as are those that ``only`` does not name, unless it is None. Errors of numbers are in
     the data's units.
     """
-    if targets.are_embeddings:
-        return {"embedding": embedding_metrics(outputs, labels)}
-    if targets.are_tokens:
-        return {PREDICTED: token_metrics(outputs)}
     metrics = {}
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
         if only is not None and target.name not in only:
             continue
         target_labels = targets.labels_of(labels, index)
         if target.classes is None:
-            if bool((~target_labels.isnan()).any()):
+            if bool(target.is_known(target_labels).any()):
                 metrics[target.name] = regression_metrics(part[:, 0], target_labels, scale=target.scale)
-        elif bool((target_labels >= 0).any()):
+        elif bool(target.is_known(target_labels).any()):
             metrics[target.name] = classification_metrics(part, target_labels)
     return metrics
 
@@ -56,10 +51,8 @@ def target_agreement(
 ) -> dict[str, dict[str, float]]:
     """The metrics of a student's outputs (N, W) against its teacher's, by target, or by those in ``only``.
 
-    Numbers are compared by :func:`regression_metrics`, embeddings by :func:`embedding_metrics`.
+    Numbers are compared by :func:`regression_metrics`.
     """
-    if targets.are_embeddings:
-        return {"embedding": embedding_metrics(student, teacher)}
     return {
         target.name: regression_metrics(ours[:, 0], theirs[:, 0], scale=target.scale)
         if target.classes is None

@@ -15,11 +15,11 @@ from service.spec import JobSpec
 from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.errors import JobFault
-from worker.evaluation.evaluate import predict
 from worker.export.units import fold_units, rounding_of_units
 from worker.models import UnreadableNetwork, load_network, save_network
 from worker.models.folder import write_json
 from worker.targets import Targets
+from worker.tasks import Task
 from worker.trained import TrainedNetwork, weight_bytes
 
 _TOLERANCE = 1e-4
@@ -43,7 +43,7 @@ def export_network(network: TrainedNetwork, folder: Path, *, data: Data) -> int:
     return weight_bytes(folder)
 
 
-def check_export(folder: Path, *, split: Split, targets: Targets, device: torch.device, expected: Tensor) -> None:
+def check_export(folder: Path, *, split: Split, targets: Targets, task: Task, device: torch.device, expected: Tensor) -> None:
     """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W), numbers standardised.
 
     Raises:
@@ -54,7 +54,7 @@ def check_export(folder: Path, *, split: Split, targets: Targets, device: torch.
     except UnreadableNetwork as error:
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)
-    outputs = targets.standardise(predict(loaded.network.to(device), samples))
+    outputs = targets.standardise(task.predict(loaded.network.to(device), samples))
     # The library chooses a tokenizer's class by the model type, which may tokenize differently and give another number of tokens.
     if outputs.shape != expected.shape:
         raise JobFault(

@@ -6,24 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from service.spec.exports import EXPORTS, ExportFormat
-from service.spec.tasks import TASKS
 from worker.data import Data
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
-from worker.data.text import TextPreprocessing
-from worker.data.tokenization import NO_TOKEN
 from worker.errors import JobFault
-from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_labelled
-from worker.evaluation.metrics import target_metrics
 from worker.export.int8 import quantize_int8
 from worker.export.onnx import OnnxNetwork, check_onnx, export_onnx
 from worker.export.units import rounding_of_units, with_units
+from worker.tasks import TASKS
+from worker.tasks.task import Measurement
 from worker.trained import TrainedNetwork
 
-_INPUT_NAMES = {"image": "pixel_values", "text": "input_ids", "audio": "input_values"}
 _LARGEST_DIFFERENCE = 1e-4
 _CALIBRATION_SAMPLES = 128
 
@@ -37,10 +33,8 @@ class Exported:
     largest_difference: float
     """Largest absolute difference from the student's outputs on some test samples, relative to the largest output if above 1;
     numbers are standardised."""
-    test: EvaluationResult | None
-    """None if the test split has no labels."""
-    metrics: dict[str, dict[str, float]]
-    """Metrics by target, on the test split."""
+    test: Measurement
+    """On the test split."""
     agreement: float
     """Agreement with the student, on the test split."""
 
@@ -51,31 +45,16 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
     Raises:
         UnexportableNetwork: the exporter does not support the network.
     """
-    kind = TASKS[data.task].input_kind
     inputs = only_tensor(samples.inputs_from(0, 2))
-    if isinstance(samples.preprocessing, TextPreprocessing):
-        network = _ReadingPadded(network, samples.preprocessing.tokenizer.pad_token_id)
+    exported, input_name = TASKS[data.task].onnx_form(network, samples.preprocessing)
     export_onnx(
-        network,
+        exported,
         path,
         example=inputs,
-        input_name=_INPUT_NAMES[kind],
+        input_name=input_name,
         output_name="logits",
         dynamic_length=inputs.dim() == 2,  # token ids and waveforms
     )
-
-
-class _ReadingPadded(nn.Module):
-    """A text network that reads rows as its tokenizer pads them, since the users of a file have no other way to say it."""
-
-    def __init__(self, network: nn.Module, pad: int) -> None:
-        super().__init__()
-        self.network, self.pad = network, pad
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Maps token ids (B, L) to outputs (B, W)."""
-        outputs: Tensor = self.network(ids.masked_fill(ids == self.pad, NO_TOKEN))
-        return outputs
 
 
 def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[ExportFormat], *, data: Data) -> list[Exported]:
@@ -110,18 +89,17 @@ def export_student(student: TrainedNetwork, folder: Path, formats: Sequence[Expo
 
 
 def _score(path: Path, student: TrainedNetwork, test: Samples, data: Data) -> Exported:
-    network = OnnxNetwork(path)
-    outputs, expected = data.targets.standardise(predict(network, test)), predict(student.network, test)
-    share = agreement(expected, outputs, data.targets)
-    if share is None:
-        raise RuntimeError("a language model has no such export")
+    task, network = TASKS[data.task], OnnxNetwork(path)
+    outputs, expected = data.targets.standardise(task.predict(network, test)), task.predict(student.network, test)
+    agreement = task.agreement(expected, outputs, data.targets).value
+    if agreement is None:
+        raise RuntimeError("a form of the student does not compare with the student")
     return Exported(
         name=path.name,
         num_bytes=path.stat().st_size,
         largest_difference=_difference(path, student, test, data),
-        test=score_labelled(outputs, test.labels, data.targets),
-        metrics=target_metrics(outputs, test.labels, data.targets),
-        agreement=share,
+        test=task.measure(outputs, test.labels, data.targets),
+        agreement=agreement,
     )
 
 

@@ -12,20 +12,9 @@ from service.spec import JobSpec
 from service.spec.methods import BornAgain
 from service.spec.report import Latency, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
-from worker.data import Split
+from worker.data import Data, Split
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import (
-    EvaluationResult,
-    agreement,
-    can_score,
-    measure_latency,
-    predict,
-    score_by_teacher,
-    score_labelled,
-    score_outputs,
-)
-from worker.evaluation.evidence import num_scored, paired_interval, score_interval
-from worker.evaluation.metrics import target_agreement, target_metrics
+from worker.evaluation.evaluate import EvaluationResult, measure_latency
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
 from worker.job.error_mapping import as_spec_error
@@ -33,12 +22,12 @@ from worker.job.findings import gain_findings, student_findings, teacher_finding
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import STUDENT, Role, by_name, roles_by_seed
-from worker.job.teacher_check import measure_network
-from worker.models.privileged import PrivilegedNetwork
+from worker.job.teacher_check import compare_with_guess
+from worker.methods import privileged_term
 from worker.report.build import Assessed, Gain, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
-from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers, combine_outputs
 from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
@@ -62,6 +51,7 @@ def evaluate_and_export(
 
     ``warnings`` are those that were found before the evaluation.
     """
+    task, targets = TASKS[job.data.task], job.data.targets
     test, validation = job.data.splits["test"], job.data.splits["validation"]
     phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
     outputs: dict[str, Tensor] = {}
@@ -81,37 +71,31 @@ def evaluate_and_export(
             for role, network in networks.items()
             if role != "control"
         }
-        check_export(result / "student", split=test, targets=job.data.targets, device=job.device, expected=outputs["student"])
+        expected = outputs["student"]
+        check_export(result / "student", split=test, targets=targets, task=task, device=job.device, expected=expected)
         with as_spec_error("/exports"):
             exports = export_student(networks["student"], result, job.spec.exports, data=job.data)
         # The control has the student's architecture; it is evaluated and not exported.
         num_bytes["control"] = num_bytes["student"]
         assessed = {
             role: Assessed(
-                test=score_labelled(outputs[role], test.labels, job.data.targets, only=network.teaches),
-                metrics=target_metrics(outputs[role], test.labels, job.data.targets, only=network.teaches),
+                test=task.measure(outputs[role], test.labels, targets, only=network.teaches),
                 validation=teacher_scores[role]
                 if role in teacher_scores and network.figures is None
-                else _validation_result(network, validation, job.data.targets),
+                else _validation_result(network, validation, job.data),
                 latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
                 num_bytes=num_bytes[role],
-                rows=num_scored(outputs[role], test.labels, job.data.targets, only=network.teaches),
-                interval=score_interval(outputs[role], test.labels, job.data.targets, only=network.teaches),
             )
             for role, network in networks.items()
         }
         if "teacher" not in assessed:
-            taught_targets = teachers.teaches
             assessed["teacher"] = Assessed.together(
                 [assessed[role] for role in teachers.members],
-                test=score_labelled(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
-                metrics=target_metrics(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
-                validation=score_labelled(teachers.outputs(validation), validation.labels, job.data.targets, only=taught_targets),
-                rows=num_scored(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
-                interval=score_interval(teacher_outputs, test.labels, job.data.targets, only=taught_targets),
+                test=task.measure(teacher_outputs, test.labels, targets, only=teachers.teaches),
+                validation=task.score_labelled(teachers.outputs(validation), validation.labels, targets, only=teachers.teaches),
             )
-        seeds = _seeds_card(job.spec, dict(replicate_scores) | {role: each.test for role, each in assessed.items()})
-        gain = _gain(assessed, seeds, outputs, test, job.data.targets)
+        seeds = _seeds_card(job.spec, dict(replicate_scores) | {role: each.test.result for role, each in assessed.items()})
+        gain = _gain(assessed, seeds, outputs, job.data)
         report = make_report(
             spec=job.spec,
             job_id=job_id,
@@ -121,11 +105,10 @@ def evaluate_and_export(
             assessed=assessed,
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
-            agreement=agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
-            validation_agreement=_validation_agreement(networks["student"], teachers, validation),
-            agreement_by_target=target_agreement(teacher_outputs, outputs["student"], job.data.targets, only=teachers.teaches),
+            agreement=task.agreement(teacher_outputs, outputs["student"], targets, only=teachers.teaches),
+            validation_agreement=_validation_agreement(networks["student"], teachers, job.data),
             exports=exports,
-            warnings=[*warnings, *_findings(job, networks["student"], teachers, assessed, outputs, gain)],
+            warnings=[*warnings, *_findings(job.data, networks["student"], teachers, assessed, outputs, gain)],
             gain=gain,
             seeds=seeds,
         )
@@ -133,22 +116,22 @@ def evaluate_and_export(
     return report
 
 
-def _gain(
-    assessed: Mapping[str, Assessed], seeds: SeedsCard | None, outputs: Mapping[str, Tensor], test: Split, targets: Targets
-) -> Gain | None:
+def _gain(assessed: Mapping[str, Assessed], seeds: SeedsCard | None, outputs: Mapping[str, Tensor], data: Data) -> Gain | None:
     """The student's gain over its control: the mean over the seeds if there are several, else that of the one run."""
-    student, control = assessed["student"].test, assessed["control"].test if "control" in assessed else None
+    student = assessed["student"].test.result
+    control = assessed["control"].test.result if "control" in assessed else None
     if student is None or control is None:
         return None
     if seeds is not None and seeds.gain is not None and (half := seeds.gain.half_width) is not None:
         mean = seeds.gain.mean
         return Gain(mean, (mean - half, mean + half), len(seeds.seeds))
-    interval = paired_interval(outputs["student"], outputs["control"], test.labels, targets)
+    test = data.splits["test"]
+    interval = TASKS[data.task].paired_interval(outputs["student"], outputs["control"], test.labels, data.targets)
     return Gain(student.score - control.score, interval, 1)
 
 
 def _findings(
-    job: Networks,
+    data: Data,
     student: TrainedNetwork,
     teachers: Teachers,
     assessed: Mapping[str, Assessed],
@@ -156,35 +139,37 @@ def _findings(
     gain: Gain | None,
 ) -> Iterator[WarningMessage]:
     """What the figures of the test split show against the student, its teacher or its gain."""
-    targets, test = job.data.targets, job.data.splits["test"]
-    yield from student_findings(measure_network(student, outputs["student"], test, job.data.splits["train"], targets))
+    task, test = TASKS[data.task], data.splits["test"]
+    yield from student_findings(compare_with_guess(student, outputs["student"], test, data))
     if gain is None:
         return
-    in_points = all(target.classes is not None for target in targets) and not targets.are_embeddings
-    rows = assessed["student"].rows
+    in_points, rows = task.score_is_share(data.targets), assessed["student"].test.rows
     yield from gain_findings(gain.value, gain.interval, num_seeds=gain.num_seeds, rows=rows, in_points=in_points)
-    teacher, control = assessed["teacher"].test, assessed["control"].test
+    teacher, control = assessed["teacher"].test.result, assessed["control"].test.result
     if teachers.teaches is None and teacher is not None and control is not None:
         together = teachers.combine([outputs[role] for role in teachers.members])
-        difference = paired_interval(together, outputs["control"], test.labels, targets)
+        difference = task.paired_interval(together, outputs["control"], test.labels, data.targets)
         yield from teacher_findings(difference, teacher=teacher.score, control=control.score)
 
 
-def _validation_result(network: TrainedNetwork, split: Split, targets: Targets) -> EvaluationResult | None:
+def _validation_result(network: TrainedNetwork, split: Split, data: Data) -> EvaluationResult | None:
     """The network's scores on the validation split; those of its training if nothing was changed since. None without labels."""
     figures = network.figures
     if figures is not None and figures.chosen_by == "score" and network.teaches is None and network.bias is None:
         return figures.best_validation
-    if not can_score(split.labels, targets, only=network.teaches):
+    task = TASKS[data.task]
+    if not task.can_score(split.labels, data.targets, only=network.teaches):
         return None
-    return score_outputs(network.outputs(split), split.labels, targets, only=network.teaches)
+    return task.score(network.outputs(split), split.labels, data.targets, only=network.teaches)
 
 
-def _validation_agreement(student: TrainedNetwork, teachers: Teachers, split: Split) -> float | None:
+def _validation_agreement(student: TrainedNetwork, teachers: Teachers, data: Data) -> float | None:
     """The agreement with the teachers that chose the student's weights; None if the labels chose them."""
     if student.figures is None or student.figures.chosen_by == "score":
         return None
-    return score_by_teacher(student.outputs(split), teachers.outputs(split), teachers.targets, only=teachers.teaches).score
+    task, split = TASKS[data.task], data.splits["validation"]
+    ours, theirs = student.outputs(split), teachers.outputs(split)
+    return task.score_by_teacher(ours, theirs, data.targets, only=teachers.teaches).score
 
 
 def _seeds_card(spec: JobSpec, tests: Mapping[str, EvaluationResult | None]) -> SeedsCard | None:
@@ -205,13 +190,14 @@ def _scores(tests: Mapping[str, EvaluationResult | None], roles: Sequence[Role])
 
 def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained: Weights) -> float | None:
     """The score of the student's best weights with the teacher's outputs as input; None if the student has no such input."""
-    network = job.build(STUDENT)
-    if not isinstance(network, PrivilegedNetwork) or not network.reads_teacher:
+    term, task = privileged_term(job.spec.method), TASKS[job.data.task]
+    if term is None or not term.extra_input:
         return None
+    network = job.build(STUDENT)
     network.load_state_dict(trained)
     samples = Samples.of(split, job.preprocessing(STUDENT), device=job.device)
-    outputs = predict(network.to(job.device), samples, teacher_outputs=teachers.outputs(split))
-    result = score_labelled(outputs, samples.labels, job.data.targets)
+    outputs = task.predict(network.to(job.device), samples, teacher_outputs=teachers.outputs(split))
+    result = task.score_labelled(outputs, samples.labels, job.data.targets)
     return None if result is None else result.score
 
 
@@ -220,5 +206,5 @@ def _ensemble_score(job: Networks, outputs: Mapping[str, Tensor], split: Split) 
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
     ensemble = combine_outputs([outputs[role] for role in map(str, (*job.chain, STUDENT))], job.data.targets)
-    result = score_labelled(ensemble, split.labels, job.data.targets)
+    result = TASKS[job.data.task].score_labelled(ensemble, split.labels, job.data.targets)
     return None if result is None else result.score

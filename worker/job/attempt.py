@@ -30,7 +30,6 @@ from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import deterministic_kernels
 from worker.errors import StopAsked
-from worker.evaluation.evaluate import can_score, predict, score_labelled
 from worker.export.folder import export_network, result_folder, write_spec
 from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
@@ -326,7 +325,7 @@ class Attempt:
     def _validation_teacher(self, teachers: Teachers) -> ValidationTeacher | None:
         """What chooses a student's best weights where no sample of the validation split has a label; None where one has."""
         split = self.data.splits["validation"]
-        if can_score(split.labels, self.data.targets):
+        if self.task.can_score(split.labels, self.data.targets):
             return None
         return ValidationTeacher(teachers.outputs(split), teachers.teaches)
 
@@ -354,7 +353,9 @@ class Attempt:
             test = self.data.splits["test"]
             for role in roles:
                 network = self._finished_student(role, teachers) if role == roles[0] else self._rebuild(role)
-                self.state.replicate_scores[role] = score_labelled(network.outputs(test), test.labels, self.data.targets)
+                self.state.replicate_scores[role] = self.task.score_labelled(
+                    network.outputs(test), test.labels, self.data.targets
+                )
             for role in roles:
                 del self.state.finished[role], self.state.last_test[role]
             self._write_checkpoint()
@@ -454,10 +455,10 @@ class Attempt:
         """Records the result of a training whose network still has its last weights, and scores these on the test split."""
         role = Role.parse(training.name)
         test = self.networks.samples(role, "test")
-        outputs = predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
+        outputs = self.task.predict(training.network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
         teacher = self.networks.teachers.get(role)
         scored_targets = None if teacher is None else teacher.targets
-        self.state.last_test[role] = score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
+        self.state.last_test[role] = self.task.score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
         self.state.finished[role] = trained if role == STUDENT else replace(trained, last=None)
 
     def _export_partial_student(self, request: StopRequest) -> None:

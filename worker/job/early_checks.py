@@ -24,6 +24,7 @@ from worker.job.roles import STUDENT
 from worker.methods import looks_inside
 from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.output_layer import NoOutputLayer, find_output_layer
+from worker.tasks import TASKS
 from worker.training.causal_lm import check_generation_fits
 
 _MOST_SAVED_PARAMETERS = 100_000_000
@@ -125,7 +126,14 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
         folder, targets = Path(made) / "student", networks.data.targets
         export_network(untrained, folder, data=networks.data)
         try:
-            check_export(folder, split=few, targets=targets, device=networks.device, expected=untrained.outputs(few))
+            check_export(
+                folder,
+                split=few,
+                targets=targets,
+                task=TASKS[networks.data.task],
+                device=networks.device,
+                expected=untrained.outputs(few),
+            )
         except JobFault as fault:
             fault.details.setdefault("pointer", "/student/architecture")
             raise

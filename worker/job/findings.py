@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from service.spec.gain_words import gain_words
 from service.spec.warning_message import WarningMessage
-from worker.evaluation.evidence import Interval, Measured
+from worker.evaluation.evidence import GuessComparison, Interval
 
 
-def student_findings(measured: Sequence[Measured]) -> Iterator[WarningMessage]:
+def student_findings(compared: Sequence[GuessComparison]) -> Iterator[WarningMessage]:
     """What is found of a student by its scores on the test split, by target."""
-    for each in measured:
-        of = f" of {each.target!r}" if len(measured) > 1 else ""
+    for each in compared:
+        of = f" of {each.target!r}" if len(compared) > 1 else ""
         if each.is_worse:
             code, found = "student_below_constant", f"The student is worse than a constant guess{of}"
         elif each.is_near_chance:

@@ -3,7 +3,7 @@
 from service.spec import JobSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
-from worker.evaluation.evaluate import can_score
+from worker.tasks import TASKS
 
 
 def without_control(spec: JobSpec, data: Data) -> JobSpec:
@@ -37,7 +37,8 @@ def label_warnings(spec: JobSpec, data: Data) -> list[WarningMessage]:
 
 
 def _unlabelled(data: Data) -> list[str]:
-    return [name for name, split in data.splits.items() if not can_score(split.own.labels, data.targets)]
+    task = TASKS[data.task]
+    return [name for name, split in data.splits.items() if not task.can_score(split.own.labels, data.targets)]
 
 
 def _splits(names: list[str]) -> str:

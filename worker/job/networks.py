@@ -288,6 +288,7 @@ class Networks:
             trained=trained,
             last_test=last_test,
             architecture=self.architecture(role),
+            task=self.data.task,
             source=(self.teachers.get(role) or self.spec.student).source,
             targets=self.data.targets,
             teaches=self.teachers[role].targets if role in self.teachers else None,

@@ -14,27 +14,20 @@ from torch import Tensor
 
 from service.spec.job import TeacherSpec
 from service.spec.methods import DeepMutual
-from service.spec.tasks import TASKS, TaskName
+from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
-from worker.data import Split, UnusableData
-from worker.data.tensors import only_tensor
+from worker.data import Data, Split, UnusableData
+from worker.data.samples import Samples
 from worker.distributed.ranks import ProcessGroup
 from worker.errors import JobFault
-from worker.evaluation.evaluate import predict, score_labelled
-from worker.evaluation.evidence import Measured, measure, measure_tokens, token_frequencies, wilson_interval
+from worker.evaluation.evidence import GuessComparison
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.resume import JobState
 from worker.job.roles import Role
-from worker.models.language_network import LanguageNetwork
-from worker.models.reported import METRICS
-from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.trained import TrainedNetwork
 
-_FREQUENCY_TEXTS = 2_000
-"""Of the training split, for the frequencies of tokens."""
-_ROWS_AT_ONCE, _TEXTS_AT_ONCE = 16, 64
-"""Between two looks at the clock; packed texts need some more, to fill a row."""
 _CAUSES = {
     "image": "its images are of another kind, size or range of pixels (0 to 255, 0 to 1) than the dataset's",
     "text": "its texts are in another language, of another kind, or cut by another tokenizer",
@@ -56,25 +49,25 @@ class TeacherCheck:
     may_stop: bool = True
     """Whether the job may still be stopped: not once the student is trained, as a peer is."""
 
-    def judge(self, measured: Sequence[Measured]) -> list[WarningMessage]:
+    def judge(self, compared: Sequence[GuessComparison]) -> list[WarningMessage]:
         """Judges a teacher by its scores on validation; returns what to know of it.
 
         Raises:
             JobFault: ``teacher_unfit``, if the spec does not accept such a score.
         """
-        if not measured:
+        if not compared:
             message = f"{self._name} was not scored before the training: the validation split has no labels that tell it apart."
             return [WarningMessage(code="teacher_unscored", message=message)] if self.is_given else []
         accepted = self.spec.accept_score
-        worst = next((each for each in measured if each.is_at_chance), None)
-        near = worst or next((each for each in measured if each.is_near_chance), None)
+        worst = next((each for each in compared if each.is_at_chance), None)
+        near = worst or next((each for each in compared if each.is_near_chance), None)
         if near is not None:
-            of = f" of {near.target!r}" if len(measured) > 1 else ""
+            of = f" of {near.target!r}" if len(compared) > 1 else ""
             words = "not shown to be better" if worst is None else "no better"
             found = f"{self._name} is {words} than a constant guess{of}: it has {near} of the validation split."
             stops = accepted == "above-chance" or (accepted is None and self.is_given and worst is not None)
             return [self._found("teacher_at_chance", found, near, stops=stops)]
-        reported = self._reported(measured)
+        reported = self._reported(compared)
         if reported is not None:
             name, value, ours = reported
             found = (
@@ -89,7 +82,7 @@ class TeacherCheck:
         return f"The teacher {self.teacher.source}" if self.is_given else "The teacher that this job trained"
 
     def _found(
-        self, code: str, message: str, measured: Measured, *, stops: bool, reported: float | None = None
+        self, code: str, message: str, found: GuessComparison, *, stops: bool, reported: float | None = None
     ) -> WarningMessage:
         if not (stops and self.may_stop):
             return WarningMessage(code=code, message=f"{message} {self._advice}")
@@ -100,10 +93,10 @@ class TeacherCheck:
             details={
                 "pointer": f"/{self.pointer}",
                 "finding": code,
-                "target": measured.target,
-                "score": measured.score,
-                "constant_guess": measured.constant,
-                "rows": measured.rows,
+                "target": found.target,
+                "score": found.score,
+                "constant_guess": found.constant,
+                "rows": found.rows,
                 **({} if reported is None else {"reported": reported}),
             },
         )
@@ -114,22 +107,21 @@ class TeacherCheck:
             return "Train it for longer or otherwise, and look whether the labels can be told from the inputs at all."
         return (
             "Most probably its classes mean something else, or stand in another order, than its config.json says (id2label); "
-            f"{_CAUSES[TASKS[self.task].input_kind]}; or its numbers have other units."
+            f"{_CAUSES[TASKS[self.task].info.input_kind]}; or its numbers have other units."
         )
 
-    def _reported(self, measured: Sequence[Measured]) -> tuple[str, float, Measured] | None:
+    def _reported(self, compared: Sequence[GuessComparison]) -> tuple[str, float, GuessComparison] | None:
         """The reported score that one target's is far below, with its name; None if it is not, or nothing is reported.
 
         Far is: by more than both intervals, where the card's is that of as many rows, and by more than half of the way from the
         reported score to a constant guess's.
         """
-        (ours, *others) = measured
-        name = METRICS[ours.kind]
-        value = self.teacher.reported.get(name) if self.is_given and not others else None
-        if value is None or ours.kind == "tokens":
+        (ours, *others) = compared
+        name = ours.reported_as
+        value = self.teacher.reported.get(name) if name is not None and self.is_given and not others else None
+        if name is None or value is None:
             return None
-        least = wilson_interval(value, ours.rows)[0] if ours.kind == "classes" else value
-        is_far = ours.interval[1] < least and ours.score < (value + ours.constant) / 2
+        is_far = ours.interval[1] < ours.least_for(value) and ours.score < (value + ours.constant) / 2
         return (name, value, ours) if is_far else None
 
 
@@ -142,10 +134,11 @@ def check_on_validation(
         JobFault: ``teacher_unfit``, if the spec does not accept its score.
         StopAsked: a stop was requested.
     """
-    targets, splits = networks.data.targets, networks.data.splits
-    if role in state.teacher_scores or targets.are_embeddings:
+    data, split = networks.data, networks.data.splits["validation"]
+    task = TASKS[data.task]
+    if role in state.teacher_scores or task.labelled_by_teacher:
         return list(teacher.warnings)
-    is_given, validation = not networks.is_trained(role), teacher.samples(splits["validation"])
+    is_given, validation = not networks.is_trained(role), teacher.samples(split)
     if is_given:
         phases.start("teacher", f"Scoring the {role} {teacher.source} on {len(validation):,} validation samples")
 
@@ -155,49 +148,52 @@ def check_on_validation(
         else:
             phases.check_stop()
 
-    outputs = _checked(teacher, predict(teacher.network, validation, after_batch=after_batch, group=group))
+    outputs = _checked(teacher, task.predict(teacher.network, validation, after_batch=after_batch, group=group))
     check = TeacherCheck(
         networks.teachers[role],
         teacher,
-        networks.data.task,
+        data.task,
         pointer=networks.spec_path(role),
         is_given=is_given,
         may_stop=not isinstance(networks.spec.method, DeepMutual),
     )
-    found = check.judge(measure_network(teacher, outputs, splits["validation"], splits["train"], targets))
-    state.teacher_scores[role] = score_labelled(outputs, splits["validation"].labels, targets, only=teacher.teaches)
+    found = check.judge(compare_with_guess(teacher, outputs, split, data))
+    state.teacher_scores[role] = task.score_labelled(outputs, split.labels, data.targets, only=teacher.teaches)
     return [*teacher.warnings, *found]
 
 
-def measure_network(network: TrainedNetwork, outputs: Tensor, split: Split, train: Split, targets: Targets) -> list[Measured]:
-    """Measures a network's outputs (N, W), or (M, 3) of tokens, on a split. Embeddings have nothing to be compared with."""
-    if targets.are_embeddings:
-        return []
-    if targets.are_tokens:
-        return [measure_tokens(outputs, _frequencies(network, train))]
-    return measure(outputs, split.labels, targets, only=network.teaches)
+def compare_with_guess(network: TrainedNetwork, outputs: Tensor, split: Split, data: Data) -> list[GuessComparison]:
+    """Compares a network's score by its ``outputs`` on a split with that of a constant guess, by target."""
+
+    def training_rows(count: int) -> Samples:
+        train = data.splits["train"]
+        drawn = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:count]
+        return network.samples(train.at(drawn.sort().values))
+
+    return TASKS[data.task].compare_with_guess(
+        outputs, split.labels, data.targets, network=network.network, training_rows=training_rows, only=network.teaches
+    )
 
 
-def measure_some(
-    teacher: TrainedNetwork, validation: Split, train: Split, targets: Targets, *, is_over: Callable[[], bool]
-) -> list[Measured]:
-    """Measures a teacher on validation rows in random order, until ``is_over`` says that the time is over."""
+def compare_some(teacher: TrainedNetwork, data: Data, *, is_over: Callable[[], bool]) -> list[GuessComparison]:
+    """Compares a teacher with a constant guess on validation rows in random order, until ``is_over`` says to stop."""
+    task, validation = TASKS[data.task], data.splits["validation"]
     shuffled = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))
     outputs, rows, end = [], 0, 0
-    for chosen in torch.split(shuffled, _TEXTS_AT_ONCE if targets.are_tokens else _ROWS_AT_ONCE):
+    for chosen in torch.split(shuffled, task.rows_at_once):
         end += len(chosen)
         try:
             samples = teacher.samples(validation.at(shuffled[rows:end]))
         except UnusableData:
             pass  # so few texts may not fill a row of tokens: the next ones come beside them
         else:
-            outputs.append(_checked(teacher, predict(teacher.network, samples)))
+            outputs.append(_checked(teacher, task.predict(teacher.network, samples)))
             rows = end
         if is_over():
             break
     if not outputs:
         return []
-    return measure_network(teacher, torch.cat(outputs), validation.at(shuffled[:rows]), train, targets)
+    return compare_with_guess(teacher, torch.cat(outputs), validation.at(shuffled[:rows]), data)
 
 
 def _checked(teacher: TrainedNetwork, outputs: Tensor) -> Tensor:
@@ -209,13 +205,3 @@ def _checked(teacher: TrainedNetwork, outputs: Tensor) -> Tensor:
             hint="Choose another teacher, or train it again at a lower learning rate.",
         )
     return teacher.reorder(outputs)
-
-
-def _frequencies(teacher: TrainedNetwork, train: Split) -> Tensor:
-    """How frequent each token of the teacher's vocabulary is in some texts of the training split: (V,)."""
-    network = teacher.network
-    if not isinstance(network, LanguageNetwork):
-        raise TypeError("only a language model has a vocabulary")
-    few = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_FREQUENCY_TEXTS]
-    rows = teacher.samples(train.at(few.sort().values))
-    return token_frequencies(only_tensor(rows.inputs)[:, 1:][rows.labels[:, 1:].bool()], network.head.weight.shape[0])

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 CARD_FILE = "README.md"
-METRICS = {"classes": "accuracy", "number": "r2", "tokens": "token_accuracy"}
-"""The name of the score in a model card, by what is predicted."""
 _OTHER_NAMES = {"r_squared": "r2"}
 _MOST_BYTES = 2**20
 
@@ -31,7 +29,7 @@ def read_reported(folder: Path) -> dict[str, float]:
     for result in results:
         name = _OTHER_NAMES.get(str(result.metric_type).lower(), str(result.metric_type).lower())
         value = _share(result.metric_value)
-        if name in METRICS.values() and value is not None:
+        if value is not None:
             lowest[name] = min(value, lowest.get(name, value))
     return lowest
 

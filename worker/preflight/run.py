@@ -37,7 +37,7 @@ from worker.job.networks import Networks
 from worker.job.plan import JobPlan, plan_of
 from worker.job.reading import read_all
 from worker.job.roles import CONTROL, STUDENT, Role, by_name
-from worker.job.teacher_check import TeacherCheck, measure_some
+from worker.job.teacher_check import TeacherCheck, compare_some
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_on_meta, num_parameters
 from worker.models.folder import stored_parameters
@@ -181,11 +181,11 @@ class PreflightRun(Attempt):
         if data.targets.are_embeddings:
             return
         spec, place = self.networks.teachers[role], self.networks.spec_path(role)
-        measured = measure_some(teacher, data.splits["validation"], data.splits["train"], data.targets, is_over=is_over)
-        if data.targets.are_tokens and not measured:
+        compared = compare_some(teacher, data, is_over=is_over)
+        if data.targets.are_tokens and not compared:
             return  # no row of tokens was filled in the time; the attempt scores it on the whole split
         check = TeacherCheck(spec, teacher, self.spec.task, pointer=place, is_given=True)
-        self.warnings += check.judge(measured)
+        self.warnings += check.judge(compared)
 
     def _check_teacher(self, role: Role, teacher: TrainedNetwork) -> None:
         """Checks nothing: two samples say nothing of a teacher."""

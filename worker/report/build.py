@@ -23,14 +23,14 @@ from service.spec.report import (
     TeacherCard,
     TrainingCard,
 )
-from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import Interval, labelled_counts
 from worker.export.forms import Exported
 from worker.models import built_from, num_parameters
-from worker.targets import Targets
+from worker.tasks import TASKS
+from worker.tasks.task import Agreement, Measurement
 from worker.trained import TrainedNetwork
 from worker.training.result import TrainingFigures
 
@@ -39,44 +39,20 @@ from worker.training.result import TrainingFigures
 class Assessed:
     """What was measured of a finished network."""
 
-    test: EvaluationResult | None
-    """None if the test split has no labels."""
-    metrics: dict[str, dict[str, float]]
-    """By target, on the test split."""
+    test: Measurement
+    """On the test split."""
     validation: EvaluationResult | None
     """None if the validation split has no labels."""
     latency_ms: Latency
     num_bytes: int
-    rows: int
-    """Test samples that the score is of."""
-    interval: Interval | None
-    """95 % interval of the test score."""
 
     @classmethod
-    def together(
-        cls,
-        each: Sequence[Self],
-        *,
-        test: EvaluationResult | None,
-        validation: EvaluationResult | None,
-        metrics: dict[str, dict[str, float]],
-        rows: int,
-        interval: Interval | None,
-    ) -> Self:
-        """Several networks that are asked one after the other."""
+    def together(cls, each: Sequence[Self], *, test: Measurement, validation: EvaluationResult | None) -> Self:
+        """Several networks that run one after the other."""
         latency_ms = Latency(
             batch_1=sum(one.latency_ms.batch_1 for one in each), batch_64=sum(one.latency_ms.batch_64 for one in each)
         )
-        num_bytes = sum(one.num_bytes for one in each)
-        return cls(
-            test=test,
-            validation=validation,
-            metrics=metrics,
-            latency_ms=latency_ms,
-            num_bytes=num_bytes,
-            rows=rows,
-            interval=interval,
-        )
+        return cls(test, validation, latency_ms, num_bytes=sum(one.num_bytes for one in each))
 
 
 @dataclass(frozen=True)
@@ -97,9 +73,8 @@ def make_report(
     networks: Mapping[str, TrainedNetwork],
     teachers: Mapping[str, TeacherSpec],
     assessed: Mapping[str, Assessed],
-    agreement: float | None,
+    agreement: Agreement,
     validation_agreement: float | None = None,
-    agreement_by_target: dict[str, dict[str, float]],
     exports: Sequence[Exported] = (),
     gain: Gain | None = None,
     seeds: SeedsCard | None = None,
@@ -111,14 +86,15 @@ def make_report(
 
     Of several teachers ``assessed["teacher"]`` is what they are together.
     """
-    cards = {role: _network_card(network, assessed[role], data.targets) for role, network in networks.items()}
+    are_shares = TASKS[data.task].score_is_share(data.targets)
+    cards = {role: _network_card(network, assessed[role], are_shares=are_shares) for role, network in networks.items()}
     student, control = cards["student"], cards.get("control")
     each_teacher = (
         []
         if len(teachers) == 1
         else [TeacherCard(**dict(cards[role]), weight=spec.weight, targets=spec.targets) for role, spec in teachers.items()]
     )
-    teacher = _several_card(each_teacher, assessed["teacher"], data.targets) if each_teacher else cards["teacher"]
+    teacher = _several_card(each_teacher, assessed["teacher"], are_shares=are_shares) if each_teacher else cards["teacher"]
     device = networks["student"].device
     input_shape = built_from(networks["student"].network).input_shape
     return Report(
@@ -146,8 +122,8 @@ def make_report(
         control=control,
         score_with_teacher=score_with_teacher,
         ensemble_score=ensemble_score,
-        agreement=agreement,
-        agreement_by_target=agreement_by_target,
+        agreement=agreement.value,
+        agreement_by_target=agreement.metrics,
         chosen_by=figures.chosen_by if (figures := networks["student"].figures) else "score",
         validation_agreement=validation_agreement,
         bias=networks["student"].bias,
@@ -174,7 +150,7 @@ def make_report(
 
 
 def _pixel_range(data: Data) -> list[float] | None:
-    if TASKS[data.task].input_kind != "image":
+    if TASKS[data.task].info.input_kind != "image":
         return None
     pixels = data.pixel_range
     return None if pixels.is_doubtful else [pixels.low, pixels.high]
@@ -187,25 +163,25 @@ def _rows(data: Data) -> dict[str, int]:
     return rows if transfer is None else rows | {"transfer": transfer.count}
 
 
-def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, targets: Targets) -> NetworkCard:
+def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, *, are_shares: bool) -> NetworkCard:
     """What several teachers are together."""
-    are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
+    test, validation = assessed.test.result, assessed.validation
     return NetworkCard(
         source=" + ".join(card.source for card in teachers),
         architecture=None,
         parameters=sum(card.parameters for card in teachers),
         bytes=assessed.num_bytes,
-        test_score=_score(assessed.test),
-        test_rows=None if assessed.test is None else assessed.rows,
-        test_interval=assessed.interval,
-        test_accuracy=_score(assessed.test) if are_classes else None,
-        test_loss=_loss(assessed.test),
+        test_score=_score(test),
+        test_rows=None if test is None else assessed.test.rows,
+        test_interval=assessed.test.interval,
+        test_accuracy=_score(test) if are_shares else None,
+        test_loss=_loss(test),
         test_accuracy_last=None,
-        validation_score=_score(assessed.validation),
-        validation_accuracy=_score(assessed.validation) if are_classes else None,
-        validation_loss=_loss(assessed.validation),
+        validation_score=_score(validation),
+        validation_accuracy=_score(validation) if are_shares else None,
+        validation_loss=_loss(validation),
         validation_accuracy_last=None,
-        metrics=assessed.metrics,
+        metrics=assessed.test.metrics,
         latency_ms=assessed.latency_ms,
         training=None,
     )
@@ -217,35 +193,34 @@ def _export_card(exported: Exported) -> ExportCard:
         name=exported.name,
         bytes=exported.num_bytes,
         largest_difference=differs if math.isfinite(differs) else None,
-        test_score=_score(exported.test),
-        metrics=exported.metrics,
+        test_score=_score(exported.test.result),
+        metrics=exported.test.metrics,
         agreement=exported.agreement,
     )
 
 
-def _network_card(network: TrainedNetwork, assessed: Assessed, targets: Targets) -> NetworkCard:
-    figures = network.figures
-    are_classes = all(target.classes is not None for target in targets) and not targets.are_embeddings
+def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bool) -> NetworkCard:
+    figures, test = network.figures, assessed.test.result
 
     def accuracy(measured: EvaluationResult | None) -> float | None:
-        return measured.score if measured is not None and are_classes else None
+        return _score(measured) if are_shares else None
 
     return NetworkCard(
         source=network.source,
         architecture=network.architecture,
         parameters=num_parameters(network.network),
         bytes=assessed.num_bytes,
-        test_score=_score(assessed.test),
-        test_rows=None if assessed.test is None else assessed.rows,
-        test_interval=assessed.interval,
-        test_accuracy=accuracy(assessed.test),
-        test_loss=_loss(assessed.test),
+        test_score=_score(test),
+        test_rows=None if test is None else assessed.test.rows,
+        test_interval=assessed.test.interval,
+        test_accuracy=accuracy(test),
+        test_loss=_loss(test),
         test_accuracy_last=accuracy(network.last_test),
         validation_score=_score(assessed.validation),
         validation_accuracy=accuracy(assessed.validation),
         validation_loss=_loss(assessed.validation),
         validation_accuracy_last=accuracy(figures.last_validation if figures and figures.chosen_by == "score" else None),
-        metrics=assessed.metrics,
+        metrics=assessed.test.metrics,
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
     )

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from service.spec.gain_words import gain_words
 from service.spec.report import Interval, Report
+from worker.tasks.card_text import one_line
 
 
 def percent(share: float | None) -> str:
@@ -43,11 +44,6 @@ def told_gain(report: Report) -> str | None:
         rows=report.student.test_rows,
         in_points=report.student.test_accuracy is not None,
     )
-
-
-def one_line(text: str) -> str:
-    """Text that can neither end a line of Markdown nor open a code span."""
-    return " ".join(text.replace("`", "'").split())
 
 
 _ENVIRONMENT = Environment(

@@ -1,10 +1,15 @@
-"""Causal language models, which predict each next token of a text."""
+"""Causal language models, which predict each next token of a text. M tokens that count, V vocabulary.
 
-from collections.abc import Mapping
+Invariant: a token that a network predicts is one of its own tokenizer, so that outputs (M, 3), which are those of
+:func:`worker.evaluation.tokens.predict_tokens`, hold the true tokens too, and labels say nothing.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
+from textwrap import dedent
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
 from service.spec.architectures import Architecture
@@ -12,18 +17,37 @@ from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import SequenceLevel
+from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
 from worker.data.language_preprocessing import train_language_preprocessing
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.data.texts_alone import samples_of_texts
-from worker.evaluation.evaluate import predict, score_outputs
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.eval_mode import in_eval_mode
+from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.evidence import GuessComparison, Interval
+from worker.evaluation.precision import Precision
+from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
+from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
+from worker.evaluation.tokens import predict_tokens
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
-from worker.tasks.task import Distillation, Task
+from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
 from worker.tasks.texts import NO_TOKENIZER
 from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
 from worker.training.criterion import BuildCriterion, Criterion
-from worker.training.validation import Validation, ValidationTeacher
+
+_FREQUENCY_TEXTS = 2_000
+"""Of the training split, for the frequencies of tokens."""
+_USAGE = """\
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("student")
+    student = AutoModelForCausalLM.from_pretrained("student")
+    prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)
+    print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))
+    """
 
 
 class CausalLM(Task):
@@ -52,6 +76,11 @@ class CausalLM(Task):
             raise UnusableData(NO_TOKENIZER)
         return teachers
 
+    is_chosen_by_loss = True
+    """Perplexity follows from the loss, which is a finer measure than the token accuracy."""
+    rows_at_once = 64
+    """Packed texts need some, to fill a row."""
+
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:
         return NextTokenCriterion(_language_network(network), samples)
 
@@ -74,10 +103,75 @@ class CausalLM(Task):
 
         return build
 
-    def validation(self, samples: Samples, targets: Targets, *, teacher: ValidationTeacher | None = None) -> Validation:
-        score = partial(score_outputs, labels=samples.labels, targets=targets)
-        # The perplexity follows from the loss, which is a finer measure than the accuracy.
-        return Validation(samples, predict, score, "accuracy", is_chosen_by_loss=True)
+    def predict(
+        self,
+        network: nn.Module,
+        samples: Samples,
+        *,
+        precision: Precision | None = None,
+        teacher_outputs: Tensor | None = None,
+        after_batch: Callable[[int], None] | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> Tensor:
+        precision = precision or Precision(samples.device, None)
+        with in_eval_mode(network):
+            return predict_tokens(_language_network(network), samples, precision=precision, after_batch=after_batch, group=group)
+
+    def can_score(self, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
+        return True
+
+    def score(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        score, loss = token_score(outputs).tolist()
+        return EvaluationResult(score=score, loss=loss)
+
+    def score_by_teacher(
+        self, outputs: Tensor, teacher_outputs: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        return self.score(outputs, teacher_outputs, targets)  # the texts themselves say what is right
+
+    def score_name(self, targets: Targets) -> Literal["accuracy", "score"]:
+        return "accuracy"
+
+    def score_is_share(self, targets: Targets) -> bool:
+        return True
+
+    def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
+        metrics = {PREDICTED: token_metrics(outputs)}
+        return Measurement(self.score(outputs, labels, targets), metrics, rows=len(outputs), interval=None)
+
+    def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
+        return Agreement(token_agreement(teacher, student), {})
+
+    def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
+        return paired_token_interval(first, second)
+
+    def compare_with_guess(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        targets: Targets,
+        *,
+        network: nn.Module,
+        training_rows: Callable[[int], Samples],
+        only: Collection[str] | None = None,
+    ) -> list[GuessComparison]:
+        rows, vocabulary = training_rows(_FREQUENCY_TEXTS), len(_language_network(network).head.weight)
+        predicted = only_tensor(rows.inputs)[:, 1:][rows.labels[:, 1:].bool()]
+        return [compare_tokens_with_guess(outputs, token_frequencies(predicted, vocabulary))]
+
+    def words(self, report: Report, *, is_own: bool) -> CardWords:
+        agreement = "Its tokenizer is not its teacher's, so the two do not compare token by token."
+        if report.agreement is not None:
+            agreement = f"It agrees with its teacher on {report.agreement:.2%} of the test tokens."
+        return CardWords(
+            score="token_accuracy",
+            unit="tokens",
+            agreement=agreement,
+            data="The loss and the perplexity are per token of `student/tokenizer.json`.",
+            usage=dedent(_USAGE).rstrip(),
+        )
 
 
 def _language_network(network: nn.Module) -> LanguageNetwork:

@@ -1,9 +1,38 @@
 """Classes and numbers of images."""
 
+from textwrap import dedent
+
+from torch import nn
+
 from service.spec.architectures import Architecture
 from service.spec.inputs import Features, TokenizerSpec
+from service.spec.report import Report
 from worker.data import Data, Preprocessing, measure_pixels
+from worker.tasks.card_text import library_program, own_program
 from worker.tasks.labelled import LabelledTask
+
+_OWN_IMPORTS = "import numpy\nimport torch\n{images}from stillhouse import load_network\n"
+_OWN_READER = """\
+    {pixels}
+    images = torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)).permute(0, 3, 1, 2)
+    inputs = student.preprocessing(images)
+    """
+_LIBRARY_READER = """\
+    import numpy
+    {images}from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    processor = AutoImageProcessor.from_pretrained("student")
+    student = AutoModelForImageClassification.from_pretrained("student").eval()
+    {pixels}
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    inputs = processor(pixels, input_data_format="channels_last", return_tensors="pt")
+    """
+_STORED = {
+    255.0: 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")))  # of the size and mode of its data',
+    1.0: 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")), dtype="float32") / 255  # as its data were',
+}
+"""How a file's pixels are made those of the data, by their white."""
+_STORED_OTHERWISE = 'pixels = numpy.load("image.npy")  # of the size and range of its data'
 
 
 class ImageClassification(LabelledTask):
@@ -22,3 +51,29 @@ class ImageClassification(LabelledTask):
     ) -> Preprocessing:
         factor = 1 / data.max_value if data.max_value else 1.0
         return measure_pixels(data.splits["train"].inputs, rescale_factor=factor, pixels=data.pixel_range)
+
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
+        return network, "pixel_values"
+
+    def data_words(self, report: Report) -> str:
+        words = super().data_words(report)
+        if report.data.input_shape is None:
+            return words
+        shape, pixels = "×".join(map(str, report.data.input_shape)), report.data.pixel_range
+        ends = f", from {pixels[0]:g} (black) to {pixels[1]:g} (white)" if pixels else ""
+        return (
+            f"{words} Images are of {shape} (channels, height, width){ends}; the pixels' mean and "
+            "standard deviation are in `student/preprocessor_config.json`."
+        )
+
+    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+        white = (report.data.pixel_range or [0.0])[-1]
+        pixels = _STORED.get(white, _STORED_OTHERWISE)
+        images = "from PIL import Image, ImageOps\n" if white in _STORED else ""
+
+        def of_file(code: str) -> str:
+            return dedent(code).replace("{images}", images).replace("{pixels}", pixels)
+
+        if is_own:
+            return own_program(of_file(_OWN_IMPORTS), of_file(_OWN_READER), is_one_choice=is_one_choice)
+        return library_program(of_file(_LIBRARY_READER), is_one_choice=is_one_choice)

@@ -1,24 +1,37 @@
 """What the tasks with targets for each sample share: classes and numbers, any number of them side by side."""
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
 from service.spec.data import DatasetSpec
+from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
 from worker.data import RawInputs, Split, SplitName
 from worker.data.adopted import relabel_samples
 from worker.data.data_warnings import equal_numbers_warnings, label_warnings
 from worker.data.labelled import append_unlabelled, labelled_samples
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import predict, score_by_teacher, score_outputs
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_by_teacher, score_outputs
+from worker.evaluation.evidence import (
+    GuessComparison,
+    Interval,
+    compare_with_guess,
+    num_labelled,
+    paired_interval,
+    score_interval,
+)
+from worker.evaluation.metrics import target_agreement, target_metrics
+from worker.evaluation.precision import Precision
 from worker.methods.layer_mapping import LayerMapping
 from worker.targets import Targets, has_labels
-from worker.tasks.task import Distillation, Task
+from worker.tasks.card_text import one_line
+from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
 from worker.training.criterion import BatchCriterion, BuildCriterion, extra_inputs, label_criterion
-from worker.training.validation import Validation, ValidationTeacher
 
 
 class LabelledTask(Task):
@@ -72,9 +85,95 @@ class LabelledTask(Task):
         loss = mapping.objective(targets=targets, labels=samples.labels)
         return BatchCriterion(network, samples, loss, select_predictions=self.select_predictions)
 
-    def validation(self, samples: Samples, targets: Targets, *, teacher: ValidationTeacher | None = None) -> Validation:
-        if teacher is not None:
-            score = partial(score_by_teacher, teacher_outputs=teacher.outputs, targets=targets, only=teacher.teaches)
-            return Validation(samples, predict, score, "agreement")
-        score_by_labels = partial(score_outputs, labels=samples.labels, targets=targets)
-        return Validation(samples, predict, score_by_labels, "accuracy" if targets.is_classification else "score")
+    def predict(
+        self,
+        network: nn.Module,
+        samples: Samples,
+        *,
+        precision: Precision | None = None,
+        teacher_outputs: Tensor | None = None,
+        after_batch: Callable[[int], None] | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> Tensor:
+        return predict(
+            network, samples, precision=precision, teacher_outputs=teacher_outputs, after_batch=after_batch, group=group
+        )
+
+    def can_score(self, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
+        return num_labelled(labels, targets, only=only) > 0
+
+    def score(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        return score_outputs(outputs, labels, targets, only=only)
+
+    def score_by_teacher(
+        self, outputs: Tensor, teacher_outputs: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        return score_by_teacher(outputs, teacher_outputs, targets, only=only)
+
+    def score_name(self, targets: Targets) -> Literal["accuracy", "score"]:
+        return "accuracy" if targets.is_classification else "score"
+
+    def score_is_share(self, targets: Targets) -> bool:
+        return all(target.classes is not None for target in targets)
+
+    def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
+        return Measurement(
+            self.score_labelled(outputs, labels, targets, only=only),
+            metrics=target_metrics(outputs, labels, targets, only=only),
+            rows=num_labelled(labels, targets, only=only),
+            interval=score_interval(outputs, labels, targets, only=only),
+        )
+
+    def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
+        by_target = target_agreement(teacher, student, targets, only=only)
+        return Agreement(agreement(teacher, student, targets, only=only), by_target)
+
+    def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
+        return paired_interval(first, second, labels, targets)
+
+    def compare_with_guess(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        targets: Targets,
+        *,
+        network: nn.Module,
+        training_rows: Callable[[int], Samples],
+        only: Collection[str] | None = None,
+    ) -> list[GuessComparison]:
+        return compare_with_guess(outputs, labels, targets, only=only)
+
+    def words(self, report: Report, *, is_own: bool) -> CardWords:
+        kinds = list(report.data.targets.values())
+        is_share = report.student.test_accuracy is not None
+        return CardWords(
+            score="accuracy" if is_share else "r2" if kinds == [None] else "score",
+            unit="samples",
+            agreement=_agreement_words(report),
+            data=self.data_words(report),
+            usage=self.usage(report, is_own=is_own, is_one_choice=len(kinds) == 1 and kinds[0] is not None),
+        )
+
+    def data_words(self, report: Report) -> str:
+        """Says what is predicted, and in which units."""
+        predicted = ", ".join(
+            f"{one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
+            for name, classes in report.data.targets.items()
+        )
+        words = f"Predicted: {predicted}; the names are in `student/labels.json`."
+        return words + (" Numbers are in the units of the data." if None in report.data.targets.values() else "")
+
+    @abstractmethod
+    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+        """Writes the program that uses a student; ``is_one_choice`` if its one target has classes."""
+
+
+def _agreement_words(report: Report) -> str:
+    value, kinds = report.agreement or 0.0, {classes is None for classes in report.data.targets.values()}
+    if kinds == {True}:
+        return f"Its numbers correlate with its teacher's: {value:.4f}."
+    if len(kinds) == 2:
+        return f"It agrees with its teacher to {value:.4f}: the mean share of equal classes, and correlation of numbers."
+    return f"It agrees with its teacher on {value:.2%} of the test split."

@@ -1,12 +1,14 @@
 """The interface of a task: what its samples, networks, losses and figures are. N samples, B batch, W outputs.
 
-An implementation has no state.
+An implementation has no state. Outputs are what :meth:`Task.predict` gives, labels what the task's samples have; ``only`` names
+the targets that count, None all of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -15,15 +17,59 @@ from service.spec import JobSpec
 from service.spec.architectures import Architecture
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
+from service.spec.report import Report
 from service.spec.tasks import TASKS, TaskInfo, TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.samples import Samples
-from worker.distributed.ranks import ProcessGroup
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.evidence import GuessComparison, Interval
+from worker.evaluation.precision import Precision
 from worker.methods.layer_mapping import LayerMapping
 from worker.targets import Targets
 from worker.training.criterion import BuildCriterion, Criterion, TeacherOutputs
 from worker.training.validation import Validation, ValidationTeacher
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the outputs of a network on some samples are worth."""
+
+    result: EvaluationResult | None
+    """None if no sample has a label to score by."""
+    metrics: dict[str, dict[str, float]]
+    """By target."""
+    rows: int
+    """Samples, or what else the task counts, that the score is of."""
+    interval: Interval | None
+    """95 % interval of the score; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two networks' outputs on the same samples agree."""
+
+    value: float | None
+    """1 at most; None if they do not compare."""
+    metrics: dict[str, dict[str, float]]
+    """By target."""
+
+
+@dataclass(frozen=True)
+class CardWords:
+    """What a student's model card says in the words of its task."""
+
+    score: str
+    """The Hub's name of the score."""
+    unit: str
+    """What the score is counted over, in the plural."""
+    agreement: str
+    """One sentence on student and teacher."""
+    data: str
+    """Sentences on what was predicted of what, and in which units."""
+    usage: str
+    """A program that loads the student and uses it, and runs as it stands beside the folder ``student``."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +174,100 @@ class Task(ABC):
         """The data with the teacher's ``outputs`` on validation and test split as their labels, if the task has no others."""
         return data
 
+    # Figures.
+
+    labelled_by_teacher: ClassVar[bool] = False
+    """Whether the teacher's outputs take the labels' place, so that nothing tells what the teacher itself is worth."""
+    is_chosen_by_loss: ClassVar[bool] = False
+    """Whether the best weights are those of the least loss, where early stopping does not say."""
+    rows_at_once: ClassVar[int] = 16
+    """Rows of validation that are looked at between two looks at the clock."""
+
     @abstractmethod
+    def predict(
+        self,
+        network: nn.Module,
+        samples: Samples,
+        *,
+        precision: Precision | None = None,
+        teacher_outputs: Tensor | None = None,
+        after_batch: Callable[[int], None] | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> Tensor:
+        """Computes the network's outputs for all samples, in their order: see :func:`worker.evaluation.evaluate.predict`."""
+
+    @abstractmethod
+    def can_score(self, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
+        """Whether any sample has a label to score by."""
+
+    @abstractmethod
+    def score(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        """Scores outputs against labels; samples without one are left out."""
+
+    @abstractmethod
+    def score_by_teacher(
+        self, outputs: Tensor, teacher_outputs: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult:
+        """Scores outputs by those of a teacher, where there are no labels: the agreement, and the divergence as loss."""
+
+    @abstractmethod
+    def score_name(self, targets: Targets) -> Literal["accuracy", "score"]:
+        """What the score is called among a training's metrics."""
+
+    @abstractmethod
+    def score_is_share(self, targets: Targets) -> bool:
+        """Whether the score is a share of right answers, which is told in per cent as the accuracy."""
+
     def validation(self, samples: Samples, targets: Targets, *, teacher: ValidationTeacher | None = None) -> Validation:
         """How a training is evaluated on the validation split: by its labels, or by a teacher if it has none."""
+        if teacher is not None:
+            by_teacher = partial(self.score_by_teacher, teacher_outputs=teacher.outputs, targets=targets, only=teacher.teaches)
+            return Validation(samples, self.predict, by_teacher, "agreement")
+        score = partial(self.score, labels=samples.labels, targets=targets)
+        return Validation(samples, self.predict, score, self.score_name(targets), is_chosen_by_loss=self.is_chosen_by_loss)
+
+    def score_labelled(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> EvaluationResult | None:
+        """Scores outputs against labels; None if no sample has one."""
+        return self.score(outputs, labels, targets, only=only) if self.can_score(labels, targets, only=only) else None
+
+    @abstractmethod
+    def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
+        """Measures outputs against labels in every way that the report has."""
+
+    @abstractmethod
+    def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
+        """Compares a student's outputs with its teacher's."""
+
+    @abstractmethod
+    def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
+        """Computes the 95 % interval of one network's score less another's on the same samples; None where there is none."""
+
+    @abstractmethod
+    def compare_with_guess(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        targets: Targets,
+        *,
+        network: nn.Module,
+        training_rows: Callable[[int], Samples],
+        only: Collection[str] | None = None,
+    ) -> list[GuessComparison]:
+        """Compares a network's score with that of a constant guess, by target; empty where nothing can be told.
+
+        ``training_rows`` reads so many rows of the training split, drawn at random, as the network does.
+        """
+
+    # Forms of a student, and words on it.
+
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
+        """Returns the network as an ONNX file has it, and the name of its input. Raises TypeError if there is no such file."""
+        raise TypeError(f"{type(network).__name__} has no ONNX form")
+
+    @abstractmethod
+    def words(self, report: Report, *, is_own: bool) -> CardWords:
+        """Says what a student's model card says of it; ``is_own`` of one of the project's own networks."""

@@ -1,10 +1,24 @@
 """Classes and numbers of texts."""
 
+from textwrap import dedent
+
+from torch import nn
+
 from service.spec.architectures import Architecture
 from service.spec.inputs import Features, TokenizerSpec
+from service.spec.report import Report
 from worker.data import Data, Preprocessing
+from worker.tasks.card_text import library_program
 from worker.tasks.labelled import LabelledTask
-from worker.tasks.texts import choose_text_preprocessing
+from worker.tasks.texts import choose_text_preprocessing, texts_onnx_form
+
+_READER = """\
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("student")
+    student = AutoModelForSequenceClassification.from_pretrained("student").eval()
+    inputs = tokenizer(["some text"], padding=True, truncation=True, return_tensors="pt")
+    """
 
 
 class TextClassification(LabelledTask):
@@ -22,3 +36,9 @@ class TextClassification(LabelledTask):
         teachers: Preprocessing | None = None,
     ) -> Preprocessing:
         return choose_text_preprocessing(data, tokenizer=tokenizer, teachers=teachers)
+
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
+        return texts_onnx_form(network, preprocessing)
+
+    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+        return library_program(dedent(_READER), is_one_choice=is_one_choice)

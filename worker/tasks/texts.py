@@ -1,10 +1,13 @@
-"""What the tasks share whose networks read each text as one row of tokens."""
+"""What the tasks share whose networks read each text as one row of tokens. B batch, L tokens, W outputs."""
 
 from dataclasses import replace
+
+from torch import Tensor, nn
 
 from service.spec.inputs import TokenizerSpec
 from worker.data import Data, Preprocessing, UnusableData
 from worker.data.text import TextPreprocessing, train_text_preprocessing
+from worker.data.tokenization import NO_TOKEN
 
 NO_TOKENIZER = "a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say"
 
@@ -23,3 +26,24 @@ def choose_text_preprocessing(
         raise UnusableData(NO_TOKENIZER)
     # A student learns its teacher's embeddings without the prompt.
     return replace(teachers, prompt="") if teachers.prompt else teachers
+
+
+def texts_onnx_form(network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
+    """Returns a network that reads rows as its tokenizer pads them, and the name of its input.
+
+    The users of an ONNX file have no other way to say where a row ends.
+    """
+    if not isinstance(preprocessing, TextPreprocessing):
+        raise TypeError("a network of texts has a tokenizer")
+    return _ReadingPadded(network, preprocessing.tokenizer.pad_token_id), "input_ids"
+
+
+class _ReadingPadded(nn.Module):
+    def __init__(self, network: nn.Module, pad: int) -> None:
+        super().__init__()
+        self.network, self.pad = network, pad
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Maps token ids (B, L) to outputs (B, W)."""
+        outputs: Tensor = self.network(ids.masked_fill(ids == self.pad, NO_TOKEN))
+        return outputs

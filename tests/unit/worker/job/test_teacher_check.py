@@ -3,10 +3,10 @@
 import torch
 
 from service.spec.architectures import TransformersNetwork
-from worker.data import Split
+from worker.data import Data, Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.tokenization import train_tokenizer
-from worker.job.teacher_check import measure_some
+from worker.job.teacher_check import compare_some
 from worker.models import build_network
 from worker.targets import Targets
 from worker.trained import TrainedNetwork
@@ -25,7 +25,8 @@ def test_texts_too_short_to_fill_a_row_are_put_together_until_they_do() -> None:
         name="transformers", model_type="gpt2", config={"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 512}
     )
     network = build_network(architecture, input_shape=shape, num_outputs=0).eval()
-    teacher = TrainedNetwork(network, torch.device("cpu"), reads, source="job:x", architecture=None)
-    (measured,) = measure_some(teacher, texts(300), texts(300), TOKENS, is_over=lambda: False)
-    assert measured.rows >= 511
-    assert measure_some(teacher, texts(300), texts(300), TOKENS, is_over=lambda: True) == []
+    teacher = TrainedNetwork(network, torch.device("cpu"), reads, "causal-lm", source="job:x", architecture=None)
+    data = Data("causal-lm", {"train": texts(300), "validation": texts(300)}, TOKENS)
+    (compared,) = compare_some(teacher, data, is_over=lambda: False)
+    assert compared.rows >= 511
+    assert compare_some(teacher, data, is_over=lambda: True) == []
