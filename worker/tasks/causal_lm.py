@@ -19,7 +19,7 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import SequenceLevel
 from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
-from worker.data.language_preprocessing import train_language_preprocessing
+from worker.data.language_preprocessing import LanguagePreprocessing, train_language_preprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.data.texts_alone import samples_of_texts
@@ -87,7 +87,7 @@ class CausalLM(Task):
     def student_criterion(self, distillation: Distillation) -> BuildCriterion:
         """The teacher computes its outputs in each step; texts that it generates come first."""
         method, samples = distillation.spec.method, distillation.samples
-        teacher = LanguageTeacher.of(distillation.teacher, distillation.teacher_preprocessing)
+        teacher = _language_teacher(distillation.teacher, distillation.teacher_preprocessing)
         if not shares_tokenizer(distillation.spec):
             teacher = replace(teacher, samples=distillation.teacher_samples())
         generated = None
@@ -172,6 +172,13 @@ class CausalLM(Task):
             data="The loss and the perplexity are per token of `student/tokenizer.json`.",
             usage=dedent(_USAGE).rstrip(),
         )
+
+
+def _language_teacher(network: nn.Module, preprocessing: Preprocessing) -> LanguageTeacher:
+    """A teacher with the student's tokenizer."""
+    if not isinstance(preprocessing, LanguagePreprocessing):
+        raise TypeError(f"{type(preprocessing).__name__} makes no rows of tokens")
+    return LanguageTeacher(_language_network(network), preprocessing.framing, preprocessing.max_length)
 
 
 def _language_network(network: nn.Module) -> LanguageNetwork:

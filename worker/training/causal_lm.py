@@ -8,16 +8,14 @@ networks on its rows of a batch; the loss is the mean over all ranks' tokens.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data import Preprocessing
 from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
-from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
@@ -57,13 +55,6 @@ class LanguageTeacher:
     """The maximum number of tokens of a row."""
     samples: Samples | None = None
     """The training rows by its own tokenizer; None if it shares the student's."""
-
-    @classmethod
-    def of(cls, network: nn.Module, preprocessing: Preprocessing) -> Self:
-        """A teacher with the student's tokenizer. Raises TypeError if it is not a language model."""
-        if not isinstance(network, LanguageNetwork) or not isinstance(preprocessing, LanguagePreprocessing):
-            raise TypeError(f"{type(network).__name__} is not a language model")
-        return cls(network, preprocessing.framing, preprocessing.max_length)
 
 
 @dataclass(frozen=True)
