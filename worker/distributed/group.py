@@ -114,7 +114,7 @@ class Distributed:
         message = json.dumps(value).encode()
         if len(message) > _MESSAGE_BYTES:
             raise ValueError(f"{value!r} is longer than {_MESSAGE_BYTES} bytes of JSON")
-        data = torch.tensor(list(message.ljust(_MESSAGE_BYTES)), dtype=torch.uint8)
+        data = torch.frombuffer(bytearray(message.ljust(_MESSAGE_BYTES)), dtype=torch.uint8)
         dist.broadcast(data, src=0)
         received: T = json.loads(bytes(data.tolist()))
         return received

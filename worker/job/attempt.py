@@ -131,7 +131,7 @@ class Attempt:
         self.reading = BackgroundReading()
         self._own_reporter = ReadingReporter(reporter, self.reading)
         self.reporter: Reporter = RankZeroReporter(self._own_reporter, group)
-        self.phases = PhaseReporter(self.reporter)
+        self.phases = PhaseReporter(self.reporter, group=group)
         self.state = JobState()
         self.training: Training | None = None
         """The training that runs."""

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict
 
-from worker.distributed.ranks import ProcessGroup
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import StopAsked
 from worker.protocol import Event, Failed, Phase, PhaseStarted, Progress, Reporter, StopRequest
 
@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 class PhaseReporter:
     """Reports the phases of one attempt that are not trainings."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+    def __init__(self, reporter: Reporter, *, group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self._reporter, self._group = reporter, group
 
     def start(self, phase: Phase, message: str) -> None:
         """Logs and reports the start of a phase."""
@@ -29,10 +29,11 @@ class PhaseReporter:
         )
 
     def check_stop(self) -> None:
-        """Raises StopAsked if a stop was requested."""
+        """Raises StopAsked if a stop was requested of rank 0: a collective, which all ranks call in the same order."""
         request = self._reporter.stop_request()
-        if request is not None:
-            raise StopAsked(request)
+        agreed = self._group.broadcast_from_rank0(None if request is None else asdict(request))
+        if agreed is not None:
+            raise StopAsked(StopRequest(**agreed))
 
 
 class RankZeroReporter:
@@ -46,7 +47,5 @@ class RankZeroReporter:
             self._reporter.emit(event)
 
     def stop_request(self) -> StopRequest | None:
-        """Rank 0's stop request, broadcast: a collective, which all ranks call in the same order."""
-        request = self._reporter.stop_request()
-        agreed = self._group.broadcast_from_rank0(None if request is None else asdict(request))
-        return None if agreed is None else StopRequest(**agreed)
+        """This rank's own request; the ranks act on rank 0's alone."""
+        return self._reporter.stop_request()

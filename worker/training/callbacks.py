@@ -6,10 +6,11 @@ loses one.
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import StopAsked
-from worker.protocol import MetricPoints, Part, Progress, Reporter
+from worker.protocol import MetricPoints, Part, Progress, Reporter, StopRequest
 from worker.training.loop import Training
 
 _PROGRESS_SECONDS = 0.25
@@ -43,17 +44,22 @@ class TrainingReporter:
             self._next_progress_at = now + _PROGRESS_SECONDS
             self._report_progress(training, now)
 
-        request = self._reporter.stop_request()
-        if request is not None:
-            training.read_losses()
-            self._emit_points(training)
-            raise StopAsked(request)
-        # Decided by rank 0's clock: writing a checkpoint is a collective.
-        if not training.done and self._group.broadcast_from_rank0(self._is_checkpoint_due(training, now)):
-            training.read_losses()
-            self._emit_points(training)
-            self._write_checkpoint()
-            self._checkpoint_at = time.monotonic()
+        stop, writes_checkpoint = self._decide(training, now)
+        if stop is None and not writes_checkpoint:
+            return
+        training.read_losses()
+        self._emit_points(training)
+        if stop is not None:
+            raise StopAsked(stop)
+        self._write_checkpoint()
+        self._checkpoint_at = time.monotonic()
+
+    def _decide(self, training: Training, now: float) -> tuple[StopRequest | None, bool]:
+        """Whether to stop, and whether to write a checkpoint: as rank 0 decides, in one message, for both are collectives."""
+        own = self._reporter.stop_request()
+        is_due = not training.done and self._is_checkpoint_due(training, now)
+        stop, writes_checkpoint = self._group.broadcast_from_rank0((None if own is None else asdict(own), is_due))
+        return None if stop is None else StopRequest(**stop), writes_checkpoint
 
     def _is_checkpoint_due(self, training: Training, now: float) -> bool:
         interval = training.spec.checkpoint_steps
