@@ -55,6 +55,8 @@ class TaskInfo:
     """The kinds of methods that fit it."""
     model_types: TaskName | None = None
     """The task whose model types in ``transformers_configs.json`` it has; None for a list of its own."""
+    without_model_types: tuple[str, ...] = ()
+    """Those of that task which this one's class does not build."""
     architectures: tuple[str, ...] = ()
     """How the names in a config's ``architectures`` end which mean this task; empty for the task that lists the model type."""
     augmented: tuple[Modality, ...] | None = None
@@ -128,6 +130,23 @@ TASKS: dict[TaskName, TaskInfo] = {
         shown_metric=ShownMetric("next token", "perplexity"),
     ),
 }
+
+
+def default_inputs() -> str:
+    """The names that an input column has by default, for a document: "`image`, `text` or `audio`"."""
+    *names, last = (f"`{name}`" for name in dict.fromkeys(info.input_columns[0] for info in TASKS.values()))
+    return f"{', '.join(names)} or {last}"
+
+
+def default_targets() -> str:
+    """The columns that are predicted by default, for a document: "`label`; for `causal-lm` none"."""
+    by_targets: dict[tuple[str, ...], list[str]] = {}
+    for task, info in TASKS.items():
+        by_targets.setdefault(info.targets, []).append(f"`{task}`")
+    usual, *others = by_targets
+    words = [", ".join(f"`{name}`" for name in usual)]
+    words += [f"for {' and '.join(by_targets[each])} {', '.join(f'`{name}`' for name in each) or 'none'}" for each in others]
+    return "; ".join(words)
 
 
 def first_task(input_kind: InputKind) -> TaskName:

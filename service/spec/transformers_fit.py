@@ -44,7 +44,7 @@ def classifiers(task: str) -> list[str]:
     """The model types that may stand in a spec of that task."""
     info = next((info for name, info in TASKS.items() if name == task), None)
     types: list[str] = _table()["tasks"].get((info and info.model_types) or task, [])
-    return types
+    return types if info is None else [name for name in types if name not in info.without_model_types]
 
 
 def classifier_tasks() -> list[TaskName]:

@@ -15,7 +15,7 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
-from service.spec.tasks import MAX_TARGETS, TaskName
+from service.spec.tasks import MAX_TARGETS, TaskName, default_inputs, default_targets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -24,11 +24,11 @@ _FILE = (
     "files alone, `1.png` or `train/1.png`) of PNG or JPEG; for text Parquet, JSON Lines or CSV; for sound Parquet, or a zip or "
     "tar of class folders of WAV or FLAC. In a file of rows, a column `split` may say which split each is in."
 )
-_INPUT = "What the networks read. By default `image`, `text` or `audio`, by the task."
+_INPUT = f"What the networks read. By default {default_inputs()}, by the task."
 _TARGET = (
     "What is predicted: labels (integers from 0, strings or booleans) or numbers (floats). Several columns, with commas between "
-    "them, make a multi-task dataset. A row need not have a value. By default `label`, and a file without that column is stored "
-    "as unlabelled; none for `sentence-embedding` and for `causal-lm`, which may have one of texts, the answers."
+    "them, make a multi-task dataset. A row need not have a value; a file without the default column is stored as unlabelled. "
+    f"By default {default_targets()}; a `causal-lm` may have one of texts, the answers."
 )
 _FORM = UploadForm(
     file_description=_FILE,

@@ -13,6 +13,7 @@ import pytest
 from service.database import Database
 from service.tables import Dataset
 from tests.integration.api.conftest import Api, Team, spec, submit
+from tests.unit.words import TASK, task_of_words
 
 FORM = {"name": "squares", "task": "image-classification"}
 
@@ -333,3 +334,22 @@ def test_a_dataset_in_use_cannot_be_deleted(member: httpx.Client, api: Api, team
 
 def test_a_viewers_upload_is_refused_before_it_is_read(viewer: httpx.Client, database: Database) -> None:
     assert upload(viewer, npz()).status_code == 403
+
+
+@pytest.mark.usefixtures(task_of_words.__name__)
+def test_words_and_tags_are_described_and_shown(member: httpx.Client) -> None:
+    rows: list[dict[str, Any]] = [{"tokens": ["Ann", "left"], "tags": ["B-PER", "O"]}, {"tokens": ["rain"], "tags": None}]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    answer = member.post("/v1/datasets", data={"name": "words", "task": TASK}, files={"file": ("words.jsonl", content)})
+    assert answer.status_code == 201, answer.text
+    dataset = answer.json()
+    assert {name: column["kind"] for name, column in dataset["columns"].items()} == {"tokens": "tokens", "tags": "tags"}
+    assert (dataset["classes"], dataset["class_counts"]) == (["B-PER", "O"], {"train": [1, 1]})
+    shown = member.get(f"/v1/datasets/{dataset['id']}").json()["samples"]
+    assert [(sample["tokens"], sample["targets"]) for sample in shown] == [(row["tokens"], {"tags": row["tags"]}) for row in rows]
+    refused = {"tokens": ["Ann", "Lee"], "tags": ["B-PER"]}
+    answer = member.post(
+        "/v1/datasets", data={"name": "words", "task": TASK}, files={"file": ("w.jsonl", json.dumps(refused).encode())}
+    )
+    assert answer.status_code == 422
+    assert "row 0 (line 1): 1 tags for 2 tokens" in answer.text

@@ -9,7 +9,7 @@ import pytest
 from service.formats import first_samples, inspect_dataset
 from service.formats.words import word_spans
 from tests.unit.formats.files import read, refusal, write_jsonl, write_parquet
-from tests.unit.formats.words import TASK, in_both_formats, task_of_words, write
+from tests.unit.words import TASK, in_both_formats, task_of_words, write
 
 pytestmark = pytest.mark.usefixtures(task_of_words.__name__)
 

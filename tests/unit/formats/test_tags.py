@@ -14,7 +14,7 @@ from service.formats import first_samples
 from service.spec.data import DatasetSpec
 from service.spec.data_fit import data_faults
 from tests.unit.formats.files import inspect, read, refusal, write_jsonl, write_parquet
-from tests.unit.formats.words import TASK, in_both_formats, task_of_words, write
+from tests.unit.words import TASK, in_both_formats, task_of_words, write
 
 pytestmark = pytest.mark.usefixtures(task_of_words.__name__)
 

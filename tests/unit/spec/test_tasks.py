@@ -1,16 +1,18 @@
 """The table of tasks: what its entries say agrees with the library, with the methods and with the tables of other modules."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import transformers
+from transformers.models.auto import modeling_auto
 
 from service.spec.data import Column, DatasetInfo, DatasetSpec
 from service.spec.data_fit import data_faults
 from service.spec.methods import METHODS, tasks_of
 from service.spec.task_fit import TASK_CHECKS
-from service.spec.tasks import TASKS, InputKind, MethodKind, TaskName, first_task
-from service.spec.transformers_fit import classifier_tasks, classifiers
+from service.spec.tasks import TASKS, InputKind, MethodKind, TaskInfo, TaskName, default_inputs, default_targets, first_task
+from service.spec.transformers_fit import classifier_tasks, classifiers, task_of_config
 
 TEXTS = {"text": Column(kind="text", dtype="string"), "answer": Column(kind="text", dtype="string")}
 
@@ -25,6 +27,26 @@ def test_the_library_has_the_class_and_the_table_the_model_types(task: TaskName)
     assert hasattr(transformers, TASKS[task].auto_class)
     assert classifiers(task)
     assert (task in classifier_tasks()) == (TASKS[task].model_types is None)
+
+
+def test_a_task_may_have_the_model_types_of_another_but_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = TaskInfo("text", "token classifier", "AutoModelForTokenClassification", model_types="text-classification")
+    monkeypatch.setitem(TASKS, "sentence-embedding", replace(entry, without_model_types=("opt",)))
+    assert set(classifiers("text-classification")) - set(classifiers("sentence-embedding")) == {"opt"}
+    assert set(classifiers("sentence-embedding")) <= modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.keys()
+
+
+def test_a_config_with_that_ending_is_of_the_task_with_another_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = TaskInfo("text", "token classifier", "AutoModelForTokenClassification", model_types="text-classification")
+    monkeypatch.setitem(TASKS, "sentence-embedding", replace(entry, architectures=("ForTokenClassification",)))
+    config = {"model_type": "bert", "architectures": ["BertForTokenClassification"]}
+    assert task_of_config(config) == "sentence-embedding"
+    assert task_of_config(config | {"architectures": ["BertForSequenceClassification"]}) == "text-classification"
+
+
+def test_documents_name_the_columns_of_every_task() -> None:
+    assert default_inputs() == "`image`, `text` or `audio`"
+    assert default_targets() == "`label`; for `sentence-embedding` and `causal-lm` none"
 
 
 @pytest.mark.parametrize("task", TASKS)
