@@ -106,6 +106,13 @@ def test_whether_there_are_labels_is_told_of_classes_and_of_numbers() -> None:
     assert not has_labels(torch.empty(3, 0))
 
 
+def test_which_samples_have_a_label_is_told_by_target() -> None:
+    assert [known.tolist() for known in MANY.known(LABELS)] == [[True, True, False], [True, False, True], [True, False, True]]
+    (of_samples,) = Targets((SHAPE,)).known(torch.tensor([2, -1]))
+    (of_words,) = Targets((SHAPE,)).known(torch.tensor([[0, -1, -2], [-1, -2, -2]]))
+    assert of_samples.tolist() == of_words.tolist() == [True, False]
+
+
 def test_numbers_that_differ_by_rounding_alone_agree_with_nothing() -> None:
     numbers, rising = Targets((SIZE,)), torch.linspace(-1, 1, 50)[:, None]
     constant = 0.3 + 1e-8 * rising.double()

@@ -68,3 +68,16 @@ def test_latency_is_measured_for_each_network_whatever_the_number_of_images() ->
 
     assert result.keys() == {"teacher", "student"}
     assert all(milliseconds > 0 for milliseconds in result.values())
+
+
+def test_latency_of_several_inputs_by_name_is_that_of_as_many_samples_of_each() -> None:
+    sizes: set[int] = set()
+
+    class Sum(nn.Module):
+        def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            sizes.update(len(each) for each in inputs.values())
+            return inputs["first"] + inputs["second"]
+
+    inputs = {"first": torch.randn(5, 2), "second": torch.randn(5, 2)}
+    assert measure_latency({"student": (Sum(), inputs)}, batch_size=64)["student"] > 0
+    assert sizes == {64}
