@@ -74,16 +74,20 @@ def check_batch(batch: pa.RecordBatch, *, first_row: int) -> None:
     except pa.ArrowInvalid:
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if is_string(column.type) and not pa.types.is_dictionary(column.type):
-                _refuse_other_encodings(column, name=name, first_row=first_row)
+                _refuse_other_encodings(column.view(_bytes_type(column.type)), name=name, first_row=first_row)
+            elif pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
+                words = pa.ListArray.from_arrays(column.offsets, column.values.view(pa.binary()))
+                _refuse_other_encodings(words, name=name, first_row=first_row)
         raise
 
 
-def _refuse_other_encodings(column: pa.Array, *, name: str, first_row: int) -> None:
-    raw = column.view(_bytes_type(column.type))
+def _refuse_other_encodings(raw: pa.Array, *, name: str, first_row: int) -> None:
+    """Raises InvalidFile at the first row whose bytes, or lists of bytes, are no UTF-8."""
     raw.validate(full=True)
-    for row, value in enumerate(raw, start=first_row):
+    for row, value in enumerate(raw.to_pylist(), start=first_row):
         try:
-            (value.as_py() or b"").decode()
+            for part in value if isinstance(value, list) else [value]:
+                (part or b"").decode()
         except UnicodeDecodeError as error:
             what = f"column {name!r}, row {row}: the text is no UTF-8"
             raise InvalidFile(f"{what}; decode it anew and write it as UTF-8") from error

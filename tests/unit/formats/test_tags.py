@@ -220,6 +220,12 @@ def test_half_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:
     assert "line 1, word 1: it holds half a surrogate pair" in refusal(path, task=TASK)
 
 
+def test_bytes_that_are_no_utf8_are_refused_by_their_row(tmp_path: Path) -> None:
+    words = pa.array([b"fine", b"gr\xfc\xdfe"]).view(pa.string())
+    path = write_parquet(tmp_path / "a.parquet", {"tokens": pa.ListArray.from_arrays([0, 1, 2], words)})
+    assert "column 'tokens', row 1: the text is no UTF-8" in refusal(path, task=TASK)
+
+
 def test_a_csv_has_no_lists(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("tokens,tags\na b,O O\n")
