@@ -1,7 +1,7 @@
 """For every test, before torch is imported: several trainings at once must not fight for the cores.
 
-The suite may run in several processes (``pytest -n 2``), each with servers, ports and folders of its own. A module's tests stay
-in one process, and so do all acceptance tests: they share one stack.
+The suite may run in several processes (``pytest -n 4``), each with servers, ports and folders of its own. A module's tests stay
+in one process, and so do the acceptance tests that share one stack.
 """
 
 import os
@@ -27,11 +27,17 @@ let_idle_threads_sleep()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+STARTS_ALONE = tuple(f"tests/acceptance/test_{name}.py" for name in ("demo", "train", "up"))
+"""The acceptance tests that start what they need themselves."""
+
+
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc] # which has no types
-    """Gives whole modules to the processes, and all acceptance tests to one."""
+    """Gives whole modules to the processes, and all tests of one stack to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/acceptance" if nodeid.startswith("tests/acceptance/") else super()._split_scope(nodeid)
+        if not nodeid.startswith("tests/acceptance/") or nodeid.startswith(STARTS_ALONE):
+            return str(super()._split_scope(nodeid))
+        return "tests/acceptance/queue" if nodeid.startswith("tests/acceptance/queue/") else "tests/acceptance"
 
 
 @pytest.hookimpl(optionalhook=True)

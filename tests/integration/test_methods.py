@@ -42,7 +42,7 @@ def spec(method: dict[str, Any]) -> dict[str, Any]:
         {
             "task": "image-classification",
             "dataset": {"source": "builtin:digits"},
-            "teacher": {"architecture": {"name": "resnet8x4"}, **training},
+            "teacher": {"architecture": {"name": "resnet20"}, **training},
             "student": {"architecture": {"name": "small-cnn", "width": 4}},
             "method": method,
             "training": {"max_steps": 12},

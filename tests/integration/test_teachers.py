@@ -39,7 +39,7 @@ def spec(teacher: Any, method: Any = None, **changes: Any) -> dict[str, Any]:
 
 TWO = [
     {"architecture": CNN, "training": SHORT, "weight": 3.0},
-    {"architecture": {"name": "resnet8x4"}, "training": SHORT},
+    {"architecture": {"name": "resnet20"}, "training": SHORT},
 ]
 
 
