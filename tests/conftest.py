@@ -46,6 +46,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ModuleScheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _brief_latency() -> Iterator[None]:
+    """A few passes for the latency in a report, instead of some dozens: most of a small job's time went there."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "worker.evaluation.evaluate" in sys.modules:  # a test of the service alone does not import torch
+            patch.setattr("worker.evaluation.evaluate._LATENCY_ROUNDS", 3)
+        yield
+
+
 @contextmanager
 def own_folder() -> Iterator[Path]:
     """For servers. Not in pytest's own temporary folder: another pytest that starts meanwhile closes that to other users, and

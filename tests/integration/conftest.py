@@ -3,7 +3,6 @@
 A module's database is a copy of a migrated template; ``database`` empties its tables before each test that asks for it.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,15 +21,6 @@ from service.tables import Table
 from tests.conftest import own_folder, reserved_port
 
 _TEMPLATE = "stillhouse_template"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _brief_latency() -> Iterator[None]:
-    """Of hundreds of jobs that are trained in this process, none needs a latency that is exact."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "worker.evaluation.evaluate" in sys.modules:  # a test of the service alone imports no torch
-            patch.setattr("worker.evaluation.evaluate._LATENCY_ROUNDS", 3)
-        yield
 
 
 @pytest.fixture(scope="session")
