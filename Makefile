@@ -14,13 +14,14 @@ help: ## Show this list
 demo: $(VENV)/.embedded ## Start everything, train a student over HTTP, show its report card, stop everything
 	$(VENV)/bin/stillhouse demo examples/digits.yaml
 
-# A module's tests stay in one process, the slow ones first; what `make check` runs is not run again.
-test: $(VENV)/.dev ## Run the test suite, in two processes; its architecture test is in `make check`
-	$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25 \
+# In four processes, since many tests wait for servers and trainers. A module's tests stay in one process, the slow ones first;
+# what `make check` runs is not run again.
+test: $(VENV)/.dev ## Run the test suite, in four processes; its architecture test is in `make check`
+	$(VENV)/bin/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --durations=25 \
 		--ignore=tests/unit/test_architecture.py
 
 exhaustive: $(VENV)/.dev ## Run the combinations that `make test` leaves out of its sample
-	$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m exhaustive
+	$(VENV)/bin/python -m pytest -n 4 --dist loadscope -m exhaustive
 
 truth: $(VENV)/.dev ## Compare every model type and switch with its library, and write docs/truth.md
 	$(VENV)/bin/python -m tests.truth.table
