@@ -1,7 +1,7 @@
 """Trained networks of a job, whether the job trained or loaded them. N samples, W outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,16 @@ from service.spec.report import BiasCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
-from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.errors import UnfitInputs
 from worker.data.samples import Samples
-from worker.data.text import TextPreprocessing
-from worker.data.tokenization import longest
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
-from worker.models import load_network
-from worker.models.fit_inputs import fit_inputs, range_warnings
 from worker.models.reported import read_reported
 from worker.targets import Targets
-from worker.tasks import TASKS
+from worker.tasks import TASKS, load_network
 from worker.training.result import TrainingFigures, TrainingResult, Weights
 
-USUAL_ROW_TOKENS = 1024
-"""The maximum number of tokens of a pretrained language model's rows, if the spec has none."""
+_HINT = "Change the dataset or the teacher's preprocessor_config.json as it says, or choose another teacher."
 
 
 @dataclass(frozen=True)
@@ -118,25 +113,19 @@ def load_teacher(
         UnreadableNetwork: the folder cannot be loaded.
         JobFault: it cannot read the data's inputs, or its classes are others.
     """
-    loaded = load_network(folder)
-    for what, theirs, ours in (
-        ("causal language model", loaded.targets.are_tokens, data.targets.are_tokens),
-        ("text encoder", loaded.targets.are_embeddings, data.targets.are_embeddings),
-    ):
-        if theirs != ours:
-            raise JobFault(
-                "invalid_spec",
-                f"The teacher {source} is {'a' if theirs else 'no'} {what}.",
-                hint="Choose a teacher that was trained for the job's task.",
-            )
-    preprocessing = fit_inputs(loaded, data, source=source)
-    if isinstance(preprocessing, LanguagePreprocessing):
-        # A network's own limit may be the length of a book: rows of that length would not fit into memory.
-        preprocessing = replace(preprocessing, max_length=min(preprocessing.max_length, data.row_tokens or USUAL_ROW_TOKENS))
-    if isinstance(preprocessing, TextPreprocessing) and not preprocessing.has_limit:
-        # Neither the network nor its tokenizer cuts a text: a student that reads the same tokens has to know the longest.
-        found = max(longest(preprocessing.tokenizer, split.inputs) for split in data.splits.values())
-        preprocessing = replace(preprocessing, max_length=max(preprocessing.max_length, found), has_limit=True)
+    loaded, task = load_network(folder), TASKS[data.task]
+    if loaded.kind.task != data.task:
+        theirs = TASKS[loaded.kind.task].info.network
+        raise JobFault(
+            "invalid_spec",
+            f"The teacher {source} is no {task.info.network}, but {'an' if theirs[0] in 'aeiou' else 'a'} {theirs}.",
+            hint="Choose a teacher that was trained for the job's task.",
+        )
+    try:
+        preprocessing = task.fit_inputs(loaded, data, source=source)
+    except UnfitInputs as error:
+        message = f"The teacher {source} does not fit the dataset: {error}."
+        raise JobFault("invalid_spec", message, hint=_HINT) from error
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     _check_kinds(loaded.targets, data.targets, outputs.order, source=source)
     return TrainedNetwork(
@@ -150,7 +139,7 @@ def load_teacher(
         converted_to=data.targets,
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
-        warnings=range_warnings(loaded, data, source=source)
+        warnings=task.teacher_warnings(loaded, data, source=source)
         + (_unused_outputs(outputs, source=source) if teaches is None else ()),
         reported=read_reported(folder),
     )

@@ -17,10 +17,6 @@ class TokenShape:
     """The id that a text begins with."""
     end: int | None = None
     """The id that a text ends with."""
-    predicts_tokens: bool = False
-    """Whether the network is to predict each next token, of a text that it reads from its beginning."""
-    is_embedded: bool = False
-    """Whether the network is to give a vector for the text."""
 
 
 InputShape = tuple[int, ...] | TokenShape

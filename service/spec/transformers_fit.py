@@ -14,7 +14,6 @@ from typing import Any
 
 from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
-from service.spec.data import EMBEDDING
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 
@@ -137,7 +136,7 @@ def _endings_of(task: TaskName, named: list[str]) -> list[str]:
 
 def _task_for(input_shape: InputShape) -> TaskName:
     if isinstance(input_shape, TokenShape):
-        return CAUSAL if input_shape.predicts_tokens else EMBEDDING if input_shape.is_embedded else first_task("text")
+        return first_task("text")
     return first_task("audio" if len(input_shape) == 1 else "image")
 
 

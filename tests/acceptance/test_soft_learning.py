@@ -17,7 +17,7 @@ from service.client import Client, Job
 from service.embedded.stack import Stack
 from tests.conftest import own_folder
 from tests.unit.formats.files import write_npz
-from worker.models import load_network
+from worker.tasks import load_network
 
 MISSING = 3
 TEST = slice(1260, None)

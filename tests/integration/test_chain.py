@@ -7,8 +7,8 @@ from typing import Any
 from service.spec import parse_spec
 from tests.integration.test_methods import Recorder, spec, student
 from worker.job.attempt import run
-from worker.models import load_network
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Finished, MetricPoints, PhaseStarted, Stopped, StopRequest
+from worker.tasks import load_network
 
 GENERATIONS = {"name": "born-again", "generations": 3, "ensemble": True}
 

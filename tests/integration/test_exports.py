@@ -11,8 +11,8 @@ import torch
 from service.spec import parse_spec
 from tests.integration.test_methods import train
 from worker.data.tensors import only_tensor
-from worker.models import load_network
 from worker.protocol import RESULT_FOLDER, Failed, Finished
+from worker.tasks import load_network
 
 
 def spec(exports: list[str], *, student: dict[str, Any] | None = None) -> dict[str, Any]:

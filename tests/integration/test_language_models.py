@@ -17,6 +17,7 @@ from worker.data.text import train_text_preprocessing
 from worker.models import build_network, save_network
 from worker.protocol import RESULT_FOLDER, Failed, Finished, PhaseStarted, Stopped
 from worker.targets import Targets
+from worker.tasks import TASKS
 
 STOP_AT = 3
 WRITES: dict[str, Any] = {"max_new_tokens": 5, "prompt_tokens": 3}
@@ -150,7 +151,9 @@ def test_a_student_may_begin_with_its_teachers_layers_and_not_with_another_token
 def test_a_teacher_that_is_no_language_model_fails_the_job(tmp_path: Path, texts: Path) -> None:
     reads = train_text_preprocessing(["one and two"], TokenizerSpec(train="bpe", vocab_size=300, max_length=16))
     architecture = TransformersNetwork.model_validate(network(16))
-    classifier = build_network(architecture, input_shape=reads.input_shape([]), num_outputs=2)
+    classifier = build_network(
+        architecture, kind=TASKS["text-classification"].network, input_shape=reads.input_shape([]), num_outputs=2
+    )
     save_network(classifier, tmp_path / "teacher", preprocessing=reads, targets=Targets.of_classes(["a", "b"]))
     given = spec(texts, {"name": "jsd"}, teacher={"source": "model:model_00000000000000000000000000"})
     last = run(given, tmp_path / "job", teacher=tmp_path / "teacher").events[-1]

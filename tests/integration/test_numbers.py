@@ -29,10 +29,10 @@ from worker.job.attempt import run
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
 from worker.job.roles import Role
-from worker.models import load_network, save_network
+from worker.models import save_network
 from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
-from worker.tasks import TASKS
+from worker.tasks import TASKS, load_network
 
 Numbers = dict[str, tuple[float, float]]
 """The mean and the deviation of each number, by target."""

@@ -14,9 +14,9 @@ from tests.integration.test_methods import train
 from tests.interpreter import Interpreter
 from tests.truth.text_networks import CLASSES, TEXT_SWITCHES, save_network, texts_of, write_rows
 from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.models import load_network
 from worker.models.language_network import LanguageNetwork
 from worker.protocol import RESULT_FOLDER, Finished
+from worker.tasks import load_network
 
 SOURCE = "model:model_00000000000000000000000000"
 TEXTS = [*texts_of("long"), *texts_of("odd")]

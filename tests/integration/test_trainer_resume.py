@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from worker.models import load_network
 from worker.protocol import (
     CHECKPOINT_FILE,
     CheckpointWritten,
@@ -27,6 +26,7 @@ from worker.protocol import (
     decode_event,
     encode,
 )
+from worker.tasks import load_network
 
 # 1,259 training images in batches of 128: ten an epoch.
 DIGITS: dict[str, Any] = {

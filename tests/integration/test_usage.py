@@ -25,9 +25,8 @@ from tests.integration.test_sound import AST, CNN, WAV2VEC2, train
 from worker.data import Data, load_data
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import predict
-from worker.models import load_network
 from worker.protocol import RESULT_FOLDER, Finished
-from worker.tasks import TASKS
+from worker.tasks import TASKS, load_network
 
 SMALL_CNN: dict[str, Any] = {"architecture": {"name": "small-cnn", "width": 2}}
 ENCODER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

@@ -23,6 +23,7 @@ from tests.truth.service_path import compared, service_outputs
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.unit.worker.models.test_build import tiny
 from worker.models import build_network
+from worker.tasks import TASKS
 
 TASK: TaskName = "image-classification"
 SIDE = 64
@@ -98,7 +99,9 @@ def _network(model_type: str) -> Path:
     """A folder with a network that tells images apart, made once for each process."""
     folder = Path(mkdtemp())
     torch.manual_seed(0)
-    network: Any = build_network(tiny(model_type), input_shape=(3, SIDE, SIDE), num_outputs=len(CLASSES))
+    network: Any = build_network(
+        tiny(model_type), kind=TASKS["image-classification"].network, input_shape=(3, SIDE, SIDE), num_outputs=len(CLASSES)
+    )
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:

@@ -31,6 +31,7 @@ from tests.truth.service_path import compared, service_outputs
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.unit.worker.models.test_waveform_networks import CONFIG, OWN
 from worker.models import build_network
+from worker.tasks import TASKS
 
 TASK: TaskName = "audio-classification"
 AST = "audio-spectrogram-transformer"
@@ -113,7 +114,9 @@ def _network(model_type: str, norm: str) -> Path:
     if "feat_extract_norm" in config:
         config = config | {"feat_extract_norm": norm}
     architecture = TransformersNetwork(name="transformers", model_type=model_type, config=config)
-    network: Any = build_network(architecture, input_shape=shape, num_outputs=len(CLASSES))
+    network: Any = build_network(
+        architecture, kind=TASKS["audio-classification"].network, input_shape=shape, num_outputs=len(CLASSES)
+    )
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:

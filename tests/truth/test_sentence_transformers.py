@@ -10,10 +10,10 @@ from transformers import AutoModel
 
 from tests.truth.text_networks import TEXT_SWITCHES, save_network, texts_of
 from worker.data.text import TextPreprocessing
-from worker.models import load_network
 from worker.models import save_network as save_again
 from worker.models.embedding_network import EmbeddingNetwork
 from worker.targets import Targets
+from worker.tasks import load_network
 
 DEFAULTS = {name: values[0] for name, values in TEXT_SWITCHES.items()}
 

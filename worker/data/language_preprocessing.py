@@ -3,19 +3,23 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
-from service.spec.shapes import TokenShape
+from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split
 from worker.data.language import Framing, TokenRows, answered, packed, padded
 from worker.data.prepared import Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.reading import describe_unread_texts, prepare_once
-from worker.data.tokenization import framing, start_and_end, token_ids, tokenizer_settings, train_tokenizer
+from worker.data.tokenization import framing, save_tokenizer, start_and_end, token_ids, tokenizer_settings, train_tokenizer
+
+USUAL_ROW_TOKENS = 1024
+"""The maximum number of tokens of a pretrained language model's rows, if the spec has none."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class LanguagePreprocessing(Preprocessing):
         """Returns stored rows (B, L) unchanged."""
         return stored
 
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        save_tokenizer(self.tokenizer, folder, max_length=self.max_length, has_token_types=has_token_types)
+
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         start, _ = start_and_end(self.tokenizer)
@@ -80,7 +87,6 @@ class LanguagePreprocessing(Preprocessing):
             pad=framed.pad,
             start=start,
             end=framed.end,
-            predicts_tokens=True,
         )
 
 

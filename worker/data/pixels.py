@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from service.spec.shapes import InputShape
+from service.spec.shapes import InputShape, TokenShape
 from worker.data.pixel_range import PixelRange
 from worker.data.preprocessing import Preprocessing
+from worker.data.processor_file import write_processor_file
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class PixelPreprocessing(Preprocessing):
     def input_shape(self, inputs: Tensor) -> InputShape:
         """(channels, height, width)."""
         return tuple(inputs.shape[1:])
+
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        if isinstance(input_shape, TokenShape) or len(input_shape) != 3:
+            raise TypeError(f"images have (channels, height, width), not {input_shape}")
+        channels, height, width = input_shape
+        write_processor_file(folder, self, input_shape=(channels, height, width))
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ trained on the training split alone, and are saved with the network that was tra
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,13 @@ class Preprocessing(ABC):
     @abstractmethod
     def input_shape(self, inputs: RawInputs) -> InputShape:
         """Shape of a network input for one sample of ``inputs``."""
+
+    @abstractmethod
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        """Writes the files from which a network's library, or this project, computes its inputs, of ``input_shape``.
+
+        ``has_token_types``: whether the network reads the token types of a tokenizer.
+        """
 
     def read(self, split: "Split") -> ReadSplit:
         """Prepares a split's samples, with the labels that the network learns.

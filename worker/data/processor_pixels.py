@@ -10,6 +10,7 @@ B batch, C channels, H height, W width.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +58,9 @@ class ProcessorPixels(Preprocessing):
     def input_shape(self, inputs: Tensor) -> InputShape:
         """(channels, height, width) of what the processor makes of these images."""
         return tuple(self(inputs[:1]).shape[1:])
+
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        self.processor.save_pretrained(folder)
 
     def reads(self, images: Tensor) -> PixelRange | None:
         """The range of the pixels that the processor is made for, by what it does with these images; None if that does not tell.

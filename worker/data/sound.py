@@ -5,6 +5,7 @@ N clips, B batch, T samples of time, F frames, M mel bands.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from service.formats import Waveform
 from service.spec.inputs import Features, LogMelFeatures
+from service.spec.shapes import InputShape
+from worker.data.feature_extractor_file import write_feature_extractor_file
 from worker.data.log_mel import RATE, LogMel, measure_log_mel
 from worker.data.preprocessing import Preprocessing
 from worker.data.waveform import RawWaveform, fit_length, resample
@@ -47,6 +50,9 @@ class SoundPreprocessing(Preprocessing):
     def input_shape(self, inputs: Sequence[Waveform]) -> tuple[int, ...]:
         """(T,) or (1, F, M)."""
         return tuple(self(torch.zeros(1, self.num_samples)).shape[1:])
+
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        write_feature_extractor_file(folder, self.features, num_samples=self.num_samples)
 
 
 def longest_seconds(clips: Sequence[Waveform], *, most_seconds: float) -> float:

@@ -3,18 +3,19 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
-from service.spec.shapes import TokenShape
+from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Split
 from worker.data.prepared import Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.reading import describe_unread_texts, prepare_once
-from worker.data.tokenization import NO_TOKEN, encode, start_and_end, tokenizer_settings, train_tokenizer
+from worker.data.tokenization import NO_TOKEN, encode, save_tokenizer, start_and_end, tokenizer_settings, train_tokenizer
 
 _COUNTED_TEXTS = 2_000
 """Of the texts that fill a whole row, so many are tokenised again to see which of them were cut."""
@@ -29,8 +30,6 @@ class TextPreprocessing(Preprocessing):
 
     tokenizer: Any
     max_length: int
-    is_embedded: bool = False
-    """Whether the network is an embedding network, whose output is a vector for the text."""
     prompt: str = ""
     """Stands before every text."""
     has_limit: bool = True
@@ -78,6 +77,9 @@ class TextPreprocessing(Preprocessing):
         used = (stored != NO_TOKEN).any(dim=0).nonzero()
         return stored[:, : int(used[-1]) + 1] if len(used) else stored[:, :1]
 
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        save_tokenizer(self.tokenizer, folder, max_length=self.max_length, has_token_types=has_token_types)
+
     def input_shape(self, inputs: Sequence[str]) -> TokenShape:
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         start, end = start_and_end(self.tokenizer)
@@ -87,7 +89,6 @@ class TextPreprocessing(Preprocessing):
             pad=self.tokenizer.pad_token_id,
             start=start,
             end=end,
-            is_embedded=self.is_embedded,
         )
 
 

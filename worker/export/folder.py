@@ -16,10 +16,10 @@ from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.export.units import fold_units, rounding_of_units
-from worker.models import UnreadableNetwork, load_network, save_network
-from worker.models.folder import write_json
+from worker.models import UnreadableNetwork, save_network
+from worker.models.labels_file import write_json
 from worker.targets import Targets
-from worker.tasks import Task
+from worker.tasks import Task, load_network
 from worker.trained import TrainedNetwork, weight_bytes
 
 _TOLERANCE = 1e-4

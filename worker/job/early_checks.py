@@ -145,7 +145,12 @@ def check_disk(networks: Networks) -> None:
     for role in networks.plan.trained:
         shape = networks.preprocessing(role).input_shape(networks.data.splits["train"].inputs)
         try:
-            on_meta = build_on_meta(networks.architecture(role), input_shape=shape, num_outputs=networks.data.targets.width)
+            on_meta = build_on_meta(
+                networks.architecture(role),
+                kind=TASKS[networks.data.task].network,
+                input_shape=shape,
+                num_outputs=networks.data.targets.width,
+            )
         except UnfitArchitecture:
             return  # said when it is built
         sizes.append(num_parameters(on_meta) * _BYTES_OF_A_WEIGHT)

@@ -239,7 +239,9 @@ class Networks:
         architecture = self.architecture(role)
         try:
             input_shape = self.preprocessing(role).input_shape(self.data.splits["train"].inputs)
-            return build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+            return build_network(
+                architecture, kind=TASKS[self.data.task].network, input_shape=input_shape, num_outputs=num_outputs
+            )
         except UnfitArchitecture as error:
             raise JobFault(
                 "invalid_spec",

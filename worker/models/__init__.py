@@ -3,17 +3,19 @@
 from worker.data.preprocessing import Preprocessing
 from worker.models.build import build_network, build_on_meta, built_from, num_parameters
 from worker.models.errors import UnfitArchitecture, UnreadableNetwork
-from worker.models.folder import LoadedNetwork, load_network, save_network
+from worker.models.folder import read_network, save_network
+from worker.models.network_kind import LoadedNetwork, NetworkKind
 
 __all__ = [
     "LoadedNetwork",
+    "NetworkKind",
     "Preprocessing",
     "UnfitArchitecture",
     "UnreadableNetwork",
     "build_network",
     "build_on_meta",
     "built_from",
-    "load_network",
     "num_parameters",
+    "read_network",
     "save_network",
 ]

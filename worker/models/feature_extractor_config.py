@@ -15,38 +15,46 @@ import numpy as np
 import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
+from worker.data.feature_extractor_file import FEATURE_EXTRACTOR_FILE, LENGTH_FIELD
 from worker.data.log_mel import RATE, WINDOW, LogMel
+from worker.data.sound import SoundPreprocessing
 from worker.data.waveform import RawWaveform
 from worker.models.errors import UnreadableNetwork
 
-FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
+_USUAL_SECONDS = 10
 
 
-def write_feature_extractor_config(folder: Path, preprocessing: LogMel | RawWaveform) -> None:
-    """Writes the file of a preprocessing."""
-    document: dict[str, Any]
-    match preprocessing:
-        case LogMel():
-            document = {
-                "feature_extractor_type": "ASTFeatureExtractor",
-                "sampling_rate": RATE,
-                "num_mel_bins": preprocessing.num_mels,
-                "max_length": preprocessing.num_frames,
-                "do_normalize": True,
-                "mean": preprocessing.mean,
-                "std": preprocessing.std,
-                "return_attention_mask": False,
-            }
-        case RawWaveform():
-            document = {
-                "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-                "sampling_rate": preprocessing.rate,
-                "do_normalize": preprocessing.normalise,
-                # Without a mask, the extractor also normalises clips of a batch with their padding, which changes their loudness.
-                "return_attention_mask": preprocessing.masked,
-            }
-    document |= {"feature_size": 1, "padding_value": 0.0, "padding_side": "right"}
-    (folder / FEATURE_EXTRACTOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def is_feature_extractor(folder: Path) -> bool:
+    """Whether the file is that of an audio network. Raises UnreadableNetwork if it is missing or broken."""
+    return "feature_extractor_type" in _document(folder)
+
+
+def read_sound_preprocessing(folder: Path, input_shape: tuple[int, ...]) -> SoundPreprocessing:
+    """Reads the file beside a network that reads inputs of that shape; an empty one is not known.
+
+    Raises:
+        UnreadableNetwork: it is missing or broken, or not of such inputs.
+    """
+    features = read_feature_extractor_config(folder)
+    if isinstance(features, LogMel):
+        if input_shape and input_shape != (1, features.num_frames, features.num_mels):
+            raise UnreadableNetwork(
+                f"{FEATURE_EXTRACTOR_FILE} makes spectrograms of {features.num_frames} by {features.num_mels}, and the network "
+                f"reads {' by '.join(map(str, input_shape[1:]))}: save both of one network"
+            )
+        return SoundPreprocessing(features, features.num_samples)
+    length = _document(folder).get(LENGTH_FIELD)
+    if isinstance(length, int) and length > 0:
+        return SoundPreprocessing(features, length)
+    return SoundPreprocessing(features, _USUAL_SECONDS * features.rate, is_of_padded=False)
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / FEATURE_EXTRACTOR_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableNetwork(f"{FEATURE_EXTRACTOR_FILE} cannot be read: {error}") from error
+    return document if isinstance(document, dict) else {}
 
 
 def read_feature_extractor_config(folder: Path) -> LogMel | RawWaveform:

@@ -15,49 +15,22 @@ from transformers import AutoImageProcessor
 
 from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
 from worker.data.pixels import PixelPreprocessing
+from worker.data.processor_file import BRIGHTEST_FIELD, PROCESSOR_FILE, RANGE_FIELD
 from worker.data.processor_pixels import ProcessorPixels
 from worker.models.errors import UnreadableNetwork
 
-PROCESSOR_FILE = "preprocessor_config.json"
-_RANGE = "pixel_range"
-"""A field for the range of the pixels that the network was trained on, beside those that the library reads."""
-_BRIGHTEST = "brightest_pixel"
-"""A field for the greatest value of those pixels, which may be far below white."""
 _ANY_SIZE = (64, 64)
 
 
-def write_processor_config(folder: Path, preprocessing: PixelPreprocessing, *, input_shape: tuple[int, int, int]) -> None:
-    """Writes the file. The processor resizes images of another size to the network's, and keeps images of that size unchanged."""
-    channels, height, width = input_shape
-    eight_bit = preprocessing.rescale_factor != 1.0
-    document: dict[str, Any] = {
-        "image_processor_type": "ViTImageProcessor",
-        # The library resizes 8-bit PIL images, which would round floating-point pixels and have no mode for 2 or 4 channels.
-        "do_resize": eight_bit and channels in (1, 3),
-        "size": {"height": height, "width": width},
-        "resample": 2,
-        "do_rescale": eight_bit,
-        "rescale_factor": preprocessing.rescale_factor,
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-    }
-    if (pixels := preprocessing.pixels) is not None:
-        document[_RANGE] = [pixels.low, pixels.high]
-        if pixels.brightest is not None:
-            document[_BRIGHTEST] = pixels.brightest
-    (folder / PROCESSOR_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
 def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPreprocessing:
-    """Reads a file of :func:`write_processor_config`. Raises UnreadableNetwork."""
+    """Reads a file of :func:`worker.data.processor_file.write_processor_file`. Raises UnreadableNetwork."""
     path = folder / PROCESSOR_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         preprocessing = _preprocessing(
             mean=document["image_mean"], std=document["image_std"], factor=document["rescale_factor"], num_channels=num_channels
         )
-        pixels = _read_range(document.get(_RANGE), document.get(_BRIGHTEST), factor=preprocessing.rescale_factor)
+        pixels = _read_range(document.get(RANGE_FIELD), document.get(BRIGHTEST_FIELD), factor=preprocessing.rescale_factor)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UnreadableNetwork(f"{PROCESSOR_FILE} cannot be read: {type(error).__name__}: {error}") from error
     return replace(preprocessing, pixels=pixels)
@@ -68,7 +41,7 @@ def _read_range(written: Any, brightest: Any, *, factor: float) -> PixelRange | 
         return None if factor == 1 else PixelRange(0.0, round(1 / factor))
     low, high = map(float, written)
     if not (math.isfinite(low) and low <= high < math.inf):
-        raise ValueError(f"{_RANGE} is {written}")
+        raise ValueError(f"{RANGE_FIELD} is {written}")
     is_known = factor != 1 or PixelRange(low, high) in (UNIT, EIGHT_BIT)
     return PixelRange(low, high, is_measured=not is_known, brightest=None if brightest is None else float(brightest))
 
@@ -90,7 +63,7 @@ def read_processor_config(
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
         size = _output_size(processor)
         made = ProcessorPixels(processor, num_channels)
-        if hasattr(processor, _RANGE):
+        if hasattr(processor, RANGE_FIELD):
             own = read_own_processor_config(folder, num_channels=num_channels)
             if _is_same(own, made, size or _ANY_SIZE):
                 return own, size
@@ -99,8 +72,32 @@ def read_processor_config(
     return made, size
 
 
+def read_image_preprocessing(folder: Path, config: Any) -> tuple[PixelPreprocessing | ProcessorPixels, tuple[int, int, int]]:
+    """Reads the image processor beside a network of that ``config``, and the shape of the images that the network reads.
+
+    Raises:
+        UnreadableNetwork: the file is missing or broken, or nothing says the images' size.
+    """
+    channels = int(getattr(config, "num_channels", 3))
+    preprocessing, output_size = read_processor_config(folder, num_channels=channels)
+    return preprocessing, (channels, *_image_size(config, output_size))
+
+
+def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, int]:
+    # The processor's size comes first: a convolutional network's config repeats the default size of its class, whatever size the
+    # network was trained on.
+    if output_size is not None:
+        return output_size
+    size = getattr(config, "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    raise UnreadableNetwork("neither preprocessor_config.json (size) nor config.json (image_size) says the images' size")
+
+
 def _is_same(own: PixelPreprocessing, made: ProcessorPixels, size: tuple[int, int]) -> bool:
-    """Whether a file of :func:`write_processor_config` still says what it said when it was written."""
+    """Whether a file of :func:`worker.data.processor_file.write_processor_file` still says what it said when it was written."""
     images = torch.arange(made.num_channels * math.prod(size), dtype=torch.float32).remainder(256)
     images = images.view(1, made.num_channels, *size)
     ours, theirs = own(images), replace(made, resized_as="stored")(images)

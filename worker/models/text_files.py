@@ -4,18 +4,16 @@ Invariant: what the network is given is what ``AutoTokenizer`` makes of each tex
 padding so that the network would look for it in vain, the folder is refused.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from tokenizers import normalizers
 
-from service.spec.data import EMBEDDING
-from service.spec.transformers_fit import CAUSAL, COUNTS_FROM_PADDING, POSITIONS, first_position, has_position_embeddings
+from service.spec.transformers_fit import COUNTS_FROM_PADDING, POSITIONS, first_position, has_position_embeddings
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import load_tokenizer
-from worker.models.encoder_files import EncoderFiles, read_encoder_files
+from worker.models.encoder_files import EncoderFiles
 from worker.models.errors import UnreadableNetwork
 
 _NO_LIMIT = 10**9
@@ -27,32 +25,57 @@ _EMBEDS_TOKEN_TYPES = {"gpt2", "gpt_neo"}
 _READS_TOKEN_TYPES = {"albert", "bert", "deberta-v2", "electra", "mobilebert", "roberta", "xlm-roberta", *_EMBEDS_TOKEN_TYPES}
 
 
-def read_text_preprocessing(folder: Path, config: Any, *, task: str) -> LanguagePreprocessing | TextPreprocessing:
-    """Reads the tokenizer beside a network of that ``config``, which gets the tokenizer's pad token if it has none.
+def read_classifier_preprocessing(folder: Path, config: Any) -> TextPreprocessing:
+    """Reads the tokenizer beside a classifier of that ``config``, which gets the tokenizer's pad token if it has none.
 
     Raises:
         UnreadableNetwork: a file is missing or broken, or network and tokenizer do not fit each other.
         UnreadableTokenizer: there is no tokenizer that can be loaded.
     """
+    tokenizer = _read_tokenizer(folder, config)
+    limit, has_limit = _limit(config, own=tokenizer.model_max_length)
+    _agree_on_padding(tokenizer, config, finds_padding=config.model_type in _POOLS_LAST_TOKEN)
+    return TextPreprocessing(tokenizer, limit, has_limit=has_limit)
+
+
+def read_encoder_preprocessing(folder: Path, config: Any, files: EncoderFiles) -> TextPreprocessing:
+    """:func:`read_classifier_preprocessing` for an encoder whose embeddings are read, with the ``files`` beside it."""
+    tokenizer = _read_tokenizer(folder, config, lowers_case=files.lowers_case)
+    # Where nothing else says it, sentence-transformers cuts at the positions, and the library's classifiers not at all.
+    limit, _ = _limit(config, own=files.max_length or tokenizer.model_max_length)
+    _agree_on_padding(tokenizer, config, finds_padding=False)
+    return TextPreprocessing(tokenizer, limit, prompt=files.prompt)
+
+
+def read_language_preprocessing(folder: Path, config: Any) -> LanguagePreprocessing:
+    """Reads the tokenizer beside a causal language model of that ``config``. Raises as the others do."""
+    tokenizer = _read_tokenizer(folder, config)
+    model_type = config.model_type
+    if model_type in _EMBEDS_TOKEN_TYPES and "token_type_ids" in tokenizer.model_input_names:
+        raise UnreadableNetwork(
+            f"the tokenizer gives token_type_ids, which {model_type} adds to every token as the embedding of token 0: take them "
+            "out of model_input_names in tokenizer_config.json, as they are not in the rows of a language model"
+        )
+    return LanguagePreprocessing(tokenizer, _limit(config, own=tokenizer.model_max_length)[0])
+
+
+def _read_tokenizer(folder: Path, config: Any, *, lowers_case: bool = False) -> Any:
     tokenizer = load_tokenizer(folder)
-    files = read_encoder_files(folder) if task == EMBEDDING else EncoderFiles()
-    if files.lowers_case:
+    if lowers_case:
         _put_in_lower_case(tokenizer)
     _check_vocabulary(tokenizer, config)
-    _check_token_types(tokenizer, config.model_type, task=task)
+    _check_token_types(tokenizer, config.model_type)
+    return tokenizer
+
+
+def _limit(config: Any, *, own: int) -> tuple[int, bool]:
+    """The tokens at which texts are cut, and whether a limit of ``own``, or of the network, is what says so."""
     positions = next((getattr(config, name) for name in POSITIONS if isinstance(getattr(config, name, None), int)), None)
     if positions is None:
         raise UnreadableNetwork(f"config.json does not say how many tokens the network reads: set {POSITIONS[0]}")
     positions -= first_position(config.model_type, config.pad_token_id)
-    own = files.max_length or tokenizer.model_max_length
-    limit = min(positions, own) if has_position_embeddings(config.to_dict()) or own >= _NO_LIMIT else own
-    if task == CAUSAL:
-        return LanguagePreprocessing(tokenizer, limit)
-    _agree_on_padding(tokenizer, config, task=task)
-    reads = TextPreprocessing(tokenizer, limit, is_embedded=task == EMBEDDING, prompt=files.prompt)
-    # Where nothing else says it, sentence-transformers cuts at the positions, and the library's classifiers not at all.
-    has_limit = has_position_embeddings(config.to_dict()) or own < _NO_LIMIT or task == EMBEDDING
-    return replace(reads, has_limit=has_limit)
+    is_bound = has_position_embeddings(config.to_dict())
+    return (min(positions, own) if is_bound or own >= _NO_LIMIT else own), is_bound or own < _NO_LIMIT
 
 
 def has_token_types(tokenizer: Any, model_type: str) -> bool:
@@ -78,7 +101,7 @@ def _check_vocabulary(tokenizer: Any, config: Any) -> None:
         )
 
 
-def _check_token_types(tokenizer: Any, model_type: str, *, task: str) -> None:
+def _check_token_types(tokenizer: Any, model_type: str) -> None:
     """Refuses token types that the library would embed and that are not given here."""
     if "token_type_ids" not in tokenizer.model_input_names or model_type not in _READS_TOKEN_TYPES:
         return
@@ -88,22 +111,19 @@ def _check_token_types(tokenizer: Any, model_type: str, *, task: str) -> None:
             f"the tokenizer gives the tokens of a single text the token types {sorted(types)}, and only 0 is computed here: "
             "save it with a post-processor that gives 0, or take token_type_ids out of model_input_names in tokenizer_config.json"
         )
-    if task == CAUSAL and model_type in _EMBEDS_TOKEN_TYPES:
-        raise UnreadableNetwork(
-            f"the tokenizer gives token_type_ids, which {model_type} adds to every token as the embedding of token 0: take them "
-            "out of model_input_names in tokenizer_config.json, as they are not in the rows of a language model"
-        )
 
 
-def _agree_on_padding(tokenizer: Any, config: Any, *, task: str) -> None:
-    """Gives a config without a pad token that of the tokenizer. Elsewhere the network's own may differ: its padding is masked."""
+def _agree_on_padding(tokenizer: Any, config: Any, *, finds_padding: bool) -> None:
+    """Gives a config without a pad token that of the tokenizer. Elsewhere the network's own may differ: its padding is masked.
+
+    ``finds_padding``: whether the network itself looks for padding by that token.
+    """
     own, theirs = config.pad_token_id, tokenizer.pad_token_id
     if own is None and config.model_type in COUNTS_FROM_PADDING:
         raise UnreadableNetwork(
             f"config.json has no pad_token_id, from which {config.model_type} counts positions: set it to that of the network's "
             f"training; the tokenizer pads with {theirs} ({tokenizer.pad_token!r})"
         )
-    finds_padding = task == "text-classification" and config.model_type in _POOLS_LAST_TOKEN
     if finds_padding and own is not None and own != theirs:
         raise UnreadableNetwork(
             f"config.json has pad_token_id {own}, and the tokenizer pads with {theirs} ({tokenizer.pad_token!r}): "

@@ -98,7 +98,7 @@ class _RowsAtFullVocabulary(LanguagePreprocessing):
 def _at_full_vocabulary(reads: Preprocessing, vocabulary: int) -> Preprocessing:
     match reads:
         case TextPreprocessing():
-            return _TextsAtFullVocabulary(reads.tokenizer, reads.max_length, reads.is_embedded, vocabulary=vocabulary)
+            return _TextsAtFullVocabulary(reads.tokenizer, reads.max_length, vocabulary=vocabulary)
         case LanguagePreprocessing():
             return _RowsAtFullVocabulary(reads.tokenizer, reads.max_length, vocabulary=vocabulary)
     return reads

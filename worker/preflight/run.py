@@ -21,7 +21,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.epoch import TransferRows
-from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.language_preprocessing import USUAL_ROW_TOKENS, LanguagePreprocessing
 from worker.data.preprocessing import first
 from worker.data.samples import PREPROCESS_ONCE_BYTES
 from worker.data.tensors import Inputs, num_bytes, num_rows, only_tensor
@@ -40,9 +40,10 @@ from worker.job.roles import CONTROL, STUDENT, Role, by_name
 from worker.job.teacher_check import TeacherCheck, compare_some
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.models import UnfitArchitecture, UnreadableNetwork, build_on_meta, num_parameters
+from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.folder import stored_parameters
+from worker.models.network_kind import blank
 from worker.models.privileged import PrivilegedNetwork
-from worker.models.transformers_network import LIBRARY_ERRORS, blank
 from worker.preflight.estimate import GIB, InferenceProfile, Profile, num_ranks
 from worker.preflight.networks import PreflightNetworks, count_rows
 from worker.preflight.outcome import located_at
@@ -52,7 +53,7 @@ from worker.protocol import Assignment, Event, PhaseStarted, Reporter, StopReque
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import is_out_of_reach
-from worker.trained import USUAL_ROW_TOKENS, TrainedNetwork
+from worker.trained import TrainedNetwork
 from worker.training.loop import Training
 from worker.training.result import Weights
 
@@ -239,7 +240,12 @@ class PreflightRun(Attempt):
 
     def _build_on_meta(self, role: Role) -> nn.Module:
         shape = self.networks.preprocessing(role).input_shape(self.data.splits["train"].inputs)
-        return build_on_meta(self.networks.architecture(role), input_shape=shape, num_outputs=self.data.targets.width)
+        return build_on_meta(
+            self.networks.architecture(role),
+            kind=TASKS[self.data.task].network,
+            input_shape=shape,
+            num_outputs=self.data.targets.width,
+        )
 
     def _profile_all_on_meta(self, networks: dict[Role, nn.Module]) -> None:
         self.notes.append("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")

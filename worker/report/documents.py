@@ -5,7 +5,7 @@ from pathlib import Path
 from service.spec import JobSpec
 from service.spec.report import Report
 from worker.export.folder import write_spec
-from worker.models.folder import write_json
+from worker.models.labels_file import write_json
 from worker.models.reported import CARD_FILE
 from worker.report.model_card import model_card
 from worker.report.page import report_html

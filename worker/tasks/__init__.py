@@ -4,7 +4,10 @@ A network, its data, its loss and its figures are told apart by task here alone:
 :class:`worker.tasks.task.Task`, everything below gets what it needs as an argument.
 """
 
+from pathlib import Path
+
 from service.spec.tasks import TaskName
+from worker.models import LoadedNetwork, read_network
 from worker.tasks.audio_classification import AudioClassification
 from worker.tasks.causal_lm import CausalLM
 from worker.tasks.image_classification import ImageClassification
@@ -20,4 +23,15 @@ TASKS: dict[TaskName, Task] = {
     "causal-lm": CausalLM(),
 }
 
-__all__ = ["TASKS", "Distillation", "Task"]
+
+def load_network(folder: Path) -> LoadedNetwork:
+    """Reads a student's or a teacher's folder, of any task: see :func:`worker.models.read_network`.
+
+    Raises:
+        UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
+        UnfitArchitecture: the network that the files describe cannot be built.
+    """
+    return read_network(folder, {name: task.network for name, task in TASKS.items()})
+
+
+__all__ = ["TASKS", "Distillation", "Task", "load_network"]

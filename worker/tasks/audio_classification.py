@@ -9,8 +9,11 @@ from service.spec.fit import usual_features
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
 from worker.data import Data, Preprocessing
-from worker.data.sound import measure_sound
+from worker.data.sound import SoundPreprocessing, measure_sound
+from worker.models import LoadedNetwork
+from worker.models.classifiers import AudioClassifiers
 from worker.tasks.card_text import library_program, own_program
+from worker.tasks.fit_clips import fit_waveforms
 from worker.tasks.labelled import LabelledTask
 
 _OWN_IMPORTS = "import soundfile\nimport torch\nfrom stillhouse import Waveform, load_network\n"
@@ -37,6 +40,13 @@ class AudioClassification(LabelledTask):
     """Networks that map clips of sound to outputs of their targets."""
 
     name = "audio-classification"
+    network = AudioClassifiers("audio-classification")
+
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        reads = loaded.preprocessing
+        if isinstance(reads, SoundPreprocessing) and not reads.reads_spectrograms:
+            return fit_waveforms(loaded.network, reads, data)
+        return reads
 
     def preprocessing(
         self,

@@ -7,7 +7,7 @@ Invariant: a token that a network predicts is one of its own tokenizer, so that 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from textwrap import dedent
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from service.spec.language_fit import shares_tokenizer
 from service.spec.methods import SequenceLevel
 from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
-from worker.data.language_preprocessing import LanguagePreprocessing, train_language_preprocessing
+from worker.data.language_preprocessing import USUAL_ROW_TOKENS, LanguagePreprocessing, train_language_preprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.data.texts_alone import samples_of_texts
@@ -31,6 +31,8 @@ from worker.evaluation.precision import Precision
 from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
 from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
 from worker.evaluation.tokens import predict_tokens
+from worker.models import LoadedNetwork
+from worker.models.language_models import LanguageModels
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
 from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
@@ -54,12 +56,18 @@ class CausalLM(Task):
     """Language models, whose targets are tokens."""
 
     name = "causal-lm"
+    network = LanguageModels("causal-lm")
 
     def samples(
         self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
     ) -> tuple[dict[SplitName, Split], Targets]:
         answers = dataset.targets[0] if dataset.targets else None
         return samples_of_texts(chosen, answers=answers, is_packed=dataset.packing == "packed"), Targets((), are_tokens=True)
+
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        reads = cast(LanguagePreprocessing, loaded.preprocessing)
+        # A network's own limit may be the length of a book: rows of that length would not fit into memory.
+        return replace(reads, max_length=min(reads.max_length, data.row_tokens or USUAL_ROW_TOKENS))
 
     def preprocessing(
         self,

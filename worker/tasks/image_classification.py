@@ -7,8 +7,12 @@ from torch import nn
 from service.spec.architectures import Architecture
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, measure_pixels
+from worker.models import LoadedNetwork
+from worker.models.classifiers import ImageClassifiers
 from worker.tasks.card_text import library_program, own_program
+from worker.tasks.fit_images import fit_images, white_warnings
 from worker.tasks.labelled import LabelledTask
 
 _OWN_IMPORTS = "import numpy\nimport torch\n{images}from stillhouse import load_network\n"
@@ -39,6 +43,13 @@ class ImageClassification(LabelledTask):
     """Networks that map images to outputs of their targets."""
 
     name = "image-classification"
+    network = ImageClassifiers("image-classification")
+
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        return fit_images(loaded, data, source=source)
+
+    def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
+        return white_warnings(loaded, data, source=source)
 
     def preprocessing(
         self,

@@ -25,10 +25,12 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.metrics import embedding_metrics
 from worker.methods.embedding import similarity_correlation
+from worker.models import LoadedNetwork
+from worker.models.text_encoders import TextEncoders
 from worker.targets import Targets
 from worker.tasks.labelled import LabelledTask
 from worker.tasks.task import Agreement, CardWords, Measurement
-from worker.tasks.texts import choose_text_preprocessing, texts_onnx_form
+from worker.tasks.texts import choose_text_preprocessing, fit_texts, texts_onnx_form
 
 _USAGE = """\
     import torch
@@ -50,6 +52,7 @@ class SentenceEmbedding(LabelledTask):
 
     name = "sentence-embedding"
     labelled_by_teacher = True
+    network = TextEncoders("sentence-embedding")
 
     def samples(
         self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
@@ -62,6 +65,9 @@ class SentenceEmbedding(LabelledTask):
     def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         return few_texts_warnings(split)
 
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        return fit_texts(loaded.preprocessing, data)
+
     def preprocessing(
         self,
         data: Data,
@@ -71,8 +77,7 @@ class SentenceEmbedding(LabelledTask):
         features: Features | None = None,
         teachers: Preprocessing | None = None,
     ) -> Preprocessing:
-        reads = choose_text_preprocessing(data, tokenizer=tokenizer, teachers=teachers)
-        return reads if tokenizer is None else replace(reads, is_embedded=True)
+        return choose_text_preprocessing(data, tokenizer=tokenizer, teachers=teachers)
 
     def label_by_teacher(self, data: Data, outputs: Callable[[Split], Tensor]) -> Data:
         # Those of the training split are the teacher's outputs that the criterion reads.

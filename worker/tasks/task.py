@@ -27,6 +27,7 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.precision import Precision
 from worker.methods.layer_mapping import LayerMapping
+from worker.models import LoadedNetwork, NetworkKind
 from worker.targets import Targets
 from worker.training.criterion import BuildCriterion, Criterion, TeacherOutputs
 from worker.training.validation import Validation, ValidationTeacher
@@ -100,6 +101,8 @@ class Task(ABC):
     """What the networks of one task read, learn and are measured by."""
 
     name: ClassVar[TaskName]
+    network: ClassVar[NetworkKind]
+    """How its networks are built, loaded and saved."""
 
     @property
     def info(self) -> TaskInfo:
@@ -151,6 +154,19 @@ class Task(ABC):
         Raises:
             UnusableData: the training split is too small, or texts have neither a tokenizer nor a teacher's preprocessing.
         """
+
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        """The preprocessing of a teacher that was trained before, fitted to the data's samples.
+
+        Raises:
+            UnfitInputs: it cannot read them.
+            JobFault: the network cannot read what it makes of them.
+        """
+        return loaded.preprocessing
+
+    def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
+        """What of the data such a teacher may read otherwise than they are meant."""
+        return ()
 
     # Training.
 

@@ -8,9 +8,11 @@ from service.spec.architectures import Architecture
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
 from worker.data import Data, Preprocessing
+from worker.models import LoadedNetwork
+from worker.models.classifiers import TextClassifiers
 from worker.tasks.card_text import library_program
 from worker.tasks.labelled import LabelledTask
-from worker.tasks.texts import choose_text_preprocessing, texts_onnx_form
+from worker.tasks.texts import choose_text_preprocessing, fit_texts, texts_onnx_form
 
 _READER = """\
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -25,6 +27,10 @@ class TextClassification(LabelledTask):
     """Networks that map texts to outputs of their targets."""
 
     name = "text-classification"
+    network = TextClassifiers("text-classification")
+
+    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
+        return fit_texts(loaded.preprocessing, data)
 
     def preprocessing(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from service.spec.inputs import TokenizerSpec
 from worker.data import Data, Preprocessing, UnusableData
 from worker.data.text import TextPreprocessing, train_text_preprocessing
-from worker.data.tokenization import NO_TOKEN
+from worker.data.tokenization import NO_TOKEN, longest
 
 NO_TOKENIZER = "a network that is trained on texts needs a tokenizer: {train: wordpiece, vocab_size: 8000}, say"
 
@@ -47,3 +47,12 @@ class _ReadingPadded(nn.Module):
         """Maps token ids (B, L) to outputs (B, W)."""
         outputs: Tensor = self.network(ids.masked_fill(ids == self.pad, NO_TOKEN))
         return outputs
+
+
+def fit_texts(reads: Preprocessing, data: Data) -> Preprocessing:
+    """Fits the preprocessing of a network that was trained before to texts of any length."""
+    if not isinstance(reads, TextPreprocessing) or reads.has_limit:
+        return reads
+    # Neither the network nor its tokenizer cuts a text: a student that reads the same tokens has to know the longest.
+    found = max(longest(reads.tokenizer, split.inputs) for split in data.splits.values())
+    return replace(reads, max_length=max(reads.max_length, found), has_limit=True)

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from service.formats import Waveform
     from service.spec import JobSpec
     from service.spec.report import Report
-    from worker.models import LoadedNetwork, UnfitArchitecture, UnreadableNetwork, load_network
+    from worker.models import LoadedNetwork, UnfitArchitecture, UnreadableNetwork
+    from worker.tasks import load_network
 
 __all__ = [
     "ApiError",
@@ -116,7 +117,7 @@ _MODULES = {
     "UnfitArchitecture": "worker.models",
     "UnreadableNetwork": "worker.models",
     "Waveform": "service.formats",
-    "load_network": "worker.models",
+    "load_network": "worker.tasks",
 }
 """Where a name is defined; the others are the client's."""
 

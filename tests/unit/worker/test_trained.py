@@ -20,6 +20,7 @@ from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileV
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from service.spec.architectures import SmallCnn
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import tiny
 from worker.data import Data, Split, UnusableData, measure_pixels
 from worker.data.augment import EpochViews
@@ -186,7 +187,9 @@ def test_a_network_trained_here_reads_the_same_images_in_any_range(
     data = data_of(by_range[trained])
     factor = 1 / data.max_value if data.max_value else 1.0
     preprocessing = measure_pixels(by_range[trained], rescale_factor=factor, pixels=data.pixel_range)
-    network = build_network(ARCHITECTURES[architecture], input_shape=(3, 12, 12), num_outputs=3).eval()
+    network = build_network(
+        ARCHITECTURES[architecture], kind=kind_of(ARCHITECTURES[architecture]), input_shape=(3, 12, 12), num_outputs=3
+    ).eval()
     save_network(network, tmp_path, preprocessing=preprocessing, targets=data.targets)
     with torch.no_grad():
         expected = network(preprocessing(by_range[trained]))

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from service.spec.architectures import SmallCnn
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import predict
@@ -89,7 +90,7 @@ class FixedLength(nn.Module):
 
 
 def image_network(architecture: Any) -> Callable[[], nn.Module]:
-    return lambda: build_network(architecture, input_shape=IMAGE, num_outputs=3)
+    return lambda: build_network(architecture, kind=kind_of(architecture), input_shape=IMAGE, num_outputs=3)
 
 
 def bert() -> nn.Module:

@@ -9,6 +9,7 @@ from worker.data.tokenization import train_tokenizer
 from worker.job.teacher_check import compare_some
 from worker.models import build_network
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.trained import TrainedNetwork
 
 TOKENS = Targets((), are_tokens=True)
@@ -24,7 +25,7 @@ def test_texts_too_short_to_fill_a_row_are_put_together_until_they_do() -> None:
     architecture = TransformersNetwork(
         name="transformers", model_type="gpt2", config={"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 512}
     )
-    network = build_network(architecture, input_shape=shape, num_outputs=0).eval()
+    network = build_network(architecture, kind=TASKS["causal-lm"].network, input_shape=shape, num_outputs=0).eval()
     teacher = TrainedNetwork(network, torch.device("cpu"), reads, "causal-lm", source="job:x", architecture=None)
     data = Data("causal-lm", {"train": texts(300), "validation": texts(300)}, TOKENS)
     (compared,) = compare_some(teacher, data, is_over=lambda: False)

@@ -12,9 +12,11 @@ from torch import nn
 from service.spec.architectures import ARCHITECTURES, CifarResNet, SmallCnn, TransformersNetwork
 from service.spec.fit import architecture_faults
 from service.spec.transformers_fit import TABLE_FILE, classifiers
+from tests.unit.worker.models.kinds import kind_of
 from worker.models import UnfitArchitecture, build_network, num_parameters
-from worker.models.transformers_network import build_transformers_network
+from worker.models.build_transformers import build_transformers_network
 from worker.models.transformers_table import make_table
+from worker.tasks import TASKS
 
 PARAMETERS = {
     "resnet20": 278_324,
@@ -94,7 +96,7 @@ def test_vgg_halves_images_of_64_pixels_once_more(pixels: int, last: int) -> Non
 )
 @pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 9, 13), (2, 32, 32)], ids=str)
 def test_own_networks_read_any_channels_and_sizes_and_learn(architecture: Any, input_shape: tuple[int, int, int]) -> None:
-    network = build_network(architecture, input_shape=input_shape, num_outputs=5)
+    network = build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=5)
     # A last batch may hold one sample.
     loss = network(torch.rand(1, *input_shape)).square().sum()
     loss.backward()
@@ -139,7 +141,7 @@ def test_the_same_seed_gives_the_same_network(architecture: Any) -> None:
     states, images = [], torch.rand(2, 1, 8, 8)
     for _ in range(2):
         torch.manual_seed(0)
-        network = build_network(architecture, input_shape=(1, 8, 8), num_outputs=3)
+        network = build_network(architecture, kind=kind_of(architecture), input_shape=(1, 8, 8), num_outputs=3)
         drawn = torch.rand(1)
         states.append({**network.state_dict(), "drawn next": drawn, "logits": network(images)})
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -162,15 +164,17 @@ def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
     architecture = tiny(model_type)
     faults = architecture_faults(architecture, input_shape=input_shape, num_outputs=3)
     if not faults:
-        network = build_network(architecture, input_shape=input_shape, num_outputs=3).eval()
+        network = build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=3).eval()
         assert network(torch.rand(2, *input_shape)).shape == (2, 3)
         return
     with pytest.raises(UnfitArchitecture):
-        build_network(architecture, input_shape=input_shape, num_outputs=3)
+        build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=3)
     # Networks with a grid of patches would build, and never see the border.
     if "divide" not in faults[0].message:
         with pytest.raises(UnfitArchitecture, match="transformers cannot build"):
-            build_transformers_network(architecture, input_shape=input_shape, num_outputs=3)
+            build_transformers_network(
+                architecture, kind=TASKS["image-classification"].network, input_shape=input_shape, num_outputs=3
+            )
 
 
 @pytest.mark.parametrize(
@@ -184,13 +188,13 @@ def test_what_is_let_through_builds_and_what_is_refused_for_its_shape_would_not(
 )
 def test_an_architecture_that_does_not_fit_is_refused_with_words(architecture: Any, input_shape: tuple[int, int, int]) -> None:
     with pytest.raises(UnfitArchitecture, match=r"pixels and more|no image classifier"):
-        build_network(architecture, input_shape=input_shape, num_outputs=3)
+        build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=3)
 
 
 def test_what_the_library_alone_refuses_is_refused_with_its_words() -> None:
     architecture = TransformersNetwork(name="transformers", model_type="resnet", config={**STAGES, "layer_type": "round"})
     with pytest.raises(UnfitArchitecture, match="layer_type"):
-        build_network(architecture, input_shape=(3, 8, 8), num_outputs=3)
+        build_network(architecture, kind=kind_of(architecture), input_shape=(3, 8, 8), num_outputs=3)
 
 
 def test_the_table_of_configs_is_that_of_the_installed_library() -> None:

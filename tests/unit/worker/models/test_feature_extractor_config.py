@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
+from worker.data.feature_extractor_file import write_feature_extractor_file
 from worker.data.log_mel import RATE, LogMel, measure_log_mel
 from worker.data.waveform import RawWaveform, fit_length
 from worker.models import UnreadableNetwork
-from worker.models.feature_extractor_config import read_feature_extractor_config, write_feature_extractor_config
+from worker.models.feature_extractor_config import read_feature_extractor_config
 
 CLIPS = [np.random.default_rng(seed).normal(0, 0.1, 3_000 + 900 * seed).astype(np.float32) for seed in range(4)]
 WAVEFORMS = torch.from_numpy(np.stack([fit_length(clip, 5_000) for clip in CLIPS]))
@@ -19,7 +20,7 @@ WAVEFORMS = torch.from_numpy(np.stack([fit_length(clip, 5_000) for clip in CLIPS
 
 def test_log_mel_features_are_those_of_the_extractor_that_transformers_loads(tmp_path: Path) -> None:
     log_mel = measure_log_mel(WAVEFORMS, num_mels=40)
-    write_feature_extractor_config(tmp_path, log_mel)
+    write_feature_extractor_file(tmp_path, log_mel)
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path)
     assert type(extractor) is ASTFeatureExtractor
     torch.testing.assert_close(
@@ -31,7 +32,7 @@ def test_log_mel_features_are_those_of_the_extractor_that_transformers_loads(tmp
 @pytest.mark.parametrize("normalise", [True, False])
 def test_waveforms_are_those_of_the_extractor_that_transformers_loads(tmp_path: Path, normalise: bool) -> None:
     raw = RawWaveform(rate=8_000, normalise=normalise)
-    write_feature_extractor_config(tmp_path, raw)
+    write_feature_extractor_file(tmp_path, raw)
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path)
     assert type(extractor) is Wav2Vec2FeatureExtractor
     padded = extractor(CLIPS, sampling_rate=8_000, padding="max_length", max_length=5_000, truncation=True, return_tensors="pt")

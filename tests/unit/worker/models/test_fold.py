@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 from service.spec.architectures import ARCHITECTURES, SmallCnn
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.models import build_network
 from worker.models.fold import fold_head
@@ -54,7 +55,7 @@ class Logits(nn.Module):
 
 
 def of_the_spec(architecture: Any) -> Callable[[int], nn.Module]:
-    return lambda num_outputs: build_network(architecture, input_shape=IMAGE, num_outputs=num_outputs)
+    return lambda num_outputs: build_network(architecture, kind=kind_of(architecture), input_shape=IMAGE, num_outputs=num_outputs)
 
 
 def of_the_library(name: str) -> Callable[[int], nn.Module]:

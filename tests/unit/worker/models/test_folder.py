@@ -14,11 +14,13 @@ from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassificatio
 
 from service.spec.architectures import CifarResNet, SmallCnn
 from tests.interpreter import Interpreter
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.data import PixelPreprocessing
 from worker.data.pixel_range import PixelRange
-from worker.models import UnreadableNetwork, build_network, load_network, save_network
+from worker.models import UnreadableNetwork, build_network, save_network
 from worker.targets import Targets
+from worker.tasks import load_network
 
 CLASSES = ["ant", "bee", "cat"]
 EIGHT_BIT = PixelPreprocessing(mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), rescale_factor=1 / 255, pixels=PixelRange(0.0, 255.0))
@@ -27,7 +29,7 @@ CENTRED = PixelPreprocessing(mean=(5.0, 6.0), std=(2.0, 3.0), pixels=PixelRange(
 
 LOAD_OWN = """
 import json, pathlib, sys, numpy, torch
-from worker.models import load_network
+from worker.tasks import load_network
 answers = []
 for folder in sys.argv[1:]:
     loaded = load_network(pathlib.Path(folder))
@@ -57,7 +59,7 @@ def saved(
     tmp_path: Path, architecture: Any, input_shape: tuple[int, int, int], preprocessing: PixelPreprocessing
 ) -> tuple[Any, Path]:
     """A network and its folder."""
-    network = build_network(architecture, input_shape=input_shape, num_outputs=3)
+    network = build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=3)
     # Statistics of batch norm that are not those of a fresh network.
     network.train()(torch.rand(8, *input_shape))
     save_network(network.eval(), tmp_path / "student", preprocessing=preprocessing, targets=Targets.of_classes(CLASSES))

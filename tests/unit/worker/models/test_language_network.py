@@ -11,9 +11,10 @@ from service.spec.shapes import TokenShape
 from service.spec.transformers_fit import CAUSAL, classifiers, task_of, task_of_config
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.tokenization import train_tokenizer
-from worker.models import UnfitArchitecture, build_network, load_network, save_network
+from worker.models import UnfitArchitecture, build_network, save_network
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
+from worker.tasks import TASKS, load_network
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 8},
@@ -34,14 +35,14 @@ def built(model_type: str, shape: TokenShape) -> LanguageNetwork:
     config = SMALL.get(model_type, USUAL | ({"num_key_value_heads": 1} if model_type in GROUPED else {}))
     architecture = TransformersNetwork(name="transformers", model_type=model_type, config=config)
     torch.manual_seed(0)
-    network = build_network(architecture, input_shape=shape, num_outputs=0)
+    network = build_network(architecture, kind=TASKS["causal-lm"].network, input_shape=shape, num_outputs=0)
     assert isinstance(network, LanguageNetwork)
     return network.eval()
 
 
 @pytest.mark.parametrize("model_type", classifiers(CAUSAL))
 def test_the_head_on_the_hidden_states_gives_the_librarys_logits(model_type: str) -> None:
-    network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0, predicts_tokens=True))
+    network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0))
     ids = torch.randint(2, 20, (2, 8))
     with torch.no_grad():
         logits = network.model(input_ids=ids).logits
@@ -71,13 +72,13 @@ def test_a_saved_folder_loads_with_its_tokenizer_as_it_was(tmp_path: Path, kind:
 
 
 def test_the_end_of_a_text_that_also_pads_is_still_a_token_to_learn() -> None:
-    network = built("llama", TokenShape(20, 8, pad=0, start=0, end=0, predicts_tokens=True))
+    network = built("llama", TokenShape(20, 8, pad=0, start=0, end=0))
     assert network.model.get_input_embeddings().padding_idx is None
 
 
 def test_a_model_type_that_is_no_causal_language_model_is_refused_with_those_that_are() -> None:
     with pytest.raises(UnfitArchitecture, match="no causal language model of transformers; use one of gpt2, "):
-        built("bert", TokenShape(20, 8, pad=1, end=0, predicts_tokens=True))
+        built("bert", TokenShape(20, 8, pad=1, end=0))
 
 
 @pytest.mark.parametrize(

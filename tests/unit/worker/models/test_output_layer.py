@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import classifiers
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import MAPS, cifar, tiny
 from tests.unit.worker.models.test_fold import DEIT, IMAGE, LEVIT, Logits
 from tests.unit.worker.models.test_language_network import GROUPED, SMALL, USUAL
@@ -83,7 +84,7 @@ def assert_rescales(network: nn.Module, inputs: Tensor, *, scale: Tensor = SCALE
 def test_the_outputs_of_every_architecture_are_rescaled_exactly_or_have_no_place_for_an_offset(name: str) -> None:
     architecture, shape = CASES[name]
     torch.manual_seed(0)
-    network, inputs = build_network(architecture, input_shape=shape, num_outputs=W), samples(shape)
+    network, inputs = build_network(architecture, kind=kind_of(architecture), input_shape=shape, num_outputs=W), samples(shape)
     if name not in WITHOUT_OFFSET:
         assert_rescales(network, inputs)
         return

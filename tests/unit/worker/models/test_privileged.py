@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.spec.architectures import SmallCnn
+from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import tiny
 from worker.models import build_network
 from worker.models.privileged import PrivilegedNetwork
@@ -21,7 +22,7 @@ IMAGES = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(1))
 def privileged(architecture: Any = None, *, extra_input: bool = True) -> PrivilegedNetwork:
     torch.manual_seed(0)
     architecture = architecture or SmallCnn(name="small-cnn", width=2)
-    body = build_network(architecture, input_shape=SHAPE, num_outputs=2 * TARGETS.width)
+    body = build_network(architecture, kind=kind_of(architecture), input_shape=SHAPE, num_outputs=2 * TARGETS.width)
     network = PrivilegedNetwork(body, TARGETS, extra_input=extra_input)
     torch.nn.init.normal_(network.reader.weight)
     return network.eval()
@@ -71,7 +72,7 @@ def test_a_constant_added_to_the_teachers_logits_changes_nothing_and_to_its_numb
 @torch.no_grad()
 def test_it_ends_as_a_plain_network_that_says_what_it_said_alone(architecture: Any, extra_input: bool) -> None:
     network = privileged(architecture, extra_input=extra_input)
-    plain = build_network(architecture, input_shape=SHAPE, num_outputs=TARGETS.width)
+    plain = build_network(architecture, kind=kind_of(architecture), input_shape=SHAPE, num_outputs=TARGETS.width)
     plain.load_state_dict(network.folded(plain.state_dict()))
     torch.testing.assert_close(plain.eval()(IMAGES), network(IMAGES), atol=1e-5, rtol=1e-5)
 

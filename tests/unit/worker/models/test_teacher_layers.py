@@ -8,6 +8,7 @@ from torch import nn
 
 from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.shapes import InputShape, TokenShape
+from tests.unit.worker.models.kinds import kind_of
 from worker.models import build_network
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.privileged import PrivilegedNetwork
@@ -32,7 +33,7 @@ def build(model_type: str, depth: int, *, seed: int, num_outputs: int = 3, **con
     input_shape, sizes, name = NETWORKS[model_type]
     torch.manual_seed(seed)
     architecture = TransformersNetwork(name="transformers", model_type=model_type, config=sizes | {name: depth} | config)
-    return build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    return build_network(architecture, kind=kind_of(architecture), input_shape=input_shape, num_outputs=num_outputs)
 
 
 def layers(network: Any) -> nn.ModuleList:

@@ -15,7 +15,8 @@ from service.spec.transformers_fit import POSITIONS, classifiers, config_fields,
 from tests.truth.text_networks import TEXT_SWITCHES, save_network, texts_of
 from tests.truth.texts import alone, most_positions
 from worker.data.tensors import only_tensor
-from worker.models import UnreadableNetwork, build_network, load_network
+from worker.models import UnreadableNetwork, build_network
+from worker.tasks import TASKS, load_network
 
 DEFAULTS = {name: values[0] for name, values in TEXT_SWITCHES.items()}
 LONG = texts_of("long")
@@ -105,7 +106,9 @@ def test_a_spec_asks_for_as_many_positions_as_the_longest_text_needs(model_type:
     (fault,) = transformers_faults(architecture(needed - 1), input_shape=shape, num_outputs=2)
     assert f"make it {needed}" in fault.message
     assert not transformers_faults(architecture(needed), input_shape=shape, num_outputs=2)
-    network = build_network(architecture(needed), input_shape=shape, num_outputs=2).eval()
+    network = build_network(
+        architecture(needed), kind=TASKS["text-classification"].network, input_shape=shape, num_outputs=2
+    ).eval()
     assert network(torch.full((1, 8), 7)).shape == (1, 2)
 
 

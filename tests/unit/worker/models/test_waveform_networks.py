@@ -9,8 +9,10 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSe
 
 from service.spec.architectures import TransformersNetwork
 from service.spec.transformers_fit import classifiers
+from tests.unit.worker.models.kinds import kind_of
 from worker.data.waveform import PADDING
-from worker.models import UnfitArchitecture, build_network, load_network
+from worker.models import UnfitArchitecture, build_network
+from worker.tasks import load_network
 
 CONFIG: dict[str, Any] = {
     "hidden_size": 16,
@@ -36,7 +38,7 @@ def build(model_type: str, *, num_samples: int, **config: Any) -> torch.nn.Modul
     architecture = TransformersNetwork(
         name="transformers", model_type=model_type, config=CONFIG | OWN.get(model_type, {}) | config
     )
-    return build_network(architecture, input_shape=(num_samples,), num_outputs=3)
+    return build_network(architecture, kind=kind_of(architecture), input_shape=(num_samples,), num_outputs=3)
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM hands torch masks of two types

@@ -12,8 +12,9 @@ from transformers import ViTForImageClassification
 
 from service.spec.architectures import SmallCnn
 from tests.unit.worker.models.test_folder import GREY, saved, uploaded
-from worker.models import UnreadableNetwork, load_network
+from worker.models import UnreadableNetwork
 from worker.models.weight_names import plain_names
+from worker.tasks import load_network
 
 IMAGES = torch.linspace(0, 1, 3 * 8 * 8).reshape(1, 3, 8, 8)
 

@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from service.spec.architectures import SmallCnn
-from tests.unit.worker.models.test_fit_inputs import foreign
 from tests.unit.worker.preflight.jobs import CNN, checked, normalised, refused
+from tests.unit.worker.tasks.test_fit_clips import foreign
 from worker.data import measure_pixels
 from worker.data.pixel_range import EIGHT_BIT
 from worker.models import build_network, save_network

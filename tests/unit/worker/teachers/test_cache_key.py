@@ -12,11 +12,13 @@ from torch import nn
 from service.formats import Waveform
 from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.inputs import LogMelFeatures, TokenizerSpec, WaveformFeatures
+from tests.unit.worker.models.kinds import kind_of
 from worker.data import PixelPreprocessing, Preprocessing
 from worker.data.sound import measure_sound
 from worker.data.text import TextPreprocessing, train_text_preprocessing
-from worker.models import build_network, load_network, save_network
+from worker.models import build_network, save_network
 from worker.targets import Targets
+from worker.tasks import load_network
 from worker.teachers import cache_key as cache_key_module
 from worker.teachers.cache_key import cache_key, inputs_digest, key_of, preprocessing_digest
 
@@ -35,7 +37,7 @@ def bert(**config: Any) -> nn.Module:
     torch.manual_seed(0)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "patch_size": 4}
     architecture = TransformersNetwork(name="transformers", model_type="vit", config=sizes | config)
-    return build_network(architecture, input_shape=(1, 8, 8), num_outputs=3)
+    return build_network(architecture, kind=kind_of(architecture), input_shape=(1, 8, 8), num_outputs=3)
 
 
 def key(of: nn.Module | None = None, **changes: Any) -> str:

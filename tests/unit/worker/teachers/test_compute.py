@@ -19,6 +19,7 @@ from worker.data.tokenization import NO_TOKEN
 from worker.methods import FeatureExtractor
 from worker.models import build_network
 from worker.targets import Targets
+from worker.tasks import TASKS
 from worker.teachers import compute
 from worker.teachers.cache import TeacherCache
 
@@ -71,6 +72,7 @@ def test_features_of_texts_come_with_the_tokens_that_count(
     torch.manual_seed(0)
     bert = build_network(
         TransformersNetwork(name="transformers", model_type="bert", config=config),
+        kind=TASKS["text-classification"].network,
         input_shape=reads.input_shape(texts),
         num_outputs=2,
     )

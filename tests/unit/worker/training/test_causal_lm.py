@@ -21,6 +21,7 @@ from worker.errors import JobFault
 from worker.evaluation.precision import Precision
 from worker.models import build_network
 from worker.models.language_network import LanguageNetwork
+from worker.tasks import TASKS
 from worker.training.causal_lm import (
     LanguageTeacher,
     NextTokenCriterion,
@@ -46,9 +47,9 @@ def network(width: int, *, vocabulary: int = VOCABULARY, seed: int = 0) -> Langu
     """In float64 and without dropout, with larger weights than its library's first ones, so that it has opinions."""
     torch.manual_seed(seed)
     config = {"n_layer": 1, "n_embd": width, "n_head": 2, "n_positions": 2 * LENGTH}
-    shape = TokenShape(vocabulary, LENGTH, pad=PAD, end=END, predicts_tokens=True)
+    shape = TokenShape(vocabulary, LENGTH, pad=PAD, end=END)
     architecture = TransformersNetwork(name="transformers", model_type="gpt2", config=config)
-    built = build_network(architecture, input_shape=shape, num_outputs=0)
+    built = build_network(architecture, kind=TASKS["causal-lm"].network, input_shape=shape, num_outputs=0)
     assert isinstance(built, LanguageNetwork)
     with torch.no_grad():
         for weight in built.parameters():

@@ -16,9 +16,9 @@ from worker.data.sound import SoundPreprocessing
 from worker.data.waveform import RawWaveform
 from worker.methods.layer_mapping import map_layers
 from worker.methods.layer_pairs import UnfitLayers
-from worker.models import load_network, save_network
-from worker.models.fit_inputs import fit_inputs
+from worker.models import save_network
 from worker.targets import Targets
+from worker.tasks import TASKS, load_network
 
 CLASSES = ["a", "b", "c"]
 
@@ -40,7 +40,7 @@ def foreign(folder: Path, **settings: Any) -> Path:
 def test_clips_of_several_lengths_are_read_one_length_after_the_other_where_padding_would_change_them(tmp_path: Path) -> None:
     data, folder = data_of(4000, 2500, 4000), foreign(tmp_path)
     loaded = load_network(folder)
-    reads = fit_inputs(loaded, data, source="model:one")
+    reads = TASKS["audio-classification"].fit_inputs(loaded, data, source="model:one")
     clips = data.splits["test"].inputs
     with torch.no_grad():
         outputs = loaded.network(reads(reads.prepare(clips)))
@@ -51,12 +51,12 @@ def test_clips_of_several_lengths_are_read_one_length_after_the_other_where_padd
 
 def test_layers_of_a_network_that_reads_each_clip_alone_are_not_compared(tmp_path: Path) -> None:
     data, loaded = data_of(4000, 2500), load_network(foreign(tmp_path))
-    fit_inputs(loaded, data, source="model:one")
+    TASKS["audio-classification"].fit_inputs(loaded, data, source="model:one")
     method, inputs = SimilarityPreserving(name="similarity-preserving"), torch.zeros(2, 4000)
     with pytest.raises(UnfitLayers, match="cut or pad the clips to one length"):
         map_layers(method, student=loaded.network, teacher=loaded.network, student_inputs=inputs, teacher_inputs=inputs)
     one_length = load_network(tmp_path)
-    fit_inputs(one_length, data_of(4000, 4000), source="model:one")  # the remedy
+    TASKS["audio-classification"].fit_inputs(one_length, data_of(4000, 4000), source="model:one")  # the remedy
     map_layers(method, student=one_length.network, teacher=one_length.network, student_inputs=inputs, teacher_inputs=inputs)
 
 
@@ -67,5 +67,5 @@ def test_a_network_trained_here_reads_clips_of_the_length_that_it_was_trained_on
     network = build("wav2vec2", num_samples=5000, feat_extract_norm=norm)
     trained = SoundPreprocessing(RawWaveform(16_000), 5000)
     save_network(network, tmp_path, preprocessing=trained, targets=Targets.of_classes(CLASSES))
-    reads = fit_inputs(load_network(tmp_path), data_of(3000, 2000), source="job:one")
+    reads = TASKS["audio-classification"].fit_inputs(load_network(tmp_path), data_of(3000, 2000), source="job:one")
     assert reads.input_shape([]) == (length,)
