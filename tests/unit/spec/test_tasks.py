@@ -38,8 +38,8 @@ def test_a_task_may_have_the_model_types_of_another_but_some(monkeypatch: pytest
 
 def test_a_config_with_that_ending_is_of_the_task_with_another_list(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = TaskInfo("text", "token classifier", "AutoModelForTokenClassification", model_types="text-classification")
-    monkeypatch.setitem(TASKS, "sentence-embedding", replace(entry, architectures=("ForTokenClassification",)))
-    config = {"model_type": "bert", "architectures": ["BertForTokenClassification"]}
+    monkeypatch.setitem(TASKS, "sentence-embedding", replace(entry, architectures=("ForWordTags",)))
+    config = {"model_type": "bert", "architectures": ["BertForWordTags"]}
     assert task_of_config(config) == "sentence-embedding"
     assert task_of_config(config | {"architectures": ["BertForSequenceClassification"]}) == "text-classification"
 
