@@ -63,10 +63,10 @@ class TrainedNetwork:
         return Samples.of(split, self.preprocessing, device=self.device)
 
     def reorder(self, outputs: Tensor) -> Tensor:
-        """Brings the network's outputs (N, ·) into the order and scale of the job's (N, W), NaN for what it does not teach."""
+        """Brings outputs (N, …, ·) into the order and scale of the job's (N, …, W), NaN for what the network does not teach."""
         if self.output_order is not None:
             order = torch.tensor(self.output_order, device=outputs.device)
-            outputs = outputs.index_select(1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
+            outputs = outputs.index_select(-1, order.clamp(min=0)).masked_fill(order < 0, torch.nan)
         return outputs if self.converted_to is None else self.converted_to.standardise(outputs)
 
     def outputs(self, split: Split) -> Tensor:

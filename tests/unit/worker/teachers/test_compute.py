@@ -1,7 +1,9 @@
 """How the teacher is asked: once where its answers fit into memory or files, else in each step; if augmented, about each view."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from torch import Tensor
 from service.spec.architectures import CifarResNet, TransformersNetwork
 from service.spec.augment import Crop
 from service.spec.inputs import TokenizerSpec
+from service.spec.shapes import InputShape
 from worker.data import Data, PixelPreprocessing, Split
 from worker.data.augment.choose import epoch_views
+from worker.data.preprocessing import Preprocessing
 from worker.data.samples import Samples
-from worker.data.tensors import only_tensor
+from worker.data.tensors import Inputs, only_tensor
 from worker.data.text import train_text_preprocessing
 from worker.data.tokenization import NO_TOKEN
 from worker.methods import FeatureExtractor
@@ -211,3 +215,57 @@ def test_a_teacher_is_asked_about_the_view_that_the_student_sees(teacher: torch.
         assert not teacher_outputs.logits.requires_grad
         for path in LAYERS:
             torch.testing.assert_close(teacher_outputs.features[path], expected.features[path])
+
+
+class Words(torch.nn.Module):
+    """Ids (B, L) and the first pieces (B, Lw) of the words to a row of outputs for each word, (B, Lw, 3)."""
+
+    pad = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(8, 3)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        states: Tensor = self.embedding(inputs["ids"].clamp(min=0))
+        return states.gather(1, inputs["first_pieces"].unsqueeze(-1).expand(-1, -1, 3))
+
+
+@dataclass(frozen=True)
+class OfWords(Preprocessing):
+    """Cuts a batch after its longest sentence."""
+
+    keeps_size: ClassVar[bool] = False
+
+    def prepare(self, inputs: Any) -> Inputs:
+        raise NotImplementedError
+
+    def input_shape(self, inputs: Any) -> InputShape:
+        raise NotImplementedError
+
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        raise NotImplementedError
+
+    def __call__(self, stored: Mapping[str, Tensor]) -> Inputs:
+        tokens, words = (int((each >= 0).sum(dim=1).max()) for each in (stored["ids"], stored["first_pieces"]))
+        return {"ids": stored["ids"][:, :tokens], "first_pieces": stored["first_pieces"][:, :words].clamp(min=0)}
+
+
+def test_outputs_for_each_word_of_named_inputs_come_from_memory_and_from_files(tmp_path: Path) -> None:
+    none = NO_TOKEN
+    ids = torch.tensor([[1, 2, none, none, none]] * 256 + [[3, 4, 5, 6, 7], [2, 1, 3, none, none]])
+    first_pieces = torch.tensor([[0, none, none]] * 256 + [[0, 1, 4], [0, 2, none]])
+    samples = Samples({"ids": ids, "first_pieces": first_pieces}, torch.zeros(258, 3), OfWords(), CPU)
+    torch.manual_seed(0)
+    teacher = Words()
+    slot = compute.CacheSlot(TeacherCache(tmp_path), {})
+    in_memory, written, read = (
+        compute.compute_teacher_outputs(teacher, samples, {}, after_batch=lambda done: None, slot=each)
+        for each in (None, slot, slot)
+    )
+    batch = samples.batch(torch.tensor([257, 0, 256]))
+    pieces = torch.tensor([[2, 3, 0], [1, 0, 0], [3, 4, 7]])
+    for outputs in (in_memory, written, read):
+        logits = outputs(batch).logits
+        for row, count in enumerate((2, 1, 3)):
+            assert torch.equal(logits[row, :count], teacher.embedding.weight[pieces[row, :count]])
