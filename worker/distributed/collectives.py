@@ -82,11 +82,13 @@ def rebuild_batch(like: DistillationBatch, differentiable: Sequence[Tensor], con
 
 
 def _flatten(outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]:
-    return [outputs.logits, *outputs.features.values()], [] if outputs.counted is None else [outputs.counted]
+    return [outputs.logits, *outputs.features.values()], [] if outputs.token_mask is None else [outputs.token_mask]
 
 
-def _rebuild_outputs(like: Outputs, values: Iterator[Tensor], counted: Iterator[Tensor]) -> Outputs:
-    return Outputs(next(values), {path: next(values) for path in like.features}, None if like.counted is None else next(counted))
+def _rebuild_outputs(like: Outputs, values: Iterator[Tensor], token_mask: Iterator[Tensor]) -> Outputs:
+    return Outputs(
+        next(values), {path: next(values) for path in like.features}, None if like.token_mask is None else next(token_mask)
+    )
 
 
 def padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:

@@ -79,7 +79,7 @@ class Distributed:
 
     def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         differentiable, constant = split_tensors(batch)
-        if any(outputs is not None and outputs.counted is not None for outputs in (batch.student, batch.teacher)):
+        if any(outputs is not None and outputs.token_mask is not None for outputs in (batch.student, batch.teacher)):
             differentiable, constant = self._padded(differentiable), self._padded(constant)
         sizes = self._sizes(num_samples)
         # One by one: if a loss reads only some of them, the others must have no gradient, not one of zeros.

@@ -18,7 +18,7 @@ from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.metrics import ROUNDING
 from worker.evaluation.precision import Precision
-from worker.methods.tasks import teacher_losses
+from worker.methods.multi_task import teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
 
 EVALUATION_BATCH = 256

@@ -21,7 +21,7 @@ from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT
-from worker.methods import looks_inside
+from worker.methods import compares_layers
 from worker.models import UnfitArchitecture, build_on_meta, num_parameters
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
@@ -54,7 +54,7 @@ def check_early(networks: Networks) -> None:
         check_bias_place(networks)
     _check_exports(networks)
     _check_augmentation(networks)
-    if looks_inside(networks.spec.method):
+    if compares_layers(networks.spec.method):
         role = next(iter(networks.teachers))
         teacher = networks.build_or_load(role)
         method = networks.map_layers(student, teacher, networks.preprocessing_of(role))

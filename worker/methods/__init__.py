@@ -1,7 +1,7 @@
 """The distillation losses of the methods in ``service.spec.methods.METHODS``: formulas, and what builds each from its spec.
 
 ``losses`` has the table from a method's name to its loss, ``sequence`` that of causal language models. The other modules are
-named for what their methods compare: outputs (``response``, ``soft_targets``, ``tasks``, ``online``), layers (``feature``,
+named for what their methods compare: outputs (``response``, ``soft_targets``, ``multi_task``, ``online``), layers (``feature``,
 ``review``, ``distilbert``), relations of samples (``relation``, ``crd``), and embeddings. ``layer_mapping`` finds the layers that
 a method compares, and ``feature_extractor`` reads their outputs.
 """
@@ -12,7 +12,7 @@ from worker.methods.feature_extractor import FeatureExtractor, UnknownLayer
 from worker.methods.layer_pairs import (
     LayerPairs,
     UnfitLayers,
-    looks_inside,
+    compares_layers,
     privileged_term,
 )
 from worker.methods.losses import LOSSES, WeightedSum, build_loss
@@ -28,6 +28,6 @@ __all__ = [
     "UnknownLayer",
     "WeightedSum",
     "build_loss",
-    "looks_inside",
+    "compares_layers",
     "privileged_term",
 ]

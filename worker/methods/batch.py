@@ -18,7 +18,7 @@ class Outputs:
     """(B, W): class scores before the softmax, numbers as they are; several targets side by side."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """Outputs of the modules that the method reads, by module path; (B, …) each."""
-    counted: Tensor | None = None
+    token_mask: Tensor | None = None
     """(B, L), True for tokens that are no padding; None for a network that reads no tokens."""
 
     def at_least_float32(self) -> Self:

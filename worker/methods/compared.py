@@ -43,10 +43,10 @@ def pooled(outputs: Outputs, layer: str) -> Tensor:
         return feature.mean(dim=(2, 3))
     if feature.dim() != 3:
         return feature.flatten(1)
-    counted = _counted(outputs, feature)
-    if counted is None:
+    token_mask = _token_mask(outputs, feature)
+    if token_mask is None:
         return feature.mean(dim=1)
-    return (feature * counted.unsqueeze(-1)).sum(dim=1) / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    return (feature * token_mask.unsqueeze(-1)).sum(dim=1) / token_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def over_layers(pairs: LayerPairs, loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
@@ -69,7 +69,7 @@ def pooled_width(shape: torch.Size) -> int:
     return shape[0] if len(shape) != 2 else shape[1]
 
 
-def one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def match_sizes(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Averages the larger of two maps (B, C, H, W) down to the smaller's size; leaves vectors as they are."""
     if first.dim() != 4 or second.dim() != 4 or first.shape[-2:] == second.shape[-2:]:
         return first, second
@@ -86,7 +86,7 @@ def resized(maps: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(maps, (size[0], size[1]), mode="nearest")
 
 
-def padded_together(pieces: Sequence[Tensor]) -> Tensor:
+def concatenate_padded(pieces: Sequence[Tensor]) -> Tensor:
     """Concatenates pieces (B, …); those of tokens, (B, L, …), may differ in L, and the shorter ones are padded with zeros."""
     longest = max(piece.shape[1] for piece in pieces) if pieces[0].dim() in (2, 3) else 0
     return torch.cat([_lengthened(piece, longest) if piece.dim() > 1 else piece for piece in pieces])
@@ -104,16 +104,16 @@ def _paired(batch: DistillationBatch, pairs: LayerPairs, form: Callable[[Outputs
     ]
 
 
-def _counted(outputs: Outputs, feature: Tensor) -> Tensor | None:
+def _token_mask(outputs: Outputs, feature: Tensor) -> Tensor | None:
     """(B, L), True for rows of a feature that are tokens without padding; None if it has no row for each token, or no padding."""
-    counted = outputs.counted
-    return counted if counted is not None and feature.dim() == 3 and feature.shape[:2] == counted.shape else None
+    token_mask = outputs.token_mask
+    return token_mask if token_mask is not None and feature.dim() == 3 and feature.shape[:2] == token_mask.shape else None
 
 
 def _without_padding(outputs: Outputs, layer: str) -> Tensor:
     feature = outputs.features[layer]
-    counted = _counted(outputs, feature)
-    return feature if counted is None else feature * counted.unsqueeze(-1)
+    token_mask = _token_mask(outputs, feature)
+    return feature if token_mask is None else feature * token_mask.unsqueeze(-1)
 
 
 def _as_vectors(outputs: Outputs, layer: str) -> Tensor:
@@ -124,5 +124,5 @@ def _token_rows(outputs: Outputs, layer: str) -> Tensor:
     feature = outputs.features[layer]
     if feature.dim() != 3:
         return feature
-    counted = _counted(outputs, feature)
-    return feature.flatten(0, 1) if counted is None else feature[counted]
+    token_mask = _token_mask(outputs, feature)
+    return feature.flatten(0, 1) if token_mask is None else feature[token_mask]

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from service.spec.methods import AttentionTransfer, FitNet, NeuronSelectivity, SimilarityPreserving, VariationalInformation
 from worker.methods.batch import DistillationBatch, Loss
-from worker.methods.compared import is_map, one_size, over_layers, pooled_width, resized, token_features
+from worker.methods.compared import is_map, match_sizes, over_layers, pooled_width, resized, token_features
 from worker.methods.context import LossContext
 from worker.methods.layer_pairs import UnfitLayers
 
 _VARIANCE_EPSILON = 1e-5
-_PYRAMID_SIDES = (4, 2, 1)
+_CONTEXT_SIDES = (4, 2, 1)
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
@@ -64,14 +64,14 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return torch.einsum("bcl,bdl->bcd", first, second).square().mean()
 
 
-def pyramid(student: Tensor, teacher: Tensor) -> Tensor:
+def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared error of maps (B, C, H, W), and of their averages over 4×4, 2×2 and 1×1 fields at halving weights.
 
     The hierarchical context loss of ReviewKD (Chen et al., 2021, arXiv:2104.09044).
     """
     height = student.shape[2]
     loss, weight, total = functional.mse_loss(student, teacher), 1.0, 1.0
-    for side in _PYRAMID_SIDES:
+    for side in _CONTEXT_SIDES:
         if side >= height:
             continue
         weight /= 2
@@ -151,7 +151,7 @@ class Regressor(nn.Module):
 
 def attention_loss(spec: AttentionTransfer, context: LossContext) -> Loss:
     context.require_maps(spec.name)
-    return over_layers(context.pairs, lambda ours, theirs: attention(*one_size(ours, theirs), power=spec.power))
+    return over_layers(context.pairs, lambda ours, theirs: attention(*match_sizes(ours, theirs), power=spec.power))
 
 
 def similarity_loss(spec: SimilarityPreserving, context: LossContext) -> Loss:
@@ -160,7 +160,7 @@ def similarity_loss(spec: SimilarityPreserving, context: LossContext) -> Loss:
 
 def neuron_selectivity_loss(spec: NeuronSelectivity, context: LossContext) -> Loss:
     context.require_maps(spec.name)
-    return over_layers(context.pairs, lambda ours, theirs: neuron_selectivity(*one_size(ours, theirs)))
+    return over_layers(context.pairs, lambda ours, theirs: neuron_selectivity(*match_sizes(ours, theirs)))
 
 
 class VariationalLoss(nn.Module):
@@ -182,7 +182,7 @@ class VariationalLoss(nn.Module):
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         losses = [
-            regressor(*one_size(ours, theirs))
+            regressor(*match_sizes(ours, theirs))
             for regressor, (ours, theirs) in zip(self.regressors, token_features(batch, self._pairs), strict=True)
         ]
         return torch.stack(losses).sum()

@@ -39,7 +39,7 @@ class FeatureExtractor:
         finally:
             features, self._caught = self._caught, {}
             self._listening = False
-        return Outputs(logits, features, self._counted(inputs))
+        return Outputs(logits, features, self._token_mask(inputs))
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -52,7 +52,7 @@ class FeatureExtractor:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def _counted(self, inputs: Inputs) -> Tensor | None:
+    def _token_mask(self, inputs: Inputs) -> Tensor | None:
         """The places (B, L) of tokens, rather than of padding, for a network of texts."""
         ids = None if getattr(self._network, "pad", None) is None else token_ids_of(inputs)
         return None if ids is None else ids != NO_TOKEN

@@ -58,7 +58,7 @@ def layers_of(term: Any, *, student: nn.Module, teacher: nn.Module) -> LayerPair
     return pairs
 
 
-def looks_inside(method: Any) -> bool:
+def compares_layers(method: Any) -> bool:
     """Whether a method compares inner layers."""
     return any(isinstance(term, BetweenLayers | OneForAll) for term in terms_of(method))
 

@@ -18,12 +18,12 @@ from worker.methods.crd import ContrastiveLoss
 from worker.methods.distilbert import DistilBertLoss
 from worker.methods.embedding import EmbeddingLoss
 from worker.methods.feature import FitNetLoss, VariationalLoss, attention_loss, neuron_selectivity_loss, similarity_loss
+from worker.methods.multi_task import distillation_network_loss, multi_task_loss
 from worker.methods.online import deep_mutual_loss
 from worker.methods.relation import CongruenceLoss, probabilistic_loss, relational_loss
 from worker.methods.response import OneForAllLoss, correlation_loss, decoupled_loss, standardized_loss, teacher_free_loss
 from worker.methods.review import ReviewLoss
 from worker.methods.soft_targets import soft_target_loss
-from worker.methods.tasks import distillation_network_loss, multi_task_loss
 from worker.targets import Targets, label_loss
 
 LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {

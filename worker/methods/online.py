@@ -6,7 +6,7 @@ The other methods that change who teaches whom, ``born-again`` and ``teacher-ass
 from service.spec.methods import DeepMutual
 from worker.methods.batch import Loss
 from worker.methods.context import LossContext
-from worker.methods.tasks import teacher_losses
+from worker.methods.multi_task import teacher_losses
 
 
 def deep_mutual_loss(spec: DeepMutual, context: LossContext) -> Loss:

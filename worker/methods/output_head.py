@@ -74,8 +74,8 @@ def token_mean(
             parts.append(label_weight * functional.cross_entropy(logits, labels[rows], reduction="none"))
         if teacher_states is not None:
             with torch.no_grad():
-                answers = teacher_states.head(teacher_states.hidden[rows])
-            parts.append(teacher_states.weight * teacher_states.loss(logits, answers))
+                teacher_logits = teacher_states.head(teacher_states.hidden[rows])
+            parts.append(teacher_states.weight * teacher_states.loss(logits, teacher_logits))
         return torch.stack(parts).sum(dim=0)
 
     chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
@@ -97,41 +97,41 @@ class _ChunkedMean(torch.autograd.Function):
         losses: Callable[[Tensor, slice], Tensor],
         chunk_tokens: int,
     ) -> Tensor:
-        learned = ctx.needs_input_grad[:3]
-        to_hidden, to_weight, to_bias = (
+        needs_grad = ctx.needs_input_grad[:3]
+        grad_hidden, grad_weight, grad_bias = (
             torch.zeros_like(each) if each is not None and needed else None
-            for each, needed in zip((hidden, weight, bias), learned, strict=True)
+            for each, needed in zip((hidden, weight, bias), needs_grad, strict=True)
         )
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         for start in range(0, len(hidden), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            loss, to_logits = _with_slopes(OutputHead(weight, bias)(hidden[rows]), rows, losses, wanted=any(learned))
+            loss, grad_logits = _with_gradients(OutputHead(weight, bias)(hidden[rows]), rows, losses, needs_grad=any(needs_grad))
             total += loss
-            if to_hidden is not None:
-                to_hidden[rows] = to_logits.to(hidden.dtype) @ weight.to(hidden.dtype)
-            if to_weight is not None:
-                to_weight += to_logits.to(hidden.dtype).T @ hidden[rows]
-            if to_bias is not None:
-                to_bias += to_logits.sum(dim=0)
-            del to_logits  # before the next chunk is made
+            if grad_hidden is not None:
+                grad_hidden[rows] = grad_logits.to(hidden.dtype) @ weight.to(hidden.dtype)
+            if grad_weight is not None:
+                grad_weight += grad_logits.to(hidden.dtype).T @ hidden[rows]
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(dim=0)
+            del grad_logits  # before the next chunk is made
         num_tokens = ctx.num_tokens = max(1, len(hidden))
-        ctx.save_for_backward(to_hidden, to_weight, to_bias)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return total / num_tokens
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        scale = slope / ctx.num_tokens
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        scale = grad / ctx.num_tokens
         return *(None if each is None else each * scale for each in ctx.saved_tensors), None, None
 
 
-def _with_slopes(
-    logits: Tensor, rows: slice, losses: Callable[[Tensor, slice], Tensor], *, wanted: bool
+def _with_gradients(
+    logits: Tensor, rows: slice, losses: Callable[[Tensor, slice], Tensor], *, needs_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    """Computes the sum of a chunk's losses and its gradient to the logits; zeros if the gradient is not ``wanted``.
+    """Computes the sum of a chunk's losses and its gradient to the logits; zeros if the gradient is not needed.
 
     Of the sum, not the mean over all tokens: that would be too small for float16.
     """
-    with torch.set_grad_enabled(wanted):
-        loss = losses(logits.requires_grad_(wanted), rows).sum()
-    return loss.detach(), torch.autograd.grad(loss, logits)[0] if wanted else logits.new_zeros(()).expand_as(logits)
+    with torch.set_grad_enabled(needs_grad):
+        loss = losses(logits.requires_grad_(needs_grad), rows).sum()
+    return loss.detach(), torch.autograd.grad(loss, logits)[0] if needs_grad else logits.new_zeros(()).expand_as(logits)

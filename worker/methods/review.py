@@ -14,7 +14,7 @@ from service.spec.methods import KnowledgeReview
 from worker.methods.batch import DistillationBatch
 from worker.methods.compared import features
 from worker.methods.context import LossContext
-from worker.methods.feature import pyramid
+from worker.methods.feature import hierarchical_context
 
 
 class ReviewModule(nn.Module):
@@ -34,7 +34,7 @@ class ReviewModule(nn.Module):
         loss, deeper = student[0].new_zeros(()), None
         for fusion, ours, theirs in reversed(list(zip(self.fusions, student, teacher, strict=True))):
             fused, deeper = fusion(ours, deeper, theirs.shape[-2:])
-            loss = loss + pyramid(fused, theirs)
+            loss = loss + hierarchical_context(fused, theirs)
         return loss
 
 

@@ -37,7 +37,7 @@ def generalized_jsd(student_logits: Tensor, teacher_logits: Tensor, *, beta: flo
     return loss * temperature**2
 
 
-def universal(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+def universal_logit(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
     """``Σ_i |p_s(i) − p_t(i)|`` of the probabilities in falling order, the smaller vocabulary padded with zeros.
 
     Universal logit distillation: Boizard, El Haddad, Hudelot, Colombo, 2024, arXiv:2402.12030. As there, without τ².
@@ -67,8 +67,8 @@ def jsd_loss(spec: JensenShannon | OnPolicy) -> TokenLoss:
 
 
 def universal_loss(spec: UniversalLogit) -> TokenLoss:
-    """``universal`` at the spec's τ."""
-    return partial(universal, temperature=spec.temperature)
+    """``universal_logit`` at the spec's τ."""
+    return partial(universal_logit, temperature=spec.temperature)
 
 
 TOKEN_LOSSES: dict[str, Callable[[Any], TokenLoss]] = {

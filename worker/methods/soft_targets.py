@@ -40,7 +40,7 @@ def soft_targets(
 def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tensor) -> Tensor:
     """The divergence of one target's outputs (B, its width), the batch's mean.
 
-    The mean of ``tasks.teacher_losses``'s divergences by sample would round otherwise and change recorded losses.
+    The mean of ``multi_task.teacher_losses``'s divergences by sample would round otherwise and change recorded losses.
     """
     if target.classes is None:
         return functional.mse_loss(student, teacher)

@@ -26,7 +26,7 @@ from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.methods import FeatureExtractor, Outputs
-from worker.methods.compared import padded_together
+from worker.methods.compared import concatenate_padded
 from worker.teachers.cache import DamagedOutputs, TeacherCache
 from worker.teachers.cache_key import CacheKey
 from worker.training.criterion import TeacherOutputs
@@ -50,7 +50,8 @@ Features = Callable[[Tensor], tuple[Mapping[str, Tensor], Tensor | None]]
 
 
 SplitOutputs = Mapping[str, Tensor]
-"""A teacher's outputs on a whole split: ``logits`` (N, W), ``layer PATH`` (N, …) for each, and ``counted`` (N, L) of texts."""
+"""A teacher's outputs on a whole split: ``logits`` (N, W), ``layer PATH`` (N, …) for each, and of texts ``counted`` (N, L), the
+token mask."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def _forward_split(
             outputs = extractor(inputs_from(start))
             tensors = {"logits": outputs.logits.to(torch.float32)}
             tensors |= {f"layer {path}": outputs.features[path].to(torch.float32) for path in layers}
-            if outputs.counted is not None:
-                tensors["counted"] = outputs.counted
+            if outputs.token_mask is not None:
+                tensors["counted"] = outputs.token_mask
             return tensors
 
         num_done = 0
@@ -229,7 +230,7 @@ def _in_memory(forward: _Forward, layers: Mapping[str, torch.Size]) -> SplitOutp
             pieces.setdefault(name, []).append(piece)
 
     forward(layers, consume)
-    return {name: padded_together(each) for name, each in pieces.items()}
+    return {name: concatenate_padded(each) for name, each in pieces.items()}
 
 
 def _cached(
@@ -286,8 +287,8 @@ def _select_features(
     features = {
         name: _select_rows(each, indices).to(device, non_blocking=True) for name, each in outputs.items() if name != "logits"
     }
-    counted = features.pop("counted", None)
-    return {name.removeprefix("layer "): each for name, each in features.items()}, counted
+    token_mask = features.pop("counted", None)
+    return {name.removeprefix("layer "): each for name, each in features.items()}, token_mask
 
 
 def _num_bytes(layers: Mapping[str, torch.Size], samples: Samples) -> int:
@@ -316,6 +317,6 @@ def _features_per_step(teacher: nn.Module, samples: Samples, layers: list[str]) 
         inputs = samples.batch(indices).inputs
         with in_eval_mode(teacher):
             outputs = extractor(inputs)
-        return outputs.features, outputs.counted
+        return outputs.features, outputs.token_mask
 
     return compute

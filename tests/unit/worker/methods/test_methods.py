@@ -15,7 +15,7 @@ from service.spec.job import JobSpec
 from service.spec.methods import METHODS, OF_TOKENS, DistilBert, Layers, SoftTargets, SumOfTerms
 from tests.unit.spec.test_fit import spec as digits_spec
 from worker.methods import LOSSES, DistillationBatch, LayerPairs, LossContext, Outputs, UnfitLayers, UnknownLayer, privileged_term
-from worker.methods.feature import attention, hint, neuron_selectivity, pyramid, similarity
+from worker.methods.feature import attention, hierarchical_context, hint, neuron_selectivity, similarity
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
@@ -78,7 +78,7 @@ REFERENCES: dict[str, Callable[[dict[str, Any], dict[str, float]], Tensor]] = {
         standardized(x["student_logits"]), standardized(x["teacher_logits"]), temperature=s["T"]
     ),
     "ofa": lambda x, s: one_for_all(x["student_logits"], x["teacher_logits"], x["labels"], epsilon=s["eps"], temperature=s["T"]),
-    "review_kd hcl": lambda x, s: pyramid(x["student_map"], x["teacher_map"]),
+    "review_kd hcl": lambda x, s: hierarchical_context(x["student_map"], x["teacher_map"]),
     "generalized_jsd": lambda x, s: generalized_jsd(
         x["student_logits"], x["teacher_logits"], beta=s["beta"], temperature=s["T"]
     ).mean(),

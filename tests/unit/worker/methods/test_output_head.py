@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.methods.output_head import OutputHead, TeacherStates, token_mean
-from worker.methods.sequence import generalized_jsd, universal
+from worker.methods.sequence import generalized_jsd, universal_logit
 
 NUM_TOKENS, WIDTH, VOCABULARY = 7, 5, 11
 
@@ -18,7 +18,7 @@ def loss_of(name: str) -> Any:
     return {
         "jsd": lambda student, teacher: generalized_jsd(student, teacher, beta=0.3, temperature=1.5),
         "forward": lambda student, teacher: generalized_jsd(student, teacher, beta=0.0, temperature=2.0),
-        "uld": lambda student, teacher: universal(student, teacher, temperature=1.0),
+        "uld": lambda student, teacher: universal_logit(student, teacher, temperature=1.0),
     }[name]
 
 

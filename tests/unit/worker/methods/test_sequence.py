@@ -9,7 +9,7 @@ from torch import Tensor
 
 from service.spec.methods.sequence import ForwardKl, JensenShannon, OnPolicy, ReverseKl, UniversalLogit
 from worker.methods.response import kl_divergence
-from worker.methods.sequence import generalized_jsd, token_loss, universal
+from worker.methods.sequence import generalized_jsd, token_loss, universal_logit
 
 
 @pytest.fixture
@@ -57,15 +57,15 @@ def test_networks_certain_beyond_float32_give_finite_losses_and_gradients(beta: 
 def test_by_rank_it_does_not_matter_which_token_is_which_nor_that_a_vocabulary_is_larger(logits: tuple[Tensor, Tensor]) -> None:
     student, _ = logits
     shuffled = student[:, torch.tensor([3, 0, 4, 1, 2])]
-    torch.testing.assert_close(universal(student, shuffled, temperature=1.0), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(universal_logit(student, shuffled, temperature=1.0), torch.zeros(6, dtype=torch.float64))
     larger = torch.cat([shuffled, torch.full((6, 4), -1e9, dtype=torch.float64)], dim=1)
-    torch.testing.assert_close(universal(student, larger, temperature=1.0), torch.zeros(6, dtype=torch.float64))
-    torch.testing.assert_close(universal(larger, student, temperature=1.0), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(universal_logit(student, larger, temperature=1.0), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(universal_logit(larger, student, temperature=1.0), torch.zeros(6, dtype=torch.float64))
 
 
 def test_probabilities_by_rank_are_compared_by_their_absolute_differences() -> None:
     student, teacher = torch.tensor([[0.2, 0.7, 0.1]]).log(), torch.tensor([[0.4, 0.6]]).log()
-    torch.testing.assert_close(universal(student, teacher, temperature=1.0), torch.tensor([0.1 + 0.2 + 0.1]))
+    torch.testing.assert_close(universal_logit(student, teacher, temperature=1.0), torch.tensor([0.1 + 0.2 + 0.1]))
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_each_method_compares_by_its_divergence(
 
 def test_between_tokenizers_probabilities_are_compared_by_rank(logits: tuple[Tensor, Tensor]) -> None:
     method = UniversalLogit(name="uld", temperature=2.0)
-    torch.testing.assert_close(token_loss(method)(*logits), universal(*logits, temperature=2.0))
+    torch.testing.assert_close(token_loss(method)(*logits), universal_logit(*logits, temperature=2.0))
     assert (method.weight, method.label_weight) == (1.5, 1.0)

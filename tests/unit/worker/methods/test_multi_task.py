@@ -10,8 +10,8 @@ from torch import Tensor
 from service.spec.methods import DistillationNetwork, MultiTask
 from worker.methods import DistillationBatch, Outputs
 from worker.methods.layer_pairs import TEACHER_HEAD
+from worker.methods.multi_task import MultiTaskLoss, distillation_network, teacher_losses
 from worker.methods.response import kl_divergence
-from worker.methods.tasks import MultiTaskLoss, distillation_network, teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
 from worker.training.criterion import extra_inputs
 
