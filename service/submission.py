@@ -17,13 +17,12 @@ from service import jobs
 from service.capacity import resource_faults
 from service.database import Database
 from service.errors import FieldError, InvalidFile, InvalidSpec
-from service.formats import inspect_dataset
+from service.formats import inspect_source
 from service.lifecycle import Status
 from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
-from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, as_declared, named_targets
+from service.spec.data import DatasetInfo, as_declared
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
@@ -115,7 +114,7 @@ def _check(database: Database, settings: Settings, caller: Caller, document: Any
             named.teachers[source] = TeacherInfo(task=planned.task, classes=names, input_shape=shape)
     transfer = None
     if spec.dataset.transfer is not None:
-        transfer = _source_info(spec.dataset.transfer, spec, [], named, settings, pointer=_TRANSFER, faults=faults)
+        transfer = _dataset_info(spec, named, settings, pointer=_TRANSFER, faults=faults, transfer=True)
     if dataset is not None:
         faults += check_fit(spec, dataset, teachers=named.teachers, transfer=transfer)
     if faults:
@@ -184,47 +183,27 @@ def _read_datasets(session: Session, specs: list[JobSpec]) -> dict[str, DatasetI
 
 
 def _dataset_info(
-    spec: JobSpec, named: _Named, settings: Settings, *, pointer: str, faults: list[FieldError]
-) -> DatasetInfo | None:
-    targets = named_targets(spec.dataset, spec.task)
-    return _source_info(spec.dataset.source, spec, targets, named, settings, pointer=pointer, faults=faults)
-
-
-def _source_info(
-    source: str,
     spec: JobSpec,
-    targets: list[str] | None,
     named: _Named,
     settings: Settings,
     *,
     pointer: str,
     faults: list[FieldError],
+    transfer: bool = False,
 ) -> DatasetInfo | None:
+    """Describes the spec's dataset, or its transfer data; None behind a fault."""
+    source = spec.dataset.transfer if transfer else spec.dataset.source
+    assert source is not None, "only a spec with transfer data is asked for them"
     kind, name = split_source(source)
+    if source in named.datasets:
+        return as_declared(named.datasets[source], spec.dataset.numbers)
     try:
-        match kind:
-            case "builtin" if name in BUILTIN_DATASETS:
-                return BUILTIN_DATASETS[name].info
-            case "builtin":
-                message = f"{name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}"
-            case "file":
-                path = allowed_file(name, settings.file_roots)
-                return inspect_dataset(
-                    path,
-                    filename=path.name,
-                    task=spec.task,
-                    input_column=spec.dataset.input,
-                    target_columns=targets,
-                    numbers=spec.dataset.numbers,
-                )
-            case _ if source in named.datasets:
-                return as_declared(named.datasets[source], spec.dataset.numbers)
-            case _:
-                message = f"there is no dataset {name!r}; GET /v1/datasets lists them"
+        if kind == "dataset":
+            raise InvalidFile(f"there is no dataset {name!r}; GET /v1/datasets lists them")
+        return inspect_source(spec, source, find_file=lambda name: allowed_file(name, settings.file_roots), transfer=transfer)
     except InvalidFile as error:
-        message = error.detail
-    faults.append(FieldError(pointer=pointer, message=message))
-    return None
+        faults.append(FieldError(pointer=pointer, message=error.detail))
+        return None
 
 
 def allowed_file(name: str, roots: list[Path]) -> Path:

@@ -1,7 +1,8 @@
 """Trains a spec without the service: ``stillhouse train SPEC --out DIR``.
 
 The folder holds all state: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the same
-folder resumes from it. Invariant: a folder with another spec's unfinished run is left as it is.
+folder resumes from it. Invariants: a folder with another spec's unfinished run is left as it is; a spec that cannot be trained
+here is refused before torch is imported, which takes seconds.
 """
 
 import logging
@@ -10,22 +11,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from service.errors import FieldError, InvalidFile, InvalidSpec
-from service.formats import inspect_dataset
+from service.formats import inspect_source
 from service.spec import JobSpec, load_spec
-from service.spec.builtin import BUILTIN_DATASETS
-from service.spec.data import DatasetInfo, named_targets
+from service.spec.data import DatasetInfo
 from service.spec.fit import check_fit
 from service.spec.source import split_source
-from worker.export.folder import write_spec
-from worker.job.attempt import run
 from worker.job.logs import log_to
-from worker.job.resume import training_parts
 from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
@@ -38,8 +34,7 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
-
-SPEC_FILE = "spec.json"
+from worker.spec_file import SPEC_FILE, training_parts, write_spec
 
 
 class TrainingFailed(Exception):
@@ -57,7 +52,7 @@ class FolderInUse(Exception):
 def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
     """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
 
-    One device is used from this process, several devices from one process each.
+    One device is used from this process, which a process of its own would start later; several devices from one process each.
 
     ``cache`` is a folder for the teachers' outputs, which other trainings may reuse.
 
@@ -67,6 +62,7 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         InvalidSpec: the spec names something that only the service has, or a GPU where there is none.
         FolderInUse: ``out`` holds another spec's unfinished run.
         TrainingFailed: the job failed.
+        ModuleNotFoundError: the libraries of a trainer are not installed.
     """
     assignment = Assignment(
         job_id="alone",
@@ -78,12 +74,10 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
     )
     _check_spec(spec, assignment.inputs)
     _claim_folder(out, spec)
+    run_attempt = _prepare(len(assignment.devices))
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
-        if len(assignment.devices) == 1:
-            run(assignment, terminal)
-        else:
-            _run_ranks(assignment, terminal)
+        run_attempt(assignment, terminal)
     match terminal.last:
         case Finished() as finished:
             _move_result(out)
@@ -117,30 +111,17 @@ class _Terminal:
 
 def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
     """Runs the checks that the service runs when a spec is posted. Raises InvalidSpec."""
-    info = _inspect(spec.dataset.source, spec, named_targets(spec.dataset, spec.task), inputs, pointer="/dataset/source")
+    info = _inspect(spec, spec.dataset.source, inputs, pointer="/dataset/source")
     transfer = None
     if spec.dataset.transfer is not None:
-        transfer = _inspect(spec.dataset.transfer, spec, [], inputs, pointer="/dataset/transfer")
+        transfer = _inspect(spec, spec.dataset.transfer, inputs, pointer="/dataset/transfer", transfer=True)
     if faults := check_fit(spec, info, teachers={}, transfer=transfer):
         raise InvalidSpec(faults)
 
 
-def _inspect(text: str, spec: JobSpec, targets: list[str] | None, inputs: Mapping[str, Path], *, pointer: str) -> DatasetInfo:
-    source = split_source(text)
+def _inspect(spec: JobSpec, source: str, inputs: Mapping[str, Path], *, pointer: str, transfer: bool = False) -> DatasetInfo:
     try:
-        if source.kind == "builtin":
-            if source.name not in BUILTIN_DATASETS:
-                raise InvalidFile(f"{source.name!r} is not built in; use one of {', '.join(sorted(BUILTIN_DATASETS))}")
-            return BUILTIN_DATASETS[source.name].info
-        path = inputs[text]
-        return inspect_dataset(
-            path,
-            filename=path.name,
-            task=spec.task,
-            input_column=spec.dataset.input,
-            target_columns=targets,
-            numbers=spec.dataset.numbers,
-        )
+        return inspect_source(spec, source, find_file=lambda name: inputs[source], transfer=transfer)
     except InvalidFile as error:
         raise InvalidSpec([FieldError(pointer=pointer, message=error.detail)]) from error
 
@@ -172,6 +153,8 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
     num_gpus = spec.resources.gpus
     if num_gpus == 0:
         return ("cpu",) * spec.resources.cpu_slots
+    import torch
+
     available = torch.cuda.device_count()
     if available == 0:
         raise InvalidSpec([FieldError(pointer="/resources/gpus", message="there is no GPU here; set 0 to train on the CPU")])
@@ -182,12 +165,26 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(num_gpus))
 
 
+def _prepare(num_devices: int) -> Callable[[Assignment, _Terminal], None]:
+    """Imports what a trainer needs, which takes seconds, and returns what runs an attempt.
+
+    Raises:
+        ModuleNotFoundError: the libraries of a trainer are not installed.
+    """
+    if num_devices > 1 and find_spec("torch") is not None:
+        from worker.host.trainer_process import warm_up
+
+        warm_up()
+        return _run_ranks
+    from worker.job.attempt import run
+
+    return run
+
+
 def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
     """Runs each rank in a process of its own."""
     from worker.host.executor import LocalExecutor, follow
-    from worker.host.trainer_process import warm_up
 
-    warm_up()
     ending = follow(LocalExecutor().start(assignment), on_event=terminal.emit, wanted_stop=terminal.stop_request)
     if ending.last is None:
         message = f"a training process ended with exit code {ending.exit_code}, without a result"

@@ -38,11 +38,13 @@ def train(
             from worker.host.openmp import let_idle_threads_sleep
 
             let_idle_threads_sleep()
-            from worker import standalone  # takes seconds, which the other commands need not wait for
+            from worker import standalone  # needs libraries that the other commands do without
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         try:
             last = standalone.train(job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache)
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, "worker") from error
         except standalone.FolderInUse as error:
             raise CommandFailed(str(error)) from error
         except standalone.TrainingFailed as error:

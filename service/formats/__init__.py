@@ -8,6 +8,7 @@ and the remedy.
 from service.formats.chunk import RawInputs, Waveform
 from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
+from service.formats.source import inspect_source
 from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset
 from service.formats.target import TargetArray
 
@@ -21,5 +22,6 @@ __all__ = [
     "Waveform",
     "first_samples",
     "inspect_dataset",
+    "inspect_source",
     "read_dataset",
 ]

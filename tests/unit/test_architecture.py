@@ -53,7 +53,7 @@ WORKER_LAYERS: Layers = {
     "networks; ranks": {"distributed", "models"},
     "losses of the methods and the layers that they compare": {"methods"},
     "samples, preprocessing and augmentation": {"data"},
-    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "durable"},
+    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "durable", "spec_file"},
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}
@@ -167,6 +167,7 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
         ("service.api.app", {"torch", "transformers", "sklearn", "worker"}),
         ("service.broker", {"torch", "transformers", "fastapi", "worker"}),
         ("worker.host.worker", {"torch", "transformers", "sklearn", "fastapi"}),
+        ("worker.standalone", {"torch", "transformers", "sklearn", "sqlalchemy", "fastapi"}),
         ("worker.job.attempt", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
         ("worker.evaluation.metrics", {"sklearn", "scipy", "torchmetrics"}),

@@ -11,13 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from service.spec import JobSpec
 from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.export.units import fold_units, rounding_of_units
 from worker.models import UnreadableNetwork, save_network
-from worker.models.labels_file import write_json
 from worker.targets import Targets
 from worker.tasks import Task, load_network
 from worker.trained import TrainedNetwork, weight_bytes
@@ -69,8 +67,3 @@ def check_export(folder: Path, *, split: Split, targets: Targets, task: Task, de
             f"The exported {folder.name}, loaded again, gives other outputs than the trained one.",
             details={"largest_difference": float((outputs - expected).abs().max().nan_to_num(nan=-1.0))},
         )
-
-
-def write_spec(folder: Path, spec: JobSpec) -> None:
-    """Writes ``spec.json``, complete: posting it again repeats the job."""
-    write_json(folder / "spec.json", spec.model_dump(mode="json"))

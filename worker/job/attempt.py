@@ -30,7 +30,7 @@ from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import deterministic_kernels
 from worker.errors import StopAsked
-from worker.export.folder import export_network, result_folder, write_spec
+from worker.export.folder import export_network, result_folder
 from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
 from worker.job.early_checks import check_disk, check_early
@@ -61,6 +61,7 @@ from worker.protocol import (
     StopRequest,
     Warned,
 )
+from worker.spec_file import write_spec
 from worker.tasks import TASKS, Distillation
 from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import pinned_spec

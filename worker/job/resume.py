@@ -20,6 +20,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data, RawInputs, first
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import STUDENT, Role
+from worker.spec_file import training_parts
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from worker.training.result import TrainingResult
 
@@ -115,14 +116,6 @@ def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[Jo
     logger.info("Resuming after %s.", ", ".join(map(str, state.finished)) or "no finished phase")
     commits: dict[str, str] = checkpoint["commits"]
     return state, commits
-
-
-def training_parts(spec: JobSpec) -> dict[str, Any]:
-    """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
-    parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
-    num_devices = spec.resources.num_devices
-    # Sums are split among devices: only the same number of them resumes to the same student.
-    return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
 
 
 def job_digest(spec: JobSpec, data: Data) -> str:

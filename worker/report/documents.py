@@ -4,11 +4,11 @@ from pathlib import Path
 
 from service.spec import JobSpec
 from service.spec.report import Report
-from worker.export.folder import write_spec
 from worker.models.labels_file import write_json
 from worker.models.reported import CARD_FILE
 from worker.report.model_card import model_card
 from worker.report.page import report_html
+from worker.spec_file import write_spec
 
 
 def write_documents(folder: Path, *, report: Report, spec: JobSpec) -> None:
