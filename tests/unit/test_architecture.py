@@ -48,7 +48,7 @@ WORKER_LAYERS: Layers = {
     "forms of a student; teachers and their outputs": {"export", "teachers"},
     "a network ready for use, with its preprocessing": {"trained"},
     "what each task reads, learns and is measured by": {"tasks"},
-    "the training loop and its objectives": {"training"},
+    "the training loop and its criteria": {"training"},
     "outputs and figures of a network on data": {"evaluation"},
     "networks; ranks": {"distributed", "models"},
     "losses of the methods and the layers that they compare": {"methods"},

@@ -1,1 +1,1 @@
-"""Training one network: the loop, its objective, its state, and what happens between two optimizer steps."""
+"""Training one network: the loop, its criteria, its state, and what happens between two optimizer steps."""

@@ -1,8 +1,8 @@
 """The one training loop: teacher, student and control all go through :func:`train`.
 
 B batch, W outputs. A *step* is one optimizer update, of ``gradient_accumulation`` batches. Steps are counted over the whole
-training; its place in the epoch, its samples and its learning rate all follow from its number, so
-this number is the whole position.
+training; its place in the epoch, its samples and its learning rate all follow from its number, so this number is the whole
+position. What is minimised is the :class:`Criterion`'s, and what the best weights are chosen by the :class:`Validation`'s.
 
 Several ranks may run it on the same batches: see :mod:`worker.distributed.group`. *Batch* means the whole batch here, and every
 decision is the same on all ranks.
