@@ -22,7 +22,7 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.models.reported import read_reported
 from worker.targets import Targets
 from worker.tasks import TASKS, load_network
-from worker.training.result import TrainingFigures, TrainingResult, Weights
+from worker.training.result import TrainingFigures, TrainingResult
 
 _HINT = "Change the dataset or the teacher's preprocessor_config.json as it says, or choose another teacher."
 
@@ -74,9 +74,8 @@ class TrainedNetwork:
         return self.reorder(TASKS[self.task].predict(self.network, self.samples(split)))
 
 
-def rebuild(
+def wrap_trained(
     network: nn.Module,
-    weights: Weights,
     *,
     trained: TrainingResult | None,
     last_test: EvaluationResult | None,
@@ -88,8 +87,7 @@ def rebuild(
     targets: Targets,
     teaches: Sequence[str] | None = None,
 ) -> TrainedNetwork:
-    """Wraps a network that this job trained on all its ``targets``, with the given weights."""
-    network.load_state_dict(weights)
+    """Wraps a network that this job trained on all its ``targets``."""
     return TrainedNetwork(
         network.to(device).eval(),
         device,

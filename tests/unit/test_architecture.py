@@ -53,7 +53,7 @@ WORKER_LAYERS: Layers = {
     "networks; ranks": {"distributed", "models"},
     "losses of the methods and the layers that they compare": {"methods"},
     "samples, preprocessing and augmentation": {"data"},
-    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "durable", "spec_file"},
+    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "fake_tensors", "durable", "spec_file"},
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ class LanguagePreprocessing(Preprocessing):
 
     tokenizer: Any
     max_length: int
+    vocabulary: int | None = None
+    """Number of tokens that a network is built for; None for the tokenizer's."""
 
     @property
     def framing(self) -> Framing:
@@ -42,6 +44,9 @@ class LanguagePreprocessing(Preprocessing):
         if split.answers is not None:
             return answered(texts, token_ids(self.tokenizer, split.answers), self.framing, length=self.max_length)
         return (packed if split.is_packed else padded)(texts, self.framing, length=self.max_length)
+
+    def with_vocabulary(self, size: int) -> Self:
+        return self if self.vocabulary == size else replace(self, vocabulary=size)
 
     def read(self, split: Split) -> ReadSplit:
         """Rows of the split's texts, with their answers if it has any, and the loss mask as labels. Raises UnusableData."""
@@ -82,7 +87,7 @@ class LanguagePreprocessing(Preprocessing):
         start, _ = start_and_end(self.tokenizer)
         framed = self.framing
         return TokenShape(
-            vocabulary=len(self.tokenizer),
+            vocabulary=self.vocabulary or len(self.tokenizer),
             length=self.max_length,
             pad=framed.pad,
             start=start,

@@ -52,6 +52,10 @@ class Preprocessing(ABC):
         ``has_token_types``: whether the network reads the token types of a tokenizer.
         """
 
+    def with_vocabulary(self, size: int) -> "Preprocessing":
+        """The same for a network of ``size`` tokens, more than the tokenizer has; itself if it reads no texts."""
+        return self
+
     def read(self, split: "Split") -> ReadSplit:
         """Prepares a split's samples, with the labels that the network learns.
 

@@ -4,7 +4,7 @@ There are no loader processes: a batch is one gather from memory, and its augmen
 B batch, M targets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -94,6 +94,10 @@ class Samples:
     def home(self) -> torch.device:
         """Device of the data: ``device``, or the CPU if they are too large for it."""
         return home_of(self.inputs)
+
+    def first(self, count: int) -> Self:
+        """The first samples, ``count`` at most."""
+        return replace(self, inputs=slice_rows(self.inputs, 0, count), labels=self.labels[:count])
 
     def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
         """Returns the samples at ``indices`` (B,), augmented as in ``epoch``, counted from 0."""

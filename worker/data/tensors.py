@@ -28,6 +28,11 @@ def to_device(inputs: _Inputs, device: torch.device | str, *, non_blocking: bool
     return _each(inputs, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
+def zeros_like(inputs: _Inputs) -> _Inputs:
+    """Inputs of the same shapes and types that are all 0; inside a mode of fake tensors, without values."""
+    return _each(inputs, lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
+
+
 def concatenate(pieces: Sequence[_Inputs]) -> _Inputs:
     """Puts the samples of one piece or more after one another; all pieces have the same names."""
     first = pieces[0]

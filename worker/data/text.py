@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -34,6 +34,11 @@ class TextPreprocessing(Preprocessing):
     """Stands before every text."""
     has_limit: bool = True
     """Whether texts are cut. A network of relative positions reads a text of any length, if its tokenizer has no limit."""
+    vocabulary: int | None = None
+    """Number of tokens that a network is built for; None for the tokenizer's."""
+
+    def with_vocabulary(self, size: int) -> Self:
+        return self if self.vocabulary == size else replace(self, vocabulary=size)
 
     def read(self, split: Split) -> ReadSplit:
         made = prepare_once(split, self, self._made)
@@ -84,7 +89,7 @@ class TextPreprocessing(Preprocessing):
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         start, end = start_and_end(self.tokenizer)
         return TokenShape(
-            vocabulary=len(self.tokenizer),
+            vocabulary=self.vocabulary or len(self.tokenizer),
             length=self.max_length,
             pad=self.tokenizer.pad_token_id,
             start=start,

@@ -50,6 +50,16 @@ def restore_generators(states: dict[str, Any], device: torch.device) -> None:
 
 
 @contextmanager
+def preserved_generators(device: torch.device) -> Iterator[None]:
+    """Leaves the global generators as they were before the block, whatever it draws."""
+    states = generator_states(device)
+    try:
+        yield
+    finally:
+        restore_generators(states, device)
+
+
+@contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
     """Has torch use deterministic kernels alone on a CPU, and restores its settings afterwards."""
     if device.type != "cpu":

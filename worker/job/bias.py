@@ -48,12 +48,11 @@ def correct_bias(student: TrainedNetwork, teachers: Teachers, data: Data) -> Tra
     return replace(student, bias=card)
 
 
-def check_bias_place(networks: Networks) -> None:
+def check_bias_place(networks: Networks, student: nn.Module) -> None:
     """Raises JobFault if the student's outputs have no bias that could be set."""
-    plain = networks.build_plain(STUDENT, num_outputs=networks.data.targets.width).to(networks.device)
     reads = networks.preprocessing(STUDENT)
     few = reads(reads.prepare(first(networks.data.splits["train"].inputs, 2)))
-    _shiftable_layer(plain, to_device(few, networks.device))
+    _shiftable_layer(student.to(networks.device), to_device(few, networks.device))
 
 
 def _shiftable_layer(network: nn.Module, inputs: Inputs) -> OutputLayer:

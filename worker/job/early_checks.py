@@ -1,5 +1,6 @@
 """Checks of the student, its method and its exports that run before the teacher is trained, not an hour later."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from shutil import disk_usage
@@ -22,10 +23,14 @@ from worker.job.error_mapping import as_spec_error
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT
 from worker.methods import compares_layers
-from worker.models import UnfitArchitecture, build_on_meta, num_parameters
+from worker.methods.layer_mapping import LayerMapping
+from worker.models import UnfitArchitecture, num_parameters
+from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
 from worker.training.causal_lm import check_generation_fits
+
+logger = logging.getLogger(__name__)
 
 _MOST_SAVED_PARAMETERS = 100_000_000
 """A larger student takes seconds to write and to load; it is checked when it is trained."""
@@ -36,30 +41,44 @@ _COPIES_OF_A_TRAINING = 10
 _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts bert, of sound wav2vec2."
 
 
-def check_early(networks: Networks) -> None:
-    """Builds and checks everything that can fail without a trained teacher. Raises JobFault or UnusableData."""
+def check_early(networks: Networks, student: nn.Module) -> None:
+    """Checks everything that can fail without a trained teacher; ``student`` is an untrained one, built for this.
+
+    Raises JobFault or UnusableData.
+    """
     choose_precision(networks.spec.training.precision, networks.device)
     for role in networks.teachers:
         if not networks.is_trained(role):
             networks.load_pretrained(role)
-    student = networks.build(STUDENT)
-    _check_places_for_units(networks)
-    _check_student_folder(networks, student)
+    # As its users will have it: the parts that only training needs are folded away in the end.
+    plain = student if networks.is_plain(STUDENT) else networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
+    _check_places_for_units(networks, plain)
+    _check_student_folder(networks, plain)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
     if isinstance(reads := networks.preprocessing(STUDENT), LanguagePreprocessing):
         check_generation_fits(networks.spec.method, reads.max_length)
         return
     if networks.spec.evaluation.correct_bias:
-        check_bias_place(networks)
-    _check_exports(networks)
+        check_bias_place(networks, plain)
+    _check_exports(networks, plain)
     _check_augmentation(networks)
     if compares_layers(networks.spec.method):
-        role = next(iter(networks.teachers))
-        teacher = networks.build_or_load(role)
-        method = networks.map_layers(student, teacher, networks.preprocessing_of(role))
+        method = _map_layers(networks, student)
         with as_spec_error("/method"):
             method.objective(targets=networks.data.targets, labels=networks.data.splits["train"].labels)
+
+
+def _map_layers(networks: Networks, student: nn.Module) -> LayerMapping:
+    """Maps the layers of the student and of its teacher, which is built only if its shapes depend on values of its inputs."""
+    role = next(iter(networks.teachers))
+    reads = networks.preprocessing_of(role)
+    if networks.is_trained(role):
+        try:
+            return networks.map_layers(student, networks.build_on_meta(role), reads)
+        except LIBRARY_ERRORS as error:
+            logger.debug("The %s is built to find its layers' shapes.", role, exc_info=error)
+    return networks.map_layers(student, networks.build_or_load(role), reads)
 
 
 def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
@@ -75,7 +94,7 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     networks.copy_teacher_layers(student, teacher)
 
 
-def _check_places_for_units(networks: Networks) -> None:
+def _check_places_for_units(networks: Networks, student: nn.Module) -> None:
     """Raises JobFault if the job trains a network that cannot predict the job's numbers in the data's units."""
     targets = networks.data.targets
     if targets.units is None:
@@ -83,7 +102,9 @@ def _check_places_for_units(networks: Networks) -> None:
     far = [target for target in targets if target.mean]
     few = first(networks.data.splits["train"].inputs, 2)
     for role in networks.plan.trained:
-        reads, network = networks.preprocessing(role), networks.build_plain(role, num_outputs=targets.width)
+        reads = networks.preprocessing(role)
+        # Whether a layer's outputs are the network's is told by values: a network without any would not do.
+        network = student if role == STUDENT else networks.build_plain(role, num_outputs=targets.width)
         try:
             is_shiftable = find_output_layer(network, reads(reads.prepare(few))).is_shiftable
         except NoOutputLayer as error:
@@ -98,13 +119,12 @@ def _check_places_for_units(networks: Networks) -> None:
             )
 
 
-def _check_exports(networks: Networks) -> None:
+def _check_exports(networks: Networks, student: nn.Module) -> None:
     """Exports the untrained student. Raises JobFault if it cannot be written as ONNX."""
     if networks.spec.exports:
-        plain = networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
         with TemporaryDirectory(dir=networks.scratch) as folder, as_spec_error("/exports"):
             path, samples = Path(folder) / "student.onnx", networks.samples(STUDENT, "test")
-            write_onnx(plain, path, samples=samples, data=networks.data)
+            write_onnx(student, path, samples=samples, data=networks.data)
             if "onnx-int8" in networks.spec.exports:
                 quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=only_tensor(samples.inputs_from(0, 32)).cpu())
 
@@ -113,7 +133,7 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
     """Writes the untrained student as its users will load it, and loads it. Raises JobFault if it gives other outputs."""
     if networks.spec.student.architecture.name != "transformers" or num_parameters(student) > _MOST_SAVED_PARAMETERS:
         return
-    untrained = networks.trained_network(STUDENT, student.state_dict(), trained=None, last_test=None)
+    untrained = networks.as_trained(STUDENT, student)
     test = networks.data.splits["test"]
     few = replace(
         test,
@@ -143,14 +163,8 @@ def check_disk(networks: Networks) -> None:
     """Raises JobFault if this host's disk has no room for the checkpoints and the result of the networks that are trained."""
     sizes = []
     for role in networks.plan.trained:
-        shape = networks.preprocessing(role).input_shape(networks.data.splits["train"].inputs)
         try:
-            on_meta = build_on_meta(
-                networks.architecture(role),
-                kind=TASKS[networks.data.task].network,
-                input_shape=shape,
-                num_outputs=networks.data.targets.width,
-            )
+            on_meta = networks.build_on_meta(role)
         except UnfitArchitecture:
             return  # said when it is built
         sizes.append(num_parameters(on_meta) * _BYTES_OF_A_WEIGHT)

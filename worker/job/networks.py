@@ -15,6 +15,7 @@ from torch import nn
 
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
+from service.spec.methods import DistillationNetwork
 from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, Preprocessing, Split, SplitName, first
@@ -29,18 +30,20 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.export.units import unfold_units
 from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
+from worker.job.job_data import local_input
 from worker.job.plan import JobPlan, plan_of
-from worker.job.roles import STUDENT, Role, teachers_by_role
+from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
-from worker.models import UnfitArchitecture, build_network
+from worker.models import UnfitArchitecture, build_network, build_on_meta
 from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer, find_output_layer
-from worker.models.privileged import PrivilegedNetwork
+from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.tasks import TASKS
+from worker.teachers.ensemble import Teachers
 from worker.teachers.hub import fetch_snapshot, pinned
-from worker.trained import TrainedNetwork, load_teacher, rebuild
+from worker.trained import TrainedNetwork, load_teacher, wrap_trained
 from worker.training.result import TrainingResult, Weights
 
 logger = logging.getLogger(__name__)
@@ -49,9 +52,24 @@ logger = logging.getLogger(__name__)
 class Networks:
     """The networks of one job on one device. B batch, W outputs."""
 
-    def __init__(self, spec: JobSpec, data: Data, *, device: torch.device, inputs: Mapping[str, Path], scratch: Path) -> None:
-        """``inputs`` are the local files of the spec's sources; files from the Hub are fetched into ``scratch``."""
+    def __init__(
+        self,
+        spec: JobSpec,
+        data: Data,
+        *,
+        device: torch.device,
+        inputs: Mapping[str, Path],
+        scratch: Path,
+        fitted_on: Data | None = None,
+        most_samples: int | None = None,
+    ) -> None:
+        """``inputs`` are the local files of the spec's sources; files from the Hub are fetched into ``scratch``.
+
+        ``fitted_on`` are the data that preprocessings are measured and trained on, by default ``data``. ``most_samples`` limits
+        the samples of a split.
+        """
         self.spec, self.data, self.device = spec, data, device
+        self._fitted_on, self._most_samples = fitted_on, most_samples
         self.submitted = spec
         """The spec as it was submitted; ``spec`` may lack what the data have no labels for."""
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
@@ -66,17 +84,22 @@ class Networks:
         """The job's trainings."""
         return plan_of(self.spec)
 
+    def is_plain(self, role: Role) -> bool:
+        """Whether the network has no parts that only training needs."""
+        return self._privileged(role) is None
+
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains the network."""
         return role not in self.teachers or self.teachers[role].source == "train"
 
-    def load_pretrained(self, role: Role) -> TrainedNetwork:
-        """Loads a teacher that this job does not train, once."""
+    def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
+        """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""
         if role not in self._pretrained:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
             with self._folder(source) as path:
                 named = pinned(source, self.commits)
-                self._pretrained[role] = load_teacher(path, source=named, data=self.data, device=self.device, teaches=teaches)
+                data = fitted_to or self.data
+                self._pretrained[role] = load_teacher(path, source=named, data=data, device=self.device, teaches=teaches)
         return self._pretrained[role]
 
     def standardise(self, data: Data) -> None:
@@ -103,6 +126,11 @@ class Networks:
                 hint="Give a teacher of this target, or label some rows.",
             )
         return self.data
+
+    def together(self, networks: Mapping[Role, TrainedNetwork]) -> Teachers:
+        """Networks that teach together, each by the weight that the spec gives it as a teacher."""
+        weights = tuple(self.teachers[role].weight if role in self.teachers else 1.0 for role in networks)
+        return Teachers(by_name(networks), weights, self.data.targets)
 
     def build_or_load(self, role: Role) -> nn.Module:
         """The network, untrained if this job trains it, else pretrained."""
@@ -135,7 +163,7 @@ class Networks:
         key = STUDENT if role.kind in {"student", "control"} else role
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
-                self.data,
+                self._fitted_on or self.data,
                 self.architecture(key),
                 features=self.chain[key].features,
                 teachers=self.preprocessing(STUDENT),
@@ -145,13 +173,17 @@ class Networks:
         if key not in self._preprocessings:
             spec = self.teachers.get(key) or self.spec.student
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
-                self.data,
+                self._fitted_on or self.data,
                 self.architecture(key),
                 tokenizer=spec.tokenizer,
                 features=spec.features,
                 teachers=self._teachers_preprocessing() if key == STUDENT and spec.tokenizer is None else None,
             )
         return self._preprocessings[key]
+
+    def replace_preprocessing(self, role: Role, preprocessing: Preprocessing) -> None:
+        """Has a network that this job trains read by another preprocessing than the one that was chosen."""
+        self._preprocessings[role] = preprocessing
 
     def _same_tokenizer(self, key: Role) -> Role | None:
         """An earlier teacher whose tokenizer is trained as this network's is: it would be the same one."""
@@ -205,9 +237,9 @@ class Networks:
 
     def samples(self, role: Role, split: SplitName) -> Samples:
         """A split behind a network's preprocessing; the training split with the views of its augmentation."""
-        if split == "train":
-            return Samples.of(self.training_split(role), self.preprocessing(role), device=self.device, views=self.views(role))
-        return Samples.of(self.data.splits[split], self.preprocessing(role), device=self.device)
+        data, views = (self.training_split(role), self.views(role)) if split == "train" else (self.data.splits[split], None)
+        samples = Samples.of(data, self.preprocessing(role), device=self.device, views=views)
+        return samples if self._most_samples is None else samples.first(self._most_samples)
 
     def map_layers(self, student: nn.Module, teacher: nn.Module, teacher_preprocessing: Preprocessing) -> LayerMapping:
         """Maps the layers that the method compares in these two networks. Raises JobFault."""
@@ -228,11 +260,15 @@ class Networks:
 
     def build(self, role: Role) -> nn.Module:
         """Builds the network as it is trained: a student with privileged inputs has weights that are folded away in the end."""
-        privileged = privileged_term(self.spec.method) if role.kind == "student" else None
+        privileged = self._privileged(role)
         if privileged is None:
             return self.build_plain(role, num_outputs=self.data.targets.width)
         body = self.build_plain(role, num_outputs=2 * self.data.targets.width)
         return PrivilegedNetwork(body, self.data.targets, extra_input=privileged.extra_input)
+
+    def _privileged(self, role: Role) -> DistillationNetwork | None:
+        """The method's term by which this network reads its teacher's outputs; None for a plain network."""
+        return privileged_term(self.spec.method) if role.kind == "student" else None
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         """Builds the network without the parts that only training needs. Raises JobFault."""
@@ -248,6 +284,16 @@ class Networks:
                 f"The {role}'s architecture does not fit the data: {error}",
                 details={"pointer": "/method" if role in self.chain else f"/{self.spec_path(role)}/architecture"},
             ) from error
+
+    def build_on_meta(self, role: Role) -> nn.Module:
+        """The network without the parts that only training needs, as shapes alone. Raises UnfitArchitecture."""
+        input_shape = self.preprocessing(role).input_shape(self.data.splits["train"].inputs)
+        return build_on_meta(
+            self.architecture(role),
+            kind=TASKS[self.data.task].network,
+            input_shape=input_shape,
+            num_outputs=self.data.targets.width,
+        )
 
     def spec_path(self, role: Role) -> str:
         """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""
@@ -275,33 +321,35 @@ class Networks:
         find_output_layer(student, to_device(inputs, next(student.parameters()).device)).reorder(order)
 
     def trained_network(
-        self, role: Role, weights: Weights, *, trained: TrainingResult | None, last_test: EvaluationResult | None
+        self, role: Role, weights: Weights, *, trained: TrainingResult | None = None, last_test: EvaluationResult | None = None
     ) -> TrainedNetwork:
         """A network that this job trained, with these weights; one with privileged inputs is folded into a plain one."""
-        network = self.build(role)
-        if isinstance(network, PrivilegedNetwork):
-            privileged = network
-            privileged.load_state_dict(weights)
-            network = self.build_plain(role, num_outputs=self.data.targets.width)
-            weights = privileged.folded(network.state_dict())
-        return rebuild(
+        targets = self.data.targets
+        network = self.build_plain(role, num_outputs=targets.width)
+        if (privileged := self._privileged(role)) is not None:
+            weights = fold_weights(weights, network.state_dict(), targets, extra_input=privileged.extra_input)
+        network.load_state_dict(weights)
+        return self.as_trained(role, network, trained=trained, last_test=last_test)
+
+    def as_trained(
+        self,
+        role: Role,
+        network: nn.Module,
+        *,
+        trained: TrainingResult | None = None,
+        last_test: EvaluationResult | None = None,
+    ) -> TrainedNetwork:
+        """A plain network of this job as it is, ready for use."""
+        targets = self.data.targets
+        return wrap_trained(
             network,
-            weights,
             trained=trained,
             last_test=last_test,
             architecture=self.architecture(role),
             task=self.data.task,
             source=(self.teachers.get(role) or self.spec.student).source,
-            targets=self.data.targets,
+            targets=targets,
             teaches=self.teachers[role].targets if role in self.teachers else None,
             preprocessing=self.preprocessing(role),
             device=self.device,
         )
-
-
-def local_input(inputs: Mapping[str, Path], source: str) -> Path:
-    """The local file or folder of a source. Raises JobFault if there is none."""
-    path = inputs.get(source)
-    if path is None or not path.exists():
-        raise JobFault("input_unavailable", f"{source} is not there.", hint="It was deleted, or the worker could not fetch it.")
-    return path

@@ -33,9 +33,14 @@ class PlannedTraining:
         return (self.role,) if self.peer is None else (self.peer, self.role)
 
     @property
+    def learns_from(self) -> tuple[Role, ...]:
+        """The networks whose outputs it learns from, be they trained before it or beside it."""
+        return self.taught_by if self.peer is None else (self.peer,)
+
+    @property
     def reads_transfer(self) -> bool:
         """Whether its samples hold the transfer rows, which have no labels."""
-        return bool(self.taught_by) or self.peer is not None
+        return bool(self.learns_from)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,16 @@ class JobPlan:
         """The networks that are trained before the control, in the order in which they begin."""
         before = (training for training in self.own if training.role != CONTROL)
         return tuple(role for training in before for role in training.roles)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the student is trained once more without its teachers."""
+        return any(training.role == CONTROL for training in self.own)
+
+    @property
+    def reported(self) -> tuple[Role, ...]:
+        """The networks that the report describes: teachers, chain, student and control."""
+        return (*self.teachers, *(training.role for training in self.own if training.role not in self.teachers))
 
     @property
     def chain(self) -> tuple[Role, ...]:

@@ -175,8 +175,11 @@ def compare_with_guess(network: TrainedNetwork, outputs: Tensor, split: Split, d
     )
 
 
-def compare_some(teacher: TrainedNetwork, data: Data, *, is_over: Callable[[], bool]) -> list[GuessComparison]:
-    """Compares a teacher with a constant guess on validation rows in random order, until ``is_over`` says to stop."""
+def compare_some(teacher: TrainedNetwork, data: Data, *, is_over: Callable[[], bool]) -> list[GuessComparison] | None:
+    """Compares a teacher with a constant guess on validation rows in random order, until ``is_over`` says to stop.
+
+    None if by then no row was read, where so few texts do not fill one.
+    """
     task, validation = TASKS[data.task], data.splits["validation"]
     shuffled = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))
     outputs, rows, end = [], 0, 0
@@ -192,7 +195,7 @@ def compare_some(teacher: TrainedNetwork, data: Data, *, is_over: Callable[[], b
         if is_over():
             break
     if not outputs:
-        return []
+        return None
     return compare_with_guess(teacher, torch.cat(outputs), validation.at(shuffled[:rows]), data)
 
 

@@ -1,6 +1,7 @@
 """Finds the layers that a term compares, and their shapes. B batch, W outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.methods import BetweenLayers, DistillationNetwork, OneForAll, terms_of
-from worker.data.tensors import Inputs, to_device
+from worker.data.tensors import Inputs, to_device, zeros_like
 from worker.eval_mode import in_eval_mode
+from worker.fake_tensors import is_on_meta, with_fake_tensors
 from worker.methods.feature_extractor import FeatureExtractor, find_layers, layer_paths
 
 TEACHER_HEAD = "teacher_head"
@@ -69,17 +71,30 @@ def privileged_term(method: Any) -> DistillationNetwork | None:
 
 
 def shapes_of(network: nn.Module, layers: Sequence[str], inputs: Inputs) -> Mapping[str, torch.Size]:
-    """Computes the shapes, without the batch, of these layers' outputs on inputs (B, …), in evaluation mode."""
-    with in_eval_mode(network), FeatureExtractor(network, layers) as extractor:
-        features = extractor(to_device(inputs, next(network.parameters()).device)).features
+    """Computes the shapes, without the batch, of these layers' outputs on inputs (B, …), in evaluation mode.
+
+    A network on the meta device computes them without values, if its layers look at none.
+    """
+    with in_eval_mode(network), FeatureExtractor(network, layers) as extractor, _inputs_beside(network, inputs) as readable:
+        features = extractor(readable).features
     return {path: feature.shape[1:] for path, feature in features.items()}
 
 
 def output_width(network: nn.Module, inputs: Inputs) -> int:
     """Computes the width of the network's outputs on inputs (B, …), in evaluation mode."""
-    with in_eval_mode(network):
-        outputs: Tensor = network(to_device(inputs, next(network.parameters()).device))
+    with in_eval_mode(network), _inputs_beside(network, inputs) as readable:
+        outputs: Tensor = network(readable)
     return outputs.shape[-1]
+
+
+@contextmanager
+def _inputs_beside(network: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
+    """The inputs where the network can read them."""
+    if is_on_meta(network):
+        with with_fake_tensors(network):
+            yield zeros_like(inputs)
+    else:
+        yield to_device(inputs, next(network.parameters()).device)
 
 
 def _offered(network: nn.Module, kind: str, field: str, *, role: str) -> tuple[str, ...]:

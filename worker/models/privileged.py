@@ -14,6 +14,8 @@ from torch.nn import functional
 from worker.models.fold import fold_head
 from worker.targets import Targets
 
+_BODY = "body."
+
 
 class PrivilegedNetwork(nn.Module):
     """``S(x, t) = base(x) + R · centred(t)``, where t are the teacher's outputs, or the teacher head's prediction of them."""
@@ -65,16 +67,21 @@ class PrivilegedNetwork(nn.Module):
         """Whether the outputs depend on the teacher's outputs."""
         return self._extra_input
 
-    def folded(self, template: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Computes the state_dict of a plain network with W outputs that equals this one without teacher outputs.
-
-        ``template`` is the state_dict of such a network, for its shapes.
-        """
-        reading = self._reading() if self._extra_input else torch.zeros_like(self.reader.weight)
-        return fold_head(self.body.state_dict(), template, reader=reading.detach())
-
     def _reading(self) -> Tensor:
         return self.reader.weight @ self.centring
+
+
+def fold_weights(
+    weights: Mapping[str, Tensor], template: Mapping[str, Tensor], targets: Targets, *, extra_input: bool
+) -> dict[str, Tensor]:
+    """Computes the weights of a plain network with W outputs that equals a distillation network without teacher outputs.
+
+    ``weights`` are the distillation network's state_dict, ``template`` is the plain one's, for its shapes.
+    """
+    body = {name.removeprefix(_BODY): tensor for name, tensor in weights.items() if name.startswith(_BODY)}
+    reader = weights["reader.weight"]
+    reading = reader @ _centring(targets).to(reader) if extra_input else torch.zeros_like(reader)
+    return fold_head(body, template, reader=reading)
 
 
 def _centring(targets: Targets) -> Tensor:

@@ -35,23 +35,21 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
 
 def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
-    preflight = PreflightRun(spec, assignment, reporter, untrained=untrained)
-    preflight.profile_job()
-    ranks, on_gpu = num_ranks(spec), spec.resources.gpus > 0
-    memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in preflight.profiles.items()}
-    is_known = STUDENT in memory and (preflight.is_complete or teachers_by_role(spec).keys() <= preflight.parameters.keys())
-    plan = preflight.plan
-    counts = {role: count for role in plan.trained if (count := preflight.num_samples(role)) is not None}
-    transfer = {role: preflight.transfer(role) for role in counts}
+    findings = PreflightRun(spec, assignment, reporter, untrained=untrained).run()
+    plan, ranks, on_gpu = findings.plan, num_ranks(spec), spec.resources.gpus > 0
+    memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in findings.profiles.items()}
+    is_known = STUDENT in memory and (findings.is_complete or set(plan.teachers) <= findings.parameters.keys())
+    counts = {role: count for role in plan.trained if (count := findings.num_samples(role)) is not None}
+    transfer = {role: findings.transfer(role) for role in counts}
     return Estimate(
-        parameters=by_name(preflight.parameters),
-        flops={str(role): profile.step.flops // profile.step.num_samples for role, profile in preflight.profiles.items()},
+        parameters=by_name(findings.parameters),
+        flops={str(role): profile.step.flops // profile.step.num_samples for role, profile in findings.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
         memory_by_training_gib=by_name(memory),
         steps=steps_by_phase(plan, counts, transfer) if len(counts) == len(plan.trained) else {},
         num_samples=counts.get(STUDENT),
-        notes=preflight.notes,
-        warnings=preflight.warnings,
+        notes=findings.notes,
+        warnings=findings.warnings,
         seconds=0.0,
     )
 

@@ -5,13 +5,11 @@ supports no dropout, so a profiled step has none in its attention.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -20,16 +18,17 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from service.spec.training import AdamW, Optimizer
-from worker.data.tensors import Inputs, num_bytes, num_rows, only_tensor
+from worker.data.tensors import Inputs, num_bytes, num_rows
 from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
-from worker.methods.output_head import CHUNK_LOGITS
-from worker.models.language_network import LanguageNetwork
 from worker.training.loop import Training
 from worker.training.mutual import MutualTraining
+
+Forward = Callable[[nn.Module, Inputs], Tensor]
+"""A forward pass of a network on inputs (B, …)."""
 
 
 @dataclass(frozen=True)
@@ -93,39 +92,16 @@ def profile_step(training: Training) -> StepProfile:
     )
 
 
-@contextmanager
-def with_fake_tensors(network: nn.Module) -> Iterator[None]:
-    """Replaces the tensors of a network on the ``meta`` device by fake CPU tensors, as are all that are made inside the block."""
-    mode = FakeTensorMode()
-    known: dict[int, Tensor] = {}
-
-    def faked(tensor: Tensor) -> Tensor:
-        # Tied weights stay tied.
-        if id(tensor) not in known:
-            fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
-            is_weight = isinstance(tensor, nn.Parameter)
-            known[id(tensor)] = nn.Parameter(fake, requires_grad=tensor.requires_grad) if is_weight else fake
-        return known[id(tensor)]
-
-    for module in network.modules():
-        for own in (module._parameters, module._buffers):
-            for name, tensor in own.items():
-                if tensor is not None:
-                    own[name] = faked(tensor)  # type: ignore[assignment]
-    with mode:
-        yield
-
-
-def profile_on_meta(network: nn.Module, inputs: Inputs, optimizer: Optimizer, precision: Precision) -> StepProfile:
-    """Profiles a step on labels alone of a network and inputs (B, …) without values, inside :func:`with_fake_tensors`."""
+def profile_on_meta(
+    network: nn.Module, inputs: Inputs, optimizer: Optimizer, precision: Precision, *, forward: Forward
+) -> StepProfile:
+    """Profiles a step on labels alone of a network and inputs (B, …) without values, inside ``with_fake_tensors``."""
     saved = _SavedTensors([network])
     network.train()
     with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
         with precision.forward_pass():
-            outputs = (
-                network.head(network.hidden(only_tensor(inputs))) if isinstance(network, LanguageNetwork) else network(inputs)
-            )
-        outputs.float().sum().backward()
+            outputs = forward(network, inputs)
+        torch.autograd.backward(outputs.float().sum())
     gradients = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
     return StepProfile(
         num_samples=num_rows(inputs),
@@ -146,20 +122,12 @@ def size_of(network: nn.Module) -> int:
     return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
 
 
-def profile_inference(network: nn.Module, inputs: Inputs) -> tuple[float, int]:
-    """Peak bytes of a forward pass without gradients, weights left out: per sample, and independent of the batch.
-
-    ``inputs`` are (B, …).
-    """
+def profile_inference(network: nn.Module, inputs: Inputs, *, forward: Forward = nn.Module.__call__) -> float:
+    """Peak bytes of a forward pass on inputs (B, …) without gradients: per sample, weights left out."""
     live = _LiveTensors(network)
     with in_eval_mode(network), _WithoutAttentionDropout(), live:
-        if isinstance(network, LanguageNetwork):
-            network.hidden(only_tensor(inputs))
-        else:
-            network(inputs)
-    # Logits of a chunk of tokens, and the copy that the loss makes of them.
-    fixed = 2 * 4 * CHUNK_LOGITS if isinstance(network, LanguageNetwork) else 0
-    return (live.peak + num_bytes(inputs)) / num_rows(inputs), fixed
+        forward(network, inputs)
+    return (live.peak + num_bytes(inputs)) / num_rows(inputs)
 
 
 class _CountingProcess(SingleProcess):

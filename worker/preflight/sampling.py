@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from service.formats import RowPlaces, Waveform
-from worker.data import Data, RawInputs, Split, SplitName
+from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
+from worker.data.tensors import num_rows
 
 STEP_SAMPLES = 2
 """Batch size of a step: batch norm cannot train on one sample."""
@@ -66,6 +67,15 @@ def sample_data(data: Data, *, row_tokens: int) -> SampledData:
 def count_characters(split: Split) -> int:
     """Of texts; 0 of what is none."""
     return sum(len(each) for each in split.inputs if isinstance(each, str)) if isinstance(split.inputs, list) else 0
+
+
+def count_rows(preprocessing: Preprocessing, sampled: SampledData) -> tuple[int, bool]:
+    """Rows of tokens in the packed training split, and whether they are counted rather than estimated."""
+    part = sampled.fitting_data.splits["train"]
+    made = num_rows(preprocessing.read(part).inputs)
+    if sampled.holds_all_texts:
+        return made, True
+    return max(1, round(made * sampled.characters / count_characters(part))), False
 
 
 def first_texts(split: Split, characters: int) -> Split:

@@ -21,7 +21,7 @@ from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
 from worker.data.language_preprocessing import USUAL_ROW_TOKENS, LanguagePreprocessing, train_language_preprocessing
 from worker.data.samples import Samples
-from worker.data.tensors import only_tensor
+from worker.data.tensors import Inputs, only_tensor
 from worker.data.texts_alone import samples_of_texts
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
@@ -30,7 +30,8 @@ from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.precision import Precision
 from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
 from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
-from worker.evaluation.tokens import predict_tokens
+from worker.evaluation.tokens import BATCH_TOKENS, predict_tokens
+from worker.methods.output_head import CHUNK_LOGITS
 from worker.models import LoadedNetwork
 from worker.models.language_models import LanguageModels
 from worker.models.language_network import LanguageNetwork
@@ -88,6 +89,20 @@ class CausalLM(Task):
     """Perplexity follows from the loss, which is a finer measure than the token accuracy."""
     rows_at_once = 64
     """Packed texts need some, to fill a row."""
+
+    teacher_runs_each_step = True
+    # Logits of a chunk of tokens, and the copy that the loss makes of them.
+    inference_bytes = 2 * 4 * CHUNK_LOGITS
+
+    def step_outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        return _language_network(network).head(self.infer(network, inputs))
+
+    def infer(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        """The hidden states; logits are computed of some tokens at a time."""
+        return _language_network(network).hidden(only_tensor(inputs))
+
+    def evaluation_batch(self, inputs: Inputs) -> int:
+        return max(1, BATCH_TOKENS // only_tensor(inputs).shape[1])
 
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:
         return NextTokenCriterion(_language_network(network), samples)

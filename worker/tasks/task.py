@@ -22,8 +22,9 @@ from service.spec.tasks import TASKS, TaskInfo, TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.samples import Samples
+from worker.data.tensors import Inputs
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
-from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.evaluate import EVALUATION_BATCH, EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.precision import Precision
 from worker.methods.layer_mapping import LayerMapping
@@ -167,6 +168,27 @@ class Task(ABC):
     def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
         """What of the data such a teacher may read otherwise than they are meant."""
         return ()
+
+    # Memory and operations, as the preflight counts them.
+
+    teacher_runs_each_step: ClassVar[bool] = False
+    """Whether a teacher computes its outputs in each step, even on samples that are the same in every epoch."""
+    inference_bytes: ClassVar[int] = 0
+    """Peak memory of inference beside the weights and what each sample takes."""
+
+    def step_outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        """The outputs of a training step's forward pass on inputs (B, …)."""
+        outputs: Tensor = network(inputs)
+        return outputs
+
+    def infer(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        """Computes of inputs (B, …) what inference holds for all samples of a batch at once."""
+        outputs: Tensor = network(inputs)
+        return outputs
+
+    def evaluation_batch(self, inputs: Inputs) -> int:
+        """Number of samples, each like those of ``inputs`` (B, …), that are evaluated at once."""
+        return EVALUATION_BATCH
 
     # Training.
 

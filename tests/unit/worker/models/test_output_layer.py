@@ -18,6 +18,7 @@ from tests.unit.worker.models.test_privileged import IMAGES, TARGETS, privileged
 from tests.unit.worker.models.test_waveform_networks import CONFIG, OWN
 from worker.models import build_network
 from worker.models.output_layer import FixedOffset, NoOutputLayer, find_output_layer
+from worker.models.privileged import fold_weights
 
 W = 3
 TOKENS = TokenShape(20, 8, pad=1, start=0, end=2)
@@ -110,7 +111,7 @@ def test_a_mean_of_two_heads_is_rescaled_in_both(name: str, config: dict[str, An
 def test_a_student_of_a_distillation_network_is_rescaled_once_it_is_folded() -> None:
     wide = privileged()
     plain = build_network(SmallCnn(name="small-cnn", width=2), input_shape=(1, 8, 8), num_outputs=TARGETS.width)
-    plain.load_state_dict(wide.folded(plain.state_dict()))
+    plain.load_state_dict(fold_weights(wide.state_dict(), plain.state_dict(), TARGETS, extra_input=True))
     scale, shift = torch.tensor([1.0, 1.0, 1.0, 5.6]), torch.tensor([0.0, 0.0, 0.0, 1997.0])
     with torch.no_grad():
         before = wide(IMAGES)

@@ -11,7 +11,7 @@ from service.spec.architectures import SmallCnn
 from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import tiny
 from worker.models import build_network
-from worker.models.privileged import PrivilegedNetwork
+from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.targets import Target, Targets
 
 TARGETS = Targets((Target("digit", ("a", "b", "c")), Target("size", None)))
@@ -73,7 +73,8 @@ def test_a_constant_added_to_the_teachers_logits_changes_nothing_and_to_its_numb
 def test_it_ends_as_a_plain_network_that_says_what_it_said_alone(architecture: Any, extra_input: bool) -> None:
     network = privileged(architecture, extra_input=extra_input)
     plain = build_network(architecture, kind=kind_of(architecture), input_shape=SHAPE, num_outputs=TARGETS.width)
-    plain.load_state_dict(network.folded(plain.state_dict()))
+    folded = fold_weights(network.state_dict(), plain.state_dict(), TARGETS, extra_input=extra_input)
+    plain.load_state_dict(folded)
     torch.testing.assert_close(plain.eval()(IMAGES), network(IMAGES), atol=1e-5, rtol=1e-5)
 
 

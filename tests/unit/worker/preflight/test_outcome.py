@@ -16,7 +16,7 @@ from tests.unit.worker.preflight.jobs import CNN, checked, digits, estimate, nor
 from tests.unit.worker.preflight.test_check import BERT, clips, names
 from worker.data import load_data
 from worker.models import build_network, save_network
-from worker.preflight import run
+from worker.preflight import findings
 from worker.protocol import Failed
 from worker.tasks import TASKS
 
@@ -159,7 +159,7 @@ def test_the_checks_own_trouble_refuses_no_job(error: Exception, monkeypatch: py
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(run, "profile_step", broken)
+    monkeypatch.setattr(findings, "profile_step", broken)
     last = checked(digits(), tmp_path)
     assert isinstance(last, Failed)
     assert last.retryable

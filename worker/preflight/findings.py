@@ -1,0 +1,135 @@
+"""What a check finds of a job: its networks' sizes, one step of each training, and what of it could not be tried.
+
+Sizes are extrapolated from samples of a step to the whole data. N samples of a training split.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from service.spec.warning_message import WarningMessage
+from worker.data.epoch import TransferRows
+from worker.data.samples import PREPROCESS_ONCE_BYTES
+from worker.data.tensors import Inputs, num_bytes, num_rows
+from worker.evaluation.precision import choose_precision
+from worker.job.networks import Networks
+from worker.job.plan import JobPlan
+from worker.job.roles import CONTROL, Role, by_name
+from worker.models import num_parameters
+from worker.preflight.estimate import InferenceProfile, Profile
+from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of
+from worker.preflight.sampling import STEP_SAMPLES, SampledData, count_rows
+from worker.tasks import TASKS, Task
+from worker.trained import TrainedNetwork
+from worker.training.loop import Training
+
+
+@dataclass
+class Findings:
+    """The findings of one check so far."""
+
+    plan: JobPlan
+    """The trainings of the whole job; it does not train what another job is to train."""
+    networks: Networks
+    """Over the samples of a step."""
+    sampled: SampledData
+    parameters: dict[Role, int] = field(default_factory=dict)
+    profiles: dict[Role, Profile] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[WarningMessage] = field(default_factory=list)
+    is_complete: bool = True
+    """Whether every network was profiled."""
+    readable: list[Role] = field(default_factory=list)
+    """The networks whose preprocessing is known."""
+    resident: dict[Role, InferenceProfile] = field(default_factory=dict)
+    """The networks that are in memory beside one that is trained."""
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.networks.data.task]
+
+    def note(self, text: str) -> None:
+        """Notes what of the estimate is not measured; once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def add_resident(self, role: Role, network: TrainedNetwork) -> TrainedNetwork:
+        """Measures a network that others learn from, and returns it."""
+        inputs = network.samples(self.networks.data.splits["train"]).inputs_from(0, STEP_SAMPLES)
+        self.resident[role] = self.measure_inference(network.network, inputs)
+        self.parameters[role] = num_parameters(network.network)
+        return network
+
+    def measure_inference(self, network: nn.Module, inputs: Inputs) -> InferenceProfile:
+        """Measures a network in inference on inputs (B, …)."""
+        per_sample = profile_inference(network, inputs, forward=self.task.infer)
+        return InferenceProfile(size_of(network), per_sample, self.task.inference_bytes)
+
+    def add_training(self, role: Role, training: Training) -> None:
+        """Takes one step of a training and measures it."""
+        step = profile_step(training)
+        inputs = training.samples.inputs_from(0, STEP_SAMPLES)
+        network = self.measure_inference(training.network, inputs)
+        has_views = training.samples.views is not None
+        self._add(role, step, network, inputs, data=self._data_bytes(role, training, inputs), has_views=has_views)
+
+    def add_shapes(self, role: Role, network: nn.Module, inputs: Inputs) -> None:
+        """Measures a step on labels alone of a network of fake tensors."""
+        spec = self.networks.training_spec(role)
+        precision = choose_precision(spec.precision, self.networks.device)
+        step = profile_on_meta(network, inputs, spec.optimizer, precision, forward=self.task.step_outputs)
+        self._add(role, step, self.measure_inference(network, inputs), inputs)
+
+    def _add(
+        self,
+        role: Role,
+        step: StepProfile,
+        network: InferenceProfile,
+        inputs: Inputs,
+        *,
+        data: float = 0.0,
+        has_views: bool = False,
+    ) -> None:
+        training = self.plan.training_of(role)
+        self.profiles[role] = Profile(
+            training.spec,
+            step,
+            network,
+            by_name(self.resident),
+            runs_each_step=bool(training.taught_by) and (has_views or self.task.teacher_runs_each_step),
+            data=data,
+            num_samples=self.num_samples(role) or 0,
+            evaluation_batch=self.task.evaluation_batch(inputs),
+        )
+
+    def num_samples(self, role: Role) -> int | None:
+        """Size of the training split as that network reads it; None if its preprocessing is unknown."""
+        if not self.sampled.step_data.splits["train"].is_packed:
+            transfer = self.transfer(role)
+            return self.sampled.counts["train"] + (0 if transfer is None else transfer.count)
+        if role.base not in self.readable and role != CONTROL:
+            return None
+        count, is_exact = count_rows(self.networks.preprocessing(role), self.sampled)
+        if not is_exact:
+            self.note("Rows of tokens, and so the steps, are estimated from the first million characters.")
+        return count
+
+    def transfer(self, role: Role) -> TransferRows | None:
+        """The transfer rows among that network's samples."""
+        return self.sampled.transfer if self.networks.reads_transfer(role) else None
+
+    def _data_bytes(self, role: Role, training: Training, inputs: Inputs) -> float:
+        """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""
+        num_samples = self.num_samples(role) or 0
+        samples, reads = training.samples, self.networks.preprocessing(role)
+        answers = float(training.criterion.stored_bytes(num_samples))
+        if reads.on_host:
+            return answers
+        ready = num_bytes(inputs) / num_rows(inputs)
+        if samples.views is None and reads.keeps_size and ready * num_samples <= PREPROCESS_ONCE_BYTES:
+            stored = ready
+        else:
+            made = reads.read(self.networks.data.splits["train"])
+            stored = (num_bytes(made.inputs) + made.labels.nbytes) / num_rows(made.inputs)
+        counts = self.sampled.counts
+        return answers + stored * num_samples * (1 + counts["validation"] / counts["train"])

@@ -1,0 +1,73 @@
+"""The teachers that a job does not train: whether they are there, fit into memory, and know the task."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from service.spec.source import split_source
+from worker.data import Data
+from worker.errors import JobFault
+from worker.job.roles import Role
+from worker.job.teacher_check import TeacherCheck, compare_some
+from worker.models.folder import stored_parameters
+from worker.preflight.estimate import InferenceProfile
+from worker.preflight.findings import Findings
+from worker.preflight.outcome import located_at
+from worker.teachers.hub import is_out_of_reach
+from worker.trained import TrainedNetwork
+
+BYTES_OF_A_WEIGHT = 4
+"""In float32."""
+_SCORING_SECONDS = 5.0
+"""For all given teachers together; the attempt scores each on the whole validation split."""
+
+
+def load_given_teachers(findings: Findings, whole: Data, *, inputs: Mapping[str, Path], most_bytes: float) -> bool:
+    """Loads the given teachers, and scores them on as many validation rows of the ``whole`` data as there is time for.
+
+    Returns whether each is available and fits into ``most_bytes``.
+    """
+    networks = findings.networks
+    give_up_at = time.monotonic() + _SCORING_SECONDS
+    for role, spec in networks.teachers.items():
+        if networks.is_trained(role):
+            continue
+        with located_at(f"/{networks.spec_path(role)}/source"):
+            folder = inputs.get(spec.source)
+            count = 0 if folder is None else stored_parameters(folder)
+            if count * BYTES_OF_A_WEIGHT > most_bytes:
+                findings.parameters[role] = count
+                findings.resident[role] = InferenceProfile(count * BYTES_OF_A_WEIGHT, 0.0, 0)
+                findings.note(f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method.")
+                return False
+            try:
+                _score(findings, role, whole, is_over=lambda: time.monotonic() > give_up_at)
+            except JobFault as fault:
+                if split_source(spec.source).kind != "hub" or not is_out_of_reach(fault):
+                    raise
+                findings.note(f"The {role} was not tried, nor the method. {fault.message}")
+                return False
+    return True
+
+
+def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:
+    """Raises JobFault if the spec does not accept the teacher's score."""
+    networks = findings.networks
+    teacher = _load_fitted(findings, role, whole)
+    findings.warnings += teacher.warnings
+    if findings.task.labelled_by_teacher:
+        return
+    compared = compare_some(teacher, whole, is_over=is_over)
+    if compared is None:
+        return  # the attempt scores it on the whole split
+    check = TeacherCheck(networks.teachers[role], teacher, networks.spec.task, pointer=networks.spec_path(role), is_given=True)
+    findings.warnings += check.judge(compared)
+
+
+def _load_fitted(findings: Findings, role: Role, whole: Data) -> TrainedNetwork:
+    """Loads a given teacher, fitted to the whole data: two samples show neither their range nor all lengths of clips.
+
+    Of texts, whose longest are among the samples of a step, it is fitted to those.
+    """
+    is_text = findings.task.info.input_kind == "text"
+    return findings.networks.load_pretrained(role, fitted_to=None if is_text else whole)

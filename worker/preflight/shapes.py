@@ -1,0 +1,71 @@
+"""Networks too large for the memory of a check: measured by their shapes, without a weight."""
+
+import logging
+from collections.abc import Callable
+
+from torch import nn
+
+from worker.data.tensors import zeros_like
+from worker.fake_tensors import with_fake_tensors
+from worker.job.roles import CONTROL, STUDENT, Role
+from worker.models import UnfitArchitecture, num_parameters
+from worker.models.build_transformers import LIBRARY_ERRORS
+from worker.preflight.findings import Findings
+from worker.preflight.given_teachers import BYTES_OF_A_WEIGHT
+from worker.preflight.sampling import STEP_SAMPLES
+
+logger = logging.getLogger(__name__)
+
+_COPIES_OF_A_TRAINING = 4
+"""Weights, gradients and two moments."""
+
+
+def build_too_large(findings: Findings, *, most_bytes: float) -> dict[Role, nn.Module] | None:
+    """Builds the networks of the job on the meta device; None if all of them fit into ``most_bytes``."""
+    networks: dict[Role, nn.Module] = {}
+    num_bytes = 0
+    roles = findings.networks.plan.trained
+    if all(findings.networks.architecture(role).name != "transformers" for role in roles):
+        return None
+    for role in roles:
+        try:
+            networks[role] = findings.networks.build_on_meta(role)
+        except UnfitArchitecture:
+            continue  # building it for real reports the error, unless the meta device is to blame
+        copies = _COPIES_OF_A_TRAINING if role in findings.plan.trained else 1
+        num_bytes += num_parameters(networks[role]) * BYTES_OF_A_WEIGHT * copies
+    return networks if num_bytes > most_bytes else None
+
+
+def measure_shapes(
+    findings: Findings, networks: dict[Role, nn.Module], *, check: Callable[[nn.Module], None], check_stop: Callable[[], None]
+) -> None:
+    """Measures networks on the meta device, each on labels alone. ``check`` is called with those that the job trains.
+
+    Raises:
+        StopAsked: raised by ``check_stop``.
+    """
+    findings.note("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
+    job = findings.networks
+    for role in job.plan.given:
+        findings.add_resident(role, job.load_pretrained(role))
+    for role, network in networks.items():
+        check_stop()
+        findings.parameters[role] = num_parameters(network)
+        is_trained = role in findings.plan.trained
+        if is_trained:
+            check(network)
+        samples = job.samples(role, "train").inputs_from(0, STEP_SAMPLES)
+        try:
+            with with_fake_tensors(network):
+                inputs = zeros_like(samples)
+                if is_trained:
+                    findings.add_shapes(role, network, inputs)
+                if role != STUDENT:
+                    findings.resident[role] = findings.measure_inference(network, inputs)
+        except LIBRARY_ERRORS as error:
+            logger.warning("The %s has no figures: it does not compute on shapes alone", role, exc_info=error)
+            findings.note(f"The {role} has no figures: it does not compute on shapes alone.")
+            findings.is_complete = False
+    if findings.plan.has_control:
+        findings.parameters[CONTROL] = findings.parameters[STUDENT]
