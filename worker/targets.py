@@ -42,10 +42,7 @@ class Targets:
     """All targets of a network, in order."""
 
     each: tuple[Target, ...]
-    are_tokens: bool = False
-    """Whether the next token is predicted, from a vocabulary that belongs to a network rather than to the data."""
-    are_embeddings: bool = False
-    """Whether the teacher's embedding of each sample is predicted; once computed, (N, D), it takes the labels' place."""
+    """None where the data have no columns to predict: of a causal language model, or of an encoder of texts."""
 
     @classmethod
     def of_classes(cls, classes: Sequence[str], *, name: str = "label") -> "Targets":

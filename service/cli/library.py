@@ -13,6 +13,7 @@ from service.cli.application import AsJson
 from service.cli.tables import cell
 from service.cli.terminal import err, out
 from service.client import Client
+from service.spec.tasks import first_task
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def upload(
             stored = client.upload_dataset(
                 path,
                 name=name or path.stem,
-                task=task or "image-classification",
+                task=task or first_task("image"),
                 input_column=input_column,
                 target_column=target_column,
             )

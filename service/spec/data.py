@@ -11,7 +11,6 @@ from service.spec.strict import StrictModel
 from service.spec.tasks import MAX_TARGETS, TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 
-EMBEDDING: TaskName = "sentence-embedding"
 DEFAULT_TRANSFER_FRACTION = 0.5
 
 

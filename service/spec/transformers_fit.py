@@ -17,7 +17,6 @@ from service.spec.architectures import TransformersNetwork
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 
-CAUSAL: TaskName = "causal-lm"
 TABLE_FILE = Path(__file__).with_name("transformers_configs.json")
 
 # The fields that the data decide.

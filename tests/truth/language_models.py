@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.spec.data import DatasetSpec
-from service.spec.transformers_fit import CAUSAL, classifiers
+from service.spec.transformers_fit import classifiers
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, TEXT_SWITCHES, save_network, texts_of, write_rows
 from tests.truth.texts import CPU, REFUSALS, most_positions
@@ -23,7 +23,7 @@ _ROW = 10
 
 def causal_lm() -> Subject:
     """Causal language models."""
-    return Subject("causal-lm", classifiers(CAUSAL), LANGUAGE_SWITCHES, _try_language_model, ALONE)
+    return Subject("causal-lm", classifiers("causal-lm"), LANGUAGE_SWITCHES, _try_language_model, ALONE)
 
 
 def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Outcome:
@@ -36,7 +36,7 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     packing: Any = settings["rows"]
     spec = DatasetSpec(source=f"file:{path}", input="text", targets=[], packing=packing, row_tokens=_ROW)
     try:
-        data = load_data(spec, path, task=TASKS[CAUSAL])
+        data = load_data(spec, path, task=TASKS["causal-lm"])
         teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
         for split in data.splits.values():
             teacher.outputs(split)

@@ -27,7 +27,7 @@ def test_an_encoder_of_ours_saved_again_by_sentence_transformers_is_the_same(tmp
     assert isinstance(ours.preprocessing, TextPreprocessing)
     ours.network.pooling, ours.network.has_unit_length = pooling, True
     reads = replace(ours.preprocessing, prompt="eta ")
-    save_again(ours.network, tmp_path / "ours", preprocessing=reads, targets=Targets((), are_embeddings=True))
+    save_again(ours.network, tmp_path / "ours", preprocessing=reads, targets=Targets(()))
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "ours"), device="cpu", local_files_only=True)
     texts = texts_of("odd")
     expected = theirs.encode(texts, convert_to_tensor=True, show_progress_bar=False)

@@ -10,7 +10,6 @@ from torch import nn
 
 from worker.data import first
 from worker.data.augment.choose import check_same_views
-from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.preprocessing import same_tokens
 from worker.data.tensors import only_tensor
 from worker.errors import JobFault
@@ -28,7 +27,6 @@ from worker.models import UnfitArchitecture, num_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
-from worker.training.causal_lm import check_generation_fits
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +54,7 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     _check_student_folder(networks, plain)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
-    if isinstance(reads := networks.preprocessing(STUDENT), LanguagePreprocessing):
-        check_generation_fits(networks.spec.method, reads.max_length)
-        return
+    TASKS[networks.data.task].check_method(networks.spec.method, networks.preprocessing(STUDENT))
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks, plain)
     _check_exports(networks, plain)

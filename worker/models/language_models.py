@@ -31,7 +31,7 @@ class LanguageModels(NetworkKind):
 
     def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
         reads = read_language_preprocessing(folder, model.config)
-        return LoadedNetwork(LanguageNetwork(model), reads, Targets((), are_tokens=True), reads.input_shape([]), self)
+        return LoadedNetwork(LanguageNetwork(model), reads, Targets(()), reads.input_shape([]), self)
 
     def write(self, network: Any, folder: Path, *, preprocessing: Preprocessing, targets: Targets) -> None:
         with no_progress_bars():

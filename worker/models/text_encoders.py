@@ -38,7 +38,7 @@ class TextEncoders(NetworkKind):
         has_types = has_token_types(reads.tokenizer, model.config.model_type)
         network = EmbeddingNetwork(model, pad=model.config.pad_token_id, has_token_types=has_types)
         network.pooling, network.has_unit_length = files.pooling, files.has_unit_length
-        return LoadedNetwork(network, reads, Targets((), are_embeddings=True), reads.input_shape([]), self)
+        return LoadedNetwork(network, reads, Targets(()), reads.input_shape([]), self)
 
     def write(self, network: Any, folder: Path, *, preprocessing: Preprocessing, targets: Targets) -> None:
         with no_progress_bars():

@@ -7,7 +7,7 @@ Invariant: a token that a network predicts is one of its own tokenizer, so that 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from textwrap import dedent
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -38,7 +38,13 @@ from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
 from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
 from worker.tasks.texts import NO_TOKENIZER
-from worker.training.causal_lm import LanguageTeacher, NextTokenCriterion, generate_texts, language_criterion
+from worker.training.causal_lm import (
+    LanguageTeacher,
+    NextTokenCriterion,
+    check_generation_fits,
+    generate_texts,
+    language_criterion,
+)
 from worker.training.criterion import BuildCriterion, Criterion
 
 _FREQUENCY_TEXTS = 2_000
@@ -63,12 +69,15 @@ class CausalLM(Task):
         self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
     ) -> tuple[dict[SplitName, Split], Targets]:
         answers = dataset.targets[0] if dataset.targets else None
-        return samples_of_texts(chosen, answers=answers, is_packed=dataset.packing == "packed"), Targets((), are_tokens=True)
+        return samples_of_texts(chosen, answers=answers, is_packed=dataset.packing == "packed"), Targets(())
 
     def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
         reads = cast(LanguagePreprocessing, loaded.preprocessing)
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         return replace(reads, max_length=min(reads.max_length, data.row_tokens or USUAL_ROW_TOKENS))
+
+    def check_method(self, method: Any, preprocessing: Preprocessing) -> None:
+        check_generation_fits(method, cast(LanguagePreprocessing, preprocessing).max_length)
 
     def preprocessing(
         self,

@@ -57,7 +57,7 @@ class SentenceEmbedding(LabelledTask):
     def samples(
         self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
     ) -> tuple[dict[SplitName, Split], Targets]:
-        return samples_of_texts(chosen), Targets((), are_embeddings=True)
+        return samples_of_texts(chosen), Targets(())
 
     def learns_without_teacher(self, labels: Tensor) -> bool:
         return True

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -164,6 +164,10 @@ class Task(ABC):
             JobFault: the network cannot read what it makes of them.
         """
         return loaded.preprocessing
+
+    def check_method(self, method: Any, preprocessing: Preprocessing) -> None:
+        """Raises JobFault if the method does not fit what the student reads."""
+        return
 
     def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
         """What of the data such a teacher may read otherwise than they are meant."""

@@ -12,7 +12,7 @@ from worker.targets import Targets
 from worker.tasks import TASKS
 from worker.trained import TrainedNetwork
 
-TOKENS = Targets((), are_tokens=True)
+TOKENS = Targets(())
 
 
 def texts(count: int) -> Split:

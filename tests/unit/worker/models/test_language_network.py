@@ -8,7 +8,7 @@ import torch
 
 from service.spec.architectures import TransformersNetwork
 from service.spec.shapes import TokenShape
-from service.spec.transformers_fit import CAUSAL, classifiers, task_of, task_of_config
+from service.spec.transformers_fit import classifiers, task_of, task_of_config
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.tokenization import train_tokenizer
 from worker.models import UnfitArchitecture, build_network, save_network
@@ -40,7 +40,7 @@ def built(model_type: str, shape: TokenShape) -> LanguageNetwork:
     return network.eval()
 
 
-@pytest.mark.parametrize("model_type", classifiers(CAUSAL))
+@pytest.mark.parametrize("model_type", classifiers("causal-lm"))
 def test_the_head_on_the_hidden_states_gives_the_librarys_logits(model_type: str) -> None:
     network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0))
     ids = torch.randint(2, 20, (2, 8))
@@ -57,7 +57,7 @@ def test_the_head_on_the_hidden_states_gives_the_librarys_logits(model_type: str
 def test_a_saved_folder_loads_with_its_tokenizer_as_it_was(tmp_path: Path, kind: Any) -> None:
     reads = LanguagePreprocessing(train_tokenizer(["one and two make three"], kind, 300), 8)
     network = built("gpt2", reads.input_shape([]))
-    targets = Targets((), are_tokens=True)
+    targets = Targets(())
     save_network(network, tmp_path, preprocessing=reads, targets=targets)
     loaded = load_network(tmp_path)
     assert not (tmp_path / "labels.json").exists()
