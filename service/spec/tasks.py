@@ -7,7 +7,14 @@ A new task is an entry here and a module of its name in ``worker/tasks``. A chec
 from dataclasses import dataclass
 from typing import Literal
 
-TaskName = Literal["image-classification", "text-classification", "audio-classification", "sentence-embedding", "causal-lm"]
+TaskName = Literal[
+    "image-classification",
+    "text-classification",
+    "audio-classification",
+    "token-classification",
+    "sentence-embedding",
+    "causal-lm",
+]
 InputKind = Literal["image", "text", "audio"]
 InputColumnKind = Literal["image", "text", "audio", "tokens"]
 """What a column of inputs holds; ``tokens`` are the words of a text as a list."""
@@ -102,6 +109,20 @@ TASKS: dict[TaskName, TaskInfo] = {
     ),
     "audio-classification": TaskInfo(
         input_kind="audio", network="audio classifier", auto_class="AutoModelForAudioClassification"
+    ),
+    "token-classification": TaskInfo(
+        input_kind="text",
+        network="token classifier",
+        auto_class="AutoModelForTokenClassification",
+        columns=("tokens", "text"),
+        targets=("tags",),
+        target_kinds=("tags", "spans"),
+        only_target="the tags of its words",
+        methods=("outputs",),
+        model_types="text-classification",
+        architectures=("ForTokenClassification",),
+        augmented=(),  # a word that is taken out takes its tag along
+        one_form="a token classifier",
     ),
     "sentence-embedding": TaskInfo(
         input_kind="text",

@@ -7,6 +7,7 @@ M words of all rows, W outputs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from service.formats import DataArrays, SplitArrays
 from service.spec.data import DatasetSpec
 from service.spec.inputs import TokenizerSpec
-from service.spec.shapes import TokenShape
+from service.spec.shapes import InputShape, TokenShape
 from worker.data.dataset import Split, SplitName, places_of
 from worker.data.errors import UnusableData, UnusableRow
 from worker.data.prepared import NO_LOSSES, Prepared, ReadSplit
@@ -93,6 +94,9 @@ class WordPreprocessing(Preprocessing):
     def input_shape(self, inputs: Sequence[Sequence[str]]) -> TokenShape:
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         return self.of_texts.input_shape([])
+
+    def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
+        self.of_texts.save(folder, input_shape=input_shape, has_token_types=has_token_types)
 
     @property
     def parameters(self) -> str:

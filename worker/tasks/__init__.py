@@ -14,11 +14,13 @@ from worker.tasks.image_classification import ImageClassification
 from worker.tasks.sentence_embedding import SentenceEmbedding
 from worker.tasks.task import Distillation, Task
 from worker.tasks.text_classification import TextClassification
+from worker.tasks.token_classification import TokenClassification
 
 TASKS: dict[TaskName, Task] = {
     "image-classification": ImageClassification(),
     "text-classification": TextClassification(),
     "audio-classification": AudioClassification(),
+    "token-classification": TokenClassification(),
     "sentence-embedding": SentenceEmbedding(),
     "causal-lm": CausalLM(),
 }
