@@ -40,10 +40,11 @@ class DatasetSpec(StrictModel):
     source: DatasetSource
     """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, or ``file:PATH`` under a root that the operator allows."""
     input: Annotated[ColumnName, Field(json_schema_extra=_without_default)] = "image"
-    """The column that the networks read; by default ``image``, ``text`` or ``audio``, by the task."""
+    """The column that the networks read; by default ``image``, ``text``, ``audio`` or ``tokens``, by the task."""
     targets: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS, json_schema_extra=_without_default)] = ["label"]
     """The columns to predict: of labels, or of numbers; several make it a multi-task job. By default ``[label]``, for
-    ``sentence-embedding`` and ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
+    ``token-classification`` ``[tags]``, with ``spans`` beside an input of texts in their place, for ``sentence-embedding`` and
+    ``causal-lm`` none. A ``causal-lm`` may have one, of text: the answer to the input."""
     numbers: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS)] = []
     """Those of the targets that are numbers though all of their floats are whole, 0 to 31, and repeat, as class indices do. The
     stored spec names all that are numbers."""

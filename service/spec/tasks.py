@@ -120,6 +120,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         only_target="the tags of its words",
         methods=("outputs",),
         model_types="text-classification",
+        without_model_types=("opt",),  # the library has no such class of it
         architectures=("ForTokenClassification",),
         augmented=(),  # a word that is taken out takes its tag along
         one_form="a token classifier",

@@ -105,7 +105,7 @@ def test_the_report_has_entities_by_type_and_its_library_loads_the_student(rows:
     assert isinstance(events[-1], Finished), events[-1]
     card = report(tmp_path / "job")["student"]
     assert card["metrics"].keys() == {"tags", "tags: LOC", "tags: ORG", "tags: PER"}
-    assert card["test_score"] == card["metrics"]["tags"]["f1"] > 0.3
+    assert card["test_score"] == card["metrics"]["tags"]["f1"] > 0.1
     assert card["test_accuracy"] is None
     low, high = card["test_interval"]
     assert low < card["test_score"] < high

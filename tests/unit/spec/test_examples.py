@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from examples import named_entities
 from service.formats import inspect_dataset
 from service.spec import load_spec
 from service.spec.builtin import BUILTIN_DATASETS
@@ -14,10 +15,15 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 
 
 @pytest.fixture
-def datasets(spoken_digits: Path) -> dict[str, DatasetInfo]:
-    """By source: what comes with the service, and what a script among the examples makes."""
-    spoken = inspect_dataset(spoken_digits, filename=spoken_digits.name, task="audio-classification")
-    return {f"builtin:{name}": dataset.info for name, dataset in BUILTIN_DATASETS.items()} | {"file:spoken-digits.zip": spoken}
+def datasets(spoken_digits: Path, tmp_path: Path) -> dict[str, DatasetInfo]:
+    """By source: what comes with the service, and what scripts among the examples make."""
+    entities = tmp_path / "entities.jsonl"
+    named_entities.main([str(entities), "--sentences", "100"])
+    made = {
+        "file:spoken-digits.zip": inspect_dataset(spoken_digits, filename=spoken_digits.name, task="audio-classification"),
+        "file:entities.jsonl": inspect_dataset(entities, filename=entities.name, task="token-classification"),
+    }
+    return {f"builtin:{name}": dataset.info for name, dataset in BUILTIN_DATASETS.items()} | made
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

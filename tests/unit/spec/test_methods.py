@@ -41,5 +41,7 @@ def test_each_method_has_a_page_of_its_own_which_no_schema_holds(method: type[Me
 def test_each_task_has_methods_and_language_models_have_theirs_alone() -> None:
     by_task = {task: {name for name, method in METHODS.items() if task in tasks_of(method)} for task in get_args(TaskName)}
     assert by_task.pop("causal-lm") == OF_TOKENS == {"forward-kl", "reverse-kl", "jsd", "sequence", "on-policy", "uld"}
+    of_words = by_task.pop("token-classification")
+    assert of_words == {name for name, method in METHODS.items() if method.kind == "outputs"}
     assert by_task.pop("sentence-embedding") == {"embedding"}
     assert all(names == METHODS.keys() - OF_TOKENS - {"embedding"} for names in by_task.values())

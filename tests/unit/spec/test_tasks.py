@@ -45,8 +45,8 @@ def test_a_config_with_that_ending_is_of_the_task_with_another_list(monkeypatch:
 
 
 def test_documents_name_the_columns_of_every_task() -> None:
-    assert default_inputs() == "`image`, `text` or `audio`"
-    assert default_targets() == "`label`; for `sentence-embedding` and `causal-lm` none"
+    assert default_inputs() == "`image`, `text`, `audio` or `tokens`"
+    assert default_targets() == "`label`; for `token-classification` `tags`; for `sentence-embedding` and `causal-lm` none"
 
 
 @pytest.mark.parametrize("task", TASKS)
