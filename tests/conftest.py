@@ -29,6 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STARTS_ALONE = tuple(f"tests/acceptance/test_{name}.py" for name in ("demo", "train", "up"))
 """The acceptance tests that start what they need themselves."""
+WAIT = ("tests/acceptance/", "tests/integration/worker/")
+"""Where a test's time is that of servers and trainers."""
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc] # which has no types
@@ -48,11 +50,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 @pytest.fixture(autouse=True, scope="session")
 def _brief_latency() -> Iterator[None]:
-    """A few passes for the latency in a report, instead of some dozens: most of a small job's time went there."""
+    """Some passes for the latency in a report instead of some dozens, which took up to two fifths of a small job's time."""
     with pytest.MonkeyPatch.context() as patch:
         if "worker.evaluation.evaluate" in sys.modules:  # a test of the service alone does not import torch
             patch.setattr("worker.evaluation.evaluate._LATENCY_ROUNDS", 3)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the modules that take minutes, so that none of them is left to one process at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WAIT))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""A team's site: an API and two workers, of four CPU slots each, as on two hosts; three people, each with a key."""
+"""A team's site: an API and two workers, of three CPU slots each, as on two hosts; three people, each with a key."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ SETTINGS = {
     "STILLHOUSE_RESERVE_AFTER_SECONDS": "1",
     "STILLHOUSE_PREFLIGHT": "false",
 }
-SLOTS = 4
+SLOTS = 3
 DIGITS: dict[str, Any] = {
     "task": "image-classification",
     "dataset": {"source": "builtin:digits"},
@@ -43,7 +43,7 @@ def until(look: Callable[[], T | None]) -> T:
     deadline = time.monotonic() + SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline, f"{look} saw nothing within {SECONDS} s"
-        time.sleep(0.05)
+        time.sleep(0.2)  # each look is a picture of the whole queue
     return found
 
 
@@ -83,6 +83,18 @@ class Site:
     def run(self, client: Client, spec: dict[str, Any], **resources: Any) -> Job:
         """Submits a job and waits until its student trains."""
         return self.until_trains(client.submit(spec | {"resources": resources}).id)
+
+    def hold(self, client: Client, **resources: Any) -> Job:
+        """Runs a job that holds its devices until it is stopped."""
+        others = self.trainers()
+        job = self.run(client, LONG, **resources)
+        self.step_back(trainer for trainer in self.trainers() if trainer not in others)
+        return job
+
+    def step_back(self, trainers: Iterable[psutil.Process]) -> None:
+        """Has them leave the cores to whatever else runs here: nobody waits for what they train."""
+        for trainer in trainers:
+            trainer.nice(10)
 
     def until_trains(self, job_id: str, *, steps: int = 1) -> Job:
         def training() -> Job | None:
@@ -127,10 +139,10 @@ class Site:
         (worker,) = (worker for worker in self.ada.workers() if worker.id == worker_id)
         return {device.name: device.job_ids for device in worker.devices}
 
-    def trainers(self) -> list[psutil.Process]:
-        """The processes that train now: what the workers' fork servers forked."""
+    def trainers(self, worker_id: str | None = None) -> list[psutil.Process]:
+        """The processes that train now, of one worker or of both: what the workers' fork servers forked."""
         found = []
-        for pid in self._processes:
+        for pid in self._processes if worker_id is None else [self._processes[self.workers.index(worker_id)]]:
             worker = psutil.Process(pid)
             found += [child for child in worker.children(recursive=True) if child.ppid() != pid]
         return found
@@ -142,6 +154,8 @@ class Site:
 
     def settle(self) -> None:
         """Nothing waits, nothing runs, and every worker takes jobs."""
+        for worker_id in self.workers:
+            self.ada.drain(worker_id, finish=True)
         for status in ("waiting", "paused", "queued", "running"):
             for job in list(self.ada.jobs(status=status)):
                 with suppress(Conflict):  # it has just ended

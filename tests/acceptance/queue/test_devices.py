@@ -9,8 +9,9 @@ HALF_MINUTE = {"max_runtime_seconds": 30}
 
 
 def test_jobs_share_the_devices_of_a_host_and_what_finds_none_is_told_who_has_them(site: Site) -> None:
-    jobs = [site.ben.submit(LONG | {"resources": {"cpu_slots": slots}}) for slots in (2, 2, 1, 1, 1, 1)]
+    jobs = [site.ben.submit(LONG | {"resources": {"cpu_slots": slots}}) for slots in (2, 2, 1, 1)]
     running = [site.until_trains(job.id) for job in jobs]
+    site.step_back(site.trainers())
     held = {worker_id: site.held(worker_id) for worker_id in site.workers}
     for job in running:
         assert job.worker is not None
@@ -51,10 +52,10 @@ def test_a_rank_that_dies_ends_the_other_and_the_attempt_and_the_job_goes_on_to_
 def test_a_host_is_kept_for_a_job_that_needs_all_of_it_and_only_what_ends_before_may_pass(site: Site) -> None:
     first, second = site.workers
     site.ada.drain(second, finish=True)
-    one = site.run(site.ben, LONG)
+    one = site.hold(site.ben)
     site.ada.undrain(second)
     site.ada.drain(first, finish=True)
-    other = site.run(site.ben, LONG)
+    other = site.hold(site.ben)
     site.ada.undrain(first)
     assert (one.worker, other.worker) == (first, second)
 
@@ -65,7 +66,7 @@ def test_a_host_is_kept_for_a_job_that_needs_all_of_it_and_only_what_ends_before
     assert "is kept free for it" in waits.waiting_for
     assert (waits.blocker.job_ids, waits.blocker.worker) == ([holder.id], kept)
 
-    fills = site.run(site.ben, LONG, cpu_slots=SLOTS - 1)
+    fills = site.hold(site.ben, cpu_slots=SLOTS - 1)
     assert fills.worker == elsewhere.worker
     endless = site.ben.submit(LONG)
     assert site.until_waits(endless.id, "kept_host").blocker.job_ids == [large.id]

@@ -26,7 +26,7 @@ def together(*calls: Callable[[], object]) -> None:
 
 def test_of_a_hundred_jobs_and_one_that_are_posted_at_the_same_moment_the_one_starts_next(site: Site) -> None:
     first, second = site.workers
-    site.run(site.ben, LONG)
+    site.hold(site.ben)
     for worker_id in (first, second):
         site.ada.drain(worker_id, finish=True)
     many: list[str] = []
@@ -56,7 +56,7 @@ def test_a_job_of_high_priority_stops_a_low_one_which_ends_later_as_if_nothing_h
     assert low.worker is not None
     (other,) = {*site.workers} - {low.worker}
     site.ada.drain(low.worker, finish=True)
-    normal = site.run(site.ben, LONG)
+    normal = site.hold(site.ben)
     site.ada.undrain(low.worker)
     assert normal.worker == other
 
@@ -65,6 +65,7 @@ def test_a_job_of_high_priority_stops_a_low_one_which_ends_later_as_if_nothing_h
     high = site.ada.submit(LONG | {"priority": "high", "resources": {"cpu_slots": SLOTS}})
     stopped = site.until_status(low.id, "queued")
     assert site.until_trains(high.id).worker == low.worker
+    site.step_back(site.trainers(low.worker))
     assert site.until_event(low.id, "job.stop_requested", stop="preempt")["by"] == high.id
     assert stopped.attempt == 1
     ended = site.ben.wait(low.id, timeout_seconds=90)
@@ -86,7 +87,7 @@ def test_a_paused_job_leaves_its_devices_and_ends_later_as_if_nothing_had_been(s
 
 
 def test_a_job_waits_for_the_one_that_it_depends_on_and_for_the_one_that_trains_its_teacher(site: Site) -> None:
-    teacher = site.run(site.ben, LONG)
+    teacher = site.hold(site.ben)
     after = site.eva.submit(SHORT | {"depends_on": [teacher.id]})
     taught = site.eva.submit(SHORT | {"teacher": {"source": f"job:{teacher.id}"}})
     for job in (after, taught):
@@ -111,7 +112,7 @@ def test_a_job_waits_for_the_one_that_it_depends_on_and_for_the_one_that_trains_
 
 
 def test_jobs_over_their_owners_limit_wait_for_one_of_the_owners_own(site: Site) -> None:
-    running = site.run(site.ben, LONG)
+    running = site.hold(site.ben)
     assert running.owner is not None
     site.ada.edit_user(running.owner, max_running_jobs=1)
     waiting = site.ben.submit(SHORT)
