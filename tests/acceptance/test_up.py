@@ -102,18 +102,14 @@ def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
         assert process.wait() == 0
 
 
-def test_killed_outright_it_takes_everything_along_and_starts_again(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_killed_outright_it_takes_everything_along_and_starts_again_until_a_part_dies_which_is_named_with_its_last_words(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     with up(tmp_path / "data", environment) as process:
         children = all_of(process)
         process.kill()
         process.wait()
         assert_gone(children)
-    with up(tmp_path / "data", environment) as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 0
-
-
-def test_a_part_that_dies_ends_it_and_is_named_with_its_last_words(tmp_path: Path, environment: dict[str, str]) -> None:
     with up(tmp_path / "data", environment) as process:
         assert process.stderr is not None
         children = all_of(process)

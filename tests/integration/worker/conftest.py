@@ -289,7 +289,7 @@ def start_worker(workers: Workers) -> Callable[..., WorkerProcess]:
     return workers.start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The student of ``long_spec`` when nothing happens to it, trained with no service at all."""
     folder = tmp_path_factory.mktemp("alone")

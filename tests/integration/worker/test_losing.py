@@ -20,6 +20,16 @@ from tests.integration.worker.conftest import Queue, WorkerProcess, until
 Start = Callable[..., WorkerProcess]
 
 
+# The first, as it needs a worker of its own: the tests behind it go on with that one, and stop no trainer before they end it.
+def test_a_trainer_that_hangs_when_its_time_is_over_is_killed_for_the_time_limit(start_worker: Start, queue: Queue) -> None:
+    worker = start_worker(stop_grace_seconds=1)
+    job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
+    until(worker.trainers)[0].suspend()
+    job = queue.until_status(job_id, "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("time_limit", 1)
+
+
 @pytest.mark.parametrize("phase", ["teacher", "student"])
 def test_a_killed_trainer_is_resumed_to_the_same_student(
     worker: WorkerProcess, queue: Queue, undisturbed: bytes, phase: str
@@ -52,31 +62,25 @@ def test_a_trainer_that_dies_each_time_fails_the_job_with_the_reason(
     assert worker.process.poll() is None
 
 
-def test_a_killed_worker_takes_its_trainer_along_and_another_resumes(
+def test_a_killed_worker_takes_its_trainers_along_and_another_resumes_what_has_an_attempt_left(
     worker: WorkerProcess, start_worker: Start, queue: Queue, undisturbed: bytes
 ) -> None:
+    last_attempt = queue.submit(max_attempts=1, training={"max_steps": 1_000_000, "checkpoint_steps": 100})
     job_id = queue.submit()
+    queue.until_checkpoint(last_attempt, phase="student")
     queue.until_checkpoint(job_id, phase="student")
-    trainer = worker.trainers()[0]
+    trainers = worker.trainers()
+    assert len(trainers) == 2
     worker.signal(signal.SIGKILL)
     worker.wait()
-    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not [one for one in trainers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
     start_worker()
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (2, 1)
     assert queue.student(job_id) == undisturbed
-
-
-def test_a_job_whose_workers_are_all_killed_fails_as_worker_lost(
-    worker: WorkerProcess, start_worker: Start, queue: Queue
-) -> None:
-    job_id = queue.submit(max_attempts=1)
-    queue.until_checkpoint(job_id, phase="student")
-    worker.signal(signal.SIGKILL)
-    start_worker()
-    job = queue.until_status(job_id, "failed")
-    assert job.error is not None
-    assert job.error["code"] == "worker_lost"
+    lost = queue.until_status(last_attempt, "failed")
+    assert lost.error is not None
+    assert lost.error["code"] == "worker_lost"
 
 
 def test_a_drained_worker_checkpoints_requeues_and_exits(
@@ -158,12 +162,3 @@ def test_a_store_that_is_away_for_a_while_costs_no_attempt(worker: WorkerProcess
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (1, 0)
     assert queue.student(job_id) == undisturbed
-
-
-def test_a_trainer_that_hangs_when_its_time_is_over_is_killed_for_the_time_limit(start_worker: Start, queue: Queue) -> None:
-    worker = start_worker(stop_grace_seconds=1)
-    job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
-    until(worker.trainers)[0].suspend()
-    job = queue.until_status(job_id, "failed")
-    assert job.error is not None
-    assert (job.error["code"], job.attempt) == ("time_limit", 1)
