@@ -314,7 +314,7 @@ class Networks:
 
     def _reorder_outputs(self, student: nn.Module, order: list[int]) -> None:
         """Brings an output layer that was copied from a teacher with other places for its classes into the job's order."""
-        if sorted(order) != list(range(self.data.targets.width)) or isinstance(student, PrivilegedNetwork):
+        if sorted(order) != list(range(self.data.targets.width)) or not self.is_plain(STUDENT):
             return  # of other shapes, the student's output layer is not the teacher's
         reads = self.preprocessing(STUDENT)
         inputs = reads(reads.prepare(first(self.data.splits["train"].inputs, 2)))

@@ -12,6 +12,7 @@ from service.formats import RowPlaces, Waveform
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
+from worker.data.raw_inputs import RawSample, num_characters
 from worker.data.tensors import num_rows
 
 STEP_SAMPLES = 2
@@ -66,7 +67,7 @@ def sample_data(data: Data, *, row_tokens: int) -> SampledData:
 
 def count_characters(split: Split) -> int:
     """Of texts; 0 of what is none."""
-    return sum(len(each) for each in split.inputs if isinstance(each, str)) if isinstance(split.inputs, list) else 0
+    return sum(map(num_characters, split.inputs)) if isinstance(split.inputs, list) else 0
 
 
 def count_rows(preprocessing: Preprocessing, sampled: SampledData) -> tuple[int, bool]:
@@ -91,8 +92,12 @@ def first_texts(split: Split, characters: int) -> Split:
 def _lengths(inputs: RawInputs) -> NDArray[np.float64]:
     """Of texts in characters, of clips in seconds; images are all alike."""
     if isinstance(inputs, Sequence):
-        return np.array([len(each.samples) / each.rate if isinstance(each, Waveform) else len(each) for each in inputs], float)
+        return np.array([_length(each) for each in inputs], float)
     return np.zeros(len(inputs))
+
+
+def _length(sample: RawSample) -> float:
+    return len(sample.samples) / sample.rate if isinstance(sample, Waveform) else num_characters(sample)
 
 
 def _two(split: Split, lengths: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -112,7 +117,7 @@ def _first_texts(lengths: NDArray[np.float64], characters: int) -> NDArray[np.in
 
 
 def _more(inputs: RawInputs, lengths: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    is_text = isinstance(inputs, Sequence) and bool(len(inputs)) and isinstance(inputs[0], str)
+    is_text = isinstance(inputs, Sequence) and bool(len(inputs)) and not isinstance(inputs[0], Waveform)
     more = _first_texts(lengths, _FITTING_CHARACTERS) if is_text else np.arange(min(_FITTING_SAMPLES, len(inputs)))
     return np.union1d(chosen, more)
 

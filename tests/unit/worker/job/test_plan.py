@@ -104,6 +104,7 @@ def test_peers_are_one_training_by_the_students_spec() -> None:
     assert training.roles == made.trained == (TEACHER, STUDENT)
     assert made.training_of(TEACHER) is training
     assert (training.spec.max_steps, training.reads_transfer) == (5, True)
+    assert (training.learns_from, training.taught_by, made.reported) == ((TEACHER,), (), (TEACHER, STUDENT))
     assert (made.given, list(made.roles_in("teacher")), list(made.roles_in("student"))) == ((), [TEACHER], [STUDENT])
 
 
@@ -113,7 +114,7 @@ def test_a_control_learns_from_labels_alone_in_as_many_steps_as_the_student() ->
     control, student = made.training_of(CONTROL), made.training_of(STUDENT)
     assert (control.steps_of, control.spec) == (STUDENT, student.spec)
     assert (control.reads_transfer, student.reads_transfer, made.training_of(TEACHER).reads_transfer) == (False, True, False)
-    assert made.trained == (TEACHER, STUDENT)
+    assert (made.trained, made.reported) == ((TEACHER, STUDENT), (TEACHER, STUDENT, CONTROL))
 
 
 @pytest.mark.parametrize("control", [False, True])
@@ -143,7 +144,7 @@ def test_what_another_job_trains_is_left_out() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_a_student(task: str) -> None:
-    made = plan_of(parse_spec(DOCUMENT | {"task": task} | OF_TASKS[task]))
+    made = plan_of(parse_spec(DOCUMENT | {"task": task} | OF_TASKS.get(task, OF_TASKS["text-classification"])))
     assert order(made)[-1] == "student < teacher"
 
 

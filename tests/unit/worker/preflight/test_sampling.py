@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from service.formats import RowPlaces
-from worker.data import Split
+from worker.data import Data, Split
 from worker.data.epoch import TransferRows
-from worker.preflight.sampling import first_texts
+from worker.preflight.sampling import STEP_SAMPLES, count_characters, first_texts, sample_data
+from worker.targets import Targets
 
 OWN = [f"own {index}" for index in range(4)]
 
@@ -40,3 +41,13 @@ def test_own_and_transfer_rows_are_shortened_apart(transferred: int, kept: int) 
 def test_a_short_split_is_left_whole() -> None:
     whole = split(3)
     assert first_texts(whole, 1000) is whole
+
+
+def test_lists_of_words_are_texts_of_their_characters() -> None:
+    words = [["a"], ["a", "long", "one"], ["of", "two"], ["abcdefgh"]]
+    split = Split(words, torch.zeros(4, dtype=torch.int64))
+    assert count_characters(split) == 1 + 8 + 5 + 8
+    sampled = sample_data(Data("text-classification", {"train": split}, Targets(())), row_tokens=8)
+    assert sampled.holds_all_texts, "so few words are all read by what is fitted"
+    assert sampled.step_data.splits["train"].inputs == [words[1], words[3]], "the longest of them"
+    assert len(sampled.step_data.splits["train"]) == STEP_SAMPLES

@@ -1,0 +1,83 @@
+"""A training begins with the numbers that its seed draws first, whatever is computed before its first step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from service.spec import parse_spec
+from worker.distributed.rng import preserved_generators, seed_everything
+from worker.job.job_data import load_job_data
+from worker.job.networks import Networks
+from worker.job.plan import plan_of
+from worker.job.reporting import PhaseReporter
+from worker.job.roles import CONTROL, STUDENT, Role
+from worker.job.teacher_outputs import TeacherOutputProvider
+from worker.job.trainings import TrainingBuilder
+from worker.protocol import Event, StopRequest
+
+CPU, TEACHER = torch.device("cpu"), Role("teacher")
+
+
+class Quiet:
+    def emit(self, event: Event) -> None:
+        pass
+
+    def stop_request(self) -> StopRequest | None:
+        return None
+
+
+class Builds:
+    """Counts the networks that are built, by role."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self.roles: list[Role] = []
+
+    def __call__(self, role: Role) -> nn.Module:
+        self.roles.append(role)
+        return self._networks.build(role)
+
+
+def builder(tmp_path: Path, method: dict[str, Any]) -> tuple[TrainingBuilder, Builds]:
+    spec = parse_spec(
+        {
+            "task": "image-classification",
+            "dataset": {"source": "builtin:digits"},
+            "teacher": {"architecture": {"name": "resnet8x4"}},
+            "student": {"architecture": {"name": "small-cnn", "width": 4}},
+            "method": method,
+            "training": {"max_steps": 2, "seed": 7},
+            "evaluation": {"control": True},
+        }
+    )
+    networks = Networks(spec, load_job_data(spec, {}), device=CPU, inputs={}, scratch=tmp_path)
+    builds, phases = Builds(networks), PhaseReporter(Quiet())
+    return TrainingBuilder(networks, builds, phases, TeacherOutputProvider(networks, phases, cache=None)), builds
+
+
+@pytest.mark.parametrize("method", [{"name": "soft-targets"}, {"name": "fitnet"}, {"name": "distillation-network"}], ids=str)
+def test_a_network_is_built_once_and_its_seed_alone_decides_on_its_first_weights(method: dict[str, Any], tmp_path: Path) -> None:
+    trainings, builds = builder(tmp_path, method)
+    networks, plan = trainings.networks, plan_of(trainings.networks.spec)
+    teacher = trainings.build(plan.training_of(TEACHER)).network
+    teachers = networks.together({TEACHER: networks.as_trained(TEACHER, teacher)})
+    student = trainings.build(plan.training_of(STUDENT), teachers=teachers)
+    control = trainings.build(plan.training_of(CONTROL), num_steps=1)
+    assert builds.roles == [TEACHER, STUDENT, CONTROL]
+    for role, training in ((STUDENT, student), (CONTROL, control)):
+        seed_everything(7)
+        for one, other in zip(training.network.parameters(), networks.build(role).parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert (student.last_step, control.last_step) == (2, 1)
+
+
+def test_what_is_drawn_in_between_changes_nothing() -> None:
+    seed_everything(3)
+    with preserved_generators(CPU):
+        torch.rand(5)
+    drawn = torch.rand(2)
+    seed_everything(3)
+    assert torch.equal(drawn, torch.rand(2))
