@@ -54,14 +54,19 @@ def spec(path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def train(
-    document: dict[str, Any], folder: Path, *, stop_at: int | None = None, inputs: dict[str, Path] | None = None
+    document: dict[str, Any],
+    folder: Path,
+    *,
+    stop_at: int | None = None,
+    inputs: dict[str, Path] | None = None,
+    cache: Path | None = None,
 ) -> list[Any]:
     folder.mkdir(exist_ok=True)
     dataset = document["dataset"]
     files = {source: Path(source.removeprefix("file:")) for source in (dataset["source"], dataset["transfer"]) if source}
     recorder = Recorder(stop_at=stop_at)
     run(
-        Assignment(job_id="job_test", spec=document, folder=folder, inputs=files | (inputs or {}), num_threads=1),
+        Assignment(job_id="job_test", spec=document, folder=folder, inputs=files | (inputs or {}), num_threads=1, cache=cache),
         recorder,
     )
     return recorder.events
@@ -150,6 +155,26 @@ def test_a_given_teacher_is_read_by_the_names_of_its_classes(rows: Path, tmp_pat
     events = train(document, tmp_path / "second", inputs={"model:given": given})
     assert isinstance(events[-1], Finished), events[-1]
     assert report(tmp_path / "second")["teacher"]["test_score"] == pytest.approx(score)
+
+
+def test_rows_without_any_tag_take_a_given_teachers_classes(rows: Path, tmp_path: Path) -> None:
+    assert isinstance(train(spec(rows), tmp_path / "first")[-1], Finished)
+    given = tmp_path / "first" / RESULT_FOLDER / "teacher"
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text("".join(json.dumps(each.as_tags() | {"tags": None}) + "\n" for each in sentences(250)), encoding="utf-8")
+    document = spec(bare, teacher={"source": "model:given"})
+    events = train(document, tmp_path / "second", inputs={"model:given": given})
+    assert isinstance(events[-1], Finished), events[-1]
+    assert set(report(tmp_path / "second")["data"]["targets"]["tags"]) == set(load_network(given).targets.classes)
+
+
+def test_outputs_of_words_are_the_same_from_the_cache(rows: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name, folder in (("alone", None), ("writes", cache), ("reads", cache)):
+        events = train(spec(rows), tmp_path / name, cache=folder)
+        assert isinstance(events[-1], Finished), events[-1]
+        assert student(tmp_path / name) == student(tmp_path / "alone")
 
 
 def test_a_student_learns_from_rows_without_tags(rows: Path, tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class TokenClassification(LabelledTask):
         return append_unlabelled_words(labels, inputs)
 
     def relabel(self, labels: Tensor, before: Targets, after: Targets) -> Tensor:
-        return super().relabel(labels, before, after).where(labels != NO_WORD, NO_WORD)
+        # What is no word has no label: data without any class have no place for -2 either.
+        return super().relabel(labels.clamp(min=-1), before, after).where(labels != NO_WORD, NO_WORD)
 
     def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         (target,) = targets

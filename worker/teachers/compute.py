@@ -263,21 +263,24 @@ def _cached(
 
 def _write(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Samples) -> SplitOutputs | None:
     """Writes the batches that ``produce`` passes on into the cache; None if they cannot be written."""
-    ids = token_ids_of(samples.inputs)
-    longest = 0 if ids is None else ids.shape[1]
+    ids, labels = token_ids_of(samples.inputs), samples.labels
+    lengths = 0 if ids is None else ids.shape[1], labels.shape[1] if labels.dim() > 1 else 0
     try:
         with slot.cache.write(slot.cache_key, num_samples=len(samples)) as writer:
-            produce(lambda tensors: writer.add({name: _pad_tokens(name, each, longest) for name, each in tensors.items()}))
+            produce(lambda tensors: writer.add({name: _pad(name, each, *lengths) for name, each in tensors.items()}))
         return slot.cache.read_back(slot.cache_key)
     except (OSError, DamagedOutputs) as error:
         logger.warning("The teacher's outputs are not cached for later jobs: %s", error)
         return None
 
 
-def _pad_tokens(name: str, piece: Tensor, longest: int) -> Tensor:
-    """Pads outputs of tokens to the split's longest text: all samples of a file have one size."""
-    has_tokens = name == "counted" or piece.dim() == 3
-    missing = longest - piece.shape[1] if has_tokens else 0
+def _pad(name: str, piece: Tensor, num_tokens: int, num_labels: int) -> Tensor:
+    """Pads features of tokens to those of the split's longest text, and outputs of a sample's parts to as many as its labels.
+
+    All samples of a file have one size.
+    """
+    has_parts = name == "counted" or piece.dim() == 3
+    missing = (num_labels if name == "logits" else num_tokens) - piece.shape[1] if has_parts else 0
     return functional.pad(piece, (*[0, 0] * (piece.dim() - 2), 0, missing)) if missing > 0 else piece
 
 

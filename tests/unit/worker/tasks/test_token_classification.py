@@ -92,6 +92,11 @@ def test_classes_by_another_order_leave_places_without_a_word() -> None:
     assert TASK.relabel(LABELS, TAGS, reversed_tags).tolist() == [[2, 1, 0], [3, NO_WORD, NO_WORD], [0, 0, -1]]
 
 
+def test_words_without_any_label_take_a_teachers_classes() -> None:
+    labels = torch.tensor([[-1, -1, -1], [-1, NO_WORD, NO_WORD]])
+    assert torch.equal(TASK.relabel(labels, Targets.of_classes([], name="tags"), TAGS), labels)
+
+
 def test_words_without_a_label_and_classes_without_a_word_are_told() -> None:
     split = Split([["a", "b", "c"], ["d"], ["e", "f", "g"]], LABELS, part="test")
     told = {warning.code: warning.message for warning in TASK.label_warnings(split, TAGS)}

@@ -267,5 +267,6 @@ def test_outputs_for_each_word_of_named_inputs_come_from_memory_and_from_files(t
     pieces = torch.tensor([[2, 3, 0], [1, 0, 0], [3, 4, 7]])
     for outputs in (in_memory, written, read):
         logits = outputs(batch).logits
+        assert logits.shape == (3, 3, 3)  # a row for each word of the longest sentence, not for each of its pieces
         for row, count in enumerate((2, 1, 3)):
             assert torch.equal(logits[row, :count], teacher.embedding.weight[pieces[row, :count]])
