@@ -199,8 +199,7 @@ class UsageView(View):
 class UsageList(Listing[UsageView]):
     """Every user, the heaviest first."""
 
-    since: datetime | None
-    """The first hour that is counted; null for all time."""
+    since: datetime | None = Field(description="The first hour that is counted; null for all time.")
 
 
 def blocker_view(blocker: Blocker) -> BlockerView:

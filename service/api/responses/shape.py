@@ -2,7 +2,7 @@
 
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 
@@ -16,14 +16,16 @@ class View(BaseModel):
 class Listing(View, Generic[Item]):
     """A complete list."""
 
-    object: Literal["list"] = "list"
-    """The type of the object."""
-    data: list[Item]
-    """The items, in the order that the operation states."""
+    # Not docstrings: for each kind of list pydantic would look for them again in the source of every caller up to the program.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+    object: Literal["list"] = Field("list", description="The type of the object.")
+    data: list[Item] = Field(description="The items, in the order that the operation states.")
 
 
 class Page(Listing[Item], Generic[Item]):
     """A page of a long list."""
 
-    has_more: bool
-    """Whether there are more: request them with ``after`` = the last id, or the last ``seq``, of this page."""
+    has_more: bool = Field(
+        description="Whether there are more: request them with ``after`` = the last id, or the last ``seq``, of this page."
+    )
