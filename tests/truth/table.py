@@ -1,4 +1,7 @@
-"""Tries every case and writes docs/truth.md: ``python -m tests.truth.table``. Exits with 1 if any case differs."""
+"""Tries every case and writes docs/truth.md: ``python -m tests.truth.table``. Exits with 1 if any case differs.
+
+``python -m tests.truth.table NAME…`` tries those subjects alone, and leaves the sections of the others as they are.
+"""
 
 import sys
 from collections import Counter, defaultdict
@@ -27,9 +30,11 @@ tries each switch alone with every model type, and every pair of values of two s
 """
 
 
-def main() -> int:
-    """Tries all cases in several processes and writes the document. Returns the exit status."""
-    cases = [case for subject in SUBJECTS.values() for case in subject.all_cases()]
+def main(names: Sequence[str] = ()) -> int:
+    """Tries all cases, or those of the subjects of these names, in several processes and writes the document. Returns the exit
+    status.
+    """
+    cases = [case for name in names or SUBJECTS for case in SUBJECTS[name].all_cases()]
     outcomes: dict[Case, Outcome] = {}
     failures = []
     with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=get_context("spawn"), initializer=_begin) as pool:
@@ -40,7 +45,7 @@ def main() -> int:
             else:
                 outcomes[case] = outcome
     if not failures:
-        DOCUMENT.write_text(document(outcomes), encoding="utf-8")
+        DOCUMENT.write_text(document(outcomes, earlier=DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{len(cases):,} cases tried: {_counted(outcomes.values())}, {len(failures)} different")
     return 1 if failures else 0
 
@@ -60,12 +65,17 @@ def _try(case: Case) -> tuple[Outcome | None, str]:
             return None, f"{case}: {type(error).__name__}: {error}"
 
 
-def document(outcomes: Mapping[Case, Outcome]) -> str:
-    """Writes the page from the outcomes of all cases."""
+def document(outcomes: Mapping[Case, Outcome], *, earlier: str) -> str:
+    """Writes the page from the outcomes of all cases; a subject without any has the section of the ``earlier`` page."""
+    sections = dict(section.split("\n", maxsplit=1) for section in f"\n{earlier}".split("\n## ")[1:])
     lines = [_INTRODUCTION]
     for subject in SUBJECTS.values():
         of_subject = {case: outcome for case, outcome in outcomes.items() if case.subject == subject.name}
-        lines += [f"## {subject.name}", "", f"{len(of_subject):,} cases: {_counted(of_subject.values())}.", ""]
+        lines.append(f"## {subject.name}")
+        if not of_subject:
+            lines += [sections[subject.name].rstrip("\n"), ""]
+            continue
+        lines += ["", f"{len(of_subject):,} cases: {_counted(of_subject.values())}.", ""]
         lines += _rows(subject, of_subject)
     return "\n".join(lines)
 
@@ -101,4 +111,4 @@ def _counted(outcomes: Iterable[Outcome]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

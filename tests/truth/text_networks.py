@@ -79,8 +79,7 @@ def texts_of(kind: str) -> list[str]:
 
 def make_tokenizer(settings: Settings) -> Any:
     """A tokenizer with those switches, for which id 0 is a word."""
-    kind = settings["tokenizer"]
-    tokenizer = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}[kind](settings)
+    tokenizer = _MAKE[settings["tokenizer"]](settings)
     added = {"start and end": f"{START} $A {END}", "end": f"$A {END}", "none": "$A"}[settings["special tokens"]]
     if settings["token types"] == "given, not 0":
         added = " ".join(f"{part}:1" for part in added.split())
@@ -152,7 +151,7 @@ def _wordpiece(settings: Settings) -> Tokenizer:
 def _bpe(settings: Settings) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase() if settings["letters"] == "small" else normalizers.Sequence([])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings["tokenizer"] == "bpe behind spaces")
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["a", *SPECIAL], initial_alphabet=alphabet, show_progress=False)
@@ -167,6 +166,16 @@ def _unigram(settings: Settings) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=1, byte_fallback=False))
     each = [normalizers.NFKC(), *([normalizers.Lowercase()] if settings["letters"] == "small" else [])]
     tokenizer.normalizer = normalizers.Sequence(each)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    scheme: Any = "first" if settings["tokenizer"] == "unigram, one space" else "always"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     tokenizer.decoder = decoders.Metaspace()
     return tokenizer
+
+
+_MAKE = {
+    "wordpiece": _wordpiece,
+    "bpe": _bpe,
+    "bpe behind spaces": _bpe,
+    "unigram": _unigram,
+    "unigram, one space": _unigram,
+}

@@ -28,7 +28,7 @@ from worker.trained import load_teacher
 REFUSALS = (UnusableData, UnreadableTokenizer, UnreadableNetwork, UnfitArchitecture, JobFault)
 CPU = torch.device("cpu")
 CLASSIFIER_SWITCHES = TEXT_SWITCHES | {"order of the names": ["the dataset's", "another"]}
-_TOLERANCE = 1e-4
+TOLERANCE = 1e-4
 
 
 def text_classification() -> Subject:
@@ -70,13 +70,17 @@ def compare(data: Data, computed: Mapping[SplitName, Tensor], expected: Mapping[
     for part, split in data.splits.items():
         own = torch.stack([expected[text] for text in split.inputs])
         # Rounding is that of the largest values in the network.
-        tolerance = _TOLERANCE * max(1.0, float(own.abs().max()))
+        tolerance = TOLERANCE * max(1.0, float(own.abs().max()))
         torch.testing.assert_close(computed[part], own, rtol=0, atol=tolerance)
 
 
 def alone(model: Any, tokenizer: Any, text: str) -> Any:
     """What the library computes of one text, cut where the tokenizer says, else at the positions that the network has."""
-    inputs = tokenizer(text, return_tensors="pt", **cut(model, tokenizer))
+    return call(model, tokenizer(text, return_tensors="pt", **cut(model, tokenizer)))
+
+
+def call(model: Any, inputs: Mapping[str, Tensor]) -> Any:
+    """What the network computes of those inputs that it takes."""
     accepted = inspect.signature(model.forward).parameters
     with torch.no_grad():
         return model(**{name: value for name, value in inputs.items() if name in accepted})

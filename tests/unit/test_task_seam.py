@@ -66,9 +66,7 @@ def test_the_classes_that_tell_a_task_are_found() -> None:
         "SoundPreprocessing",
         "TextPreprocessing",
         "LanguagePreprocessing",
-        "WordPreprocessing",
         "TransformersNetwork",
-        "WordNetwork",
         "LanguageNetwork",
         "EmbeddingNetwork",
     }

@@ -1,8 +1,8 @@
 """The interface of preprocessing, from stored samples to a network's input. N samples, B batch.
 
-Its implementations are in ``pixels`` and ``processor_pixels`` (images), ``sound`` (clips), ``text`` (texts), ``words`` (words of
-texts) and ``language_preprocessing`` (texts for a causal language model). Invariant: the parameters of a preprocessing are
-measured or trained on the training split alone, and are saved with the network that was trained behind it.
+Its implementations are in ``pixels`` and ``processor_pixels`` (images), ``sound`` (clips), ``text`` (texts) and
+``language_preprocessing`` (texts for a causal language model). Invariant: the parameters of a preprocessing are measured or
+trained on the training split alone, and are saved with the network that was trained behind it.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.data.dataset import Split
 
 RawInputs = Any
-"""Stored samples: images (N, C, H, W), a list of N texts, of the words of N texts, or of N waveforms."""
+"""Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
 
 
 class Preprocessing(ABC):

@@ -5,10 +5,10 @@ refused, as the words that are cut off would be neither learnt nor scored. N row
 M words of all rows, W outputs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,35 +73,19 @@ class WordPreprocessing(Preprocessing):
     max_length: int
     has_limit: bool = True
     """Whether the network reads ``max_length`` pieces at most, rather than a row of any length."""
-    vocabulary: int | None = None
-    """Number of tokens that a network is built for, of which the tokenizer has a part; None for the tokenizer's."""
-
-    def with_vocabulary(self, size: int) -> Self:
-        return self if self.vocabulary == size else replace(self, vocabulary=size)
 
     @property
     def of_texts(self) -> TextPreprocessing:
         """The same tokenizer for whole texts."""
-        return TextPreprocessing(self.tokenizer, self.max_length, has_limit=self.has_limit, vocabulary=self.vocabulary)
+        return TextPreprocessing(self.tokenizer, self.max_length, has_limit=self.has_limit)
 
     def read(self, split: Split) -> ReadSplit:
         made = prepare_once(split, self, lambda read: Prepared(self.prepare(read.inputs), NO_LOSSES))
         return ReadSplit(made.inputs, split.labels)
 
     def prepare(self, inputs: Sequence[Sequence[str]]) -> dict[str, Tensor]:
-        """See :func:`encode_words`. Where the tokenizer has a part of the vocabulary alone, long rows are cut, not refused."""
-        if self.vocabulary is None:
-            return encode_words(self.tokenizer, inputs, max_length=self.max_length if self.has_limit else None)
-        # The whole vocabulary has fewer pieces of the same words: whether a row fits cannot be told.
-        made = encode_words(self.tokenizer, inputs, max_length=None)
-        return {"ids": made["ids"][:, : self.max_length], "first_pieces": made["first_pieces"].clamp(max=self.max_length - 1)}
-
-    def fitted_to(self, splits: Iterable[Sequence[Sequence[str]]]) -> "WordPreprocessing":
-        """The same with a limit that no row of these splits exceeds; itself if it has one already."""
-        if self.has_limit:
-            return self
-        found = max(encode_words(self.tokenizer, rows, max_length=None)["ids"].shape[1] for rows in splits)
-        return replace(self, max_length=max(self.max_length, found), has_limit=True)
+        """See :func:`encode_words`."""
+        return encode_words(self.tokenizer, inputs, max_length=self.max_length if self.has_limit else None)
 
     def __call__(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Removes the columns of a batch's ids (B, L) that hold padding alone."""

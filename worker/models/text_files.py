@@ -13,6 +13,7 @@ from service.spec.transformers_fit import COUNTS_FROM_PADDING, POSITIONS, first_
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import load_tokenizer
+from worker.data.words import WordPreprocessing
 from worker.models.encoder_files import EncoderFiles
 from worker.models.errors import UnreadableNetwork
 
@@ -36,6 +37,14 @@ def read_classifier_preprocessing(folder: Path, config: Any) -> TextPreprocessin
     limit, has_limit = _limit(config, own=tokenizer.model_max_length)
     _agree_on_padding(tokenizer, config, finds_padding=config.model_type in _POOLS_LAST_TOKEN)
     return TextPreprocessing(tokenizer, limit, has_limit=has_limit)
+
+
+def read_word_preprocessing(folder: Path, config: Any) -> WordPreprocessing:
+    """:func:`read_classifier_preprocessing` for a classifier of words: it reads every token, and looks for no padding."""
+    tokenizer = _read_tokenizer(folder, config)
+    limit, has_limit = _limit(config, own=tokenizer.model_max_length)
+    _agree_on_padding(tokenizer, config, finds_padding=False)
+    return WordPreprocessing(tokenizer, limit, has_limit=has_limit)
 
 
 def read_encoder_preprocessing(folder: Path, config: Any, files: EncoderFiles) -> TextPreprocessing:

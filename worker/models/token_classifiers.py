@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.shapes import InputShape
-from worker.data.words import WordPreprocessing, at_first_pieces
+from worker.data.words import at_first_pieces
 from worker.models.classifiers import TextClassifiers
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import LoadedNetwork, blank
-from worker.models.text_files import has_token_types, read_classifier_preprocessing
+from worker.models.text_files import has_token_types, read_word_preprocessing
 from worker.models.token_inputs import token_inputs
 
 
@@ -55,8 +55,7 @@ class TokenClassifiers(TextClassifiers):
         return (1, num_outputs)
 
     def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
-        of_texts = read_classifier_preprocessing(folder, model.config)
-        reads = WordPreprocessing(of_texts.tokenizer, of_texts.max_length, has_limit=of_texts.has_limit)
+        reads = read_word_preprocessing(folder, model.config)
         has_types = has_token_types(reads.tokenizer, model.config.model_type)
         network = WordNetwork(model, pad=model.config.pad_token_id, has_token_types=has_types)
         return LoadedNetwork(network, reads, self._targets(folder, model.config), reads.input_shape([]), self)

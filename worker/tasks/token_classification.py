@@ -28,7 +28,6 @@ from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.evaluation.evidence import GuessComparison, Interval, compare_with_guess
 from worker.evaluation.metrics import classification_metrics
 from worker.evaluation.precision import Precision
-from worker.models import LoadedNetwork
 from worker.models.token_classifiers import TokenClassifiers
 from worker.targets import Target, Targets, label_loss
 from worker.tasks.labelled import LabelledTask
@@ -108,11 +107,6 @@ class TokenClassification(LabelledTask):
 
     def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         yield from ()
-
-    def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
-        reads = loaded.preprocessing
-        # A student that reads the same pieces has to know how many there are.
-        return reads.fitted_to(split.inputs for split in data.splits.values()) if isinstance(reads, WordPreprocessing) else reads
 
     def preprocessing(
         self,

@@ -1,6 +1,5 @@
 """Rows of words as networks read them: every word once, at its first piece, or the row is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,22 +71,6 @@ def test_a_network_without_a_limit_reads_any_row() -> None:
     reads = preprocessing()
     free = WordPreprocessing(reads.tokenizer, reads.max_length, has_limit=False)
     assert (free.prepare([["Oslo"] * 30])["first_pieces"] != NO_WORD).sum() == 30
-
-
-def test_a_part_of_a_vocabulary_refuses_no_row_that_the_whole_may_hold() -> None:
-    part = preprocessing(max_length=16).with_vocabulary(8000)
-    made = part.prepare([["a"] * 30, ["b"]])
-    assert (made["ids"].shape, int(made["first_pieces"].max())) == ((2, 16), 15)
-    assert made["first_pieces"][1, 1:].eq(NO_WORD).all()
-    assert part.input_shape(ROWS).vocabulary == 8000
-
-
-def test_a_network_without_a_limit_gets_that_of_the_longest_row() -> None:
-    reads = replace(preprocessing(max_length=4), has_limit=False)
-    fitted = reads.fitted_to([ROWS, [["a"] * 30]])
-    assert (fitted.has_limit, fitted.max_length) == (True, 32)
-    assert fitted.fitted_to([[["a"] * 60]]) is fitted
-    assert preprocessing(max_length=24).fitted_to([ROWS]).max_length == 24
 
 
 @pytest.mark.parametrize(("word", "shown"), [("\u200b", r"'\\u200b'"), ("\u00ad", r"'\\xad'")])

@@ -14,6 +14,7 @@ from service.spec.shapes import TokenShape
 from service.spec.transformers_fit import POSITIONS, classifiers, config_fields, first_position, transformers_faults
 from tests.truth.text_networks import TEXT_SWITCHES, save_network, texts_of
 from tests.truth.texts import alone, most_positions
+from tests.truth.words import token_classification
 from worker.data.tensors import only_tensor
 from worker.models import UnreadableNetwork, build_network
 from worker.tasks import TASKS, load_network
@@ -56,6 +57,13 @@ def test_a_network_that_would_look_for_other_padding_is_refused_until_its_config
         load_network(folder)
     edit(folder / "config.json", pad_token_id=4)
     assert_as_in_the_library(folder, texts_of("odd"))
+
+
+@pytest.mark.parametrize("pad_token", ["not the config's", "the end token", "none in the config"])
+def test_a_classifier_of_words_looks_for_no_padding(tmp_path: Path, pad_token: str) -> None:
+    subject = token_classification()
+    settings = {name: values[0] for name, values in subject.switches.items()}
+    assert subject.run("gpt2", settings | {"pad token": pad_token}, tmp_path).refusal is None
 
 
 def test_a_network_without_a_pad_token_gets_its_tokenizers_unless_every_text_ends_with_it(tmp_path: Path) -> None:
