@@ -1,19 +1,22 @@
 """Students of texts in a process without this project: on the same raw texts they give what they gave in the job."""
 
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from service.spec import parse_spec
 from tests.integration.test_methods import train
 from tests.interpreter import Interpreter
-from tests.truth.text_networks import CLASSES, TEXT_SWITCHES, save_network, texts_of, write_rows
+from tests.truth.text_networks import CLASSES, TEXT_SWITCHES, WORDS, save_network, texts_of, write_rows
 from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.evaluation.entities import count_entities
 from worker.models.language_network import LanguageNetwork
 from worker.protocol import RESULT_FOLDER, Finished
 from worker.tasks import load_network
@@ -105,3 +108,49 @@ def test_a_language_model_alone_gives_the_logits_that_were_measured(libraries_al
     for row, logits in zip(measured, told, strict=True):
         own: Tensor = torch.tensor(logits)
         torch.testing.assert_close(own[: len(row)], row[: len(own)], atol=1e-4, rtol=1e-4)
+
+
+def tagged_rows() -> list[dict[str, Any]]:
+    """Words with tags that are told by the word itself, or by the one before it."""
+    draws, rows = random.Random(0), []
+    for split, count in {"train": 60, "validation": 8, "test": 12}.items():
+        for _ in range(count):
+            words, tags = draws.choices(WORDS, k=draws.randint(2, 4)), ["O"]
+            for word in words:
+                begins = {"alpha": "B-PER", "gamma": "B-LOC"}.get(word, "O")
+                tags.append(f"I{tags[-1][1:]}" if word == "beta" and tags[-1] != "O" else begins)
+            rows.append({"tokens": words, "tags": tags[1:], "split": split})
+    return rows
+
+
+def test_the_program_of_a_card_finds_the_entities_that_the_report_counts(libraries_alone: Interpreter, tmp_path: Path) -> None:
+    teacher, path, rows = tmp_path / "teacher", tmp_path / "rows.jsonl", tagged_rows()
+    names = sorted({tag for row in rows for tag in row["tags"]})
+    save_network(
+        AutoModelForTokenClassification, "bert", UNUSUAL | {"cut at": "nothing"}, teacher, id2label=dict(enumerate(names))
+    )
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    document = {
+        "task": "token-classification",
+        "dataset": {"source": f"file:{path}"},
+        "teacher": {"source": SOURCE, "accept_score": "any"},
+        "student": {"architecture": {"name": "transformers", "model_type": "gpt2", "config": SMALL}},
+        "method": {"name": "soft-targets", "label_weight": 1.0},
+        "training": {"max_steps": 60, "batch_size": 20, "optimizer": {"name": "adamw", "learning_rate": 0.02}},
+    }
+    inputs = {SOURCE: teacher, f"file:{path}": path}
+    last = train(parse_spec(document).model_dump(mode="json"), tmp_path / "job", inputs=inputs).events[-1]
+    assert isinstance(last, Finished), last
+    result = tmp_path / "job" / RESULT_FOLDER
+    card = (result / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^## Use\n\n```python\n(.*?)^```$", card, flags=re.MULTILINE | re.DOTALL)
+    program = re.sub(r"^words = .*$", "import json, sys; words = json.loads(sys.argv[1])", program, flags=re.MULTILINE)
+
+    tested = [row for row in rows if row["split"] == "test"]
+    told = [libraries_alone.run(program, json.dumps(row["tokens"]), folder=result).splitlines() for row in tested]
+    assert [[line.split()[0] for line in lines] for lines in told] == [row["tokens"] for row in tested]
+    found = [[line.split()[1] for line in lines] for lines in told]
+    counts = count_entities(found, [row["tags"] for row in tested], names)
+    measured = json.loads((result / "report.json").read_text(encoding="utf-8"))["student"]["metrics"]["tags"]
+    assert {name: measured[name] for name in counts.score()._asdict()} == counts.score()._asdict()
+    assert counts.score().f1 > 0.2

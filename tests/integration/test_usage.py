@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from examples.named_entities import sentences
 from service.spec import parse_spec
 from tests.integration.test_sound import AST, CNN, WAV2VEC2, train
 from worker.data import Data, load_data
@@ -35,6 +36,7 @@ BERT: dict[str, Any] = {
     "architecture": {"name": "transformers", "model_type": "bert", "config": ENCODER},
     "tokenizer": {"train": "wordpiece", "vocab_size": 300, "max_length": 16},
 }
+LONGER_BERT: dict[str, Any] = {**BERT, "tokenizer": {**BERT["tokenizer"], "max_length": 64}}
 # At the rate of the clips as they are, which the library's extractors do not change.
 WAVEFORM = {**WAV2VEC2, "features": {"name": "waveform", "sample_rate": 16_000}}
 
@@ -49,6 +51,7 @@ STUDENTS: dict[str, tuple[str, list[str], dict[str, Any], str, str]] = {
     "of texts, of two targets": (
         "text-classification", ["label", "kind"], BERT, "builtin:languages", r"label [A-Z]\w+\nkind [a-z]+",
     ),
+    "of words": ("token-classification", ["tags"], LONGER_BERT, "words", r"some (\w-)?\w+\nwords (.*\n){5}\. (\w-)?\w+"),
     "of spectrograms": ("audio-classification", ["label"], AST, "speech", r"\d"),
     "of waveforms": ("audio-classification", ["label"], WAVEFORM, "speech", r"\d"),
     "own, of floats from 0 to 1": ("image-classification", ["label"], SMALL_CNN, "floats 0 to 1", r"\d"),
@@ -74,7 +77,10 @@ json.dump(ran, sys.stdout)
 
 
 def write_data(kind: str, path: Path) -> Path:
-    """Images of 8x12 pixels, of two classes, in 8-bit files or as floats."""
+    """Words with tags; or images of 8x12 pixels, of two classes, in 8-bit files or as floats."""
+    if kind == "words":
+        path.write_text("".join(json.dumps(sentence.as_tags()) + "\n" for sentence in sentences(60)), encoding="utf-8")
+        return path
     images = np.random.default_rng(0).integers(0, 256, size=(12, 8, 12, 4 if kind == "RGBA" else 3), dtype=np.uint8)
     if kind in ("RGBA", "turned JPEG"):
         with zipfile.ZipFile(path, "w") as archive:
@@ -127,14 +133,14 @@ def ran(spoken_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     for name, (task, targets, student, kind, _) in STUDENTS.items():
         folder = tmp_path_factory.mktemp("student")
         is_builtin = kind.startswith("builtin:")
-        suffix = ".zip" if kind in ("RGBA", "turned JPEG") else ".npz"
+        suffix = {"RGBA": ".zip", "turned JPEG": ".zip", "words": ".jsonl"}.get(kind, ".npz")
         file = None if is_builtin else spoken_digits if kind == "speech" else write_data(kind, folder / f"data{suffix}")
         document = {
             "task": task,
             "dataset": {"source": kind if file is None else f"file:{file}", "targets": targets},
             "teacher": {**student, "training": few},
             "student": student,
-            "method": {"name": "multi-task"},
+            "method": {"name": "soft-targets" if kind == "words" else "multi-task"},
             "training": few,
         }
         spec = parse_spec(document)
@@ -166,7 +172,9 @@ def test_what_the_model_card_prints_runs(ran: dict[str, Ran], name: str) -> None
     assert re.fullmatch(STUDENTS[name][-1], ran[name].said.strip()), ran[name].said
 
 
-@pytest.mark.parametrize("name", [name for name, (task, *_) in STUDENTS.items() if task != "text-classification"])
+@pytest.mark.parametrize(
+    "name", [name for name, (task, *_) in STUDENTS.items() if task not in ("text-classification", "token-classification")]
+)
 def test_a_student_computes_of_a_raw_file_in_a_process_of_its_own_what_the_report_measured(
     ran: dict[str, Ran], name: str
 ) -> None:
