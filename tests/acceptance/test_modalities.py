@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 from transformers import BertConfig, BertModel
 
+from examples.named_entities import sentences
 from service.client import ApiError, Client, Job
 from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec
@@ -262,3 +265,47 @@ def test_an_archive_of_one_folder_is_stored_without_labels_and_trains_no_teacher
             }
         )
     assert refused.value.status == 422
+
+
+def as_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_named_entities_are_uploaded_checked_and_trained_on(client: Client, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [sentence.as_tags() for sentence in sentences(250)]
+    dataset = client.upload_dataset(as_jsonl(tmp_path / "entities.jsonl", rows), name="entities", task="token-classification")
+    assert dataset.classes == ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
+    shown = client.dataset(dataset.id).model_dump()["samples"]
+    assert [(sample["tokens"], sample["targets"]["tags"]) for sample in shown[:3]] == [
+        (row["tokens"], row["tags"]) for row in rows[:3]
+    ]
+    network = {"name": "transformers", "model_type": "bert", "config": BERT | {"max_position_embeddings": 64}}
+    training = {"max_steps": 60, "batch_size": 32, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    tokenizer = {"train": "wordpiece", "vocab_size": 320, "max_length": 64}
+    job = client.submit(
+        {
+            "task": "token-classification",
+            "dataset": {"source": f"dataset:{dataset.id}"},
+            "teacher": {"architecture": network, "tokenizer": tokenizer, "training": training},
+            "student": {"architecture": network},
+            "training": training,
+        }
+    )
+    job = client.wait(job.id, timeout_seconds=300)
+    assert job.status == "succeeded", job.error
+    assert job.estimate is not None, "it was checked"
+    student = client.report(job.id)["student"]
+    assert student["metrics"].keys() == {"tags", "tags: LOC", "tags: ORG", "tags: PER"}
+    assert student["test_score"] == student["metrics"]["tags"]["f1"]
+    assert {artifact.name for artifact in client.artifacts(job.id)} >= {"student/tokenizer.json", "student/config.json"}
+
+
+def test_entities_of_another_scheme_are_refused_with_a_line_that_converts_them(client: Client, tmp_path: Path) -> None:
+    rows = [{"tokens": ["Ann", "Lee", "left", "Oslo"], "tags": ["I-PER", "I-PER", "O", "I-LOC"]}]
+    with pytest.raises(ApiError) as refused:
+        client.upload_dataset(as_jsonl(tmp_path / "iob1.jsonl", rows), name="iob1", task="token-classification")
+    assert refused.value.status == 422
+    assert "row 0 (line 1), word 0 ('Ann')" in str(refused.value)
+    (line,) = re.findall("convert each row with (.*?]$)", str(refused.value), flags=re.MULTILINE)
+    assert eval(line, {"tags": rows[0]["tags"]}) == ["B-PER", "I-PER", "O", "B-LOC"]
