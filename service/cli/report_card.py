@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.spec.gain_words import gain_words
-from service.spec.tasks import TASKS, ShownMetric
+from service.spec.tasks import TASKS, ShownMetric, TaskInfo
 
 _ROLES = ("teacher", "control", "student")
 
@@ -22,7 +22,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
     table.add_column("")
     student = report.get("student") or {}
     figure = "test accuracy" if student.get("test_accuracy") is not None else "test score"
-    info = next((info for task, info in TASKS.items() if task == report.get("task")), None)
+    info = _info(report)
     shown = [] if info is None or info.shown_metric is None else [info.shown_metric]
     for column in (figure, *(metric.name for metric in shown), "parameters", "size", "latency", "agreement"):
         table.add_column(column, justify="right")
@@ -43,6 +43,11 @@ def report_card(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _info(report: Mapping[str, Any]) -> TaskInfo | None:
+    """What the report's task is; None for one that is not known here."""
+    return next((info for task, info in TASKS.items() if task == report.get("task")), None)
+
+
 def _caption(report: Mapping[str, Any]) -> Text:
     parts = []
     compression = report.get("compression") or {}
@@ -56,6 +61,7 @@ def _caption(report: Mapping[str, Any]) -> Text:
             num_seeds=report.get("gain_seeds", 1),
             rows=student.get("test_rows"),
             in_points=student.get("test_accuracy") is not None,
+            counted="samples" if (info := _info(report)) is None else info.counted,
         )
         parts.append(f"{gain} over the control, the same student without a teacher")
     if report.get("score_with_teacher") is not None:

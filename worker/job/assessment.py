@@ -144,7 +144,14 @@ def _findings(
     if gain is None:
         return
     in_points, rows = task.score_is_share(data.targets), assessed["student"].test.rows
-    yield from gain_findings(gain.value, gain.interval, num_seeds=gain.num_seeds, rows=rows, in_points=in_points)
+    yield from gain_findings(
+        gain.value,
+        gain.interval,
+        num_seeds=gain.num_seeds,
+        rows=rows,
+        in_points=in_points,
+        counted=task.info.counted,
+    )
     teacher, control = assessed["teacher"].test.result, assessed["control"].test.result
     if teachers.teaches is None and teacher is not None and control is not None:
         together = teachers.combine([outputs[role] for role in teachers.members])

@@ -31,11 +31,11 @@ def student_findings(compared: Sequence[GuessComparison]) -> Iterator[WarningMes
 
 
 def gain_findings(
-    gain: float, interval: Interval | None, *, num_seeds: int, rows: int, in_points: bool
+    gain: float, interval: Interval | None, *, num_seeds: int, rows: int, in_points: bool, counted: str
 ) -> Iterator[WarningMessage]:
     """What is found of a student beside its control."""
     if interval is not None and interval[1] < 0:
-        words = gain_words(gain, interval=interval, num_seeds=num_seeds, rows=rows, in_points=in_points)
+        words = gain_words(gain, interval=interval, num_seeds=num_seeds, rows=rows, in_points=in_points, counted=counted)
         message = (
             f"The control, the same student without the teacher, is better than the student: the gain is {words}. "
             "Train without this teacher, or with another method, temperature or weight of the labels."

@@ -39,7 +39,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
         report=report,
         figure=figure,
         gain=told_gain(report),
-        measured=_measured(report, words.unit),
+        measured=_measured(report, info.counted),
         methods=method_names(spec.method),
         networks={"teacher": report.teacher, **report.chain, "student": report.student, **control},
         trained={"teacher": report.teacher, "student": report.student, **control},
@@ -58,12 +58,12 @@ def _figure(report: Report) -> str:
     return "score" if report.student.test_accuracy is None else "accuracy"
 
 
-def _measured(report: Report, unit: str) -> str:
+def _measured(report: Report, counted: str) -> str:
     """On how much the student's figure was measured, and its interval; empty where that is unknown."""
     card = report.student
     if card.test_rows is None:
         return ""
-    rows = f": {card.test_rows:,} {unit}"
+    rows = f": {card.test_rows:,} {counted}"
     if card.test_interval is None:
         return rows
     low, high = card.test_interval

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from service.spec.gain_words import gain_words
 from service.spec.report import Interval, Report
+from service.spec.tasks import TASKS
 from worker.tasks.card_text import one_line
 
 
@@ -43,6 +44,7 @@ def told_gain(report: Report) -> str | None:
         num_seeds=report.gain_seeds,
         rows=report.student.test_rows,
         in_points=report.student.test_accuracy is not None,
+        counted=TASKS[report.task].counted,
     )
 
 

@@ -199,7 +199,6 @@ class CausalLM(Task):
             agreement = f"It agrees with its teacher on {report.agreement:.2%} of the test tokens."
         return CardWords(
             score="token_accuracy",
-            unit="tokens",
             agreement=agreement,
             data="The loss and the perplexity are per token of `student/tokenizer.json`.",
             usage=dedent(_USAGE).rstrip(),

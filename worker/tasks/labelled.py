@@ -99,13 +99,17 @@ class LabelledTask(Task):
             network, samples, precision=precision, teacher_outputs=teacher_outputs, after_batch=after_batch, group=group
         )
 
+    def label_rows(self, labels: Tensor) -> Tensor:
+        """The labels, one or a row of them for each row of what :meth:`predict` gives: here each sample has one."""
+        return labels
+
     def can_score(self, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
-        return num_labelled(labels, targets, only=only) > 0
+        return num_labelled(self.label_rows(labels), targets, only=only) > 0
 
     def score(
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> EvaluationResult:
-        return score_outputs(outputs, labels, targets, only=only)
+        return score_outputs(outputs, self.label_rows(labels), targets, only=only)
 
     def score_by_teacher(
         self, outputs: Tensor, teacher_outputs: Tensor, targets: Targets, *, only: Collection[str] | None = None
@@ -121,9 +125,9 @@ class LabelledTask(Task):
     def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
         return Measurement(
             self.score_labelled(outputs, labels, targets, only=only),
-            metrics=target_metrics(outputs, labels, targets, only=only),
-            rows=num_labelled(labels, targets, only=only),
-            interval=score_interval(outputs, labels, targets, only=only),
+            metrics=target_metrics(outputs, self.label_rows(labels), targets, only=only),
+            rows=num_labelled(self.label_rows(labels), targets, only=only),
+            interval=score_interval(outputs, self.label_rows(labels), targets, only=only),
         )
 
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
@@ -131,7 +135,7 @@ class LabelledTask(Task):
         return Agreement(agreement(teacher, student, targets, only=only), by_target)
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
-        return paired_interval(first, second, labels, targets)
+        return paired_interval(first, second, self.label_rows(labels), targets)
 
     def compare_with_guess(
         self,
@@ -143,14 +147,13 @@ class LabelledTask(Task):
         training_rows: Callable[[int], Samples],
         only: Collection[str] | None = None,
     ) -> list[GuessComparison]:
-        return compare_with_guess(outputs, labels, targets, only=only)
+        return compare_with_guess(outputs, self.label_rows(labels), targets, only=only)
 
     def words(self, report: Report, *, is_own: bool) -> CardWords:
         kinds = list(report.data.targets.values())
         is_share = report.student.test_accuracy is not None
         return CardWords(
             score="accuracy" if is_share else "r2" if kinds == [None] else "score",
-            unit="samples",
             agreement=_agreement_words(report),
             data=self.data_words(report),
             usage=self.usage(report, is_own=is_own, is_one_choice=len(kinds) == 1 and kinds[0] is not None),

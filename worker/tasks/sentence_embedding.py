@@ -137,7 +137,6 @@ class SentenceEmbedding(LabelledTask):
         correlation = report.agreement or 0.0
         return CardWords(
             score="score",
-            unit="samples",
             agreement=f"How alike it holds two texts correlates with how alike its teacher does: {correlation:.4f}.",
             data="The score is the correlation of all pairs' cosine similarities with the teacher's.",
             usage=self.usage(report, is_own=is_own, is_one_choice=False),

@@ -64,8 +64,6 @@ class CardWords:
 
     score: str
     """The Hub's name of the score."""
-    unit: str
-    """What the score is counted over, in the plural."""
     agreement: str
     """One sentence on student and teacher."""
     data: str

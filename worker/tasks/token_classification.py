@@ -148,11 +148,14 @@ class TokenClassification(LabelledTask):
         )
         return outputs[_first_pieces(samples).to(outputs.device) >= 0]
 
+    def label_rows(self, labels: Tensor) -> Tensor:
+        return labels[labels != NO_WORD]
+
     def score(
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> EvaluationResult:
         counts = _count(outputs, labels, targets)
-        loss = label_loss(targets, outputs.to(torch.float64), _of_words(labels).to(outputs.device))
+        loss = label_loss(targets, outputs.to(torch.float64), self.label_rows(labels).to(outputs.device))
         return EvaluationResult(score=counts.score().f1, loss=loss.item())
 
     def score_name(self, targets: Targets) -> Literal["accuracy", "score"]:
@@ -165,7 +168,7 @@ class TokenClassification(LabelledTask):
         if not self.can_score(labels, targets, only=only):
             return Measurement(None, metrics={}, rows=0, interval=None)
         (target,) = targets
-        counts, words = _count(outputs, labels, targets), classification_metrics(outputs, _of_words(labels))
+        counts, words = _count(outputs, labels, targets), classification_metrics(outputs, self.label_rows(labels))
         metrics = {target.name: words}
         if are_iob2(targets.classes):
             metrics[target.name] = counts.score()._asdict() | {f"word_{name}": value for name, value in words.items()}
@@ -191,7 +194,7 @@ class TokenClassification(LabelledTask):
         only: Collection[str] | None = None,
     ) -> list[GuessComparison]:
         if not are_iob2(targets.classes):
-            return compare_with_guess(outputs, _of_words(labels), targets, only=only)
+            return compare_with_guess(outputs, self.label_rows(labels), targets, only=only)
         counts = _count(outputs, labels, targets)
         interval, rows = f1_interval(counts), int(counts.true.sum())
         if interval is None or not rows:
@@ -205,7 +208,6 @@ class TokenClassification(LabelledTask):
         (classes,) = report.data.targets.values()
         return CardWords(
             score="f1" if are_iob2(classes or []) else "accuracy",
-            unit="words",
             agreement=f"It agrees with its teacher on {report.agreement or 0.0:.2%} of the test split's words.",
             data=self.data_words(report),
             usage=self.usage(report, is_own=is_own, is_one_choice=True),
@@ -226,15 +228,10 @@ def _first_pieces(samples: Samples) -> Tensor:
     return inputs["first_pieces"]
 
 
-def _of_words(labels: Tensor) -> Tensor:
-    """The labels (M,) of all words, row by row, of (N, K)."""
-    return labels[labels != NO_WORD]
-
-
 def _count(outputs: Tensor, labels: Tensor, targets: Targets) -> EntityCounts:
     """Counts the entities in the outputs (M, W) and the labels (N, K) of the same rows."""
     names: list[str | None] = [*targets.classes, None]  # the last one for -1, no label
-    lengths = (labels != NO_WORD).sum(dim=1).tolist()
-    each = outputs.argmax(dim=1).cpu(), _of_words(labels).cpu()
+    is_word = labels != NO_WORD
+    lengths, each = is_word.sum(dim=1).tolist(), (outputs.argmax(dim=1).cpu(), labels[is_word].cpu())
     predicted, true = ([[names[index] for index in row.tolist()] for row in torch.split(words, lengths)] for words in each)
     return count_entities(predicted, true, targets.classes)

@@ -42,7 +42,7 @@ def test_the_gain_is_told_with_its_interval_and_the_warnings_follow() -> None:
     student = {**REPORT["student"], "test_rows": 359}  # type: ignore[dict-item]
     warned = [{"code": "control_beats_student", "message": "The control is better [than] the student."}]
     text = printed({**REPORT, "student": student, "gain_interval": [-0.01, 0.06], "gain_seeds": 1, "warnings": warned})
-    assert "+2.50 points (one run, 95% interval -1.00 to +6.00 on 359 rows: no difference shown) over the control" in " ".join(
+    assert "+2.50 points (one run, 95% interval -1.00 to +6.00 on 359 samples: no difference shown) over the control" in " ".join(
         text.split()
     )
     assert "warning: The control is better [than] the student." in text

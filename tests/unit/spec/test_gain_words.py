@@ -5,7 +5,7 @@ from service.spec.gain_words import gain_words
 
 def test_one_run_is_told_as_one_run_with_its_rows() -> None:
     words = gain_words(0.0111, interval=(-0.0091, 0.0312), num_seeds=1, rows=359, in_points=True)
-    assert words == "+1.11 points (one run, 95% interval -0.91 to +3.12 on 359 rows: no difference shown)"
+    assert words == "+1.11 points (one run, 95% interval -0.91 to +3.12 on 359 samples: no difference shown)"
     shown = gain_words(0.25, interval=(0.2, 0.3), num_seeds=1, rows=None, in_points=True)
     assert shown == "+25.00 points (one run, 95% interval +20.00 to +30.00)"
 

@@ -59,7 +59,7 @@ def test_warnings_and_the_rows_behind_the_figures_are_told() -> None:
     warned = [{"code": "student_at_chance", "message": "no better than <b>chance</b>"}]
     text = page(warnings=warned, gain=0.0111, gain_interval=[-0.01, 0.03])
     assert "<h2>Warnings</h2>\n<ul>\n<li>no better than &lt;b&gt;chance&lt;/b&gt;</li>\n</ul>" in text
-    assert "<dd>+1.11 points (one run, 95% interval -1.00 to +3.00 on 359 rows: no difference shown)</dd>" in text
+    assert "<dd>+1.11 points (one run, 95% interval -1.00 to +3.00 on 359 samples: no difference shown)</dd>" in text
     assert "<tr><th>95% interval of that</th><td>95.96% to 99.02%</td><td>92.83% to 97.21%</td></tr>" in text
     assert "<tr><th>test samples with a label</th><td>359</td><td>359</td></tr>" in text
 

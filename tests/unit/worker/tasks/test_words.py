@@ -20,8 +20,9 @@ def words(task: TaskName, *, is_own: bool = False, agreement: float | None = 0.9
 
 
 @pytest.mark.parametrize("shape", [[1, 8, 8], [16_000]])
-@pytest.mark.parametrize("targets", [ONE, SEVERAL])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "targets"), [(task, each) for task in TASKS for each in (ONE, SEVERAL)[: TASKS[task].info.max_targets]]
+)
 def test_every_program_loads_a_student_by_its_tasks_own_class(task: TaskName, targets: dict[str, Any], shape: list[int]) -> None:
     program = words(task, targets=targets, input_shape=shape).usage
     ast.parse(program)
@@ -37,7 +38,7 @@ def test_a_network_of_the_project_is_loaded_by_the_project(task: TaskName) -> No
 
 def test_a_score_is_named_by_what_it_is_of() -> None:
     assert words("text-classification").score == "accuracy"
-    assert (words("causal-lm").score, words("causal-lm").unit) == ("token_accuracy", "tokens")
+    assert words("causal-lm").score == "token_accuracy"
     assert "test tokens" in words("causal-lm").agreement
     assert "token by token" in words("causal-lm", agreement=None).agreement
     assert "alike" in words("sentence-embedding").agreement
