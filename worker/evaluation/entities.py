@@ -98,14 +98,14 @@ def f1_interval(counts: EntityCounts) -> tuple[float, float] | None:
 
     Words of one sample depend on each other, samples do not.
     """
-    resampled = _resampled_f1(counts)
-    return None if resampled is None else _ends(resampled)
+    resampled = _resampled_f1([counts])
+    return None if resampled is None else _ends(resampled[0])
 
 
 def f1_difference_interval(first: EntityCounts, second: EntityCounts) -> tuple[float, float] | None:
     """Computes the 95% interval of one network's F1 less another's, on the same samples; None of fewer than two."""
-    one, other = _resampled_f1(first), _resampled_f1(second)
-    return None if one is None or other is None else _ends(one - other)
+    resampled = _resampled_f1([first, second])
+    return None if resampled is None else _ends(resampled[0] - resampled[1])
 
 
 def _count_words(
@@ -122,16 +122,22 @@ def _count_words(
     return EntityCounts(tuple(classes), *counts)
 
 
-def _resampled_f1(counts: EntityCounts) -> NDArray[np.float64] | None:
-    """F1 of as many samples drawn with replacement, always the same draws of the same number."""
-    size = len(counts.true)
+def _resampled_f1(networks: Sequence[EntityCounts]) -> NDArray[np.float64] | None:
+    """F1 of each network on the same draws, with replacement, of as many samples as there are: (networks, draws).
+
+    Samples of equal counts are drawn together: there are few kinds of them, however many samples.
+    """
+    totals = np.concatenate(
+        [np.stack([each.sum(axis=1) for each in (one.matched, one.predicted, one.true)], axis=1) for one in networks], axis=1
+    )
+    size = len(totals)
     if size < 2:
         return None
-    totals = np.stack([each.sum(axis=1) for each in (counts.matched, counts.predicted, counts.true)], axis=1)
-    draws = np.random.default_rng(0)
-    sums = np.stack([draws.multinomial(size, np.full(size, 1 / size)) @ totals for _ in range(_RESAMPLES)])
-    found = sums[:, 1] + sums[:, 2]
-    f1: NDArray[np.float64] = np.divide(2.0 * sums[:, 0], found, out=np.zeros(_RESAMPLES), where=found > 0)
+    kinds, frequencies = np.unique(totals, axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(size, frequencies / size, size=_RESAMPLES)
+    sums = (draws @ kinds).reshape(_RESAMPLES, len(networks), 3).transpose(1, 0, 2)
+    found = sums[..., 1] + sums[..., 2]
+    f1: NDArray[np.float64] = np.divide(2.0 * sums[..., 0], found, out=np.zeros(found.shape), where=found > 0)
     return f1
 
 

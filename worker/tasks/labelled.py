@@ -57,12 +57,12 @@ class LabelledTask(Task):
     def score_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         return equal_numbers_warnings(split, targets)
 
-    def select_predictions(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Selects a batch's predictions that count, (M, W), and their labels: here each sample is one."""
-        return logits, labels
+    def prediction_mask(self, labels: Tensor) -> Tensor | None:
+        """Tells which places of labels (B, …) are predictions, which the losses compare; None where each sample is one."""
+        return None
 
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> BatchCriterion:
-        return label_criterion(network, samples, targets, select_predictions=self.select_predictions)
+        return label_criterion(network, samples, targets, prediction_mask=self.prediction_mask)
 
     def student_criterion(self, distillation: Distillation) -> BuildCriterion:
         mapping = distillation.map_layers()
@@ -76,14 +76,14 @@ class LabelledTask(Task):
                 layers=mapping.student_layers,
                 teacher_outputs=teacher_outputs,
                 extra_inputs=extra_inputs(distillation.spec.method),
-                select_predictions=self.select_predictions,
+                prediction_mask=self.prediction_mask,
             )
 
         return build
 
     def peer_criterion(self, network: nn.Module, samples: Samples, targets: Targets, mapping: LayerMapping) -> BatchCriterion:
         loss = mapping.objective(targets=targets, labels=samples.labels)
-        return BatchCriterion(network, samples, loss, select_predictions=self.select_predictions)
+        return BatchCriterion(network, samples, loss, prediction_mask=self.prediction_mask)
 
     def predict(
         self,
@@ -100,8 +100,9 @@ class LabelledTask(Task):
         )
 
     def label_rows(self, labels: Tensor) -> Tensor:
-        """The labels, one or a row of them for each row of what :meth:`predict` gives: here each sample has one."""
-        return labels
+        """The labels of what :meth:`predict` gives, row by row."""
+        mask = self.prediction_mask(labels)
+        return labels if mask is None else labels[mask]
 
     def can_score(self, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> bool:
         return num_labelled(self.label_rows(labels), targets, only=only) > 0

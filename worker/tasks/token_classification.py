@@ -125,10 +125,8 @@ class TokenClassification(LabelledTask):
 
     # Training.
 
-    def select_predictions(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        labels = labels[:, : logits.shape[1]]  # of some samples the longest may be shorter than that of the split
-        words = labels != NO_WORD
-        return logits[words], labels[words]
+    def prediction_mask(self, labels: Tensor) -> Tensor:
+        return labels != NO_WORD
 
     # Figures.
 
@@ -147,9 +145,6 @@ class TokenClassification(LabelledTask):
             network, samples, precision=precision, teacher_outputs=teacher_outputs, after_batch=after_batch, group=group
         )
         return outputs[_first_pieces(samples).to(outputs.device) >= 0]
-
-    def label_rows(self, labels: Tensor) -> Tensor:
-        return labels[labels != NO_WORD]
 
     def score(
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None

@@ -83,12 +83,12 @@ BuildCriterion = Callable[[nn.Module, Samples], Criterion]
 ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
 """From the teacher's outputs (B, W) and the fraction of the steps done to further inputs of the student."""
 
-SelectPredictions = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From a batch's logits (B, …, W) and labels (B, …) to the predictions that count, (M, W), and their labels, (M,) or (M, ·)."""
+PredictionMask = Callable[[Tensor], Tensor | None]
+"""From labels (B, …) to those of their places that are predictions, bool of the same shape; None if each sample is one."""
 
 
-def _each_sample(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    return logits, labels
+def _each_sample(labels: Tensor) -> None:
+    return None
 
 
 class BatchCriterion(Criterion):
@@ -103,16 +103,17 @@ class BatchCriterion(Criterion):
         layers: tuple[str, ...] = (),
         teacher_outputs: TeacherOutputs | None = None,
         extra_inputs: ExtraInputs = lambda teacher_outputs, progress: (),
-        select_predictions: SelectPredictions = _each_sample,
+        prediction_mask: PredictionMask = _each_sample,
     ) -> None:
         """``layers`` are those of the network that ``loss`` reads; ``extra_inputs`` are its inputs beside the sample.
 
-        By default each sample is one prediction, and the sample is the only input.
+        By default each sample is one prediction, and the sample is the only input. With a mask the logits are (B, …, W), and
+        ``loss`` gets those of its M places, (M, W).
         """
         self.samples, self.loss = samples, loss
         self._extractor = FeatureExtractor(network, layers)
         self._teacher_outputs, self._extra_inputs = teacher_outputs, extra_inputs
-        self._select_predictions = select_predictions
+        self._prediction_mask = prediction_mask
 
     @property
     def module(self) -> nn.Module | None:
@@ -141,28 +142,35 @@ class BatchCriterion(Criterion):
             step.epochs_done,
             batch.mixture,
         )
-        return self._selected(step.group.gather_batch(own_batch, num_samples=len(indices)))
+        return self._selected(step.group.gather_batch(own_batch, num_samples=len(indices)), indices)
 
-    def _selected(self, batch: DistillationBatch) -> DistillationBatch:
+    def _selected(self, batch: DistillationBatch, indices: Tensor) -> DistillationBatch:
         """Leaves the predictions that count."""
-        logits, labels = self._select_predictions(batch.student.logits, batch.labels)
-        if logits is batch.student.logits:
+        # Of the labels where the data are: on the device, the step would wait for it to count them.
+        mask = self._prediction_mask(self.samples.labels.index_select(0, indices.to(self.samples.home)))
+        if mask is None:
             return batch
-        teacher = batch.teacher
-        if teacher is not None:
-            teacher = replace(teacher, logits=self._select_predictions(teacher.logits, batch.labels)[0])
-        return replace(batch, student=replace(batch.student, logits=logits), teacher=teacher, labels=labels)
+        # Labels of some samples of a split may be padded further than the outputs are.
+        inside = tuple(slice(size) for size in batch.student.logits.shape[:-1])
+        places = mask[inside].flatten().nonzero().squeeze(1).to(self.samples.device, non_blocking=True)
+
+        def select(rows: Tensor) -> Tensor:
+            return rows.flatten(0, len(inside) - 1).index_select(0, places)
+
+        student = replace(batch.student, logits=select(batch.student.logits))
+        teacher = batch.teacher and replace(batch.teacher, logits=select(batch.teacher.logits))
+        return replace(batch, student=student, teacher=teacher, labels=select(batch.labels[inside]))
 
 
 def label_criterion(
-    network: nn.Module, samples: Samples, targets: Targets, *, select_predictions: SelectPredictions = _each_sample
+    network: nn.Module, samples: Samples, targets: Targets, *, prediction_mask: PredictionMask = _each_sample
 ) -> BatchCriterion:
     """The criterion of a network without a teacher: the task's own loss."""
 
     def loss(batch: DistillationBatch) -> Tensor:
         return label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
 
-    return BatchCriterion(network, samples, loss, select_predictions=select_predictions)
+    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask)
 
 
 def extra_inputs(method: Any) -> ExtraInputs:

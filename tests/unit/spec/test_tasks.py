@@ -67,3 +67,8 @@ def test_the_number_of_targets_is_the_entrys(task: TaskName) -> None:
     found = {fault.pointer: fault.message for fault in data_faults(spec, dataset, task=task)}
     assert info.max_targets == (1 if info.only_target else 64)
     assert ("/dataset/targets/1" in found) or not info.only_target
+
+
+def test_no_ending_of_a_config_means_two_tasks() -> None:
+    endings = [ending for info in TASKS.values() for ending in info.architectures]
+    assert len(set(endings)) == len(endings)

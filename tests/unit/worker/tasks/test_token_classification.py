@@ -75,16 +75,10 @@ def test_a_teacher_that_finds_nothing_is_at_chance_and_one_that_finds_all_is_not
     assert str(compared[1]) == "an F1 of 100.0% of 40 entities (95% interval 100.0% to 100.0%), where finding none has 0"
 
 
-def test_only_words_are_compared_in_training() -> None:
-    logits = torch.arange(18.0).view(3, 3, 2)
-    selected, labels = TASK.select_predictions(logits, LABELS)
-    assert labels.tolist() == [1, 2, 3, 0, 3, 3, -1]
-    assert torch.equal(selected, logits[LABELS != NO_WORD])
-
-
-def test_some_rows_may_be_shorter_than_the_labels_of_their_split() -> None:
-    selected, labels = TASK.select_predictions(torch.zeros(1, 1, 4), LABELS[1:2])
-    assert (len(selected), labels.tolist()) == (1, [0])
+def test_only_words_are_predictions() -> None:
+    mask = TASK.prediction_mask(LABELS)
+    assert mask.sum(dim=1).tolist() == [3, 1, 3]
+    assert TASK.label_rows(LABELS).tolist() == [1, 2, 3, 0, 3, 3, -1]
 
 
 def test_classes_by_another_order_leave_places_without_a_word() -> None:

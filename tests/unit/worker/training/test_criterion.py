@@ -38,9 +38,8 @@ class Words(nn.Module):
         return states.gather(1, inputs["first_pieces"].unsqueeze(-1).expand(-1, -1, 3))
 
 
-def of_words(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    are_words = labels[:, : logits.shape[1]] != NO_WORD
-    return logits[are_words], labels[:, : logits.shape[1]][are_words]
+def of_words(labels: Tensor) -> Tensor:
+    return labels != NO_WORD
 
 
 def sentences() -> Samples:
@@ -67,7 +66,7 @@ class TeacherOfWords:
 
 def test_named_inputs_reach_the_network_and_words_count_one_by_one() -> None:
     network, samples = Words(0), sentences()
-    loss = label_criterion(network, samples, TARGETS, select_predictions=of_words)(ROWS, step())
+    loss = label_criterion(network, samples, TARGETS, prediction_mask=of_words)(ROWS, step())
     # Sentence 2 has a word without a label, then one of class 2; sentence 0 has three words.
     logits = network.embedding.weight[torch.tensor([1, 1, 2, 4])]
     torch.testing.assert_close(loss, functional.cross_entropy(logits, torch.tensor([2, 0, 1, 2])))
@@ -78,7 +77,7 @@ def test_a_teacher_is_compared_word_by_word() -> None:
     method = SoftTargets(temperature=1.0, label_weight=0.0)
     context = LossContext(TARGETS, samples.labels, LayerPairs((), ()), {}, {})
     objective = WeightedSum([(method, build_loss(method, context))], TARGETS)
-    criterion = BatchCriterion(student, samples, objective, teacher_outputs=TeacherOfWords(teacher), select_predictions=of_words)
+    criterion = BatchCriterion(student, samples, objective, teacher_outputs=TeacherOfWords(teacher), prediction_mask=of_words)
     pieces = torch.tensor([6, 1, 1, 2, 4])
     ours, theirs = (each.embedding.weight[pieces].log_softmax(-1) for each in (student, teacher))
     expected = (theirs.exp() * (theirs - ours)).sum(-1).mean()
@@ -88,7 +87,7 @@ def test_a_teacher_is_compared_word_by_word() -> None:
 
 
 def test_a_criterion_without_a_teacher_keeps_nothing_and_has_no_weights() -> None:
-    criterion = label_criterion(Words(0), sentences(), TARGETS, select_predictions=of_words)
+    criterion = label_criterion(Words(0), sentences(), TARGETS, prediction_mask=of_words)
     assert criterion.module is None
     assert criterion.stored_bytes(7) == 0
 
