@@ -113,7 +113,7 @@ class BatchCriterion(Criterion):
         self.samples, self.loss = samples, loss
         self._extractor = FeatureExtractor(network, layers)
         self._teacher_outputs, self._extra_inputs = teacher_outputs, extra_inputs
-        self._prediction_mask = prediction_mask
+        self._mask = prediction_mask(samples.labels)
 
     @property
     def module(self) -> nn.Module | None:
@@ -146,10 +146,10 @@ class BatchCriterion(Criterion):
 
     def _selected(self, batch: DistillationBatch, indices: Tensor) -> DistillationBatch:
         """Leaves the predictions that count."""
-        # Of the labels where the data are: on the device, the step would wait for it to count them.
-        mask = self._prediction_mask(self.samples.labels.index_select(0, indices.to(self.samples.home)))
-        if mask is None:
+        if self._mask is None:
             return batch
+        # Where the data are: on the device, the step would wait for the mask to be counted.
+        mask = self._mask.index_select(0, indices.to(self.samples.home))
         # Labels of some samples of a split may be padded further than the outputs are.
         inside = tuple(slice(size) for size in batch.student.logits.shape[:-1])
         places = mask[inside].flatten().nonzero().squeeze(1).to(self.samples.device, non_blocking=True)
