@@ -3,10 +3,11 @@
     python examples/named_entities.py entities.jsonl
     python examples/named_entities.py entities.parquet --sentences 10000
     python examples/named_entities.py spans.jsonl --spans
+    python examples/named_entities.py untagged.jsonl --untagged --seed 7
 
-Each row has the columns ``tokens`` and ``tags``, with ``--spans`` ``text`` and ``spans``, and its ``split``. A third of the names
-in the test split stand in no other: what they are only the rest of the sentence says. Some names are of two kinds, as Paris may
-be a city and a person. The same arguments give the same file.
+Each row has the columns ``tokens`` and ``tags``, with ``--spans`` ``text`` and ``spans``, and its ``split``; with ``--untagged``
+it has its ``tokens`` alone. A third of the names in the test split stand in no other: what they are only the rest of the sentence
+says. Some names are of two kinds, as Paris may be a city and a person. The same arguments give the same file.
 """
 
 import argparse
@@ -77,6 +78,10 @@ class Sentence:
         """A row of words and tags."""
         return {"tokens": self.tokens, "tags": self.tags, "split": self.split}
 
+    def as_tokens(self) -> dict[str, object]:
+        """A row of words alone."""
+        return {"tokens": self.tokens}
+
     def as_spans(self) -> dict[str, object]:
         """A row of a text, and of the places of its entities in characters."""
         spans: list[dict[str, object]] = []
@@ -137,10 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("file", type=Path, help="to write: .jsonl or .parquet")
     parser.add_argument("--sentences", type=int, default=4_000, help="about how many (default: %(default)s)")
-    parser.add_argument("--spans", action="store_true", help="write texts and spans rather than tokens and tags")
+    parser.add_argument("--seed", type=int, default=0, help="of the names and sentences (default: %(default)s)")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--spans", action="store_true", help="write texts and spans rather than tokens and tags")
+    forms.add_argument("--untagged", action="store_true", help="write tokens alone")
     parsed = parser.parse_args(arguments)
-    made = list(sentences(parsed.sentences))
-    rows = [sentence.as_spans() if parsed.spans else sentence.as_tags() for sentence in made]
+    as_row = Sentence.as_spans if parsed.spans else Sentence.as_tokens if parsed.untagged else Sentence.as_tags
+    rows = [as_row(sentence) for sentence in sentences(parsed.sentences, seed=parsed.seed)]
     match parsed.file.suffix:
         case ".jsonl":
             parsed.file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

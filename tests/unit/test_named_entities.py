@@ -21,6 +21,14 @@ def test_it_writes_a_dataset(tmp_path: Path, name: str, options: list[str]) -> N
     assert info.warnings == []
 
 
+def test_untagged_sentences_are_transfer_rows(tmp_path: Path) -> None:
+    path = tmp_path / "untagged.jsonl"
+    main([str(path), "--sentences", "200", "--untagged", "--seed", "7"])
+    info = inspect_dataset(path, filename=path.name, task="token-classification", target_columns=[])
+    assert info.columns.keys() == {"tokens"}
+    assert info.splits.keys() == {"train"}
+
+
 def test_the_same_seed_gives_the_same_sentences() -> None:
     assert list(sentences(50)) == list(sentences(50))
     assert list(sentences(50)) != list(sentences(50, seed=1))
