@@ -13,6 +13,7 @@ from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
 from worker.data.raw_inputs import RawSample, num_characters
+from worker.data.reading import count_characters
 from worker.data.tensors import num_rows
 
 STEP_SAMPLES = 2
@@ -63,11 +64,6 @@ def sample_data(data: Data, *, row_tokens: int) -> SampledData:
         characters=count_characters(whole["train"]),
         transfer=data.splits["train"].transfer,
     )
-
-
-def count_characters(split: Split) -> int:
-    """Of texts; 0 of what is none."""
-    return sum(map(num_characters, split.inputs)) if isinstance(split.inputs, list) else 0
 
 
 def count_rows(preprocessing: Preprocessing, sampled: SampledData) -> tuple[int, bool]:

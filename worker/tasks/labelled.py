@@ -124,11 +124,12 @@ class LabelledTask(Task):
         return all(target.classes is not None for target in targets)
 
     def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
+        rows = self.label_rows(labels)
         return Measurement(
             self.score_labelled(outputs, labels, targets, only=only),
-            metrics=target_metrics(outputs, self.label_rows(labels), targets, only=only),
-            rows=num_labelled(self.label_rows(labels), targets, only=only),
-            interval=score_interval(outputs, self.label_rows(labels), targets, only=only),
+            metrics=target_metrics(outputs, rows, targets, only=only),
+            rows=num_labelled(rows, targets, only=only),
+            interval=score_interval(outputs, rows, targets, only=only),
         )
 
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:

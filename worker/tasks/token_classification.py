@@ -149,7 +149,9 @@ class TokenClassification(LabelledTask):
     def score(
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> EvaluationResult:
-        counts = _count(outputs, labels, targets)
+        return self._result(_count(outputs, labels, targets), outputs, labels, targets)
+
+    def _result(self, counts: EntityCounts, outputs: Tensor, labels: Tensor, targets: Targets) -> EvaluationResult:
         loss = label_loss(targets, outputs.to(torch.float64), self.label_rows(labels).to(outputs.device))
         return EvaluationResult(score=counts.score().f1, loss=loss.item())
 
@@ -169,7 +171,7 @@ class TokenClassification(LabelledTask):
             metrics[target.name] = counts.score()._asdict() | {f"word_{name}": value for name, value in words.items()}
             metrics |= {f"{target.name}: {type_}": counts.score(type_)._asdict() for type_ in counts.types}
         return Measurement(
-            self.score(outputs, labels, targets),
+            self._result(counts, outputs, labels, targets),
             metrics=metrics,
             rows=int((labels >= 0).sum()),
             interval=f1_interval(counts),

@@ -7,7 +7,8 @@ import torch
 from service.formats import RowPlaces
 from worker.data import Data, Split
 from worker.data.epoch import TransferRows
-from worker.preflight.sampling import STEP_SAMPLES, count_characters, first_texts, sample_data
+from worker.data.reading import count_characters
+from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
 from worker.targets import Targets
 
 OWN = [f"own {index}" for index in range(4)]
