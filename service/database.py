@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import migrations
 from service.clock import Clock
 from service.clock import info as clock_info
+from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.queue_policy import info as queue_policy_info
 
@@ -22,6 +25,7 @@ _DEAD_CONNECTION = {
     "keepalives_count": 2,
 }
 """A network that drops packets is an error within 20 s; the kernel alone would wait for a quarter of an hour."""
+T = TypeVar("T")
 Notify = Callable[[Set[str]], None]
 """Receives the ids of the jobs that a committed transaction changed."""
 
@@ -66,6 +70,17 @@ class Database:
             changed = session.info.get("changed_jobs")
         if changed and self._notify is not None:
             self._notify(changed)
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Runs ``work`` in one transaction; a second time if the first met what passes by itself, as a changed plan."""
+        try:
+            with self.transaction() as session:
+                return work(session)
+        except SQLAlchemyError as error:
+            if meaning_of(error) is not Meaning.RETRY:
+                raise
+        with self.transaction() as session:
+            return work(session)
 
     def ping(self) -> None:
         """Raises SQLAlchemy's OperationalError when the database does not answer."""

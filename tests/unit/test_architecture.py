@@ -37,7 +37,7 @@ SERVICE_LAYERS: Layers = {
     "what devices there are and what was used of them": {"usage", "capacity"},
     "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client"},
     "the spec and its states; connections": {"spec", "lifecycle", "broker", "notifications", "connection", "archives", "store"},
-    "what everybody may know": {"errors", "ids", "settings", "clock"},
+    "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors"},
 }
 WORKER_LAYERS: Layers = {
     "entry points": {"__main__", "standalone", "preload"},

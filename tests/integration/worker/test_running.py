@@ -121,7 +121,17 @@ def test_a_paused_job_goes_on_to_the_same_student(queue: Queue, undisturbed: byt
 
 
 def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(queue: Queue) -> None:
-    job_id = queue.submit(training={"max_steps": 1_000_000}, resources={"max_runtime_seconds": 2})
+    job_id = queue.submit(
+        training={"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 130}, resources={"max_runtime_seconds": 3600}
+    )
+    queue.until_checkpoint(job_id, phase="student")
+    with queue.database.transaction() as session:
+        jobs.request_pause(session, job_id)
+    queue.until_status(job_id, "paused")
+    with queue.database.transaction() as session:
+        jobs.get(session, job_id, lock=True).run_seconds = 3600.0
+        jobs.resume(session, job_id)
+    queue.broker.wake("default")
     job = queue.until_status(job_id, "failed")
     assert job.error is not None
     assert job.error["code"] == "time_limit"
