@@ -5,6 +5,7 @@ in one process, and so do the acceptance tests that share one stack.
 """
 
 import os
+import shutil
 import socket
 import sys
 import zipfile
@@ -68,6 +69,16 @@ def own_folder() -> Iterator[Path]:
     PostgreSQL runs as one where the tests run as root."""
     with TemporaryDirectory(prefix="stillhouse-tests-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def required_program(name: str) -> str:
+    """The path of a program of the operating system's; the test is skipped without it, and fails where CI=true."""
+    path = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{name} is not installed (apt-get install {name})", pytrace=False)
+    if path is None:
+        pytest.skip(f"{name} is not installed (apt-get install {name})")
+    return path
 
 
 @contextmanager
