@@ -47,19 +47,25 @@ def authenticate(session: Session, authorization: str | None) -> Caller:
     """Reads an ``Authorization: Bearer <key>`` header (RFC 6750). Raises Unauthenticated."""
     if not authorization:
         raise Unauthenticated("send your key: Authorization: Bearer <key>")
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    key = bearer_key(authorization)
+    if key is None:
         raise Unauthenticated("the Authorization header must read: Bearer <key>")
     row = session.execute(
         select(ApiKey.id, ApiKey.user_id, ApiKey.role, ApiKey.revoked_at, User.name)
         .join(User, User.id == ApiKey.user_id)
-        .where(ApiKey.sha256 == _digest(key.strip()))
+        .where(ApiKey.sha256 == _digest(key))
     ).one_or_none()
     if row is None:
         raise Unauthenticated("this key is not valid; ask an admin for a new one")
     if row.revoked_at is not None:
         raise Unauthenticated("this key was revoked; ask an admin for a new one")
     return Caller(user_id=row.user_id, user_name=row.name, key_id=row.id, role=row.role)
+
+
+def bearer_key(authorization: str | None) -> str | None:
+    """The key of an ``Authorization`` header, of which case and blanks around it say nothing; None if it holds none."""
+    scheme, _, key = (authorization or "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def create_key(session: Session, *, user_name: str, role: Role, name: str = "") -> tuple[ApiKey, str]:

@@ -1,6 +1,6 @@
 """The HTTP application. Importing this module starts nothing; connections are opened in the application's lifespan.
 
-RequestIds → PlainAddresses → RateLimit → BodyLimit → routes → problems
+RequestIds → PlainAddresses → RateLimit → BodyLimit → HeadAsGet → routes → problems
 """
 
 from collections.abc import AsyncIterator
@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from service import settings as process
-from service.api import openapi, problems
+from service.api import docs_page, openapi, problems
 from service.api.dependencies import Services
-from service.api.middleware import BodyLimit, PlainAddresses, RateLimit, RequestIds
+from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLimit, RequestIds
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.broker import Broker
 from service.database import Database
@@ -52,17 +52,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Stillhouse",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # would name the scheme and host of this side of a proxy
         separate_input_output_schemas=False,
         strict_content_type=False,  # no CSRF: a browser never sends the Authorization header on its own
     )
     for module in _ROUTERS:
         app.include_router(module.router)
+    docs_page.install(app)
     routers = (app.router, *(module.router for module in _ROUTERS))
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])
     openapi.install(app)
     # The middleware that is added last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         BodyLimit,
         max_bytes=chosen.max_request_bytes,

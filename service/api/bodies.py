@@ -14,7 +14,9 @@ import pydantic_core
 import yaml
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.responses import StreamingResponse
 
+from service.api.middleware import is_head
 from service.errors import FieldError, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
 from service.spec.parse import load_yaml
 from service.spec.repeated_keys import repeated_in_json
@@ -57,9 +59,12 @@ class StrictRoute(APIRoute):
             if self.body_field is not None and not _is_json(content_type(request)) and await strict.body():
                 raise UnsupportedMediaType(_send_as("a body", "application/json", request), param="Content-Type")
             try:
-                return await handle(strict)
+                response = await handle(strict)
             except InvalidBody as error:
                 raise InvalidInput(error.faults) from error
+            if is_head(request.scope) and isinstance(response, StreamingResponse):  # it may have no end
+                return _without_body(response)
+            return response
 
         return handle_strictly
 
@@ -142,6 +147,12 @@ def storable_faults(document: Any) -> list[FieldError]:
         elif isinstance(value, list):
             open_values.extend((f"{pointer}/{index}", depth + 1, inner) for index, inner in enumerate(value))
     return faults
+
+
+def _without_body(response: Response) -> Response:
+    head = Response(status_code=response.status_code)
+    head.raw_headers = response.raw_headers
+    return head
 
 
 def _is_json(media_type: str) -> bool:

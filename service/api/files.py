@@ -12,6 +12,7 @@ from fastapi import Depends, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from service.api.conditions import is_unchanged, read_range
+from service.api.middleware import is_head
 from service.api.parameters import IfNoneMatch, IfRange, Range
 from service.api.problems import described, response_of
 from service.errors import NotFound, RangeNotSatisfiable
@@ -99,6 +100,6 @@ def ranged_response(
     if part is not None:
         headers["Content-Range"] = part.header
     status = 200 if part is None else 206
-    if request.method == "HEAD":
+    if is_head(request.scope):
         return Response(status_code=status, headers=headers, media_type=media_type)
     return StreamingResponse(read(start, length), status_code=status, headers=headers, media_type=media_type)

@@ -1,4 +1,4 @@
-"""Middleware of all routes: request ids, a limit on bodies, a rate limit, and a 500 for exceptions that no handler caught."""
+"""Middleware of all routes: request ids, limits on bodies and rates, HEAD, and a 500 for exceptions that no handler caught."""
 
 import hashlib
 import logging
@@ -16,8 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import problem, response_of
 from service.errors import InvalidRequest, TooManyRequests
 from service.ids import new_id
+from service.security import bearer_key
 
+_IS_HEAD = "stillhouse.is_head"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MAX_ADDRESS_BYTES = 16_384
 _MAX_KEYS = 10_000
 """Keys whose rate is remembered; the least recently used one is dropped first."""
 
@@ -94,17 +97,38 @@ class BodyLimit:
 
 
 class PlainAddresses:
-    """Refuses a URL with a NUL character: PostgreSQL's text cannot contain one, so no stored resource has such a name."""
+    """Refuses a very long URL, and one with a NUL character: PostgreSQL's text cannot contain one, so nothing has such a name."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) + len(scope["query_string"]) > _MAX_ADDRESS_BYTES:
+            detail = f"an address has at most {_MAX_ADDRESS_BYTES} bytes"
+            await problem(414, "address_too_long", detail, headers={"Connection": "close"})(scope, receive, send)
+            return
         if scope["type"] == "http" and ("\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"])):
             refusal = response_of(InvalidRequest("an address may not hold the NUL character (%00)"))
             await refusal(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+class HeadAsGet:
+    """Gives a HEAD to the route of GET, marked as what it is (:func:`is_head`). The server sends no body for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", _IS_HEAD: True}
+        await self.app(scope, receive, send)
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether a request that looks like a GET is a HEAD: a route may then leave out the work for the body."""
+    return _IS_HEAD in scope
 
 
 class RateLimit:
@@ -144,6 +168,6 @@ class RateLimit:
 
 
 def _caller_digest(scope: Scope) -> bytes:
-    key = Headers(scope=scope).get("authorization")
+    key = bearer_key(Headers(scope=scope).get("authorization"))
     client = scope.get("client")
     return hashlib.sha256((key or f"from {client[0] if client else '?'}").encode()).digest()

@@ -19,6 +19,7 @@ Every answer carries `X-Request-Id`; every error is an RFC 9457 problem."""
 _ANY = {
     "400": "invalid_request",
     "401": "The key is missing or invalid.",
+    "414": "The address is too long.",
     "429": "Too many requests with this key; see `Retry-After`.",
     "503": "The database is unavailable; see `Retry-After`.",
 }

@@ -104,6 +104,8 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             return _method_not_allowed(request, _methods(routes, request.scope))
+        if error.status_code == HTTPStatus.NOT_FOUND and _is_but_for_a_slash(routes, request.scope):
+            return problem(404, _CODES[404], "there is nothing at this address; leave out the slash at its end")
         return _http_exception(error)
 
     app.add_exception_handler(StillhouseError, _stillhouse_error)
@@ -150,7 +152,13 @@ def _stillhouse_error(_request: Request, error: Exception) -> Response:
 
 def _methods(routes: Sequence[Route], scope: Scope) -> list[str]:
     """The methods that this path allows. Each method has a route of its own, and the framework names those of one route only."""
-    return sorted({method for route in routes if route.matches(scope)[0] is not Match.NONE for method in route.methods or ()})
+    found = {method for route in routes if route.matches(scope)[0] is not Match.NONE for method in route.methods or ()}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
+
+
+def _is_but_for_a_slash(routes: Sequence[Route], scope: Scope) -> bool:
+    path = scope["path"].rstrip("/")
+    return path != scope["path"] and any(route.matches({**scope, "path": path})[0] is not Match.NONE for route in routes)
 
 
 def _method_not_allowed(request: Request, methods: list[str]) -> Response:

@@ -44,6 +44,8 @@ IdempotencyKey = Annotated[
         description="A repeat with the same key and body returns the first job.",
     ),
 ]
+_MAX_LABELS = 8
+"""Each is a join of its own in the database."""
 _SPEC_BODY = {
     "requestBody": {
         "required": True,
@@ -118,9 +120,13 @@ def submit(
 def list_jobs(
     _caller: Viewer,
     services: ServicesOf,
-    status: Annotated[list[str] | None, Query(description="One or more states, repeated or separated by commas.")] = None,
+    status: Annotated[
+        list[str] | None, Query(max_length=len(Status), description="One or more states, repeated or separated by commas.")
+    ] = None,
     owner: Annotated[str | None, Query(max_length=200, description="A user's name.")] = None,
-    label: Annotated[list[str] | None, Query(description="`key:value` or `key=value`; several must all hold.")] = None,
+    label: Annotated[
+        list[str] | None, Query(max_length=_MAX_LABELS, description="`key:value` or `key=value`; several must all hold.")
+    ] = None,
     limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> JobPage:

@@ -71,7 +71,6 @@ def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> Model
         return model_view(*models.find(session, model_id))
 
 
-@router.head("/{model_id}/files/{name:path}", include_in_schema=False)
 @router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
 def get_model_file(
     model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest

@@ -21,6 +21,7 @@ from service.store import StoredFile
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=StrictRoute)
 
 _JSON, _TEXT, _PAGE, _STREAM = "application/json", "text/plain", "text/html", "text/event-stream"
+_MAX_NAMES = 200
 _STRING = {"type": "string"}
 _LOG = {_TEXT: {"schema": _STRING, "example": "job job_01k5zq3v7m8n9p0q1r2s3t4v5w, attempt 1, on cpu\n"}}
 _LIVE_EVENTS = {"schema": _STRING, "example": 'event: checkpoint\ndata: {"seq": 7, "type": "checkpoint", …}\nid: 7\n\n'}
@@ -61,16 +62,20 @@ async def list_events(
     return await run_in_threadpool(read)
 
 
-@router.get("/metrics", responses=described(NotFound))
+@router.get("/metrics", responses=described(InvalidRequest, NotFound))
 def list_metrics(
     job_id: JobId,
     _caller: Viewer,
     services: ServicesOf,
-    names: Annotated[list[str] | None, Query(description="Which metrics, repeated or separated by commas.")] = None,
+    names: Annotated[
+        list[str] | None, Query(max_length=_MAX_NAMES, description="Which metrics, repeated or separated by commas.")
+    ] = None,
     max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thins each metric; first and last stay.")] = None,
 ) -> MetricList:
     """Returns the points of each metric as (step, value)."""
     wanted = [name.strip() for text in names or [] for name in text.split(",") if name.strip()]
+    if len(wanted) > _MAX_NAMES:
+        raise InvalidRequest(f"{len(wanted)} metrics are named; at most {_MAX_NAMES} may be, or none for all", param="names")
     with services.database.transaction() as session:
         series = queries.metrics(session, job_id, names=wanted, max_points=max_points)
     return MetricList(data=[MetricView(name=name, points=points) for name, points in series.items()])
@@ -126,7 +131,6 @@ def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Arti
         return ArtifactList(data=[artifact_view(file) for file in queries.artifacts(session, job_id)])
 
 
-@router.head("/artifacts/{name:path}", include_in_schema=False)
 @router.get("/artifacts/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
 def get_artifact(
     job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest

@@ -47,7 +47,7 @@ class Contract:
                 responses: dict[str, Any] = operations[method]["responses"]
                 return responses
         problem = {"content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-        return {"200": {}, "400": problem, "404": problem, "405": problem}
+        return {"200": {}, "400": problem, "404": problem, "405": problem, "414": problem}
 
     def _check_body(self, body: Any, schema: dict[str, Any], place: str) -> None:
         validator = Draft202012Validator({**schema, "components": self._components})

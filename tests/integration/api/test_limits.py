@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from service.lifecycle import Status
 from service.settings import Settings
 from tests.integration.api.conftest import spec, submit
 
@@ -147,11 +148,11 @@ def test_a_job_without_a_body_is_told_that_one_is_missing(member: httpx.Client, 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/jobs", "GET, POST"),
-        ("POST", "/v1/jobs/job_none", "DELETE, GET, PATCH"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
+        ("POST", "/v1/jobs/job_none", "DELETE, GET, HEAD, PATCH"),
         ("DELETE", "/v1/jobs/job_none/artifacts/student/config.json", "GET, HEAD"),
-        ("PATCH", "/v1/keys", "GET, POST"),
-        ("DELETE", "/healthz", "GET"),
+        ("PATCH", "/v1/keys", "GET, HEAD, POST"),
+        ("DELETE", "/healthz", "GET, HEAD"),
     ],
 )
 def test_a_method_that_an_address_does_not_take_is_told_with_all_that_it_takes(
@@ -160,6 +161,35 @@ def test_a_method_that_an_address_does_not_take_is_told_with_all_that_it_takes(
     answer = member.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
     assert answer.json()["detail"] == f"this address does not take {method}; it takes {allowed}"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/", "/v1/datasets/?limit=1", "/docs/", "/healthz//"])
+def test_a_slash_too_many_is_told_and_leads_nowhere_else(member: httpx.Client, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = member.request(method, path, headers={"Host": "stillhouse.example", "X-Forwarded-Proto": "https"})
+        assert (answer.status_code, "location" in answer.headers) == (404, False)
+        assert answer.json()["detail"] == "there is nothing at this address; leave out the slash at its end"
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "most"),
+    [("/v1/jobs", "label", 8), ("/v1/jobs", "status", len(Status)), ("/v1/jobs/job_none/metrics", "names", 200)],
+)
+def test_a_parameter_is_repeated_so_often_and_no_more(member: httpx.Client, path: str, parameter: str, most: int) -> None:
+    value = "queued" if parameter == "status" else "a:b"
+    assert member.get(path, params=[(parameter, value)] * most).status_code == (404 if "job_none" in path else 200)
+    refused = member.get(path, params=[(parameter, value)] * (most + 1))
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, f"query:{parameter}")
+
+
+def test_metrics_with_commas_between_them_are_counted_too(member: httpx.Client) -> None:
+    refused = member.get("/v1/jobs/job_none/metrics", params={"names": ",".join(["loss"] * 201)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "names")
+
+
+def test_an_address_of_any_length_is_refused_at_once(member: httpx.Client) -> None:
+    for path in (f"/v1/jobs?owner={'x' * 16_384}", f"/{'x' * 16_384}"):
+        assert member.get(path).status_code == 414
 
 
 def test_a_problem_has_every_field_of_its_error_and_faults_only_where_there_are_some(member: httpx.Client) -> None:

@@ -66,6 +66,18 @@ def slow(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
+def test_one_key_has_one_rate_however_its_header_is_spelled(slow: TestClient) -> None:
+    spellings = [
+        f"{scheme} {blanks}sh_one{blanks}" for scheme in ("Bearer", "bearer", "BEARER") for blanks in ("", " ", "  ", "\t")
+    ]
+    assert [slow.get("/v1/me", headers={"Authorization": text}).status_code for text in spellings][-1] == 429
+
+
+def test_what_holds_no_key_counts_for_the_address_that_sends_it(slow: TestClient) -> None:
+    headers = [{}, *({"Authorization": f"Basic {number}"} for number in range(10)), {"Authorization": "Bearer "}]
+    assert [slow.get("/v1/me", headers=each).status_code for each in headers][-1] == 429
+
+
 def test_too_many_requests_of_one_key_are_429_and_others_are_served(slow: TestClient) -> None:
     mine, other = {"Authorization": "Bearer sh_one"}, {"Authorization": "Bearer sh_two"}
     answers = [slow.get("/v1/me", headers=mine) for _ in range(12)]
