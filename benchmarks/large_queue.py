@@ -96,7 +96,8 @@ SELECT 'job_' || lpad(n::text, 26, '0'), 'user_' || 1 + owner, 'job ' || n,
        CASE WHEN status IN ('succeeded', 'failed') THEN at + interval '1 hour' END,
        CASE WHEN status = 'succeeded' THEN 600 + n * 37 % 20000 ELSE 0 END,
        CASE WHEN status = 'failed'
-            THEN jsonb_build_object('code', CASE WHEN n % 100 = 0 THEN 'time_limit' ELSE 'trainer_crashed' END) END
+            THEN jsonb_build_object('code', CASE WHEN n % 100 = 0 THEN 'time_limit' ELSE 'trainer_crashed' END,
+                                    'message', 'it ended') END
 FROM (
     SELECT n, n * 7 % :users AS owner,
            now() - (:jobs - n) * interval '0.5 seconds' AS at,

@@ -17,14 +17,26 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
         self._app = app
-        super().__init__(
-            uvicorn.Config(app, host=host, port=port, ws="none", server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS)
-        )
+        super().__init__(configuration(app, host=host, port=port))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         services: Services = self._app.state.services
         services.hub.end_waits()
         await super().shutdown(sockets)
+
+
+def configuration(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
+    """The settings of uvicorn."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
 
 
 def serve(host: str, port: int) -> None:
