@@ -1,40 +1,33 @@
 """The engine, transactions and migrations. A session is one transaction; notifications of changed jobs follow it."""
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 import migrations
 from service.clock import Clock
 from service.clock import info as clock_info
+from service.database_engine import Silence, make_engine
 from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.queue_policy import info as queue_policy_info
 
-_DEAD_CONNECTION = {
-    "tcp_user_timeout": 10_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-"""A network that drops packets is an error within 20 s; the kernel alone would wait for a quarter of an hour."""
+ANSWER_SECONDS = 5.0
+_MIGRATION_SECONDS = 3600.0
 T = TypeVar("T")
 Notify = Callable[[Set[str]], None]
 """Receives the ids of the jobs that a committed transaction changed."""
 
 
 class Database:
-    """One engine a process, on a ``postgresql://`` address.
-
-    A connection that cannot be had within 5 s is an error, never a hang.
-    """
+    """One engine a process, on a ``postgresql://`` address. No call of it hangs: see :mod:`service.database_engine`."""
 
     def __init__(
         self,
@@ -42,28 +35,23 @@ class Database:
         *,
         notify: Notify | None = None,
         pool_size: int = 10,
+        answer_seconds: float = ANSWER_SECONDS,
         clock: Clock | None = None,
         queue_policy: QueuePolicy | None = None,
     ) -> None:
-        """``clock`` replaces the database's own; ``notify`` is called with the ids of the jobs that a transaction changed."""
-        self.engine = create_engine(
-            driver_url(url),
-            pool_size=pool_size,
-            max_overflow=20,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args={
-                "connect_timeout": 5,
-                "options": "-c timezone=utc -c lock_timeout=20s -c statement_timeout=60s",
-                **_DEAD_CONNECTION,
-            },
-        )
+        """``clock`` replaces the database's own; ``notify`` is called with the ids of the jobs that a transaction changed.
+
+        ``answer_seconds``: how long a statement may take, a connection may be waited for and the server may be silent.
+        """
+        self._silence = Silence(answer_seconds)
+        self.engine = make_engine(driver_url(url), answer_seconds=answer_seconds, pool_size=pool_size, silence=self._silence)
         self._notify = notify
         self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy())
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back by an exception. Its rows stay readable afterwards."""
+        self._silence.pass_or_raise()
         with Session(self.engine, expire_on_commit=False, info=dict(self._info)) as session:
             with session.begin():
                 yield session
@@ -72,18 +60,31 @@ class Database:
             self._notify(changed)
 
     def run(self, work: Callable[[Session], T]) -> T:
-        """Runs ``work`` in one transaction; a second time if the first met what passes by itself, as a changed plan."""
-        try:
+        """Runs ``work`` in one transaction; a second time if the first met what passes by itself and was not committed.
+
+        That is a changed plan, a deadlock, or a connection that was lost before COMMIT was sent on it. Of one that is lost later
+        nobody knows whether it was committed.
+        """
+        sent = False
+
+        def committed() -> T:
+            nonlocal sent
             with self.transaction() as session:
-                return work(session)
-        except SQLAlchemyError as error:
-            if meaning_of(error) is not Meaning.RETRY:
+                result = work(session)
+                session.flush()
+                sent = True
+            return result
+
+        try:
+            return committed()
+        except DBAPIError as error:
+            if meaning_of(error) is not Meaning.RETRY and (sent or not error.connection_invalidated):
                 raise
-        with self.transaction() as session:
-            return work(session)
+        return committed()
 
     def ping(self) -> None:
         """Raises SQLAlchemy's OperationalError when the database does not answer."""
+        self._silence.pass_or_raise()
         with self.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
@@ -102,20 +103,24 @@ def driver_url(url: str) -> str:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Brings the schema up to ``revision``; harmless to repeat, and two at once wait for each other."""
-    command.upgrade(_alembic(url), revision)
+    with _alembic(url) as config:
+        command.upgrade(config, revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Reverts the schema to ``revision``."""
-    command.downgrade(_alembic(url), revision)
+    with _alembic(url) as config:
+        command.downgrade(config, revision)
 
 
-def _alembic(url: str) -> Config:
+@contextmanager
+def _alembic(url: str) -> Iterator[Config]:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = driver_url(url)
-    return config
+    with closing(Database(url, pool_size=1, answer_seconds=_MIGRATION_SECONDS)) as database:
+        config.attributes["engine"] = database.engine
+        yield config
 
 
 def loose_index_scan(column: str, where: str) -> str:

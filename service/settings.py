@@ -14,6 +14,10 @@ class Settings(BaseSettings):
 
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host/name``."""
+    database_direct_url: str = Field(default="", validation_alias="DATABASE_DIRECT_URL")
+    """The server's own address where that is a pooler's, for migrations and notifications; the same by default."""
+    database_seconds: float = Field(default=5.0, gt=0)
+    """How long the API waits for an answer of the database before it says 503; workers and sweeps wait four times as long."""
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
     """``redis://host:6379/0``."""
     store: str = ""
@@ -68,6 +72,16 @@ class Settings(BaseSettings):
     """Sustained rate of one API key, on one API process; bursts of twice as many pass."""
     file_roots: list[Path] = []
     """Folders under which a spec may name ``file:PATH``, as a JSON list; none by default."""
+
+    @property
+    def patient_database_seconds(self) -> float:
+        """How long workers and sweeps wait: nobody waits for them, and their statements read more."""
+        return 4 * self.database_seconds
+
+    @property
+    def direct_database_url(self) -> str:
+        """The address of the server itself."""
+        return self.database_direct_url or self.database_url
 
     @property
     def teacher_cache_folder(self) -> Path | None:

@@ -41,8 +41,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with (
             closing(JobNotifier(chosen.redis_url)) as notifier,
             closing(Broker(chosen.redis_url)) as broker,
-            closing(Database(chosen.database_url, notify=notifier, queue_policy=QueuePolicy.of(chosen))) as database,
-            Sweeper(database, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
+            closing(_database(chosen, notifier, chosen.database_seconds)) as database,
+            closing(_database(chosen, notifier, chosen.patient_database_seconds)) as patient,
+            Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
             async with NotificationHub(chosen.redis_url).running() as hub:
                 cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
@@ -75,6 +76,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(PlainAddresses)
     app.add_middleware(RequestIds)
     return app
+
+
+def _database(settings: Settings, notify: JobNotifier, answer_seconds: float) -> Database:
+    queue_policy = QueuePolicy.of(settings)
+    return Database(settings.database_url, notify=notify, answer_seconds=answer_seconds, queue_policy=queue_policy)
 
 
 def _require_addresses(settings: Settings) -> None:

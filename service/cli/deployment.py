@@ -50,7 +50,7 @@ def migrate() -> None:
         from service.database import upgrade
     except ModuleNotFoundError as error:
         raise missing_extra(error, "service") from error
-    upgrade(_database_url())
+    upgrade(_database_url(direct=True))
     err.print("the database is up to date")
 
 
@@ -75,10 +75,10 @@ def admin_key(
     typer.echo(secret)
 
 
-def _database_url() -> str:
+def _database_url(*, direct: bool = False) -> str:
     from service.settings import settings
 
-    url = settings().database_url
+    url = settings().direct_database_url if direct else settings().database_url
     if not url:
         raise CommandFailed("set DATABASE_URL, for instance postgresql://user:password@host:5432/stillhouse")
     return url

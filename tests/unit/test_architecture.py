@@ -36,7 +36,16 @@ SERVICE_LAYERS: Layers = {
     "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
     "what devices there are and what was used of them": {"usage", "capacity"},
     "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client"},
-    "the spec and its states; connections": {"spec", "lifecycle", "broker", "notifications", "connection", "archives", "store"},
+    "the spec and its states; connections": {
+        "spec",
+        "lifecycle",
+        "broker",
+        "notifications",
+        "connection",
+        "archives",
+        "store",
+        "database_engine",
+    },
     "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors"},
 }
 WORKER_LAYERS: Layers = {

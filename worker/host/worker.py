@@ -53,6 +53,7 @@ class Host:
             config.database_url,
             notify=JobNotifier(config.redis_url),
             pool_size=2 * len(devices) + 4,
+            answer_seconds=config.patient_database_seconds,
             queue_policy=QueuePolicy.of(config),
         )
         self.broker = Broker(config.redis_url)
