@@ -136,7 +136,7 @@ class Cluster:
 
     def _post(self, post: Posted) -> None:
         with self.database.transaction() as session:
-            job, _ = jobs.submit(
+            job = jobs.submit(
                 session,
                 owner_id=f"user_{post.person.name}",
                 spec=_spec(post.priority, post.gpus, int(post.max_seconds)),

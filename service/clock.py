@@ -19,11 +19,17 @@ def info(clock: Clock | None) -> dict[str, Any]:
     return {_KEY: clock}
 
 
+def own_time(session: Session) -> datetime | None:
+    """The time of a clock that the session has instead of the database's, if it has one."""
+    clock: Clock | None = session.info.get(_KEY)
+    return None if clock is None else clock()
+
+
 def now(session: Session) -> datetime:
     """The current time, aware, in UTC."""
-    clock: Clock | None = session.info.get(_KEY)
-    if clock is not None:
-        return clock()
+    own = own_time(session)
+    if own is not None:
+        return own
     with session.no_autoflush:  # a transition is written as a whole: its half would break the tables' constraints
         time: datetime = session.execute(select(func.now())).scalar_one()
     return time
@@ -31,8 +37,8 @@ def now(session: Session) -> datetime:
 
 def now_sql(session: Session) -> Any:
     """The current time as an SQL expression, which saves a statement."""
-    clock: Clock | None = session.info.get(_KEY)
-    return func.now() if clock is None else literal(clock())
+    own = own_time(session)
+    return func.now() if own is None else literal(own)
 
 
 def seconds_sql(seconds: float) -> Any:

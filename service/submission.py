@@ -1,16 +1,17 @@
 """From a document to a stored job: what the spec names is looked up, and every fault is reported before anything is queued.
 
-Order: read the spec; look at what it names (files outside any transaction); check that the parts fit; then, in one transaction,
-hold the dataset, the teacher and the needed jobs, look again whether they are there, and store the job.
+One transaction looks up what the spec names and locks it, checks that the parts fit, and stores the job. A file that it names is
+read outside of any transaction: where one is met that was not read yet, the transaction ends, and another begins once it is.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import jobs
@@ -29,22 +30,31 @@ from service.spec.fit import TeacherInfo, check_fit, image_shape
 from service.spec.source import split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
-from service.tables import Dataset, Job, Model
+from service.tables import Job, Model
 
 _DATASET, _TRANSFER = "/dataset/source", "/dataset/transfer"
 
 
-@dataclass
-class _Named:
-    """What the database knows of the things that a spec names."""
+class _Unread(Exception):
+    """Ends a transaction that has met a file of the spec: it is read outside."""
 
-    datasets: dict[str, DatasetInfo] = field(default_factory=dict)
-    """By source."""
-    teachers: dict[str, TeacherInfo] = field(default_factory=dict)
-    """By source."""
-    planned: dict[str, JobSpec] = field(default_factory=dict)
-    """By source, of a teacher that is still to be trained: its classes and shape are those of its dataset."""
-    faults: list[FieldError] = field(default_factory=list)
+    def __init__(self, pointer: str, read: Callable[[], DatasetInfo]) -> None:
+        super().__init__(pointer)
+        self.pointer, self.read = pointer, read
+
+
+_Files = dict[str, DatasetInfo | InvalidFile]
+"""What is known of the files that a spec names, by pointer."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A spec that could be stored, as it would be, and what the database has of the things that it names."""
+
+    spec: JobSpec
+    warnings: list[WarningMessage]
+    named: jobs.Named
 
 
 def submit(
@@ -61,27 +71,30 @@ def submit(
         InvalidSpec: with every fault at once.
         QueueLimitReached: the caller has as many unstarted jobs as the limit permits.
         Forbidden: the document asks for what only an admin may give.
-        RequestInFlight, IdempotencyMismatch: see ``jobs.submit``.
+        RequestInFlight, IdempotencyMismatch: see ``jobs.find_repeat``.
     """
     digest = None if idempotency_key is None else _canonical_sha256(document)
-    if idempotency_key is not None:
-        # A repeat is answered before its document is checked, as what it names may be gone by now. The check reads files, so the
-        # key is not held during it; jobs.submit looks again, holding the key until the commit.
-        with database.transaction() as session:
+
+    def store(session: Session, files: _Files) -> tuple[Job, bool]:
+        if idempotency_key is not None:
+            # Before the document is checked, as what it names may be gone by the time of a repeat.
             earlier = jobs.find_repeat(session, owner_id=caller.user_id, idempotency_key=idempotency_key, request_sha256=digest)
-        if earlier is not None:
-            return earlier, False
-    spec, warnings = _check(database, settings, caller, document)
-    with database.transaction() as session:
-        return jobs.submit(
+            if earlier is not None:
+                return earlier, False
+        checked = _check(session, settings, caller, document, files, lock=True)
+        job = jobs.submit(
             session,
             owner_id=caller.user_id,
-            spec=spec,
+            spec=checked.spec,
+            named=checked.named,
             idempotency_key=idempotency_key,
             request_sha256=digest,
             preflight=settings.preflight,
-            warnings=warnings,
+            warnings=checked.warnings,
         )
+        return job, True
+
+    return _run(database, store)
 
 
 def check(database: Database, settings: Settings, caller: Caller, document: Any) -> tuple[JobSpec, list[WarningMessage]]:
@@ -89,39 +102,65 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
 
     Raises what ``submit`` raises.
     """
-    checked = _check(database, settings, caller, document)
-    with database.transaction() as session:
+
+    def look(session: Session, files: _Files) -> _Checked:
+        checked = _check(session, settings, caller, document, files)
         jobs.refuse_over_limit(session, caller.user_id)
-    return checked
+        return checked
+
+    checked = _run(database, look)
+    return checked.spec, checked.warnings
 
 
-def _check(database: Database, settings: Settings, caller: Caller, document: Any) -> tuple[JobSpec, list[WarningMessage]]:
-    """Everything that needs no lock: the look-ups of one short transaction, then the files and the fit of the parts."""
+def _run(database: Database, work: Callable[[Session, _Files], T]) -> T:
+    """Runs ``work`` in one transaction; in another one for each file that it meets, with the file read between them."""
+    files: _Files = {}
+    while True:
+        try:
+            return database.run(lambda session: work(session, files))
+        except _Unread as file:
+            try:
+                files[file.pointer] = file.read()
+            except InvalidFile as error:
+                files[file.pointer] = error
+
+
+def _check(session: Session, settings: Settings, caller: Caller, document: Any, files: _Files, *, lock: bool = False) -> _Checked:
+    """Reads and checks a document. Raises InvalidSpec with every fault, and _Unread for a file that ``files`` does not have."""
     spec = parse_spec(document)
     caller.require_priority(spec.priority)
-    with database.transaction() as session:
-        named = _look_up(session, spec)
-        named.faults += resource_faults(
-            session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
-        )
-    faults = named.faults
-    dataset = _dataset_info(spec, named, settings, pointer=_DATASET, faults=faults)
+    named = jobs.find_named(session, spec, lock=lock)
+    infos = dict(named.datasets)
+    teachers, planned, faults = _teachers(spec, named)
+    infos |= jobs.find_datasets(session, planned.values())
+    faults += resource_faults(
+        session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
+    )
+
+    def describe(spec: JobSpec, source: str, *, pointer: str) -> DatasetInfo | None:
+        try:
+            return _dataset_info(spec, source, infos, files, settings, pointer=pointer)
+        except InvalidFile as error:
+            faults.append(FieldError(pointer=pointer, message=error.detail))
+            return None
+
+    dataset = describe(spec, spec.dataset.source, pointer=_DATASET)
     for pointer, source in _teacher_sources(spec):
-        planned = named.planned.get(source)
-        info = None if planned is None else _dataset_info(planned, named, settings, pointer=pointer, faults=faults)
-        if planned is not None and info is not None:
-            shape, names = image_shape(info, planned.dataset.input), output_names(planned.dataset, info)
-            named.teachers[source] = TeacherInfo(task=planned.task, classes=names, input_shape=shape)
+        plan = planned.get(source)
+        info = None if plan is None else describe(plan, plan.dataset.source, pointer=pointer)
+        if plan is not None and info is not None:
+            shape, names = image_shape(info, plan.dataset.input), output_names(plan.dataset, info)
+            teachers[source] = TeacherInfo(task=plan.task, classes=names, input_shape=shape)
     transfer = None
     if spec.dataset.transfer is not None:
-        transfer = _dataset_info(spec, named, settings, pointer=_TRANSFER, faults=faults, transfer=True)
+        transfer = describe(spec, spec.dataset.transfer, pointer=_TRANSFER)
     if dataset is not None:
-        faults += check_fit(spec, dataset, teachers=named.teachers, transfer=transfer)
+        faults += check_fit(spec, dataset, teachers=teachers, transfer=transfer)
     if faults:
         raise InvalidSpec(faults)
     if dataset is None:
-        return spec, spec_warnings(spec)
-    return _settled(spec, dataset), spec_warnings(spec) + dataset_warnings(spec, dataset)
+        return _Checked(spec, spec_warnings(spec), named)
+    return _Checked(_settled(spec, dataset), spec_warnings(spec) + dataset_warnings(spec, dataset), named)
 
 
 def _settled(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
@@ -139,32 +178,32 @@ def _canonical_sha256(document: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _look_up(session: Session, spec: JobSpec) -> _Named:
-    named = _Named()
-    needs, need_faults = jobs.needed_jobs(session, spec)
-    needs_by_id = {job.id: job for job in needs}
-    models = jobs.teacher_models(session, spec)
-    infos = {f"model:{model.id}": _teacher_info(model) for model in models}
-    infos |= {f"job:{model.job_id}": _teacher_info(model) for model in models}
+def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo], dict[str, JobSpec], list[FieldError]]:
+    """What is known of the teachers: of those that are there, and the specs of those that are still to be trained, whose classes
+    and shape are those of their datasets. Both by source, with the faults of the others."""
+    needs_by_id = {job.id: job for job in named.needs}
+    infos = {f"model:{model.id}": _teacher_info(model) for model in named.models}
+    infos |= {f"job:{model.job_id}": _teacher_info(model) for model in named.models}
+    teachers: dict[str, TeacherInfo] = {}
+    planned: dict[str, JobSpec] = {}
+    faults: list[FieldError] = []
     for pointer, source in _teacher_sources(spec):
         kind, name = split_source(source)
         if source in infos:
-            named.teachers[source] = infos[source]
+            teachers[source] = infos[source]
         elif kind == "model":
-            named.faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
+            faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
         elif kind == "job":
             job = needs_by_id.get(name)
             if job is None or job.status == Status.SUCCEEDED:
                 message = (
                     f"job {name} {'does not exist' if job is None else 'left no student'}; GET /v1/models lists finished students"
                 )
-                named.faults.append(FieldError(pointer=pointer, message=message))
+                faults.append(FieldError(pointer=pointer, message=message))
             else:
-                named.planned[source] = JobSpec.model_validate(job.spec)
-    named.datasets = _read_datasets(session, [spec, *named.planned.values()])
-    reported = {fault.pointer for fault in named.faults}
-    named.faults += [fault for fault in need_faults if fault.pointer not in reported]
-    return named
+                planned[source] = JobSpec.model_validate(job.spec)
+    reported = {fault.pointer for fault in faults}
+    return teachers, planned, faults + [fault for fault in named.need_faults if fault.pointer not in reported]
 
 
 def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
@@ -172,38 +211,28 @@ def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
     return [(f"/{place}/source", teacher.source) for place, teacher in spec.teachers.items()]
 
 
-def _read_datasets(session: Session, specs: list[JobSpec]) -> dict[str, DatasetInfo]:
-    """Reads what is known of the uploaded datasets of these specs, by source."""
-    named = {source for spec in specs for source in (spec.dataset.source, spec.dataset.transfer) if source is not None}
-    ids = [source.name for source in map(split_source, named) if source.kind == "dataset"]
-    if not ids:
-        return {}
-    rows = session.execute(select(Dataset.id, Dataset.info).where(Dataset.id.in_(ids)))
-    return {f"dataset:{row.id}": DatasetInfo.model_validate(row.info) for row in rows}
-
-
 def _dataset_info(
-    spec: JobSpec,
-    named: _Named,
-    settings: Settings,
-    *,
-    pointer: str,
-    faults: list[FieldError],
-    transfer: bool = False,
-) -> DatasetInfo | None:
-    """Describes the spec's dataset, or its transfer data; None behind a fault."""
-    source = spec.dataset.transfer if transfer else spec.dataset.source
-    assert source is not None, "only a spec with transfer data is asked for them"
+    spec: JobSpec, source: str, stored: Mapping[str, DatasetInfo], files: _Files, settings: Settings, *, pointer: str
+) -> DatasetInfo:
+    """Describes the spec's dataset, or its transfer data. Raises InvalidFile, and _Unread."""
     kind, name = split_source(source)
-    if source in named.datasets:
-        return as_declared(named.datasets[source], spec.dataset.numbers)
-    try:
-        if kind == "dataset":
-            raise InvalidFile(f"there is no dataset {name!r}; GET /v1/datasets lists them")
-        return inspect_source(spec, source, find_file=lambda name: allowed_file(name, settings.file_roots), transfer=transfer)
-    except InvalidFile as error:
-        faults.append(FieldError(pointer=pointer, message=error.detail))
-        return None
+    if source in stored:
+        return as_declared(stored[source], spec.dataset.numbers)
+    if kind == "dataset":
+        raise InvalidFile(f"there is no dataset {name!r}; GET /v1/datasets lists them")
+
+    def read() -> DatasetInfo:
+        find_file = partial(allowed_file, roots=settings.file_roots)
+        return inspect_source(spec, source, find_file=find_file, transfer=pointer == _TRANSFER)
+
+    if kind != "file":
+        return read()
+    found = files.get(pointer)
+    if found is None:
+        raise _Unread(pointer, read)
+    if isinstance(found, InvalidFile):
+        raise found
+    return found
 
 
 def allowed_file(name: str, roots: list[Path]) -> Path:

@@ -23,14 +23,15 @@ from service.jobs.attempts import (
     spent_checkpoints,
     succeed,
 )
-from service.jobs.dependencies import enter_queue, needed_jobs, teacher_models
+from service.jobs.dependencies import enter_queue
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
-from service.jobs.submission import find_repeat, refuse_over_limit, resource_class_of, submit
+from service.jobs.submission import Named, find_datasets, find_named, find_repeat, refuse_over_limit, resource_class_of, submit
 from service.jobs.transitions import Fence, get
 
 __all__ = [
     "MAX_LOG_BYTES",
     "Fence",
+    "Named",
     "Renewal",
     "append_log",
     "crash",
@@ -38,11 +39,12 @@ __all__ = [
     "enter_queue",
     "expire_leases",
     "fail",
+    "find_datasets",
+    "find_named",
     "find_repeat",
     "forget_checkpoints",
     "get",
     "log_text",
-    "needed_jobs",
     "record_checkpoint",
     "record_metrics",
     "record_progress",
@@ -58,5 +60,4 @@ __all__ = [
     "spent_checkpoints",
     "submit",
     "succeed",
-    "teacher_models",
 ]

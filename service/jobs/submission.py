@@ -1,23 +1,62 @@
 """New jobs: the owner's limit, the idempotency key, and everything that a spec names, locked until the job is stored."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
+from sqlalchemy.types import DateTime, Text
 
 from service.capacity import whole_gib
-from service.clock import now
+from service.clock import own_time
 from service.errors import FieldError, IdempotencyMismatch, InvalidSpec, QueueLimitReached, RequestInFlight
 from service.ids import new_id
-from service.jobs import transitions
-from service.jobs.dependencies import by_needs, needed_jobs, teacher_models, teacher_sources
+from service.jobs.dependencies import by_needs, needed_jobs, teacher_models
 from service.lifecycle import UNSTARTED, Priority, Status
 from service.spec import JobSpec
+from service.spec.data import DatasetInfo
 from service.spec.source import split_source
 from service.spec.warning_message import WarningMessage
-from service.tables import Dataset, Job, JobDependency, JobLabel, JobTeacher, User
+from service.tables import Dataset, Job, Model, User
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the database has of the things that a spec names."""
+
+    needs: list[Job]
+    """The jobs that must succeed first, in the order of their ids."""
+    need_faults: list[FieldError]
+    """Why it cannot wait for some jobs that it names."""
+    datasets: dict[str, DatasetInfo]
+    """The uploaded datasets, by source."""
+    models: list[Model]
+    """The teachers that are stored models."""
+
+
+def find_named(session: Session, spec: JobSpec, *, lock: bool = False) -> Named:
+    """Looks up what a spec names.
+
+    With ``lock`` none of it is deleted, and no needed job ends, before the transaction does. Each kind is locked in the order of
+    its ids, so that two submissions and a deletion cannot wait for each other in a circle.
+    """
+    needs, need_faults = needed_jobs(session, spec, lock=lock)
+    datasets = find_datasets(session, [spec], lock=lock)
+    return Named(needs, need_faults, datasets, teacher_models(session, spec, lock=lock))
+
+
+def find_datasets(session: Session, specs: Collection[JobSpec], *, lock: bool = False) -> dict[str, DatasetInfo]:
+    """Reads what is known of the uploaded datasets of these specs, by source."""
+    named = {source for spec in specs for source in (spec.dataset.source, spec.dataset.transfer) if source is not None}
+    ids = [source.name for source in map(split_source, named) if source.kind == "dataset"]
+    if not ids:
+        return {}
+    query = select(Dataset.id, Dataset.info).where(Dataset.id.in_(ids)).order_by(Dataset.id)
+    rows = session.execute(query.with_for_update(read=True) if lock else query)
+    return {f"dataset:{row.id}": DatasetInfo.model_validate(row.info) for row in rows}
 
 
 def submit(
@@ -25,116 +64,78 @@ def submit(
     *,
     owner_id: str,
     spec: JobSpec,
+    named: Named | None = None,
     idempotency_key: str | None = None,
     request_sha256: str | None = None,
     preflight: bool = False,
     warnings: Sequence[WarningMessage] = (),
-) -> tuple[Job, bool]:
-    """Stores a job, and returns it with True if it is new, with False if the idempotency key named an earlier one.
+) -> Job:
+    """Stores a job; with ``preflight`` it is checked before it waits for devices.
 
-    With ``preflight`` it is checked before it waits for devices.
+    ``named`` is what this transaction has locked by :func:`find_named`; by default it is looked up here. Whoever gives an
+    idempotency key holds it, by :func:`find_repeat`. Nobody is notified: nobody can wait for a job that was not there.
 
     Raises:
         QueueLimitReached: the owner has as many unstarted jobs as the limit permits.
-        RequestInFlight: another request with the same key is being served.
-        IdempotencyMismatch: the key was used with another body.
-        InvalidSpec: the spec names a dataset or a model that is gone, or a job that can no longer succeed.
+        InvalidSpec: the spec names a job that is gone, or that can no longer succeed.
     """
-    if idempotency_key is not None:
-        earlier = find_repeat(session, owner_id=owner_id, idempotency_key=idempotency_key, request_sha256=request_sha256)
-        if earlier is not None:
-            return earlier, False
-    held = _hold(session, spec)
+    named = find_named(session, spec, lock=True) if named is None else named
+    if named.need_faults:
+        raise InvalidSpec(named.need_faults)
     refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
-    at = now(session)
     if preflight:
         status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
     else:
-        status, reason = by_needs(held.needs)
+        status, reason = by_needs(named.needs)
     resources = spec.resources
-    job = Job(
-        id=new_id("job"),
-        owner_id=owner_id,
-        name=spec.name,
-        labels=spec.labels,
-        spec=spec.model_dump(mode="json"),
-        warnings=[warning.model_dump() for warning in warnings],
-        status=status,
-        status_reason=reason,
-        version=0,
-        last_event_seq=0,
-        pool=resources.pool,
-        priority=Priority.named(spec.priority),
-        queue_class=Priority.named(spec.priority),
-        gpus=resources.gpus,
-        cpu_slots=resources.cpu_slots,
-        min_gpu_memory_gib=resources.min_gpu_memory_gib,
-        resource_class=resource_class_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
-        max_runtime_seconds=resources.max_runtime_seconds,
-        attempt=0,
-        crashes=0,
-        max_attempts=spec.max_attempts,
-        created_at=at,
-        queued_at=at if status is Status.QUEUED else None,
-        waiting_since=at if status is Status.QUEUED else None,
-        run_seconds=0.0,
-        gpu_seconds=0.0,
-        dataset_id=held.dataset_id,
-        transfer_id=held.transfer_id,
-        idempotency_key=idempotency_key,
-        request_sha256=request_sha256,
-    )
-    session.add(job)
-    session.flush()
-    session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
-    session.add_all(JobDependency(job_id=job.id, needs_job_id=needed.id) for needed in held.needs)
-    session.add_all(JobTeacher(job_id=job.id, model_id=model_id) for model_id in held.model_ids)
-    transitions.record_event(session, job, f"job.{job.status}", job.status_reason)
-    transitions.record_warnings(session, job, [warning.model_dump() for warning in warnings])
-    return job, True
-
-
-@dataclass(frozen=True)
-class _Held:
-    """What a spec names in the database, locked: none of it is deleted, and no needed job ends, before the transaction does."""
-
-    needs: list[Job]
-    dataset_id: str | None
-    transfer_id: str | None
-    model_ids: list[str]
-    """Of the teachers that are stored models."""
-
-
-def _hold(session: Session, spec: JobSpec) -> _Held:
-    """Locks what a spec names. Raises InvalidSpec with every fault if some of it is gone since the spec was checked."""
-    needs, faults = needed_jobs(session, spec, lock=True)
-    held: dict[str, str] = {}
-    # In the order of their ids, so that two submissions and a deletion cannot wait for each other in a circle.
-    for name, pointer in sorted(_datasets(spec)):
-        if session.scalar(select(Dataset.id).where(Dataset.id == name).with_for_update(read=True)) is None:
-            faults.append(FieldError(pointer=pointer, message=f"dataset {name!r} was deleted a moment ago"))
-        held[pointer] = name
-    model_ids = [model.id for model in teacher_models(session, spec, lock=True)]
-    for pointer, source in sorted(teacher_sources(spec).items(), key=lambda each: each[1]):
-        if source.kind == "model" and source.name not in model_ids:
-            faults.append(FieldError(pointer=pointer, message=f"model {source.name!r} was deleted a moment ago"))
-    if faults:
-        raise InvalidSpec(faults)
-    return _Held(needs, held.get("/dataset/source"), held.get("/dataset/transfer"), model_ids)
-
-
-def _datasets(spec: JobSpec) -> list[tuple[str, str]]:
-    """The ids of the uploaded datasets that a spec names, each with its pointer."""
-    named = [(spec.dataset.source, "/dataset/source"), (spec.dataset.transfer or "", "/dataset/transfer")]
-    return [(split_source(source).name, pointer) for source, pointer in named if split_source(source).kind == "dataset"]
+    told = [warning.model_dump() for warning in warnings]
+    events = [_event(f"job.{status}", reason), *(_event("job.warning", each["message"], code=each["code"]) for each in told)]
+    values: dict[str, Any] = {
+        "id": new_id("job"),
+        "owner_id": owner_id,
+        "name": spec.name,
+        "labels": spec.labels,
+        "spec": spec.model_dump(mode="json"),
+        "warnings": told,
+        "status": status,
+        "status_reason": reason,
+        "version": len(events),
+        "last_event_seq": len(events),
+        "pool": resources.pool,
+        "priority": Priority.named(spec.priority),
+        "queue_class": Priority.named(spec.priority),
+        "gpus": resources.gpus,
+        "cpu_slots": resources.cpu_slots,
+        "min_gpu_memory_gib": resources.min_gpu_memory_gib,
+        "shape": resource_class_of(resources.gpus, resources.cpu_slots, resources.min_gpu_memory_gib),
+        "max_runtime_seconds": resources.max_runtime_seconds,
+        "attempt": 0,
+        "crashes": 0,
+        "max_attempts": spec.max_attempts,
+        "run_seconds": 0.0,
+        "gpu_seconds": 0.0,
+        "dataset_id": _dataset_id(spec.dataset.source),
+        "transfer_id": _dataset_id(spec.dataset.transfer),
+        "idempotency_key": idempotency_key,
+        "request_sha256": request_sha256,
+    }
+    related = {
+        "events": events,
+        "needs": [needed.id for needed in named.needs],
+        "models": [model.id for model in named.models],
+        "at": own_time(session),
+    }
+    row = session.execute(_STORE, {"job": values} | related).one()
+    values["resource_class"] = values.pop("shape")
+    return Job(**values, created_at=row.created_at, queued_at=row.queued_at, waiting_since=row.waiting_since)
 
 
 def refuse_over_limit(session: Session, owner_id: str) -> None:
     """Raises QueueLimitReached if the owner has as many unstarted jobs as permitted; else none is added until the commit."""
-    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id))
+    is_limited = User.max_queued_jobs.is_not(None)
+    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id, is_limited).with_for_update(key_share=True))
     if limit is None:
         return
-    session.execute(select(User.id).where(User.id == owner_id).with_for_update(key_share=True))
     waiting = select(Job.id).where(Job.owner_id == owner_id, Job.status.in_(UNSTARTED)).limit(limit).subquery()
     if (session.scalar(select(func.count()).select_from(waiting)) or 0) >= limit:
         remedy = "try again once some have started, cancel some, or ask" if limit else "ask"
@@ -166,3 +167,50 @@ def find_repeat(session: Session, *, owner_id: str, idempotency_key: str, reques
 def resource_class_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | None) -> str:
     """The devices that a job holds of a host, as one word: equal for equal needs."""
     return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"
+
+
+_COLUMNS = (
+    "id, owner_id, name, labels, spec, warnings, status, status_reason, version, last_event_seq, pool, priority, queue_class, "
+    "gpus, cpu_slots, min_gpu_memory_gib, shape, max_runtime_seconds, attempt, crashes, max_attempts, run_seconds, gpu_seconds, "
+    "dataset_id, transfer_id, idempotency_key, request_sha256"
+)
+_STORE = text(
+    f"""
+WITH job AS (
+    INSERT INTO jobs ({_COLUMNS}, created_at, queued_at, waiting_since)
+    SELECT {_COLUMNS}, moment, queued, queued
+    FROM jsonb_populate_record(NULL::jobs, :job),
+         coalesce(:at, now()) AS moment,
+         LATERAL (SELECT CASE WHEN status = 'queued' THEN moment END AS queued) AS state
+    RETURNING id, labels, created_at, queued_at, waiting_since
+), labels AS (
+    INSERT INTO job_labels (job_id, key, value)
+    SELECT job.id, label.key, label.value FROM job, jsonb_each_text(job.labels) AS label
+), needs AS (
+    INSERT INTO job_dependencies (job_id, needs_job_id) SELECT job.id, needed FROM job, unnest(:needs) AS needed
+), teachers AS (
+    INSERT INTO job_teachers (job_id, model_id) SELECT job.id, model FROM job, unnest(:models) AS model
+), events AS (
+    INSERT INTO job_events (job_id, seq, type, message, data)
+    SELECT job.id, seq, event ->> 'type', event ->> 'message', event -> 'data'
+    FROM job, jsonb_array_elements(:events) WITH ORDINALITY AS told (event, seq)
+)
+SELECT created_at, queued_at, waiting_since FROM job
+"""  # noqa: S608 - what is put in are words of this project
+).bindparams(
+    bindparam("job", type_=JSONB),
+    bindparam("events", type_=JSONB),
+    bindparam("needs", type_=ARRAY(Text)),
+    bindparam("models", type_=ARRAY(Text)),
+    bindparam("at", type_=DateTime(timezone=True)),
+)
+"""Stores a job with everything that belongs to it in one trip to the database."""
+
+
+def _event(type_: str, message: str, **data: str) -> dict[str, Any]:
+    return {"type": type_, "message": message, "data": data}
+
+
+def _dataset_id(source: str | None) -> str | None:
+    kind, name = split_source(source or "")
+    return name if kind == "dataset" else None

@@ -99,7 +99,6 @@ def submit(
     caller: Member,
     services: ServicesOf,
     document: Annotated[Any, Depends(read_document)],
-    response: Response,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="Answers the spec as it would be stored, with every default.")] = False,
 ) -> Any:
@@ -111,9 +110,12 @@ def submit(
     job, is_new = submission.submit(services.database, services.settings, caller, document, idempotency_key=idempotency_key)
     if is_new and job.status in {Status.QUEUED, Status.CHECKING}:
         _wake(services, job)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return _answer(response, _read(services, job.id))
+    # What a new job answers is what was just written; a place in the queue is computed, and a repeat may have gone on since.
+    as_written = is_new and job.status != Status.QUEUED
+    row = JobRow(job, caller.user_name, place=None) if as_written else _read(services, job.id)
+    headers = {"Location": f"/v1/jobs/{job.id}", "ETag": _etag(row.job)}
+    content = job_view(row).model_dump_json()
+    return Response(content, status_code=201 if is_new else 200, media_type="application/json", headers=headers)
 
 
 @router.get("", responses=described(InvalidRequest))

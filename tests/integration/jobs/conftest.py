@@ -48,7 +48,7 @@ class Team:
 
     def submit(self, *, owner: str = "ana", preflight: bool = False, **changes: Any) -> str:
         spec = parse_spec(SPEC | changes)
-        return self.do(lambda session: jobs.submit(session, owner_id=f"user_{owner}", spec=spec, preflight=preflight)[0].id)
+        return self.do(lambda session: jobs.submit(session, owner_id=f"user_{owner}", spec=spec, preflight=preflight).id)
 
     def run(self, *, lease_seconds: float = 300, pool: str = "default") -> Fence:
         """Claims the next job."""

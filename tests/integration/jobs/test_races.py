@@ -204,7 +204,7 @@ def test_a_student_is_not_deleted_under_a_job_that_is_being_submitted(team: Team
 
     def submit_with_teacher(session: Session) -> object:
         spec = parse_spec(SPEC | {"teacher": {"source": f"model:{model_id}"}})
-        return jobs.submit(session, owner_id="user_ana", spec=spec)[0].id
+        return jobs.submit(session, owner_id="user_ana", spec=spec).id
 
     job_id, later = overlap(team, submit_with_teacher, lambda s: jobs.remove(s, needed.job_id))
     assert isinstance(later.exception(), Conflict)
@@ -224,4 +224,4 @@ def limit_queued(team: Team, limit: int) -> None:
 
 
 def submit_after(session: Session, needed: str) -> str:
-    return jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC | {"depends_on": [needed]}))[0].id
+    return jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC | {"depends_on": [needed]})).id

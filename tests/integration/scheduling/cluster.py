@@ -70,7 +70,7 @@ class Cluster:
         names = ("gpus", "cpu_slots", "min_gpu_memory_gib", "max_runtime_seconds", "pool")
         resources = {name: changes.pop(name) for name in names if name in changes}
         spec = parse_spec({**SPEC, "resources": resources, **changes})
-        return self.do(lambda session: jobs.submit(session, owner_id=f"user_{owner}", spec=spec, preflight=preflight)[0].id)
+        return self.do(lambda session: jobs.submit(session, owner_id=f"user_{owner}", spec=spec, preflight=preflight).id)
 
     def submit_many(self, count: int, owner: str = "ana", **changes: Any) -> list[str]:
         return [self.submit(owner, **changes) for _ in range(count)]

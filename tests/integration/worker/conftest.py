@@ -127,7 +127,7 @@ class Queue:
 
     def submit(self, **changes: Any) -> str:
         with self.database.transaction() as session:
-            job, _ = jobs.submit(session, owner_id="user_test", spec=parse_spec(long_spec() | changes))
+            job = jobs.submit(session, owner_id="user_test", spec=parse_spec(long_spec() | changes))
         self.broker.wake("default")
         return job.id
 
