@@ -1,23 +1,26 @@
-"""The SQL statements of a submission: a fixed number, however many teachers and needed jobs a spec names."""
+"""The SQL statements of a submission: a fixed number, however many teachers and needed jobs a spec names, and one transaction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import event, update
 
 from service import jobs, submission
 from service.database import Database
+from service.formats import inspect_source
 from service.ids import new_id
 from service.security import Caller
 from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.data import DatasetInfo
 from service.tables import Dataset, User
 from tests.integration.api.conftest import Api, run_one, spec, submit
 from tests.integration.jobs.conftest import student
 
-MOST_STATEMENTS = 21
+MOST_STATEMENTS = 9
 """With an idempotency key, a limit of unstarted jobs, an uploaded dataset, teachers of both kinds, needed jobs and labels."""
 
 
@@ -42,13 +45,11 @@ def test_a_submission_takes_a_fixed_number_of_statements(
 ) -> None:
     models = [finished_model(database, submit(member)["id"]) for _ in range(num_of_each)]
     needed = submit(member)["id"]
+    caller = caller_of(database, needed)
     with database.transaction() as session:
-        owner_id = jobs.get(session, needed).owner_id
-    caller = Caller(user_id=owner_id, user_name="ada", key_id="key", role="member")
-    with database.transaction() as session:
-        session.execute(update(User).where(User.id == owner_id).values(max_queued_jobs=100))
+        session.execute(update(User).where(User.id == caller.user_id).values(max_queued_jobs=100))
     document = spec(
-        dataset={"source": f"dataset:{stored_dataset(database, owner_id)}"},
+        dataset={"source": f"dataset:{stored_dataset(database, caller.user_id)}"},
         teacher=[
             *({"source": f"model:{model_id}"} for model_id in models),
             *({"source": f"job:{submit(member)['id']}"} for _ in range(num_of_each)),
@@ -61,6 +62,40 @@ def test_a_submission_takes_a_fixed_number_of_statements(
         job, is_new = submission.submit(database, settings, caller, document, idempotency_key=new_id("once"))
     assert (is_new, job.status) == (True, "checking")
     assert len(statements) <= MOST_STATEMENTS, statements
+
+
+def test_a_submission_that_names_nothing_stored_takes_three_statements(
+    api: Api, member: httpx.Client, database: Database
+) -> None:
+    caller = caller_of(database, submit(member)["id"])
+    with recorded_statements(database) as statements:
+        submission.submit(database, api.settings, caller, spec(labels={"team": "vision"}))
+    assert len(statements) == 3, statements
+
+
+def test_a_file_is_read_while_the_submission_holds_no_connection(
+    api: Api, member: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = caller_of(database, submit(member)["id"])
+    path = api.settings.file_roots[0] / "squares.npz"
+    np.savez(path, image=np.zeros((60, 8, 8), np.uint8), label=np.arange(60) % 3)
+    held: list[int] = []
+
+    def inspect(*args: Any, **named: Any) -> DatasetInfo:
+        held.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return inspect_source(*args, **named)
+
+    monkeypatch.setattr(submission, "inspect_source", inspect)
+    job, is_new = submission.submit(database, api.settings, caller, spec(dataset={"source": f"file:{path}"}))
+    assert (is_new, held) == (True, [0])
+    assert member.get(f"/v1/jobs/{job.id}").json()["spec"]["dataset"]["source"] == f"file:{path}"
+
+
+def caller_of(database: Database, job_id: str) -> Caller:
+    """The owner of a job."""
+    with database.transaction() as session:
+        owner_id = jobs.get(session, job_id).owner_id
+    return Caller(user_id=owner_id, user_name="ada", key_id="key", role="member")
 
 
 def finished_model(database: Database, job_id: str) -> str:
