@@ -10,7 +10,9 @@ import logging
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 WAKE_TASK = "stillhouse.wake"
 MAX_PENDING_WAKES = 64
@@ -39,7 +41,13 @@ def make_celery(redis_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
-        broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 5, "health_check_interval": 10},
+        broker_transport_options={
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "health_check_interval": 10,
+            "priority_steps": [0],
+            "ack_emulation": False,
+        },
         enable_utc=True,
     )
     return app
@@ -55,7 +63,10 @@ class Broker:
 
     def __init__(self, redis_url: str) -> None:
         self.celery = make_celery(redis_url)
-        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2)
+        # Without the client's ten retries: a wake-up is not worth a caller's half a minute.
+        self._redis: Redis = Redis.from_url(
+            redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0), decode_responses=True
+        )
 
     def wake(self, pool: str, *, count: int = 1) -> bool:
         """Wakes ``count`` idle workers of a pool; False if Redis is away."""
@@ -78,6 +89,14 @@ class Broker:
                 return
             if idle:
                 self.wake(pool, count=min(due, MAX_PENDING_WAKES))
+
+    def remove_foreign(self, pool: str) -> None:
+        """Removes what stands at the keys of a pool's queue and is no queue: no wake-up could be sent or taken any more."""
+        for key, kind in ((queue_name(pool), "list"), (f"_kombu.binding.{queue_name(pool)}", "set")):
+            found = self._redis.type(key)
+            if found not in {kind, "none"}:
+                logger.warning("removed %s from Redis: it was a %s, and is to be a %s", key, found, kind)
+                self._redis.delete(key)
 
     def ping(self) -> None:
         """Raises RedisError when Redis does not answer."""

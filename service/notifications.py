@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator, Set
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 CHANNEL = "stillhouse.jobs"
 RECHECK_SECONDS = 2.0
@@ -24,7 +26,8 @@ class JobNotifier:
     """Publishes the ids of changed jobs; without Redis, readers see a change later, and nothing else happens."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2)
+        # Without the client's ten retries: what was committed does not wait half a minute for a deaf Redis.
+        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     def __call__(self, job_ids: Set[str]) -> None:
         try:

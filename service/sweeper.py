@@ -5,6 +5,7 @@ No scheduler runs as a process of its own. A sweep is harmless to repeat; an out
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,12 +23,20 @@ class Sweeper:
     """``with Sweeper(…):`` sweeps at once and then at each interval, unless another process has just begun a sweep."""
 
     def __init__(
-        self, database: Database, broker: Broker, store: Store, *, interval_seconds: float, lease_seconds: float
+        self,
+        database: Database,
+        broker: Broker,
+        store: Store,
+        *,
+        interval_seconds: float,
+        lease_seconds: float,
+        then: Callable[[], None] = lambda: None,
     ) -> None:
+        """``then`` is called after each interval, whoever swept."""
         self._database = database
         self._broker = broker
         self._store = store
-        self._interval_seconds, self._lease_seconds = interval_seconds, lease_seconds
+        self._interval_seconds, self._lease_seconds, self._then = interval_seconds, lease_seconds, then
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -62,18 +71,24 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                with self._database.transaction() as session:
-                    is_due = scheduling.claim_sweep(session, every_seconds=self._interval_seconds / 2)
-                if is_due:
-                    self.sweep()
-            except ProgrammingError as error:
-                logger.warning("this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig)
-            except SQLAlchemyError as error:
-                logger.warning("this sweep is left out, the database does not answer: %s", error)
-            except Exception:
-                logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
+            for act in (self._sweep_if_due, self._then):
+                try:
+                    act()
+                except ProgrammingError as error:
+                    logger.warning(
+                        "this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig
+                    )
+                except SQLAlchemyError as error:
+                    logger.warning("this sweep is left out, the database does not answer: %s", error)
+                except Exception:
+                    logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
             self._stopping.wait(self._interval_seconds)
+
+    def _sweep_if_due(self) -> None:
+        with self._database.transaction() as session:
+            is_due = scheduling.claim_sweep(session, every_seconds=self._interval_seconds / 2)
+        if is_due:
+            self.sweep()
 
 
 def preempt(database: Database, pool: str, *, lease_seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""The worker process: a Celery app on threads that claims and supervises, and never imports torch.
+"""The worker process: threads that claim and supervise, woken by messages or by a look at the queue. It never imports torch.
 
-At a wake-up one thread claims jobs until none fits. SIGTERM drains: every trainer writes a checkpoint, its job goes back to the
-queue, and the process ends.
+Once woken, a thread claims jobs until none fits. SIGTERM drains: every trainer writes a checkpoint, its job goes back to the
+queue, and the process ends. Without the database or Redis the worker waits for them, and its jobs run on.
 """
 
 import argparse
@@ -12,16 +12,20 @@ import socket
 import sys
 import tempfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from service import scheduling, workers
-from service.broker import WAKE_TASK, Broker, queue_name
+from service.broker import Broker
 from service.database import Database
 from service.ids import new_id
 from service.notifications import JobNotifier
+from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
@@ -34,8 +38,12 @@ from worker.host.preflight import Checker
 from worker.host.scratch import scratch_folder
 from worker.host.supervisor import Supervisor
 from worker.host.trainer_process import warm_up
+from worker.host.wake_ups import WakeUps
 
 logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+_END_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class Host:
@@ -69,27 +77,51 @@ class Host:
             settings=config,
             scratch=scratch,
             leaving=lambda: self.draining,
-            passed=self._wake,
+            passed=self._wake_all,
         )
         self._stopped = threading.Event()
+        num_threads = len(devices) + 1  # one for checks
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="job")
+        self._spare_wakes = threading.BoundedSemaphore(num_threads)
 
     def register(self) -> None:
-        """Writes the worker's row."""
+        """Writes the worker's row; waits for the database."""
         shared = host_memory_gib()
         devices = []
         for device in self.ledger.devices:
             kind = device.name.partition(":")[0]
             memory = shared if kind == "cpu" else device.memory_gib
             devices.append({"name": device.name, "kind": kind, "memory_gib": memory})
-        with self.database.transaction() as session:
-            workers.register(session, self.id, host=self._executor.host, pid=os.getpid(), pool=self.pool, devices=devices)
+        while not self._register(devices):
+            time.sleep(_RETRY_SECONDS)
+
+    def start_heartbeat(self) -> None:
+        """Renews the worker's row from now on."""
         threading.Thread(target=self._beat, name="worker-heartbeat", daemon=True).start()
 
+    def drain(self) -> None:
+        """Ends what runs here, and returns once nothing does."""
+        self.ending.set()
+        self._threads.shutdown()
+
     def deregister(self) -> None:
-        """Marks the worker as gone."""
+        """Marks the worker as gone; if the database is away, its silence will."""
         self._stopped.set()
-        with self.database.transaction() as session:
-            workers.deregister(session, self.id)
+        try:
+            self.database.run(lambda session: workers.deregister(session, self.id))
+        except SQLAlchemyError as error:
+            logger.warning("worker %s ends, which the database was not told: %s", self.id, error)
+
+    def wake(self) -> None:
+        """Lets a thread look for work. As many calls wait for a free thread as there are threads; more would find nothing."""
+        if not self.draining and self._spare_wakes.acquire(blocking=False):
+            self._threads.submit(self._work_once)
+
+    def look_for_work(self) -> None:
+        """Wakes as many threads as the pool has use for, without a message: Redis may be away."""
+        due = self.database.run(lambda session: scheduling.wakes_due(session, lease_seconds=self._config.lease_seconds))
+        for _ in range(due.get(self.pool, 0)):
+            self.wake()
 
     def work(self) -> None:
         """Runs pending checks; then claims and runs jobs, one after the other, until none fits."""
@@ -110,10 +142,33 @@ class Host:
             finally:
                 self.ledger.give_back(claim.devices)
 
-    def _wake(self, pool: str) -> None:
+    def _work_once(self) -> None:
+        self._spare_wakes.release()  # a wake-up from here on may be for what the look below does not see
+        try:
+            self.work()
+        except Exception:
+            logger.exception("a thread of worker %s failed", self.id)
+
+    def _wake_all(self, pool: str) -> None:
         """Wakes this worker's other threads and other workers for a job that has passed its check."""
         preempt(self.database, pool, lease_seconds=self._config.lease_seconds)
+        self.wake()
         self.broker.wake(pool)
+
+    def _register(self, devices: list[dict[str, Any]]) -> bool:
+        host = self._executor.host
+
+        def register(session: Session) -> None:
+            workers.register(session, self.id, host=host, pid=os.getpid(), pool=self.pool, devices=devices)
+
+        try:
+            self.database.run(register)
+        except SQLAlchemyError as error:
+            if meaning_of(error) is not Meaning.AWAY:
+                raise
+            logger.warning("worker %s waits for the database: %s", self.id, error)
+            return False
+        return True
 
     @property
     def draining(self) -> bool:
@@ -124,8 +179,9 @@ class Host:
         with self.ledger.lock:
             offer = Offer(self.id, self.pool, self.ledger.free())
             try:
-                with self.database.transaction() as session:
-                    claim = scheduling.claim(session, offer, lease_seconds=self._config.lease_seconds)
+                claim = self.database.run(
+                    lambda session: scheduling.claim(session, offer, lease_seconds=self._config.lease_seconds)
+                )
             except SQLAlchemyError as error:
                 logger.warning("no claim, the database does not answer: %s", error)
                 return None
@@ -136,8 +192,7 @@ class Host:
     def _beat(self) -> None:
         while not self._stopped.wait(self._config.heartbeat_seconds):
             try:
-                with self.database.transaction() as session:
-                    self._drain = workers.beat(session, self.id, ending=self.ending.is_set())
+                self._drain = self.database.run(lambda session: workers.beat(session, self.id, ending=self.ending.is_set()))
             except SQLAlchemyError as error:
                 logger.warning("no worker heartbeat, the database does not answer: %s", error)
 
@@ -158,7 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
         devices = parse_devices(options.devices, visible=config.cuda_visible_devices)
     except ValueError as error:
         sys.exit(f"stillhouse worker: {error}")
-    # Celery takes the signal over; until then nothing runs that would have to drain. Process 1 would not even hear it.
+    # Until something runs that would have to drain. Process 1 would not even hear the signal otherwise.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     worker_id = new_id("worker")
     with scratch_folder(config.scratch or Path(tempfile.gettempdir()), worker_id) as scratch:
@@ -169,34 +224,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(host: Host, *, sweep_seconds: float, lease_seconds: float) -> None:
-    """Registers the worker and serves wake-ups until it is told to end."""
-    app = host.broker.celery
-
-    @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
-    def wake(pool: str) -> None:
-        host.work()
-
-    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-    def drain(**_: object) -> None:
-        host.ending.set()
-
+    """Registers the worker and serves wake-ups until a signal tells it to drain."""
     host.register()
+    # Before any thread starts: a signal waits for the main thread, and interrupts nothing.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+    host.start_heartbeat()
     logger.info("worker %s takes jobs of pool %s on %d devices", host.id, host.pool, len(host.ledger.devices))
+    timing = {"interval_seconds": sweep_seconds, "lease_seconds": lease_seconds}
     try:
-        with Sweeper(host.database, host.broker, host.store, interval_seconds=sweep_seconds, lease_seconds=lease_seconds):
-            app.worker_main(
-                [
-                    "worker",
-                    "--pool=threads",
-                    f"--concurrency={len(host.ledger.devices) + 1}",
-                    f"--queues={queue_name(host.pool)}",
-                    f"--hostname={host.id}@%h",
-                    "--without-gossip",
-                    "--without-mingle",
-                    "--without-heartbeat",
-                    "--loglevel=WARNING",
-                ]
-            )
+        with Sweeper(host.database, host.broker, host.store, **timing, then=host.look_for_work):
+            with WakeUps(host.broker, host.pool, name=host.id, on_wake=host.wake):
+                signal.sigwait(_END_SIGNALS)
+                host.ending.set()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it at once
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            host.drain()
     finally:
         host.deregister()
 
