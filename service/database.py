@@ -18,6 +18,7 @@ from service.database_engine import Silence, make_engine
 from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.queue_policy import info as queue_policy_info
+from service.read_connection import ReadConnection
 
 ANSWER_SECONDS = 5.0
 _MIGRATION_SECONDS = 3600.0
@@ -43,8 +44,10 @@ class Database:
 
         ``answer_seconds``: how long a statement may take, a connection may be waited for and the server may be silent.
         """
+        self._url = driver_url(url)
+        self._answer_seconds = answer_seconds
         self._silence = Silence(answer_seconds)
-        self.engine = make_engine(driver_url(url), answer_seconds=answer_seconds, pool_size=pool_size, silence=self._silence)
+        self.engine = make_engine(self._url, answer_seconds=answer_seconds, pool_size=pool_size, silence=self._silence)
         self._notify = notify
         self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy())
 
@@ -81,6 +84,11 @@ class Database:
             if meaning_of(error) is not Meaning.RETRY and (sent or not error.connection_invalidated):
                 raise
         return committed()
+
+    def read_connection(self) -> ReadConnection:
+        """A connection of its own for an event loop, which opens it when it reads and has to close it."""
+        url = self._url.replace("+psycopg", "", 1)
+        return ReadConnection(url, answer_seconds=self._answer_seconds, silence=self._silence)
 
     def ping(self) -> None:
         """Raises SQLAlchemy's OperationalError when the database does not answer."""

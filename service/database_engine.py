@@ -21,13 +21,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.part_errors import ends_session
 
-_CONNECT_SECONDS = 3
+CONNECT_SECONDS = 3
 _UNSURE_AFTER_SECONDS = 5.0
 """A connection that nobody used for so long is tried before it is given out."""
 _SILENCE_SECONDS = 1.0
 _IDLE_IN_TRANSACTION_SECONDS = 60
 """Then the server ends the transaction of a process that has stopped, which would keep its locks."""
-_DEAD_CONNECTION = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+DEAD_CONNECTION = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 """A network that drops packets is an error within 20 s also where a statement may take longer, as in a migration."""
 _MAX_OVERFLOW = 20
 
@@ -112,9 +112,9 @@ def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Sil
         pool_timeout=answer_seconds,
         pool_use_lifo=True,  # few connections are in use at a time, so they stay warm
         use_native_hstore=False,
-        connect_args={"connect_timeout": _CONNECT_SECONDS, **_DEAD_CONNECTION},
+        connect_args={"connect_timeout": CONNECT_SECONDS, **DEAD_CONNECTION},
     )
-    settings = _session_settings(answer_seconds)
+    settings = session_settings(answer_seconds)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> LimitedConnection:
@@ -166,7 +166,7 @@ def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Sil
     return engine
 
 
-def _session_settings(answer_seconds: float) -> dict[str, str]:
+def session_settings(answer_seconds: float) -> dict[str, str]:
     """The server gives up before the client does, so that its answer says why, and the connection stays."""
     return {
         "timezone": "utc",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from http import HTTPStatus
 
+import psycopg
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -81,7 +82,7 @@ def _of_one(error: BaseException) -> Meaning | None:
     match error:
         case PoolTimeout() | DisconnectionError() | PartAway():
             return Meaning.AWAY
-        case DBAPIError():
+        case DBAPIError() | psycopg.Error():
             return _of_database(error)
         case AuthenticationError() | AuthorizationError():
             return Meaning.OURS
@@ -100,8 +101,8 @@ def _of_one(error: BaseException) -> Meaning | None:
     return Meaning.AWAY if _is_bucket_away(error) else None
 
 
-def _of_database(error: DBAPIError) -> Meaning:
-    state = getattr(error.orig, "sqlstate", None)
+def _of_database(error: DBAPIError | psycopg.Error) -> Meaning:
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
     if state is None:
         return _of_driver(error)
     for meaning, states in (
@@ -114,11 +115,14 @@ def _of_database(error: DBAPIError) -> Meaning:
     return Meaning.OURS
 
 
-def _of_driver(error: DBAPIError) -> Meaning:
+def _of_driver(error: DBAPIError | psycopg.Error) -> Meaning:
     """Of what the server never saw, or never answered."""
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-        return Meaning.AWAY
-    return Meaning.THEIRS if isinstance(error, DataError) else Meaning.OURS
+    match error:
+        case OperationalError() | InterfaceError() | psycopg.OperationalError() | psycopg.InterfaceError():
+            return Meaning.AWAY
+        case DataError() | psycopg.DataError():
+            return Meaning.THEIRS
+    return Meaning.AWAY if isinstance(error, DBAPIError) and error.connection_invalidated else Meaning.OURS
 
 
 def _is_bucket_away(error: BaseException) -> bool:

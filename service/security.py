@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -45,21 +45,31 @@ class Caller:
 
 def authenticate(session: Session, authorization: str | None) -> Caller:
     """Reads an ``Authorization: Bearer <key>`` header (RFC 6750). Raises Unauthenticated."""
+    query = (
+        select(ApiKey.id.label("key_id"), ApiKey.user_id, ApiKey.role, ApiKey.revoked_at, User.name.label("user_name"))
+        .join(User, User.id == ApiKey.user_id)
+        .where(ApiKey.sha256 == key_digest(authorization))
+    )
+    return caller_of(session.execute(query).one_or_none())
+
+
+def key_digest(authorization: str | None) -> str:
+    """The SHA-256 of an ``Authorization`` header's key, by which the key is stored. Raises Unauthenticated."""
     if not authorization:
         raise Unauthenticated("send your key: Authorization: Bearer <key>")
     key = bearer_key(authorization)
     if key is None:
         raise Unauthenticated("the Authorization header must read: Bearer <key>")
-    row = session.execute(
-        select(ApiKey.id, ApiKey.user_id, ApiKey.role, ApiKey.revoked_at, User.name)
-        .join(User, User.id == ApiKey.user_id)
-        .where(ApiKey.sha256 == _digest(key))
-    ).one_or_none()
+    return _digest(key)
+
+
+def caller_of(row: Any) -> Caller:
+    """The caller by the row of a key and its user, None if there is none. Raises Unauthenticated."""
     if row is None:
         raise Unauthenticated("this key is not valid; ask an admin for a new one")
     if row.revoked_at is not None:
         raise Unauthenticated("this key was revoked; ask an admin for a new one")
-    return Caller(user_id=row.user_id, user_name=row.name, key_id=row.id, role=row.role)
+    return Caller(user_id=row.user_id, user_name=row.user_name, key_id=row.key_id, role=row.role)
 
 
 def bearer_key(authorization: str | None) -> str | None:

@@ -4,7 +4,7 @@ RequestIds → PlainAddresses → RateLimit → BodyLimit → HeadAsGet → rout
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -13,6 +13,7 @@ from service import settings as process
 from service.api import docs_page, openapi, problems
 from service.api.dependencies import Services
 from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLimit, RequestIds
+from service.api.reads import Reads
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.broker import Broker
 from service.database import Database
@@ -45,9 +46,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             closing(_database(chosen, notifier, chosen.patient_database_seconds)) as patient,
             Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
-            async with NotificationHub(chosen.redis_url).running() as hub:
+            async with (
+                NotificationHub(chosen.redis_url).running() as hub,
+                aclosing(database.read_connection()) as connection,
+            ):
                 cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
-                app.state.services = Services(chosen, database, broker, store, hub, cache)
+                reads = Reads(connection, database, cache)
+                app.state.services = Services(chosen, database, broker, store, hub, cache, reads)
                 yield
 
     app = FastAPI(

@@ -7,6 +7,7 @@ from service.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiab
 
 MAX_WAIT_SECONDS = 60
 _ETAG = re.compile(r'(W/)?("[^"]*")')
+_ONE_VERSION = re.compile(r'\s*(?:W/)?"(0|[1-9][0-9]{0,17})"\s*')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -14,6 +15,12 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 def is_unchanged(etag: str, if_none_match: str | None) -> bool:
     """Whether ``If-None-Match`` names this version, so that the client already has it."""
     return if_none_match is not None and (_is_any(if_none_match) or etag in (tag for _, tag in _ETAG.findall(if_none_match)))
+
+
+def known_version(if_none_match: str | None) -> int | None:
+    """The one version that ``If-None-Match`` names; None if there is no header, or it names several, any or none."""
+    found = _ONE_VERSION.fullmatch(if_none_match or "")
+    return None if found is None else int(found[1])
 
 
 def require_match(etag: str, if_match: str | None) -> None:

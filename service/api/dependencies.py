@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.api.reads import Reads
 from service.broker import Broker
 from service.database import Database
 from service.notifications import NotificationHub
 from service.scheduling.queue_status_cache import QueueStatusCache
-from service.security import Caller, authenticate
+from service.security import Caller
 from service.settings import Settings
 from service.store import Store
 
@@ -31,6 +32,7 @@ class Services:
     store: Store
     hub: NotificationHub
     queue_status_cache: QueueStatusCache
+    reads: Reads
 
 
 async def services_of(request: Request) -> Services:
@@ -42,12 +44,19 @@ async def services_of(request: Request) -> Services:
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
-def viewer(
-    request: Request, services: ServicesOf, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Caller:
+async def authorization_of(
+    request: Request, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> str | None:
+    """The ``Authorization`` header, for what reads the caller together with something else."""
+    return request.headers.get("authorization")
+
+
+Authorization = Annotated[str | None, Depends(authorization_of)]
+
+
+async def viewer(services: ServicesOf, authorization: Authorization) -> Caller:
     """Authenticates the caller; any valid key will do."""
-    with services.database.transaction() as session:
-        return authenticate(session, request.headers.get("authorization"))
+    return await services.reads.caller(authorization)
 
 
 Viewer = Annotated[Caller, Depends(viewer)]

@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from service.errors import MAX_FAULTS, Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
+from service.errors import Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
+from service.part_errors import PartAway
 from service.spec.parse import as_fault
 
 MEDIA_TYPE = "application/problem+json"
@@ -111,7 +112,7 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
     app.add_exception_handler(StillhouseError, _stillhouse_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    for unavailable in (OperationalError, InterfaceError, PoolTimeout):
+    for unavailable in (OperationalError, InterfaceError, PoolTimeout, PartAway):
         app.add_exception_handler(unavailable, _database_unavailable)
     app.add_exception_handler(IntegrityError, _concurrent_change)
     app.add_exception_handler(DataError, _invalid_value)
@@ -178,7 +179,7 @@ def _validation_error(_request: Request, error: Exception) -> Response:
     details = error.errors()
     if any(item["type"] == "json_invalid" for item in details):
         return response_of(InvalidRequest(f"the body is not JSON: {details[0]['ctx']['error']}", param="body"))
-    return response_of(InvalidInput([_fault(item, error.body) for item in details[:MAX_FAULTS]]))
+    return response_of(InvalidInput([_fault(item, error.body) for item in details]))
 
 
 def _fault(item: dict[str, Any], body: Any) -> FieldError:

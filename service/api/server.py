@@ -19,9 +19,14 @@ class Server(uvicorn.Server):
         self._app = app
         super().__init__(configuration(app, host=host, port=port))
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    @property
+    def services(self) -> Services:
+        """Those of the application, which are there while it is served."""
         services: Services = self._app.state.services
-        services.hub.end_waits()
+        return services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.services.hub.end_waits()
         await super().shutdown(sockets)
 
 

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from service.cli.failure import CommandFailed
-from service.spec.parse import read_document
-from service.spec.yaml_document import load_yaml
+from service.spec.parse import load_yaml, read_document
 
 
 def read_spec(source: str) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def read_spec(source: str) -> dict[str, Any]:
     if source == "-":
         try:
             document = load_yaml(sys.stdin.read())
-        except ValueError as error:
+        except yaml.YAMLError as error:
             raise CommandFailed(f"standard input is not YAML: {error}") from error
     else:
         document = read_document(Path(source))

@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -53,8 +54,8 @@ class QueueStatus:
     hosts: Sequence[Host]
     """Those with a recent heartbeat."""
 
-    def place(self, job: Job) -> Place | None:
-        """A job's place; None for a job that was not queued at that moment."""
+    def place(self, job: Any) -> Place | None:
+        """The place of a job, by its row; None for a job that was not queued at that moment."""
         if (found := self.places.get(job.id)) is not None or self.num_waiting < MAX_PLACES:
             return found
         blocker = blockers.unserved(self.pool, self.hosts, need_of(job)) or blockers.user_limit(self.shares.get(job.owner_id))

@@ -39,11 +39,15 @@ class QueueStatusCache:
         """A pool's status, seconds old at most."""
         entry = self._entries.setdefault(pool, _Entry())
         last = entry.queue_status
-        if last is not None and time.monotonic() < entry.good_until:
-            return last
-        if last is not None and self._max_age_seconds > 0 and entry.lock.locked():
-            return last
-        return self._compute(session, pool, entry, instead_of=last)
+        return self.recent(pool) or self._compute(session, pool, entry, instead_of=last)
+
+    def recent(self, pool: str) -> QueueStatus | None:
+        """The last status while it need not be computed anew, or while another thread does."""
+        entry = self._entries.get(pool)
+        if entry is None or entry.queue_status is None:
+            return None
+        is_good = time.monotonic() < entry.good_until or (self._max_age_seconds > 0 and entry.lock.locked())
+        return entry.queue_status if is_good else None
 
     def place(self, session: Session, job: Job) -> Place | None:
         """A job's place; None unless it is queued. The status is computed anew for a job that entered the queue after it."""

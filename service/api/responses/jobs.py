@@ -1,7 +1,7 @@
 """Requests and responses about a job."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -54,8 +54,8 @@ class QueuePlace(View):
     """Null if too little is known, and after the first hundred jobs."""
 
 
-class JobView(View):
-    """A job."""
+class JobHead(View):
+    """A job without the two fields that are sent as the database has them."""
 
     id: str
     """``job_`` and 26 characters; a later job has a greater id."""
@@ -77,8 +77,6 @@ class JobView(View):
     """cancel, pause or preempt, while a running job is being stopped."""
     priority: Literal["low", "normal", "high"]
     """Waiting jobs of a higher priority start first."""
-    spec: dict[str, Any]
-    """The complete spec: submitting it again repeats the job."""
     progress: ProgressView | None
     """Its progress; null before it has started."""
     queue: QueuePlace | None
@@ -108,12 +106,24 @@ class JobView(View):
     warnings: list[WarningMessage]
     """What its spec says without effect, what of its data takes no part: told when it is submitted and by its check. Those of its
     result are in ``result``."""
-    result: dict[str, Any] | None
-    """The report's headline figures."""
     error: JobFailure | None
     """Why it failed; null unless it did."""
     version: int
     """Increases with each change; the ETag is this number in quotes."""
+
+    @classmethod
+    def of(cls, job: Any, *, owner: str, place: Place | None) -> "JobHead":
+        """Of a job's row, and of values from other tables."""
+        return JobHead(**_head(job, owner, place))
+
+
+class JobView(JobHead):
+    """A job."""
+
+    spec: dict[str, Any]
+    """The complete spec: submitting it again repeats the job."""
+    result: dict[str, Any] | None
+    """The report's headline figures."""
 
 
 class JobPage(Page[JobView]):
@@ -183,37 +193,41 @@ class JobEdit(View):
 
 def job_view(row: JobRow) -> JobView:
     """Builds the response for a stored job."""
-    job = row.job
-    place = None if row.place is None else _queue_place(row.place)
-    return JobView(
-        id=job.id,
-        name=job.name,
-        owner=row.owner,
-        labels=job.labels,
-        status=Status(job.status),
-        terminal=job.status in FINAL,
-        status_reason=job.status_reason,
-        stop_requested=job.stop_requested,
-        priority=Priority(job.priority).word,
-        spec=job.spec,
-        progress=None if job.progress is None else ProgressView.model_validate(job.progress),
-        queue=place,
-        attempt=job.attempt,
-        max_attempts=job.max_attempts,
-        crashes=job.crashes,
-        worker=job.worker_id,
-        devices=job.devices,
-        created_at=job.created_at,
-        queued_at=job.queued_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        gpu_seconds=job.gpu_seconds,
-        estimate=None if job.estimate is None else Estimate.model_validate(job.estimate),
-        warnings=[WarningMessage.model_validate(warning) for warning in job.warnings],
-        result=job.result,
-        error=None if job.error is None else JobFailure.model_validate(job.error),
-        version=job.version,
-    )
+    return JobView(**_head(row.job, row.owner, row.place), spec=row.job.spec, result=row.job.result)
+
+
+def _head(job: Any, owner: str, place: Place | None) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "owner": owner,
+        "labels": job.labels,
+        "status": Status(job.status),
+        "terminal": job.status in FINAL,
+        "status_reason": job.status_reason,
+        "stop_requested": job.stop_requested,
+        "priority": Priority(job.priority).word,
+        "progress": job.progress,
+        "queue": None if place is None else _queue_place(place),
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "crashes": job.crashes,
+        "worker": job.worker_id,
+        "devices": job.devices,
+        "created_at": _utc(job.created_at),
+        "queued_at": _utc(job.queued_at),
+        "started_at": _utc(job.started_at),
+        "finished_at": _utc(job.finished_at),
+        "gpu_seconds": job.gpu_seconds,
+        "estimate": job.estimate,
+        "warnings": job.warnings,
+        "error": job.error,
+        "version": job.version,
+    }
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.astimezone(UTC)
 
 
 def _queue_place(place: Place) -> QueuePlace:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from service import jobs, queries, submission
 from service.api.bodies import StrictRoute, read_document
-from service.api.conditions import is_unchanged, require_match, wait_seconds
-from service.api.dependencies import Member, Services, ServicesOf, Viewer
+from service.api.conditions import is_unchanged, known_version, require_match, wait_seconds
+from service.api.dependencies import Authorization, Member, Services, ServicesOf, Viewer
 from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
 from service.api.responses.dry_run import WARNINGS_HEADER, warnings_header
@@ -146,28 +146,39 @@ def list_jobs(
 )
 async def get_job(
     job_id: JobId,
-    _caller: Viewer,
+    authorization: Authorization,
     services: ServicesOf,
-    response: Response,
     if_none_match: IfNoneMatch = None,
     prefer: Annotated[
         str | None, Header(alias="Prefer", description="`wait=N`: answer when the job changes, within N seconds, 60 at most.")
     ] = None,
-) -> Any:
+) -> Response:
     """Returns one job. With `If-None-Match` and `Prefer: wait=N` the response comes as soon as the job's `ETag` has changed."""
     wait = wait_seconds(prefer) if if_none_match is not None else None
+    if wait is not None:
+        return await _changed_job(services, job_id, authorization, if_none_match, wait)
+    found = await services.reads.job(job_id, authorization, known_version=known_version(if_none_match))
+    etag = f'"{found.version}"'
+    if found.body is None or is_unchanged(etag, if_none_match):
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(found.body, headers={"ETag": etag}, media_type="application/json")
+
+
+async def _changed_job(
+    services: Services, job_id: str, authorization: str | None, if_none_match: str | None, wait: int
+) -> Response:
+    await services.reads.caller(authorization)
     row = await until_changed(
         services,
         job_id,
         lambda: _read(services, job_id),
         is_new=lambda row: not is_unchanged(_etag(row.job), if_none_match),
-        wait_seconds=wait or 0,
+        wait_seconds=wait,
     )
-    headers = {"ETag": _etag(row.job)} | ({} if wait is None else {"Preference-Applied": f"wait={wait}"})
+    headers = {"ETag": _etag(row.job), "Preference-Applied": f"wait={wait}"}
     if is_unchanged(_etag(row.job), if_none_match):
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return job_view(row)
+    return Response(job_view(row).model_dump_json(), headers=headers, media_type="application/json")
 
 
 @router.patch(

@@ -108,12 +108,3 @@ def test_a_key_that_stands_twice_in_a_file_is_told_with_its_lines(tmp_path: Path
     done = run("validate", str(tmp_path / "twice.yaml"), "--offline", home=tmp_path)
     assert done.returncode == 2
     assert "/method: this field stands 2 times, on lines 6, 8" in done.stderr
-
-
-def test_what_is_no_yaml_is_told_in_one_sentence_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(SPEC + "evaluation: {control: !!bool maybe}\n")
-    for source, stdin in ((str(tmp_path / "job.yaml"), ""), ("-", SPEC + "labels: {a: [b}\n")):
-        done = run("validate", source, "--offline", home=tmp_path, stdin=stdin)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "is not YAML: line 6, column " in done.stderr
-        assert "Traceback" not in done.stderr

@@ -1,0 +1,87 @@
+"""Reads of jobs for those who call: one statement reads the callers' keys and the jobs, of all who ask at the same time.
+
+Nothing is kept from one statement to the next, so what is read is never older than what was committed when it was asked for, on
+whatever process, a revoked key included.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from service import queries, read_statements
+from service.api.coalescing import Coalescer
+from service.api.responses.jobs import JobHead
+from service.database import Database
+from service.errors import NotFound
+from service.lifecycle import Status
+from service.read_connection import ReadConnection
+from service.scheduling.explain import Place
+from service.scheduling.queue_status_cache import QueueStatusCache
+from service.security import Caller, caller_of, key_digest
+
+_Question = tuple[str, str | None, int | None]
+"""The digest of the caller's key, the job, its version as the caller knows it."""
+_Row = Any
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """A job as it is sent."""
+
+    version: int
+    body: bytes | None
+    """A ``JobView`` in JSON; None if the caller knows this version."""
+
+
+class Reads:
+    """What the process reads for its callers."""
+
+    def __init__(self, connection: ReadConnection, database: Database, queue_status_cache: QueueStatusCache) -> None:
+        self._connection = connection
+        self._database = database
+        self._queue_status_cache = queue_status_cache
+        self._jobs: Coalescer[_Question, tuple[_Row, _Row]] = Coalescer(self._read_jobs)
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Authenticates by an ``Authorization`` header. Raises Unauthenticated."""
+        key, _ = await self._jobs.ask((key_digest(authorization), None, None))
+        return caller_of(key)
+
+    async def job(self, job_id: str, authorization: str | None, *, known_version: int | None = None) -> ReadJob:
+        """Reads one job for a caller. Raises Unauthenticated, NotFound."""
+        key, row = await self._jobs.ask((key_digest(authorization), job_id, known_version))
+        caller_of(key)
+        if row is None:
+            raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
+        return ReadJob(row.version, None if row.version == known_version else await self._body(row))
+
+    async def _read_jobs(self, questions: list[_Question]) -> Mapping[_Question, tuple[_Row, _Row]]:
+        known: dict[str, int | None] = {}
+        for _, job_id, version in questions:
+            if job_id is not None:
+                known[job_id] = version if known.get(job_id, version) == version else None
+        parameters = {
+            "digests": list({digest for digest, _, _ in questions}),
+            "job_ids": list(known),
+            "known_versions": list(known.values()),
+        }
+        rows = await self._connection.fetch(read_statements.JOBS, parameters)
+        found = {row.sha256 or row.id: row for row in rows}
+        return {question: (found.get(question[0]), found.get(question[1])) for question in questions}
+
+    async def _body(self, row: _Row) -> bytes:
+        head = JobHead.of(row, owner=row.owner, place=await self._place(row)).model_dump_json()
+        return f'{head[:-1]},"spec":{row.spec},"result":{row.result or "null"}}}'.encode()
+
+    async def _place(self, row: _Row) -> Place | None:
+        if row.status != Status.QUEUED:
+            return None
+        recent = self._queue_status_cache.recent(row.pool)
+        place = None if recent is None else recent.place(row)
+        return place or await run_in_threadpool(self._compute_place, row.id)
+
+    def _compute_place(self, job_id: str) -> Place | None:
+        with self._database.transaction() as session:
+            return queries.job_row(session, job_id, self._queue_status_cache).place

@@ -1,0 +1,62 @@
+"""A poll sends the database's own text, past the models of the response; a list as well."""
+
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from service import queries
+from service.api.dependencies import Services
+from service.api.responses.jobs import job_view
+from service.database import Database
+from service.lifecycle import Status
+from service.settings import Settings
+from service.tables import Job
+from tests.integration.api.conftest import Api
+from tests.integration.jobs.conftest import Team
+
+ESTIMATE = {
+    "parameters": {"student": 7},
+    "flops": {},
+    "memory_gib": 1e-07,
+    "memory_by_training_gib": {},
+    "steps": {"student": 20},
+    "num_samples": 1259,
+    "notes": [],
+    "warnings": [],
+    "seconds": 0.5,
+}
+UNUSUAL: dict[str, Any] = {
+    "name": 'a "name", \\ é \u2028 😀',
+    "labels": {"spec": "{}", "empty": ""},
+    "progress": {"phase": "student", "step": 3, "eta_seconds": 1e22},
+    "estimate": ESTIMATE,
+    "warnings": [{"code": "rows_in_train", "message": "2 rows"}],
+}
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    """Places in the queue are computed once, and compared."""
+    return settings.model_copy(update={"queue_picture_seconds": 300})
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_a_poll_and_a_list_say_is_the_view_of_the_jobs_row(
+    api: Api, viewer: httpx.Client, database: Database, status: Status
+) -> None:
+    job_id = Team(database).bring_to(status).job_id
+    result = {"small": 1e-05, "large": 1.7976931348623157e308, "text": "]}\n\u2028", "nested": [{}, None, True]}
+    with database.transaction() as session:
+        changes = UNUSUAL | ({"result": result} if status is Status.SUCCEEDED else {})
+        session.execute(update(Job).where(Job.id == job_id).values(**changes))
+    polled = viewer.get(f"/v1/jobs/{job_id}")
+    listed = viewer.get("/v1/jobs", params={"status": status}).json()["data"]
+    services: Services = api.server.services
+    with database.transaction() as session:
+        row = queries.job_row(session, job_id, services.queue_status_cache)
+    assert row.job.status == status
+    assert polled.headers["etag"] == f'"{row.job.version}"'
+    assert polled.json() == job_view(row).model_dump(mode="json")
+    assert polled.json() in listed
