@@ -151,7 +151,7 @@ def main() -> None:
             "half-life of a day": QueuePolicy(usage_half_life_seconds=DAY),
         }
     with tempfile.TemporaryDirectory(prefix="stillhouse-policy-") as folder, postgres(Path(folder)) as server:
-        with closing(Database(server)) as admin, admin.engine.connect() as connection:
+        with closing(Database(server.url)) as admin, admin.engine.connect() as connection:
             alone = connection.execution_options(isolation_level="AUTOCOMMIT")
             alone.execute(text("ALTER SYSTEM SET synchronous_commit = off"))
             alone.execute(text("SELECT pg_reload_conf()"))
@@ -161,11 +161,11 @@ def main() -> None:
             print(f"\nseed {seed}: {len(posted)} jobs in {options.days:g} days, {large} of 8 GPUs, load {options.load:g}\n{HEAD}")
             by_order: dict[str, list[Run]] = {}
             for number, (name, policy) in enumerate(variants.items()):
-                runs, preemptions = replay(server, f"fair_{seed}_{number}", posted, people, policy)
+                runs, preemptions = replay(server.url, f"fair_{seed}_{number}", posted, people, policy)
                 print(line(name, runs, people, options.days, preemptions), flush=True)
                 by_order[name] = runs
             for name, order in (("first in, first out", first_in_first_out), ("priority, then age", by_priority)):
-                runs, preemptions = replay(server, f"{order.__name__}_{seed}", order(posted), people, QueuePolicy())
+                runs, preemptions = replay(server.url, f"{order.__name__}_{seed}", order(posted), people, QueuePolicy())
                 by_order[name] = owners(runs, posted)
                 print(line(name, by_order[name], people, options.days, preemptions), flush=True)
             print("\n".join(by_user(by_order, people, options.days * DAY)))

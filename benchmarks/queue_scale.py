@@ -234,9 +234,9 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory(prefix="stillhouse-scale-") as folder, postgres(Path(folder)) as server:
         for size in sizes:
-            with closing(Database(server)) as admin, admin.engine.connect() as connection:
+            with closing(Database(server.url)) as admin, admin.engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"CREATE DATABASE jobs_{size.jobs}"))
-            url = server.replace("/postgres?", f"/jobs_{size.jobs}?")
+            url = server.url.replace("/postgres?", f"/jobs_{size.jobs}?")
             results.append(run(url, size, rounds=options.rounds, whole_plans=options.plans))
     print(f"\n{'p50 / p99, ms':34}" + "".join(f"{size.jobs:>20,}" for size in sizes))
     for name in results[-1][0].times:

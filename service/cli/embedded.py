@@ -130,7 +130,7 @@ def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: I
                 say=lambda text: err.print(f"· {text}", highlight=False, markup=False),
                 hurried=interrupts.hurried,
             ) as running,
-            running.interrupting_on_death(),
+            running.interrupting_on_failure(),
         ):
             try:
                 yield running

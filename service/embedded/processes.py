@@ -109,12 +109,18 @@ class Child:
             process.send_signal(self._kill_signal)
             process.wait()
 
-    def died(self) -> ChildDied:
+    def died(self, *, again_and_again: bool = False) -> ChildDied:
         """Creates the error for a child that ended by itself."""
+        often = ", and again each time it was started anew" if again_and_again else ""
+        return ChildDied(f"{self.ending}{often}. The end of {self.log}:\n{self.log_tail()}")
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words; waits until it has."""
         process = self._process
         code = process.wait() if process is not None else None
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
-        return ChildDied(f"{self.name} ended {how}. The end of {self.log}:\n{self.log_tail()}")
+        return f"{self.name} ended {how}"
 
     def log_tail(self, *, num_lines: int = 20) -> str:
         """The last lines of the log."""

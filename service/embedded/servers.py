@@ -36,6 +36,8 @@ POSTGRES_USER = "pgserver"
 """The user that PostgreSQL runs as if this process is root's: it refuses to run as root."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
+_ORPHAN_SECONDS = 1.0
+"""For the children of a killed PostgreSQL to end by themselves."""
 _MAX_SOCKET_PATH_BYTES = 100
 """Below the limits of macOS (104) and Linux (108)."""
 
@@ -63,29 +65,12 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Runs PostgreSQL with its data in ``folder`` and yields its ``postgresql://`` URL; stops it at the end.
+class Postgres:
+    """A PostgreSQL server with its data in a folder. The address stays the same when it is started again."""
 
-    Raises:
-        FolderInUse: another process runs one there.
-        ChildDied: the server does not start; the message contains the end of its log.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = folder.resolve()
-    data = folder / "data"
-    user = _postgres_user()
-    with ExitStack() as stack:
-        stack.enter_context(exclusive(folder))
-        binaries = _postgres_binaries(data)
-        if user:
-            _let_pass(folder, user)
-            _let_pass(binaries, user)
-            _let_read(binaries)
-        if not data.exists():
-            _make_cluster(data, binaries, user)
-        _stop_leftover_postgres(data)
-        sockets = stack.enter_context(_socket_folder(folder, user))
+    def __init__(self, folder: Path, *, sockets: Path, binaries: Path, user: str) -> None:
+        self.url = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
+        self._data = folder / "data"
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(sockets),
@@ -94,12 +79,12 @@ def postgres(folder: Path) -> Iterator[str]:
             "timezone": "UTC",
             "log_timezone": "UTC",
         }
-        server = Child(
+        self.child = Child(
             "PostgreSQL",
             [
                 str(binaries / "postgres"),
                 "-D",
-                str(data),
+                str(self._data),
                 *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
             ],
             log=folder / "log.txt",
@@ -109,10 +94,52 @@ def postgres(folder: Path) -> Iterator[str]:
             death_signal=signal.SIGINT,
             kill_signal=signal.SIGQUIT,  # "immediate" shutdown: its children end too, the next start recovers from the WAL
         )
-        stack.callback(server.stop, grace_seconds=_STOP_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        return self.child.pid
+
+    def launch(self) -> None:
+        """Starts the server in the place of one that ended, whose own children are ended first."""
+        _stop_leftover_postgres(self._data)
+        self.child.start()
+
+    def start(self) -> None:
+        """Starts the server and waits until it takes connections."""
+        self.launch()
+        self.child.wait_until(lambda: _postmaster_is_ready(self._data, self.pid), timeout_seconds=_START_SECONDS)
+
+    def stop(self) -> None:
+        """Stops the server. Does nothing if it does not run."""
+        self.child.stop(grace_seconds=_STOP_SECONDS)
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Postgres]:
+    """Runs PostgreSQL with its data in ``folder``, and stops it at the end.
+
+    Raises:
+        FolderInUse: another process runs one there.
+        ChildDied: the server does not start; the message contains the end of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = folder.resolve()
+    user = _postgres_user()
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(folder))
+        binaries = _postgres_binaries(folder / "data")
+        if user:
+            _let_pass(folder, user)
+            _let_pass(binaries, user)
+            _let_read(binaries)
+        if not (folder / "data").exists():
+            _make_cluster(folder / "data", binaries, user)
+        sockets = stack.enter_context(_socket_folder(folder, user))
+        server = Postgres(folder, sockets=sockets, binaries=binaries, user=user)
+        stack.callback(server.stop)
         server.start()
-        server.wait_until(lambda: _postmaster_is_ready(data, server.pid), timeout_seconds=_START_SECONDS)
-        yield f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
+        yield server
 
 
 class Valkey:
@@ -123,24 +150,15 @@ class Valkey:
         self.url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
         self._folder = folder
         self._password = password
-        self._child = Child("Valkey", [str(get_binary_path()), "-"], log=folder / "log.txt", death_signal=signal.SIGTERM)
+        self.child = Child("Valkey", [str(get_binary_path()), "-"], log=folder / "log.txt", death_signal=signal.SIGTERM)
 
     @property
     def pid(self) -> int:
         """The process id of the server."""
-        return self._child.pid
+        return self.child.pid
 
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code; None while it runs."""
-        return self._child.exit_code
-
-    def died(self) -> ChildDied:
-        """Creates the error for a server that ended by itself."""
-        return self._child.died()
-
-    def start(self) -> None:
-        """Starts the server and waits until it responds. It keeps no data of the last run: messages are only wake-ups."""
+    def launch(self) -> None:
+        """Starts the server. It keeps no data of the last run: messages are only wake-ups."""
         configuration = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -149,13 +167,17 @@ class Valkey:
             "save": '""',
             "appendonly": "no",
         }
-        self._child.start(stdin="".join(f"{key} {value}\n" for key, value in configuration.items()).encode())
+        self.child.start(stdin="".join(f"{key} {value}\n" for key, value in configuration.items()).encode())
+
+    def start(self) -> None:
+        """Starts the server and waits until it responds."""
+        self.launch()
         with redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
-            self._child.wait_until(lambda: _answers(client), timeout_seconds=_START_SECONDS)
+            self.child.wait_until(lambda: _answers(client), timeout_seconds=_START_SECONDS)
 
     def stop(self) -> None:
         """Stops the server. Does nothing if it does not run."""
-        self._child.stop(grace_seconds=_STOP_SECONDS)
+        self.child.stop(grace_seconds=_STOP_SECONDS)
 
 
 @contextmanager
@@ -277,18 +299,33 @@ def _make_cluster(data: Path, binaries: Path, user: str) -> None:
 
 
 def _stop_leftover_postgres(data: Path) -> None:
-    """Stops a server whose parent was killed, if it did not get the parent-death signal or is still shutting down."""
+    """Stops a server that was not stopped: one whose parent was killed, or the children of one that was killed itself."""
     try:
-        process = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
-        if process.name() != "postgres" or str(data) not in process.cmdline():
-            return  # another process has this id now
-        for request in (signal.SIGINT, signal.SIGQUIT):
-            process.send_signal(request)
-            with suppress(psutil.TimeoutExpired):
-                process.wait(_STOP_SECONDS)
-                return
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        return
+        postmaster = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return  # it was stopped
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(postmaster)
+        if _works_in(process, data) and str(data) in process.cmdline():  # else another process has this id now
+            for request in (signal.SIGINT, signal.SIGQUIT):
+                process.send_signal(request)
+                with suppress(psutil.TimeoutExpired):
+                    process.wait(_STOP_SECONDS)
+                    break
+    # They end once they miss their parent, which one that computes does not, and hold the shared memory until then.
+    _, left = psutil.wait_procs([process for process in psutil.process_iter() if _works_in(process, data)], _ORPHAN_SECONDS)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, _ORPHAN_SECONDS)
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    """Whether it is a process of the PostgreSQL server of this folder."""
+    try:
+        return process.name() == "postgres" and process.cwd() == str(data)
+    except psutil.Error:
+        return False
 
 
 @contextmanager

@@ -6,7 +6,7 @@
     DATA/teacher-cache     outputs of teachers on datasets
     DATA/logs              api.log, worker.log
 
-One process locks a data directory at a time, and its child processes end with it.
+One process locks a data directory at a time; its child processes end with it, and one that ends by itself is started again.
 """
 
 import os
@@ -24,8 +24,9 @@ from sqlalchemy import func, select
 from service.clock import seconds_sql
 from service.connection import Connection, read_connection, write_connection
 from service.database import Database, upgrade
-from service.embedded.processes import Child, ChildDied
-from service.embedded.servers import Valkey, exclusive, free_port, postgres, valkey
+from service.embedded.keeper import Keeper
+from service.embedded.processes import Child
+from service.embedded.servers import Postgres, Valkey, exclusive, free_port, postgres, valkey
 from service.errors import Unauthenticated
 from service.security import authenticate, create_key
 from service.tables import Worker
@@ -33,7 +34,6 @@ from service.tables import Worker
 DEFAULT_PORT = 8321
 _READY_SECONDS = 120.0
 """Long, because the worker imports torch and transformers first, which takes time on a slow disk."""
-_CHECK_SECONDS = 0.3
 _API_STOP_SECONDS = 15.0
 _WORKER_STOP_SECONDS = 90.0
 """For the drain: every trainer writes a checkpoint, every job goes back to the queue."""
@@ -51,39 +51,28 @@ class Stack:
     folder: Path
     environment: Mapping[str, str]
     """The environment of the API and the worker; a further worker needs the same."""
+    postgres: Postgres
+    valkey: Valkey
     api: Child
     worker: Child
-    valkey: Valkey
+    keeper: Keeper
+    """Starts each of the four again that ends by itself."""
 
     def check(self) -> None:
-        """Raises ChildDied if a process has ended by itself."""
-        for child in (self.api, self.worker):
-            if child.exit_code is not None:
-                raise child.died()
-        if self.valkey.exit_code is not None:
-            raise self.valkey.died()
+        """Raises ChildDied if a process ended again and again."""
+        if self.keeper.failure is not None:
+            raise self.keeper.failure
 
     @contextmanager
-    def interrupting_on_death(self) -> Iterator[None]:
-        """Sends SIGINT to the main thread if a process ends by itself inside the block; :meth:`check` then raises its error."""
-        leaving = threading.Event()
+    def interrupting_on_failure(self) -> Iterator[None]:
+        """Sends SIGINT to the main thread if a process ends again and again; :meth:`check` then raises its error."""
         main_thread = threading.main_thread()
-
-        def watch() -> None:
-            while not leaving.wait(_CHECK_SECONDS):
-                try:
-                    self.check()
-                except ChildDied:
-                    signal.pthread_kill(main_thread.ident or 0, signal.SIGINT)
-                    return
-
-        watcher = threading.Thread(target=watch, name="stack watcher", daemon=True)
-        watcher.start()
+        self.keeper.on_failure = lambda: signal.pthread_kill(main_thread.ident or 0, signal.SIGINT)
         try:
+            self.check()
             yield
         finally:
-            leaving.set()
-            watcher.join()
+            self.keeper.on_failure = lambda: None
 
 
 @contextmanager
@@ -97,7 +86,8 @@ def stack(
 ) -> Iterator[Stack]:
     """Starts everything and yields once the API is ready and the worker takes jobs.
 
-    ``say`` is called with each step. ``hurried()`` turning true ends a slow stop. The default port is 8321, or a free one.
+    From then on what ends by itself is started again. ``say`` is called with each step. ``hurried()`` turning true ends a slow
+    stop. The default port is 8321, or a free one.
 
     Raises:
         FolderInUse: another process runs the stack of this folder.
@@ -108,24 +98,25 @@ def stack(
     folder = folder.resolve()
     with ExitStack() as parts:
         parts.enter_context(exclusive(folder))
+        keeper = parts.enter_context(Keeper(say))
         port = _port(port)
         logs = folder / "logs"
         for sub in (logs, folder / "store", folder / "scratch"):
             sub.mkdir(exist_ok=True, mode=0o700)
 
         say("starting PostgreSQL")
-        database_url = parts.enter_context(postgres(folder / "postgres"))
+        database_server = parts.enter_context(postgres(folder / "postgres"))
         say("starting Valkey")
         broker = parts.enter_context(valkey(folder / "valkey"))
         say("migrating the database")
-        upgrade(database_url)
-        database = Database(database_url, pool_size=1)
+        upgrade(database_server.url)
+        database = Database(database_server.url, pool_size=1)
         parts.callback(database.close)
         connection = Connection(url=f"http://127.0.0.1:{port}", api_key=_admin_key(database, folder))
         write_connection(folder, connection)
 
         env = os.environ | {
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": database_server.url,
             "REDIS_URL": broker.url,
             "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
@@ -141,7 +132,22 @@ def stack(
         worker.start()
         api.wait_until(lambda: _is_ready(connection.url), timeout_seconds=_READY_SECONDS)
         worker.wait_until(lambda: _is_registered(database, worker.pid), timeout_seconds=_READY_SECONDS)
-        yield Stack(connection=connection, folder=folder, environment=env, api=api, worker=worker, valkey=broker)
+        keeper.keep(database_server.child, database_server.launch)
+        keeper.keep(broker.child, broker.launch)
+        keeper.keep(api, api.start)
+        keeper.keep(worker, worker.start)
+        keeper.begin()
+        parts.callback(keeper.leave)
+        yield Stack(
+            connection=connection,
+            folder=folder,
+            environment=env,
+            postgres=database_server,
+            valkey=broker,
+            api=api,
+            worker=worker,
+            keeper=keeper,
+        )
 
 
 def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path) -> Child:

@@ -26,11 +26,11 @@ _TEMPLATE = "stillhouse_template"
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The server's own database."""
-    with own_folder() as folder, postgres(folder) as url:
+    with own_folder() as folder, postgres(folder) as server:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must outlive a crash
-            _execute(url, f"ALTER SYSTEM SET {setting} = off")
-        _execute(url, "SELECT pg_reload_conf()")
-        yield url
+            _execute(server.url, f"ALTER SYSTEM SET {setting} = off")
+        _execute(server.url, "SELECT pg_reload_conf()")
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,8 @@ import json, sys, time
 from pathlib import Path
 from service.embedded.servers import postgres, valkey
 folder = Path(sys.argv[1])
-with postgres(folder / "postgres") as url, valkey(folder / "valkey") as server:
-    postmaster = int((folder / "postgres/data/postmaster.pid").read_text().split()[0])
-    print(json.dumps({"postgres": postmaster, "valkey": server.pid, "url": url}), flush=True)
+with postgres(folder / "postgres") as database, valkey(folder / "valkey") as server:
+    print(json.dumps({"postgres": database.pid, "valkey": server.pid}), flush=True)
     time.sleep(600)
 """
 
@@ -41,10 +40,10 @@ def run_sql(url: str, statement: str) -> list[tuple[object, ...]]:
 
 
 def test_what_is_in_postgres_survives_a_restart(tmp_path: Path) -> None:
-    with postgres(tmp_path / "postgres") as url:
-        run_sql(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with postgres(tmp_path / "postgres") as url:
-        assert run_sql(url, "SELECT answer FROM kept") == [(42,)]
+    with postgres(tmp_path / "postgres") as server:
+        run_sql(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with postgres(tmp_path / "postgres") as server:
+        assert run_sql(server.url, "SELECT answer FROM kept") == [(42,)]
 
 
 def test_a_folder_in_use_is_refused_and_the_holder_is_named(tmp_path: Path) -> None:
@@ -59,8 +58,8 @@ def test_both_servers_end_when_their_parent_is_killed_and_start_again(tmp_path: 
     parent.communicate()
     _, alive = psutil.wait_procs(servers, timeout=60)
     assert not alive
-    with postgres(tmp_path / "postgres") as url:
-        assert run_sql(url, "SELECT 1") == [(1,)]
+    with postgres(tmp_path / "postgres") as server:
+        assert run_sql(server.url, "SELECT 1") == [(1,)]
 
 
 def test_a_postgres_that_outlived_its_parent_is_stopped_before_the_next_start(tmp_path: Path) -> None:
@@ -72,8 +71,8 @@ def test_a_postgres_that_outlived_its_parent_is_stopped_before_the_next_start(tm
     assert leftover.is_running()
     signal.signal(signal.SIGALRM, lambda number, frame: leftover.resume())
     signal.setitimer(signal.ITIMER_REAL, 0.3)
-    with postgres(tmp_path / "postgres") as url:
-        assert run_sql(url, "SELECT 1") == [(1,)]
+    with postgres(tmp_path / "postgres") as server:
+        assert run_sql(server.url, "SELECT 1") == [(1,)]
     assert not leftover.is_running()
 
 
@@ -86,8 +85,8 @@ def test_nobody_else_can_come_near_the_data(tmp_path: Path) -> None:
 
 
 def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
-    with postgres(tmp_path / ("long" * 30)) as url:
-        assert run_sql(url, "SELECT 1") == [(1,)]
+    with postgres(tmp_path / ("long" * 30)) as server:
+        assert run_sql(server.url, "SELECT 1") == [(1,)]
 
 
 def test_a_killed_valkey_starts_again_at_the_same_address(tmp_path: Path) -> None:
@@ -98,6 +97,18 @@ def test_a_killed_valkey_starts_again_at_the_same_address(tmp_path: Path) -> Non
         server.start()
         assert client.ping()
         assert client.get("key") is None
+
+
+def test_a_killed_postgres_starts_again_at_the_same_address_though_a_query_of_it_goes_on(tmp_path: Path) -> None:
+    with postgres(tmp_path / "postgres") as server, psycopg.connect(server.url, autocommit=True) as client:
+        run_sql(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        busy = psutil.Process(client.info.backend_pid)
+        busy.suspend()  # as one that computes: it does not notice that its parent is gone
+        os.kill(server.pid, signal.SIGKILL)
+        psutil.Process(server.pid).wait()
+        server.start()
+        assert run_sql(server.url, "SELECT answer FROM kept") == [(42,)]
+        assert not busy.is_running()
 
 
 def test_valkey_wants_the_password_and_tells_it_to_nobody(tmp_path: Path) -> None:
