@@ -44,15 +44,15 @@ class Service:
 def service(folder: Path) -> Iterator[Service]:
     """Runs the service without a worker, its jobs made up."""
     with ExitStack() as parts:
-        url = parts.enter_context(postgres(folder / "postgres"))
+        server = parts.enter_context(postgres(folder / "postgres"))
         redis = parts.enter_context(valkey(folder / "valkey"))
-        upgrade(url)
-        database = parts.enter_context(closing(Database(url, pool_size=2)))
+        upgrade(server.url)
+        database = parts.enter_context(closing(Database(server.url, pool_size=2)))
         load(database, SIZE)
         with database.transaction() as session:
             _, key = create_key(session, user_name="admin", role="admin")
         env = {
-            "DATABASE_URL": url,
+            "DATABASE_URL": server.url,
             "REDIS_URL": redis.url,
             "STILLHOUSE_STORE": f"file://{folder}/store",
             "STILLHOUSE_SCRATCH": str(folder),
@@ -61,8 +61,7 @@ def service(folder: Path) -> Iterator[Service]:
         }
         port = free_port()
         api = parts.enter_context(_running("api", ["service.cli", "serve", "--port", str(port)], folder, f":{port}/healthz", env))
-        postmaster = int((folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-        yield Service(port, key, database, {"API": api, "PostgreSQL": postmaster})
+        yield Service(port, key, database, {"API": api, "PostgreSQL": server.pid})
 
 
 @contextmanager
