@@ -1,4 +1,4 @@
-"""The engine, transactions and migrations. A session is one transaction; notifications of changed jobs follow it."""
+"""The engine, transactions and migrations. A session is one transaction; notifications of what it changed follow it."""
 
 from collections.abc import Callable, Iterator, Set
 from contextlib import closing, contextmanager
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 _MIGRATION_SECONDS = 3600.0
 T = TypeVar("T")
 Notify = Callable[[Set[str]], None]
-"""Receives the ids of the jobs that a committed transaction changed."""
+"""Receives the ids of what a committed transaction changed: jobs, and keys that it revoked."""
 
 
 class Database:
@@ -40,7 +40,7 @@ class Database:
         clock: Clock | None = None,
         queue_policy: QueuePolicy | None = None,
     ) -> None:
-        """``clock`` replaces the database's own; ``notify`` is called with the ids of the jobs that a transaction changed.
+        """``clock`` replaces the database's own; ``notify`` is called with the ids of what a transaction changed.
 
         ``answer_seconds``: how long a statement may take, a connection may be waited for and the server may be silent.
         """
@@ -58,7 +58,7 @@ class Database:
         with Session(self.engine, expire_on_commit=False, info=dict(self._info)) as session:
             with session.begin():
                 yield session
-            changed = session.info.get("changed_jobs")
+            changed = session.info.get("changed")
         if changed and self._notify is not None:
             self._notify(changed)
 

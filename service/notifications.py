@@ -1,110 +1,115 @@
-"""Notifications of changed jobs between processes: Redis wakes the requests that wait for a job; they do not poll the database.
+"""Notifications between processes, through Redis: which jobs a transaction changed, which keys were revoked.
 
-A notification carries ids only. It may be lost or late, so each waiter also reads the database after ``RECHECK_SECONDS``.
+A notification carries ids only, and it may be lost: with Redis, or with a process that ends between its commit and its message.
+Who listens is therefore told when that may have happened, and reads the database then.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Set
+import time
+from collections.abc import AsyncIterator, Callable, Set
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-CHANNEL = "stillhouse.jobs"
-RECHECK_SECONDS = 2.0
+CHANNEL = "stillhouse.changes"
+_SILENCE_SECONDS = 2.0
+"""How long a process that could not publish does not try again: a Redis that does not answer delays few writes."""
+_PING_SECONDS = 1.0
+"""A Redis that answers no ping for so long is taken for gone."""
 _RECONNECT_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-class JobNotifier:
-    """Publishes the ids of changed jobs; without Redis, readers see a change later, and nothing else happens."""
+class Notifier:
+    """Publishes the ids of what changed; without Redis, readers see a change later, and nothing else happens."""
 
     def __init__(self, redis_url: str) -> None:
-        # Without the client's ten retries: what was committed does not wait half a minute for a deaf Redis.
-        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0))
+        retry = Retry(NoBackoff(), 1)  # a connection that was kept from before Redis was started anew is broken
+        self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=0.5, socket_timeout=0.5, retry=retry)
+        self._silent_until = float("-inf")
 
-    def __call__(self, job_ids: Set[str]) -> None:
+    def __call__(self, ids: Set[str]) -> None:
+        if time.monotonic() < self._silent_until:
+            return
         try:
-            for job_id in job_ids:
-                self._redis.publish(CHANNEL, job_id)
+            self._redis.publish(CHANNEL, " ".join(sorted(ids)))
         except (RedisError, OSError) as error:
-            logger.debug("notifications of %d jobs not sent: %s", len(job_ids), error)
+            self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            logger.warning("Redis takes no notifications for the next %g s at least: %s", _SILENCE_SECONDS, error)
 
     def close(self) -> None:
         """Closes the connection."""
         self._redis.close()
 
 
-class NotificationHub:
-    """One Redis subscription per process, shared by every request that waits for a job."""
+class Listener:
+    """One subscription a process.
 
-    def __init__(self, redis_url: str) -> None:
-        self._url = redis_url
-        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._closing = asyncio.Event()
+    ``changed`` is called with the ids of each notification, and ``gap`` after each subscription: what was published before it,
+    nobody heard.
+    """
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["NotificationHub"]:
-        """Listens until the block ends."""
-        listener = asyncio.create_task(self._listen())
-        try:
-            yield self
-        finally:
-            self.end_waits()
-            listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
-
-    def end_waits(self) -> None:
-        """Wakes every waiter when the process shuts down, so that streams end and no long poll delays it."""
-        self._closing.set()
-        self._wake_all()
+    def __init__(self, redis_url: str, *, changed: Callable[[Set[str]], None], gap: Callable[[], None]) -> None:
+        self._url, self._changed, self._gap = redis_url, changed, gap
+        self._listening_since = float("inf")
 
     @property
-    def closing(self) -> bool:
-        """Whether the process is shutting down: streams should end."""
-        return self._closing.is_set()
+    def is_listening(self) -> bool:
+        """Whether there is a subscription, and Redis answers."""
+        return self._listening_since < float("inf")
 
-    @contextlib.contextmanager
-    def subscribed(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that each notification of the job sets. Subscribe first, then read the database, then wait."""
-        event = asyncio.Event()
-        self._waiters[job_id].add(event)
+    @property
+    def misses_nothing(self) -> bool:
+        """Whether Redis is heard, and has been for so long that every process publishes again."""
+        return time.monotonic() - self._listening_since > 2 * _SILENCE_SECONDS
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listens until the block ends."""
+        task = asyncio.create_task(self._listen_forever())
         try:
-            yield event
+            yield
         finally:
-            self._waiters[job_id].discard(event)
-            if not self._waiters[job_id]:
-                del self._waiters[job_id]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
-    async def _listen(self) -> None:
+    async def _listen_forever(self) -> None:
         while True:
             try:
-                async with AsyncRedis.from_url(self._url, socket_connect_timeout=2) as redis, redis.pubsub() as pubsub:
+                retry = AsyncRetry(NoBackoff(), 0)
+                async with (
+                    AsyncRedis.from_url(self._url, socket_connect_timeout=2, socket_timeout=2, retry=retry) as redis,
+                    redis.pubsub() as pubsub,
+                ):
                     await pubsub.subscribe(CHANNEL)
-                    async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            for event in self._waiters.get(message["data"].decode(), ()):
-                                event.set()
+                    await self._listen(pubsub)
             except (RedisError, OSError) as error:
-                logger.warning("Redis is not reachable, waiting requests read the database by themselves: %s", error)
-                self._wake_all()
-                await asyncio.sleep(_RECONNECT_SECONDS)
+                logger.warning("Redis is not heard, the database is read instead: %s", error)
+            self._listening_since = float("inf")
+            await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _wake_all(self) -> None:
-        for events in self._waiters.values():
-            for event in events:
-                event.set()
-
-
-async def wait_for_notification(event: asyncio.Event, *, timeout_seconds: float) -> None:
-    """Waits for a notification, at most ``timeout_seconds`` or ``RECHECK_SECONDS``; clears the event."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), min(timeout_seconds, RECHECK_SECONDS))
-    event.clear()
+    async def _listen(self, pubsub: PubSub) -> None:
+        has_pinged = False
+        while True:
+            message = await pubsub.get_message(timeout=_PING_SECONDS)
+            if message is None:
+                if has_pinged:
+                    raise TimeoutError("it answers no ping")
+                await pubsub.ping()
+                has_pinged = True
+                continue
+            has_pinged = False
+            if message["type"] == "message":
+                self._changed(set(message["data"].decode().split()))
+            elif message["type"] == "subscribe":
+                self._listening_since = time.monotonic()
+                self._gap()

@@ -99,6 +99,7 @@ def revoke_key(session: Session, key_id: str) -> ApiKey:
     key = session.get(ApiKey, key_id, populate_existing=True)
     if key is None:
         raise NotFound(f"there is no key {key_id!r}")
+    session.info.setdefault("changed", set()).add(key_id)
     return key
 
 

@@ -5,6 +5,7 @@ RequestIds → PlainAddresses → RateLimit → BodyLimit → HeadAsGet → rout
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -14,10 +15,12 @@ from service.api import docs_page, openapi, problems
 from service.api.dependencies import Services
 from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLimit, RequestIds
 from service.api.reads import Reads
+from service.api.responses.jobs import job_answer
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
+from service.api.waiting import Watches
 from service.broker import Broker
 from service.database import Database
-from service.notifications import JobNotifier, NotificationHub
+from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
 from service.settings import Settings
@@ -40,19 +43,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = Store(chosen.store)
         with (
-            closing(JobNotifier(chosen.redis_url)) as notifier,
+            closing(Notifier(chosen.redis_url)) as notifier,
             closing(Broker(chosen.redis_url)) as broker,
             closing(_database(chosen, notifier, chosen.database_seconds)) as database,
             closing(_database(chosen, notifier, chosen.patient_database_seconds)) as patient,
             Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
+            cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
             async with (
-                NotificationHub(chosen.redis_url).running() as hub,
+                Watches(database, chosen.redis_url, partial(job_answer, cache)).running() as watches,
                 aclosing(database.read_connection()) as connection,
             ):
-                cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
                 reads = Reads(connection, database, cache)
-                app.state.services = Services(chosen, database, broker, store, hub, cache, reads)
+                app.state.services = Services(chosen, database, broker, store, watches, cache, reads)
                 yield
 
     app = FastAPI(
@@ -83,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _database(settings: Settings, notify: JobNotifier, answer_seconds: float) -> Database:
+def _database(settings: Settings, notify: Notifier, answer_seconds: float) -> Database:
     queue_policy = QueuePolicy.of(settings)
     return Database(settings.database_url, notify=notify, answer_seconds=answer_seconds, queue_policy=queue_policy)
 

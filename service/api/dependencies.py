@@ -7,9 +7,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.reads import Reads
+from service.api.waiting import Watches
 from service.broker import Broker
 from service.database import Database
-from service.notifications import NotificationHub
 from service.scheduling.queue_status_cache import QueueStatusCache
 from service.security import Caller
 from service.settings import Settings
@@ -30,7 +30,7 @@ class Services:
     database: Database
     broker: Broker
     store: Store
-    hub: NotificationHub
+    watches: Watches
     queue_status_cache: QueueStatusCache
     reads: Reads
 

@@ -28,8 +28,9 @@ _Row = Any
 
 @dataclass(frozen=True)
 class ReadJob:
-    """A job as it is sent."""
+    """A job as it is sent, and whom it was read for."""
 
+    caller: Caller
     version: int
     body: bytes | None
     """A ``JobView`` in JSON; None if the caller knows this version."""
@@ -52,10 +53,10 @@ class Reads:
     async def job(self, job_id: str, authorization: str | None, *, known_version: int | None = None) -> ReadJob:
         """Reads one job for a caller. Raises Unauthenticated, NotFound."""
         key, row = await self._jobs.ask((key_digest(authorization), job_id, known_version))
-        caller_of(key)
+        caller = caller_of(key)
         if row is None:
             raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
-        return ReadJob(row.version, None if row.version == known_version else await self._body(row))
+        return ReadJob(caller, row.version, None if row.version == known_version else await self._body(row))
 
     async def _read_jobs(self, questions: list[_Question]) -> Mapping[_Question, tuple[_Row, _Row]]:
         known: dict[str, int | None] = {}

@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
         return services
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.services.hub.end_waits()
+        self.services.watches.end_all()
         await super().shutdown(sockets)
 
 

@@ -144,5 +144,6 @@ def remove(session: Session, job_id: str) -> list[str]:
     if user is not None:
         raise Conflict(f"job {user} still needs job {job_id}; cancel it or wait until it has finished")
     paths = list(session.scalars(select(Artifact.path).where(Artifact.job_id == job_id)))
+    transitions.touch(session, job)
     session.delete(job)
     return paths

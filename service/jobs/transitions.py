@@ -61,7 +61,7 @@ def record_warnings(session: Session, job: Job, warnings: Sequence[Mapping[str, 
 def touch(session: Session, job: Job) -> None:
     """Marks a locked job as changed: its ETag, and the notification that follows the commit."""
     job.version += 1
-    session.info.setdefault("changed_jobs", set()).add(job.id)
+    session.info.setdefault("changed", set()).add(job.id)
 
 
 # ---------------------------------------------------------------- before devices

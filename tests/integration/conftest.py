@@ -15,7 +15,7 @@ import pytest
 from service.broker import Broker
 from service.database import Database, upgrade
 from service.embedded.servers import Valkey, postgres, valkey
-from service.notifications import JobNotifier
+from service.notifications import Notifier
 from service.store import Store
 from service.tables import Table
 from tests.conftest import own_folder, reserved_port
@@ -60,7 +60,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 @pytest.fixture
 def database(database_url: str, valkey_server: Valkey) -> Iterator[Database]:
     """The module's database without a row; what it commits is published."""
-    with closing(JobNotifier(valkey_server.url)) as notifier, closing(Database(database_url, notify=notifier)) as opened:
+    with closing(Notifier(valkey_server.url)) as notifier, closing(Database(database_url, notify=notifier)) as opened:
         empty(opened)
         yield opened
 

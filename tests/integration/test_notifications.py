@@ -1,21 +1,26 @@
-"""Notifications of changed jobs from one process's commit to another's waiting request, through Redis and its outages."""
+"""Notifications of what changed from one process's commit to those who wait in another, through Redis and its outages."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Set
-from contextlib import closing
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Set
+from contextlib import asynccontextmanager, closing
 from typing import Any, TypeVar
 
 import pytest
 import redis
 
 from service import jobs
+from service import team as team_of_users
 from service.database import Database
 from service.embedded.servers import Valkey
-from service.notifications import CHANNEL, JobNotifier, NotificationHub, wait_for_notification
+from service.notifications import CHANNEL, Listener, Notifier
+from service.security import create_key
 from tests.integration.jobs.conftest import Team, cancel, checkpoint, log, metrics, progress, renew
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 60
+GAP = frozenset({"gap"})
 
 
 @pytest.fixture
@@ -25,8 +30,8 @@ def client(valkey_server: Valkey) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def notifier(valkey_server: Valkey) -> Iterator[JobNotifier]:
-    with closing(JobNotifier(valkey_server.url)) as opened:
+def notifier(valkey_server: Valkey) -> Iterator[Notifier]:
+    with closing(Notifier(valkey_server.url)) as opened:
         yield opened
 
 
@@ -37,128 +42,106 @@ def within_time(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(limited())
 
 
-async def listening(client: redis.Redis, *, listeners: int = 1) -> None:
-    """Waits until that many hubs are subscribed."""
-    while await asyncio.to_thread(client.pubsub_numsub, CHANNEL) != [(CHANNEL.encode(), listeners)]:
-        await asyncio.sleep(0.01)
+class Heard:
+    """What a listener says, one after another."""
+
+    def __init__(self, url: str) -> None:
+        self._said: asyncio.Queue[Set[str]] = asyncio.Queue()
+        self.listener = Listener(url, changed=self._said.put_nowait, gap=lambda: self._said.put_nowait(GAP))
+
+    async def next(self) -> Set[str]:
+        return await self._said.get()
+
+    async def until(self, ids: Set[str], *, publish: Notifier) -> None:
+        """Publishes until it is heard: a process that met a Redis which was away is silent for a moment."""
+        while True:
+            await asyncio.to_thread(publish, ids)
+            try:
+                assert await asyncio.wait_for(self.next(), 0.1) == ids
+            except TimeoutError:
+                continue
+            return
 
 
-async def told(event: asyncio.Event) -> None:
-    await event.wait()
-    event.clear()
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[Heard]:
+    heard = Heard(url)
+    async with heard.listener.running():
+        yield heard
 
 
-def test_who_waits_for_a_job_is_woken_by_its_notifications_and_by_no_others(
-    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
-) -> None:
+def test_every_process_hears_of_every_change_once(valkey_server: Valkey, notifier: Notifier) -> None:
     async def scenario() -> None:
-        async with NotificationHub(valkey_server.url).running() as hub:
-            with hub.subscribed("job_a") as first, hub.subscribed("job_a") as second, hub.subscribed("job_b") as other:
-                await listening(client)
-                await asyncio.to_thread(notifier, {"job_a", "job_c"})
-                await told(first)
-                await told(second)
-                assert not other.is_set()
-                await asyncio.to_thread(notifier, {"job_b"})
-                await told(other)
-                assert not first.is_set()
+        async with listening(valkey_server.url) as here, listening(valkey_server.url) as there:
+            for heard in (here, there):
+                assert await heard.next() == GAP  # what was published before, nobody heard
+            await asyncio.to_thread(notifier, {"job_a", "job_b"})
+            await asyncio.to_thread(notifier, {"key_a"})
+            for heard in (here, there):
+                assert [await heard.next(), await heard.next()] == [{"job_a", "job_b"}, {"key_a"}]
 
     within_time(scenario())
 
 
-def test_who_has_left_is_not_told_and_who_stays_is(valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier) -> None:
+def test_a_redis_that_comes_back_is_listened_to_and_the_gap_is_told(valkey_server: Valkey, notifier: Notifier) -> None:
     async def scenario() -> None:
-        async with NotificationHub(valkey_server.url).running() as hub:
-            with hub.subscribed("job_a") as stays:
-                with hub.subscribed("job_a") as left:
-                    await listening(client)
-                await asyncio.to_thread(notifier, {"job_a"})
-                await told(stays)
-                assert not left.is_set()
+        async with listening(valkey_server.url) as heard:
+            assert await heard.next() == GAP
+            await asyncio.to_thread(valkey_server.stop)
+            try:
+                await asyncio.to_thread(notifier, {"job_lost"})  # lost, and no error
+                assert not heard.listener.misses_nothing
+            finally:
+                valkey_server.start()  # here: it ends with the thread that started it
+            assert await heard.next() == GAP
+            await heard.until({"job_a"}, publish=notifier)
 
     within_time(scenario())
 
 
-def test_every_process_gets_the_same_notifications(valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier) -> None:
+def test_a_redis_that_is_deaf_is_found_out(valkey_server: Valkey, notifier: Notifier) -> None:
     async def scenario() -> None:
-        async with NotificationHub(valkey_server.url).running() as here, NotificationHub(valkey_server.url).running() as there:
-            with here.subscribed("job_a") as first, there.subscribed("job_a") as second:
-                await listening(client, listeners=2)
-                await asyncio.to_thread(notifier, {"job_a"})
-                await told(first)
-                await told(second)
+        async with listening(valkey_server.url) as heard:
+            assert await heard.next() == GAP
+            os.kill(valkey_server.pid, signal.SIGSTOP)
+            try:
+                await asyncio.to_thread(notifier, {"job_lost"})
+                while heard.listener.is_listening:
+                    await asyncio.sleep(0.01)
+            finally:
+                os.kill(valkey_server.pid, signal.SIGCONT)
+            while (said := await heard.next()) != GAP:
+                assert said == {"job_lost"}  # its sender has given up, and Redis took it all the same
+            await heard.until({"job_a"}, publish=notifier)
 
     within_time(scenario())
 
 
-def test_a_redis_that_goes_wakes_everybody_and_one_that_comes_back_is_listened_to(
-    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
-) -> None:
+def test_connections_that_redis_cuts_are_made_anew(valkey_server: Valkey, client: redis.Redis, notifier: Notifier) -> None:
     async def scenario() -> None:
-        async with NotificationHub(valkey_server.url).running() as hub:
-            with hub.subscribed("job_a") as first, hub.subscribed("job_b") as second:
-                await listening(client)
-                await asyncio.to_thread(valkey_server.stop)
-                try:
-                    await told(first)
-                    await told(second)
-                    await asyncio.to_thread(notifier, {"job_a"})  # lost, and no error
-                finally:
-                    await asyncio.to_thread(valkey_server.start)
-                await listening(client)
-                first.clear()
-                await asyncio.to_thread(notifier, {"job_a"})
-                await told(first)
+        async with listening(valkey_server.url) as heard:
+            assert await heard.next() == GAP
+            await heard.until({"job_a"}, publish=notifier)
+            for kind in ("pubsub", "normal"):
+                await asyncio.to_thread(client.client_kill_filter, _type=kind, skipme=True)
+            assert await heard.next() == GAP
+            await heard.until({"job_a"}, publish=notifier)
 
     within_time(scenario())
 
 
-def test_a_hub_that_starts_without_redis_listens_as_soon_as_there_is_one(
-    valkey_server: Valkey, client: redis.Redis, notifier: JobNotifier
-) -> None:
+def test_who_starts_without_redis_listens_as_soon_as_there_is_one(valkey_server: Valkey, notifier: Notifier) -> None:
     async def scenario() -> None:
-        valkey_server.stop()
+        await asyncio.to_thread(valkey_server.stop)
         try:
-            hub = NotificationHub(valkey_server.url)
-            async with hub.running():
-                with hub.subscribed("job_a") as event:
-                    await told(event)  # look by yourself
-                    await asyncio.to_thread(valkey_server.start)
-                    await listening(client)
-                    event.clear()
-                    await asyncio.to_thread(notifier, {"job_a"})
-                    await told(event)
+            async with listening(valkey_server.url) as heard:
+                await asyncio.to_thread(notifier, {"job_lost"})
+                valkey_server.start()  # here: it ends with the thread that started it
+                assert await heard.next() == GAP
+                await heard.until({"job_a"}, publish=notifier)
         finally:
-            valkey_server.stop()
-            valkey_server.start()
-
-    within_time(scenario())
-
-
-def test_a_process_that_goes_down_wakes_everybody(valkey_server: Valkey) -> None:
-    async def scenario() -> None:
-        hub = NotificationHub(valkey_server.url)
-        async with hub.running():
-            with hub.subscribed("job_a") as event:
-                assert not hub.closing
-                hub.end_waits()
-                assert hub.closing
-                await told(event)
-            with hub.subscribed("job_b") as late:
-                pass
-        assert not late.is_set()
-
-    within_time(scenario())
-
-
-def test_a_wait_ends_by_a_notification_or_when_it_is_time_to_look(valkey_server: Valkey) -> None:
-    async def scenario() -> None:
-        event = asyncio.Event()
-        event.set()
-        await wait_for_notification(event, timeout_seconds=3600)  # a notification that came before the wait
-        assert not event.is_set()
-        await wait_for_notification(event, timeout_seconds=0)
-        await wait_for_notification(event, timeout_seconds=3600)  # no notification, and long before that time it is time to look
+            await asyncio.to_thread(valkey_server.stop)
+            valkey_server.start()  # here: it ends with the thread that started it
 
     within_time(scenario())
 
@@ -180,7 +163,7 @@ def published(database: Database, client: redis.Redis) -> Iterator[Published]:
             client.publish(CHANNEL, "end")
             found = set()
             while (message := pubsub.get_message(timeout=TIMEOUT_SECONDS)) is not None and message["data"] != b"end":
-                found.add(message["data"].decode())
+                found |= set(message["data"].decode().split())
             return found
 
         yield since_last_call
@@ -189,7 +172,7 @@ def published(database: Database, client: redis.Redis) -> Iterator[Published]:
 def test_what_a_transaction_changed_is_published_after_its_commit(database: Database, published: Published) -> None:
     team = Team(database)
     first, second = team.submit(), team.submit()
-    assert published() == {first, second}
+    assert published() == set()  # nobody can wait for a job that was not there
     with database.transaction() as session:
         for job_id in (first, second):
             jobs.edit(session, job_id, name="new")
@@ -206,9 +189,10 @@ def test_who_reads_at_the_moment_of_the_notification_sees_the_change(database: D
             seen.extend((job_id, jobs.get(session, job_id).name) for job_id in job_ids)
 
     with closing(Database(database_url, notify=look)) as announcing:
-        job_id = Team(announcing).submit(name="first")
-        with announcing.transaction() as session:
-            jobs.edit(session, job_id, name="second")
+        job_id = Team(announcing).submit()
+        for name in ("first", "second"):
+            with announcing.transaction() as session:
+                jobs.edit(session, job_id, name=name)
     assert seen == [(job_id, "first"), (job_id, "second")]
 
 
@@ -240,3 +224,17 @@ def test_a_job_that_another_settles_is_published_too(database: Database, publish
     team.do(cancel, fence)
     team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel"))
     assert published() == {fence.job_id, waiting}
+
+
+def test_a_job_that_is_deleted_and_a_key_that_is_revoked_are_published_too(database: Database, published: Published) -> None:
+    team = Team(database)
+    fence = team.running()
+    team.do(cancel, fence)
+    team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel"))
+    with database.transaction() as session:
+        key, _ = create_key(session, user_name="eve", role="viewer")
+    published()
+    team.do(jobs.remove, fence.job_id)
+    assert published() == {fence.job_id}
+    team.do(team_of_users.revoke, key.id)
+    assert published() == {key.id}

@@ -24,7 +24,7 @@ from service import scheduling, workers
 from service.broker import Broker
 from service.database import Database
 from service.ids import new_id
-from service.notifications import JobNotifier
+from service.notifications import Notifier
 from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer
@@ -59,7 +59,7 @@ class Host:
         self.ledger = DeviceLedger(devices)
         self.database = Database(
             config.database_url,
-            notify=JobNotifier(config.redis_url),
+            notify=Notifier(config.redis_url),
             pool_size=2 * len(devices) + 4,
             answer_seconds=config.patient_database_seconds,
             queue_policy=QueuePolicy.of(config),

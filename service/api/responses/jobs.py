@@ -1,12 +1,14 @@
 """Requests and responses about a job."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from service import queries
 from service.api.responses.queue import BlockerView, FairShareView, StartView, blocker_view, fair_share_view, start_view
 from service.api.responses.shape import Page, View
 from service.errors import JobFailure
@@ -228,6 +230,20 @@ def _head(job: Any, owner: str, place: Place | None) -> dict[str, Any]:
 
 def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A job as those who wait for it get it: written once for all of them."""
+
+    version: int
+    body: bytes
+
+
+def job_answer(queue_status_cache: QueueStatusCache, session: Session, job_id: str) -> Answer:
+    """Reads and writes a job's answer. Raises NotFound."""
+    row = queries.job_row(session, job_id, queue_status_cache)
+    return Answer(row.job.version, job_view(row).model_dump_json().encode())
 
 
 def _queue_place(place: Place) -> QueuePlace:

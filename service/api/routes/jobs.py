@@ -12,7 +12,6 @@ from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
 from service.api.responses.dry_run import WARNINGS_HEADER, warnings_header
 from service.api.responses.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
-from service.api.waiting import until_changed
 from service.errors import (
     CircularDependency,
     Conflict,
@@ -113,7 +112,7 @@ def submit(
     # What a new job answers is what was just written; a place in the queue is computed, and a repeat may have gone on since.
     as_written = is_new and job.status != Status.QUEUED
     row = JobRow(job, caller.user_name, place=None) if as_written else _read(services, job.id)
-    headers = {"Location": f"/v1/jobs/{job.id}", "ETag": _etag(row.job)}
+    headers = {"Location": f"/v1/jobs/{job.id}", "ETag": _etag(row.job.version)}
     content = job_view(row).model_dump_json()
     return Response(content, status_code=201 if is_new else 200, media_type="application/json", headers=headers)
 
@@ -155,30 +154,34 @@ async def get_job(
 ) -> Response:
     """Returns one job. With `If-None-Match` and `Prefer: wait=N` the response comes as soon as the job's `ETag` has changed."""
     wait = wait_seconds(prefer) if if_none_match is not None else None
-    if wait is not None:
+    if wait:
         return await _changed_job(services, job_id, authorization, if_none_match, wait)
     found = await services.reads.job(job_id, authorization, known_version=known_version(if_none_match))
-    etag = f'"{found.version}"'
-    if found.body is None or is_unchanged(etag, if_none_match):
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(found.body, headers={"ETag": etag}, media_type="application/json")
+    return _job_response(found.version, found.body, if_none_match, wait)
 
 
 async def _changed_job(
     services: Services, job_id: str, authorization: str | None, if_none_match: str | None, wait: int
 ) -> Response:
-    await services.reads.caller(authorization)
-    row = await until_changed(
-        services,
-        job_id,
-        lambda: _read(services, job_id),
-        is_new=lambda row: not is_unchanged(_etag(row.job), if_none_match),
-        wait_seconds=wait,
-    )
-    headers = {"ETag": _etag(row.job), "Preference-Applied": f"wait={wait}"}
-    if is_unchanged(_etag(row.job), if_none_match):
+    def is_new(version: int) -> bool:
+        return not is_unchanged(_etag(version), if_none_match)
+
+    with services.watches.watching(job_id) as watch:
+        found = await services.reads.job(job_id, authorization, known_version=known_version(if_none_match))
+        version, body = found.version, found.body
+        if not is_new(version):
+            key_id = found.caller.key_id
+            answer = await services.watches.answer(watch, key_id, version=version, is_new=is_new, wait_seconds=wait)
+            if answer is not None:
+                version, body = answer.version, answer.body
+    return _job_response(version, body, if_none_match, wait)
+
+
+def _job_response(version: int, body: bytes | None, if_none_match: str | None, wait: int | None) -> Response:
+    headers = {"ETag": _etag(version)} | ({} if wait is None else {"Preference-Applied": f"wait={wait}"})
+    if body is None or is_unchanged(_etag(version), if_none_match):
         return Response(status_code=304, headers=headers)
-    return Response(job_view(row).model_dump_json(), headers=headers, media_type="application/json")
+    return Response(body, headers=headers, media_type="application/json")
 
 
 @router.patch(
@@ -197,7 +200,7 @@ def edit_job(
 
     def permit(job: Job) -> None:
         _own(job, caller)
-        require_match(_etag(job), if_match)
+        require_match(_etag(job.version), if_match)
         if job.priority != Priority.HIGH:
             caller.require_priority(changes.get("priority"))
 
@@ -272,12 +275,12 @@ def _wake(services: Services, job: Job) -> None:
     services.broker.wake(job.pool)
 
 
-def _etag(job: Job) -> str:
-    return f'"{job.version}"'
+def _etag(version: int) -> str:
+    return f'"{version}"'
 
 
 def _answer(response: Response, row: JobRow) -> JobView:
-    response.headers["ETag"] = _etag(row.job)
+    response.headers["ETag"] = _etag(row.job.version)
     return job_view(row)
 
 

@@ -14,7 +14,8 @@ from service.api.negotiation import preferred
 from service.api.parameters import Accept, FileName, JobId, LastEventId, PageSize, Range
 from service.api.problems import described
 from service.api.responses.records import ArtifactList, EventPage, MetricList, MetricView, artifact_view, event_view
-from service.api.waiting import event_stream, log_stream
+from service.api.streams import event_messages, log_messages
+from service.api.waiting import StreamResponse
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from service.store import StoredFile
 
@@ -39,7 +40,7 @@ _REPORT = {
 )
 async def list_events(
     job_id: JobId,
-    _caller: Viewer,
+    caller: Viewer,
     services: ServicesOf,
     response: Response,
     after: Annotated[int, Query(ge=0, lt=2**63, description="The last `seq` seen.")] = 0,
@@ -56,8 +57,7 @@ async def list_events(
 
     if preferred(accept, (_JSON, _STREAM)) == _STREAM:
         start = event_id(last_event_id) if last_event_id else after
-        await run_in_threadpool(_require_job, services, job_id)
-        return event_stream(services, job_id, after=start)
+        return StreamResponse(services.watches, job_id, caller.key_id, event_messages, position=start)
     response.headers["Vary"] = "Accept"
     return await run_in_threadpool(read)
 
@@ -93,7 +93,7 @@ def list_metrics(
 async def get_log(
     job_id: JobId,
     request: Request,
-    _caller: Viewer,
+    caller: Viewer,
     services: ServicesOf,
     tail: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last so many lines.")] = None,
     accept: Accept = None,
@@ -113,7 +113,8 @@ async def get_log(
 
     size, first = await run_in_threadpool(measure)
     if preferred(accept, (_TEXT, _STREAM)) == _STREAM:
-        return log_stream(services, job_id, start=event_id(last_event_id) if last_event_id else first)
+        start = event_id(last_event_id) if last_event_id else first
+        return StreamResponse(services.watches, job_id, caller.key_id, log_messages, position=start)
     return ranged_response(
         request,
         size=size - first,
@@ -154,8 +155,3 @@ def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
     with services.database.transaction() as session:
         found = queries.artifact(session, job_id, name)
     return StoredFile(name=found.name, path=found.path, size=found.size, sha256=found.sha256, media_type=found.media_type)
-
-
-def _require_job(services: Services, job_id: str) -> None:
-    with services.database.transaction() as session:
-        queries.is_final(session, job_id)

@@ -171,7 +171,7 @@ def test_the_client_reads_lines_that_hold_other_separators_than_line_ends(member
 
 
 def test_a_quiet_stream_says_that_it_lives(member: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.waiting.COMMENT_SECONDS", 0.05)
+    monkeypatch.setattr("service.api.streams.COMMENT_SECONDS", 0.05)
     path = f"/v1/jobs/{submit(member)['id']}/events"
     with member.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
         assert ": still here" in response.iter_lines()

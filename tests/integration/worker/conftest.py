@@ -23,7 +23,7 @@ from service import jobs
 from service.broker import Broker
 from service.database import Database
 from service.embedded.servers import Valkey
-from service.notifications import JobNotifier
+from service.notifications import Notifier
 from service.spec import parse_spec
 from service.store import Store
 from service.tables import Artifact, Job, JobEvent, Table, User, Worker
@@ -212,7 +212,7 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def module_database(database_url: str, valkey_server: Valkey) -> Iterator[Database]:
     """Keeps the rows of the running worker from test to test."""
-    with closing(JobNotifier(valkey_server.url)) as notifier, closing(Database(database_url, notify=notifier)) as opened:
+    with closing(Notifier(valkey_server.url)) as notifier, closing(Database(database_url, notify=notifier)) as opened:
         yield opened
 
 
