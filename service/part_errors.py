@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
@@ -71,6 +71,14 @@ class PartAway(OSError):
 def meaning_of(error: BaseException) -> Meaning:
     """Tells what an error of a part, or one that it caused, means. What no part is known to raise is ours."""
     return next((meaning for each in _causes(error) if (meaning := _of_one(each)) is not None), Meaning.OURS)
+
+
+def part_of(error: BaseException) -> str:
+    """The part that an error is of, in words."""
+    causes = list(_causes(error))
+    if any(isinstance(each, SQLAlchemyError) for each in causes):
+        return "the database"
+    return "Redis" if any(isinstance(each, RedisError) for each in causes) else "the store"
 
 
 def ends_session(error: BaseException) -> bool:

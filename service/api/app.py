@@ -14,6 +14,7 @@ from service import settings as process
 from service.api import docs_page, openapi, problems
 from service.api.dependencies import Services
 from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLimit, RequestIds
+from service.api.readiness import PartChecks
 from service.api.reads import Reads
 from service.api.responses.jobs import job_answer
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             closing(Broker(chosen.redis_url)) as broker,
             closing(_database(chosen, notifier, chosen.database_seconds)) as database,
             closing(_database(chosen, notifier, chosen.patient_database_seconds)) as patient,
+            closing(PartChecks(chosen, broker, store)) as part_checks,
             Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
             cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
@@ -55,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 aclosing(database.read_connection()) as connection,
             ):
                 reads = Reads(connection, database, cache)
-                app.state.services = Services(chosen, database, broker, store, watches, cache, reads)
+                app.state.services = Services(chosen, database, broker, store, watches, cache, reads, part_checks)
                 yield
 
     app = FastAPI(

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.api.readiness import PartChecks
 from service.api.reads import Reads
 from service.api.waiting import Watches
 from service.broker import Broker
@@ -33,6 +34,7 @@ class Services:
     watches: Watches
     queue_status_cache: QueueStatusCache
     reads: Reads
+    part_checks: PartChecks
 
 
 async def services_of(request: Request) -> Services:

@@ -1,7 +1,6 @@
-"""Middleware of all routes: request ids, limits on bodies and rates, HEAD, and a 500 for exceptions that no handler caught."""
+"""Middleware of all routes: request ids, limits on bodies and rates, HEAD, and a response to uncaught exceptions."""
 
 import hashlib
-import logging
 import re
 import time
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import problem, response_of
+from service.api.problems import problem, response_of, response_of_unexpected
 from service.errors import InvalidRequest, TooManyRequests
 from service.ids import new_id
 from service.security import bearer_key
@@ -24,11 +23,9 @@ _MAX_ADDRESS_BYTES = 16_384
 _MAX_KEYS = 10_000
 """Keys whose rate is remembered; the least recently used one is dropped first."""
 
-logger = logging.getLogger(__name__)
-
 
 class RequestIds:
-    """Adds ``X-Request-Id`` to each response; logs an uncaught exception under that id and returns a 500 without its details."""
+    """Adds ``X-Request-Id`` to each response, and responds to exceptions that no handler caught: of a part, or of a defect."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -53,12 +50,10 @@ class RequestIds:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            if started:
-                raise
-            detail = f"this is a fault of the service; its log has it as request {request_id}"
-            await problem(500, "internal_error", detail)(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request, which logs it
+            response = response_of_unexpected(error, request_id, f"{scope['method']} {scope['path']}")
+            if not started:  # else the server closes the connection, so that the client sees that the end is missing
+                await response(scope, receive, send_with_id)
 
 
 class BodyLimit:

@@ -12,15 +12,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from service.errors import Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
-from service.part_errors import PartAway
+from service.part_errors import Meaning, meaning_of, part_of
 from service.spec.parse import as_fault
 
 MEDIA_TYPE = "application/problem+json"
@@ -112,10 +111,6 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
     app.add_exception_handler(StillhouseError, _stillhouse_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    for unavailable in (OperationalError, InterfaceError, PoolTimeout, PartAway):
-        app.add_exception_handler(unavailable, _database_unavailable)
-    app.add_exception_handler(IntegrityError, _concurrent_change)
-    app.add_exception_handler(DataError, _invalid_value)
 
 
 def response_of(error: StillhouseError) -> Response:
@@ -129,6 +124,30 @@ def response_of(error: StillhouseError) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="stillhouse"'
     faults = error.faults if isinstance(error, InvalidInput) else None
     return problem(error.status, error.code, error.detail, param=error.param, faults=faults, headers=headers)
+
+
+def response_of_unexpected(error: Exception, request_id: str, request: str) -> Response:
+    """Builds the response for an error that is not of the project's own tree, and logs it under the request's id.
+
+    ``request``: method and path, for the log.
+    """
+    match meaning_of(error):
+        case Meaning.AWAY | Meaning.RETRY:  # what could be tried again at once was
+            logger.warning("request %s, %s: %s cannot be used: %s", request_id, request, part_of(error), error)
+            detail = f"{part_of(error)} cannot be used at this moment; try again"
+            return response_of(Unavailable(detail, retry_after_seconds=2))
+        case Meaning.THEIRS if isinstance(error, IntegrityError):
+            logger.warning("request %s, %s, met another one: %s", request_id, request, error)
+            response = response_of(Conflict("another request changed this at the same moment; look at it again"))
+            del response.headers["x-should-retry"]
+            response.headers["Retry-After"] = "1"
+            return response
+        case Meaning.THEIRS:
+            logger.warning("request %s, %s: the database refused a value: %s", request_id, request, error)
+            return response_of(InvalidRequest("a value in this request is outside what can be stored"))
+        case Meaning.OURS:
+            logger.error("request %s failed: %s", request_id, request, exc_info=error)
+            return problem(500, "internal_error", f"this is a fault of the service; its log has it as request {request_id}")
 
 
 def described(*errors: type[StillhouseError]) -> dict[int | str, dict[str, Any]]:
@@ -187,22 +206,3 @@ def _fault(item: dict[str, Any], body: Any) -> FieldError:
     in_body = place == "body"
     fault = as_fault(cast(ErrorDetails, item | {"loc": tuple(steps) if in_body else ()}), body)
     return fault if in_body else FieldError(pointer=f"{place}:{'/'.join(map(str, steps))}", message=fault.message)
-
-
-def _database_unavailable(_request: Request, error: Exception) -> Response:
-    logger.error("the database does not answer: %s", error)
-    return response_of(Unavailable("the database does not answer at this moment; try again", retry_after_seconds=2))
-
-
-def _concurrent_change(_request: Request, error: Exception) -> Response:
-    logger.warning("two requests met: %s", error)
-    conflict = Conflict("another request changed this at the same moment; look at it again")
-    response = response_of(conflict)
-    del response.headers["x-should-retry"]
-    response.headers["Retry-After"] = "1"
-    return response
-
-
-def _invalid_value(_request: Request, error: Exception) -> Response:
-    logger.warning("the database refused a value: %s", error)
-    return response_of(InvalidRequest("a value in this request is outside what can be stored"))

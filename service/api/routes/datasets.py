@@ -3,6 +3,7 @@
 from typing import Annotated, cast, get_args
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from service import datasets
 from service.api.bodies import StrictRoute
@@ -62,8 +63,7 @@ async def upload_dataset(request: Request, caller: Member, services: ServicesOf,
 
     def ingest(upload: Upload) -> tuple[DatasetView, bool]:
         dataset, is_new = datasets.ingest(services.database, services.store, _new_dataset(upload), owner_id=caller.user_id)
-        with services.database.transaction() as session:
-            return dataset_view(*datasets.find(session, dataset.id)), is_new
+        return services.database.run(lambda session: dataset_view(*datasets.find(session, dataset.id))), is_new
 
     view, is_new = await receive(request, services, _FORM, ingest)
     response.status_code = 201 if is_new else 200
@@ -79,27 +79,27 @@ def list_datasets(
     after: Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> DatasetPage:
     """Datasets, newest first."""
-    with services.database.transaction() as session:
-        rows, has_more = datasets.page(session, after=after, limit=limit)
+    rows, has_more = services.database.run(lambda session: datasets.page(session, after=after, limit=limit))
     return DatasetPage(data=[dataset_view(dataset, owner) for dataset, owner in rows], has_more=has_more)
 
 
 @router.get("/{dataset_id}", responses=described(NotFound))
 def get_dataset(dataset_id: DatasetId, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
     """Returns one dataset, with its first rows."""
-    with services.database.transaction() as session:
-        dataset, owner = datasets.find(session, dataset_id)
+    dataset, owner = services.database.run(lambda session: datasets.find(session, dataset_id))
     return dataset_detail(dataset, owner, datasets.samples(services.store, dataset))
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) -> None:
     """Deletes a dataset that no live job uses."""
-    with services.database.transaction() as session:
+
+    def remove(session: Session) -> str:
         dataset, _ = datasets.find(session, dataset_id)
         caller.require_owner(dataset.owner_id, f"dataset {dataset_id}")
-        prefix = datasets.remove(session, dataset_id)
-    services.store.remove_prefix(prefix)
+        return datasets.remove(session, dataset_id)
+
+    services.store.remove_prefix(services.database.run(remove))
 
 
 def _new_dataset(upload: Upload) -> NewDataset:

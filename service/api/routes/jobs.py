@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from sqlalchemy.orm import Session
 
 from service import jobs, queries, submission
 from service.api.bodies import StrictRoute, read_document
@@ -133,8 +134,9 @@ def list_jobs(
 ) -> JobPage:
     """Jobs, newest first."""
     wanted = JobFilter(statuses=_statuses(status or []), owner=owner, labels=[_label(text) for text in label or []])
-    with services.database.transaction() as session:
-        rows, has_more = queries.job_page(session, wanted, services.queue_status_cache, after=after, limit=limit)
+    rows, has_more = services.database.run(
+        lambda session: queries.job_page(session, wanted, services.queue_status_cache, after=after, limit=limit)
+    )
     return JobPage(data=[job_view(row) for row in rows], has_more=has_more)
 
 
@@ -204,8 +206,7 @@ def edit_job(
         if job.priority != Priority.HIGH:
             caller.require_priority(changes.get("priority"))
 
-    with services.database.transaction() as session:
-        job = jobs.edit(session, job_id, permit=permit, **changes)
+    job = services.database.run(lambda session: jobs.edit(session, job_id, permit=permit, **changes))
     if job.status == Status.QUEUED:
         _wake(services, job)
     return _answer(response, _read(services, job_id))
@@ -216,30 +217,40 @@ def cancel_job(
     job_id: JobId, caller: Member, services: ServicesOf, response: Response, request: CancelRequest | None = None
 ) -> JobView:
     """Cancels a job: 200 if it is cancelled, 202 while a running job is being stopped."""
-    with services.database.transaction() as session:
+
+    def cancel(session: Session) -> Job:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.request_cancel(session, job_id, keep=(request or CancelRequest()).keep)
         _require(outcome, job, "cancelled")
-    return _stopped(response, services, job)
+        return job
+
+    return _stopped(response, services, services.database.run(cancel))
 
 
 @router.post("/{job_id}/pause", responses=_STOP_RESPONSES)
 def pause_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
     """Takes a job out of the queue, or stops it at a checkpoint: 200 if it is paused, 202 while it is being stopped."""
-    with services.database.transaction() as session:
+
+    def pause(session: Session) -> Job:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.request_pause(session, job_id)
         _require(outcome, job, "paused")
-    return _stopped(response, services, job)
+        return job
+
+    return _stopped(response, services, services.database.run(pause))
 
 
 @router.post("/{job_id}/resume", responses={**_STOP_RESPONSES, **described(QueueLimitReached)})
 def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Response) -> JobView:
     """Puts a paused job back into the queue; it continues from its checkpoint."""
-    with services.database.transaction() as session:
+
+    def resume(session: Session) -> tuple[Job, Outcome]:
         _own(jobs.get(session, job_id, lock=True), caller)
         job, outcome = jobs.resume(session, job_id)
         _require(outcome, job, "resumed")
+        return job, outcome
+
+    job, outcome = services.database.run(resume)
     if outcome is Outcome.APPLIED:
         _wake(services, job)
     return _stopped(response, services, job)
@@ -248,24 +259,28 @@ def resume_job(job_id: JobId, caller: Member, services: ServicesOf, response: Re
 @router.get("/{job_id}/explain", responses=described(NotFound))
 def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explanation:
     """Explains a job's state: its place in the queue, its owner's fair share, what blocks it, and when it should start."""
-    with services.database.transaction() as session:
+
+    def explain(session: Session) -> Explanation:
         row = queries.job_row(session, job_id, services.queue_status_cache)
         return explanation(session, row, services.queue_status_cache)
+
+    return services.database.run(explain)
 
 
 @router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
     """Deletes a finished job, its student and its files."""
-    with services.database.transaction() as session:
+
+    def remove(session: Session) -> list[str]:
         _own(jobs.get(session, job_id, lock=True), caller)
-        paths = jobs.remove(session, job_id)
-    services.store.remove(paths)
+        return jobs.remove(session, job_id)
+
+    services.store.remove(services.database.run(remove))
     services.store.remove_prefix(f"jobs/{job_id}")  # files of attempts that lost their lease, which no row names
 
 
 def _read(services: Services, job_id: str) -> JobRow:
-    with services.database.transaction() as session:
-        return queries.job_row(session, job_id, services.queue_status_cache)
+    return services.database.run(lambda session: queries.job_row(session, job_id, services.queue_status_cache))
 
 
 def _wake(services: Services, job: Job) -> None:

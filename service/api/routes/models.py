@@ -3,6 +3,7 @@
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from service import models
 from service.api.bodies import StrictRoute
@@ -43,8 +44,7 @@ async def upload_model(request: Request, caller: Member, services: ServicesOf, r
     def ingest(upload: Upload) -> ModelView:
         max_bytes = services.settings.max_upload_bytes
         model = models.ingest(services.database, services.store, _new_model(upload), owner_id=caller.user_id, max_bytes=max_bytes)
-        with services.database.transaction() as session:
-            return model_view(*models.find(session, model.id))
+        return services.database.run(lambda session: model_view(*models.find(session, model.id)))
 
     view = await receive(request, services, _FORM, ingest)
     response.headers["Location"] = f"/v1/models/{view.id}"
@@ -59,16 +59,14 @@ def list_models(
     after: Annotated[str | None, Query(pattern=r"^model_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> ModelPage:
     """Models, newest first: uploads and finished jobs' students."""
-    with services.database.transaction() as session:
-        rows, has_more = models.page(session, after=after, limit=limit)
+    rows, has_more = services.database.run(lambda session: models.page(session, after=after, limit=limit))
     return ModelPage(data=[model_view(model, owner) for model, owner in rows], has_more=has_more)
 
 
 @router.get("/{model_id}", responses=described(NotFound))
 def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> ModelView:
     """One model."""
-    with services.database.transaction() as session:
-        return model_view(*models.find(session, model_id))
+    return services.database.run(lambda session: model_view(*models.find(session, model_id)))
 
 
 @router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
@@ -76,19 +74,20 @@ def get_model_file(
     model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
     """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect."""
-    with services.database.transaction() as session:
-        file = models.find_file(session, model_id, name)
+    file = services.database.run(lambda session: models.find_file(session, model_id, name))
     return file_response(request, services.store, file, range_request)
 
 
 @router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> None:
     """Deletes an uploaded model that no live job learns from."""
-    with services.database.transaction() as session:
+
+    def remove(session: Session) -> str:
         model, _ = models.find(session, model_id)
         caller.require_owner(model.owner_id, f"model {model_id}")
-        prefix = models.remove(session, model_id)
-    services.store.remove_prefix(prefix)
+        return models.remove(session, model_id)
+
+    services.store.remove_prefix(services.database.run(remove))
 
 
 def _new_model(upload: Upload) -> NewModel:

@@ -37,10 +37,13 @@ def get_queue(
     _caller: Viewer, services: ServicesOf, pool: Annotated[str | None, Query(max_length=63, description="All by default.")] = None
 ) -> QueueView:
     """Returns the waiting jobs in the order in which they would start, each with what blocks it, and the running jobs."""
-    with services.database.transaction() as session:
+
+    def read(session: Session) -> queries.Queue:
         if pool is not None:
             _require_pool(session, pool, services)
-        queue = queries.queue(session, services.queue_status_cache, pool=pool)
+        return queries.queue(session, services.queue_status_cache, pool=pool)
+
+    queue = services.database.run(read)
     return QueueView(
         waiting=[_waiting(row) for row in queue.waiting],
         num_waiting=queue.num_waiting,
@@ -57,17 +60,16 @@ def list_workers(_caller: Viewer, services: ServicesOf) -> WorkerList:
 @router.post("/workers/{worker_id}/drain", responses=described(Forbidden, NotFound))
 def drain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf, request: DrainRequest | None = None) -> WorkerView:
     """Stops a worker from taking jobs until it ends or is undrained. May be repeated; the last request counts."""
-    with services.database.transaction() as session:
-        workers.drain(session, worker_id, finish=(request or DrainRequest()).jobs == "finish")
+    finish = (request or DrainRequest()).jobs == "finish"
+    services.database.run(lambda session: workers.drain(session, worker_id, finish=finish))
     return _one(services, worker_id)
 
 
 @router.post("/workers/{worker_id}/undrain", responses=described(Forbidden, NotFound))
 def undrain_worker(worker_id: WorkerId, _caller: Admin, services: ServicesOf) -> WorkerView:
     """Lets a drained worker take jobs again."""
-    with services.database.transaction() as session:
-        pool = workers.undrain(session, worker_id).pool
-    services.broker.wake(pool)
+    worker = services.database.run(lambda session: workers.undrain(session, worker_id))
+    services.broker.wake(worker.pool)
     return _one(services, worker_id)
 
 
@@ -84,8 +86,7 @@ def get_usage(
         first_hour = None if since is None else usage.hour_of(since)
     except OverflowError as error:
         raise InvalidRequest("since lies outside the years 1 to 9999 in UTC", param="since") from error
-    with services.database.transaction() as session:
-        lines = usage.consumption(session, since=first_hour, at=clock.now(session))
+    lines = services.database.run(lambda session: usage.consumption(session, since=first_hour, at=clock.now(session)))
     return UsageList(
         since=first_hour,
         data=[
@@ -112,8 +113,8 @@ def _require_pool(session: Session, pool: str, services: Services) -> None:
 
 def _workers(services: Services) -> list[queries.WorkerRow]:
     settings = services.settings
-    with services.database.transaction() as session:
-        return queries.workers(session, lease_seconds=settings.lease_seconds, memory_seconds=settings.worker_memory_seconds)
+    leases = {"lease_seconds": settings.lease_seconds, "memory_seconds": settings.worker_memory_seconds}
+    return services.database.run(lambda session: queries.workers(session, **leases))
 
 
 def _one(services: Services, worker_id: str) -> WorkerView:

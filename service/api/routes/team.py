@@ -23,42 +23,39 @@ async def me(caller: Viewer) -> Me:
 @router.post("/users", status_code=201, responses=described(Forbidden, Conflict))
 def add_user(_caller: Admin, user: NewUser, services: ServicesOf) -> UserView:
     """Adds a user."""
-    with services.database.transaction() as session:
-        return user_view(team.add_user(session, user.name))
+    return services.database.run(lambda session: user_view(team.add_user(session, user.name)))
 
 
 @router.get("/users", responses=described(Forbidden))
 def list_users(_caller: Admin, services: ServicesOf) -> UserList:
     """Returns all users."""
-    with services.database.transaction() as session:
-        return UserList(data=[user_view(user) for user in team.users(session)])
+    return UserList(data=services.database.run(lambda session: [user_view(user) for user in team.users(session)]))
 
 
 @router.patch("/users/{user_id}", responses=described(Forbidden, NotFound))
 def edit_user(user_id: UserId, _caller: Admin, edit: UserEdit, services: ServicesOf) -> UserView:
     """Changes a user's share weight and limits."""
-    with services.database.transaction() as session:
-        return user_view(team.edit_user(session, user_id, **edit.model_dump(exclude_unset=True)))
+    changes = edit.model_dump(exclude_unset=True)
+    return services.database.run(lambda session: user_view(team.edit_user(session, user_id, **changes)))
 
 
 @router.post("/keys", status_code=201, responses=described(Forbidden, Conflict))
 def add_key(_caller: Admin, request: KeyRequest, services: ServicesOf) -> NewKey:
     """Creates a key. The key itself is shown in this response only."""
     user_name = request.user or request.name or ""
-    with services.database.transaction() as session:
-        key, secret = create_key(session, user_name=user_name, role=request.role, name=request.name or "")
+    key, secret = services.database.run(
+        lambda session: create_key(session, user_name=user_name, role=request.role, name=request.name or "")
+    )
     return NewKey(**key_view(key, user_name).model_dump(), key=secret)
 
 
 @router.get("/keys", responses=described(Forbidden))
 def list_keys(_caller: Admin, services: ServicesOf) -> KeyList:
     """Returns all keys, also revoked ones."""
-    with services.database.transaction() as session:
-        return KeyList(data=[key_view(key, name) for key, name in team.keys(session)])
+    return KeyList(data=services.database.run(lambda session: [key_view(key, name) for key, name in team.keys(session)]))
 
 
 @router.delete("/keys/{key_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 def revoke_key(key_id: KeyId, _caller: Admin, services: ServicesOf) -> None:
     """Revokes a key; it is refused from now on."""
-    with services.database.transaction() as session:
-        team.revoke(session, key_id)
+    services.database.run(lambda session: team.revoke(session, key_id))
