@@ -76,7 +76,7 @@ def meaning_of(error: BaseException) -> Meaning:
 def part_of(error: BaseException) -> str:
     """The part that an error is of, in words."""
     causes = list(_causes(error))
-    if any(isinstance(each, SQLAlchemyError) for each in causes):
+    if any(isinstance(each, SQLAlchemyError | psycopg.Error) for each in causes):
         return "the database"
     return "Redis" if any(isinstance(each, RedisError) for each in causes) else "the store"
 

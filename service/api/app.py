@@ -20,7 +20,7 @@ from service.api.responses.jobs import job_answer
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.api.waiting import Watches
 from service.broker import Broker
-from service.database import Database
+from service.database import Database, driver_url
 from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
@@ -96,5 +96,7 @@ def _database(settings: Settings, notify: Notifier, answer_seconds: float) -> Da
 def _require_addresses(settings: Settings) -> None:
     needed = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, "STILLHOUSE_STORE": settings.store}
     missing = [name for name, value in needed.items() if not value]
+    for address in filter(None, (settings.database_url, settings.database_direct_url)):
+        driver_url(address)
     if missing:
         raise ValueError(f"set {', '.join(missing)}: the API needs a database, Redis and a store (file:///path or s3://bucket)")

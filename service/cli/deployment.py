@@ -2,11 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Annotated, Literal
 
 import typer
 
-from service.cli.failure import CommandFailed, missing_extra
+from service.cli.failure import SERVICE_AWAY, USAGE, CommandFailed, missing_extra
 from service.cli.terminal import err
 
 
@@ -50,7 +52,8 @@ def migrate() -> None:
         from service.database import upgrade
     except ModuleNotFoundError as error:
         raise missing_extra(error, "service") from error
-    upgrade(_database_url(direct=True))
+    with _database_errors_in_words():
+        upgrade(_database_url(direct=True))
     err.print("the database is up to date")
 
 
@@ -66,13 +69,31 @@ def admin_key(
         from service.security import create_key
     except ModuleNotFoundError as error:
         raise missing_extra(error, "service") from error
-    database = Database(_database_url(), pool_size=1)
-    try:
-        with database.transaction() as session:
-            _, secret = create_key(session, user_name=user, role=role, name=name)
-    finally:
-        database.close()
+    with _database_errors_in_words(), closing(Database(_database_url(), pool_size=1)) as database:
+        _, secret = database.run(lambda session: create_key(session, user_name=user, role=role, name=name))
     typer.echo(secret)
+
+
+@contextmanager
+def _database_errors_in_words() -> Iterator[None]:
+    """Says what the database, its driver or Alembic says in one sentence: who runs these commands can set it right."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    from service.part_errors import Meaning, meaning_of
+
+    try:
+        yield
+    except CommandError as error:
+        raise CommandFailed(f"the database was migrated by another version of Stillhouse: {error}") from error
+    except SQLAlchemyError as error:
+        said = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        if getattr(error, "orig", None) is not None and getattr(error.orig, "sqlstate", None) in {"42P01", "42703"}:
+            raise CommandFailed(f"the database is not at this version's schema: run stillhouse migrate ({said})") from error
+        is_away = meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}
+        raise CommandFailed(f"the database: {said}", exit_code=SERVICE_AWAY if is_away else USAGE) from error
+    except ValueError as error:  # the address
+        raise CommandFailed(str(error)) from error
 
 
 def _database_url(*, direct: bool = False) -> str:

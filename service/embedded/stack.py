@@ -117,6 +117,7 @@ def stack(
 
         env = os.environ | {
             "DATABASE_URL": database_server.url,
+            "DATABASE_DIRECT_URL": "",
             "REDIS_URL": broker.url,
             "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),

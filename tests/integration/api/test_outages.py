@@ -1,6 +1,7 @@
 """Redis or the database away: submits go on, or every answer says so; nothing hangs, nothing is a 500."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
@@ -11,7 +12,15 @@ from service import workers
 from service.broker import Broker, queue_name
 from service.database import Database
 from service.embedded.servers import Valkey
-from tests.integration.api.conftest import Api, spec, submit
+from service.settings import Settings
+from tests.integration.api.conftest import spec, submit
+from tests.integration.database_faults import frozen, read_only, terminate
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    """Two seconds for an answer of the database."""
+    return settings.model_copy(update={"database_seconds": 2.0})
 
 
 @pytest.fixture
@@ -69,22 +78,94 @@ def test_the_sweep_wakes_a_worker_for_a_job_whose_wake_up_was_lost(
     assert member.get(f"/v1/jobs/{job['id']}").json()["status"] == "queued"
 
 
-def test_every_route_is_503_without_the_database_and_works_again_after(
-    member: httpx.Client, without_database: None, api: Api
-) -> None:
-    for answer in (
-        member.get("/v1/jobs"),
-        member.post("/v1/jobs", json=spec()),
-        member.get("/v1/jobs/job_x/events", headers={"Accept": "text/event-stream"}),
-        member.get("/v1/me"),
-    ):
-        assert answer.status_code == 503, answer.text
-        assert answer.json()["code"] == "unavailable"
-        assert int(answer.headers["retry-after"]) > 0
-    ready = member.get("/readyz")
+Ask = Callable[[httpx.Client], httpx.Response]
+READS: list[Ask] = [
+    lambda client: client.get("/v1/jobs"),
+    lambda client: client.get("/v1/jobs/job_00000000000000000000000000/events", headers={"Accept": "text/event-stream"}),
+    lambda client: client.get("/v1/me"),
+    lambda client: client.get("/v1/datasets"),
+]
+WRITES: list[Ask] = [
+    lambda client: client.post("/v1/jobs", json=spec()),
+    lambda client: client.post("/v1/datasets", data=FORM, files={"file": ("rows.csv", b"text,label\na,0\nb,1\n" * 8)}),
+]
+FORM = {"name": "rows", "task": "text-classification"}
+
+
+def assert_away(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["code"] == "unavailable"
+    assert answer.json()["detail"] == "the database cannot be used at this moment; try again"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def assert_unready(client: httpx.Client, words: str) -> None:
+    """The API knows that it cannot be used, and lives."""
+    ready = client.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
-    assert member.get("/healthz").status_code == 200
+    assert words in ready.json()["checks"]["database"]["detail"]
+    assert client.get("/healthz").status_code == 200
+
+
+def assert_works(client: httpx.Client) -> None:
+    """As soon as the API has noticed."""
+    while (answer := client.post("/v1/jobs", json=spec())).status_code == 503:
+        pass
+    assert answer.status_code == 201, answer.text
+    assert [ask(client).status_code for ask in READS[2:]] == [200, 200]
+
+
+def test_every_route_is_503_without_the_database(member: httpx.Client, without_database: None) -> None:
+    for ask in READS + WRITES:
+        assert_away(ask(member))
+    assert_unready(member, "does not answer")
 
 
 def test_it_works_again_when_the_database_is_back(member: httpx.Client) -> None:
-    assert submit(member)["status"] == "queued"
+    assert_works(member)
+
+
+def test_a_frozen_database_is_503_for_everyone_also_with_every_connection_in_use(member: httpx.Client, postgres_url: str) -> None:
+    assert_works(member)
+    with ThreadPoolExecutor(40) as threads, frozen(postgres_url):
+        for answer in [threads.submit(ask, member) for ask in (READS + WRITES) * 7]:
+            assert_away(answer.result())
+        assert_unready(member, "d")
+    assert_works(member)
+
+
+def test_a_read_only_database_is_503_for_writes_alone(member: httpx.Client, postgres_url: str) -> None:
+    job = submit(member)
+    with read_only(postgres_url):
+        for ask in WRITES:
+            assert_away(ask(member))
+        assert_away(member.post(f"/v1/jobs/{job['id']}/cancel"))
+        assert member.get(f"/v1/jobs/{job['id']}").json()["status"] == "queued"
+        assert_unready(member, "takes no writes")
+    assert_works(member)
+
+
+def test_a_column_of_another_type_is_noticed_by_nobody(member: httpx.Client, database_url: str) -> None:
+    """A migration under a running API: its prepared statements return other types than they did."""
+    job = submit(member)
+    ask: list[Ask] = [lambda client: client.get(f"/v1/jobs/{job['id']}"), *READS[2:]]
+    with ThreadPoolExecutor(4) as threads:
+        for answer in [threads.submit(each, member) for each in ask * 10]:  # so that every statement is prepared
+            assert answer.result().status_code == 200
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            for table in ("jobs", "users", "datasets"):
+                connection.execute(f"ALTER TABLE {table} ALTER COLUMN name TYPE varchar(500)".encode())
+        for answer in [threads.submit(each, member) for each in ask * 5]:
+            assert answer.result().status_code == 200, answer.result().text
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            for table in ("jobs", "users", "datasets"):
+                connection.execute(f"ALTER TABLE {table} ALTER COLUMN name TYPE text".encode())
+    submit(member)
+
+
+def test_ended_sessions_are_noticed_by_nobody(member: httpx.Client, database_url: str) -> None:
+    for ask in READS[2:]:
+        assert terminate(database_url) > 0
+        assert ask(member).status_code == 200
+    assert terminate(database_url) > 0
+    submit(member)
