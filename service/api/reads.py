@@ -84,5 +84,4 @@ class Reads:
         return place or await run_in_threadpool(self._compute_place, row.id)
 
     def _compute_place(self, job_id: str) -> Place | None:
-        with self._database.transaction() as session:
-            return queries.job_row(session, job_id, self._queue_status_cache).place
+        return self._database.run(lambda session: queries.job_row(session, job_id, self._queue_status_cache).place)

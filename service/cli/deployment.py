@@ -87,8 +87,9 @@ def _database_errors_in_words() -> Iterator[None]:
     except CommandError as error:
         raise CommandFailed(f"the database was migrated by another version of Stillhouse: {error}") from error
     except SQLAlchemyError as error:
-        said = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
-        if getattr(error, "orig", None) is not None and getattr(error.orig, "sqlstate", None) in {"42P01", "42703"}:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        said = str(cause).strip().partition("\n")[0]
+        if getattr(cause, "sqlstate", None) in {"42P01", "42703"}:  # a table, a column that is not there
             raise CommandFailed(f"the database is not at this version's schema: run stillhouse migrate ({said})") from error
         is_away = meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}
         raise CommandFailed(f"the database: {said}", exit_code=SERVICE_AWAY if is_away else USAGE) from error

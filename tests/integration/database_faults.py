@@ -45,8 +45,7 @@ def terminate(url: str) -> int:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         ).fetchall()
-    assert all(row[0] for row in ended)
-    return len(ended)
+    return sum(row[0] for row in ended)
 
 
 def _set(connection: psycopg.Connection, statement: str, url: str, value: str) -> None:

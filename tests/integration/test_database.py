@@ -181,10 +181,13 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_the_connecti
 
 
 def test_no_room_for_a_statement_is_the_database_being_away(hasty: Database) -> None:
-    with pytest.raises(DBAPIError) as caught, hasty.transaction() as session:
+    with hasty.transaction() as session:
         session.execute(text("SET LOCAL temp_file_limit = '64kB'"))
         session.execute(text("SET LOCAL work_mem = '64kB'"))
-        session.execute(text("SELECT * FROM generate_series(1, 50000) AS row ORDER BY -row LIMIT 1 OFFSET 49000"))
+        sort = text("SELECT * FROM generate_series(1, 50000) AS row ORDER BY -row LIMIT 1 OFFSET 49000")
+        with pytest.raises(DBAPIError) as caught:
+            session.execute(sort)
+        session.rollback()
     assert meaning_of(caught.value) is Meaning.AWAY
 
 

@@ -79,6 +79,7 @@ def test_the_sweep_wakes_a_worker_for_a_job_whose_wake_up_was_lost(
 
 
 Ask = Callable[[httpx.Client], httpx.Response]
+FORM = {"name": "rows", "task": "text-classification"}
 READS: list[Ask] = [
     lambda client: client.get("/v1/jobs"),
     lambda client: client.get("/v1/jobs/job_00000000000000000000000000/events", headers={"Accept": "text/event-stream"}),
@@ -89,7 +90,6 @@ WRITES: list[Ask] = [
     lambda client: client.post("/v1/jobs", json=spec()),
     lambda client: client.post("/v1/datasets", data=FORM, files={"file": ("rows.csv", b"text,label\na,0\nb,1\n" * 8)}),
 ]
-FORM = {"name": "rows", "task": "text-classification"}
 
 
 def assert_away(answer: httpx.Response) -> None:

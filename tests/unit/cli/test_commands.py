@@ -108,3 +108,30 @@ def test_a_key_that_stands_twice_in_a_file_is_told_with_its_lines(tmp_path: Path
     done = run("validate", str(tmp_path / "twice.yaml"), "--offline", home=tmp_path)
     assert done.returncode == 2
     assert "/method: this field stands 2 times, on lines 6, 8" in done.stderr
+
+
+def test_what_is_no_yaml_is_told_in_one_sentence_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(SPEC + "evaluation: {control: !!bool maybe}\n")
+    for source, stdin in ((str(tmp_path / "job.yaml"), ""), ("-", SPEC + "labels: {a: [b}\n")):
+        done = run("validate", source, "--offline", home=tmp_path, stdin=stdin)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is not YAML: line 6, column " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "admin-key"])
+def test_a_database_that_is_not_there_is_one_sentence(tmp_path: Path, command: str) -> None:
+    with reserved_port() as port:
+        done = run(command, home=tmp_path, DATABASE_URL=f"postgresql://ada:secret@127.0.0.1:{port}/jobs")
+    assert done.returncode == 3, done.stderr
+    assert "Connection refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "admin-key", "serve"])
+def test_an_address_of_another_kind_of_database_is_one_sentence(tmp_path: Path, command: str) -> None:
+    done = run(command, home=tmp_path, DATABASE_URL="mysql://host/jobs", REDIS_URL="redis://host", STILLHOUSE_STORE="file:///x")
+    assert done.returncode == 2, done.stderr
+    assert "DATABASE_URL must be a PostgreSQL address" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
