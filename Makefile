@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test exhaustive truth check format clean
+.PHONY: help demo test exhaustive faults truth check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ test: $(VENV)/.dev ## Run the test suite, in four processes; its architecture te
 
 exhaustive: $(VENV)/.dev ## Run the combinations that `make test` leaves out of its sample
 	$(VENV)/bin/python -m pytest -n 4 --dist loadscope -m exhaustive
+
+faults: $(VENV)/.dev ## Make 300 faults under 150 jobs: make faults SEED=7 FAULTS=300 JOBS=150
+	$(VENV)/bin/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(JOBS),--jobs $(JOBS))
 
 truth: $(VENV)/.dev ## Compare every model type and switch with its library, and write docs/truth.md
 	$(VENV)/bin/python -m tests.truth.table
