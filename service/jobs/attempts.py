@@ -1,6 +1,6 @@
 """Writes of a worker for the attempt that it runs: lease, progress, metrics, log, checkpoint and end.
 
-Each write locks the job's row and checks the fence (``attempt``), so an attempt that is over writes nothing.
+The first write of a transaction locks the job's row and checks the fence (``attempt``): an attempt that is over writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, BigInteger, Double, Text, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from service import usage
@@ -19,12 +18,22 @@ from service.jobs import transitions
 from service.jobs.transitions import Fence, holds, lock_fenced, record_event, touch
 from service.lifecycle import Outcome, Status
 from service.store import StoredFile
-from service.tables import Artifact, Job, JobEvent, LogChunk, MetricPoint, Model
+from service.tables import Artifact, Job, JobEvent, LogChunk, Model
 
 _STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
 _NOTHING_KEPT = "cancelled by request: no student is kept"
 MAX_LOG_BYTES = 8 * 2**20
 """Most of a job's log that is kept for reading over HTTP."""
+_PUT_POINTS = text(
+    """
+INSERT INTO metric_points (job_id, name, step, value)
+SELECT :job_id, point.* FROM unnest(:names, :steps, :values) AS point
+ON CONFLICT (job_id, name, step) DO UPDATE SET value = excluded.value
+"""
+).bindparams(
+    bindparam("names", type_=ARRAY(Text)), bindparam("steps", type_=ARRAY(BigInteger)), bindparam("values", type_=ARRAY(Double))
+)
+"""Stores any number of points in one trip to the database."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +93,12 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    rows = [
-        {"job_id": job.id, "name": name, "step": step, "value": value}
-        for name, series in points.items()
-        for step, value in dict(series).items()
-    ]
+    rows = [(name, step, value) for name, series in points.items() for step, value in dict(series).items()]
     if not rows:
         return Outcome.APPLIED
-    statement = insert(MetricPoint)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[MetricPoint.job_id, MetricPoint.name, MetricPoint.step], set_={"value": statement.excluded.value}
-        ),
-        rows,
-    )
+    names, steps, values = zip(*rows, strict=True)
+    with session.no_autoflush:  # the job's row is written once, at the commit
+        session.execute(_PUT_POINTS, {"job_id": job.id, "names": list(names), "steps": list(steps), "values": list(values)})
     latest = {name: max(series)[1] for name, series in points.items() if series}
     record_event(
         session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": dict(points)}
@@ -121,8 +122,8 @@ def append_log(session: Session, fence: Fence, addition: str) -> Outcome:
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    last = session.scalar(select(LogChunk).where(LogChunk.job_id == job.id).order_by(LogChunk.start.desc()).limit(1))
-    start = 0 if last is None else last.start + last.size
+    ends = select(LogChunk.start + LogChunk.size).where(LogChunk.job_id == job.id)
+    start = session.scalar(ends.order_by(LogChunk.start.desc()).limit(1)) or 0
     data = addition.encode()[: max(0, MAX_LOG_BYTES - start)]
     kept = data.decode(errors="ignore")
     if kept:

@@ -36,8 +36,15 @@ def get(session: Session, job_id: str, *, lock: bool = False) -> Job:
 
 
 def lock_fenced(session: Session, fence: Fence) -> Job | None:
-    """Locks the job of a running attempt. None: the attempt is over, or another one runs."""
-    return session.scalar(select(Job).where(*holds(fence)).with_for_update().execution_options(populate_existing=True))
+    """Locks the job of a running attempt. None: the attempt is over, or another one runs.
+
+    The transaction holds the lock to its end, so only its first call asks the database.
+    """
+    held: Job | None = session.info.get(fence)
+    if held is None:
+        held = session.scalar(select(Job).where(*holds(fence)).with_for_update().execution_options(populate_existing=True))
+        session.info[fence] = held
+    return held if held is not None and held.status == Status.RUNNING and held.attempt == fence.attempt else None
 
 
 def holds(fence: Fence) -> tuple[Any, ...]:

@@ -47,14 +47,14 @@ class Recorder:
 
         def write(session: Session) -> tuple[Outcome, str | None]:
             outcome, replaced = Outcome.APPLIED, None
+            if addition:  # first: it reads, and what is not written yet would be written before that
+                outcome = jobs.append_log(session, fence, addition)
             for progress, milestone, remaining in reported:
                 outcome = jobs.record_progress(session, fence, progress, milestone=milestone, remaining_seconds=remaining)
             for warning in record.warnings:
                 outcome = jobs.record_warning(session, fence, code=warning.code, message=warning.message)
             if record.points:
                 outcome = jobs.record_metrics(session, fence, record.points)
-            if addition:
-                outcome = jobs.append_log(session, fence, addition)
             if checkpoint is not None and record.checkpoint is not None:
                 outcome, replaced = jobs.record_checkpoint(
                     session, fence, checkpoint, phase=record.checkpoint.phase, step=record.checkpoint.step
