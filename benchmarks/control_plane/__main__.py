@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.control_plane import reads, servers
+from benchmarks.control_plane import reads, servers, writes
 from benchmarks.control_plane.measuring import CONNECTIONS, Rate, measure, request
 
-SECTIONS: dict[str, Callable[..., dict[str, Rate]]] = {"reads": reads.reads}
+SECTIONS: dict[str, Callable[..., dict[str, Rate]]] = {
+    "reads": reads.reads,
+    "submissions": writes.submissions,
+    "supervisors": writes.supervisors,
+}
 """Each measures one service, alone: ``section(service, seconds=…)``."""
 
 

@@ -16,11 +16,18 @@ CONNECTIONS = 8
 class Rate:
     """What came of one measure."""
 
+    answers: int
     per_second: float
     p50_ms: float
     p99_ms: float
     cpu_us: dict[str, float]
     """CPU time of each server by request, in microseconds, its children's with it."""
+
+    @classmethod
+    def of(cls, done: int, seconds: float, times: Sequence[float], cpu_us: dict[str, float]) -> "Rate":
+        """Of so many things done in ``seconds``; ``times`` are seconds, of the same things or of others meanwhile."""
+        p50, p99 = (sorted(times)[len(times) * percent // 100] * 1000 for percent in (50, 99))
+        return cls(done, done / seconds, p50, p99, cpu_us)
 
     def __str__(self) -> str:
         cpu = ", ".join(f"{name} {value:.0f}" for name, value in self.cpu_us.items())
@@ -52,10 +59,10 @@ def measure(port: int, requests: Sequence[str], *, expect: int, servers: dict[st
     if found["statuses"] != {str(expect): found["answers"]}:
         raise RuntimeError(f"expected {expect} alone, and these came: {found['statuses']}")
     cpu = {name: (cpu_seconds(pid) - before[name]) / found["answers"] * 1e6 for name, pid in servers.items()}
-    return Rate(found["answers"] / found["seconds"], found["p50"], found["p99"], cpu)
+    return Rate(found["answers"], found["answers"] / found["seconds"], found["p50"], found["p99"], cpu)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and its children, those that live."""
+    """Of a process and its children, those that have ended among them."""
     process = psutil.Process(pid)
-    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+    return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))

@@ -20,7 +20,7 @@ from service.embedded.processes import Child
 from service.embedded.servers import free_port, postgres, valkey
 from service.security import create_key
 
-SIZE = Size(jobs=1_000, queued=100, users=10, workers=20)
+SIZE = Size(jobs=1_000, queued=100, users=10, workers=25)
 _READY_SECONDS = 60.0
 
 
@@ -32,6 +32,8 @@ class Service:
     key: str
     """An admin's."""
     database: Database
+    database_url: str
+    redis_url: str
     processes: dict[str, int]
     """The process ids of those whose CPU time counts, by name."""
 
@@ -57,11 +59,10 @@ def service(folder: Path) -> Iterator[Service]:
             "STILLHOUSE_STORE": f"file://{folder}/store",
             "STILLHOUSE_SCRATCH": str(folder),
             "STILLHOUSE_REQUESTS_PER_SECOND": "1000000",
-            "STILLHOUSE_PREFLIGHT": "false",
         }
         port = free_port()
         api = parts.enter_context(_running("api", ["service.cli", "serve", "--port", str(port)], folder, f":{port}/healthz", env))
-        yield Service(port, key, database, {"API": api, "PostgreSQL": server.pid})
+        yield Service(port, key, database, server.url, redis.url, {"API": api, "PostgreSQL": server.pid})
 
 
 @contextmanager
