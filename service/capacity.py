@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import DateTime, bindparam, select, text
 from sqlalchemy.orm import Session
 
-from service.clock import now_sql, seconds_sql
+from service.clock import own_time
 from service.errors import FieldError
 from service.spec.job import ResourceSpec
 from service.tables import Worker
+
+_DEVICES = text(
+    """
+SELECT DISTINCT devices
+FROM workers, (SELECT coalesce(:at, now()) - make_interval(secs => :memory_seconds) AS oldest) AS memory
+WHERE pool = :pool AND heartbeat_at > oldest AND (stopped_at IS NULL OR stopped_at > oldest)
+"""
+).bindparams(bindparam("at", type_=DateTime(timezone=True)))
+"""Text, as are the statements of each submission: building one anew of expressions costs more than running it."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,8 @@ class Capacity:
 
 def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
     """The capacity of the pool's workers whose last heartbeat, and stop if they stopped, is at most ``memory_seconds`` old."""
-    oldest = now_sql(session) - seconds_sql(memory_seconds)
-    seen = or_(Worker.stopped_at.is_(None), Worker.stopped_at > oldest)
-    query = select(Worker.devices).where(Worker.pool == pool, Worker.heartbeat_at > oldest, seen).distinct()
-    return Capacity(pool, session.scalars(query).all())
+    found = session.execute(_DEVICES, {"pool": pool, "at": own_time(session), "memory_seconds": memory_seconds})
+    return Capacity(pool, found.scalars().all())
 
 
 def whole_gib(memory_gib: float) -> int:

@@ -21,8 +21,10 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
     """
     pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
     pointers |= {source.name: pointer for pointer, source in teacher_sources(spec).items() if source.kind == "job"}
+    if not pointers:
+        return [], []
     query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
-    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)} if pointers else {}
+    found = {job.id: job for job in session.scalars(query.with_for_update(read=True) if lock else query)}
     faults = []
     for job_id, pointer in pointers.items():
         job = found.get(job_id)

@@ -20,7 +20,7 @@ from service.spec import JobSpec
 from service.spec.data import DatasetInfo
 from service.spec.source import split_source
 from service.spec.warning_message import WarningMessage
-from service.tables import Dataset, Job, Model, User
+from service.tables import Dataset, Job, Model
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ def submit(
 
 def refuse_over_limit(session: Session, owner_id: str) -> None:
     """Raises QueueLimitReached if the owner has as many unstarted jobs as permitted; else none is added until the commit."""
-    is_limited = User.max_queued_jobs.is_not(None)
-    limit = session.scalar(select(User.max_queued_jobs).where(User.id == owner_id, is_limited).with_for_update(key_share=True))
+    limit = session.execute(_LOCK_LIMITED, {"owner_id": owner_id}).scalar()
     if limit is None:
         return
     waiting = select(Job.id).where(Job.owner_id == owner_id, Job.status.in_(UNSTARTED)).limit(limit).subquery()
@@ -169,6 +168,7 @@ def resource_class_of(gpus: int, cpu_slots: int, min_gpu_memory_gib: float | Non
     return f"gpu:{gpus}:{whole_gib(min_gpu_memory_gib or 0.0)}" if gpus else f"cpu:{cpu_slots}"
 
 
+_LOCK_LIMITED = text("SELECT max_queued_jobs FROM users WHERE id = :owner_id AND max_queued_jobs IS NOT NULL FOR NO KEY UPDATE")
 _COLUMNS = (
     "id, owner_id, name, labels, spec, warnings, status, status_reason, version, last_event_seq, pool, priority, queue_class, "
     "gpus, cpu_slots, min_gpu_memory_gib, shape, max_runtime_seconds, attempt, crashes, max_attempts, run_seconds, gpu_seconds, "
