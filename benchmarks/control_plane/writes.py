@@ -107,7 +107,9 @@ def _supervisor(
 ) -> None:
     """Once a second a write as of a :class:`worker.host.recorder.Recorder`; the lease on a thread of its own."""
     with closing(JobNotifier(redis_url)) as notifier, closing(Database(database_url, notify=notifier, pool_size=2)) as database:
-        database.ping()
+        for _ in range(2):  # the first compiles the statements
+            database.run(lambda session: jobs.renew_lease(session, fence, lease_seconds=_LEASE_SECONDS))
+            database.run(partial(_write, fence=fence, step=0, points={}))
         ready.wait()
         began, spent = time.perf_counter() + delay, time.process_time()
         renewals: list[float] = []

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Double, Text, bindparam, delete, select, text, update
+from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from service import usage
@@ -27,13 +28,12 @@ MAX_LOG_BYTES = 8 * 2**20
 _PUT_POINTS = text(
     """
 INSERT INTO metric_points (job_id, name, step, value)
-SELECT :job_id, point.* FROM unnest(:names, :steps, :values) AS point
+SELECT :job_id, series.key, (point ->> 0)::bigint, (point ->> 1)::double precision
+FROM jsonb_each(:points) AS series, jsonb_array_elements(series.value) AS point
 ON CONFLICT (job_id, name, step) DO UPDATE SET value = excluded.value
 """
-).bindparams(
-    bindparam("names", type_=ARRAY(Text)), bindparam("steps", type_=ARRAY(BigInteger)), bindparam("values", type_=ARRAY(Double))
-)
-"""Stores any number of points in one trip to the database."""
+).bindparams(bindparam("points", type_=JSONB))
+"""Stores any number of points in one trip. As JSON, since an array of the names, one for each point, takes longer to send."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,13 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    rows = [(name, step, value) for name, series in points.items() for step, value in dict(series).items()]
-    if not rows:
+    kept = {name: list(dict(series).items()) for name, series in points.items() if series}
+    if not kept:
         return Outcome.APPLIED
-    names, steps, values = zip(*rows, strict=True)
     with session.no_autoflush:  # the job's row is written once, at the commit
-        session.execute(_PUT_POINTS, {"job_id": job.id, "names": list(names), "steps": list(steps), "values": list(values)})
-    latest = {name: max(series)[1] for name, series in points.items() if series}
-    record_event(
-        session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": dict(points)}
-    )
+        session.execute(_PUT_POINTS, {"job_id": job.id, "points": kept})
+    latest = {name: max(series)[1] for name, series in kept.items()}
+    record_event(session, job, "metrics", ", ".join(f"{name} {value:.4g}" for name, value in latest.items()), {"points": kept})
     return Outcome.APPLIED
 
 
