@@ -3,15 +3,18 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from service import jobs
 from service.errors import Conflict
 from service.jobs import Fence
-from service.lifecycle import FINAL, Status
+from service.lifecycle import FINAL, Outcome, Status
 from service.tables import Artifact, Job, MetricPoint, Model
+from tests.integration.api.test_submission_statements import recorded_statements
 from tests.integration.jobs.conftest import (
     APPLIED,
+    LEASE_LOST,
     Team,
     cancel,
     checkpoint,
@@ -39,6 +42,46 @@ def test_a_point_that_a_resumed_attempt_passes_again_gets_its_new_value(team: Te
     assert [(point.step, point.value) for point in found] == [(1, 0.9), (2, 0.7), (3, 0.5)]
     event = team.events(fence.job_id)[-1]
     assert (event.type, event.data["points"]["loss"][0]) == ("metrics", [2, 0.7])
+
+
+@pytest.mark.parametrize("num_points", [1, 1000])
+def test_a_write_of_everything_locks_its_job_once_and_takes_as_many_statements_for_any_number_of_points(
+    team: Team, num_points: int
+) -> None:
+    fence = team.running()
+
+    def write(session: Session) -> list[Outcome]:
+        return [
+            jobs.append_log(session, fence, "a line\n"),
+            jobs.record_progress(session, fence, {"phase": "student"}, milestone="step 7", remaining_seconds=60),
+            jobs.record_metrics(session, fence, {"loss": [(step, 0.5) for step in range(num_points)]}),
+        ]
+
+    with recorded_statements(team.database) as statements:
+        assert team.do(write) == [APPLIED] * 3
+    assert sum("FOR UPDATE" in statement for statement in statements) == 1
+    assert sum(statement.startswith("UPDATE jobs") for statement in statements) == 1
+    assert len(statements) == 7, statements
+    with team.database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(MetricPoint)) == num_points
+
+
+def test_a_point_is_stored_to_its_last_bit(team: Team) -> None:
+    fence = team.running()
+    values = [1 / 3, -0.1, 5e-324, 1.7976931348623157e308, 2.0**53 + 2]
+    assert team.do(lambda session: jobs.record_metrics(session, fence, {"loss": list(enumerate(values))})) is APPLIED
+    with team.database.transaction() as session:
+        stored = session.scalars(select(MetricPoint.value).order_by(MetricPoint.step)).all()
+    assert [value.hex() for value in stored] == [value.hex() for value in values]
+
+
+def test_a_write_that_follows_the_attempts_end_in_one_transaction_is_refused(team: Team) -> None:
+    fence = team.running()
+
+    def end_and_write(session: Session) -> list[Outcome]:
+        return [succeed(session, fence), progress(session, fence), metrics(session, fence)]
+
+    assert team.do(end_and_write) == [APPLIED, LEASE_LOST, LEASE_LOST]
 
 
 @pytest.mark.parametrize("points", [{}, {"loss": []}])
