@@ -20,7 +20,7 @@ from service import jobs
 from service.clock import now_sql, seconds_sql
 from service.database import Database
 from service.jobs import Fence
-from service.notifications import JobNotifier
+from service.notifications import Notifier
 from service.tables import Job, JobEvent, MetricPoint
 
 SUPERVISORS = 50
@@ -106,7 +106,7 @@ def _supervisor(
     answer: Connection,
 ) -> None:
     """Once a second a write as of a :class:`worker.host.recorder.Recorder`; the lease on a thread of its own."""
-    with closing(JobNotifier(redis_url)) as notifier, closing(Database(database_url, notify=notifier, pool_size=2)) as database:
+    with closing(Notifier(redis_url)) as notifier, closing(Database(database_url, notify=notifier, pool_size=2)) as database:
         for _ in range(2):  # the first compiles the statements
             database.run(lambda session: jobs.renew_lease(session, fence, lease_seconds=_LEASE_SECONDS))
             database.run(partial(_write, fence=fence, step=0, points={}))
