@@ -62,15 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Stillhouse",
+        routes=[route for module in _ROUTERS for route in module.router.routes],  # not by routers, each of which matches twice
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # would name the scheme and host of this side of a proxy
         separate_input_output_schemas=False,
-        strict_content_type=False,  # no CSRF: a browser never sends the Authorization header on its own
     )
-    for module in _ROUTERS:
-        app.include_router(module.router)
     docs_page.install(app)
     routers = (app.router, *(module.router for module in _ROUTERS))
     problems.install(app, [route for router in routers for route in router.routes if isinstance(route, Route)])

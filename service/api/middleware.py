@@ -9,7 +9,6 @@ from math import ceil
 from urllib.parse import unquote_to_bytes
 
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem, response_of, response_of_unexpected
@@ -34,7 +33,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = _header(scope, b"x-request-id")
         request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
         started = False
 
@@ -42,10 +41,14 @@ class RequestIds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/v1/keys") else "private, no-cache")
+                headers = message.setdefault("headers", [])
+                names = {name.lower() for name, _ in headers}
+                headers.append((b"x-request-id", request_id.encode()))
+                if b"x-content-type-options" not in names:
+                    headers.append((b"x-content-type-options", b"nosniff"))
+                if b"cache-control" not in names:
+                    is_secret = scope["path"].startswith("/v1/keys")
+                    headers.append((b"cache-control", b"no-store" if is_secret else b"private, no-cache"))
             await send(message)
 
         try:
@@ -72,7 +75,7 @@ class BodyLimit:
         if scope["method"] == "POST":
             limit = self._max_bytes_by_path.get(scope["path"], limit)
         detail = f"the body is larger than {limit} bytes, which is the most that this service takes here"
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = _header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > limit:
             refusal = problem(413, "body_too_large", detail, headers={"Connection": "close"})
             await refusal(scope, receive, send)
@@ -163,6 +166,14 @@ class RateLimit:
 
 
 def _caller_digest(scope: Scope) -> bytes:
-    key = bearer_key(Headers(scope=scope).get("authorization"))
+    key = bearer_key(_header(scope, b"authorization"))
     client = scope.get("client")
     return hashlib.sha256((key or f"from {client[0] if client else '?'}").encode()).digest()
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """The first header of that name; empty if there is none. ASGI servers send the names in lower case."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return str(value, "latin-1")
+    return ""
