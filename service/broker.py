@@ -5,14 +5,17 @@ duplicate one empty claim. Acks are early and nothing is prefetched; with an una
 when Redis drops its connection.
 """
 
+import json
 import logging
+from base64 import b64encode
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+
+from service.ids import new_id
 
 WAKE_TASK = "stillhouse.wake"
 MAX_PENDING_WAKES = 64
@@ -58,6 +61,13 @@ def queue_name(pool: str) -> str:
     return f"stillhouse.pool.{pool}"
 
 
+_PUSH = """
+for _ = 1, math.min(ARGV[2], ARGV[3] - redis.call('LLEN', KEYS[1])) do
+    redis.call('LPUSH', KEYS[1], ARGV[1])
+end
+"""
+
+
 class Broker:
     """Sends wake-ups. Raises nothing if Redis is away: the sweep sends what was lost."""
 
@@ -67,14 +77,13 @@ class Broker:
         self._redis: Redis = Redis.from_url(
             redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
+        self._push = self._redis.register_script(_PUSH)
 
     def wake(self, pool: str, *, count: int = 1) -> bool:
-        """Wakes ``count`` idle workers of a pool; False if Redis is away."""
+        """Wakes ``count`` idle workers of a pool, in one trip to Redis; False if it is away."""
         try:
-            pending = self._redis.llen(queue_name(pool))
-            for _ in range(min(count, MAX_PENDING_WAKES - int(pending))):
-                self.celery.send_task(WAKE_TASK, args=[pool], queue=queue_name(pool))
-        except (RedisError, OperationalError, OSError) as error:
+            self._push(keys=[queue_name(pool)], args=[_message(pool), count, MAX_PENDING_WAKES])
+        except (RedisError, OSError) as error:
             logger.warning("no wake-up sent to pool %s, the sweep will: %s", pool, error)
             return False
         return True
@@ -106,3 +115,26 @@ class Broker:
         """Closes the connections."""
         self._redis.close()
         self.celery.close()
+
+
+def _message(pool: str) -> str:
+    """A wake-up as Celery would send it, which takes ten times as long, in every submission (Celery: Message Protocol,
+    version 2; kombu's envelope for Redis)."""
+    id_ = new_id("wake")
+    body = json.dumps([[pool], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    return json.dumps(
+        {
+            "body": b64encode(body.encode()).decode(),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"lang": "py", "task": WAKE_TASK, "id": id_, "root_id": id_, "parent_id": None, "group": None},
+            "properties": {
+                "correlation_id": id_,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue_name(pool)},
+                "delivery_tag": id_,
+                "priority": 0,
+                "body_encoding": "base64",
+            },
+        }
+    )
