@@ -176,6 +176,13 @@ def test_of_two_resumes_at_once_one_takes_the_last_place_that_the_limit_leaves(t
     assert [team.status(job_id) for job_id in paused] == ["queued", "paused"]
 
 
+def test_of_two_submissions_at_once_one_takes_the_last_place_that_the_limit_leaves(team: Team) -> None:
+    limit_queued(team, 1)
+    job_id, later = overlap(team, submit_plain, submit_plain)
+    assert isinstance(later.exception(), QueueLimitReached)
+    assert team.status(job_id) == "queued"
+
+
 def test_a_resume_and_the_submission_of_a_job_that_needs_it_wait_for_each_other_in_one_order(team: Team) -> None:
     needed = paused_one(team)
     limit_queued(team, 2)
@@ -221,6 +228,10 @@ def paused_one(team: Team) -> str:
 
 def limit_queued(team: Team, limit: int) -> None:
     team.do(lambda session: session.execute(update(User).where(User.name == "ana").values(max_queued_jobs=limit)))
+
+
+def submit_plain(session: Session) -> str:
+    return jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC)).id
 
 
 def submit_after(session: Session, needed: str) -> str:
