@@ -1,22 +1,38 @@
 """What the fork server imports before it forks trainers, so that a trainer does not spend its first seconds on imports.
 
-Only imports: a tensor operation that starts threads, or any call to CUDA, would break every process forked afterwards.
+Only imports, and data that numpy reads: a tensor operation that starts threads, or any call to CUDA, would break every process
+forked afterwards. What is there at the end stays, so no garbage collection looks at it, here or in a trainer: that would take
+time, and copy the memory that trainers share.
 """
 
-import sklearn.datasets
-import sklearn.metrics
-import torch._dynamo  # the first optimizer would import it otherwise
-import torchmetrics.functional.classification
-import transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer
-import transformers.models.auto.modeling_auto
-import transformers.models.bert.modeling_bert
-import transformers.models.convnext.modeling_convnext
-import transformers.models.gpt2.modeling_gpt2
-import transformers.models.resnet.modeling_resnet
-import transformers.models.vit.modeling_vit
-import transformers.models.wav2vec2.modeling_wav2vec2
+import gc
+from importlib import import_module
 
-import worker.job.attempt
-import worker.preflight
+MODULES = (
+    "worker.job.attempt",
+    "worker.preflight.rehearsal",
+    "torch._dynamo",  # the first optimizer would import it otherwise
+    "sklearn.datasets",
+    "sklearn.metrics",
+    "torchmetrics.functional.classification",
+    *(
+        f"transformers.models.{name}"
+        for name in (
+            "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer",
+            "auto.modeling_auto",
+            "bert.modeling_bert",
+            "convnext.modeling_convnext",
+            "gpt2.modeling_gpt2",
+            "resnet.modeling_resnet",
+            "vit.modeling_vit",
+            "wav2vec2.modeling_wav2vec2",
+        )
+    ),
+)
 
-__all__ = ["sklearn", "torch", "torchmetrics", "transformers", "worker"]
+gc.disable()
+for module in MODULES:
+    import_module(module)
+import_module("worker.data.digits").read_digits()
+gc.freeze()
+gc.enable()

@@ -180,7 +180,9 @@ def trained(
 def group_of_one(spec: dict[str, Any], folder: Path, *, device: str) -> list[Event]:
     """What one rank says that meets nobody else."""
     ours, theirs = _context.Pipe()
-    process = _context.Process(target=_main, args=(assignment(spec, folder, devices=(device,)), theirs, 0, folder / "rendezvous"))
+    process = _context.Process(
+        target=_main, args=(theirs, (assignment(spec, folder, devices=(device,)), 0, folder / "rendezvous"))
+    )
     process.start()
     theirs.close()
     events = []
@@ -426,9 +428,9 @@ def test_what_one_rank_alone_fails_of_is_what_the_job_fails_of(tmp_path: Path) -
     assert failed.last.code == "out_of_memory"
 
 
-def _one_is_lost(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path | None) -> None:
+def _one_is_lost(pipe: Connection, part: tuple[Assignment, int, Path | None]) -> None:
     """In the place of a rank: the first believes that another is gone, which waits for it."""
-    if index == 0:
+    if part[1] == 0:
         os._exit(trainer_process.RANK_LOST)
     time.sleep(600)
 

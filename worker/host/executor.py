@@ -5,12 +5,14 @@ An :class:`Executor` decides what a trainer is: processes of this host here, of 
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.host.trainer_process import TrainerProcess
+from worker.host.spares import Spares
+from worker.host.trainer_process import TrainerProcess, fork_spare
 from worker.protocol import LOCALHOST, Assignment, Event, FinalEvent, StopRequest
 
 _POLL_SECONDS = 0.2
@@ -56,10 +58,15 @@ class UnsupportedPlacement(Exception):
 
 
 class LocalExecutor:
-    """Runs trainers on this host alone, whose name is ``host``, as processes of its fork server."""
+    """Runs trainers on this host alone, whose name is ``host``, as processes of its fork server, ``num_spares`` forked ahead."""
 
-    def __init__(self, host: str = LOCALHOST) -> None:
+    def __init__(self, host: str = LOCALHOST, *, num_spares: int = 0) -> None:
         self.host = host
+        self._spares = Spares(fork_spare, count=num_spares)
+
+    def prepare(self) -> None:
+        """Has the spare processes forked, on a thread; until they are there trainers take longer to start."""
+        threading.Thread(target=self._spares.fill, name="spares", daemon=True).start()
 
     def start(self, assignment: Assignment) -> TrainerProcess:
         others = [place.host for place in assignment.placement if place.host not in {self.host, LOCALHOST}]
@@ -67,7 +74,7 @@ class LocalExecutor:
             raise UnsupportedPlacement(
                 f"{assignment.job_id} is placed on {', '.join(others)}; trainers run on one host, here on {self.host}"
             )
-        return TrainerProcess(assignment)
+        return TrainerProcess(assignment, take_spare=self._spares.take)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 On several devices it is one process, a rank, for each: rank 0 reports for all, and if one ends by an error all are killed.
 
-The fork server has imported torch and run no operation. A trainer ends with its worker by two means: the kernel kills it when the
-fork server is gone (Linux), and its own reader thread exits when the pipe closes.
+The fork server has imported torch and run no operation, which a spare process has. A trainer ends with its worker by two means:
+the kernel kills it when the fork server is gone (Linux), and its own reader thread exits when the pipe closes.
 """
 
 import ctypes
@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from worker.host.openmp import let_idle_threads_sleep
+from worker.host.spares import Forked
 from worker.protocol import (
     LOG_FILE,
     Assignment,
@@ -56,13 +57,22 @@ def warm_up() -> None:
     first.join()
 
 
-class TrainerProcess:
-    """One running attempt: a process for each device. If a rank dies, all are killed; the error of the first one is reported."""
+def fork_spare() -> Forked:
+    """Forks a process that rehearses, and then waits for its part of an assignment."""
+    return _fork(_wait_for_part)
 
-    def __init__(self, assignment: Assignment) -> None:
+
+class TrainerProcess:
+    """One running attempt: a process for each device. If a rank dies, all are killed; the error of the first one is reported.
+
+    ``take_spare`` gives a process of :func:`fork_spare`, or None.
+    """
+
+    def __init__(self, assignment: Assignment, *, take_spare: Callable[[], Forked | None] = lambda: None) -> None:
         self._log_file = assignment.folder / LOG_FILE
         self._rendezvous = assignment.folder / f"rendezvous-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
-        self._ranks = [_Rank(assignment, index, rendezvous=self._rendezvous) for index in range(len(assignment.devices))]
+        parts = [(assignment, index, self._rendezvous) for index in range(len(assignment.devices))]
+        self._ranks = [_Rank(part, spare=take_spare()) for part in parts]
         self._first_dead: _Rank | None = None
         self._lost_since: float | None = None
         self._has_final_event = self._killed = self._ended = False
@@ -150,12 +160,10 @@ class TrainerProcess:
 class _Rank:
     """One process of a trainer, and the worker's end of its pipe."""
 
-    def __init__(self, assignment: Assignment, index: int, *, rendezvous: Path | None) -> None:
-        self.index, self.is_open = index, True
-        self.pipe, theirs = _context.Pipe(duplex=True)
-        self.process = _context.Process(target=_main, args=(assignment, theirs, index, rendezvous), daemon=True)
-        self.process.start()
-        theirs.close()
+    def __init__(self, part: "_Part", *, spare: Forked | None) -> None:
+        self.index, self.is_open = part[1], True
+        forked = _fork(_main, part) if spare is None or not _assign(spare, part) else spare
+        self.process, self.pipe = forked.process, forked.pipe
 
     def take(self) -> Iterator[Event]:
         """The events that have arrived; clears ``is_open`` at the end of the pipe."""
@@ -188,11 +196,46 @@ class PipeReporter:
             os._exit(1)  # the worker is gone: nobody would read the result
 
 
-def _main(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path | None) -> None:
-    """Runs one rank; several find each other by the file ``rendezvous``."""
-    _exit_with_parent()
-    _be_first_oom_victim()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
+_Part = tuple[Assignment, int, Path | None]
+"""What one process does of an assignment: it, the index of the rank, and the file by which several ranks find each other."""
+
+
+def _fork(target: Callable[..., None], *arguments: object) -> Forked:
+    """Forks a process that runs ``target`` with its end of a pipe and the arguments."""
+    ours, theirs = _context.Pipe(duplex=True)
+    process = _context.Process(target=target, args=(theirs, *arguments), daemon=True)
+    process.start()
+    theirs.close()
+    return Forked(process, ours)
+
+
+def _assign(spare: Forked, part: _Part) -> bool:
+    """Sends a spare process its part; False if it has died."""
+    try:
+        spare.pipe.send(part)
+    except OSError:
+        spare.pipe.close()
+        return False
+    return True
+
+
+def _wait_for_part(pipe: Connection) -> None:
+    """Runs a spare process."""
+    _settle_in()
+    from worker.preflight.rehearsal import rehearse
+
+    rehearse()
+    try:
+        part = pipe.recv()
+    except EOFError:
+        os._exit(0)  # the worker is gone
+    _main(pipe, part)
+
+
+def _main(pipe: Connection, part: _Part) -> None:
+    """Runs one rank."""
+    assignment, index, rendezvous = part
+    _settle_in()
     _redirect_output(assignment)
     from worker.job.attempt import RankLost, run_rank
     from worker.job.logs import log_to
@@ -211,6 +254,13 @@ def _main(assignment: Assignment, pipe: Connection, index: int, rendezvous: Path
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)  # no exit handlers: those of imported libraries may wait for threads
+
+
+def _settle_in() -> None:
+    """Makes this process end with the others, and before any server; may be repeated."""
+    _exit_with_parent()
+    _be_first_oom_victim()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
 
 
 def _exit_with_parent() -> None:

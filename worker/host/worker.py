@@ -43,6 +43,8 @@ from worker.host.wake_ups import WakeUps
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_NUM_SPARES = 2
+"""Trainer processes that are forked ahead: one for a check, one for the attempt that follows."""
 _END_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -67,7 +69,8 @@ class Host:
         self.broker = Broker(config.redis_url)
         self.store = Store(config.store)
         self._scratch = scratch
-        self._executor = LocalExecutor(socket.gethostname())
+        self._executor = LocalExecutor(socket.gethostname(), num_spares=_NUM_SPARES)
+        self._executor.prepare()
         self._checker = Checker(
             worker_id,
             pool,
@@ -151,8 +154,8 @@ class Host:
 
     def _wake_all(self, pool: str) -> None:
         """Wakes this worker's other threads and other workers for a job that has passed its check."""
+        self.wake()  # first: mostly the job starts here
         preempt(self.database, pool, lease_seconds=self._config.lease_seconds)
-        self.wake()
         self.broker.wake(pool)
 
     def _register(self, devices: list[dict[str, Any]]) -> bool:

@@ -13,6 +13,7 @@ from service.client import Client, Conflict, Job, WaitingJob
 from service.embedded.processes import Child
 from service.embedded.stack import Stack, stack
 from tests.conftest import own_folder, reserved_port
+from tests.trainers import trainers_of
 
 T = TypeVar("T")
 SECONDS = 90
@@ -140,12 +141,9 @@ class Site:
         return {device.name: device.job_ids for device in worker.devices}
 
     def trainers(self, worker_id: str | None = None) -> list[psutil.Process]:
-        """The processes that train now, of one worker or of both: what the workers' fork servers forked."""
-        found = []
-        for pid in self._processes if worker_id is None else [self._processes[self.workers.index(worker_id)]]:
-            worker = psutil.Process(pid)
-            found += [child for child in worker.children(recursive=True) if child.ppid() != pid]
-        return found
+        """The processes that train now, of one worker or of both."""
+        pids = self._processes if worker_id is None else [self._processes[self.workers.index(worker_id)]]
+        return [trainer for pid in pids for trainer in trainers_of(pid)]
 
     def student(self, job_id: str) -> str:
         """The SHA-256 of a finished student's weights."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from service.notifications import Notifier
 from service.spec import parse_spec
 from service.store import Store
 from service.tables import Artifact, Job, JobEvent, Table, User, Worker
+from tests.trainers import trainers_of
 from worker import standalone
 
 T = TypeVar("T")
@@ -75,12 +76,8 @@ class WorkerProcess:
         return until(registered)
 
     def trainers(self) -> list[psutil.Process]:
-        """The trainer processes that run now: children of the fork server."""
-        with suppress(psutil.NoSuchProcess):
-            return [
-                child for child in psutil.Process(self.process.pid).children(recursive=True) if child.ppid() != self.process.pid
-            ]
-        return []
+        """The processes that train or check now."""
+        return trainers_of(self.process.pid)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from service.store import Store
 from service.tables import Job
 from tests.integration.api.test_submission_statements import stored_dataset
 from tests.integration.jobs.conftest import SPEC, Team
+from tests.trainers import open_files
 from worker.host.executor import LocalExecutor
 from worker.host.preflight import Checker
 from worker.host.trainer_process import warm_up
@@ -135,10 +135,7 @@ def test_a_check_whose_process_is_killed_says_so(bench: Bench, caplog: pytest.Lo
     def kill(job_id: str) -> None:
         log = next(bench.scratch.glob("*/log.txt"))
         for process in psutil.Process().children(recursive=True):
-            files: list[str] = []
-            with suppress(psutil.NoSuchProcess):  # it has just ended
-                files = [file.path for file in process.open_files()]
-            if str(log) in files:
+            if str(log) in open_files(process):
                 if sys.platform == "linux":
                     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n", "no server is to die before it"
                 process.kill()

@@ -1,0 +1,61 @@
+"""A spare process takes the part of an assignment, or none is needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.spec import parse_spec
+from tests.integration.worker.conftest import long_spec, until
+from worker.host.executor import follow
+from worker.host.spares import Spares
+from worker.host.trainer_process import TrainerProcess, fork_spare, warm_up
+from worker.protocol import RESULT_FOLDER, Assignment, Checked, Finished
+
+
+@pytest.fixture(scope="module")
+def spares() -> Iterator[Spares]:
+    warm_up()
+    made = Spares(fork_spare, count=1)
+    yield made
+    while (spare := made.take()) is not None:
+        spare.process.kill()
+
+
+def assignment(folder: Path, *, check_only: bool = False) -> Assignment:
+    folder.mkdir()
+    spec = parse_spec(long_spec() | {"training": {"max_steps": 20, "batch_size": 32}}).model_dump(mode="json")
+    return Assignment(job_id="job_test", spec=spec, folder=folder, num_threads=1, check_only=check_only)
+
+
+def test_a_spare_trains_the_same_student_as_a_process_of_its_own(spares: Spares, tmp_path: Path) -> None:
+    students = []
+    for number in range(2):
+        if number:
+            spares.fill()
+        given = assignment(tmp_path / str(number))
+        trainer = TrainerProcess(given, take_spare=spares.take)
+        assert isinstance(follow(trainer).last, Finished)
+        students.append((given.folder / RESULT_FOLDER / "student/model.safetensors").read_bytes())
+    assert students[0] == students[1]
+
+
+def test_a_spare_that_was_killed_is_missed_by_nobody(spares: Spares, tmp_path: Path) -> None:
+    spares.fill()
+    spare = spares.take()
+    assert spare is not None
+    spare.process.kill()
+    spare.process.join()
+    trainer = TrainerProcess(assignment(tmp_path / "job", check_only=True), take_spare=lambda: spare)
+    assert trainer.pids != [spare.process.pid]
+    assert isinstance(follow(trainer).last, Checked)
+
+
+def test_the_place_of_one_that_is_taken_is_filled_again_by_itself(spares: Spares) -> None:
+    spares.fill()
+    taken = spares.take()
+    assert taken is not None
+    assert spares.take() is None
+    after = until(spares.take)
+    for spare in (taken, after):
+        spare.process.kill()

@@ -1,0 +1,58 @@
+"""Processes that are forked before there is an assignment for them, and have rehearsed what a first step needs.
+
+A trainer begins with one so in the time of a message, not in that of a fork and of everything that torch does only once.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+logger = logging.getLogger(__name__)
+
+_REFILL_SECONDS = 1.0
+"""After one is taken: the job that takes it needs the cores first."""
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A process, and this end of the pipe to it."""
+
+    process: BaseProcess
+    pipe: Connection
+
+
+class Spares:
+    """``count`` processes that ``fork`` makes; thread-safe."""
+
+    def __init__(self, fork: Callable[[], Forked], *, count: int) -> None:
+        self._fork, self._count = fork, count
+        self._idle: list[Forked] = []
+        self._lock = threading.Lock()
+        self._refill: threading.Timer | None = None
+
+    def take(self) -> Forked | None:
+        """Gives one away, which another will replace; None if there is none that lives."""
+        with self._lock:
+            if self._count and self._refill is None:
+                self._refill = threading.Timer(_REFILL_SECONDS, self.fill)
+                self._refill.daemon = True
+                self._refill.start()
+            while self._idle:
+                spare = self._idle.pop(0)
+                if spare.process.is_alive():
+                    return spare
+                spare.pipe.close()
+        return None
+
+    def fill(self) -> None:
+        """Forks as many as are missing."""
+        with self._lock:
+            self._refill = None
+            try:
+                while len(self._idle) < self._count:
+                    self._idle.append(self._fork())
+            except OSError as error:
+                logger.warning("no spare process: %s", error)
