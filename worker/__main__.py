@@ -1,6 +1,12 @@
 """``python -m worker``."""
 
-from worker.host.worker import main
+import sys
+
+from worker.host.trainer_process import start_fork_server
 
 if __name__ == "__main__":
+    if not {"-h", "--help"}.intersection(sys.argv):
+        start_fork_server()  # it imports for seconds, this process meanwhile what it needs itself
+    from worker.host.worker import main
+
     main()

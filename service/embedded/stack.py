@@ -1,4 +1,4 @@
-"""The stack of one data directory: PostgreSQL, Valkey, API and worker, started in this order and stopped in reverse.
+"""The stack of one data directory: PostgreSQL, Valkey, API and worker.
 
     DATA/connection.json   address and admin key, for the clients of this machine
     DATA/postgres, valkey  data of the servers
@@ -14,22 +14,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import httpx
-from sqlalchemy import func, select
-
-from service.clock import seconds_sql
 from service.connection import Connection, read_connection, write_connection
-from service.database import Database, upgrade
 from service.embedded.keeper import Keeper
 from service.embedded.processes import Child
 from service.embedded.servers import Postgres, Valkey, exclusive, free_port, postgres, valkey
 from service.errors import Unauthenticated
-from service.security import authenticate, create_key
-from service.tables import Worker
 
 DEFAULT_PORT = 8321
 _READY_SECONDS = 120.0
@@ -104,20 +101,11 @@ def stack(
         for sub in (logs, folder / "store", folder / "scratch"):
             sub.mkdir(exist_ok=True, mode=0o700)
 
-        say("starting PostgreSQL")
+        say("starting PostgreSQL and Valkey")
         database_server = parts.enter_context(postgres(folder / "postgres"))
-        say("starting Valkey")
         broker = parts.enter_context(valkey(folder / "valkey"))
-        say("migrating the database")
-        upgrade(database_server.url)
-        database = Database(database_server.url, pool_size=1)
-        parts.callback(database.close)
-        connection = Connection(url=f"http://127.0.0.1:{port}", api_key=_admin_key(database, folder))
-        write_connection(folder, connection)
-
         env = os.environ | {
             "DATABASE_URL": database_server.url,
-            "DATABASE_DIRECT_URL": "",
             "REDIS_URL": broker.url,
             "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
@@ -128,11 +116,15 @@ def stack(
         parts.callback(api.stop, grace_seconds=_API_STOP_SECONDS, hurried=hurried)
         parts.callback(worker.stop, grace_seconds=_WORKER_STOP_SECONDS, hurried=hurried)
         parts.callback(say, "stopping: running jobs write a checkpoint and go back to the queue")
-        say("starting the API and a worker (it loads torch and transformers)")
-        api.start()
+        say("starting a worker and the API (the worker loads torch and transformers)")
         worker.start()
-        api.wait_until(lambda: _is_ready(connection.url), timeout_seconds=_READY_SECONDS)
-        worker.wait_until(lambda: _is_registered(database, worker.pid), timeout_seconds=_READY_SECONDS)
+        api.start()
+        with _Records(database_server.url) as records:  # while those two import
+            say("migrating the database")
+            connection = Connection(url=f"http://127.0.0.1:{port}", api_key=records.admin_key(read_connection(folder)))
+            write_connection(folder, connection)
+            api.wait_until(lambda: _is_ready(port), timeout_seconds=_READY_SECONDS)
+            worker.wait_until(lambda: records.has_worker(worker.pid), timeout_seconds=_READY_SECONDS)
         keeper.keep(database_server.child, database_server.launch)
         keeper.keep(broker.child, broker.launch)
         keeper.keep(api, api.start)
@@ -162,28 +154,55 @@ def _port(requested: int | None) -> int:
     return port
 
 
-def _admin_key(database: Database, folder: Path) -> str:
-    """The key of the last run if this database still accepts it, else a new one."""
-    left = read_connection(folder)
-    with database.transaction() as session:
-        if left is not None:
-            try:
-                authenticate(session, f"Bearer {left.api_key}")
-            except Unauthenticated:
-                pass
-            else:
-                return left.api_key
-        return create_key(session, user_name="admin", role="admin", name="stillhouse up")[1]
+class _Records:
+    """The database as a start needs it: migrated, with a key, and with the worker's row.
+
+    Its libraries take half a second to import, which the servers need not wait for.
+    """
+
+    def __init__(self, url: str) -> None:
+        from service.database import Database, upgrade
+
+        upgrade(url)
+        self._database = Database(url, pool_size=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._database.close()
+
+    def admin_key(self, left: Connection | None) -> str:
+        """The key of the last run if this database still accepts it, else a new one."""
+        from service.security import authenticate, create_key
+
+        with self._database.transaction() as session:
+            if left is not None:
+                try:
+                    authenticate(session, f"Bearer {left.api_key}")
+                except Unauthenticated:
+                    pass
+                else:
+                    return left.api_key
+            return create_key(session, user_name="admin", role="admin", name="stillhouse up")[1]
+
+    def has_worker(self, pid: int) -> bool:
+        """Whether the worker of this process has registered, which it does when it takes jobs."""
+        from sqlalchemy import func, select
+
+        from service.clock import seconds_sql
+        from service.tables import Worker
+
+        with self._database.transaction() as session:
+            alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - seconds_sql(30))
+            return bool(session.scalar(select(func.count()).where(Worker.pid == pid, alive)))
 
 
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
-
-
-def _is_registered(database: Database, pid: int) -> bool:
-    with database.transaction() as session:
-        alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - seconds_sql(30))
-        return bool(session.scalar(select(func.count()).where(Worker.pid == pid, alive)))
+def _is_ready(port: int) -> bool:
+    """Whether the API answers that it is; asked many times while others import, so by the cheapest client there is."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5.0)) as connection:
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
+            return False

@@ -46,12 +46,17 @@ RANK_LOST = 75
 _context = multiprocessing.get_context("forkserver")
 
 
-def warm_up() -> None:
-    """Starts the fork server; returns once it has imported everything that trainers need."""
+def start_fork_server() -> None:
+    """Starts the fork server, which then imports everything that trainers need. Harmless to repeat."""
     let_idle_threads_sleep()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order, by which the devices were found
     _context.set_forkserver_preload(["worker.preload"])
     forkserver.ensure_running()
+
+
+def warm_up() -> None:
+    """Returns once the fork server is ready."""
+    start_fork_server()
     first = _context.Process(target=_nothing, daemon=True)
     first.start()
     first.join()

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import scheduling, workers
@@ -166,6 +166,9 @@ class Host:
 
         try:
             self.database.run(register)
+        except ProgrammingError as error:
+            logger.warning("worker %s waits for stillhouse migrate, the database has another schema: %s", self.id, error.orig)
+            return False
         except SQLAlchemyError as error:
             if meaning_of(error) is not Meaning.AWAY:
                 raise
