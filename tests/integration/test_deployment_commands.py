@@ -21,12 +21,12 @@ def empty_database(postgres_url: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name}".encode())
 
 
-def sentence(command: str, database_url: str) -> tuple[int, str]:
+def sentence(command: str, database_url: str, **environment: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "service.cli", command],
         capture_output=True,
         text=True,
-        env=os.environ | {"DATABASE_URL": database_url, "COLUMNS": "300"},
+        env=os.environ | {"DATABASE_URL": database_url, "COLUMNS": "300"} | environment,
     )
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -46,6 +46,11 @@ def test_a_migration_of_a_database_that_a_newer_version_has_migrated(empty_datab
     code, line = sentence("migrate", empty_database)
     assert code == 2
     assert "migrated by another version of Stillhouse: Can't locate revision identified by '9999'" in line
+
+
+def test_a_migration_goes_to_the_server_itself_where_another_address_is_given_for_it(empty_database: str) -> None:
+    code, line = sentence("migrate", "postgresql://nobody@127.0.0.1:1/jobs", DATABASE_DIRECT_URL=empty_database)
+    assert (code, line) == (0, "the database is up to date")
 
 
 def test_a_migration_of_a_database_that_takes_no_writes(empty_database: str, postgres_url: str) -> None:
