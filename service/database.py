@@ -1,12 +1,14 @@
 """The engine, transactions and migrations. A session is one transaction; notifications of what it changed follow it."""
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 from alembic import command
 from alembic.config import Config
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -44,7 +46,7 @@ class Database:
 
         ``answer_seconds``: how long a statement may take, a connection may be waited for and the server may be silent.
         """
-        self._url = driver_url(url)
+        self._url = checked_url(url)
         self._answer_seconds = answer_seconds
         self._silence = Silence(answer_seconds)
         self.engine = make_engine(self._url, answer_seconds=answer_seconds, pool_size=pool_size, silence=self._silence)
@@ -87,8 +89,7 @@ class Database:
 
     def read_connection(self) -> ReadConnection:
         """A connection of its own for an event loop, which opens it when it reads and has to close it."""
-        url = self._url.replace("+psycopg", "", 1)
-        return ReadConnection(url, answer_seconds=self._answer_seconds, silence=self._silence)
+        return ReadConnection(self._url, answer_seconds=self._answer_seconds, silence=self._silence)
 
     def ping(self) -> None:
         """Raises SQLAlchemy's OperationalError when the database does not answer."""
@@ -101,12 +102,15 @@ class Database:
         self.engine.dispose()
 
 
-def driver_url(url: str) -> str:
-    """Names the driver in a plain ``postgresql://`` address."""
+def checked_url(url: str) -> str:
+    """Returns an address as libpq takes it, several hosts included. Raises ValueError if it is none."""
     scheme, separator, rest = url.partition("://")
-    if scheme not in {"postgresql", "postgres", "postgresql+psycopg"} or not separator:
-        raise ValueError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host:5432/name")
-    return f"postgresql+psycopg://{rest}"
+    address = f"postgresql://{rest}"
+    if scheme in {"postgresql", "postgres", "postgresql+psycopg"} and separator:
+        with suppress(psycopg.ProgrammingError):
+            conninfo_to_dict(address)
+            return address
+    raise ValueError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host:5432/name")
 
 
 def upgrade(url: str, revision: str = "head") -> None:

@@ -104,9 +104,9 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
 
 
 def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Silence) -> Engine:
-    """Creates the engine. ``url`` names the driver."""
+    """Creates the engine. ``url`` is libpq's, which alone reads it."""
     engine = create_engine(
-        url,
+        "postgresql+psycopg://",
         pool_size=pool_size,
         max_overflow=_MAX_OVERFLOW,
         pool_timeout=answer_seconds,
@@ -117,10 +117,10 @@ def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Sil
     settings = session_settings(answer_seconds)
 
     @event.listens_for(engine, "do_connect")
-    def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> LimitedConnection:
+    def connect(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> LimitedConnection:
         silence.pass_or_raise()
         try:
-            connection = LimitedConnection.connect(*arguments, **named)
+            connection = LimitedConnection.connect(url, **named)
         except psycopg.errors.ConnectionTimeout:
             silence.begin()
             raise

@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host/name``."""
     database_direct_url: str = Field(default="", validation_alias="DATABASE_DIRECT_URL")
-    """The server's own address where that is a pooler's, for migrations and notifications; the same by default."""
+    """The server's own address where that is a pooler's; migrations use it. The same by default."""
     database_seconds: float = Field(default=5.0, gt=0)
     """How long the API waits for an answer of the database before it says 503; workers and sweeps wait four times as long."""
     redis_url: str = Field(default="", validation_alias="REDIS_URL")

@@ -20,7 +20,7 @@ from service.api.responses.jobs import job_answer
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
 from service.api.waiting import Watches
 from service.broker import Broker
-from service.database import Database, driver_url
+from service.database import Database, checked_url
 from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
@@ -46,8 +46,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with (
             closing(Notifier(chosen.redis_url)) as notifier,
             closing(Broker(chosen.redis_url)) as broker,
-            closing(_database(chosen, notifier, chosen.database_seconds)) as database,
-            closing(_database(chosen, notifier, chosen.patient_database_seconds)) as patient,
+            closing(_database(chosen, notifier, answer_seconds=chosen.database_seconds)) as database,
+            closing(_database(chosen, notifier, answer_seconds=chosen.patient_database_seconds, pool_size=1)) as patient,
             closing(PartChecks(chosen, broker, store)) as part_checks,
             Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
@@ -86,15 +86,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _database(settings: Settings, notify: Notifier, answer_seconds: float) -> Database:
+def _database(settings: Settings, notify: Notifier, *, answer_seconds: float, pool_size: int = 10) -> Database:
     queue_policy = QueuePolicy.of(settings)
-    return Database(settings.database_url, notify=notify, answer_seconds=answer_seconds, queue_policy=queue_policy)
+    url = settings.database_url
+    return Database(url, notify=notify, pool_size=pool_size, answer_seconds=answer_seconds, queue_policy=queue_policy)
 
 
 def _require_addresses(settings: Settings) -> None:
     needed = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, "STILLHOUSE_STORE": settings.store}
     missing = [name for name, value in needed.items() if not value]
     for address in filter(None, (settings.database_url, settings.database_direct_url)):
-        driver_url(address)
+        checked_url(address)
     if missing:
         raise ValueError(f"set {', '.join(missing)}: the API needs a database, Redis and a store (file:///path or s3://bucket)")

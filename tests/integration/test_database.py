@@ -170,6 +170,18 @@ def test_a_frozen_server_is_waited_for_once_and_then_told_at_once(hasty: Databas
         pass
 
 
+def test_of_several_hosts_the_one_that_takes_writes_is_used(database_url: str) -> None:
+    address = database_url.replace("host=", "host=%2Fnowhere,") + "&port=5432,5432&target_session_attrs=read-write"
+    with closing(Database(address)) as opened:
+        opened.ping()
+
+
+@pytest.mark.parametrize("address", ["postgresql:/host/name", "mysql://host/name", "postgresql://host/name?colour=blue"])
+def test_an_address_that_is_none_is_told_at_once(address: str) -> None:
+    with pytest.raises(ValueError, match="must be a PostgreSQL address"):
+        Database(address)
+
+
 def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_the_connection_stays(hasty: Database) -> None:
     with hasty.transaction() as session:
         own = session.scalar(text("SELECT pg_backend_pid()"))

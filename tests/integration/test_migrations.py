@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 import migrations
-from service.database import Database, downgrade, driver_url, upgrade
+from service.database import Database, downgrade, upgrade
 from service.lifecycle import FINAL, Status
 from service.security import Role, create_key
 from service.tables import Table
@@ -65,9 +65,13 @@ def empty_url(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_engine(empty_url: str) -> Iterator[Engine]:
-    engine = create_engine(driver_url(empty_url))
+    engine = create_engine(for_sqlalchemy(empty_url))
     yield engine
     engine.dispose()
+
+
+def for_sqlalchemy(url: str) -> str:
+    return url.replace("postgresql:", "postgresql+psycopg:", 1)
 
 
 def schema(engine: Engine) -> dict[str, set[tuple[Any, ...]]]:
@@ -81,7 +85,7 @@ def test_an_upgraded_database_is_the_tables_to_the_letter(
     postgres_url: str, empty_engine: Engine, template_database: str
 ) -> None:
     Table.metadata.create_all(empty_engine)
-    migrated = create_engine(driver_url(on_database(postgres_url, template_database)))
+    migrated = create_engine(for_sqlalchemy(on_database(postgres_url, template_database)))
     try:
         assert schema(migrated) == schema(empty_engine)
     finally:
@@ -161,7 +165,7 @@ def test_processes_that_upgrade_at_once_wait_for_each_other(empty_url: str, empt
         # The key by which they exclude each other: whoever holds it keeps all of them waiting.
         holder.execute(text("SELECT pg_advisory_xact_lock(7445001)"))
         upgrades = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-        with closing(create_engine(driver_url(empty_url), isolation_level="AUTOCOMMIT").connect()) as watcher:
+        with closing(create_engine(for_sqlalchemy(empty_url), isolation_level="AUTOCOMMIT").connect()) as watcher:
             waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 7445001")
             while watcher.scalar(waiting) != len(upgrades):
                 assert all(process.poll() is None for process in upgrades), "an upgrade did not wait"
