@@ -25,8 +25,8 @@ CONNECT_SECONDS = 3
 _UNSURE_AFTER_SECONDS = 5.0
 """A connection that nobody used for so long is tried before it is given out."""
 _SILENCE_SECONDS = 1.0
-_IDLE_IN_TRANSACTION_SECONDS = 60
-"""Then the server ends the transaction of a process that has stopped, which would keep its locks."""
+_IDLE_IN_TRANSACTION_SECONDS = 20.0
+"""Then, or after two answers' time, the server ends the transaction of a process that has stopped, which would keep its locks."""
 DEAD_CONNECTION = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 """A network that drops packets is an error within 20 s also where a statement may take longer, as in a migration."""
 _MAX_OVERFLOW = 20
@@ -171,7 +171,7 @@ def session_settings(answer_seconds: float) -> dict[str, str]:
     return {
         "timezone": "utc",
         "statement_timeout": f"{answer_seconds * 800:.0f}ms",
-        "idle_in_transaction_session_timeout": f"{_IDLE_IN_TRANSACTION_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{max(_IDLE_IN_TRANSACTION_SECONDS, 2 * answer_seconds):.0f}s",
     }
 
 

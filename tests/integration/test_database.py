@@ -117,15 +117,22 @@ def test_two_that_wait_for_each_other_both_end(hasty: Database, counters: Callab
     assert counters() == [2, 2]
 
 
-def test_a_plan_that_no_longer_fits_is_made_anew(hasty: Database, database_url: str, counters: Callable[[], list[int]]) -> None:
+def test_a_plan_that_no_longer_fits_is_made_anew_on_every_connection(
+    hasty: Database, database_url: str, counters: Callable[[], list[int]]
+) -> None:
     def read(session: Session) -> int:
         return int(session.execute(text("SELECT id, value FROM counters WHERE id = 1")).one().value)
 
+    def read_on_two_connections() -> set[int]:
+        with hasty.transaction() as one, hasty.transaction() as other:
+            return {read(one), read(other)}
+
     for _ in range(10):  # more than psycopg wants before it prepares a statement
-        hasty.run(read)
+        read_on_two_connections()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ALTER TABLE counters ALTER COLUMN value TYPE bigint")
     assert hasty.run(read) == 0
+    assert read_on_two_connections() == {0}
 
 
 def test_a_prepared_statement_that_somebody_deallocated_is_prepared_again(hasty: Database) -> None:
