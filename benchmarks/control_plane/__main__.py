@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.control_plane import reads, servers, writes
+from benchmarks.control_plane import reads, servers, watching, writes
 from benchmarks.control_plane.measuring import CONNECTIONS, Rate, measure, request
 
 SECTIONS: dict[str, Callable[..., dict[str, Rate]]] = {
@@ -20,11 +20,15 @@ SECTIONS: dict[str, Callable[..., dict[str, Rate]]] = {
     "supervisors": writes.supervisors,
 }
 """Each measures one service, alone: ``section(service, seconds=…)``."""
+WATCHING = "watching"
+"""The section that has sentences instead of rates."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="*", default=list(SECTIONS), help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument(
+        "sections", nargs="*", default=[*SECTIONS, WATCHING], help=f"of {', '.join([*SECTIONS, WATCHING])}; all by default"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measure")
     parser.add_argument("--without-ray", action="store_true")
     parser.add_argument(
@@ -39,9 +43,12 @@ def main() -> None:
         if polls_of_ray is not None:
             _show("Ray's job server, poll", polls_of_ray, empty, polls_of_ray)
         with servers.service(folder) as service:
-            for section in options.sections:
+            for section in SECTIONS.keys() & set(options.sections):
                 for measured, rate in SECTIONS[section](service, seconds=options.seconds).items():
                     _show(measured, rate, empty, polls_of_ray)
+            if WATCHING in options.sections:
+                for sentence in watching.watching(service, seconds=options.seconds):
+                    print(sentence, flush=True)
 
 
 def _empty_route(folder: Path, *, seconds: float) -> Rate:

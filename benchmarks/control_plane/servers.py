@@ -18,6 +18,7 @@ from benchmarks.large_queue import Size, load
 from service.database import Database, upgrade
 from service.embedded.processes import Child
 from service.embedded.servers import free_port, postgres, valkey
+from service.notifications import Notifier
 from service.security import create_key
 
 SIZE = Size(jobs=1_000, queued=100, users=10, workers=25)
@@ -32,6 +33,7 @@ class Service:
     key: str
     """An admin's."""
     database: Database
+    """What it writes is published."""
     database_url: str
     redis_url: str
     processes: dict[str, int]
@@ -48,8 +50,9 @@ def service(folder: Path) -> Iterator[Service]:
     with ExitStack() as parts:
         server = parts.enter_context(postgres(folder / "postgres"))
         redis = parts.enter_context(valkey(folder / "valkey"))
+        notifier = parts.enter_context(closing(Notifier(redis.url)))
         upgrade(server.url)
-        database = parts.enter_context(closing(Database(server.url, pool_size=2)))
+        database = parts.enter_context(closing(Database(server.url, pool_size=2, notify=notifier)))
         load(database, SIZE)
         with database.transaction() as session:
             _, key = create_key(session, user_name="admin", role="admin")
