@@ -1,13 +1,13 @@
 """Notifications between processes, through Redis: which jobs a transaction changed, which keys were revoked.
 
 A notification carries ids only, and it may be lost: with Redis, or with a process that ends between its commit and its message.
-Who listens is therefore told when that may have happened, and reads the database then.
+Who listens is therefore told of gaps, and reads the database then.
 """
 
 import asyncio
 import contextlib
 import logging
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Set
 
 from redis import Redis
@@ -19,8 +19,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 CHANNEL = "stillhouse.changes"
-_SILENCE_SECONDS = 2.0
-"""How long a process that could not publish does not try again: a Redis that does not answer delays few writes."""
+_RETRY_SECONDS = 1.0
 _PING_SECONDS = 1.0
 """A Redis that answers no ping for so long is taken for gone."""
 _RECONNECT_SECONDS = 1.0
@@ -29,25 +28,56 @@ logger = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Publishes the ids of what changed; without Redis, readers see a change later, and nothing else happens."""
+    """Publishes the ids of what changed. What Redis does not take is published by a thread as soon as it does: who writes waits
+    for a Redis that is away once, not at each write."""
 
     def __init__(self, redis_url: str) -> None:
         retry = Retry(NoBackoff(), 1)  # a connection that was kept from before Redis was started anew is broken
         self._redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=0.5, socket_timeout=0.5, retry=retry)
-        self._silent_until = float("-inf")
+        self._lock = threading.Lock()
+        self._unsent: set[str] = set()
+        self._retrying: threading.Thread | None = None
+        self._closing = threading.Event()
 
     def __call__(self, ids: Set[str]) -> None:
-        if time.monotonic() < self._silent_until:
+        with self._lock:
+            if self._retrying is not None:
+                self._unsent |= ids
+                return
+        if self._publish(ids):
             return
-        try:
-            self._redis.publish(CHANNEL, " ".join(sorted(ids)))
-        except (RedisError, OSError) as error:
-            self._silent_until = time.monotonic() + _SILENCE_SECONDS
-            logger.warning("Redis takes no notifications for the next %g s at least: %s", _SILENCE_SECONDS, error)
+        with self._lock:
+            self._unsent |= ids
+            if self._retrying is None:
+                self._retrying = threading.Thread(target=self._retry, name="notifier", daemon=True)
+                self._retrying.start()
 
     def close(self) -> None:
         """Closes the connection."""
+        self._closing.set()
+        if self._retrying is not None:
+            self._retrying.join()
         self._redis.close()
+
+    def _publish(self, ids: Set[str]) -> bool:
+        try:
+            self._redis.publish(CHANNEL, " ".join(sorted(ids)))
+        except (RedisError, OSError) as error:
+            logger.debug("Redis does not take the notifications of %d ids: %s", len(ids), error)
+            return False
+        return True
+
+    def _retry(self) -> None:
+        logger.warning("Redis takes no notifications at this moment; they are sent as soon as it does")
+        while not self._closing.wait(_RETRY_SECONDS):
+            with self._lock:
+                ids = frozenset(self._unsent)
+            if self._publish(ids):
+                with self._lock:
+                    self._unsent -= ids
+                    if not self._unsent:
+                        self._retrying = None
+                        return
 
 
 class Listener:
@@ -59,17 +89,8 @@ class Listener:
 
     def __init__(self, redis_url: str, *, changed: Callable[[Set[str]], None], gap: Callable[[], None]) -> None:
         self._url, self._changed, self._gap = redis_url, changed, gap
-        self._listening_since = float("inf")
-
-    @property
-    def is_listening(self) -> bool:
+        self.is_listening = False
         """Whether there is a subscription, and Redis answers."""
-        return self._listening_since < float("inf")
-
-    @property
-    def misses_nothing(self) -> bool:
-        """Whether Redis is heard, and has been for so long that every process publishes again."""
-        return time.monotonic() - self._listening_since > 2 * _SILENCE_SECONDS
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -94,7 +115,7 @@ class Listener:
                     await self._listen(pubsub)
             except (RedisError, OSError) as error:
                 logger.warning("Redis is not heard, the database is read instead: %s", error)
-            self._listening_since = float("inf")
+            self.is_listening = False
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self, pubsub: PubSub) -> None:
@@ -111,5 +132,5 @@ class Listener:
             if message["type"] == "message":
                 self._changed(set(message["data"].decode().split()))
             elif message["type"] == "subscribe":
-                self._listening_since = time.monotonic()
+                self.is_listening = True
                 self._gap()

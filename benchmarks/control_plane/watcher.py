@@ -1,8 +1,8 @@
 """Many watchers in a process of its own: ``python watcher.py HOST PORT``, which imports nothing of the project.
 
-Standard input holds a line of JSON, the requests: event streams, and long polls whose ``If-None-Match`` is ``"ETAG"``. A long poll
-is repeated with the version of its answer. Standard output says ``ready`` once every stream has begun. For each further line of
-input it is one line of JSON: the monotonic times at which the watchers had seen the next change, once all have.
+Standard input holds a line of JSON, the requests: event streams, and long polls whose ``If-None-Match`` is ``"ETAG"``. A long
+poll is repeated with the version of its answer. Standard output says ``ready`` once every stream has begun. For each further line
+of input it is one line of JSON: the monotonic times at which the watchers had seen the next change, once all have.
 """
 
 import json

@@ -23,7 +23,7 @@ _WATCHED = 20
 """The number of the job, which runs."""
 _PROCESSES = 2
 """Of watchers."""
-_CHANGES = 20
+_CHANGES = 10
 
 
 def watching(service: Service, *, seconds: float) -> Iterator[str]:
@@ -52,7 +52,7 @@ def _crowd(service: Service, name: str, requests: list[str], *, seconds: float) 
         busy = (cpu_seconds(service.processes["API"]) - cpu) / seconds
         yield f"{name:20} {kib:5.1f} KiB each; {idle} transactions in {seconds:g} s (without them {alone}), {busy:.0%} of a core"
         cpu = cpu_seconds(service.processes["API"])
-        times = sorted(each for _ in range(_CHANGES) for each in crowd.change())
+        times = sorted(each for _ in range(_CHANGES) for each in crowd.change(when_quiet=True))
         cpu = (cpu_seconds(service.processes["API"]) - cpu) / len(times) * 1e6
         yield (
             f"{'':20} a change is seen after p50 {_percentile(times, 50):.0f}, p99 {_percentile(times, 99):.0f}, "
@@ -91,8 +91,10 @@ class _Crowd:
     def __init__(self, service: Service, processes: "list[subprocess.Popen[str]]") -> None:
         self._service, self._processes = service, processes
 
-    def change(self) -> list[float]:
+    def change(self, *, when_quiet: bool = False) -> list[float]:
         """Changes the job; returns after how many seconds from before the commit each had seen it."""
+        if when_quiet:
+            _until_quiet(self._service)
         for each in self._processes:
             _say(each, "next")
         with self._service.database.transaction() as session:

@@ -256,7 +256,7 @@ class Watches:
         while True:
             await asyncio.sleep(_RECHECK_SECONDS)
             seconds += _RECHECK_SECONDS
-            if seconds >= _SAFETY_SECONDS or not self._listener.misses_nothing:
+            if seconds >= _SAFETY_SECONDS or not self._listener.is_listening:
                 self._recheck()
                 seconds = 0.0
 

@@ -1,16 +1,21 @@
 """Long polls and live streams, against jobs that a worker writes to at the same time."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from service import jobs
 from service.client import Client
 from service.database import Database
+from service.embedded.servers import Valkey
 from service.jobs import Fence
-from tests.integration.api.conftest import run_one, submit
+from tests.integration.api.conftest import Api, Team, run_one, submit
 
 Message = dict[str, str]
 
@@ -204,3 +209,135 @@ def test_fifty_waiting_requests_leave_room_for_others(member: httpx.Client) -> N
     for poll in polls:
         poll.join()
     assert answers == [200] * 50
+
+
+def _progress(database: Database, fence: Fence, step: int) -> None:
+    with database.transaction() as session:
+        jobs.record_progress(session, fence, {"phase": "student", "step": step}, milestone=f"step {step}")
+
+
+@contextmanager
+def _events(client: httpx.Client, path: str) -> Iterator[Iterator[Message]]:
+    with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+        yield _messages(response.iter_lines())
+
+
+@contextmanager
+def _statements(api: Api) -> Iterator[list[str]]:
+    """What the API's waiting requests read meanwhile."""
+    read: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if threading.current_thread().name.startswith("watches"):
+            read.append(statement)
+
+    engine = api.server.services.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield read
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_a_change_is_read_once_for_all_streams_and_polls_of_the_job(member: httpx.Client, database: Database, api: Api) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    fence = run_one(database)
+    with ExitStack() as streams, ThreadPoolExecutor(10) as pool:
+        messages = [streams.enter_context(_events(member, f"{path}/events")) for _ in range(10)]
+        assert [next(each)["event"] for each in messages for _ in range(2)] == ["job.queued", "job.running"] * 10
+        headers = {"If-None-Match": member.get(path).headers["etag"], "Prefer": "wait=30"}
+        polls = [pool.submit(member.get, path, headers=headers) for _ in range(10)]
+        while len(api.server.services.watches.waiting(fence.job_id).polls) < 10:
+            pass
+        with _statements(api) as read:
+            _progress(database, fence, 1)
+            assert [poll.result().status_code for poll in polls] == [200] * 10
+            assert [next(each)["event"] for each in messages] == ["progress"] * 10
+        assert sum("job_events" in statement for statement in read) == 1
+        assert len(read) <= 6
+
+
+def test_a_change_is_seen_without_redis(member: httpx.Client, database: Database, valkey_server: Valkey) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    fence = run_one(database)
+    with _events(member, f"{path}/events") as messages:
+        assert [next(messages)["event"] for _ in range(2)] == ["job.queued", "job.running"]
+        valkey_server.stop()
+        try:
+            _progress(database, fence, 1)
+            assert next(messages)["event"] == "progress"
+        finally:
+            valkey_server.start()
+        _progress(database, fence, 2)
+        assert next(messages)["event"] == "progress"
+
+
+def test_a_revoked_key_ends_its_streams_and_long_polls_and_no_others(
+    team: Team, member: httpx.Client, admin: httpx.Client
+) -> None:
+    job = submit(member)
+    path = f"/v1/jobs/{job['id']}"
+    leaver = team.join("leaver", "viewer")
+    headers = {"If-None-Match": f'"{job["version"]}"', "Prefer": "wait=60"}
+    with ThreadPoolExecutor(2) as pool, _events(leaver, f"{path}/events") as theirs, _events(member, f"{path}/events") as mine:
+        assert next(theirs)["event"] == next(mine)["event"] == "job.queued"
+        poll = pool.submit(leaver.get, path, headers=headers)
+        log = pool.submit(lambda: leaver.get(f"{path}/logs", headers={"Accept": "text/event-stream"}).text)
+        watches = team.api.server.services.watches
+        while len(watches.waiting(job["id"]).polls) < 1 or len(watches.waiting(job["id"]).feeds) < 2:
+            pass
+        admin.delete(f"/v1/keys/{leaver.get('/v1/me').json()['key_id']}")
+        assert list(theirs) == []
+        assert "revoked" in log.result()
+        assert (poll.result().status_code, poll.result().json()["code"]) == (401, "unauthenticated")
+        member.post(f"{path}/cancel")
+        assert [message["event"] for message in mine] == ["job.cancelled"]
+
+
+def test_a_key_that_is_revoked_while_redis_is_away_ends_its_streams(
+    team: Team, member: httpx.Client, admin: httpx.Client, valkey_server: Valkey
+) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}/events"
+    leaver = team.join("leaver", "viewer")
+    with _events(leaver, path) as messages:
+        assert next(messages)["event"] == "job.queued"
+        valkey_server.stop()
+        try:
+            admin.delete(f"/v1/keys/{leaver.get('/v1/me').json()['key_id']}")
+            assert list(messages) == []
+        finally:
+            valkey_server.start()
+
+
+def test_a_long_poll_of_a_job_that_is_deleted_is_404(member: httpx.Client, api: Api) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    member.post(f"{path}/cancel")
+    headers = {"If-None-Match": member.get(path).headers["etag"], "Prefer": "wait=60"}
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(member.get, path, headers=headers)
+        while not api.server.services.watches.waiting(path.rpartition("/")[2]).polls:
+            pass
+        member.delete(path)
+        assert poll.result().status_code == 404
+
+
+def test_a_client_that_does_not_read_holds_up_nobody_and_misses_nothing(
+    member: httpx.Client, database: Database, api: Api
+) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    fence = run_one(database)
+    address = httpx.URL(api.url)
+    with socket.socket() as slow, _events(member, f"{path}/events") as messages:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((address.host, address.port))
+        request = f"GET {path}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: "
+        slow.sendall(f"{request}{member.headers['authorization']}\r\nConnection: close\r\n\r\n".encode())
+        for step in range(60):  # far more than buffers hold, and than a feed keeps
+            with database.transaction() as session:
+                jobs.record_warning(session, fence, code="long", message=f"{step} " + "x" * 100_000)
+        _cancel(database, fence)
+        read = [message["event"] for message in messages]
+        assert (read.count("job.warning"), read[-1]) == (60, "job.cancelled")
+        received = b"".join(iter(lambda: slow.recv(1 << 16), b""))
+    assert received.count(b"event: job.warning") == 60
+    assert received.count(b"event: job.cancelled") == 1
