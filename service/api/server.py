@@ -1,5 +1,6 @@
 """Runs the application in uvicorn. On SIGTERM and Ctrl-C streams and long polls end first, so that they do not delay the exit."""
 
+import resource
 import socket
 
 import uvicorn
@@ -10,6 +11,11 @@ from service.api.dependencies import Services
 
 _GRACE_SECONDS = 20
 """How long uploads and downloads in progress may continue after the signal."""
+_UNREAD_SECONDS = 120
+"""After so long the kernel drops a client that takes nothing of what is sent to it: a stream's, which connects again, or a
+download's."""
+_MAX_FILES = 65_536
+"""Each client that waits is an open file, and the usual limit of 1,024 is for older programs."""
 
 
 class Server(uvicorn.Server):
@@ -24,6 +30,12 @@ class Server(uvicorn.Server):
         """Those of the application, which are there while it is served."""
         services: Services = self._app.state.services
         return services
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for each in (listening for server in self.servers for listening in server.sockets):
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections have it from the socket that they are accepted on
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.services.watches.end_all()
@@ -46,4 +58,7 @@ def configuration(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
 
 def serve(host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT."""
+    files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, most), hard))
     Server(create_app(), host=host, port=port).run()

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -239,6 +240,15 @@ def _statements(api: Api) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+def _until_waiting(api: Api, job_id: str, *, polls: int, feeds: int = 0) -> None:
+    """Waits until so many requests wait in the API."""
+    while True:
+        watch = api.server.services.watches._watches.get(job_id)
+        if watch is not None and len(watch.polls) == polls and len(watch.feeds) >= feeds:
+            return
+        time.sleep(0.01)
+
+
 def test_a_change_is_read_once_for_all_streams_and_polls_of_the_job(member: httpx.Client, database: Database, api: Api) -> None:
     path = f"/v1/jobs/{submit(member)['id']}"
     fence = run_one(database)
@@ -247,8 +257,7 @@ def test_a_change_is_read_once_for_all_streams_and_polls_of_the_job(member: http
         assert [next(each)["event"] for each in messages for _ in range(2)] == ["job.queued", "job.running"] * 10
         headers = {"If-None-Match": member.get(path).headers["etag"], "Prefer": "wait=30"}
         polls = [pool.submit(member.get, path, headers=headers) for _ in range(10)]
-        while len(api.server.services.watches.waiting(fence.job_id).polls) < 10:
-            pass
+        _until_waiting(api, fence.job_id, polls=10)
         with _statements(api) as read:
             _progress(database, fence, 1)
             assert [poll.result().status_code for poll in polls] == [200] * 10
@@ -283,9 +292,7 @@ def test_a_revoked_key_ends_its_streams_and_long_polls_and_no_others(
         assert next(theirs)["event"] == next(mine)["event"] == "job.queued"
         poll = pool.submit(leaver.get, path, headers=headers)
         log = pool.submit(lambda: leaver.get(f"{path}/logs", headers={"Accept": "text/event-stream"}).text)
-        watches = team.api.server.services.watches
-        while len(watches.waiting(job["id"]).polls) < 1 or len(watches.waiting(job["id"]).feeds) < 2:
-            pass
+        _until_waiting(team.api, job["id"], polls=1, feeds=2)
         admin.delete(f"/v1/keys/{leaver.get('/v1/me').json()['key_id']}")
         assert list(theirs) == []
         assert "revoked" in log.result()
@@ -315,8 +322,7 @@ def test_a_long_poll_of_a_job_that_is_deleted_is_404(member: httpx.Client, api: 
     headers = {"If-None-Match": member.get(path).headers["etag"], "Prefer": "wait=60"}
     with ThreadPoolExecutor(1) as pool:
         poll = pool.submit(member.get, path, headers=headers)
-        while not api.server.services.watches.waiting(path.rpartition("/")[2]).polls:
-            pass
+        _until_waiting(api, path.rpartition("/")[2], polls=1)
         member.delete(path)
         assert poll.result().status_code == 404
 
