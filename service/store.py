@@ -2,6 +2,9 @@
 
 A key is a relative path of plain names. No file is overwritten in place, and a file is complete before its key exists. The
 database decides which files are visible: they are written under the prefix of an attempt, and a commit makes them visible.
+
+A store is known by the id in its marker, written once when it is set up. Without it the store is away (``PartAway``): a mount
+that dropped, an empty mount point, another store. Then nothing is written or removed, and no file is said to be gone.
 """
 
 import hashlib
@@ -10,15 +13,19 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import fsspec
 
-from service.errors import NotFound
+from service.errors import NotFound, StillhouseError
+from service.ids import new_id
+from service.part_errors import PartAway
 
 _CHUNK_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
@@ -30,6 +37,11 @@ _MEDIA_TYPES = {
     ".json": "application/json",
 }
 SIGNED_SECONDS = 3600
+MARKER = "stillhouse-store"
+"""The file at the root of a store that says which one it is. No key has this name."""
+_MARKER_TEXT = "{id}\nThis is the store of a Stillhouse service, which knows it by this id. The file goes where the store goes.\n"
+_BUCKET_SECONDS = 60.0
+"""A bucket is no mount that may drop: its marker is read so often and no more."""
 _FOLDER_TRIES = 100
 
 
@@ -47,7 +59,7 @@ class StoredFile:
 def safe_key(key: str) -> str:
     """Returns the key, unchanged. Raises NotFound if it leads out of the store or contains other characters than allowed."""
     parts = key.split("/")
-    if not all(_NAME.fullmatch(part) for part in parts):
+    if parts[0] == MARKER or not all(_NAME.fullmatch(part) for part in parts):
         raise NotFound(f"there is no file {key!r}: a name holds letters, digits, '.', '_', '-', and no '..' or empty part")
     return key
 
@@ -59,23 +71,30 @@ def media_type(name: str) -> str:
 
 
 class Store:
-    """The store at one URL."""
+    """The store at one URL. ``id_of`` returns the id that it must have, and may set it up; by default it is the first one seen.
 
-    def __init__(self, url: str) -> None:
+    Every method that reads or writes files raises ``PartAway`` if it is away, and OSError if it fails otherwise.
+    """
+
+    def __init__(self, url: str, *, id_of: "Callable[[Store], str] | None" = None) -> None:
+        self.url = url
         self._filesystem, root = fsspec.url_to_fs(url)
         self._root = str(root).rstrip("/")
         self._local = "file" in self._filesystem.protocol
-        if self._local:
-            Path(self._root).mkdir(parents=True, exist_ok=True)
+        self._id_of = id_of
+        self._id: str | None = None
+        self._setting_up = threading.Lock()
+        self._verified_at = float("-inf")
 
     def put(self, source: Path, key: str, *, name: str | None = None) -> StoredFile:
         """Stores a file atomically. ``name`` is its name within its job; by default the last part of the key."""
         digest, size = file_sha256(source)
         target = self._path(key)
-        if self._local:
-            _copy_synced(source, Path(target))
-        else:
-            self._filesystem.put_file(str(source), target)
+        with source.open("rb") as reader, self._verified() as root:
+            if root is None:
+                self._filesystem.put_file(str(source), target)
+            else:
+                _place(root, key, lambda writer: shutil.copyfileobj(reader, writer, _CHUNK_BYTES))
         name = name or key.rpartition("/")[2]
         return StoredFile(name=name, path=key, size=size, sha256=digest, media_type=media_type(name))
 
@@ -89,11 +108,8 @@ class Store:
         """Copies a file to ``target``. Raises NotFound if it is gone or has another SHA-256 than recorded."""
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
-        try:
-            self._filesystem.get_file(self._path(key), str(partial))
-        except FileNotFoundError as error:
-            self.ping()  # raises another error if the whole store is unavailable
-            raise NotFound(f"{key} is not in the store any more") from error
+        with self._telling_what_is_missing(key) as path:
+            self._filesystem.get_file(path, str(partial))
         if sha256 is not None and file_sha256(partial)[0] != sha256:
             partial.unlink()
             raise NotFound(f"{key} in the store is not what was recorded: its SHA-256 differs")
@@ -101,10 +117,8 @@ class Store:
 
     def stream(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yields the bytes of a file from ``start``, in chunks. Raises NotFound at once, not at the first chunk."""
-        try:
-            file = self._filesystem.open(self._path(key), "rb")
-        except FileNotFoundError as error:
-            raise NotFound(f"{key} is not in the store any more") from error
+        with self._telling_what_is_missing(key) as path:
+            file = self._filesystem.open(path, "rb")
         return _chunks(file, start, length)
 
     def signed_url(self, key: str) -> str | None:
@@ -118,35 +132,118 @@ class Store:
 
     def remove(self, keys: Iterable[str]) -> None:
         """Removes files; missing ones are ignored."""
-        for key in keys:
-            path = self._path(key)
-            if self._local:
-                Path(path).unlink(missing_ok=True)
-                self._remove_empty_folders(Path(path).parent)
-            else:
-                with suppress(FileNotFoundError):
-                    self._filesystem.rm_file(path)
+        paths = [self._path(key) for key in keys]
+        with self._verified():
+            for path in paths:
+                if self._local:
+                    Path(path).unlink(missing_ok=True)
+                    self._remove_empty_folders(Path(path).parent)
+                else:
+                    with suppress(FileNotFoundError):
+                        self._filesystem.rm_file(path)
 
     def remove_prefix(self, prefix: str) -> None:
         """Removes all files under a prefix."""
-        with suppress(FileNotFoundError):
-            self._filesystem.rm(self._path(prefix), recursive=True)
+        path = self._path(prefix)
+        with self._verified(), suppress(FileNotFoundError):
+            self._filesystem.rm(path, recursive=True)
 
     def ping(self) -> None:
-        """Raises OSError if the store cannot be reached."""
-        try:
-            self._filesystem.ls(self._root, refresh=True)  # else the listing of a bucket would be served from the cache for ever
-        except FileNotFoundError:
-            # In a bucket a prefix does not exist before its first file.
-            if self._local or not self._filesystem.exists(PurePosixPath(self._root).parts[0]):
-                raise
-        except OSError:
-            raise
-        except Exception as error:  # the library of a bucket has its own errors
-            raise OSError(f"the store does not answer: {error}") from error
+        """Raises PartAway or another OSError if the store cannot be used."""
+        self._verified_at = float("-inf")
+        with self._verified():
+            pass
+
+    def marker(self) -> str | None:
+        """The id in the marker, whichever store this is; None without a marker."""
+        if self._local:
+            try:
+                with _opened(self._root) as root:
+                    return _marker_in(root)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        with self._errors_of_library():
+            try:
+                return _id_in(self._filesystem.cat_file(f"{self._root}/{MARKER}"))
+            except FileNotFoundError:
+                return None
+
+    def mark(self, store_id: str) -> None:
+        """Makes this the store of that id. Nothing else makes the root of a store."""
+        text = _MARKER_TEXT.format(id=store_id).encode()
+        if not self._local:
+            with self._errors_of_library():
+                self._filesystem.pipe_file(f"{self._root}/{MARKER}", text)
+            return
+        Path(self._root).mkdir(parents=True, exist_ok=True)
+        with _opened(self._root) as root:
+            _place(root, MARKER, lambda file: file.write(text))
+
+    def holds_any(self, keys: Iterable[str]) -> bool:
+        """Whether one of the files is there, whichever store this is."""
+        with self._errors_of_library():
+            return any(self._filesystem.exists(self._path(key)) for key in keys)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{safe_key(key)}"
+
+    @contextmanager
+    def _telling_what_is_missing(self, key: str) -> Iterator[str]:
+        path = self._path(key)
+        try:
+            with self._errors_of_library():
+                yield path
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self.ping()  # raises another error if the whole store is away
+            raise NotFound(f"{key} is not in the store any more") from error
+
+    @contextmanager
+    def _verified(self) -> Iterator[int | None]:
+        """Yields a descriptor of the root that the marker was read in: what is written by it goes nowhere else.
+
+        A bucket has none. Raises PartAway if there is another marker than there must be, or none.
+        """
+        with self._setting_up:
+            self._id = self._id or self._expected_id()
+        if not self._local:
+            if time.monotonic() - self._verified_at > _BUCKET_SECONDS:
+                self._require(self.marker())
+                self._verified_at = time.monotonic()
+            with self._errors_of_library():
+                yield None
+            return
+        try:
+            with _opened(self._root) as root:
+                self._require(_marker_in(root))
+                yield root
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise PartAway(f"{self.url} is not there") from error
+
+    def _require(self, found: str | None) -> None:
+        if found != self._id:
+            self._id = self._expected_id()  # another may have been adopted meanwhile
+        if found != self._id:
+            has = f"its file {MARKER} says {found}" if found else f"it has no file {MARKER}"
+            raise PartAway(f"{self.url} is not the store of this service, {self._id}: {has}")
+
+    def _expected_id(self) -> str:
+        if self._id_of is not None:
+            return self._id_of(self)
+        found = self._id or self.marker()
+        if found is None:
+            found = new_id("store")
+            self.mark(found)
+        return found
+
+    @contextmanager
+    def _errors_of_library(self) -> Iterator[None]:
+        """The library of a bucket has errors of its own."""
+        try:
+            yield
+        except (OSError, StillhouseError):
+            raise
+        except Exception as error:
+            raise PartAway(f"{self.url} does not answer: {error}") from error
 
     def _remove_empty_folders(self, folder: Path) -> None:
         with suppress(OSError):  # rmdir checks atomically that it is empty; others may be writing here
@@ -162,26 +259,70 @@ def file_sha256(path: Path) -> tuple[str, int]:
         return digest.hexdigest(), file.tell()
 
 
-def _copy_synced(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+@contextmanager
+def _opened(folder: str, *, within: int | None = None) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
     try:
-        with source.open("rb") as reader, _create(partial) as writer:
-            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _marker_in(root: int) -> str | None:
+    try:
+        with os.fdopen(os.open(MARKER, os.O_RDONLY, dir_fd=root), "rb") as file:
+            return _id_in(file.read(_CHUNK_BYTES))
+    except FileNotFoundError:
+        return None
+
+
+def _id_in(marker: bytes) -> str:
+    return marker.decode(errors="replace").partition("\n")[0].strip()
+
+
+def _place(root: int, key: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Makes a file whole or not at all; once it has its name it has it after a loss of power too."""
+    *folders, name = key.split("/")
+    partial = f".{secrets.token_hex(8)}.partial"
+    folder, writer = _create(root, folders, partial)
+    try:
+        with writer:
+            write(writer)
             writer.flush()
             os.fsync(writer.fileno())
-        partial.replace(target)
+        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the name is taken by now, or the disk is away
+            os.unlink(partial, dir_fd=folder)
+        os.close(folder)
 
 
-def _create(path: Path) -> IO[bytes]:
-    """Creates a file and its folders. Tries again if a concurrent removal deleted a folder that was still empty."""
-    for _ in range(_FOLDER_TRIES):
-        with suppress(FileNotFoundError, FileExistsError):  # mkdir raises either, depending on when the folder disappears
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("xb")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("xb")
+def _create(root: int, folders: list[str], name: str) -> tuple[int, IO[bytes]]:
+    """Creates a file and its folders; returns its folder too. Tries again if a concurrent removal deleted an empty folder."""
+    for tries_left in reversed(range(_FOLDER_TRIES)):
+        folder = os.dup(root)
+        try:
+            for part in folders:
+                inner = _open_or_make(part, within=folder)
+                os.close(folder)
+                folder = inner
+            return folder, os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder), "wb")
+        except FileNotFoundError:
+            os.close(folder)
+            if not tries_left:
+                raise
+        except OSError:
+            os.close(folder)
+            raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _open_or_make(folder: str, *, within: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(folder, dir_fd=within)
+        os.fsync(within)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
 
 
 def _chunks(file: IO[bytes] | Any, start: int, length: int | None) -> Iterator[bytes]:

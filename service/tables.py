@@ -19,8 +19,10 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -383,6 +385,19 @@ class LogChunk(Table):
     text: Mapped[str]
     size: Mapped[int]
     """Bytes of ``text`` in UTF-8."""
+
+
+class StoreIdentity(Table):
+    """The store that the files of all rows are in. One row."""
+
+    __tablename__ = "store_identity"
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
+    id: Mapped[str]
+    """What its marker must say."""
+    is_set_up: Mapped[bool] = mapped_column(server_default=false())
+    """Whether a marker with this id was seen. Until then one may be written."""
 
 
 class Artifact(Table):

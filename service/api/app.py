@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
 from functools import partial
 
+from anyio import move_on_after, to_thread
 from fastapi import FastAPI
 from starlette.routing import Route
 
@@ -25,9 +26,10 @@ from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
 from service.settings import Settings
-from service.store import Store
+from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper
 
+_STORE_SECONDS = 5.0
 _ROUTERS = (health, jobs, records, datasets, models, catalogue, queue, team)
 
 
@@ -42,23 +44,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = Store(chosen.store)
         with (
             closing(Notifier(chosen.redis_url)) as notifier,
             closing(Broker(chosen.redis_url)) as broker,
             closing(_database(chosen, notifier, answer_seconds=chosen.database_seconds)) as database,
             closing(_database(chosen, notifier, answer_seconds=chosen.patient_database_seconds, pool_size=1)) as patient,
-            closing(PartChecks(chosen, broker, store)) as part_checks,
-            Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds),
         ):
+            store = store_of(database, chosen.store)
+            with move_on_after(_STORE_SECONDS):  # a mount that hangs does not keep the API from starting
+                await to_thread.run_sync(look_for, store, abandon_on_cancel=True)
             cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
-            async with (
-                Watches(database, chosen.redis_url, partial(job_answer, cache)).running() as watches,
-                aclosing(database.read_connection()) as connection,
-            ):
-                reads = Reads(connection, database, cache)
-                app.state.services = Services(chosen, database, broker, store, watches, cache, reads, part_checks)
-                yield
+            sweeper = Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds)
+            with closing(PartChecks(chosen, broker, store)) as part_checks, sweeper:
+                async with (
+                    Watches(database, chosen.redis_url, partial(job_answer, cache)).running() as watches,
+                    aclosing(database.read_connection()) as connection,
+                ):
+                    reads = Reads(connection, database, cache)
+                    app.state.services = Services(chosen, database, broker, store, watches, cache, reads, part_checks)
+                    yield
 
     app = FastAPI(
         title="Stillhouse",

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,8 @@ import fsspec
 import pytest
 
 from service.errors import NotFound
-from service.store import Store, StoredFile, file_sha256, media_type, safe_key
+from service.part_errors import PartAway
+from service.store import MARKER, Store, StoredFile, file_sha256, media_type, safe_key
 
 CONTENT = bytes(range(256)) * 10_000  # more than two chunks
 
@@ -45,9 +47,9 @@ def read(store: Store, key: str) -> bytes:
 
 
 def in_folder(tmp_path: Path) -> set[str]:
-    """What lies in the store's folder, folders too."""
+    """What lies in the store's folder beside its marker, folders too."""
     root = tmp_path / "store"
-    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")} - {MARKER}
 
 
 # ---------------------------------------------------------------- in and out
@@ -144,7 +146,7 @@ def test_a_file_that_is_not_what_was_recorded_is_not_handed_out(any_store: Store
 @pytest.mark.parametrize(
     "key",
     ["", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a/./b", "a//b", "a/", ".hidden", "a/.b", "a\\b", "a b", "a\n",
-     "ä", "a\0", "~", "-rf", "*", "x" * 202],
+     MARKER, "ä", "a\0", "~", "-rf", "*", "x" * 202],
 )  # fmt: skip
 def test_a_key_that_is_no_plain_path_is_refused_by_everything(any_store: Store, source: Path, tmp_path: Path, key: str) -> None:
     everything: list[Callable[[], object]] = [
@@ -277,10 +279,74 @@ def test_a_store_answers_before_and_after_its_first_file(any_store: Store, sourc
     any_store.ping()
 
 
-def test_a_folder_that_is_gone_is_told(store: Store, tmp_path: Path) -> None:
-    store.ping()
-    (tmp_path / "store").rmdir()
-    with pytest.raises(OSError, match="store"):
+def test_a_store_that_is_away_is_told_by_everything_and_never_made_anew(store: Store, source: Path, tmp_path: Path) -> None:
+    store.put(source, "a/b")
+    root, away = tmp_path / "store", tmp_path / "away"
+    everything: list[Callable[[], object]] = [
+        lambda: store.put(source, "c"),
+        lambda: store.fetch("a/b", tmp_path / "target"),
+        lambda: store.stream("a/b"),
+        lambda: store.stream("never/there"),
+        lambda: store.remove(["a/b"]),
+        lambda: store.remove_prefix("a"),
+        store.ping,
+    ]
+
+    def assert_away(words: str) -> None:
+        for refused in everything:
+            with pytest.raises(PartAway, match=words):
+                refused()
+
+    root.rename(away)
+    assert_away("is not there")
+    assert not root.exists()
+    root.mkdir()  # as an empty mount point is
+    assert_away(f"it has no file {MARKER}")
+    assert list(root.iterdir()) == []
+    other = Store(store.url)
+    other.put(source, "a/b")
+    with pytest.raises(PartAway, match=f"its file {MARKER} says {other.marker()}"):
+        store.put(source, "c")
+    shutil.rmtree(root)
+    root.write_text("no folder")
+    assert_away("is not there")
+    root.unlink()
+    away.rename(root)
+    assert read(store, "a/b") == CONTENT
+    store.put(source, "c")
+    assert in_folder(tmp_path) == {"a", "a/b", "c"}
+
+
+def test_what_is_written_goes_to_the_store_whose_marker_was_read(store: Store, tmp_path: Path) -> None:
+    """The mount drops in the middle of the copy: the file ends in what is mounted no more, and nothing in its place."""
+    source, root = tmp_path / "large", tmp_path / "store"
+    with source.open("wb") as file:
+        file.truncate(2**27)
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(store.put, source, "a/b")
+        while not list(root.glob("a/*")):
+            assert not putting.done()
+        root.rename(tmp_path / "dropped")
+        root.mkdir()
+        putting.result()
+    assert list(root.iterdir()) == []
+    assert (tmp_path / "dropped/a/b").stat().st_size == 2**27
+
+
+def test_a_bucket_is_known_by_its_marker_too(source: Path) -> None:
+    url = f"memory://bucket-{uuid4().hex}/prefix"
+    store = Store(url)
+    store.put(source, "a")
+    filesystem, root = fsspec.url_to_fs(url)
+    filesystem.rm_file(f"{root}/{MARKER}")
+    with pytest.raises(PartAway, match=f"it has no file {MARKER}"):
+        store.ping()
+    with pytest.raises(PartAway):
+        store.stream("never/there")
+    assert read(store, "a") == CONTENT
+    assert store.marker() is None
+    store.mark("store_another")
+    with pytest.raises(PartAway, match=f"its file {MARKER} says store_another"):
         store.ping()
 
 

@@ -29,7 +29,7 @@ from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
-from service.store import Store
+from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper, preempt
 from service.workers import Drain
 from worker.host.devices import DeviceLedger, host_memory_gib, parse_devices
@@ -67,7 +67,7 @@ class Host:
             queue_policy=QueuePolicy.of(config),
         )
         self.broker = Broker(config.redis_url)
-        self.store = Store(config.store)
+        self.store = store_of(self.database, config.store)
         self._scratch = scratch
         self._executor = LocalExecutor(socket.gethostname(), num_spares=_NUM_SPARES)
         self._executor.prepare()
@@ -232,6 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(host: Host, *, sweep_seconds: float, lease_seconds: float) -> None:
     """Registers the worker and serves wake-ups until a signal tells it to drain."""
     host.register()
+    look_for(host.store)
     # Before any thread starts: a signal waits for the main thread, and interrupts nothing.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
     host.start_heartbeat()

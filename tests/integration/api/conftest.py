@@ -22,6 +22,7 @@ from service.jobs import Fence
 from service.scheduling import Device, Offer, claim
 from service.security import Role, create_key
 from service.settings import Settings
+from service.store import MARKER
 from service.tables import Job, Worker
 from tests.integration.api.contract import Contract
 
@@ -55,8 +56,9 @@ class Api:
         return self.settings.scratch
 
     def files(self) -> list[Path]:
-        """Whatever lies in the store and in the folder for uploads."""
-        return [path for folder in (self.store_folder, self.staging_folder) for path in folder.rglob("*")]
+        """Whatever lies in the store, but for its marker, and in the folder for uploads."""
+        found = [path for folder in (self.store_folder, self.staging_folder) for path in folder.rglob("*")]
+        return [path for path in found if path.name != MARKER]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from service.database import Database
 from service.embedded.servers import Valkey
 from service.notifications import Notifier
 from service.spec import parse_spec
-from service.store import Store
+from service.store import MARKER, Store
 from service.tables import Artifact, Job, JobEvent, Table, User, Worker
 from tests.trainers import trainers_of
 from worker import standalone
@@ -271,7 +271,9 @@ def queue(module_database: Database, broker: Broker, store_url: str, workers: Wo
         for table in reversed(Table.metadata.sorted_tables):
             if table is not Worker.__table__:
                 connection.execute(table.delete())
-    shutil.rmtree(store_url.removeprefix("file://"), ignore_errors=True)
+    for inner in Path(store_url.removeprefix("file://")).iterdir():
+        if inner.name != MARKER:
+            shutil.rmtree(inner, ignore_errors=True)
 
 
 @pytest.fixture
