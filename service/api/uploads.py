@@ -1,7 +1,8 @@
 """Receives uploads: a multipart form with one file, which is streamed to disk and hashed on the way, never held in memory."""
 
-import errno
 import hashlib
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,13 @@ from starlette.requests import ClientDisconnect
 from service.api.dependencies import Services
 from service.api.upload_form import UploadForm
 from service.errors import FieldError, InvalidInput, InvalidRequest, Unavailable, UnsupportedMediaType
+from service.part_errors import Meaning, meaning_of
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
 Stored = TypeVar("Stored")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,20 @@ async def receive(request: Request, services: Services, form: UploadForm, store:
         UnsupportedMediaType: the body is not a multipart form.
         InvalidRequest: the form is malformed or incomplete.
         InvalidInput: a part is missing, unknown, given twice or not printable UTF-8 text.
+        Unavailable: there is no room for it, in the temporary folder or in the store, or the store is away.
     """
-    with TemporaryDirectory(prefix="stillhouse-upload-", dir=services.settings.scratch) as folder:
-        upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
-        return await run_in_threadpool(store, upload)
+    try:
+        await run_in_threadpool(services.store.ping)  # rather than after gigabytes
+        parent = services.settings.scratch
+        with TemporaryDirectory(prefix="stillhouse-upload-", dir=parent, ignore_cleanup_errors=True) as folder:
+            upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
+            return await run_in_threadpool(store, upload)
+    except OSError as error:
+        if meaning_of(error) is not Meaning.AWAY:
+            raise
+        logger.warning("an upload cannot be kept: %s", error)
+        reason = "the store is away" if error.errno is None else os.strerror(error.errno)
+        raise Unavailable(f"the upload cannot be kept at this moment: {reason}", retry_after_seconds=60) from error
 
 
 async def _read_form(request: Request, folder: Path, *, known_fields: frozenset[str]) -> Upload:
@@ -71,10 +85,6 @@ async def _read_form(request: Request, folder: Path, *, known_fields: frozenset[
         raise InvalidRequest(f"the form is damaged: {error}", param="body") from error
     except ClientDisconnect as error:
         raise InvalidRequest("the upload broke off", param="body") from error
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise Unavailable("the service has no room for this upload at this moment", retry_after_seconds=60) from error
-        raise
     return form.complete()
 
 

@@ -265,6 +265,7 @@ FORBIDDEN_ELSEWHERE = {
     "ck_users_share_weight": "UPDATE users SET share_weight = 0",
     "ck_users_limits": "UPDATE users SET max_running_jobs = -1",
     "ck_job_dependencies_another": "INSERT INTO job_dependencies (job_id, needs_job_id) VALUES ('job_1', 'job_1')",
+    "ck_store_identity_one": "INSERT INTO store_identity (one, id) VALUES (false, 'store_1')",
 }
 
 

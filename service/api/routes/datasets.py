@@ -99,6 +99,7 @@ def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) 
         caller.require_owner(dataset.owner_id, f"dataset {dataset_id}")
         return datasets.remove(session, dataset_id)
 
+    services.store.ping()  # else the files would stay when no row names them any more
     services.store.remove_prefix(services.database.run(remove))
 
 

@@ -298,6 +298,7 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
         _own(jobs.get(session, job_id, lock=True), caller)
         return jobs.remove(session, job_id)
 
+    services.store.ping()  # else the files would stay when no row names them any more
     services.store.remove(services.database.run(remove))
     services.store.remove_prefix(f"jobs/{job_id}")  # files of attempts that lost their lease, which no row names
 

@@ -87,6 +87,7 @@ def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> Non
         caller.require_owner(model.owner_id, f"model {model_id}")
         return models.remove(session, model_id)
 
+    services.store.ping()  # else the files would stay when no row names them any more
     services.store.remove_prefix(services.database.run(remove))
 
 

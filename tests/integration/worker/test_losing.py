@@ -150,14 +150,20 @@ def test_a_job_finishes_while_redis_is_away(queue: Queue, valkey_server: Valkey)
         valkey_server.start()
 
 
-def test_a_store_that_is_away_for_a_while_costs_no_attempt(worker: WorkerProcess, queue: Queue, undisturbed: bytes) -> None:
+@pytest.mark.parametrize("leaving_an_empty_folder", [False, True])
+def test_a_store_that_is_away_for_a_while_costs_no_attempt(
+    worker: WorkerProcess, queue: Queue, undisturbed: bytes, leaving_an_empty_folder: bool
+) -> None:
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     folder = Path(queue.store_folder)
+    known = worker.log.count("waits for the store")
     away = folder.rename(folder.with_name("away"))
-    folder.touch()  # whoever asks for the folder gets an error
-    until(lambda: "waits for the store" in worker.log)
-    folder.unlink()
+    if leaving_an_empty_folder:
+        folder.mkdir()
+    until(lambda: worker.log.count("waits for the store") > known)
+    if leaving_an_empty_folder:
+        folder.rmdir()  # it is still empty
     away.rename(folder)
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (1, 0)

@@ -1,0 +1,122 @@
+"""The store away, full or read-only, and no room for an upload: 503 with the reason, nothing half-stored, nothing elsewhere."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.faults.disks import Disk, disk
+from tests.integration.api.conftest import Api, submit
+
+LARGE = b"text,label\n" + b"".join(b"%064d,%d\n" % (number, number % 2) for number in range(25_000))
+"""More than the store's disk holds."""
+SMALL = b"text,label\na,0\nb,1\n"
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Disk]]:
+    folder = tmp_path_factory.mktemp("disks")
+    with disk(folder / "store", mebibytes=1) as store, disk(folder / "scratch", mebibytes=16) as scratch:
+        yield {"store": store, "scratch": scratch}
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings, disks: dict[str, Disk]) -> Settings:
+    """The store's root is within its disk, so that it can be moved away."""
+    return settings.model_copy(update={"store": f"file://{disks['store'].folder}/root", "scratch": disks["scratch"].folder})
+
+
+Fault = Callable[[Disk], AbstractContextManager[str]]
+"""What happens to a disk inside the block, which gets the words for it."""
+
+
+def upload(client: httpx.Client, content: bytes = SMALL) -> httpx.Response:
+    return client.post("/v1/datasets", data={"name": "x", "task": "text-classification"}, files={"file": ("x.csv", content)})
+
+
+def files(api: Api) -> list[str]:
+    return [path.name for path in api.files() if path.is_file()]
+
+
+def assert_unavailable(answer: httpx.Response, words: str) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+    assert words in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@contextmanager
+def away(api: Api, *, leaving_an_empty_folder: bool) -> Iterator[None]:
+    root = api.store_folder
+    aside = root.rename(root.with_name("aside"))
+    if leaving_an_empty_folder:
+        root.mkdir()
+    yield
+    if leaving_an_empty_folder:
+        root.rmdir()  # it is still empty
+    assert not root.exists()
+    aside.rename(root)
+
+
+@pytest.mark.parametrize("leaving_an_empty_folder", [False, True])
+def test_a_store_that_is_away_is_503_and_as_it_was_afterwards(
+    api: Api, member: httpx.Client, leaving_an_empty_folder: bool
+) -> None:
+    dataset = upload(member).json()["id"]
+    job = submit(member)["id"]
+    assert member.post(f"/v1/jobs/{job}/cancel").status_code == 200
+    with away(api, leaving_an_empty_folder=leaving_an_empty_folder):
+        assert_unavailable(upload(member, SMALL + b"c,0\n"), "the store is away")
+        assert_unavailable(member.get(f"/v1/datasets/{dataset}"), "the store cannot be used")
+        assert_unavailable(member.delete(f"/v1/datasets/{dataset}"), "the store cannot be used")
+        assert_unavailable(member.delete(f"/v1/jobs/{job}"), "the store cannot be used")
+        ready = member.get("/readyz").json()
+        assert (ready["status"], ready["checks"]["store"]["ok"]) == ("degraded", False)
+        submit(member)
+    assert member.get("/readyz").json()["status"] == "ready"
+    assert len(member.get(f"/v1/datasets/{dataset}").json()["samples"]) == 2
+    assert member.delete(f"/v1/jobs/{job}").status_code == 204
+    assert member.delete(f"/v1/datasets/{dataset}").status_code == 204
+    assert files(api) == []
+
+
+@contextmanager
+def full(where: Disk) -> Iterator[str]:
+    with where.full():
+        yield "No space left on device"
+
+
+@contextmanager
+def read_only(where: Disk) -> Iterator[str]:
+    subprocess.run(["mount", "-o", "remount,ro", where.folder], check=True)
+    yield "Read-only file system"
+    subprocess.run(["mount", "-o", "remount,rw", where.folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def own_disks(disks: dict[str, Disk]) -> dict[str, Disk]:
+    if not all(disk.is_own for disk in disks.values()):
+        pytest.skip("disks are mounted by root alone")
+    return disks
+
+
+@pytest.mark.parametrize("where", ["store", "scratch"])
+@pytest.mark.parametrize("fault", [full, read_only])
+def test_a_disk_that_takes_no_file_is_503_with_the_reason_and_nothing_is_half_stored(
+    api: Api, member: httpx.Client, own_disks: dict[str, Disk], fault: Fault, where: str
+) -> None:
+    with fault(own_disks[where]) as reason:
+        assert_unavailable(upload(member), f"the upload cannot be kept at this moment: {reason}")
+        assert member.get("/v1/datasets").json()["data"] == []
+    assert files(api) == []
+    dataset = upload(member).json()["id"]
+    assert member.delete(f"/v1/datasets/{dataset}").status_code == 204
+
+
+def test_an_upload_that_is_larger_than_the_store_leaves_nothing_of_it(
+    api: Api, member: httpx.Client, own_disks: dict[str, Disk]
+) -> None:
+    assert_unavailable(upload(member, LARGE), "No space left on device")
+    assert files(api) == []
