@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     )(worker)
     app.command(rich_help_panel="Deployment")(migrate)
     app.command(name="admin-key", rich_help_panel="Deployment")(admin_key)
+    app.command(name="adopt-store", rich_help_panel="Deployment")(adopt_store)
 
 
 def serve(
@@ -72,6 +73,31 @@ def admin_key(
     with _database_errors_in_words(), closing(Database(_database_url(), pool_size=1)) as database:
         _, secret = database.run(lambda session: create_key(session, user_name=user, role=role, name=name))
     typer.echo(secret)
+
+
+def adopt_store(
+    *,
+    although_files_are_missing: Annotated[
+        bool, typer.Option("--although-files-are-missing", help="Take it without the files of the jobs that there are.")
+    ] = False,
+) -> None:
+    """Make the store at STILLHOUSE_STORE the one of this service: a restored copy without its marker, or a new one."""
+    try:
+        from service.database import Database
+        from service.errors import Conflict
+        from service.settings import settings
+        from service.store_identity import adopt
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "service") from error
+    url = settings().store
+    if not url:
+        raise CommandFailed("set STILLHOUSE_STORE, for instance file:///srv/stillhouse or s3://bucket/prefix")
+    with _database_errors_in_words(), closing(Database(_database_url(), pool_size=1)) as database:
+        try:
+            store_id = adopt(database, url, although_files_are_missing=although_files_are_missing)
+        except Conflict as error:
+            raise CommandFailed(f"{error.detail}; --although-files-are-missing takes it all the same") from error
+    err.print(f"{url} is the store of this service, {store_id}")
 
 
 @contextmanager
