@@ -17,7 +17,7 @@ from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql, seconds_sql
 from service.database import loose_index_scan
 from service.errors import JobFailure
-from service.jobs import enter_queue, resource_class_of, transitions
+from service.jobs import MAX_LOSSES, enter_queue, resource_class_of, transitions
 from service.lifecycle import Outcome, Status
 from service.queue_policy import queue_policy_of
 from service.tables import Job, Usage, User
@@ -120,7 +120,16 @@ def refuse_check(session: Session, fence: CheckFence, failure: JobFailure) -> Ou
 def give_up_check(session: Session, fence: CheckFence, why: str) -> Outcome:
     """Ends a check that has no result, by no fault of the job: another one follows, or the job is queued unchecked."""
     job = _fenced(session, fence)
-    return Outcome.LEASE_LOST if job is None else _give_up(session, job, why)
+    if job is None:
+        return Outcome.LEASE_LOST
+    job.failed_checks += 1
+    return _repeat(session, job, why, is_last=job.failed_checks >= MAX_CHECKS)
+
+
+def give_back_check(session: Session, fence: CheckFence, why: str) -> Outcome:
+    """Ends a check that its worker could not make, as it drains: another worker makes it."""
+    job = _fenced(session, fence)
+    return Outcome.LEASE_LOST if job is None else _repeat(session, job, why, is_last=False)
 
 
 def expire_checks(session: Session) -> int:
@@ -128,7 +137,8 @@ def expire_checks(session: Session) -> int:
     query = select(Job).where(Job.status == Status.CHECKING, Job.lease_expires_at < now_sql(session))
     lost = session.scalars(query.order_by(Job.id).limit(1000).with_for_update(skip_locked=True)).all()
     for job in lost:
-        _give_up(session, job, "the worker that checked it fell silent")
+        job.losses += 1
+        _repeat(session, job, "the worker that checked it fell silent", is_last=job.losses >= MAX_LOSSES)
     return len(lost)
 
 
@@ -146,16 +156,16 @@ def _fenced(session: Session, fence: CheckFence) -> Job | None:
     return session.scalar(select(Job).where(*_holds(fence)).with_for_update().execution_options(populate_existing=True))
 
 
-def _give_up(session: Session, job: Job, why: str) -> Outcome:
+def _repeat(session: Session, job: Job, why: str, *, is_last: bool) -> Outcome:
     job.progress = None
-    if job.checks >= MAX_CHECKS:
+    if is_last:
         transitions.record_event(session, job, "job.unchecked", f"{why}; it goes on unchecked")
         return _on(session, job)
     return transitions.lose_check(session, job, why)
 
 
 def _on(session: Session, job: Job) -> Outcome:
-    job.progress = None
+    job.progress, job.losses = None, 0
     return enter_queue(session, job, {"estimate": job.estimate} if job.estimate else None)
 
 

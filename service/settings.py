@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     """How often a worker renews the lease of each job that it runs."""
     lease_seconds: float = Field(default=45.0, gt=0)
     """How long a job stays a silent worker's."""
+    lease_outage_seconds: float = Field(default=86_400.0, ge=0)
+    """How long a trainer goes on past its lease while the database does not answer; later its job goes on from its last
+    checkpoint."""
     sweep_seconds: float = Field(default=5.0, gt=0)
     """How often each process looks for expired leases and forgotten jobs."""
     stop_grace_seconds: float = Field(default=60.0, gt=0)

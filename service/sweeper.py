@@ -86,7 +86,7 @@ class Sweeper:
 
     def _sweep_if_due(self) -> None:
         with self._database.transaction() as session:
-            is_due = scheduling.claim_sweep(session, every_seconds=self._interval_seconds / 2)
+            is_due = scheduling.claim_sweep(session, every_seconds=self._interval_seconds / 2, lease_seconds=self._lease_seconds)
         if is_due:
             self.sweep()
 

@@ -276,13 +276,18 @@ class Job(Table):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """The fence: grows with each claim, and every write of a running job names it."""
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    """Attempts that ended by the job's own doing; the job fails with the last of ``max_attempts``."""
     max_attempts: Mapped[int]
+    losses: Mapped[int] = mapped_column(server_default=text("0"))
+    """Attempts, or checks, that machines took from it since its last new checkpoint."""
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     devices: Mapped[list[str] | None]
     lease_expires_at: Mapped[datetime | None]
     """End of the lease of a running attempt, or of a check."""
     checks: Mapped[int] = mapped_column(server_default=text("0"))
     """The fence of a check: grows with each check that begins."""
+    failed_checks: Mapped[int] = mapped_column(server_default=text("0"))
+    """Checks that came to nothing by their own doing."""
     estimate: Mapped[dict[str, Any] | None]
     """Findings of the preflight: parameters, FLOPs, memory, steps."""
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))

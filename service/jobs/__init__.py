@@ -7,13 +7,16 @@ has locked a job's row itself (the claim, the sweep, the check) calls ``transiti
 
 from service.jobs.attempts import (
     MAX_LOG_BYTES,
+    MAX_LOSSES,
     Renewal,
     append_log,
     crash,
     expire_leases,
+    extend_leases,
     fail,
     forget_checkpoints,
     log_text,
+    lose,
     record_checkpoint,
     record_metrics,
     record_progress,
@@ -30,6 +33,7 @@ from service.jobs.transitions import Fence, get
 
 __all__ = [
     "MAX_LOG_BYTES",
+    "MAX_LOSSES",
     "Fence",
     "Named",
     "Renewal",
@@ -38,6 +42,7 @@ __all__ = [
     "edit",
     "enter_queue",
     "expire_leases",
+    "extend_leases",
     "fail",
     "find_datasets",
     "find_named",
@@ -45,6 +50,7 @@ __all__ = [
     "forget_checkpoints",
     "get",
     "log_text",
+    "lose",
     "record_checkpoint",
     "record_metrics",
     "record_progress",

@@ -23,6 +23,8 @@ from service.tables import Artifact, Job, JobEvent, LogChunk, Model
 
 _STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
 _NOTHING_KEPT = "cancelled by request: no student is kept"
+MAX_LOSSES = 10
+"""Losses in a row, without a new checkpoint between, after which a job fails: by then it may be the job that ends its hosts."""
 MAX_LOG_BYTES = 8 * 2**20
 """Most of a job's log that is kept for reading over HTTP."""
 _PUT_POINTS = text(
@@ -140,6 +142,7 @@ def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST, None
+    job.losses = 0
     old = session.get(Artifact, (job.id, file.name))
     replaced = None
     if old is not None:
@@ -197,15 +200,23 @@ def settle_stopped(
 
 
 def crash(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
-    """running → queued, or failed once ``max_attempts`` are used up: the attempt ended without a request."""
+    """running → queued, or failed once ``max_attempts`` are used up: the attempt ended by the job's own doing."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    return _crash(session, job, failure, files)
+    job.crashes += 1
+    why = f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint"
+    return _interrupt(session, job, failure, files, why=why, is_last=job.crashes >= job.max_attempts)
+
+
+def lose(session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = ()) -> Outcome:
+    """running → queued at no charge, or failed after ``MAX_LOSSES`` in a row: a machine took the attempt from the job."""
+    job = lock_fenced(session, fence)
+    return Outcome.LEASE_LOST if job is None else _lose(session, job, failure, files)
 
 
 def expire_leases(session: Session) -> int:
-    """Ends the attempts whose lease has expired, as a crash with ``worker_lost``; returns their number."""
+    """Ends the attempts whose lease has expired, as lost; returns their number."""
     lost = session.scalars(
         select(Job)
         .where(Job.status == Status.RUNNING, Job.lease_expires_at < now_sql(session))
@@ -216,8 +227,15 @@ def expire_leases(session: Session) -> int:
     for job in lost:
         message = f"worker {job.worker_id} stopped renewing its lease"
         hint = "The worker's host was lost, or the worker was killed; look at its log."
-        _crash(session, job, JobFailure(code="worker_lost", message=message, hint=hint), ())
+        _lose(session, job, JobFailure(code="worker_lost", message=message, hint=hint), ())
     return len(lost)
+
+
+def extend_leases(session: Session, *, lease_seconds: float) -> None:
+    """Gives every running attempt and check a whole term from now on: for a time nobody could renew its own."""
+    ends_at = now_sql(session) + seconds_sql(lease_seconds)
+    short = select(Job.id).where(Job.lease_expires_at < ends_at).with_for_update(skip_locked=True)
+    session.execute(update(Job).where(Job.id.in_(short)).values(lease_expires_at=ends_at))
 
 
 def spent_checkpoints(session: Session) -> dict[str, str]:
@@ -231,17 +249,27 @@ def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
     session.execute(delete(Artifact).where(Artifact.kind == "spent", Artifact.job_id.in_(spent)))
 
 
-def _crash(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
-    job.crashes += 1
+def _lose(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:
+    job.losses += 1
+    why = f"attempt {job.attempt} was lost: {failure.message}; this is no crash, and it goes on from its last checkpoint"
+    if job.losses >= MAX_LOSSES:
+        message = f"{MAX_LOSSES} attempts in a row were lost before a new checkpoint, the last of them so: {failure.message}"
+        failure = failure.model_copy(update={"message": message})
+    return _interrupt(session, job, failure, files, why=why, is_last=job.losses >= MAX_LOSSES)
+
+
+def _interrupt(
+    session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile], *, why: str, is_last: bool
+) -> Outcome:
+    """Ends an attempt that nobody stopped. What people want of the job comes first."""
     if job.stop_requested == "cancel":
         return transitions.cancel(session, job, f"{_NOTHING_KEPT}; the attempt had ended: {failure.message}")
-    if job.crashes >= job.max_attempts:
+    if is_last:
         _publish(session, job, files)
         return transitions.fail(session, job, failure)
     if job.stop_requested == "pause":
         return transitions.pause(session, job, f"paused by request; the attempt had ended: {failure.message}")
-    reason = f"attempt {job.attempt} ended: {failure.message}; goes on from its last checkpoint"
-    return transitions.requeue(session, job, reason, failure)
+    return transitions.requeue(session, job, why, failure)
 
 
 def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.jobs import expire_leases, transitions
+from service.jobs import expire_leases, extend_leases, transitions
 from service.lifecycle import Outcome, Priority, Status
 from service.preflight import expire_checks, unchecked_pools
 from service.queue_policy import queue_policy_of
@@ -23,6 +23,9 @@ from service.tables import Job, Sweep, Worker
 
 T = TypeVar("T")
 _SWEEP_LOCK = 7_445_002
+_SILENT_SHARE = 0.5
+"""Share of the lease without a sweep after which leases may have expired that nobody could renew."""
+_SILENT_SWEEPS = 6
 _MOST = 1000
 """Rows of a kind that one sweep changes, at most; the next one continues."""
 _MAX_PREEMPTING = 20
@@ -43,15 +46,26 @@ def sweep(session: Session, *, lease_seconds: float) -> bool:
     return True
 
 
-def claim_sweep(session: Session, *, every_seconds: float) -> bool:
-    """Whether the caller is to sweep now: no process has begun a sweep for ``every_seconds``."""
+def claim_sweep(session: Session, *, every_seconds: float, lease_seconds: float) -> bool:
+    """Whether the caller is to sweep now: no process has begun a sweep for ``every_seconds``.
+
+    After a time without any sweep nobody could renew a lease either, be it that the database was away or read-only: those
+    whose work went on meanwhile get a whole term to say so.
+    """
     now = clock.now_sql(session)
     is_due = or_(Sweep.began_at <= now - clock.seconds_sql(every_seconds), Sweep.began_at > now)
-    if session.scalar(select(Sweep.id).where(~is_due)) is not None:
+    silent_seconds = max(_SILENT_SHARE * lease_seconds, _SILENT_SWEEPS * every_seconds)
+    was_silent = Sweep.began_at <= now - clock.seconds_sql(silent_seconds)
+    last = session.execute(select(is_due.label("due"), was_silent.label("silent"))).one_or_none()
+    if last is not None and not last.due:
         return False
     begun = insert(Sweep).values(id=1, began_at=now)
     taken = begun.on_conflict_do_update(index_elements=[Sweep.id], set_={"began_at": now}, where=is_due)
-    return session.scalar(taken.returning(Sweep.id)) is not None
+    if session.scalar(taken.returning(Sweep.id)) is None:
+        return False
+    if last is not None and last.silent:
+        extend_leases(session, lease_seconds=lease_seconds)
+    return True
 
 
 def age(session: Session) -> int:

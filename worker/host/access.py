@@ -1,84 +1,107 @@
-"""Access to the database and the store for one attempt: repeated over an outage, given up with the lease."""
+"""Access to the database and the store for an attempt, or a check: what is away is waited for, however long, under the lease."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.jobs import Fence
-from service.lifecycle import Outcome
+from service.part_errors import Meaning, meaning_of
 from service.store import Store
-from worker.host.lease import Lease
+from worker.host.lease import Lease, LeaseLost
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_DATABASE_RETRY_SECONDS = 1.0
-_STORE_RETRY_SECONDS = 1.0
+_PASSING = {Meaning.AWAY, Meaning.RETRY}
+_RETRY_SECONDS = 1.0
+_SAY_AGAIN_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 600.0
+"""For an error of the store that does not say that it is away."""
 
 
-class LeaseLost(Exception):
-    """Another attempt may hold the job: nothing may be published."""
+def attempt_prefix(fence: Fence) -> str:
+    """Where the files of an attempt are in the store. No row names them until it publishes."""
+    return f"jobs/{fence.job_id}/{fence.attempt}"
+
+
+class GaveUpWaiting(Exception):
+    """A part is away, and the job is to leave this worker before that part is back."""
 
 
 class LeasedAccess:
-    """Access for the attempt that ``fence`` names; ``prefix`` is that of its files in the store, which no row names yet.
+    """Access for the holder of ``lease``.
 
-    Every method raises :class:`LeaseLost` once the lease is lost.
+    Every method waits until the lease is confirmed, and then for what is away, and raises
+
+    - :class:`LeaseLost` once the lease is lost,
+    - :class:`GaveUpWaiting` after ``grace_seconds`` of waiting while ``leaving``; for the store also after a cancel.
     """
 
-    def __init__(self, fence: Fence, *, database: Database, store: Store, lease: Lease) -> None:
-        self.fence, self.store = fence, store
-        self.prefix = f"jobs/{fence.job_id}/{fence.attempt}"
-        self._database, self._lease = database, lease
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        database: Database,
+        store: Store,
+        lease: Lease,
+        leaving: Callable[[], bool],
+        grace_seconds: float,
+    ) -> None:
+        self.store = store
+        self._job_id, self._database, self._lease = job_id, database, lease
+        self._leaving, self._grace_seconds = leaving, grace_seconds
+        self._hurried_since: float | None = None
+        self._said = ("", 0.0)
 
     def require_lease(self) -> None:
-        """Raises LeaseLost if the lease is lost."""
+        """Raises LeaseLost if the lease is lost; waits for nothing."""
         if self._lease.lost:
             raise LeaseLost
 
-    def settle(self, transition: Callable[[Session], Outcome]) -> None:
-        """Runs a fenced transition of the job."""
-        if self.in_database(transition) is Outcome.LEASE_LOST:
-            raise LeaseLost
-
     def in_database(self, work: Callable[[Session], T]) -> T:
-        """Repeats a transaction until the database is available or the lease is lost."""
+        """Repeats a transaction until the database is available."""
         while True:
+            self._await_lease()
             try:
-                with self._database.transaction() as session:
-                    return work(session)
+                return self._database.run(work)
             except SQLAlchemyError as error:
-                if not _is_outage(error):
+                if meaning_of(error) not in _PASSING:
                     raise
-                logger.warning("%s waits for the database: %s", self.fence.job_id, error)
-                if self._lease.lost:
-                    raise LeaseLost from error
-                time.sleep(_DATABASE_RETRY_SECONDS)
+                self._wait("the database", error, hurried=self._leaving())
 
     def in_store(self, work: Callable[[], T]) -> T:
-        """Repeats work on the store for some minutes, so that a short outage does not cost hours of training."""
+        """Repeats work on the store until it is available."""
         give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
         while True:
+            self._await_lease()
             try:
                 return work()
-            except OSError as error:
-                if self._lease.lost:
-                    raise LeaseLost from error
-                if time.monotonic() > give_up_at:
+            except Exception as error:
+                is_passing = isinstance(error, OSError) and time.monotonic() < give_up_at
+                if not is_passing and meaning_of(error) not in _PASSING:
                     raise
-                logger.warning("%s waits for the store: %s", self.fence.job_id, error)
-                time.sleep(_STORE_RETRY_SECONDS)
+                renewal = self._lease.renewal
+                if renewal.stop_requested == "cancel" and renewal.stop_keep == "none":
+                    raise GaveUpWaiting("the store") from error
+                self._wait("the store", error, hurried=self._leaving() or renewal.stop_requested == "cancel")
 
+    def _await_lease(self) -> None:
+        while not self._lease.confirmed:
+            self._wait("the renewal of its lease", hurried=self._leaving())
 
-def _is_outage(error: SQLAlchemyError) -> bool:
-    """Whether the database was unavailable rather than refused a statement."""
-    return isinstance(error, OperationalError | InterfaceError | PoolTimeout) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    def _wait(self, part: str, error: Exception | None = None, *, hurried: bool) -> None:
+        self.require_lease()
+        now = time.monotonic()
+        self._hurried_since = (self._hurried_since or now) if hurried else None
+        if self._hurried_since is not None and now - self._hurried_since > self._grace_seconds:
+            raise GaveUpWaiting(part) from error
+        said, said_at = self._said
+        if part != said or now - said_at > _SAY_AGAIN_SECONDS:
+            logger.warning("%s waits for %s%s", self._job_id, part, "" if error is None else f": {error}")
+            self._said = (part, now)
+        time.sleep(_RETRY_SECONDS)

@@ -1,7 +1,8 @@
 """The heartbeat of one job that runs or is checked, on a thread of its own, so that no work delays it.
 
-The lease's end is computed on this host's monotonic clock from *before* the renewal was sent, so that this host gives the job up
-before the database lets another worker claim it.
+The lease's end is computed on this host's monotonic clock from *before* the renewal was sent, so that this host holds back before
+the database lets another worker claim the job. While the database does not answer, the work goes on past that end: only the
+database can say that the lease is lost. Until it has renewed it, nothing is written (:class:`~worker.host.access.LeasedAccess`).
 """
 
 import logging
@@ -19,13 +20,18 @@ from service.jobs import Renewal
 
 logger = logging.getLogger(__name__)
 _MARGIN = 0.2
-"""Share of the lease by which this host gives up early."""
+"""Share of the lease by which this host holds back early."""
+
+
+class LeaseLost(Exception):
+    """Another attempt may hold the job: nothing may be published."""
 
 
 class Lease:
     """Renewed every ``heartbeat_seconds`` until the block ends.
 
     ``renew`` extends it in the database and returns None once it is lost. ``on_loss`` is called once, on the heartbeat's thread.
+    ``outage_seconds`` is how long the work may go on past the lease's end without an answer of the database.
     """
 
     def __init__(
@@ -36,12 +42,13 @@ class Lease:
         *,
         heartbeat_seconds: float,
         lease_seconds: float,
+        outage_seconds: float,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._job_id, self._renew = job_id, renew
         self._heartbeat_seconds = heartbeat_seconds
-        self._lease_seconds = lease_seconds
+        self._lease_seconds, self._outage_seconds = lease_seconds, outage_seconds
         self._on_loss = on_loss
         self._ends_at = time.monotonic() + lease_seconds * (1 - _MARGIN)
         self._over = threading.Event()
@@ -60,20 +67,24 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another worker may hold the job by now; also by this host's own clock, in case the heartbeat hangs."""
-        return self._lost.is_set() or time.monotonic() >= self._ends_at
+        """Whether the database said so, or has not answered for too long."""
+        return self._lost.is_set()
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether no other worker can hold the job by now, by this host's own clock; not so after a freeze or an outage."""
+        return not self.lost and time.monotonic() < self._ends_at
 
     def _beat(self) -> None:
         pause = self._heartbeat_seconds
         while not self._over.wait(pause):
             asked_at = time.monotonic()
             try:
-                with self._database.transaction() as session:
-                    renewal = self._renew(session)
+                renewal = self._database.run(self._renew)
             except SQLAlchemyError as error:
                 logger.warning("no heartbeat for %s, the database does not answer: %s", self._job_id, error)
                 pause = min(1.0, self._heartbeat_seconds)
-                if time.monotonic() < self._ends_at:
+                if time.monotonic() < self._ends_at + self._outage_seconds:
                     continue
                 renewal = None
             if renewal is None:

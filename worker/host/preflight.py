@@ -1,16 +1,16 @@
 """Runs the preflight checks of queued jobs: one step on two samples, in a process like a trainer's.
 
 A worker checks one job at a time, on one thread, while it trains others. A check that fails by itself, or takes too long, refuses
-no job.
+no job; one that meets an outage waits, or is given back and does not count.
 """
 
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,24 +27,30 @@ from service.spec import JobSpec
 from service.spec.source import split_source
 from service.store import Store
 from service.tables import Job
+from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher
-from worker.host.lease import Lease
+from worker.host.lease import Lease, LeaseLost
 from worker.protocol import LOG_FILE, Assignment, Checked, Failed
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _LOG_TAIL_CHARACTERS = 4000
 _SHARE_OF_MEMORY = 0.5
 """Of this host's memory, for the networks of a check; larger ones are profiled on the meta device."""
 _SETTLING_SECONDS = 60.0
 """By which the lease outlasts the check, to record its outcome."""
+_LEAVING_SECONDS = 5.0
+"""How long a worker that drains waits for a part that is away, to say that it gives a check back."""
 
 
-class _GivenUp(Exception):
-    """A check that ends without a result; the message says why."""
+class _TooLong(Exception):
+    """A check that has used up its time."""
+
+
+class _Leaving(Exception):
+    """A check that ends because its worker drains."""
 
 
 class Checker:
@@ -83,7 +89,7 @@ class Checker:
 
     def _claim(self) -> Check | None:
         lease = self._lease_seconds
-        return self._in_database(lambda s: preflight.claim_check(s, self._worker_id, self._pool, lease_seconds=lease))
+        return self._database.run(lambda s: preflight.claim_check(s, self._worker_id, self._pool, lease_seconds=lease))
 
     @property
     def _lease_seconds(self) -> float:
@@ -91,20 +97,44 @@ class Checker:
 
     def _check(self, check: Check) -> bool:
         """Returns whether the next check may follow at once."""
-        fence, job = check.fence, check.job
+        fence, lease_seconds = check.fence, self._lease_seconds
+
+        def renew(session: Session) -> Renewal | None:
+            renewed = preflight.renew_check(session, fence, lease_seconds=lease_seconds)
+            return Renewal(None, None) if renewed else None
+
+        lease = Lease(
+            self._database,
+            fence.job_id,
+            renew,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            lease_seconds=lease_seconds,
+            outage_seconds=self._settings.lease_outage_seconds,
+        )
         folder = self._scratch / f"{fence.job_id}-check-{fence.check}"
-        folder.mkdir(parents=True)
-        try:
-            last = self._run_check(check, folder)
-        except NotFound as error:
-            last = Failed("input_unavailable", error.detail)
-        except (OSError, SQLAlchemyError) as error:
-            last = _inconclusive(f"the store or the database did not answer: {error}")
-        except Exception as error:
-            logger.exception("the check of %s failed", fence.job_id)
-            last = _inconclusive(f"the check itself failed: {error}")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with lease:
+            access = LeasedAccess(
+                fence.job_id,
+                database=self._database,
+                store=self._store,
+                lease=lease,
+                leaving=self._leaving,
+                grace_seconds=_LEAVING_SECONDS,
+            )
+            try:
+                last = self._result(check, folder, access, lease)
+                return self._settle(check, last, access)
+            except LeaseLost:
+                return True  # it was cancelled, for instance
+            except GaveUpWaiting as error:
+                logger.warning("the check of %s is left to the next worker, without %s", fence.job_id, error)
+                return False
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _settle(self, check: Check, last: Checked | Failed | None, access: LeasedAccess) -> bool:
+        """Records the result, or that there is none; returns whether the next check may follow at once."""
+        fence = check.fence
 
         def settle(session: Session) -> tuple[Outcome, str | None]:
             match last:
@@ -116,49 +146,59 @@ class Checker:
                 case Failed():
                     failure = JobFailure(code=last.code, message=last.message, hint=last.hint, details=last.details)
                     outcome = preflight.refuse_check(session, fence, failure)
+                case None:
+                    outcome = preflight.give_back_check(session, fence, "the worker that checked it drains")
             return outcome, session.scalar(select(Job.status).where(Job.id == fence.job_id))
 
-        outcome, status = self._in_database(settle)
+        outcome, status = access.in_database(settle)
         if outcome is Outcome.APPLIED and status == Status.QUEUED:
-            self._passed(job.pool)
-        return outcome is Outcome.LEASE_LOST or not (isinstance(last, Failed) and last.retryable)
+            self._passed(check.job.pool)
+        is_conclusive = last is not None and not (isinstance(last, Failed) and last.retryable)
+        return outcome is Outcome.LEASE_LOST or is_conclusive
 
-    def _run_check(self, check: Check, folder: Path) -> Checked | Failed:
+    def _result(self, check: Check, folder: Path, access: LeasedAccess, lease: Lease) -> Checked | Failed | None:
+        """None if the worker drains before there is one."""
+        try:
+            access.in_store(lambda: folder.mkdir(parents=True, exist_ok=True))
+            return self._run_check(check.job, folder, access, lease)
+        except _Leaving:
+            return None
+        except NotFound as error:
+            return Failed("input_unavailable", error.detail)
+        except (LeaseLost, GaveUpWaiting):
+            raise
+        except Exception as error:
+            logger.exception("the check of %s failed", check.job.id)
+            return _inconclusive(f"the check itself failed: {error}")
+
+    def _run_check(self, job: Job, folder: Path, access: LeasedAccess, lease: Lease) -> Checked | Failed:
         """Runs the check in a process of its own."""
-        job, memory, lease_seconds = check.job, host_memory_gib(), self._lease_seconds
-        inputs = InputFetcher(job.spec, folder, store=self._store, in_database=self._in_database, in_store=lambda work: work())
+        memory = host_memory_gib()
+        inputs = InputFetcher(job.spec, folder, store=self._store, in_database=access.in_database, in_store=access.in_store)
+        paths = inputs.fetch(unfinished=True)
+        assignment = Assignment(
+            job_id=job.id,
+            spec=job.spec,
+            folder=folder,
+            inputs=paths,
+            num_threads=1,
+            check_only=True,
+            planned=access.in_database(lambda session: _planned(session, job, known=paths.keys())),
+            most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
+        )
+        give_up_at = time.monotonic() + self._settings.preflight_seconds
 
-        def renew(session: Session) -> Renewal | None:
-            renewed = preflight.renew_check(session, check.fence, lease_seconds=lease_seconds)
-            return Renewal(None, None) if renewed else None
+        def give_up_if_needed() -> None:
+            access.require_lease()
+            if time.monotonic() > give_up_at:
+                raise _TooLong
+            if self._leaving():
+                raise _Leaving
 
-        beat = self._settings.heartbeat_seconds
-        with Lease(self._database, job.id, renew, heartbeat_seconds=beat, lease_seconds=lease_seconds) as lease:
-            paths = inputs.fetch(unfinished=True)
-            assignment = Assignment(
-                job_id=job.id,
-                spec=job.spec,
-                folder=folder,
-                inputs=paths,
-                num_threads=1,
-                check_only=True,
-                planned=self._planned(job, known=paths.keys()),
-                most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
-            )
-            give_up_at = time.monotonic() + self._settings.preflight_seconds
-
-            def give_up_if_needed() -> None:
-                if time.monotonic() > give_up_at:
-                    raise _GivenUp(f"its check took more than {self._settings.preflight_seconds:g} s")
-                if self._leaving():
-                    raise _GivenUp("the worker that checked it drains")
-                if lease.lost:
-                    raise _GivenUp("it is no longer to be checked")
-
-            try:
-                ending = follow(self._executor.start(assignment), on_poll=give_up_if_needed)
-            except _GivenUp as given_up:
-                return _inconclusive(str(given_up))
+        try:
+            ending = follow(self._executor.start(assignment), on_poll=give_up_if_needed)
+        except _TooLong:
+            return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
         last = ending.last
         if not isinstance(last, Checked | Failed):
             last = _inconclusive(f"its check ended without a result, with exit code {ending.exit_code}")
@@ -167,20 +207,13 @@ class Checker:
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
 
-    def _planned(self, job: Job, *, known: Any) -> dict[str, dict[str, Any]]:
-        """The specs of jobs whose students are teachers of this one and not trained yet, by source."""
-        sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
-        ids = {source: split_source(source).name for source in sources if split_source(source).kind == "job"}
 
-        def read_specs(session: Session) -> dict[str, dict[str, Any]]:
-            found = {source: session.get(Job, job_id) for source, job_id in ids.items()}
-            return {source: needed.spec for source, needed in found.items() if needed is not None}
-
-        return self._in_database(read_specs)
-
-    def _in_database(self, work: Callable[[Session], T]) -> T:
-        with self._database.transaction() as session:
-            return work(session)
+def _planned(session: Session, job: Job, *, known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The specs of jobs whose students are teachers of this one and not trained yet, by source."""
+    sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
+    ids = {source: split_source(source).name for source in sources if split_source(source).kind == "job"}
+    found = {source: session.get(Job, job_id) for source, job_id in ids.items()}
+    return {source: needed.spec for source, needed in found.items() if needed is not None}
 
 
 def _inconclusive(why: str) -> Failed:

@@ -1,8 +1,12 @@
-"""Records a running attempt: its events and its log in the database, its checkpoints in the store first."""
+"""Records a running attempt: its events and its log in the database, its checkpoints in the store first.
+
+Writes are made on a thread of their own, one after the other: the trainer and its stops wait for no part that is away.
+"""
 
 import logging
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -11,7 +15,8 @@ from service import jobs
 from service.lifecycle import Outcome
 from service.scheduling import Claim
 from service.store import StoredFile
-from worker.host.access import LeasedAccess, LeaseLost
+from worker.host.access import LeasedAccess, attempt_prefix
+from worker.host.lease import LeaseLost
 from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
 from worker.protocol import CHECKPOINT_FILE, LOG_FILE, CheckpointWritten, Event, PhaseStarted, Progress
 
@@ -23,8 +28,10 @@ class Recorder:
 
     def __init__(self, claim: Claim, folder: Path, access: LeasedAccess) -> None:
         self.log = LogTail(folder / LOG_FILE)
-        self._folder, self._access = folder, access
+        self._folder, self._access, self._fence = folder, access, claim.fence
         self._record = Record()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"record {claim.fence.job_id}")
+        self._writing: Future[None] | None = None
         self._formatter = ProgressFormatter()
         self._steps: dict[str, int] = (claim.job.estimate or {}).get("steps", {})
 
@@ -33,14 +40,34 @@ class Recorder:
         self._record.take(event)
 
     def write_if_due(self) -> None:
-        """Writes about once a second, and at once for a new phase."""
+        """Begins a write about once a second, and at once for a new phase. Raises what the last write raised."""
+        if self._writing is not None and not self._writing.done():
+            return
+        self._finish()
         if self._record.due:
-            self.write()
+            self._writing = self._thread.submit(self._write, self._take_record())
 
     def write(self) -> None:
-        """Writes a checkpoint to the store, then everything in one transaction. Raises LeaseLost."""
-        fence = self._access.fence
+        """Writes all that is left. Raises LeaseLost."""
+        self._finish()
+        self._write(self._take_record())
+
+    def close(self) -> None:
+        """Waits for a write that was begun."""
+        self._thread.shutdown()
+
+    def _finish(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _take_record(self) -> Record:
         record, self._record = self._record, self._record.next()
+        return record
+
+    def _write(self, record: Record) -> None:
+        """Writes a checkpoint to the store, then everything in one transaction."""
+        fence = self._fence
         checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
         addition = self.log.read()
         reported = [(*self._formatter.format(event), self._remaining(event)) for event in record.steps]
@@ -78,5 +105,5 @@ class Recorder:
         steady = self._folder / f"upload-{CHECKPOINT_FILE}"
         steady.unlink(missing_ok=True)
         os.link(self._folder / CHECKPOINT_FILE, steady)
-        key = f"{self._access.prefix}/{event.phase}-{event.step}-{time.time_ns()}-{CHECKPOINT_FILE}"
+        key = f"{attempt_prefix(self._fence)}/{event.phase}-{event.step}-{time.time_ns()}-{CHECKPOINT_FILE}"
         return self._access.in_store(lambda: self._access.store.put(steady, key, name=CHECKPOINT_FILE))

@@ -1,29 +1,41 @@
 """Settles an attempt whose trainer has ended: its artifacts go to the store, then one transition ends or requeues the job."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from service import jobs
 from service.errors import JobFailure
 from service.ids import new_id
+from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
 from service.scheduling import Claim
 from service.store import StoredFile
 from service.tables import Model
-from worker.host.access import LeasedAccess
+from worker.host.access import LeasedAccess, attempt_prefix
 from worker.host.executor import Ending
+from worker.host.lease import LeaseLost
+from worker.host.memory_kills import count_memory_kills
 from worker.host.record import LogTail
 from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
 
+_BY_SOMEBODY = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+"""Signals that no trainer ends itself by."""
+
 
 class Settlement:
-    """The end of the attempt of ``claim``. Every method raises LeaseLost if another attempt may hold the job."""
+    """The end of the attempt of ``claim``, made before its trainer starts.
+
+    Every method raises LeaseLost if another attempt may hold the job.
+    """
 
     def __init__(self, claim: Claim, folder: Path, access: LeasedAccess, log: LogTail) -> None:
         self._job, self._folder, self._log = claim.job, folder, log
-        self._access, self._fence = access, access.fence
+        self._access, self._fence = access, claim.fence
+        self._memory_kills = count_memory_kills()
 
     def settle(self, ending: Ending) -> None:
         """Settles the attempt as its trainer ended."""
@@ -35,34 +47,66 @@ class Settlement:
             case Stopped(reason=reason):
                 files = self._store_result() if reason == "cancel" else []
                 model = self._model(files)
-                self._access.settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, model=model))
+                self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, model=model))
             case Failed() as failed:
                 failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
-                self.fail(failure, retryable=failed.retryable)
+                if failed.code == "artifacts_unavailable":
+                    self.lose(failure)
+                elif failed.retryable:
+                    self._crash(failure)
+                else:
+                    self.fail(failure)
             case _ if ending.killed and ending.asked is not None and ending.asked.reason == "time_limit":
                 self._fail_by_time_limit("It did not stop in time to keep its student.")
             case _ if ending.killed and ending.asked is not None:
                 reason = ending.asked.reason
-                self._access.settle(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
+                self._settle(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
+            case _ if -ending.exit_code in _BY_SOMEBODY and not self._may_be_out_of_memory(ending.exit_code):
+                self.lose(_killed(ending.exit_code))
             case _:
-                self.fail(_crash(ending.exit_code), retryable=True)
+                self._crash(_crash(ending.exit_code))
 
-    def fail(self, failure: JobFailure, *, retryable: bool, files: Sequence[StoredFile] = (), model: Model | None = None) -> None:
-        """Fails the job, or requeues it for another attempt if that may succeed; ``files`` are its artifacts, with the log."""
-        if not failure.details.get("log_tail") and (tail := self._log.tail()):
-            failure = failure.model_copy(update={"details": {**failure.details, "log_tail": tail}})
-        files = files or self._store_log()
-        if retryable:
-            self._access.settle(lambda session: jobs.crash(session, self._fence, failure, files=files))
-        else:
-            self._access.settle(lambda session: jobs.fail(session, self._fence, failure, files=files, model=model))
+    def fail(self, failure: JobFailure, *, files: Sequence[StoredFile] = (), model: Model | None = None) -> None:
+        """Fails the job, for what another attempt would repeat; ``files`` are its artifacts, with the log."""
+        failure, files = self._with_log(failure), files or self._store_log()
+        self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, model=model))
+
+    def lose(self, failure: JobFailure) -> None:
+        """Requeues the job at no charge: this host took the attempt from it."""
+        failure, files = self._with_log(failure), self._store_log()
+        self._settle(lambda session: jobs.lose(session, self._fence, failure, files=files))
+
+    def give_back(self) -> None:
+        """Ends the attempt without its files, for a part that is away: the job is cancelled if that is what it waited with."""
+        self._settle(lambda session: jobs.settle_stopped(session, self._fence, reason="drain"))
+
+    def _crash(self, failure: JobFailure) -> None:
+        """Requeues the job for another attempt, or fails it after the last."""
+        failure, files = self._with_log(failure), self._store_log()
+        self._settle(lambda session: jobs.crash(session, self._fence, failure, files=files))
+
+    def _settle(self, transition: Callable[[Session], Outcome]) -> None:
+        if self._access.in_database(transition) is Outcome.LEASE_LOST:
+            raise LeaseLost
+
+    def _with_log(self, failure: JobFailure) -> JobFailure:
+        if failure.details.get("log_tail") or not (tail := self._log.tail()):
+            return failure
+        return failure.model_copy(update={"details": {**failure.details, "log_tail": tail}})
+
+    def _may_be_out_of_memory(self, exit_code: int) -> bool:
+        """Whether the kernel may have killed the trainer for its memory: it kills by SIGKILL, and counts that."""
+        if exit_code != -signal.SIGKILL:
+            return False
+        now = count_memory_kills()
+        return now is None or self._memory_kills is None or now > self._memory_kills
 
     def _succeed(self, result: dict[str, Any]) -> None:
         files = self._store_result()
         model = self._model(files)
         if model is None:
             raise RuntimeError("a trainer that has finished leaves a student")
-        self._access.settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
+        self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
 
     def _fail_by_time_limit(self, what_is_left: str) -> None:
         limit = self._job.spec["resources"]["max_runtime_seconds"]
@@ -72,7 +116,7 @@ class Settlement:
             hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
         )
         files = self._store_result()
-        self.fail(failure, retryable=False, files=files, model=self._model(files))
+        self.fail(failure, files=files, model=self._model(files))
 
     def _model(self, files: Sequence[StoredFile]) -> Model | None:
         """The student among ``files`` as a model row; None if there is no student."""
@@ -98,7 +142,7 @@ class Settlement:
 
     def _store_result(self) -> list[StoredFile]:
         folder, store = self._folder / RESULT_FOLDER, self._access.store
-        files = self._access.in_store(lambda: store.put_folder(folder, self._access.prefix)) if folder.exists() else []
+        files = self._access.in_store(lambda: store.put_folder(folder, attempt_prefix(self._fence))) if folder.exists() else []
         return [*files, *self._store_log()]
 
     def _store_log(self) -> list[StoredFile]:
@@ -108,16 +152,26 @@ class Settlement:
             return []
         whole = self._folder / "whole-log.txt"
         whole.write_text(text)
-        key = f"{self._access.prefix}/{LOG_FILE}"
+        key = f"{attempt_prefix(self._fence)}/{LOG_FILE}"
         return [self._access.in_store(lambda: self._access.store.put(whole, key, name=LOG_FILE))]
+
+
+def _killed(exit_code: int) -> JobFailure:
+    name = signal.Signals(-exit_code).name
+    return JobFailure(
+        code="worker_lost",
+        message=f"the trainer was killed by {name}, and not by the kernel for its memory",
+        hint="Somebody or something on the worker's host ended it.",
+        details={"exit_code": exit_code},
+    )
 
 
 def _crash(exit_code: int) -> JobFailure:
     if exit_code == -signal.SIGKILL:
         return JobFailure(
             code="out_of_memory",
-            message="the trainer was killed (SIGKILL), as the kernel does when memory runs out",
-            hint="Use a smaller batch_size or network, or a host with more memory; or somebody killed it by hand.",
+            message="the trainer was killed (SIGKILL) while the kernel killed for want of memory",
+            hint="Use a smaller batch_size or network, or a host with more memory.",
             details={"exit_code": exit_code},
         )
     how = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with exit code {exit_code}"

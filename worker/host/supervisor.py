@@ -1,7 +1,8 @@
 """One attempt at one job, as the host runs it: inputs, trainer, lease, record, settlement.
 
 Every write is fenced by the attempt. Once the lease is lost the trainer is killed and nothing is published: files that this
-attempt wrote to the store stay under its own prefix, which no row names.
+attempt wrote to the store stay under its own prefix, which no row names. While the database or the store is away the trainer
+goes on, and what is to be written waits.
 """
 
 import logging
@@ -14,14 +15,15 @@ from typing import Any
 from service import jobs
 from service.database import Database
 from service.errors import JobFailure, NotFound
+from service.part_errors import Meaning, meaning_of
 from service.scheduling import Claim
 from service.settings import Settings
 from service.store import Store
 from service.tables import Artifact
-from worker.host.access import LeasedAccess, LeaseLost
+from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.executor import Executor, Trainer, follow
 from worker.host.inputs import InputFetcher
-from worker.host.lease import Lease
+from worker.host.lease import Lease, LeaseLost
 from worker.host.recorder import Recorder
 from worker.host.settlement import Settlement
 from worker.protocol import CHECKPOINT_FILE, Assignment, HostDevices, StopRequest
@@ -61,29 +63,49 @@ class Supervisor:
 
     def run(self) -> None:
         """Runs the attempt to its end and settles it."""
-        lease_seconds = self._settings.lease_seconds
+        settings = self._settings
         lease = Lease(
             self._database,
             self._fence.job_id,
-            lambda session: jobs.renew_lease(session, self._fence, lease_seconds=lease_seconds),
-            heartbeat_seconds=self._settings.heartbeat_seconds,
-            lease_seconds=lease_seconds,
+            lambda session: jobs.renew_lease(session, self._fence, lease_seconds=settings.lease_seconds),
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            outage_seconds=settings.lease_outage_seconds,
             on_loss=self._kill,
         )
         with lease:
             self._lease = lease
-            self._access = LeasedAccess(self._fence, database=self._database, store=self._store, lease=lease)
+            self._access = LeasedAccess(
+                self._fence.job_id,
+                database=self._database,
+                store=self._store,
+                lease=lease,
+                leaving=self._leaving,
+                grace_seconds=settings.stop_grace_seconds,
+            )
             self._recorder = Recorder(self._claim, self._folder, self._access)
             self._settlement = Settlement(self._claim, self._folder, self._access, self._recorder.log)
             try:
-                self._attempt()
+                self._run()
             except LeaseLost:
                 logger.warning("lost the lease of %s attempt %d; nothing of it is published", *self._names())
-            except Exception as error:
-                logger.exception("supervising %s attempt %d failed", *self._names())
-                self._settle_unexpected(error)
+            except GaveUpWaiting as error:
+                logger.warning("%s attempt %d ends where the database has it, without %s", *self._names(), error)
             finally:
+                self._recorder.close()
                 shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self) -> None:
+        try:
+            self._attempt()
+        except LeaseLost:
+            raise
+        except GaveUpWaiting as error:
+            logger.warning("%s attempt %d is given back, without %s", *self._names(), error)
+            self._settlement.give_back()
+        except Exception as error:
+            logger.exception("supervising %s attempt %d failed", *self._names())
+            self._settle_unexpected(error)
 
     def _attempt(self) -> None:
         self._folder.mkdir(parents=True)
@@ -94,7 +116,7 @@ class Supervisor:
         try:
             inputs = fetcher.fetch()
         except NotFound as error:
-            self._settlement.fail(JobFailure(code="input_unavailable", message=error.detail), retryable=False)
+            self._settlement.fail(JobFailure(code="input_unavailable", message=error.detail))
             return
         self._fetch_checkpoint()
         self._trainer = self._executor.start(self._assignment(inputs))
@@ -156,10 +178,8 @@ class Supervisor:
     def _settle_unexpected(self, error: Exception) -> None:
         code = "artifacts_unavailable" if isinstance(error, OSError | NotFound) else "trainer_error"
         failure = JobFailure(code=code, message=f"{type(error).__name__}: {error}", hint="The worker's log has the details.")
-        try:
-            self._access.in_database(lambda session: jobs.crash(session, self._fence, failure))
-        except LeaseLost:
-            logger.warning("lost the lease of %s attempt %d as well", *self._names())
+        end = jobs.lose if meaning_of(error) is Meaning.AWAY else jobs.crash
+        self._access.in_database(lambda session: end(session, self._fence, failure))
 
     def _kill(self) -> None:
         if self._trainer is not None:

@@ -18,6 +18,7 @@ from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.protocol import Failed
 
 logger = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -50,11 +51,11 @@ def as_failure(error: Exception) -> Failed:
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (*_FULL, errno.EROFS, errno.EIO):
         return Failed(
             "artifacts_unavailable",
-            f"The disk of this host is full: {error}",
-            hint="Free some space where the worker keeps its files, then submit the job again.",
+            f"The disk of this host {'is full' if error.errno in _FULL else 'fails'}: {error}",
+            hint="Free some space where the worker keeps its files, or mend its disk, then submit the job again.",
             retryable=True,
         )
     if _is_out_of_memory(error):

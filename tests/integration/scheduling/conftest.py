@@ -12,6 +12,7 @@ from service import scheduling
 from service.database import Database
 from service.embedded.servers import Valkey
 from service.jobs import Fence
+from service.preflight import CheckFence
 from service.tables import Job
 from tests.integration.conftest import empty
 from tests.integration.jobs.conftest import Team
@@ -44,7 +45,7 @@ def sweep(session: Session) -> bool:
     return scheduling.sweep(session, lease_seconds=45)
 
 
-def lose(team: Team, *fences: Fence) -> None:
+def lose(team: Team, *fences: Fence | CheckFence) -> None:
     """Expires the leases, as if their worker had been silent for longer."""
     ids = [fence.job_id for fence in fences]
     statement = update(Job).where(Job.id.in_(ids)).values(lease_expires_at=text("now() - interval '1 microsecond'"))

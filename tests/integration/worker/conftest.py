@@ -33,6 +33,7 @@ from worker import standalone
 T = TypeVar("T")
 TIMEOUT_SECONDS = 90
 HEARTBEAT_SECONDS = 0.5
+LEASE_SECONDS = 4.0
 SLOTS = 2
 
 
@@ -56,7 +57,8 @@ class WorkerProcess:
             "STILLHOUSE_STORE": store_url,
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
             "STILLHOUSE_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
-            "STILLHOUSE_LEASE_SECONDS": "4",
+            "STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "STILLHOUSE_DATABASE_SECONDS": "1",
             "STILLHOUSE_SWEEP_SECONDS": "0.5",
             "STILLHOUSE_STOP_GRACE_SECONDS": str(stop_grace_seconds),
         }
@@ -65,9 +67,11 @@ class WorkerProcess:
             [sys.executable, "-m", "worker", "--devices", f"cpu:{SLOTS}"], env=env, stdout=self._log, stderr=self._log
         )
         self._log_path = folder / "worker.log"
-        self.row = self._registered(database)
+        self._database = database
 
-    def _registered(self, database: Database) -> Worker:
+    def until_registered(self) -> Worker:
+        database = self._database
+
         def registered() -> Worker | None:
             assert self.process.poll() is None, self._log_path.read_text()
             with database.transaction() as session:
@@ -222,6 +226,12 @@ class Workers:
 
     def start(self, *, stop_grace_seconds: float = 60) -> WorkerProcess:
         """Starts a worker in the place of the one before, which need not have ended."""
+        worker = self.launch(stop_grace_seconds=stop_grace_seconds)
+        worker.until_registered()
+        return worker
+
+    def launch(self, *, stop_grace_seconds: float = 60) -> WorkerProcess:
+        """The same, and does not wait until it takes jobs."""
         self.close()
         self._started.append(self._start(len(self._started), stop_grace_seconds))
         return self._started[-1]
