@@ -148,11 +148,11 @@ FAILURE_CODES: dict[str, str] = {
     "out_of_memory": "The host or the device ran out of memory.",
     "trainer_crashed": "The training process ended without a result.",
     "trainer_error": "The training process raised an unexpected exception.",
-    "worker_lost": "The worker stopped renewing its lease.",
+    "worker_lost": "Its worker fell silent, or somebody killed its training, too often in a row.",
     "time_limit": "The job ran longer than resources.max_runtime_seconds.",
     "dependency_failed": "A job that this one needs did not succeed.",
     "input_unavailable": "A dataset or a model that the job names is gone.",
-    "artifacts_unavailable": "The artifact store could not be written or read.",
+    "artifacts_unavailable": "The artifact store, or a host's disk, could not be written or read.",
 }
 
 

@@ -178,6 +178,10 @@ def crash(session: Session, fence: Fence) -> Outcome:
     return jobs.crash(session, fence, FAILURE, files=[stored("log.txt")])
 
 
+def lose(session: Session, fence: Fence) -> Outcome:
+    return jobs.lose(session, fence, FAILURE, files=[stored("log.txt")])
+
+
 def stop_for(reason: str) -> Write:
     def stop(session: Session, fence: Fence) -> Outcome:
         """What a person asks for and the trainer then does; nobody asks for a drain."""
@@ -203,6 +207,7 @@ FENCED: dict[str, Write] = {
     "succeed": succeed,
     "fail": fail,
     "crash": crash,
+    "lose": lose,
     "cancelled": stop_for("cancel"),
     "paused": stop_for("pause"),
     "drained": stop_for("drain"),
@@ -211,6 +216,7 @@ ENDS_ATTEMPT = {
     "succeed": "succeeded",
     "fail": "failed",
     "crash": "queued",
+    "lose": "queued",
     "cancelled": "cancelled",
     "paused": "paused",
     "drained": "queued",

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text, update
 
 from service import jobs, preflight
-from service.jobs import Fence
+from service.jobs import MAX_LOSSES, Fence
 from service.lifecycle import Outcome, Status
 from service.preflight import MAX_CHECKS, Check, CheckFence
 from service.tables import Job
@@ -27,10 +27,21 @@ def take(team: Team) -> Check | None:
 def taken(team: Team, **changes: Any) -> CheckFence:
     """A new job that is being checked."""
     job_id = team.submit(preflight=True, **changes)
+    fence = taken_again(team)
+    assert fence.job_id == job_id
+    return fence
+
+
+def taken_again(team: Team) -> CheckFence:
     check = take(team)
     assert check is not None
-    assert check.fence.job_id == job_id
     return check.fence
+
+
+def fall_silent(team: Team, fence: CheckFence) -> None:
+    """The worker that checks it, for longer than its lease."""
+    passed_by = text("now() - interval '1 microsecond'")
+    team.do(lambda session: session.execute(update(Job).where(Job.id == fence.job_id).values(lease_expires_at=passed_by)))
 
 
 def passed(team: Team, found: dict[str, Any], **resources: Any) -> Job:
@@ -76,16 +87,34 @@ def test_a_check_that_comes_to_nothing_is_repeated_and_then_left_out(team: Team)
         check = take(team)
         assert check is not None
         assert check.fence == CheckFence(job_id, number)
-        team.do(preflight.give_up_check, check.fence, "its worker drains")
+        team.do(preflight.give_up_check, check.fence, "it took too long")
     assert team.status(job_id) == Status.QUEUED
-    assert "its worker drains; it goes on unchecked" in team.events(job_id)[-2].message
+    assert "it took too long; it goes on unchecked" in team.events(job_id)[-2].message
+
+
+def test_a_check_that_its_worker_could_not_make_does_not_count(team: Team) -> None:
+    job_id = team.submit(preflight=True)
+    for _ in range(MAX_CHECKS):
+        team.do(preflight.give_back_check, taken_again(team), "its worker drains")
+        fall_silent(team, taken_again(team))
+        team.do(preflight.expire_checks)
+    assert team.status(job_id) == Status.CHECKING
+    assert (team.job(job_id).checks, team.job(job_id).failed_checks) == (2 * MAX_CHECKS, 0)
+
+
+def test_a_job_that_ends_every_worker_that_checks_it_goes_on_unchecked(team: Team) -> None:
+    job_id = team.submit(preflight=True)
+    team.do(lambda session: session.execute(update(Job).where(Job.id == job_id).values(losses=MAX_LOSSES - 1)))
+    fall_silent(team, taken_again(team))
+    team.do(preflight.expire_checks)
+    job = team.job(job_id)
+    assert (job.status, job.losses) == (Status.QUEUED, 0)
 
 
 def test_a_check_whose_worker_fell_silent_is_anothers_and_what_the_first_says_later_is_nothing(team: Team) -> None:
     late = taken(team)
     assert team.do(preflight.expire_checks) == 0
-    passed_by = text("now() - interval '1 microsecond'")
-    team.do(lambda session: session.execute(update(Job).where(Job.id == late.job_id).values(lease_expires_at=passed_by)))
+    fall_silent(team, late)
     assert team.do(preflight.expire_checks) == 1
     assert "fell silent" in team.job(late.job_id).status_reason
     again = take(team)

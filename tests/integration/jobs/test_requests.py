@@ -19,6 +19,7 @@ from tests.integration.jobs.conftest import (
     Write,
     cancel,
     crash,
+    lose,
     pause,
     resume,
     stop_for,
@@ -148,7 +149,7 @@ def test_the_last_of_max_attempts_crashes_fails_the_job_with_its_own_code(team: 
 
 def test_a_drain_costs_no_attempt(team: Team) -> None:
     job_id = team.submit(max_attempts=2)
-    for write, status in ((stop_for("drain"), "queued"), (stop_for("drain"), "queued"), (crash, "queued"), (crash, "failed")):
+    for write, status in ((stop_for("drain"), "queued"), (lose, "queued"), (crash, "queued"), (crash, "failed")):
         team.do(write, team.run())
         assert team.status(job_id) == status
     assert (team.job(job_id).attempt, team.job(job_id).crashes) == (4, 2)

@@ -42,3 +42,9 @@ def test_a_file_that_does_not_fit_is_the_hosts_fault_and_not_the_jobs() -> None:
     assert failed is not None
     assert (failed.code, failed.retryable) == ("artifacts_unavailable", True)
     assert failed.message.startswith("The disk of this host is full: ")
+
+
+def test_a_disk_that_fails_is_the_hosts_fault_too(tmp_path: Path) -> None:
+    failed = as_failure(OSError(errno.EIO, "Input/output error", str(tmp_path)))
+    assert (failed.code, failed.retryable) == ("artifacts_unavailable", True)
+    assert failed.message.startswith("The disk of this host fails: ")
