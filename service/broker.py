@@ -7,12 +7,14 @@ when Redis drops its connection.
 
 import json
 import logging
+import time
 from base64 import b64encode
 
 from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from service.ids import new_id
@@ -21,6 +23,8 @@ WAKE_TASK = "stillhouse.wake"
 MAX_PENDING_WAKES = 64
 """Most wake-ups of one pool that are kept in Redis: each one that is taken after a commit sees what was committed, so more would
 only cause empty claims."""
+_SILENCE_SECONDS = 1.0
+"""How long a Redis that does not answer is not tried again: it delays few callers."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +79,20 @@ class Broker:
         self.celery = make_celery(redis_url)
         # Without the client's ten retries: a wake-up is not worth a caller's half a minute.
         self._redis: Redis = Redis.from_url(
-            redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0), decode_responses=True
+            redis_url, socket_connect_timeout=0.5, socket_timeout=0.5, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
         self._push = self._redis.register_script(_PUSH)
+        self._silent_until = float("-inf")
 
     def wake(self, pool: str, *, count: int = 1) -> bool:
-        """Wakes ``count`` idle workers of a pool, in one trip to Redis; False if it is away."""
+        """Wakes ``count`` idle workers of a pool, in one trip to Redis; False if it is away, or did not answer a moment ago."""
+        if time.monotonic() < self._silent_until:
+            return False
         try:
             self._push(keys=[queue_name(pool)], args=[_message(pool), count, MAX_PENDING_WAKES])
         except (RedisError, OSError) as error:
+            if isinstance(error, RedisTimeout):
+                self._silent_until = time.monotonic() + _SILENCE_SECONDS
             logger.warning("no wake-up sent to pool %s, the sweep will: %s", pool, error)
             return False
         return True

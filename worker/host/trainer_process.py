@@ -51,10 +51,7 @@ def start_fork_server() -> None:
     let_idle_threads_sleep()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order, by which the devices were found
     _context.set_forkserver_preload(["worker.preload"])
-    # It and the trainers inherit this: a signal to the whole control group is for the worker, which drains.
-    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     forkserver.ensure_running()
-    signal.signal(signal.SIGTERM, handler)
 
 
 def warm_up() -> None:

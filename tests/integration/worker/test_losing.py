@@ -30,9 +30,9 @@ def test_a_trainer_that_hangs_when_its_time_is_over_is_killed_for_the_time_limit
     assert (job.error["code"], job.attempt) == ("time_limit", 1)
 
 
-@pytest.mark.parametrize("phase", ["teacher", "student"])
+@pytest.mark.parametrize(("phase", "number"), [("teacher", signal.SIGKILL), ("student", signal.SIGTERM)])
 def test_a_killed_trainer_is_resumed_to_the_same_student(
-    worker: WorkerProcess, queue: Queue, undisturbed: bytes, phase: str
+    worker: WorkerProcess, queue: Queue, undisturbed: bytes, phase: str, number: signal.Signals
 ) -> None:
     teacher = {
         "architecture": {"name": "small-cnn", "width": 8},
@@ -40,24 +40,11 @@ def test_a_killed_trainer_is_resumed_to_the_same_student(
     }
     job_id = queue.submit(teacher=teacher)
     queue.until_checkpoint(job_id, phase=phase)
-    worker.trainers()[0].kill()
+    worker.trainers()[0].send_signal(number)
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (2, 0), "somebody killed it, and not the kernel for its memory"
     assert queue.student(job_id) == undisturbed
-    assert "killed by SIGKILL, and not by the kernel" in queue.events(job_id, "job.queued")[-1].message
-
-
-def test_a_signal_to_every_process_of_the_worker_drains_it_and_ends_no_trainer(worker: WorkerProcess, queue: Queue) -> None:
-    """As a service manager sends it."""
-    job_id = queue.submit(training={"max_steps": 1_000_000})
-    queue.until_status(job_id, "running")
-    until(lambda: queue.job(job_id).progress)
-    for process in (*worker.trainers(), *psutil.Process(worker.process.pid).children()):
-        process.terminate()
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    job = queue.job(job_id)
-    assert (job.status, job.attempt, job.crashes, job.losses) == ("queued", 1, 0, 0)
+    assert f"killed by {number.name}, and not by the kernel" in queue.events(job_id, "job.queued")[-1].message
 
 
 def test_a_trainer_that_dies_by_itself_each_time_fails_the_job_with_the_reason(worker: WorkerProcess, queue: Queue) -> None:
