@@ -32,7 +32,7 @@ from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease, LeaseLost
-from worker.protocol import LOG_FILE, Assignment, Checked, Failed
+from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +121,16 @@ class Checker:
                 leaving=self._leaving,
                 grace_seconds=_LEAVING_SECONDS,
             )
+            settled: list[bool] = []
+
+            def pass_at_once(event: Event) -> None:
+                """Lets the job go on before the process of its check has ended, which takes as long as a step."""
+                if isinstance(event, Checked):
+                    settled.append(self._settle(check, event, access))
+
             try:
-                last = self._result(check, folder, access, lease)
-                return self._settle(check, last, access)
+                last = self._result(check, folder, access, lease, on_event=pass_at_once)
+                return settled[0] if settled else self._settle(check, last, access)
             except LeaseLost:
                 return True  # it was cancelled, for instance
             except GaveUpWaiting as error:
@@ -156,11 +163,13 @@ class Checker:
         is_conclusive = last is not None and not (isinstance(last, Failed) and last.retryable)
         return outcome is Outcome.LEASE_LOST or is_conclusive
 
-    def _result(self, check: Check, folder: Path, access: LeasedAccess, lease: Lease) -> Checked | Failed | None:
+    def _result(
+        self, check: Check, folder: Path, access: LeasedAccess, lease: Lease, *, on_event: Callable[[Event], None]
+    ) -> Checked | Failed | None:
         """None if the worker drains before there is one."""
         try:
             access.in_store(lambda: folder.mkdir(parents=True, exist_ok=True))
-            return self._run_check(check.job, folder, access, lease)
+            return self._run_check(check.job, folder, access, lease, on_event=on_event)
         except _Leaving:
             return None
         except NotFound as error:
@@ -171,7 +180,9 @@ class Checker:
             logger.exception("the check of %s failed", check.job.id)
             return _inconclusive(f"the check itself failed: {error}")
 
-    def _run_check(self, job: Job, folder: Path, access: LeasedAccess, lease: Lease) -> Checked | Failed:
+    def _run_check(
+        self, job: Job, folder: Path, access: LeasedAccess, lease: Lease, *, on_event: Callable[[Event], None]
+    ) -> Checked | Failed:
         """Runs the check in a process of its own."""
         memory = host_memory_gib()
         inputs = InputFetcher(job.spec, folder, store=self._store, in_database=access.in_database, in_store=access.in_store)
@@ -196,7 +207,7 @@ class Checker:
                 raise _Leaving
 
         try:
-            ending = follow(self._executor.start(assignment), on_poll=give_up_if_needed)
+            ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
         except _TooLong:
             return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
         last = ending.last
