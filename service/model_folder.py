@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import InvalidFile
 from service.spec.architectures import Architecture
 from service.spec.problem_type import MULTI_LABEL, WHY_NOT_MULTI_LABEL
+from service.spec.repeated_keys import repeated_in_json
 from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 from service.spec.transformers_fit import classifier_tasks, classifiers, config_fields, task_of_config
 from service.weights import read_header
@@ -284,7 +285,12 @@ def _object(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise InvalidFile(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes")
+    text = path.read_bytes()
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(text)
+        repeated = repeated_in_json(text)
     except (ValueError, RecursionError) as error:
         raise InvalidFile(f"{path.name} is not JSON: {error}") from error
+    if repeated:
+        raise InvalidFile(f"{path.name}: {repeated[0].pointer}: {repeated[0].message}")
+    return found

@@ -225,3 +225,9 @@ def test_a_causal_language_model_is_told_by_its_architecture_and_has_no_classes(
     assert info == FolderInfo(task="causal-lm", classes=[], input_shape=[])
     with pytest.raises(InvalidFile, match=r"tokenizer.json is missing"):
         inspected(tmp_path, config__json=causal, preprocessor_config__json=None)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_place(tmp_path: Path) -> None:
+    config = json.dumps(CONFIG).replace('"1": "dog"', '"1": "dog", "1": "bird"').encode()
+    with pytest.raises(InvalidFile, match=r"config\.json: /id2label/1: this field stands 2 times"):
+        inspected(tmp_path, config__json=config)
