@@ -1,14 +1,16 @@
 """How PostgreSQL goes about what the service asks of it: the plans of a piece of work, none of which stays."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from service import read_statements
 from service.database import Database
+from service.queries import JobFilter
 
 _ABOUT = re.compile(r"\b(jobs|job_labels|artifacts|workers|users)\b")
 
@@ -30,6 +32,17 @@ def plans(database: Database, work: Callable[[Session], object]) -> list[str]:
         event.remove(connection, "before_cursor_execute", explain)
         session.rollback()
     return found
+
+
+def list_jobs(session: Session, wanted: JobFilter, *, after: str | None = None, limit: int = 50) -> Sequence[Any]:
+    """Runs the statement of a page of a list."""
+    return session.connection().exec_driver_sql(*read_statements.page(wanted, after=after, limit=limit)).all()
+
+
+def poll(session: Session, *job_ids: str) -> Sequence[Any]:
+    """Runs the statement of so many polls at once, by nobody."""
+    asked = {"digests": ["none"], "job_ids": list(job_ids), "known_versions": [0] * len(job_ids)}
+    return session.connection().exec_driver_sql(read_statements.JOBS, asked).all()
 
 
 def indexes(found: list[str]) -> list[str]:

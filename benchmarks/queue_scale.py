@@ -21,7 +21,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from benchmarks.large_queue import GPUS, MEMORY_GIB, SPEC, Size, job_id, load, worker_id
-from benchmarks.plans import indexes, plans, read_whole
+from benchmarks.plans import indexes, list_jobs, plans, poll, read_whole
 from service import jobs, queries, scheduling, submission, workers
 from service.api.responses.jobs import explanation
 from service.database import Database, upgrade
@@ -101,10 +101,10 @@ class Bench:
             for name, (filter_, after) in wanted.items():
                 self.timed(
                     name,
-                    lambda session, f=filter_, a=after: queries.job_page(session, f, self.cache, after=a, limit=50),
+                    lambda session, f=filter_, a=after: list_jobs(session, f, after=a),
                 )
             drawn = job_id(self.random.randrange(1, last + 1))
-            self.timed("poll", lambda session, drawn=drawn: queries.job_row(session, drawn, self.cache))
+            self.timed("poll", lambda session, drawn=drawn: poll(session, drawn))
             queued = job_id(last - self.random.randrange(self.size.queued // 2))
             self.timed("explain", lambda session, queued=queued: self._explain(session, queued))
         for _ in range(self.rounds // 10):
@@ -178,14 +178,12 @@ class Bench:
         offer = Offer(worker, "default", tuple(Device(name, MEMORY_GIB) for name in self._free(worker)))
         things: dict[str, Callable[..., object]] = {
             "claim": lambda session: claim(session, offer, lease_seconds=LEASE_SECONDS),
-            "list, first page": lambda session: queries.job_page(session, queries.JobFilter(), self.cache, after=None, limit=50),
-            "list, failed, deep": lambda session: queries.job_page(
-                session, queries.JobFilter(statuses=("failed", "cancelled")), self.cache, after=job_id(last // 2), limit=50
+            "list, first page": lambda session: list_jobs(session, queries.JobFilter()),
+            "list, failed, deep": lambda session: list_jobs(
+                session, queries.JobFilter(statuses=("failed", "cancelled")), after=job_id(last // 2)
             ),
-            "list, by a label": lambda session: queries.job_page(
-                session, queries.JobFilter(labels=(("run", "77"),)), self.cache, after=None, limit=50
-            ),
-            "poll": lambda session: queries.job_row(session, job_id(last // 2), self.cache),
+            "list, by a label": lambda session: list_jobs(session, queries.JobFilter(labels=(("run", "77"),))),
+            "poll": lambda session: poll(session, job_id(last // 2)),
             "sweep": lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS),
             "sweep: checkpoints": jobs.spent_checkpoints,
             "sweep: wake-ups": lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS),
@@ -202,7 +200,7 @@ def summary(found: list[str]) -> str:
 
 def run(url: str, size: Size, *, rounds: int, whole_plans: bool) -> tuple[Bench, dict[str, str]]:
     upgrade(url)
-    with closing(Database(url, pool_size=HEARTBEAT_THREADS)) as database:
+    with closing(Database(url, pool_size=HEARTBEAT_THREADS, answer_seconds=3600)) as database:
         started = time.perf_counter()
         load(database, size)
         loaded = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, false, select, tuple_, union_all
+from sqlalchemy import Select, select, tuple_, union_all
 from sqlalchemy.orm import Session, aliased, defer
 
 from service import clock
@@ -50,9 +50,9 @@ class WorkerRow:
 class JobFilter:
     """A filter for lists of jobs; an empty field admits every job."""
 
-    statuses: Sequence[str] = ()
+    statuses: tuple[str, ...] = ()
     owner: str | None = None
-    labels: Sequence[tuple[str, str]] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def job_row(session: Session, job_id: str, queue_status_cache: QueueStatusCache) -> JobRow:
@@ -63,19 +63,14 @@ def job_row(session: Session, job_id: str, queue_status_cache: QueueStatusCache)
     return rows[0]
 
 
-def job_page(
-    session: Session, wanted: JobFilter, queue_status_cache: QueueStatusCache, *, after: str | None, limit: int
-) -> tuple[list[JobRow], bool]:
-    """Reads jobs, newest first, from the one after ``after`` on, and whether there are more.
+def page_ids(wanted: JobFilter, *, after: Any, limit: Any) -> Select[str]:
+    """Selects the ids of the first ``limit`` jobs, newest first, from the one after ``after`` on. Parameters may be bound later.
 
     Ids grow with time, so the page starts by an index search, however deep it is.
     """
-    ids = _found(session, wanted, after=after, most=limit + 1)
-    query = _jobs() if ids is None else _jobs().where(Job.id.in_(ids))
-    if after is not None:
-        query = query.where(Job.id < after)
-    rows = _rows(session, query.order_by(Job.id.desc()).limit(limit + 1), queue_status_cache)
-    return rows[:limit], len(rows) > limit
+    found = _found(wanted, after=after, most=limit)
+    query = select(Job.id) if found is None else select(found.subquery().c[0].label("id"))
+    return _before(query, after).order_by(query.selected_columns[0].desc()).limit(limit)
 
 
 def events(session: Session, job_id: str, *, after: int, limit: int) -> tuple[list[JobEvent], bool]:
@@ -208,22 +203,20 @@ def workers(session: Session, *, lease_seconds: float, memory_seconds: float) ->
     return [WorkerRow(worker=worker, jobs=running.get(worker.id, []), is_alive=worker.id in alive) for worker in known]
 
 
-def _found(session: Session, wanted: JobFilter, *, after: str | None, most: int) -> Select[str] | None:
+def _before(query: Select[str], after: Any) -> Select[str]:
+    return query if after is None else query.where(query.selected_columns[0] < after)
+
+
+def _found(wanted: JobFilter, *, after: Any, most: Any) -> Select[str] | None:
     """Finds the newest jobs by a filter, each status by an index search of its own; None for an empty filter."""
     if not (wanted.statuses or wanted.labels or wanted.owner is not None):
         return None
-    owner_id = None
-    if wanted.owner is not None:
-        owner_id = session.scalar(select(User.id).where(User.name == wanted.owner))
-        if owner_id is None:
-            return select(Job.id).where(false())
-    searches = [_newest(owner_id, status, wanted.labels, after, most) for status in dict.fromkeys(wanted.statuses) or (None,)]
+    owner_id = None if wanted.owner is None else select(User.id).where(User.name == wanted.owner).scalar_subquery()
+    searches = [_newest(owner_id, status, wanted.labels, after, most) for status in wanted.statuses or (None,)]
     return searches[0] if len(searches) == 1 else select(union_all(*searches).subquery().c[0])
 
 
-def _newest(
-    owner_id: str | None, status: str | None, labels: Sequence[tuple[str, str]], after: str | None, most: int
-) -> Select[str]:
+def _newest(owner_id: Any, status: Any, labels: Sequence[tuple[Any, Any]], after: Any, most: Any) -> Select[str]:
     """Selects in the order of one index, by bounds instead of equalities.
 
     With equalities PostgreSQL may read the jobs from the newest on until it has found enough, which may be far.
@@ -241,7 +234,7 @@ def _newest(
     return _last(search, [(JobLabel.key, first[0]), (JobLabel.value, first[1])], JobLabel.job_id, after).limit(most)
 
 
-def _last(search: Select[str], fixed: list[tuple[Any, str]], id_: Any, after: str | None) -> Select[str]:
+def _last(search: Select[str], fixed: list[tuple[Any, Any]], id_: Any, after: Any) -> Select[str]:
     columns, values = [column for column, _ in fixed], [value for _, value in fixed]
     search = search.where(tuple_(*columns) >= tuple_(*values))
     if after is None:

@@ -3,7 +3,7 @@
 It keeps the promises of :mod:`service.database_engine`: no wait is without a limit, and a pooler is noticed.
 """
 
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.abc import RV, PQGen
@@ -25,8 +25,10 @@ class ReadConnection:
         self._silence = silence
         self._connection: _LimitedConnection | None = None
 
-    async def fetch(self, statement: LiteralString, parameters: dict[str, Any]) -> list[Any]:
+    async def fetch(self, statement: str, parameters: dict[str, Any], *, prepare: bool | None = None) -> list[Any]:
         """Reads the rows. What a connection that was lost meanwhile, or a changed plan, prevented is tried once more.
+
+        ``prepare`` is False for a statement whose best plan depends on its parameters.
 
         Raises:
             PartAway: the database cannot be asked now, or does not answer in time.
@@ -34,13 +36,13 @@ class ReadConnection:
         was_open = self._connection is not None
         try:
             try:
-                return await self._fetch(statement, parameters)
+                return await self._fetch(statement, parameters, prepare)
             except psycopg.Error as error:
                 meaning = meaning_of(error)
                 await self.aclose()
                 if meaning is not Meaning.RETRY and not (meaning is Meaning.AWAY and was_open):
                     raise
-            return await self._fetch(statement, parameters)
+            return await self._fetch(statement, parameters, prepare)
         except psycopg.Error as error:
             if meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}:
                 raise PartAway("the database does not answer") from error
@@ -52,11 +54,11 @@ class ReadConnection:
         if connection is not None:
             await connection.close()
 
-    async def _fetch(self, statement: LiteralString, parameters: dict[str, Any]) -> list[Any]:
+    async def _fetch(self, statement: str, parameters: dict[str, Any], prepare: bool | None) -> list[Any]:
         self._silence.pass_or_raise()
         if self._connection is None:
             self._connection = await _LimitedConnection.open(self._url, self._answer_seconds, self._silence)
-        cursor = await self._connection.execute(statement, parameters)
+        cursor = await self._connection.execute(statement.encode(), parameters, prepare=prepare)
         return await cursor.fetchall()
 
 

@@ -3,7 +3,14 @@
 A row holds a key or a job; the columns of the other are null. Spec and result are text, to be sent as they are.
 """
 
-from typing import LiteralString
+from functools import lru_cache
+from typing import Any, LiteralString
+
+from sqlalchemy import bindparam
+from sqlalchemy.engine import Dialect, make_url
+
+from service import queries
+from service.queries import JobFilter
 
 _CALLERS: LiteralString = """
     SELECT key.sha256, key.id AS key_id, key.user_id, owner.name AS user_name, key.role, key.revoked_at
@@ -27,3 +34,33 @@ WITH caller AS ({_CALLERS}), job AS (
 SELECT * FROM caller FULL JOIN job ON false
 """  # noqa: S608 - what is put in are words of this project
 """Jobs by their ids, and keys by their digests. Of a job that is at the version that is known already, id and version alone."""
+
+_DIALECT: Dialect = make_url("postgresql+psycopg://").get_dialect()()
+
+
+def page(wanted: JobFilter, *, after: str | None, limit: int) -> tuple[str, dict[str, Any]]:
+    """The statement for the first ``limit`` jobs of a list, newest first, from the one after ``after`` on, and its parameters."""
+    statuses = dict.fromkeys(wanted.statuses)
+    parameters: dict[str, Any] = {"limit": limit, "after": after, "owner": wanted.owner}
+    parameters |= {f"status_{number}": status for number, status in enumerate(statuses)}
+    for number, (key, value) in enumerate(wanted.labels):
+        parameters |= {f"key_{number}": key, f"value_{number}": value}
+    return _page(len(statuses), wanted.owner is not None, len(wanted.labels), after is not None), parameters
+
+
+@lru_cache(maxsize=1024)
+def _page(num_statuses: int, has_owner: bool, num_labels: int, has_after: bool) -> str:
+    """Of all filters of one shape: building the text takes longer than running it."""
+    bound: Any = bindparam
+    wanted = JobFilter(
+        statuses=tuple(bound(f"status_{number}") for number in range(num_statuses)),
+        owner=bound("owner") if has_owner else None,
+        labels=tuple((bound(f"key_{number}"), bound(f"value_{number}")) for number in range(num_labels)),
+    )
+    ids = queries.page_ids(wanted, after=bound("after") if has_after else None, limit=bound("limit"))
+    return f"""
+WITH page AS ({ids.compile(dialect=_DIALECT)})
+SELECT job.id, job.version, {_COLUMNS}
+FROM page JOIN jobs AS job ON job.id = page.id JOIN users AS owner ON owner.id = job.owner_id
+ORDER BY job.id DESC
+"""  # noqa: S608 - what is put in are words of this project

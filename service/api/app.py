@@ -58,9 +58,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             with closing(PartChecks(chosen, broker, store)) as part_checks, sweeper:
                 async with (
                     Watches(database, chosen.redis_url, partial(job_answer, cache)).running() as watches,
-                    aclosing(database.read_connection()) as connection,
+                    aclosing(Reads(database, cache)) as reads,
                 ):
-                    reads = Reads(connection, database, cache)
                     app.state.services = Services(chosen, database, broker, store, watches, cache, reads, part_checks)
                     yield
 

@@ -4,6 +4,7 @@ Nothing is kept from one statement to the next, so what is read is never older t
 whatever process, a revoked key included.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,18 @@ from service.api.responses.jobs import JobHead
 from service.database import Database
 from service.errors import NotFound
 from service.lifecycle import Status
-from service.read_connection import ReadConnection
+from service.queries import JobFilter
 from service.scheduling.explain import Place
 from service.scheduling.queue_status_cache import QueueStatusCache
 from service.security import Caller, caller_of, key_digest
 
 _Question = tuple[str, str | None, int | None]
 """The digest of the caller's key, the job, its version as the caller knows it."""
+_Page = tuple[JobFilter, str | None, int]
+"""What is wanted, the id after which the page begins, how many jobs it holds."""
 _Row = Any
+_ROWS_AT_ONCE = 50
+"""Written without letting others run."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,18 @@ class ReadJob:
 class Reads:
     """What the process reads for its callers."""
 
-    def __init__(self, connection: ReadConnection, database: Database, queue_status_cache: QueueStatusCache) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, queue_status_cache: QueueStatusCache) -> None:
         self._database = database
         self._queue_status_cache = queue_status_cache
+        self._connection = database.read_connection()
         self._jobs: Coalescer[_Question, tuple[_Row, _Row]] = Coalescer(self._read_jobs)
+        self._list_connection = database.read_connection()  # of its own: no poll waits for a list
+        self._pages: Coalescer[_Page, bytes] = Coalescer(self._read_pages)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._connection.aclose()
+        await self._list_connection.aclose()
 
     async def caller(self, authorization: str | None) -> Caller:
         """Authenticates by an ``Authorization`` header. Raises Unauthenticated."""
@@ -57,6 +69,23 @@ class Reads:
         if row is None:
             raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
         return ReadJob(caller, row.version, None if row.version == known_version else await self._body(row))
+
+    async def page(self, wanted: JobFilter, *, after: str | None, limit: int) -> bytes:
+        """Reads a page of a list, newest first: a ``JobPage`` in JSON. The caller is known already."""
+        return await self._pages.ask((wanted, after, limit))
+
+    async def _read_pages(self, questions: list[_Page]) -> Mapping[_Page, bytes]:
+        return {each: await self._read_page(*each) for each in set(questions)}
+
+    async def _read_page(self, wanted: JobFilter, after: str | None, limit: int) -> bytes:
+        statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1)
+        rows = await self._list_connection.fetch(statement, parameters, prepare=False)
+        bodies = []
+        for number, row in enumerate(rows[:limit], start=1):
+            bodies.append(await self._body(row))
+            if number % _ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return b'{"object":"list","data":[%b],"has_more":%b}' % (b",".join(bodies), b"true" if len(rows) > limit else b"false")
 
     async def _read_jobs(self, questions: list[_Question]) -> Mapping[_Question, tuple[_Row, _Row]]:
         known: dict[str, int | None] = {}

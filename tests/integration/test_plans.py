@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from benchmarks.large_queue import GPUS, MEMORY_GIB, SPEC, Size, job_id, load, worker_id
-from benchmarks.plans import indexes, plans, read_whole
+from benchmarks.plans import indexes, list_jobs, plans, poll, read_whole
 from service import jobs, preflight, queries, scheduling, workers
 from service.database import Database
 from service.jobs import Fence
@@ -29,7 +29,7 @@ FREE = tuple(Device(f"cuda:{number}", MEMORY_GIB) for number in range(GPUS))
 
 @pytest.fixture(scope="module")
 def large(database_url: str) -> Iterator[Database]:
-    with closing(Database(database_url)) as opened:
+    with closing(Database(database_url, answer_seconds=60)) as opened:
         empty(opened)
         load(opened, SIZE)
         with opened.transaction() as session:  # so that none of the lists has to compute it
@@ -39,7 +39,7 @@ def large(database_url: str) -> Iterator[Database]:
 
 def page(after: str | None = None, **wanted: object) -> Callable[[Session], object]:
     filter_ = JobFilter(**wanted)  # type: ignore[arg-type]
-    return lambda session: queries.job_page(session, filter_, CACHE, after=after, limit=50)
+    return lambda session: list_jobs(session, filter_, after=after)
 
 
 WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
@@ -55,6 +55,7 @@ WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
         lambda session: take_snapshot(session, "default", lease_seconds=LEASE_SECONDS, depth=5).find_hosts(),
         {"ix_jobs_queue", "ix_jobs_running"},
     ),
+    "poll": (lambda session: poll(session, job_id(1), MIDDLE), {"pk_jobs"}),
     "list": (page(), {"pk_jobs"}),
     "list, deep": (page(MIDDLE), {"pk_jobs"}),
     "list of a status": (page(MIDDLE, statuses=("failed",)), {"ix_jobs_status"}),
@@ -65,7 +66,7 @@ WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
     "list of a common label": (page(MIDDLE, labels=(("project", "p7"),)), {"ix_job_labels_found"}),
     "list of two labels": (page(labels=(("project", "p7"), ("run", "57"))), {"ix_job_labels_found"}),
     "list of a label's failed": (page(labels=(("project", "p7"),), statuses=("failed",)), {"ix_job_labels_found"}),
-    "poll": (lambda session: queries.job_row(session, MIDDLE, CACHE), {"pk_jobs"}),
+    "a job": (lambda session: queries.job_row(session, MIDDLE, CACHE), {"pk_jobs"}),
     "sweep": (
         lambda session: scheduling.sweep(session, lease_seconds=LEASE_SECONDS),
         {"ix_jobs_lease", "ix_jobs_promotion", "ix_jobs_reserved"},

@@ -137,8 +137,8 @@ def submit(
     return Response(content, status_code=201 if is_new else 200, media_type="application/json", headers=headers)
 
 
-@router.get("", responses=described(InvalidRequest))
-def list_jobs(
+@router.get("", response_model=JobPage, responses=described(InvalidRequest))
+async def list_jobs(
     _caller: Viewer,
     services: ServicesOf,
     status: Annotated[
@@ -150,13 +150,12 @@ def list_jobs(
     ] = None,
     limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description="The last id seen.")] = None,
-) -> JobPage:
+) -> Response:
     """Jobs, newest first."""
-    wanted = JobFilter(statuses=_statuses(status or []), owner=owner, labels=[_label(text) for text in label or []])
-    rows, has_more = services.database.run(
-        lambda session: queries.job_page(session, wanted, services.queue_status_cache, after=after, limit=limit)
-    )
-    return JobPage(data=[job_view(row) for row in rows], has_more=has_more)
+    labels = tuple(_label(text) for text in label or [])
+    wanted = JobFilter(statuses=tuple(_statuses(status or [])), owner=owner, labels=labels)
+    page = await services.reads.page(wanted, after=after, limit=limit)
+    return Response(page, media_type="application/json")
 
 
 async def get_job(

@@ -4,24 +4,23 @@ from itertools import product
 
 import pytest
 
-from service import jobs, queries
+from service import jobs, read_statements
 from service.errors import JobFailure
 from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter
-from service.scheduling.queue_status_cache import QueueStatusCache
 from service.tables import Artifact, JobLabel
 from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, stop_for, succeed
 
-QUEUE_STATUS_CACHE = QueueStatusCache(lease_seconds=45, max_age_seconds=3600)
 OWNERS = (None, "ana", "ben", "nobody")
 STATUSES = ((), ("paused",), ("queued", "paused"), ("queued", "queued"), ("failed", "cancelled"))
 LABELS = ((), (("project", "x"),), (("project", "x"), ("run", "1")), (("run", "x"),))
 
 
 def listed(team: Team, wanted: JobFilter, *, after: str | None = None, limit: int = 50) -> tuple[list[str], bool]:
-    rows, more = team.do(lambda session: queries.job_page(session, wanted, QUEUE_STATUS_CACHE, after=after, limit=limit))
-    return [row.job.id for row in rows], more
+    statement = read_statements.page(wanted, after=after, limit=limit + 1)
+    ids = [row.id for row in team.do(lambda session: session.connection().exec_driver_sql(*statement).all())]
+    return ids[:limit], len(ids) > limit
 
 
 def test_every_filter_finds_what_it_says_newest_first_page_by_page(team: Team) -> None:
