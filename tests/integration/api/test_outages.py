@@ -19,8 +19,8 @@ from tests.integration.database_faults import frozen, read_only, terminate
 
 @pytest.fixture(scope="module")
 def settings(settings: Settings) -> Settings:
-    """Two seconds for an answer of the database."""
-    return settings.model_copy(update={"database_seconds": 2.0})
+    """Three seconds for an answer of the database."""
+    return settings.model_copy(update={"database_seconds": 3.0})
 
 
 @pytest.fixture

@@ -42,12 +42,13 @@ def settings(settings: Settings, pooler: PgBouncer) -> Settings:
         name = settings.database_url.partition("?")[0].rpartition("/")[2]
         connection.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'".encode())
     address = pooler.url(settings.database_url)
-    return settings.model_copy(update={"database_url": address, "database_seconds": 2.0})
+    return settings.model_copy(update={"database_url": address, "database_seconds": 4.0})
 
 
 @pytest.fixture
-def through(pooler: PgBouncer, database_url: str) -> Iterator[Database]:
-    with closing(Database(pooler.url(database_url), answer_seconds=2.0)) as opened:
+def through(pooler: PgBouncer, database_url: str, settings: Settings) -> Iterator[Database]:
+    """As patient as a worker."""
+    with closing(Database(pooler.url(database_url), answer_seconds=settings.patient_database_seconds)) as opened:
         yield opened
 
 
@@ -129,23 +130,23 @@ def test_migrations_go_through_it(pooler: PgBouncer, postgres_url: str) -> None:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def test_its_settings_hold_for_its_own_transactions_alone(through: Database, pooler: PgBouncer, database_url: str) -> None:
+def test_its_settings_hold_for_its_own_transactions_alone(pooler: PgBouncer, database_url: str) -> None:
     def own(session: Session) -> tuple[str, str]:
         values = session.execute(text("SELECT current_setting('timezone'), current_setting('statement_timeout')")).one()
         return values[0], values[1]
 
-    with ThreadPoolExecutor(POOL_SIZE) as threads:
+    with ThreadPoolExecutor(POOL_SIZE) as threads, closing(Database(pooler.url(database_url), answer_seconds=1.0)) as hasty:
         together = threading.Barrier(POOL_SIZE)
 
         def meet(session: Session) -> tuple[str, str]:
             together.wait()
             return own(session)
 
-        assert {end.result() for end in [threads.submit(through.run, meet) for _ in range(POOL_SIZE)]} == {("UTC", "1600ms")}
+        assert {end.result() for end in [threads.submit(hasty.run, meet) for _ in range(POOL_SIZE)]} == {("UTC", "800ms")}
+        with pytest.raises(DBAPIError, match="statement timeout"):
+            hasty.run(lambda session: session.execute(text("SELECT pg_sleep(60)")))
     with psycopg.connect(pooler.url(database_url), autocommit=True) as other:
         assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
-    with pytest.raises(DBAPIError, match="statement timeout"):
-        through.run(lambda session: session.execute(text("SELECT pg_sleep(60)")))
 
 
 def test_a_pooler_that_is_started_anew_is_away_meanwhile(member: httpx.Client, pooler: PgBouncer) -> None:
