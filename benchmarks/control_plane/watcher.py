@@ -29,6 +29,7 @@ def main() -> None:
     waiting = {number for number, (_, request) in watchers.items() if "event-stream" in request}
     if not waiting:
         print("ready", flush=True)
+    is_asked = False
     seen: dict[int, float] = {}
     poller.register(sys.stdin.fileno(), select.EPOLLIN)
     while True:
@@ -36,7 +37,7 @@ def main() -> None:
             if number == sys.stdin.fileno():
                 if not sys.stdin.readline():
                     return
-                seen = {}
+                is_asked, seen = True, {}
                 continue
             each, request = watchers[number]
             data = each.recv(1 << 18)
@@ -52,9 +53,9 @@ def main() -> None:
                 if data.startswith(b"HTTP/1.1 200"):
                     seen[number] = time.monotonic()
                 each.sendall(request.replace("ETAG", etag[1].decode()).encode())
-        if len(seen) == len(watchers):
+        if is_asked and len(seen) == len(watchers):
             print(json.dumps(list(seen.values())), flush=True)
-            seen = {}
+            is_asked = False
 
 
 if __name__ == "__main__":

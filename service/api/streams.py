@@ -22,8 +22,8 @@ COMMENT_SECONDS = 15.0
 """The longest time without output: then a comment line is sent, which keeps the connection alive."""
 _KEPT_BYTES = 256 * 1024
 """Of the last messages of a feed, for streams that begin or are a little behind."""
-_AT_ONCE = 32
-"""Streams that are written to before other requests have their turn."""
+AT_ONCE = 32
+"""Waiting requests that are answered before others have their turn."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -223,7 +223,7 @@ async def write_to_all(streams: Iterable[Stream], write: Callable[[Stream], Awai
             except Exception:
                 logger.exception("a stream of job %s cannot be written to", stream.feed.job_id)
             others.cancel()
-            if number % _AT_ONCE == 0:
+            if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
         if not begun.done():
             begun.set_result(None)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import updates
 from service.api.responses.jobs import Answer
-from service.api.streams import Feed, Kind, Messages, Stream, write_to_all
+from service.api.streams import AT_ONCE, Feed, Kind, Messages, Stream, write_to_all
 from service.database import Database
 from service.errors import NotFound, StillhouseError, Unauthenticated, Unavailable
 from service.notifications import Listener
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 View = Callable[[Session, str], Answer]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Poll:
     """A request that waits for a version."""
 
@@ -122,7 +122,7 @@ class Watches:
         self._keys_are_stale = False
         self._work = asyncio.Event()
         self._executor = ThreadPoolExecutor(_MAX_READERS, thread_name_prefix="watches")
-        self._goodbyes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
 
     @contextlib.asynccontextmanager
@@ -171,18 +171,19 @@ class Watches:
             NotFound: the job was deleted.
             Unauthenticated: the key was revoked.
         """
-        poll = _Poll(is_new, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        poll = _Poll(is_new, loop.create_future())
         with self._waiting(key_id, poll):
             watch.polls.add(poll)
+            timer = loop.call_later(wait_seconds, poll.offer, None)
             try:
                 if watch.version is None:
                     watch.version = version
                 elif watch.version != version:
                     self._read(watch)
-                return await asyncio.wait_for(poll.found, wait_seconds)
-            except TimeoutError:
-                return None
+                return await poll.found
             finally:
+                timer.cancel()
                 watch.polls.discard(poll)
 
     @contextlib.asynccontextmanager
@@ -328,8 +329,8 @@ class Watches:
         watch.version = state.version
         watch.first_read.set()
         answer = news.answers.get(job_id)
-        for poll in watch.polls if answer is not None else ():
-            poll.offer(answer)
+        if answer is not None and watch.polls:
+            self._begin(_offer(list(watch.polls), answer))
         for kind, feed in watch.feeds.items():
             if wanted.positions.get(kind, {}).get(job_id) == feed.position:
                 found, more = news.messages[kind]
@@ -383,9 +384,12 @@ class Watches:
         leaving = list(streams)
         for stream in leaving:
             stream.say_goodbye(why)
-        task = asyncio.create_task(write_to_all(leaving, Stream.catch_up))
-        self._goodbyes.add(task)
-        task.add_done_callback(self._goodbyes.discard)
+        self._begin(write_to_all(leaving, Stream.catch_up))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class StreamResponse(Response):
@@ -399,6 +403,14 @@ class StreamResponse(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         async with self._open(send=send) as stream:
             await stream.serve(receive)
+
+
+async def _offer(polls: list[_Poll], answer: Answer) -> None:
+    """Answers some at a time, so that other requests have their turn between them."""
+    for number, poll in enumerate(polls, start=1):
+        poll.offer(answer)
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def _revoked() -> Unauthenticated:
