@@ -17,10 +17,10 @@ SUCCESSOR = "of a student"
 
 def spec(kind: str, *, teacher_job: str | None = None) -> dict[str, Any]:
     """A job of a few seconds on a core, with a checkpoint every few hundred milliseconds."""
-    steps = {"batch_size": 32, "checkpoint_steps": 40}
+    steps = {"batch_size": 32, "checkpoint_steps": 30}
     architecture = {"architecture": {"name": "small-cnn", "width": 4}}
     learns_alone = kind != "peers"
-    teacher: dict[str, Any] = architecture | ({"training": {"max_steps": 80} | steps} if learns_alone else {})
+    teacher: dict[str, Any] = architecture | ({"training": {"max_steps": 60} | steps} if learns_alone else {})
     if teacher_job is not None:
         teacher = {"source": f"job:{teacher_job}"}
     return {
@@ -30,7 +30,7 @@ def spec(kind: str, *, teacher_job: str | None = None) -> dict[str, Any]:
         "teacher": teacher,
         "student": {"architecture": {"name": "small-cnn", "width": 2}},
         "method": _METHODS[KINDS[0] if kind == SUCCESSOR else kind],
-        "training": {"max_steps": 400} | steps,
+        "training": {"max_steps": 240} | steps,
         "evaluation": {"control": kind == "attention"},
         "max_attempts": 3,
     }
