@@ -7,11 +7,10 @@ without faults; nobody was charged for what machines did; no process, device or 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import select, text
 
 from service.lifecycle import FINAL, Status
 from service.tables import Artifact, Job, JobEvent, Model, Usage, UsageHour
@@ -40,25 +39,20 @@ def broken_promises(cluster: Cluster, ledger: Ledger, undisturbed: Mapping[str, 
     """Everything that can be checked while the service runs. ``undisturbed`` are SHA-256 of students, by kind of job."""
     yield from (Broken(complaint) for complaint in ledger.complaints)
     kinds = {job_id: posted.kind for posted in ledger.posted for job_id in posted.ids}
-    with _reading(cluster) as session:
-        jobs = list(session.scalars(select(Job).order_by(Job.id)))
-        yield from _submissions(jobs, ledger.posted)
-        for job in jobs:
-            events, writers = _story(session, job.id)
-            yield from (Broken(fault, job.id) for fault in faults_of(job, events, writers))
-            yield from (Broken(fault, job.id) for fault in _times(job, events))
-            yield from (Broken(fault, job.id) for fault in _result(session, job, undisturbed.get(kinds.get(job.id, ""))))
-            yield from (Broken(fault, job.id) for fault in _charge(job, cluster))
-        yield from _account(session, jobs, cluster)
-        yield from _downloads(cluster, session)
-        yield from _stray_files(cluster, session, jobs)
+    stored = read(cluster)
+    yield from _submissions(stored.jobs, ledger.posted)
+    for job in stored.jobs:
+        for faults in (
+            faults_of(job, stored.events[job.id], stored.writers[job.id]),
+            _times(job, stored.events[job.id]),
+            _result(job, stored, undisturbed.get(kinds.get(job.id, ""))),
+            _charge(job, cluster),
+        ):
+            yield from (Broken(fault, job.id) for fault in faults)
+    yield from _account(stored)
+    yield from _downloads(cluster, stored)
+    yield from _stray_files(cluster, stored)
     yield from _nothing_runs(cluster)
-
-
-def tell_story(cluster: Cluster, job_id: str) -> str:
-    """The event log of a job."""
-    with _reading(cluster) as session:
-        return told(*_story(session, job_id))
 
 
 def nothing_stays(cluster: Cluster, jobs: Sequence[str]) -> Iterator[Broken]:
@@ -95,11 +89,11 @@ def _submissions(jobs: Sequence[Job], posted: Sequence[Posted]) -> Iterator[Brok
             yield Broken(f"it failed: {job.error}", job.id)
 
 
-def _result(session: Session, job: Job, undisturbed: str | None) -> Iterator[str]:
+def _result(job: Job, stored: "Stored", undisturbed: str | None) -> Iterator[str]:
     """Exactly one attempt's result is visible, whole, and the one that it would have had without faults."""
-    files = {row.name: row for row in session.scalars(select(Artifact).where(Artifact.job_id == job.id))}
+    files = {row.name: row for row in stored.artifacts if row.job_id == job.id}
     results = [row for row in files.values() if row.kind == "result"]
-    models = session.scalars(select(Model).where(Model.job_id == job.id)).all()
+    models = [model for model in stored.models if model.job_id == job.id]
     if job.status == Status.SUCCEEDED:
         if attempts := {row.attempt for row in results} - {job.attempt}:
             yield f"results of the attempts {attempts} are visible, and it ended with attempt {job.attempt}"
@@ -115,11 +109,10 @@ def _result(session: Session, job: Job, undisturbed: str | None) -> Iterator[str
         yield "its checkpoint was kept"
 
 
-def _downloads(cluster: Cluster, session: Session) -> Iterator[Broken]:
+def _downloads(cluster: Cluster, stored: "Stored") -> Iterator[Broken]:
     """What comes over HTTP has the size and the SHA-256 that the service told."""
     headers = {"Authorization": f"Bearer {cluster.api_key}"}
-    rows = session.scalars(select(Artifact).where(Artifact.kind == "result").order_by(Artifact.job_id, Artifact.name))
-    for number, row in enumerate(rows):
+    for number, row in enumerate(row for row in stored.artifacts if row.kind == "result"):
         url = f"{cluster.urls[number % len(cluster.urls)]}/v1/jobs/{row.job_id}/artifacts/{row.name}"
         answer = cluster.http.get(url, headers=headers)
         got = (answer.status_code, len(answer.content), hashlib.sha256(answer.content).hexdigest())
@@ -149,13 +142,13 @@ def _charge(job: Job, cluster: Cluster) -> Iterator[str]:
         yield f"{job.crashes} of its attempts are charged, and at most {most} of its trainers were killed"
 
 
-def _account(session: Session, jobs: Sequence[Job], cluster: Cluster) -> Iterator[Broken]:
+def _account(stored: "Stored") -> Iterator[Broken]:
     """What the account and the fair share say is the running time of all jobs."""
-    hours = session.execute(select(func.sum(UsageHour.cpu_slot_seconds), func.sum(UsageHour.jobs))).one()
-    ran, started = sum(job.run_seconds * job.cpu_slots for job in jobs), sum(job.attempt > 0 for job in jobs)
-    if abs(hours[0] - ran) > 0.01 * max(1.0, ran) or hours[1] != started:
-        yield Broken(f"the account has {hours[0]:.2f} slot-seconds of {hours[1]} jobs; {started} jobs ran for {ran:.2f}")
-    used = session.scalar(select(func.sum(Usage.amount))) or 0.0
+    slot_seconds, counted = sum(hour.cpu_slot_seconds for hour in stored.hours), sum(hour.jobs for hour in stored.hours)
+    ran, started = sum(job.run_seconds * job.cpu_slots for job in stored.jobs), sum(job.attempt > 0 for job in stored.jobs)
+    if abs(slot_seconds - ran) > 0.01 * max(1.0, ran) or counted != started:
+        yield Broken(f"the account has {slot_seconds:.2f} slot-seconds of {counted} jobs; {started} jobs ran for {ran:.2f}")
+    used = sum(usage.amount for usage in stored.usage)
     if abs(used - ran * CPU_SLOT_CHARGE) > 0.02 * ran * CPU_SLOT_CHARGE + 0.01:
         yield Broken(f"the fair share counts {used:.3f} GPU-seconds, and {ran * CPU_SLOT_CHARGE:.3f} were used")
 
@@ -163,14 +156,13 @@ def _account(session: Session, jobs: Sequence[Job], cluster: Cluster) -> Iterato
 # ---------------------------------------------------------------- nothing left behind
 
 
-def _stray_files(cluster: Cluster, session: Session, jobs: Sequence[Job]) -> Iterator[Broken]:
+def _stray_files(cluster: Cluster, stored: "Stored") -> Iterator[Broken]:
     """The store holds what rows name. What a lost attempt wrote stays under its prefix until its job is deleted."""
-    named = set(session.scalars(select(Artifact.path)))
-    named |= {file["path"] for files in session.scalars(select(Model.files)) for file in files}
+    named = {row.path for row in stored.artifacts} | {file["path"] for model in stored.models for file in model.files}
     held = set(_stored(cluster))
     if missing := named - held:
         yield Broken(f"the store lacks {sorted(missing)[:5]}")
-    in_one_attempt = tuple(f"jobs/{job.id}/" for job in jobs if job.attempt <= 1)
+    in_one_attempt = tuple(f"jobs/{job.id}/" for job in stored.jobs if job.attempt <= 1)
     if stray := [path for path in held - named if path.startswith(in_one_attempt)]:
         yield Broken(f"no row names {sorted(stray)[:5]}, of jobs that lost no attempt")
     if cluster.store.strays:
@@ -209,13 +201,42 @@ def nothing_is_left(cluster: Cluster) -> Iterator[Broken]:
 # ---------------------------------------------------------------- reading
 
 
-@contextmanager
-def _reading(cluster: Cluster) -> Iterator[Session]:
+@dataclass(frozen=True)
+class Stored:
+    """What the database holds."""
+
+    jobs: list[Job]
+    events: dict[str, list[JobEvent]]
+    """By job."""
+    writers: dict[str, dict[int, str]]
+    """Names of the processes that wrote the events, by job and by the event's number."""
+    artifacts: list[Artifact]
+    models: list[Model]
+    hours: list[UsageHour]
+    usage: list[Usage]
+
+
+def read(cluster: Cluster) -> Stored:
+    """Reads all of it, in one transaction."""
     with closing(cluster.database()) as database, database.transaction() as session:
-        yield session
+        jobs = list(session.scalars(select(Job).order_by(Job.id)))
+        stored = Stored(
+            jobs,
+            {job.id: [] for job in jobs},
+            {job.id: {} for job in jobs},
+            list(session.scalars(select(Artifact).order_by(Artifact.job_id, Artifact.name))),
+            list(session.scalars(select(Model))),
+            list(session.scalars(select(UsageHour))),
+            list(session.scalars(select(Usage))),
+        )
+        for event in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
+            stored.events[event.job_id].append(event)
+        for row in session.execute(text("SELECT job_id, seq, writer FROM writers")):
+            stored.writers[row.job_id][row.seq] = row.writer
+    return stored
 
 
-def _story(session: Session, job_id: str) -> tuple[list[JobEvent], dict[int, str]]:
-    events = list(session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)))
-    rows = session.execute(text("SELECT seq, writer FROM writers WHERE job_id = :job"), {"job": job_id})
-    return events, {row.seq: row.writer for row in rows}
+def tell_story(cluster: Cluster, job_id: str) -> str:
+    """The event log of a job."""
+    stored = read(cluster)
+    return told(stored.events[job_id], stored.writers[job_id])

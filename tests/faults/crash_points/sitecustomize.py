@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsIndex
 
 POINTS: dict[str, tuple[str, str, str]] = {
     "before the claim": ("service.scheduling.claim", "claim", "before"),
@@ -103,8 +103,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _sleep(seconds: float) -> None:
-    select.select((), (), (), seconds)
+def _sleep(seconds: "float | SupportsIndex") -> None:
+    select.select((), (), (), float(seconds))
 
 
 if "STILLHOUSE_CRASH_POINTS" in os.environ:
