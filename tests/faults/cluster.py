@@ -82,10 +82,6 @@ class Cluster:
     clocks: list[Path] = field(default_factory=list)
     """What faketime reads, of the processes that have a clock of their own."""
     crash_points: Path = Path()
-    killed_trainers: list[str] = field(default_factory=list)
-    """The jobs of trainers that a fault killed. They may be charged for it: so dies a job that takes too much memory."""
-    crashed_trainers: int = 0
-    """Further ones, that died at a named point."""
 
     @property
     def scratch(self) -> list[Disk]:

@@ -54,8 +54,6 @@ def _kill_trainer(cluster: Cluster, rng: random.Random) -> str | None:
     trainer = rng.choice(trainers)
     with suppress(ProcessLookupError):
         os.kill(trainer.pid, signal.SIGKILL)
-    if not trainer.is_check:
-        cluster.killed_trainers.append(trainer.job_id)
     return f"of {trainer.job_id}{', its check' if trainer.is_check else ''}"
 
 
@@ -238,13 +236,9 @@ def _crash_at(point: str, cluster: Cluster, rng: random.Random) -> str | None:
     try:
         armed.unlink()
     except FileNotFoundError:
-        if point in KILLS_A_TRAINER:
-            cluster.crashed_trainers += 1
         return ""
     return None
 
-
-KILLS_A_TRAINER = {point for point, (module, _, _) in POINTS.items() if module.startswith("worker.training")}
 
 FAULTS: Sequence[Fault] = (
     Fault("a trainer is killed", _kill_trainer, "trainers", 2),
