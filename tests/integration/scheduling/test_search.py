@@ -48,6 +48,7 @@ LIMITS: dict[str, Any] = {
 }
 ENDLESS = QueuePolicy(usage_half_life_seconds=1e12, promote_after_seconds=2 * HOUR, reserve_after_seconds=300)
 """Usage does not decay, so that charges add up to the last second."""
+SWEEP_SECONDS = 5.0
 OWNERS = st.sampled_from(sorted(LIMITS))
 PRIORITIES = st.sampled_from(["normal", "normal", "low", "high"])
 NEEDS = ({"gpus": 1}, {"gpus": 2}, {"gpus": 0, "cpu_slots": 1}, {"gpus": 0, "cpu_slots": 2})
@@ -224,6 +225,9 @@ class Queue(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
+        timing = {"every_seconds": SWEEP_SECONDS, "lease_seconds": LEASE_SECONDS}
+        if not self.cluster.do(lambda session: scheduling.claim_sweep(session, **timing)):
+            return
         self.cluster.sweep()
         due = self.cluster.do(lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS))
         for pool, count in due.items():
@@ -235,32 +239,39 @@ class Queue(RuleBasedStateMachine):
         """Everything that is due happens: then nothing waits that could run."""
         for host in HOSTS:
             self.machine(host).beats = True
-        for _ in range(3):  # the first of them may find jobs of workers that are gone
-            self.cluster.forward(LEASE_SECONDS / 2)
+        for _ in range(4):  # the first may give every lease a new term, the last takes the jobs of workers that are gone
+            self.cluster.forward(LEASE_SECONDS / 2 - 1)
             self.sweep()
-            self.observe()
+            self.what_always_holds()
         self.cluster.fill()
-        self.observe()
+        self.what_always_holds()
         self.cluster.check()
         starting = [id_ for id_, place in self.cluster.queue_status().places.items() if place.blocker.reason == "starting"]
         assert not starting, "every device that could run them was offered"
-        self.nothing_is_charged_twice_or_forgotten()
 
     # ------------------------------------------------------------ what always holds
 
     @invariant()
     def what_always_holds(self) -> None:
-        self.observe()
-        self.no_device_has_two_jobs()
-        self.limits_hold()
-        self.nothing_is_charged_twice_or_forgotten()
+        self.cluster.do(self._look)
+        self._attempts_rise_and_ends_stay()
+        self._no_device_has_two_jobs()
+        self._limits_hold()
+        self._nothing_is_charged_twice_or_forgotten()
 
-    def observe(self) -> None:
-        """Attempts rise one by one, a final state stays, crashes are those of trainers."""
-        rows = {job.id: job for job in self.cluster.do(lambda session: list(session.scalars(select(Job))))}
-        assert set(rows) == set(self.accounts), "no job is lost, and none is there that nobody submitted"
-        for job_id, job in rows.items():
-            account, before = self.accounts[job_id], self.statuses.get(job_id)
+    def _look(self, session: Session) -> None:
+        self.rows = {job.id: job for job in session.scalars(select(Job))}
+        self.running = [job for job in self.rows.values() if job.status == Status.RUNNING]
+        self.devices = {worker.id: {device["name"] for device in worker.devices} for worker in session.scalars(select(Worker))}
+        hours = select(UsageHour.user_id, func.sum(UsageHour.gpu_seconds), func.sum(UsageHour.cpu_slot_seconds))
+        accounts = {user: (gpus, slots) for user, gpus, slots in session.execute(hours.group_by(UsageHour.user_id))}
+        amounts = {row.user_id: row.amount for row in session.scalars(select(Usage))}
+        self.used = {user: (amounts.get(user, 0.0), *accounts.get(user, (0.0, 0.0))) for user in map("user_{}".format, LIMITS)}
+
+    def _attempts_rise_and_ends_stay(self) -> None:
+        assert set(self.rows) == set(self.accounts), "no job is lost, and none is there that nobody submitted"
+        for job_id, job in self.rows.items():
+            account, before = self.accounts[job_id], self.statuses[job_id]
             assert before not in FINAL or job.status == before
             assert 0 <= job.attempt - account.attempt <= 1
             runs = job.status == Status.RUNNING
@@ -271,34 +282,28 @@ class Queue(RuleBasedStateMachine):
                 assert job.attempt == account.attempt + 1
                 account.began = self.cluster.now
             account.attempt = job.attempt
-            assert job.crashes == account.crashes
-            assert account.crashes <= job.max_attempts
+            assert job.crashes == account.crashes <= job.max_attempts
             self.statuses[job_id] = Status(job.status)
 
-    def no_device_has_two_jobs(self) -> None:
-        running = self.cluster.do(lambda session: list(session.scalars(select(Job).where(Job.status == Status.RUNNING))))
-        held = [(job.worker_id, name) for job in running for name in job.devices or []]
+    def _no_device_has_two_jobs(self) -> None:
+        held = [(str(job.worker_id), name) for job in self.running for name in job.devices or []]
         assert len(held) == len(set(held))
-        there = self.cluster.do(lambda session: {row.id: row.devices for row in session.scalars(select(Worker))})
-        assert all(name in {device["name"] for device in there[worker]} for worker, name in held if worker is not None)
-        assert all(len(job.devices or []) == (job.gpus or job.cpu_slots) for job in running)
+        assert all(name in self.devices[worker] for worker, name in held)
+        assert all(len(job.devices or []) == (job.gpus or job.cpu_slots) for job in self.running)
 
-    def limits_hold(self) -> None:
-        running = Counter(self.accounts[id_].owner for id_, status in self.statuses.items() if status is Status.RUNNING)
+    def _limits_hold(self) -> None:
+        running = Counter(self.accounts[job.id].owner for job in self.running)
         assert all(limit["max_running"] is None or running[name] <= limit["max_running"] for name, limit in LIMITS.items())
 
-    def nothing_is_charged_twice_or_forgotten(self) -> None:
-        running = {job.id: job for job in self.cluster.do(lambda s: list(s.scalars(select(Job).where(Job.status == "running"))))}
+    def _nothing_is_charged_twice_or_forgotten(self) -> None:
         for name in LIMITS:
-            mine = [(id_, account) for id_, account in self.accounts.items() if account.owner == name]
-            gone = [account for account in self.deleted if account.owner == name]
-            ended = [account for _, account in mine] + gone
-            now = [(account, running[id_]) for id_, account in mine if id_ in running]
+            ended = [account for account in (*self.accounts.values(), *self.deleted) if account.owner == name]
+            now = [(self.accounts[job.id], job) for job in self.running if self.accounts[job.id].owner == name]
             charged = sum(a.seconds * a.rate for a in ended) + sum(job.charged_seconds * a.rate for a, job in now)
             gpus = sum(a.seconds * a.gpus for a in ended) + sum(job.accounted_seconds * a.gpus for a, job in now)
             slots = sum(a.seconds * a.cpu_slots for a in ended if not a.gpus)
             slots += sum(job.accounted_seconds * a.cpu_slots for a, job in now if not a.gpus)
-            assert self._used(name) == pytest.approx((charged, gpus, slots), abs=1e-3)
+            assert self.used[f"user_{name}"] == pytest.approx((charged, gpus, slots), abs=1e-3)
 
     # ------------------------------------------------------------ how
 
@@ -351,17 +356,6 @@ class Queue(RuleBasedStateMachine):
             job_id=fence.job_id, classes=["0", "1"], input_shape=[1, 8, 8], files=[],
         )  # fmt: skip
         return jobs.succeed(session, fence, result={}, files=[], model=model)
-
-    def _used(self, name: str) -> tuple[float, float, float]:
-        user = f"user_{name}"
-
-        def read(session: Session) -> tuple[float, float, float]:
-            hours = select(func.sum(UsageHour.gpu_seconds), func.sum(UsageHour.cpu_slot_seconds))
-            gpus, slots = session.execute(hours.where(UsageHour.user_id == user)).one()
-            amount = session.scalar(select(Usage.amount).where(Usage.user_id == user))
-            return amount or 0.0, gpus or 0.0, slots or 0.0
-
-        return self.cluster.do(read)
 
     def _check_stories(self) -> None:
         """The events of each job tell a legal story, numbered without a gap."""
