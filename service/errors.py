@@ -29,6 +29,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+MAX_FAULTS = 100
+"""So many faults of one request are named; a hostile one has more than fit into an answer."""
+
 
 class FieldError(BaseModel):
     """One error in a request: its place, and what would be allowed there."""

@@ -1,8 +1,7 @@
 """Decoding of request bodies: strict JSON, and YAML for job specs. A decoded document can be stored and returned unchanged.
 
 Refused: NaN and infinity, invalid UTF-8, lone surrogates, NUL characters (PostgreSQL's text has none), integers beyond 64 bits,
-values nested deeper than ``MAX_DEPTH``, keys that stand twice in an object, and YAML aliases, with which a small text becomes a
-huge document.
+more than ``MAX_VALUES`` values, values nested deeper than ``MAX_DEPTH``, keys that stand twice in an object, and YAML aliases.
 """
 
 import json
@@ -11,17 +10,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pydantic_core
-import yaml
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 
 from service.api.middleware import is_head
-from service.errors import FieldError, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
-from service.spec.parse import load_yaml
+from service.errors import MAX_FAULTS, FieldError, InvalidInput, InvalidRequest, InvalidSpec, UnsupportedMediaType
 from service.spec.repeated_keys import repeated_in_json
+from service.spec.yaml_document import MAX_DEPTH, MAX_VALUES, load_yaml
 
-MAX_DEPTH = 64
+_SMALL_BYTES = 16_384
+_one_large_body = RunVar[CapacityLimiter]("one_large_body")
+_Checked = tuple[Any, list[FieldError]]
+"""A document, and what cannot be stored of it."""
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
@@ -29,9 +32,7 @@ class StrictRequest(Request):
     """A request whose JSON body is decoded by :func:`decode_json` and checked by :func:`storable_faults`."""
 
     async def json(self) -> Any:
-        body = await self.body()
-        document = decode_json(body)
-        faults = storable_faults(document) or repeated_in_json(body)
+        document, faults = await _read(_checked_json, await self.body())
         if faults:
             raise InvalidBody(faults)
         return document
@@ -82,19 +83,15 @@ async def read_document(request: Request) -> Any:
         InvalidSpec: the document contains values that cannot be stored, or a key twice in one object.
     """
     body = await request.body()
-    is_yaml = content_type(request) in YAML_TYPES
-    if is_yaml:
-        document = decode_yaml(body)
+    if content_type(request) in YAML_TYPES:
+        document, faults = await _read(_checked_yaml, body)
     elif _is_json(content_type(request)) or not body:
         try:
-            document = decode_json(body)
+            document, faults = await _read(_checked_json, body)
         except json.JSONDecodeError as error:
             raise InvalidRequest(f"the body is not JSON: {error.msg}", param="body") from error
     else:
         raise UnsupportedMediaType(_send_as("a spec", "application/json or application/yaml", request), param="Content-Type")
-    faults = storable_faults(document)
-    if not faults and not is_yaml:
-        faults = repeated_in_json(body)
     if faults:
         raise InvalidSpec(faults)
     return document
@@ -116,25 +113,21 @@ def decode_json(body: bytes) -> Any:
 def decode_yaml(body: bytes) -> Any:
     """Decodes YAML without aliases. Raises InvalidRequest, and InvalidSpec where a key stands twice in an object."""
     try:
-        text = body.decode()
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise InvalidRequest("a spec may not use YAML aliases (*name); write the value out", param="body")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels", param="body")
-        return load_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
+        return load_yaml(body.decode(), aliases=False)
+    except ValueError as error:
         raise InvalidRequest(f"the body is not YAML: {error}", param="body") from error
 
 
 def storable_faults(document: Any) -> list[FieldError]:
-    """Finds the values of a decoded document that cannot be stored; at most one error for each value."""
+    """Finds the values of a decoded document that cannot be stored; at most one error for each value, and MAX_FAULTS in all."""
     faults: list[FieldError] = []
     open_values: list[tuple[str, int, Any]] = [("", 0, document)]
-    while open_values:
+    num_values = 1
+    while open_values and len(faults) < MAX_FAULTS:
         pointer, depth, value = open_values.pop()
+        num_values += 2 * len(value) if isinstance(value, dict) else len(value) if isinstance(value, list) else 0
+        if num_values > MAX_VALUES:
+            return [FieldError(pointer="", message=f"there are more than {MAX_VALUES:,} values in it")]
         message = _scalar_fault(value)
         if message is not None:
             faults.append(FieldError(pointer=pointer, message=message))
@@ -151,6 +144,28 @@ def storable_faults(document: Any) -> list[FieldError]:
         elif isinstance(value, list):
             open_values.extend((f"{pointer}/{index}", depth + 1, inner) for index, inner in enumerate(value))
     return faults
+
+
+async def _read(decode: Callable[[bytes], _Checked], body: bytes) -> _Checked:
+    """Decodes a large body in a thread, one at a time: decoding takes much of the interpreter's lock, and others are waiting."""
+    if len(body) <= _SMALL_BYTES:
+        return decode(body)
+    try:
+        limiter = _one_large_body.get()
+    except LookupError:
+        limiter = CapacityLimiter(1)
+        _one_large_body.set(limiter)
+    return await to_thread.run_sync(decode, body, limiter=limiter)
+
+
+def _checked_json(body: bytes) -> _Checked:
+    document = decode_json(body)
+    return document, storable_faults(document) or repeated_in_json(body)
+
+
+def _checked_yaml(body: bytes) -> _Checked:
+    document = decode_yaml(body)
+    return document, storable_faults(document)
 
 
 def _without_body(response: Response) -> Response:

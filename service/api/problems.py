@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from service.errors import Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
+from service.errors import MAX_FAULTS, Conflict, FieldError, InvalidInput, InvalidRequest, StillhouseError, Unavailable
 from service.part_errors import Meaning, meaning_of, part_of
 from service.spec.parse import as_fault
 
@@ -198,7 +198,7 @@ def _validation_error(_request: Request, error: Exception) -> Response:
     details = error.errors()
     if any(item["type"] == "json_invalid" for item in details):
         return response_of(InvalidRequest(f"the body is not JSON: {details[0]['ctx']['error']}", param="body"))
-    return response_of(InvalidInput([_fault(item, error.body) for item in details]))
+    return response_of(InvalidInput([_fault(item, error.body) for item in details[:MAX_FAULTS]]))
 
 
 def _fault(item: dict[str, Any], body: Any) -> FieldError:

@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from service.cli.failure import CommandFailed
-from service.spec.parse import load_yaml, read_document
+from service.spec.parse import read_document
+from service.spec.yaml_document import load_yaml
 
 
 def read_spec(source: str) -> dict[str, Any]:
@@ -15,7 +14,7 @@ def read_spec(source: str) -> dict[str, Any]:
     if source == "-":
         try:
             document = load_yaml(sys.stdin.read())
-        except yaml.YAMLError as error:
+        except ValueError as error:
             raise CommandFailed(f"standard input is not YAML: {error}") from error
     else:
         document = read_document(Path(source))

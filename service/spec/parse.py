@@ -1,16 +1,14 @@
 """Reads text into a spec: every fault at once, each with its place and what is allowed there."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from service.errors import FieldError, InvalidSpec
+from service.errors import MAX_FAULTS, FieldError, InvalidSpec
 from service.spec.job import JobSpec
-from service.spec.repeated_keys import repeated_in_yaml
+from service.spec.yaml_document import load_yaml
 
 _OF_A_KEY = "[key]"
 """The step that pydantic adds to the path of a key whose name is at fault; the document has no such step."""
@@ -27,7 +25,7 @@ def parse_spec(document: Any) -> JobSpec:
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
-        raise InvalidSpec([as_fault(details, document) for details in error.errors()]) from error
+        raise InvalidSpec([as_fault(details, document) for details in error.errors()[:MAX_FAULTS]]) from error
 
 
 def load_spec(path: Path) -> JobSpec:
@@ -44,30 +42,8 @@ def read_document(path: Path) -> Any:
     """Decodes a YAML (or JSON) file without checking what it says. Raises what ``load_spec`` raises but for a spec's faults."""
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InvalidSpec([FieldError(pointer="", message=f"{path} is not YAML: {error}")]) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as a number, as YAML 1.2 and everybody does; PyYAML's own, of YAML 1.1, takes it for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+\Z"), list("-+.0123456789")
-)
-
-
-def load_yaml(text: str) -> Any:
-    """Decodes YAML, and JSON, to plain values.
-
-    Raises:
-        yaml.YAMLError: it is no YAML.
-        InvalidSpec: a key stands twice in one object.
-    """
-    root = yaml.compose(text, Loader=_Loader)
-    if root is not None and (repeated := repeated_in_yaml(root)):
-        raise InvalidSpec(repeated)
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def as_fault(details: ErrorDetails, document: Any) -> FieldError:

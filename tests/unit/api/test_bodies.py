@@ -1,11 +1,15 @@
 """Decoding request bodies strictly."""
 
+import asyncio
 import json
 
 import pytest
+from fastapi import Request
+from starlette.types import Message
 
-from service.api.bodies import MAX_DEPTH, decode_json, decode_yaml, storable_faults
+from service.api.bodies import decode_json, decode_yaml, read_document, storable_faults
 from service.errors import InvalidRequest
+from service.spec.yaml_document import MAX_DEPTH
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"NaN", b"[Infinity]", b'"\xff"', b'"\\ud800"', b"{} x", b"[" * 5000, b"{'a': 1}"])
@@ -57,3 +61,32 @@ def test_yaml_is_decoded_like_json() -> None:
 def test_yaml_that_is_damaged_or_would_grow_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidRequest):
         decode_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/yaml", b"[" + b"{}," * 40_000 + b"]"),
+        ("application/json", b"[" + b"{}," * 40_000 + b"0]"),
+        ("application/json", b"{" + b",".join(b'"%d":0' % number for number in range(20_000)) + b"}"),
+    ],
+)
+def test_others_have_their_turn_while_a_large_body_is_decoded(content_type: str, body: bytes) -> None:
+    async def turns() -> int:
+        arrived = False
+
+        async def receive() -> Message:
+            nonlocal arrived
+            arrived = True
+            return {"type": "http.request", "body": body}
+
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
+        reading = asyncio.create_task(read_document(Request(scope, receive)))
+        found = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            found += arrived
+        await reading
+        return found
+
+    assert asyncio.run(turns()) > 3

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
-from service.spec.parse import load_yaml
+from service.spec.yaml_document import load_yaml
 
 SPEC: dict[str, Any] = {
     "task": "image-classification",
