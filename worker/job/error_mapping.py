@@ -2,10 +2,12 @@
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from safetensors import SafetensorError
 
 from service.errors import InvalidSpec
 from worker.data import UnusableData
@@ -19,6 +21,7 @@ from worker.protocol import Failed
 
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
@@ -51,10 +54,11 @@ def as_failure(error: Exception) -> Failed:
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
-    if isinstance(error, OSError) and error.errno in (*_FULL, errno.EROFS, errno.EIO):
+    number = _error_number(error)
+    if number in (*_FULL, errno.EROFS, errno.EIO):
         return Failed(
             "artifacts_unavailable",
-            f"The disk of this host {'is full' if error.errno in _FULL else 'fails'}: {error}",
+            f"The disk of this host {'is full' if number in _FULL else 'fails'}: {error}",
             hint="Free some space where the worker keeps its files, or mend its disk, then submit the job again.",
             retryable=True,
         )
@@ -68,6 +72,13 @@ def as_failure(error: Exception) -> Failed:
     return Failed(
         "trainer_error", f"{type(error).__name__}: {_first_line(error)}", hint="The log has the traceback.", retryable=True
     )
+
+
+def _error_number(error: Exception) -> int | None:
+    """The operating system's number of an error; safetensors, which writes files itself, has it in its words alone."""
+    if isinstance(error, SafetensorError) and (told := _OS_ERROR.search(str(error))):
+        return int(told[1])
+    return error.errno if isinstance(error, OSError) else None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

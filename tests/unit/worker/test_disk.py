@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from service.spec import parse_spec
 from tests.unit.worker.preflight.jobs import digits
@@ -40,6 +41,13 @@ def test_a_file_that_does_not_fit_is_the_hosts_fault_and_not_the_jobs() -> None:
     assert caught.value.errno == errno.ENOSPC
     failed = as_failure(caught.value)
     assert failed is not None
+    assert (failed.code, failed.retryable) == ("artifacts_unavailable", True)
+    assert failed.message.startswith("The disk of this host is full: ")
+
+
+def test_a_checkpoint_that_does_not_fit_is_the_hosts_fault_too() -> None:
+    words = "Error while serializing: I/O error: No space left on device (os error 28)"  # of a disk that was full
+    failed = as_failure(SafetensorError(words))
     assert (failed.code, failed.retryable) == ("artifacts_unavailable", True)
     assert failed.message.startswith("The disk of this host is full: ")
 
