@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from service.part_errors import Meaning, meaning_of
+
 CHANNEL = "stillhouse.changes"
 _RETRY_SECONDS = 1.0
 _PING_SECONDS = 1.0
@@ -55,8 +57,9 @@ class Notifier:
     def close(self) -> None:
         """Closes the connection."""
         self._closing.set()
-        if self._retrying is not None:
-            self._retrying.join()
+        retrying = self._retrying  # which ends by itself meanwhile if Redis takes what there is
+        if retrying is not None:
+            retrying.join()
         self._redis.close()
 
     def _publish(self, ids: Set[str]) -> bool:
@@ -71,13 +74,14 @@ class Notifier:
         logger.warning("Redis takes no notifications at this moment; they are sent as soon as it does")
         while not self._closing.wait(_RETRY_SECONDS):
             with self._lock:
-                ids = frozenset(self._unsent)
-            if self._publish(ids):
-                with self._lock:
-                    self._unsent -= ids
-                    if not self._unsent:
-                        self._retrying = None
-                        return
+                ids, self._unsent = self._unsent, set()  # what changes once more from here on is sent once more
+            is_sent = self._publish(ids)
+            with self._lock:
+                if not is_sent:
+                    self._unsent |= ids
+                elif not self._unsent:
+                    self._retrying = None
+                    return
 
 
 class Listener:
@@ -113,8 +117,9 @@ class Listener:
                 ):
                     await pubsub.subscribe(CHANNEL)
                     await self._listen(pubsub)
-            except (RedisError, OSError) as error:
-                logger.warning("Redis is not heard, the database is read instead: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever has ended the subscription, another one begins
+                log = logger.exception if meaning_of(error) is Meaning.OURS else logger.warning
+                log("Redis is not heard, the database is read instead: %s", error)
             self.is_listening = False
             await asyncio.sleep(_RECONNECT_SECONDS)
 
@@ -130,7 +135,7 @@ class Listener:
                 continue
             has_pinged = False
             if message["type"] == "message":
-                self._changed(set(message["data"].decode().split()))
+                self._changed(set(message["data"].decode(errors="replace").split()))
             elif message["type"] == "subscribe":
                 self.is_listening = True
                 self._gap()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Set
 from contextlib import asynccontextmanager, closing
 from typing import Any, TypeVar
@@ -127,6 +128,53 @@ def test_what_redis_did_not_take_is_sent_as_soon_as_it_does(
         while waited_for:
             message = pubsub.get_message(timeout=TIMEOUT_SECONDS)
             waited_for -= set(message["data"].decode().split())
+
+
+class Overtaken(Notifier):
+    """A job changes once more while Redis answers the notification of its last change."""
+
+    def __init__(self, redis_url: str) -> None:
+        super().__init__(redis_url)
+        self.has_changed_again = threading.Event()
+
+    def _publish(self, ids: Set[str]) -> bool:
+        is_sent = super()._publish(ids)
+        if is_sent and not self.has_changed_again.is_set():
+            self(ids)
+            self.has_changed_again.set()
+        return is_sent
+
+
+def test_a_job_that_changes_while_its_notification_is_sent_late_is_notified_of_again(
+    valkey_server: Valkey, client: redis.Redis
+) -> None:
+    with closing(Overtaken(valkey_server.url)) as notifier, client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+        pubsub.subscribe(CHANNEL)
+        assert pubsub.get_message(timeout=TIMEOUT_SECONDS) is not None
+        os.kill(valkey_server.pid, signal.SIGSTOP)
+        try:
+            notifier({"job_b"})
+        finally:
+            os.kill(valkey_server.pid, signal.SIGCONT)
+        assert notifier.has_changed_again.wait(TIMEOUT_SECONDS)
+        client.publish(CHANNEL, "until here")
+        while pubsub.get_message(timeout=TIMEOUT_SECONDS)["data"] != b"until here":
+            pass
+        assert pubsub.get_message(timeout=TIMEOUT_SECONDS)["data"] == b"job_b"
+
+
+def test_a_message_that_is_no_notification_ends_no_subscription(
+    valkey_server: Valkey, client: redis.Redis, notifier: Notifier
+) -> None:
+    async def scenario() -> None:
+        async with listening(valkey_server.url) as heard:
+            assert await heard.next() == GAP
+            await asyncio.to_thread(client.publish, CHANNEL, b"\xff\xfe")
+            await asyncio.to_thread(notifier, {"job_a"})
+            await heard.until("job_a")
+            assert heard.listener.is_listening
+
+    within_time(scenario())
 
 
 def test_connections_that_redis_cuts_are_made_anew(valkey_server: Valkey, client: redis.Redis, notifier: Notifier) -> None:
