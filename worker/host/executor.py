@@ -5,10 +5,13 @@ An :class:`Executor` decides what a trainer is: processes of this host here, of 
 """
 
 import math
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from worker.host.spares import Spares
@@ -58,15 +61,27 @@ class UnsupportedPlacement(Exception):
 
 
 class LocalExecutor:
-    """Runs trainers on this host alone, whose name is ``host``, as processes of its fork server, ``num_spares`` forked ahead."""
+    """Runs trainers on this host alone, whose name is ``host``, as processes of its fork server, ``num_spares`` forked ahead.
 
-    def __init__(self, host: str = LOCALHOST, *, num_spares: int = 0) -> None:
+    ``scratch`` is for files of the spare ones.
+    """
+
+    def __init__(self, host: str = LOCALHOST, *, num_spares: int = 0, scratch: Path = Path()) -> None:
         self.host = host
-        self._spares = Spares(fork_spare, count=num_spares)
+        self._spares = Spares(partial(fork_spare, scratch), count=num_spares)
 
     def prepare(self) -> None:
         """Has the spare processes forked, on a thread; until they are there trainers take longer to start."""
-        threading.Thread(target=self._spares.fill, name="spares", daemon=True).start()
+
+        def fill() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})  # they are the main thread's
+            self._spares.fill()
+
+        threading.Thread(target=fill, name="spares", daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the spare processes."""
+        self._spares.close()
 
     def start(self, assignment: Assignment) -> TrainerProcess:
         others = [place.host for place in assignment.placement if place.host not in {self.host, LOCALHOST}]

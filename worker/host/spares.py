@@ -56,3 +56,16 @@ class Spares:
                     self._idle.append(self._fork())
             except OSError as error:
                 logger.warning("no spare process: %s", error)
+
+    def close(self) -> None:
+        """Ends those that nobody took; no other replaces them."""
+        with self._lock:
+            self._count = 0
+            if self._refill is not None:
+                self._refill.cancel()
+            left, self._idle = self._idle, []
+        for spare in left:
+            spare.process.kill()
+        for spare in left:
+            spare.process.join()
+            spare.pipe.close()

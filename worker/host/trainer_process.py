@@ -62,9 +62,9 @@ def warm_up() -> None:
     first.join()
 
 
-def fork_spare() -> Forked:
-    """Forks a process that rehearses, and then waits for its part of an assignment."""
-    return _fork(_wait_for_part)
+def fork_spare(scratch: Path) -> Forked:
+    """Forks a process that rehearses, with files under ``scratch``, and then waits for its part of an assignment."""
+    return _fork(_wait_for_part, scratch)
 
 
 class TrainerProcess:
@@ -224,12 +224,12 @@ def _assign(spare: Forked, part: _Part) -> bool:
     return True
 
 
-def _wait_for_part(pipe: Connection) -> None:
+def _wait_for_part(pipe: Connection, scratch: Path) -> None:
     """Runs a spare process."""
     _settle_in()
     from worker.preflight.rehearsal import rehearse
 
-    rehearse()
+    rehearse(scratch)
     try:
         part = pipe.recv()
     except EOFError:
@@ -266,6 +266,7 @@ def _settle_in() -> None:
     _exit_with_parent()
     _be_first_oom_victim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked in a fork server that a worker's thread started anew
 
 
 def _exit_with_parent() -> None:

@@ -69,7 +69,7 @@ class Host:
         self.broker = Broker(config.redis_url)
         self.store = store_of(self.database, config.store)
         self._scratch = scratch
-        self._executor = LocalExecutor(socket.gethostname(), num_spares=_NUM_SPARES)
+        self._executor = LocalExecutor(socket.gethostname(), num_spares=_NUM_SPARES, scratch=scratch)
         self._executor.prepare()
         self._checker = Checker(
             worker_id,
@@ -106,6 +106,7 @@ class Host:
         """Ends what runs here, and returns once nothing does."""
         self.ending.set()
         self._threads.shutdown()
+        self._executor.close()
 
     def deregister(self) -> None:
         """Marks the worker as gone; if the database is away, its silence will."""

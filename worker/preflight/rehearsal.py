@@ -33,10 +33,14 @@ class _Nobody:
         return None
 
 
-def rehearse() -> None:
-    """Runs the check in this process, on one thread."""
+def rehearse(scratch: Path) -> None:
+    """Runs the check in this process, on one thread, with its files under ``scratch``."""
     num_threads = torch.get_num_threads()
-    with TemporaryDirectory(prefix="stillhouse-rehearsal-") as folder, preserved_generators(torch.device("cpu")):
-        spec = parse_spec(_SPEC).model_dump(mode="json")
-        check(Assignment("rehearsal", spec, Path(folder), num_threads=1, check_only=True), _Nobody())
-    torch.set_num_threads(num_threads)
+    try:
+        with TemporaryDirectory(prefix="rehearsal-", dir=scratch) as folder, preserved_generators(torch.device("cpu")):
+            spec = parse_spec(_SPEC).model_dump(mode="json")
+            check(Assignment("rehearsal", spec, Path(folder), num_threads=1, check_only=True), _Nobody())
+    except OSError as error:  # as on a full disk, which a job that follows may have no need of
+        logger.warning("the rehearsal has no folder: %s", error)
+    finally:
+        torch.set_num_threads(num_threads)

@@ -1,8 +1,10 @@
 """A spare process takes the part of an assignment, or none is needed."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.spec import parse_spec
@@ -14,12 +16,11 @@ from worker.protocol import RESULT_FOLDER, Assignment, Checked, Finished
 
 
 @pytest.fixture(scope="module")
-def spares() -> Iterator[Spares]:
+def spares(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spares]:
     warm_up()
-    made = Spares(fork_spare, count=1)
+    made = Spares(partial(fork_spare, tmp_path_factory.mktemp("scratch")), count=1)
     yield made
-    while (spare := made.take()) is not None:
-        spare.process.kill()
+    made.close()
 
 
 def assignment(folder: Path, *, check_only: bool = False) -> Assignment:
@@ -59,3 +60,28 @@ def test_the_place_of_one_that_is_taken_is_filled_again_by_itself(spares: Spares
     after = until(spares.take)
     for spare in (taken, after):
         spare.process.kill()
+
+
+def test_one_whose_rehearsal_finds_no_folder_checks_a_job_all_the_same(tmp_path: Path) -> None:
+    spare = fork_spare(tmp_path / "away")
+    trainer = TrainerProcess(assignment(tmp_path / "job", check_only=True), take_spare=lambda: spare)
+    assert trainer.pids == [spare.process.pid]
+    assert isinstance(follow(trainer).last, Checked)
+
+
+def test_those_that_nobody_took_end_with_the_others(tmp_path: Path) -> None:
+    some = Spares(partial(fork_spare, tmp_path), count=2)
+    some.fill()
+    taken = some.take()
+    assert taken is not None
+    left = psutil.Process(taken.process.pid).parent()
+    assert left is not None
+    before = {child.pid for child in left.children()}
+    some.close()
+    after = {child.pid for child in left.children() if child.status() != psutil.STATUS_ZOMBIE}
+    assert len(before - after) == 1
+    assert taken.process.is_alive()
+    assert some.take() is None
+    some.fill()
+    assert some.take() is None
+    taken.process.kill()
