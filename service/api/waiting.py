@@ -45,11 +45,13 @@ View = Callable[[Session, str], Answer]
 class _Poll:
     """A request that waits for a version."""
 
+    version: int
+    """Which it has read: what another read began to find before that may be older, and is no answer."""
     is_new: Callable[[int], bool]
     found: "asyncio.Future[Answer | None]"
 
     def offer(self, answer: Answer | None) -> None:
-        if not self.found.done() and (answer is None or self.is_new(answer.version)):
+        if not self.found.done() and (answer is None or (answer.version > self.version and self.is_new(answer.version))):
             self.found.set_result(answer)
 
     def fail(self, error: StillhouseError) -> None:
@@ -172,7 +174,7 @@ class Watches:
             Unauthenticated: the key was revoked.
         """
         loop = asyncio.get_running_loop()
-        poll = _Poll(is_new, loop.create_future())
+        poll = _Poll(version, is_new, loop.create_future())
         with self._waiting(key_id, poll):
             watch.polls.add(poll)
             timer = loop.call_later(wait_seconds, poll.offer, None)
@@ -329,8 +331,10 @@ class Watches:
         watch.version = state.version
         watch.first_read.set()
         answer = news.answers.get(job_id)
-        if answer is not None and watch.polls:
+        if answer is not None:
             self._begin(_offer(list(watch.polls), answer))
+        elif watch.polls:  # which came while this was read
+            self._read(watch)
         for kind, feed in watch.feeds.items():
             if wanted.positions.get(kind, {}).get(job_id) == feed.position:
                 found, more = news.messages[kind]

@@ -1,0 +1,118 @@
+"""Long polls that arrive while the process's reader is reading: none sleeps through a change, none gets an older version."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+
+import psycopg
+import pytest
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.api.responses.jobs import Answer, job_answer
+from service.api.waiting import View, Watch, Watches
+from service.database import Database
+from service.embedded.servers import Valkey
+from service.notifications import Notifier
+from service.scheduling.queue_status_cache import QueueStatusCache
+from tests.integration.jobs.conftest import Team
+
+TIMEOUT_SECONDS = 60
+KEY = "key_ada"
+
+
+@pytest.fixture
+def view() -> View:
+    return partial(job_answer, QueueStatusCache(lease_seconds=45, max_age_seconds=0))
+
+
+@asynccontextmanager
+async def running(database: Database, valkey_server: Valkey, view: View) -> AsyncIterator[Watches]:
+    """From the moment on at which it hears of changes, so that nothing is read but for them."""
+    async with Watches(database, valkey_server.url, view).running() as watches:
+        while not watches._listener.is_listening:
+            await asyncio.sleep(0.01)
+        yield watches
+
+
+def rename(database: Database, job_id: str, name: str) -> int:
+    """Changes the job; returns its version."""
+    with database.transaction() as session:
+        return jobs.edit(session, job_id, name=name).version
+
+
+async def poll(watches: Watches, watch: Watch, version: int, *, wait_seconds: float) -> Answer | None:
+    return await watches.answer(watch, KEY, version=version, is_new=lambda new: new != version, wait_seconds=wait_seconds)
+
+
+@contextmanager
+def locked_jobs(url: str) -> Iterator[psycopg.Connection]:
+    """Who reads jobs waits for the end of the block."""
+    with psycopg.connect(url) as connection:
+        connection.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        yield connection
+
+
+def num_waiting(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM pg_locks WHERE relation = 'jobs'::regclass AND NOT granted").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_poll_that_comes_while_a_change_is_read_gets_it(
+    database: Database, database_url: str, valkey_server: Valkey, view: View
+) -> None:
+    job_id = Team(database).submit()
+
+    async def scenario() -> None:
+        async with running(database, valkey_server, view) as watches:
+            with watches.watching(job_id) as watch, closing(Notifier(valkey_server.url)) as notifier:
+                with closing(Database(database_url)) as quiet:
+                    changed = rename(quiet, job_id, "new")
+                with locked_jobs(database_url) as connection:
+                    notifier({job_id})
+                    while not num_waiting(connection):
+                        await asyncio.sleep(0.01)
+                    polling = asyncio.create_task(poll(watches, watch, changed - 1, wait_seconds=5))
+                    while not watch.polls:
+                        await asyncio.sleep(0)
+                answer = await polling
+                assert answer is not None
+                assert answer.version == changed
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_a_poll_that_has_read_a_change_is_not_answered_with_the_one_before(
+    database: Database, valkey_server: Valkey, view: View
+) -> None:
+    job_id = Team(database).submit()
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    def slow_view(session: Session, job_id: str) -> Answer:
+        answer = view(session, job_id)
+        has_read.set()
+        assert may_go_on.wait(TIMEOUT_SECONDS)
+        return answer
+
+    async def scenario() -> None:
+        async with running(database, valkey_server, slow_view) as watches:
+            with watches.watching(job_id) as watch:
+                first = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
+                while not watch.polls:
+                    await asyncio.sleep(0)
+                changed = await asyncio.to_thread(rename, database, job_id, "new")
+                await asyncio.to_thread(has_read.wait, TIMEOUT_SECONDS)
+                changed_again = await asyncio.to_thread(rename, database, job_id, "newer")
+                second = asyncio.create_task(poll(watches, watch, changed_again, wait_seconds=1))
+                while len(watch.polls) < 2:
+                    await asyncio.sleep(0)
+                may_go_on.set()
+                answer = await first
+                assert answer is not None
+                assert answer.version == changed
+                assert await second is None
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
