@@ -20,6 +20,7 @@ from worker.host.executor import Ending
 from worker.host.lease import LeaseLost
 from worker.host.memory_kills import count_memory_kills
 from worker.host.record import LogTail
+from worker.host.trainer_process import SERVER_LOST
 from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
 
 _BY_SOMEBODY = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
@@ -61,8 +62,11 @@ class Settlement:
             case _ if ending.killed and ending.asked is not None:
                 reason = ending.asked.reason
                 self._settle(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
+            case _ if ending.exit_code == SERVER_LOST:
+                self.lose(_lost("the fork server ended, and the trainer with it", ending.exit_code))
             case _ if -ending.exit_code in _BY_SOMEBODY and not self._may_be_out_of_memory(ending.exit_code):
-                self.lose(_killed(ending.exit_code))
+                name = signal.Signals(-ending.exit_code).name
+                self.lose(_lost(f"the trainer was killed by {name}, and not by the kernel for its memory", ending.exit_code))
             case _:
                 self._crash(_crash(ending.exit_code))
 
@@ -156,11 +160,10 @@ class Settlement:
         return [self._access.in_store(lambda: self._access.store.put(whole, key, name=LOG_FILE))]
 
 
-def _killed(exit_code: int) -> JobFailure:
-    name = signal.Signals(-exit_code).name
+def _lost(message: str, exit_code: int) -> JobFailure:
     return JobFailure(
         code="worker_lost",
-        message=f"the trainer was killed by {name}, and not by the kernel for its memory",
+        message=message,
         hint="Somebody or something on the worker's host ended it.",
         details={"exit_code": exit_code},
     )

@@ -21,6 +21,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from service.part_errors import PartAway
 from worker.host.openmp import let_idle_threads_sleep
 from worker.host.spares import Forked
 from worker.protocol import (
@@ -43,6 +44,9 @@ CULPRIT_SECONDS = 10.0
 """Time in which the rank whose loss another reports is found dead; after it the reporting rank counts as the one that died."""
 RANK_LOST = 75
 """Exit code of a rank that could not go on without another rank, whose error is the cause."""
+SERVER_LOST = 255
+"""Exit code of a process whose fork server has ended, which the kernel ends then; nobody knows its own
+(multiprocessing.popen_forkserver)."""
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -209,7 +213,10 @@ def _fork(target: Callable[..., None], *arguments: object) -> Forked:
     """Forks a process that runs ``target`` with its end of a pipe and the arguments."""
     ours, theirs = _context.Pipe(duplex=True)
     process = _context.Process(target=target, args=(theirs, *arguments), daemon=True)
-    process.start()
+    try:
+        process.start()
+    except EOFError as error:
+        raise PartAway("the fork server has ended") from error
     theirs.close()
     return Forked(process, ours)
 

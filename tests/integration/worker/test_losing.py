@@ -47,6 +47,24 @@ def test_a_killed_trainer_is_resumed_to_the_same_student(
     assert f"killed by {number.name}, and not by the kernel" in queue.events(job_id, "job.queued")[-1].message
 
 
+def test_a_killed_fork_server_costs_no_attempt_and_the_next_one_forks_what_a_signal_ends(
+    worker: WorkerProcess, queue: Queue, undisturbed: bytes
+) -> None:
+    job_id = queue.submit()
+    queue.until_checkpoint(job_id, phase="student")
+    server = worker.trainers()[0].parent()
+    assert server is not None
+    assert server.pid != worker.process.pid
+    server.kill()
+    queue.until_checkpoint(job_id, phase="student", attempt=2)
+    worker.trainers()[0].terminate()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (3, 0)
+    assert queue.student(job_id) == undisturbed
+    told = [event.message for event in queue.events(job_id, "job.queued")][-2:]
+    assert ["the fork server ended" in told[0], "killed by SIGTERM" in told[1]] == [True, True], told
+
+
 def test_a_trainer_that_dies_by_itself_each_time_fails_the_job_with_the_reason(worker: WorkerProcess, queue: Queue) -> None:
     job_id = queue.submit(max_attempts=2, training={"max_steps": 1_000_000, "checkpoint_steps": 100})
     for attempt in (1, 2):
