@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from service import queries, read_statements
+from service import read_statements
 from service.api.coalescing import Coalescer
 from service.api.responses.jobs import JobHead
 from service.database import Database
@@ -98,8 +98,9 @@ class Reads:
             "known_versions": list(known.values()),
         }
         rows = await self._connection.fetch(read_statements.JOBS, parameters)
-        found = {row.sha256 or row.id: row for row in rows}
-        return {question: (found.get(question[0]), found.get(question[1])) for question in questions}
+        keys = {row.sha256: row for row in rows if row.id is None}
+        jobs = {row.id: row for row in rows if row.id is not None}
+        return {question: (keys.get(question[0]), jobs.get(question[1])) for question in questions}
 
     async def _body(self, row: _Row) -> bytes:
         head = JobHead.of(row, owner=row.owner, place=await self._place(row)).model_dump_json()
@@ -110,7 +111,7 @@ class Reads:
             return None
         recent = self._queue_status_cache.recent(row.pool)
         place = None if recent is None else recent.place(row)
-        return place or await run_in_threadpool(self._compute_place, row.id)
+        return place or await run_in_threadpool(self._compute_place, row)
 
-    def _compute_place(self, job_id: str) -> Place | None:
-        return self._database.run(lambda session: queries.job_row(session, job_id, self._queue_status_cache).place)
+    def _compute_place(self, row: _Row) -> Place | None:
+        return self._database.run(lambda session: self._queue_status_cache.place(session, row))

@@ -1,5 +1,6 @@
 """A poll sends the database's own text, past the models of the response; a list as well."""
 
+import hashlib
 from typing import Any
 
 import httpx
@@ -60,3 +61,8 @@ def test_what_a_poll_and_a_list_say_is_the_view_of_the_jobs_row(
     assert polled.headers["etag"] == f'"{row.job.version}"'
     assert polled.json() == job_view(row).model_dump(mode="json")
     assert polled.json() in listed
+
+
+def test_a_key_is_no_job_by_whatever_name(viewer: httpx.Client) -> None:
+    key = viewer.headers["authorization"].removeprefix("Bearer ")
+    assert viewer.get(f"/v1/jobs/{hashlib.sha256(key.encode()).hexdigest()}").status_code == 404
