@@ -1,8 +1,10 @@
 """Routes of a job's records: events, metrics, log, artifacts, report."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service import queries
@@ -51,8 +53,7 @@ async def list_events(
     """Returns the events of the job. With `Accept: text/event-stream` they are streamed live, up to its final state."""
 
     def read() -> EventPage:
-        with services.database.transaction() as session:
-            found, has_more = queries.events(session, job_id, after=after, limit=limit)
+        found, has_more = services.database.run(lambda session: queries.events(session, job_id, after=after, limit=limit))
         return EventPage(data=[event_view(event) for event in found], has_more=has_more)
 
     if preferred(accept, (_JSON, _STREAM)) == _STREAM:
@@ -76,8 +77,7 @@ def list_metrics(
     wanted = [name.strip() for text in names or [] for name in text.split(",") if name.strip()]
     if len(wanted) > _MAX_NAMES:
         raise InvalidRequest(f"{len(wanted)} metrics are named; at most {_MAX_NAMES} may be, or none for all", param="names")
-    with services.database.transaction() as session:
-        series = queries.metrics(session, job_id, names=wanted, max_points=max_points)
+    series = services.database.run(lambda session: queries.metrics(session, job_id, names=wanted, max_points=max_points))
     return MetricList(data=[MetricView(name=name, points=points) for name, points in series.items()])
 
 
@@ -102,16 +102,15 @@ async def get_log(
 ) -> Any:
     """Returns the log of the job as text. With `Accept: text/event-stream` it is streamed live; the ids are byte offsets."""
 
-    def measure() -> tuple[int, int]:
-        with services.database.transaction() as session:
-            size = queries.log_size(session, job_id)
-            return size, 0 if tail is None else min(size, queries.log_tail_start(session, job_id, lines=tail))
+    def measure(session: Session) -> tuple[int, int]:
+        size = queries.log_size(session, job_id)
+        return size, 0 if tail is None else min(size, queries.log_tail_start(session, job_id, lines=tail))
 
-    def read(start: int, length: int) -> Any:
-        with services.database.transaction() as session:
-            yield queries.log_bytes(session, job_id, start=first + start, end=first + start + length)
+    def read(start: int, length: int) -> Iterator[bytes]:
+        begin = first + start
+        yield services.database.run(lambda session: queries.log_bytes(session, job_id, start=begin, end=begin + length))
 
-    size, first = await run_in_threadpool(measure)
+    size, first = await run_in_threadpool(services.database.run, measure)
     if preferred(accept, (_TEXT, _STREAM)) == _STREAM:
         start = event_id(last_event_id) if last_event_id else first
         return StreamResponse(services.watches, job_id, caller.key_id, log_messages, position=start)
@@ -128,8 +127,8 @@ async def get_log(
 @router.get("/artifacts", responses=described(NotFound))
 def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> ArtifactList:
     """Returns the files of the job."""
-    with services.database.transaction() as session:
-        return ArtifactList(data=[artifact_view(file) for file in queries.artifacts(session, job_id)])
+    files = services.database.run(lambda session: queries.artifacts(session, job_id))
+    return ArtifactList(data=[artifact_view(file) for file in files])
 
 
 @router.get("/artifacts/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
@@ -152,6 +151,5 @@ def get_report(
 
 
 def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
-    with services.database.transaction() as session:
-        found = queries.artifact(session, job_id, name)
+    found = services.database.run(lambda session: queries.artifact(session, job_id, name))
     return StoredFile(name=found.name, path=found.path, size=found.size, sha256=found.sha256, media_type=found.media_type)

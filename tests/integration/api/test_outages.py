@@ -147,19 +147,20 @@ def test_a_read_only_database_is_503_for_writes_alone(member: httpx.Client, post
 
 def test_a_column_of_another_type_is_noticed_by_nobody(member: httpx.Client, database_url: str) -> None:
     """A migration under a running API: its prepared statements return other types than they did."""
-    job = submit(member)
-    ask: list[Ask] = [lambda client: client.get(f"/v1/jobs/{job['id']}"), *READS[2:]]
+    path = f"/v1/jobs/{submit(member)['id']}"
+    ask: list[Ask] = [lambda client: client.get(path), lambda client: client.get(f"{path}/events"), *READS[2:]]
+    columns = [("jobs", "name"), ("users", "name"), ("datasets", "name"), ("job_events", "message")]
     with ThreadPoolExecutor(4) as threads:
-        for answer in [threads.submit(each, member) for each in ask * 10]:  # so that every statement is prepared
+        for answer in [threads.submit(each, member) for each in ask * 30]:  # so that every statement is prepared
             assert answer.result().status_code == 200
         with psycopg.connect(database_url, autocommit=True) as connection:
-            for table in ("jobs", "users", "datasets"):
-                connection.execute(f"ALTER TABLE {table} ALTER COLUMN name TYPE varchar(500)".encode())
+            for table, column in columns:
+                connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE varchar(500)".encode())
         for answer in [threads.submit(each, member) for each in ask * 5]:
             assert answer.result().status_code == 200, answer.result().text
         with psycopg.connect(database_url, autocommit=True) as connection:
-            for table in ("jobs", "users", "datasets"):
-                connection.execute(f"ALTER TABLE {table} ALTER COLUMN name TYPE text".encode())
+            for table, column in columns:
+                connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE text".encode())
     submit(member)
 
 
