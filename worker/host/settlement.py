@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service import jobs
-from service.errors import JobFailure
+from service.errors import JobFailure, NotFound
 from service.ids import new_id
 from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
+from service.part_errors import Meaning, meaning_of
 from service.scheduling import Claim
 from service.store import StoredFile
 from service.tables import Model
@@ -37,6 +38,8 @@ class Settlement:
         self._job, self._folder, self._log = claim.job, folder, log
         self._access, self._fence = access, claim.fence
         self._memory_kills = count_memory_kills()
+        self.took = False
+        """Whether this host took the attempt from its job."""
 
     def settle(self, ending: Ending) -> None:
         """Settles the attempt as its trainer ended."""
@@ -77,8 +80,17 @@ class Settlement:
 
     def lose(self, failure: JobFailure) -> None:
         """Requeues the job at no charge: this host took the attempt from it."""
+        self.took = True
         failure, files = self._with_log(failure), self._store_log()
         self._settle(lambda session: jobs.lose(session, self._fence, failure, files=files))
+
+    def settle_error(self, error: Exception) -> None:
+        """Settles the attempt without its files, after an error of this host's own part in it."""
+        code = "artifacts_unavailable" if isinstance(error, OSError | NotFound) else "trainer_error"
+        failure = JobFailure(code=code, message=f"{type(error).__name__}: {error}", hint="The worker's log has the details.")
+        self.took = meaning_of(error) is Meaning.AWAY
+        end = jobs.lose if self.took else jobs.crash
+        self._settle(lambda session: end(session, self._fence, failure))
 
     def give_back(self) -> None:
         """Ends the attempt without its files, for a part that is away: the job is cancelled if that is what it waited with."""

@@ -15,7 +15,6 @@ from typing import Any
 from service import jobs
 from service.database import Database
 from service.errors import JobFailure, NotFound
-from service.part_errors import Meaning, meaning_of
 from service.scheduling import Claim
 from service.settings import Settings
 from service.store import Store
@@ -61,8 +60,8 @@ class Supervisor:
         self._started = time.monotonic()
         self._trainer: Trainer | None = None
 
-    def run(self) -> None:
-        """Runs the attempt to its end and settles it."""
+    def run(self) -> bool:
+        """Runs the attempt to its end and settles it. Returns whether this host took it from its job."""
         settings = self._settings
         lease = Lease(
             self._database,
@@ -94,6 +93,7 @@ class Supervisor:
             finally:
                 self._recorder.close()
                 shutil.rmtree(self._folder, ignore_errors=True)
+        return self._settlement.took
 
     def _run(self) -> None:
         try:
@@ -105,7 +105,7 @@ class Supervisor:
             self._settlement.give_back()
         except Exception as error:
             logger.exception("supervising %s attempt %d failed", *self._names())
-            self._settle_unexpected(error)
+            self._settlement.settle_error(error)
 
     def _attempt(self) -> None:
         self._folder.mkdir(parents=True)
@@ -174,12 +174,6 @@ class Supervisor:
         if self._leaving():
             return StopRequest("drain")
         return None
-
-    def _settle_unexpected(self, error: Exception) -> None:
-        code = "artifacts_unavailable" if isinstance(error, OSError | NotFound) else "trainer_error"
-        failure = JobFailure(code=code, message=f"{type(error).__name__}: {error}", hint="The worker's log has the details.")
-        end = jobs.lose if meaning_of(error) is Meaning.AWAY else jobs.crash
-        self._access.in_database(lambda session: end(session, self._fence, failure))
 
     def _kill(self) -> None:
         if self._trainer is not None:

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0
 _NUM_SPARES = 2
 """Trainer processes that are forked ahead: one for a check, one for the attempt that follows."""
+_MOST_PAUSE_SECONDS = 300.0
+"""Between the attempts of a host that loses one after the other."""
 _END_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -83,6 +85,7 @@ class Host:
             passed=self._wake_all,
         )
         self._stopped = threading.Event()
+        self._losses = 0
         num_threads = len(devices) + 1  # one for checks
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="job")
         self._spare_wakes = threading.BoundedSemaphore(num_threads)
@@ -132,7 +135,7 @@ class Host:
         self._checker.work()
         while not self.draining and (claim := self._claim()) is not None:
             try:
-                Supervisor(
+                supervisor = Supervisor(
                     claim,
                     executor=self._executor,
                     host=self._executor.host,
@@ -142,7 +145,8 @@ class Host:
                     scratch=self._scratch,
                     num_threads=self.ledger.threads_per_device * len(claim.devices),
                     leaving=lambda: self.ending.is_set() or (self._drain.draining and not self._drain.finish),
-                ).run()
+                )
+                self._pause_if_losing(supervisor.run())
             finally:
                 self.ledger.give_back(claim.devices)
 
@@ -152,6 +156,15 @@ class Host:
             self.work()
         except Exception:
             logger.exception("a thread of worker %s failed", self.id)
+
+    def _pause_if_losing(self, lost: bool) -> None:
+        """Keeps the devices back for a while after several lost attempts in a row: on a host with a full disk a job would else
+        lose in seconds all the attempts that it may lose, and others meanwhile would not get it."""
+        self._losses = self._losses + 1 if lost else 0
+        if self._losses > 1:
+            pause = min(2.0 ** (self._losses - 1), _MOST_PAUSE_SECONDS)
+            logger.warning("%d attempts in a row were lost here; what ran the last one pauses for %g s", self._losses, pause)
+            self.ending.wait(pause)
 
     def _wake_all(self, pool: str) -> None:
         """Wakes this worker's other threads and other workers for a job that has passed its check."""

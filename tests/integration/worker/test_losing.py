@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from service.jobs import Fence
 from service.tables import Artifact, Job
 from tests.integration.jobs.conftest import FAILURE
 from tests.integration.worker.conftest import Queue, WorkerProcess, until
+from tests.trainers import open_files
 
 Start = Callable[..., WorkerProcess]
 
@@ -45,6 +47,18 @@ def test_a_killed_trainer_is_resumed_to_the_same_student(
     assert (job.attempt, job.crashes) == (2, 0), "somebody killed it, and not the kernel for its memory"
     assert queue.student(job_id) == undisturbed
     assert f"killed by {number.name}, and not by the kernel" in queue.events(job_id, "job.queued")[-1].message
+
+
+def trainers_in(worker: WorkerProcess, folder: str) -> list[psutil.Process]:
+    return [one for one in worker.trainers() if folder in str(open_files(one))]
+
+
+def test_a_worker_that_loses_one_attempt_after_the_other_pauses_before_the_next(worker: WorkerProcess, queue: Queue) -> None:
+    job_id = queue.submit(training={"max_steps": 1_000_000})
+    for attempt in (1, 2):
+        until(partial(trainers_in, worker, f"{job_id}-{attempt}"))[0].kill()
+    until(lambda: "2 attempts in a row were lost here" in worker.log)
+    assert queue.job(job_id).crashes == 0
 
 
 def test_a_killed_fork_server_costs_no_attempt_and_the_next_one_forks_what_a_signal_ends(
