@@ -25,7 +25,10 @@ class Drain:
 
 
 def register(session: Session, worker_id: str, *, host: str, pid: int, pool: str, devices: Sequence[dict[str, Any]]) -> Worker:
-    """Registers a worker, which takes jobs from now on; each of ``devices`` has a name, a kind and memory_gib."""
+    """Registers a worker, which takes jobs from now on; each of ``devices`` has a name, a kind and memory_gib.
+
+    Harmless to repeat: nobody may know whether the first time was committed.
+    """
     at = now(session)
     worker = Worker(
         id=worker_id,
@@ -39,8 +42,7 @@ def register(session: Session, worker_id: str, *, host: str, pid: int, pool: str
         started_at=at,
         heartbeat_at=at,
     )
-    session.add(worker)
-    return worker
+    return session.merge(worker)
 
 
 def beat(session: Session, worker_id: str, *, ending: bool) -> Drain:

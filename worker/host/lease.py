@@ -12,7 +12,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.database import Database
@@ -81,8 +80,8 @@ class Lease:
             asked_at = time.monotonic()
             try:
                 renewal = self._database.run(self._renew)
-            except SQLAlchemyError as error:
-                logger.warning("no heartbeat for %s, the database does not answer: %s", self._job_id, error)
+            except Exception as error:  # noqa: BLE001 - without its heartbeat the work would wait for ever
+                logger.warning("no heartbeat for %s: %s: %s", self._job_id, type(error).__name__, error)
                 pause = min(1.0, self._heartbeat_seconds)
                 if time.monotonic() < self._ends_at + self._outage_seconds:
                     continue

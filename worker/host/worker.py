@@ -184,7 +184,7 @@ class Host:
             logger.warning("worker %s waits for stillhouse migrate, the database has another schema: %s", self.id, error.orig)
             return False
         except SQLAlchemyError as error:
-            if meaning_of(error) is not Meaning.AWAY:
+            if meaning_of(error) not in {Meaning.AWAY, Meaning.RETRY}:
                 raise
             logger.warning("worker %s waits for the database: %s", self.id, error)
             return False
@@ -215,6 +215,8 @@ class Host:
                 self._drain = self.database.run(lambda session: workers.beat(session, self.id, ending=self.ending.is_set()))
             except SQLAlchemyError as error:
                 logger.warning("no worker heartbeat, the database does not answer: %s", error)
+            except Exception:
+                logger.exception("no worker heartbeat")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A worker that is drained takes no more jobs; those on it go on elsewhere, or run to their end."""
+"""A worker that registers, and one that is drained: it takes no more jobs; those on it go on elsewhere, or run to their end."""
 
 from service.jobs import Fence
 from tests.integration.scheduling.cluster import Cluster
@@ -48,3 +48,10 @@ def test_what_a_worker_does_not_offer_is_not_free_though_nobody_holds_it(cluster
     del cluster.machines["gpu-1"].running["ending"]
     cluster.succeed(small)
     assert cluster.fill() == [large]
+
+
+def test_a_worker_that_registers_again_as_nobody_knows_of_the_first_time_is_one_worker(cluster: Cluster) -> None:
+    for _ in range(2):
+        cluster.host("gpu-1", gpus=1)
+    job_id = cluster.submit(gpus=1)
+    assert cluster.fill() == [job_id]
