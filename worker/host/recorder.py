@@ -71,9 +71,11 @@ class Recorder:
         checkpoint = self._store_checkpoint(record.checkpoint) if record.checkpoint else None
         addition = self.log.read()
         reported = [(*self._formatter.format(event), self._remaining(event)) for event in record.steps]
+        replaced: set[str] = set()
+        """What any try replaced: after one that may have been committed, the next finds its own."""
 
-        def write(session: Session) -> tuple[Outcome, str | None]:
-            outcome, replaced = Outcome.APPLIED, None
+        def write(session: Session) -> Outcome:
+            outcome = Outcome.APPLIED
             if addition:  # first: it reads, and what is not written yet would be written before that
                 outcome = jobs.append_log(session, fence, addition)
             for progress, milestone, remaining in reported:
@@ -83,19 +85,20 @@ class Recorder:
             if record.points:
                 outcome = jobs.record_metrics(session, fence, record.points)
             if checkpoint is not None and record.checkpoint is not None:
-                outcome, replaced = jobs.record_checkpoint(
+                outcome, before = jobs.record_checkpoint(
                     session, fence, checkpoint, phase=record.checkpoint.phase, step=record.checkpoint.step
                 )
-            return outcome, replaced
+                if before is not None:
+                    replaced.add(before)
+            return outcome
 
-        outcome, replaced = self._access.in_database(write)
-        if outcome is Outcome.LEASE_LOST:
+        if self._access.in_database(write) is Outcome.LEASE_LOST:
             raise LeaseLost
-        if replaced is not None:
+        if replaced:
             try:
-                self._access.store.remove([replaced])
+                self._access.store.remove(replaced)
             except OSError as error:
-                logger.warning("the replaced checkpoint %s stays in the store: %s", replaced, error)
+                logger.warning("the replaced checkpoint %s stays in the store: %s", ", ".join(replaced), error)
 
     def _remaining(self, event: PhaseStarted | Progress) -> float | None:
         return remaining_seconds(self._steps, event) if isinstance(event, Progress) else None
