@@ -194,10 +194,12 @@ def test_what_docker_is_to_run_is_there() -> None:
 def test_every_figure_of_speed_has_its_program_and_every_program_is_named() -> None:
     told = [found for page in PAGES for line in code_lines(page) if (found := re.match(r"python -m benchmarks\.(\w+)(.*)", line))]
     for program, options in (found.groups() for found in told):
-        source = (ROOT / f"benchmarks/{program}.py").read_text(encoding="utf-8")
+        path = ROOT / f"benchmarks/{program}"
+        source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
         assert "__main__" in source
         assert all(f'"{option}"' in source for option in options.split())
     programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    programs |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
     assert programs == {found[1] for found in told}
     assert all(re.search(r"python -m benchmarks\.", cells[2]) for cells in rows(PAGES["docs/speed.md"]))
 
