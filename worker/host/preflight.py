@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 _LOG_TAIL_CHARACTERS = 4000
 _SHARE_OF_MEMORY = 0.5
 """Of this host's memory, for the networks of a check; larger ones are profiled on the meta device."""
-_SETTLING_SECONDS = 60.0
-"""By which the lease outlasts the check, to record its outcome."""
 _LEAVING_SECONDS = 5.0
 """How long a worker that drains waits for a part that is away, to say that it gives a check back."""
 
@@ -88,16 +86,14 @@ class Checker:
             self._busy.release()
 
     def _claim(self) -> Check | None:
-        lease = self._lease_seconds
-        return self._database.run(lambda s: preflight.claim_check(s, self._worker_id, self._pool, lease_seconds=lease))
-
-    @property
-    def _lease_seconds(self) -> float:
-        return self._settings.preflight_seconds + _SETTLING_SECONDS
+        lease_seconds = self._settings.lease_seconds
+        return self._database.run(
+            lambda session: preflight.claim_check(session, self._worker_id, self._pool, lease_seconds=lease_seconds)
+        )
 
     def _check(self, check: Check) -> bool:
         """Returns whether the next check may follow at once."""
-        fence, lease_seconds = check.fence, self._lease_seconds
+        fence, lease_seconds = check.fence, self._settings.lease_seconds
 
         def renew(session: Session) -> Renewal | None:
             renewed = preflight.renew_check(session, fence, lease_seconds=lease_seconds)
