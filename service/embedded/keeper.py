@@ -7,6 +7,7 @@ follows the end of the thread that started the child.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -88,7 +89,7 @@ class Keeper:
             pause = self._pauses[kept.num_starts]
             kept.due_at = now + pause
             kept.num_starts += 1
-            self._say(f"{kept.child.ending}; starting it again{f' in {pause:g} s' if pause else ''}")
+            self._tell(f"{kept.child.ending}; starting it again{f' in {pause:g} s' if pause else ''}")
         if kept.due_at is not None and now >= kept.due_at:
             kept.started_at, kept.due_at = now, None
             with self._starting:
@@ -96,4 +97,8 @@ class Keeper:
                     try:
                         kept.start()
                     except (ChildDied, OSError) as error:  # not started: it counts as one more that has ended
-                        self._say(f"{kept.child.name} did not start: {error}")
+                        self._tell(f"{kept.child.name} did not start: {error}")
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError, SystemExit):  # a terminal that is gone, for which rich would end the program
+            self._say(text)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from service.client import ApiError, Client, ClientError, Conflict, Job, Unreachable, WaitTimeout
+from service.client import ApiError, Client, Conflict, Job, Unreachable, WaitTimeout
 from tests.faults.specs import KINDS, SUCCESSOR, spec
 from tests.faults.waiting import NeverCame
 
@@ -101,7 +101,7 @@ class Person(threading.Thread):
             except NeverCame as error:
                 self._ledger.complain(f"{self.name} about {posted.kind} {sorted(posted.ids)}: {error}")
                 self._ledger.close()
-            except ClientError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, they were never to meet it
                 self._ledger.complain(f"{self.name} about {posted.kind} {sorted(posted.ids)}: {type(error).__name__}: {error}")
 
     def _see_through(self, posted: Posted) -> None:

@@ -43,6 +43,18 @@ def test_a_killed_child_is_started_again_and_one_that_is_stopped_is_not(tmp_path
     assert said == ["the part ended by signal SIGKILL; starting it again"]
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), SystemExit(1)])
+def test_a_killed_child_is_started_again_though_nobody_listens_any_more(tmp_path: Path, error: BaseException) -> None:
+    def say(_: str) -> None:
+        raise error
+
+    ids = tmp_path / "ids"
+    os.mkfifo(ids)
+    with kept(tmp_path, [TELLS_ITS_ID, str(ids)], Keeper(say)) as child:
+        os.kill(int(ids.read_text()), signal.SIGKILL)
+        assert int(ids.read_text()) == child.pid
+
+
 def test_a_child_that_ends_again_and_again_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     given_up = threading.Event()
     said: list[str] = []
