@@ -6,6 +6,7 @@ to end by itself; who asks meanwhile waits for the same one.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +26,8 @@ from service.settings import Settings
 from service.store import Store
 
 _LIMIT_SECONDS = 3.0
+
+logger = logging.getLogger(__name__)
 
 
 class Check(View):
@@ -56,9 +59,10 @@ class PartCheck:
     def _run(self, future: "Future[Check]") -> None:
         try:
             future.set_result(self._check())
-        except Exception as error:  # noqa: BLE001 - the boundary of a thread: whoever awaits the future gets it
-            if meaning_of(error) is Meaning.OURS:
-                future.set_exception(error)
+        except Exception as error:
+            if meaning_of(error) is Meaning.OURS:  # as a password that is not Redis's
+                logger.exception("a part of the service cannot be used as it is set up")
+                future.set_result(Check(ok=False, detail=f"cannot be used, the log says why ({type(error).__name__})"))
             else:
                 future.set_result(Check(ok=False, detail=f"does not answer ({type(error).__name__})"))
 

@@ -7,6 +7,7 @@ from contextlib import closing
 import httpx
 import psycopg
 import pytest
+import redis
 
 from service import workers
 from service.broker import Broker, queue_name
@@ -57,6 +58,23 @@ def test_a_submit_succeeds_without_redis_and_reads_go_on(member: httpx.Client, w
     ready = member.get("/readyz")
     assert ready.status_code == 200
     assert (ready.json()["status"], ready.json()["checks"]["redis"]["ok"]) == ("degraded", False)
+
+
+def test_a_redis_that_wants_another_password_degrades_the_service_and_no_more(
+    member: httpx.Client, valkey_server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.config_set("requirepass", "another")
+        client.client_kill_filter(_type="normal", skipme=True)
+        try:
+            ready = member.get("/readyz")
+            job = submit(member)
+        finally:
+            client.config_set("requirepass", "")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert "AuthenticationError" in ready.json()["checks"]["redis"]["detail"]
+    assert "cannot be used as it is set up" in caplog.text
+    assert member.get(f"/v1/jobs/{job['id']}").status_code == 200
 
 
 def test_the_sweep_wakes_a_worker_for_a_job_whose_wake_up_was_lost(
