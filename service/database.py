@@ -9,7 +9,6 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -47,9 +46,8 @@ class Database:
         ``answer_seconds``: how long a statement may take, a connection may be waited for and the server may be silent.
         """
         self._url = checked_url(url)
-        self._answer_seconds = answer_seconds
         self._silence = Silence(answer_seconds)
-        self.engine = make_engine(self._url, answer_seconds=answer_seconds, pool_size=pool_size, silence=self._silence)
+        self.engine = make_engine(self._url, pool_size=pool_size, silence=self._silence)
         self._notify = notify
         self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy())
 
@@ -89,13 +87,7 @@ class Database:
 
     def read_connection(self) -> ReadConnection:
         """A connection of its own for an event loop, which opens it when it reads and has to close it."""
-        return ReadConnection(self._url, answer_seconds=self._answer_seconds, silence=self._silence)
-
-    def ping(self) -> None:
-        """Raises SQLAlchemy's OperationalError when the database does not answer."""
-        self._silence.pass_or_raise()
-        with self.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+        return ReadConnection(self._url, silence=self._silence)
 
     def close(self) -> None:
         """Closes every connection."""

@@ -10,11 +10,14 @@ where the process that answers is the one that was connected to: prepared statem
 import select
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGconn
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -36,7 +39,8 @@ class Silence:
     """Whether the server has fallen silent. While it is, one thread at a time may try it; the others would each wait in vain."""
 
     def __init__(self, answer_seconds: float) -> None:
-        self._answer_seconds = answer_seconds
+        self.answer_seconds = answer_seconds
+        """How long any answer may take."""
         self._until = 0.0
         self._trying: int | None = None
         self._lock = threading.Lock()
@@ -54,7 +58,7 @@ class Silence:
             if now < self._until and self._trying != caller:
                 raise PoolTimeout("the database did not answer just now")
             self._trying = caller
-            self._until = now + self._answer_seconds
+            self._until = now + self.answer_seconds
 
     def begin(self) -> None:
         """Notes that a wait reached its limit."""
@@ -67,11 +71,25 @@ class Silence:
             with self._lock:
                 self._until, self._trying = 0.0, None
 
+    @contextmanager
+    def noted(self, connection: PGconn) -> Iterator[None]:
+        """Around a wait of at most ``answer_seconds``: notes what came of it, and closes the connection when they have passed."""
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            if connection.transaction_status != TransactionStatus.ACTIVE:
+                self.end()
+                raise
+            # The limit was reached while a statement was under way, so nothing can be done on this connection any more.
+            connection.finish()
+            self.begin()
+            raise psycopg.OperationalError(f"the database did not answer within {self.answer_seconds:g} s") from error
+        self.end()
+
 
 class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """Waits at most ``answer_seconds`` for any answer, and is closed when they have passed."""
+    """Waits for no answer longer than its ``silence`` says, and is closed then."""
 
-    answer_seconds: float
     silence: Silence
     is_pooled: bool
     """Whether a pooler stands between, and this session may be another's in the next transaction."""
@@ -80,18 +98,8 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        try:
-            answer = super().wait(gen, interval, self.answer_seconds)
-        except psycopg.OperationalError as error:
-            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
-                self.silence.end()
-                raise
-            # The limit was reached while a statement was under way, so nothing can be done on this connection any more.
-            self.pgconn.finish()
-            self.silence.begin()
-            raise psycopg.OperationalError(f"the database did not answer within {self.answer_seconds:g} s") from error
-        self.silence.end()
-        return answer
+        with self.silence.noted(self.pgconn):
+            return super().wait(gen, interval, self.silence.answer_seconds)
 
     @property
     def may_be_dead(self) -> bool:
@@ -103,18 +111,18 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
         return bool(poll.poll(0))
 
 
-def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Silence) -> Engine:
+def make_engine(url: str, *, pool_size: int, silence: Silence) -> Engine:
     """Creates the engine. ``url`` is libpq's, which alone reads it."""
     engine = create_engine(
         "postgresql+psycopg://",
         pool_size=pool_size,
         max_overflow=_MAX_OVERFLOW,
-        pool_timeout=answer_seconds,
+        pool_timeout=silence.answer_seconds,
         pool_use_lifo=True,  # few connections are in use at a time, so they stay warm
         use_native_hstore=False,
         connect_args={"connect_timeout": CONNECT_SECONDS, **DEAD_CONNECTION},
     )
-    settings = session_settings(answer_seconds)
+    settings = session_settings(silence.answer_seconds)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> LimitedConnection:
@@ -127,7 +135,7 @@ def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Sil
         except psycopg.Error:
             silence.end()
             raise
-        connection.answer_seconds, connection.silence = answer_seconds, silence
+        connection.silence = silence
         try:
             _set_up(connection, settings)
         except BaseException:
@@ -156,7 +164,7 @@ def make_engine(url: str, *, answer_seconds: float, pool_size: int, silence: Sil
         session = connection.connection.driver_connection
         assert isinstance(session, LimitedConnection)
         if session.is_pooled and not session.autocommit:
-            connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items()))
+            connection.exec_driver_sql(set_locally(settings))
 
     @event.listens_for(engine, "handle_error")
     def replace(context: ExceptionContext) -> None:
@@ -175,12 +183,21 @@ def session_settings(answer_seconds: float) -> dict[str, str]:
     }
 
 
-def _set_up(connection: LimitedConnection, settings: dict[str, str]) -> None:
-    """Finds out whether a pooler answers, in which case the settings hold for this statement alone."""
-    own = connection.info.backend_pid
+def set_up(connection: psycopg.ConnectionInfo, settings: dict[str, str]) -> bytes:
+    """The first statement of a connection. Its first column: whether a pooler answers; else the settings hold from now on."""
+    own = connection.backend_pid
     calls = ", ".join(f"set_config('{name}', '{value}', pg_backend_pid() <> {own})" for name, value in settings.items())
+    return f"SELECT pg_backend_pid() <> {own}, {calls}".encode()
+
+
+def set_locally(settings: dict[str, str]) -> str:
+    """The statements that make the settings hold to the end of a transaction."""
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
+
+
+def _set_up(connection: LimitedConnection, settings: dict[str, str]) -> None:
     connection.autocommit = True
-    row = connection.execute(f"SELECT pg_backend_pid() <> {own}, {calls}".encode()).fetchone()
+    row = connection.execute(set_up(connection.info, settings)).fetchone()
     connection.autocommit = False
     assert row is not None
     connection.is_pooled = row[0]

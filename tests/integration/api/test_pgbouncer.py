@@ -1,9 +1,10 @@
 """The service behind a real PgBouncer that shares three sessions, in transaction mode, or lends one to each, in session mode."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import aclosing, closing
 from functools import partial
 from uuid import uuid4
 
@@ -145,6 +146,24 @@ def test_its_settings_hold_for_its_own_transactions_alone(pooler: PgBouncer, dat
         assert {end.result() for end in [threads.submit(hasty.run, meet) for _ in range(POOL_SIZE)]} == {("UTC", "800ms")}
         with pytest.raises(DBAPIError, match="statement timeout"):
             hasty.run(lambda session: session.execute(text("SELECT pg_sleep(60)")))
+    with psycopg.connect(pooler.url(database_url), autocommit=True) as other:
+        assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_its_settings_hold_for_what_its_event_loop_reads(pooler: PgBouncer, database_url: str) -> None:
+    words = ["a'b", "%s", "\\", None]
+
+    async def scenario() -> None:
+        with closing(Database(pooler.url(database_url), answer_seconds=1.0)) as hasty:
+            async with aclosing(hasty.read_connection()) as connection:
+                statement = (
+                    "SELECT current_setting('timezone') AS a, current_setting('statement_timeout') AS b, %(words)s::text[] AS c"
+                )
+                assert await connection.fetch(statement, {"words": words}) == [("UTC", "800ms", words)]
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    await connection.fetch("SELECT pg_sleep(60)", {})
+
+    asyncio.run(scenario())
     with psycopg.connect(pooler.url(database_url), autocommit=True) as other:
         assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
 
