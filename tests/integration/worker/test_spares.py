@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service.spec import parse_spec
 from tests.integration.worker.conftest import long_spec, until
 from worker.host.executor import follow
-from worker.host.spares import Spares
+from worker.host.spares import Forked, Spares
 from worker.host.trainer_process import TrainerProcess, fork_spare, warm_up
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Finished
 
@@ -69,19 +68,19 @@ def test_one_whose_rehearsal_finds_no_folder_checks_a_job_all_the_same(tmp_path:
     assert isinstance(follow(trainer).last, Checked)
 
 
-def test_those_that_nobody_took_end_with_the_others(tmp_path: Path) -> None:
-    some = Spares(partial(fork_spare, tmp_path), count=2)
+def test_those_that_nobody_took_are_ended_and_not_replaced(tmp_path: Path) -> None:
+    forked: list[Forked] = []
+
+    def fork() -> Forked:
+        forked.append(fork_spare(tmp_path))
+        return forked[-1]
+
+    some = Spares(fork, count=2)
     some.fill()
     taken = some.take()
     assert taken is not None
-    left = psutil.Process(taken.process.pid).parent()
-    assert left is not None
-    before = {child.pid for child in left.children()}
     some.close()
-    after = {child.pid for child in left.children() if child.status() != psutil.STATUS_ZOMBIE}
-    assert len(before - after) == 1
-    assert taken.process.is_alive()
-    assert some.take() is None
     some.fill()
     assert some.take() is None
+    assert [spare for spare in forked if spare.process.is_alive()] == [taken]
     taken.process.kill()
