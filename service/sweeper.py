@@ -1,6 +1,6 @@
 """The timer thread of every API and worker process: takes jobs from silent workers, and wakes idle ones for forgotten jobs.
 
-No scheduler runs as a process of its own. A sweep is harmless to repeat; an outage of the database or Redis costs a log line.
+No scheduler runs as a process of its own. A sweep is harmless to repeat; an outage of a part costs a log line.
 """
 
 import logging
@@ -14,6 +14,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from service import jobs, scheduling
 from service.broker import Broker
 from service.database import Database
+from service.part_errors import Meaning, meaning_of, part_of
 from service.store import Store
 
 logger = logging.getLogger(__name__)
@@ -78,10 +79,11 @@ class Sweeper:
                     logger.warning(
                         "this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig
                     )
-                except SQLAlchemyError as error:
-                    logger.warning("this sweep is left out, the database does not answer: %s", error)
-                except Exception:
-                    logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
+                except Exception as error:
+                    if meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}:
+                        logger.warning("this sweep is left out, %s does not answer: %s", part_of(error), error)
+                    else:
+                        logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
             self._stopping.wait(self._interval_seconds)
 
     def _sweep_if_due(self) -> None:

@@ -1,16 +1,19 @@
 """The wake-ups that the sweep sends, and what the sweeper survives."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 import redis
 
-from service import scheduling
+from service import jobs, scheduling
 from service.broker import MAX_PENDING_WAKES, Broker, queue_name
 from service.embedded.servers import Valkey
 from service.scheduling import Device, Offer, claim
 from service.store import Store
 from service.sweeper import Sweeper
-from tests.integration.jobs.conftest import Team
+from tests.faults.waiting import until
+from tests.integration.jobs.conftest import Team, fail
 from tests.integration.scheduling.conftest import lose
 
 SLOT = Device("cpu:0")
@@ -98,3 +101,22 @@ def test_the_sweeper_outlives_an_outage_of_the_database(
         finally:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
     assert team.status(fence.job_id) == "queued"
+
+
+def test_the_sweeper_removes_a_spent_checkpoint_once_the_store_is_back(
+    team: Team, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, file = tmp_path / "store", tmp_path / "state"
+    file.touch()
+    store = Store(f"file://{folder}")
+    fence = team.running()
+    stored = store.put(file, "jobs/x/state")
+    team.do(lambda session: jobs.record_checkpoint(session, fence, stored, phase="student", step=7))
+    team.do(fail, fence)
+    away = folder.rename(tmp_path / "away")
+    with Sweeper(team.database, broker, store, interval_seconds=0.05, lease_seconds=45):
+        until(lambda: "this sweep is left out, the store does not answer" in caplog.text, "nothing was said", timeout_seconds=60)
+        away.rename(folder)
+        until(lambda: team.do(jobs.spent_checkpoints) == {}, "it is still there", timeout_seconds=60)
+    assert not (folder / "jobs").exists()
+    assert not [record for record in caplog.records if record.exc_info], "that it is away is nobody's fault"
