@@ -14,6 +14,7 @@ from service.database import Database
 from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
+from service.kept_files import kept_if_listed
 from service.lifecycle import FINAL
 from service.spec.data import DatasetInfo
 from service.spec.tasks import TaskName
@@ -58,8 +59,7 @@ def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) 
     Raises:
         InvalidFile: it cannot be trained on.
     """
-    with database.transaction() as session:
-        known = _same(session, new)
+    known = database.run(lambda session: _same(session, new))
     if known is not None:
         return known, False
     info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns)
@@ -117,34 +117,32 @@ def _store(
 ) -> tuple[Dataset, bool]:
     dataset_id = new_id("ds")
     key = f"{_prefix(dataset_id)}/data"
-    is_listed = False
-    try:
+    values = {
+        "id": dataset_id,
+        "owner_id": owner_id,
+        "name": new.name,
+        "task": new.task,
+        "filename": new.filename,
+        "path": key,
+        "sha256": new.sha256,
+        "bytes": new.size,
+        "input_column": new.input_column,
+        "target_column": new.target_column,
+        "info": info.model_dump(mode="json"),
+    }
+
+    def list_it(session: Session) -> Dataset | None:
+        # Somebody may have stored the same bytes since we looked.
+        added = session.scalar(insert(Dataset).values(**values).on_conflict_do_nothing().returning(Dataset.id))
+        return session.get(Dataset, added) if added else _same(session, new)
+
+    with kept_if_listed(database, store, _prefix(dataset_id), Dataset, dataset_id):
         store.put(new.path, key)
         store.put(samples, f"{_prefix(dataset_id)}/{_SAMPLES}")
-        with database.transaction() as session:
-            values = {
-                "id": dataset_id,
-                "owner_id": owner_id,
-                "name": new.name,
-                "task": new.task,
-                "filename": new.filename,
-                "path": key,
-                "sha256": new.sha256,
-                "bytes": new.size,
-                "input_column": new.input_column,
-                "target_column": new.target_column,
-                "info": info.model_dump(mode="json"),
-            }
-            # Somebody may have stored the same bytes since we looked.
-            added = session.scalar(insert(Dataset).values(**values).on_conflict_do_nothing().returning(Dataset.id))
-            dataset = session.get(Dataset, added) if added else _same(session, new)
-        is_listed = added is not None
-    finally:
-        if not is_listed:
-            store.remove_prefix(_prefix(dataset_id))
+        dataset = database.run(list_it)
     if dataset is None:
         raise Conflict("the same dataset was deleted at this moment; send it again")
-    return dataset, is_listed
+    return dataset, dataset.id == dataset_id
 
 
 def _same(session: Session, new: NewDataset) -> Dataset | None:

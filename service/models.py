@@ -12,6 +12,7 @@ from service.archives import Limits, unpack
 from service.database import Database
 from service.errors import Conflict, InvalidFile, NotFound
 from service.ids import new_id
+from service.kept_files import kept_if_listed
 from service.lifecycle import FINAL
 from service.model_folder import inspect_folder, refuse_loose_weights
 from service.store import Store, StoredFile
@@ -45,24 +46,18 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
         if new.task is not None and info.task != new.task:
             raise InvalidFile(f"{new.filename!r} holds a network for {info.task}, not for {new.task}", param="/task")
         model_id = new_id("model")
-        is_listed = False
-        try:
+        with kept_if_listed(database, store, _prefix(model_id), Model, model_id):
             stored = store.put_folder(root, _prefix(model_id))
-            with database.transaction() as session:
-                model = Model(
-                    id=model_id,
-                    owner_id=owner_id,
-                    name=new.name,
-                    task=info.task,
-                    classes=info.classes,
-                    input_shape=info.input_shape,
-                    files=[asdict(file) for file in stored],
-                )
-                session.add(model)
-            is_listed = True
-        finally:
-            if not is_listed:
-                store.remove_prefix(_prefix(model_id))
+            model = Model(
+                id=model_id,
+                owner_id=owner_id,
+                name=new.name,
+                task=info.task,
+                classes=info.classes,
+                input_shape=info.input_shape,
+                files=[asdict(file) for file in stored],
+            )
+            database.run(lambda session: session.add(model))
     return model
 
 
