@@ -16,6 +16,7 @@ MAY_NAME_TASKS = {
     "service/spec/builtin.py": "each builtin dataset is for a task",
     "service/spec/methods/embedding.py": "the message that refuses the method elsewhere",
     "worker/models/transformers_table.py": "writes the library's model types by task",
+    "worker/preflight/rehearsal.py": "the small job that a process forked ahead rehearses",
 }
 FLAGS = {"are_tokens", "are_embeddings", "predicts_tokens", "is_embedded"}
 """What once told a task, of targets and of shapes."""
