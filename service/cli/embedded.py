@@ -117,7 +117,7 @@ def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: I
     try:
         from service.embedded.processes import ChildDied
         from service.embedded.servers import FolderInUse
-        from service.embedded.stack import PortTaken, stack
+        from service.embedded.stack import AnotherVersion, PortTaken, stack
     except ModuleNotFoundError as error:
         raise missing_extra(error, "embedded") from error
     interrupts.arm()
@@ -139,5 +139,5 @@ def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: I
                 raise
             finally:
                 interrupts.disarm()
-    except (ChildDied, FolderInUse, PortTaken) as error:
+    except (ChildDied, FolderInUse, PortTaken, AnotherVersion) as error:
         raise CommandFailed(str(error), exit_code=JOB_FAILED) from error

@@ -40,6 +40,10 @@ class PortTaken(RuntimeError):
     """Another program listens on the requested port."""
 
 
+class AnotherVersion(RuntimeError):
+    """The data directory's database was migrated by another version of Stillhouse."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """The running stack. Its processes end with the ``with`` block of :func:`stack`."""
@@ -89,6 +93,7 @@ def stack(
     Raises:
         FolderInUse: another process runs the stack of this folder.
         PortTaken: the requested port is taken.
+        AnotherVersion: a newer version has used this folder.
         ChildDied: a process does not start; the message contains the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -161,9 +166,14 @@ class _Records:
     """
 
     def __init__(self, url: str) -> None:
+        from alembic.util import CommandError
+
         from service.database import Database, upgrade
 
-        upgrade(url)
+        try:
+            upgrade(url)
+        except CommandError as error:
+            raise AnotherVersion(f"the database was migrated by another version of Stillhouse: {error}") from error
         self._database = Database(url, pool_size=1)
 
     def __enter__(self) -> Self:

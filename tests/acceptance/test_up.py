@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from service.client import Client
 from service.connection import read_connection
+from service.embedded.servers import postgres
 
 
 @contextmanager
@@ -107,6 +109,19 @@ def test_killed_outright_it_takes_everything_along(tmp_path: Path, environment: 
         process.kill()
         process.wait()
         assert_gone(children)
+
+
+def test_a_folder_that_a_newer_version_has_used_is_refused_in_a_sentence(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with postgres(folder / "postgres") as server, psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+    command = [sys.executable, "-m", "service.cli", "up", "--data-dir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if not line.startswith("·")]
+    assert "migrated by another version of Stillhouse" in error
 
 
 def part(process: subprocess.Popen[str], word: str) -> psutil.Process:
