@@ -41,7 +41,7 @@ class RequestIds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = message.setdefault("headers", [])
+                headers = message["headers"] = [*message.get("headers", ())]  # a response may share its own with others
                 names = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))
                 if b"x-content-type-options" not in names:

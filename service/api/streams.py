@@ -24,12 +24,12 @@ _KEPT_BYTES = 256 * 1024
 """Of the last messages of a feed, for streams that begin or are a little behind."""
 AT_ONCE = 32
 """Waiting requests that are answered before others have their turn."""
-HEADERS = [
+_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"vary", b"Accept"),
     (b"x-accel-buffering", b"no"),
-]
+)
 _HELLO = format_sse_event(comment="the events of this job follow")
 
 Messages = list[tuple[int, bytes]]
@@ -142,9 +142,12 @@ class Stream:
         self._farewell: bytes | None = None
         self._has_ended = False
 
-    async def serve(self, receive: Receive) -> None:
-        """Sends what there is; returns when the client has gone or the stream has ended."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    async def serve(self, receive: Receive, *, head: bool) -> None:
+        """Sends what there is; returns when the client has gone or the stream has ended. ``head``: the headers alone."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        if head:
+            await self._finish(b"")
+            return
         await self.comment(_HELLO)
         self.feed.streams.add(self)
         try:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service import updates
+from service.api.middleware import is_head
 from service.api.responses.jobs import Answer
 from service.api.streams import AT_ONCE, Feed, Kind, Messages, Stream, write_to_all
 from service.database import Database
@@ -404,9 +405,9 @@ class StreamResponse(Response):
     def __init__(self, watches: Watches, job_id: str, key_id: str, kind: Kind, *, position: int) -> None:
         self._open = partial(watches.stream, job_id, key_id, kind, position=position)
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._open(send=send) as stream:
-            await stream.serve(receive)
+            await stream.serve(receive, head=is_head(scope))
 
 
 async def _offer(polls: list[_Poll], answer: Answer) -> None:

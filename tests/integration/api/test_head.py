@@ -38,6 +38,7 @@ def test_a_head_of_whatever_a_get_reads_is_answered_like_it(member: httpx.Client
 def test_a_head_of_a_stream_ends(member: httpx.Client, name: str) -> None:
     head = member.head(f"/v1/jobs/{submit(member)['id']}/{name}", headers={"Accept": "text/event-stream"})
     assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert member.get("/healthz").status_code == 200, "the same connection answers the next request"
 
 
 def test_a_head_of_what_only_takes_a_post_is_refused_with_what_it_takes(member: httpx.Client) -> None:

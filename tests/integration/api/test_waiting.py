@@ -183,6 +183,13 @@ def test_a_quiet_stream_says_that_it_lives(member: httpx.Client, monkeypatch: py
         assert ": still here" in response.iter_lines()
 
 
+def test_each_stream_has_headers_of_its_own(member: httpx.Client) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}/events"
+    for _ in range(3):
+        with member.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+            assert len(response.headers.get_list("x-request-id")) == 1
+
+
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
 def test_a_last_event_id_that_is_no_number_is_refused(member: httpx.Client, last: str) -> None:
     job = submit(member)
