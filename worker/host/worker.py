@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ class Host:
         """Ends what runs here, and returns once nothing does."""
         self.ending.set()
         self._threads.shutdown()
+
+    def close(self) -> None:
+        """Ends the spare processes, which have files in the scratch folder."""
         self._executor.close()
 
     def deregister(self) -> None:
@@ -241,8 +245,8 @@ def main(arguments: list[str] | None = None) -> None:
     with scratch_folder(config.scratch or Path(tempfile.gettempdir()), worker_id) as scratch:
         logger.info("loading torch and transformers")
         warm_up()
-        host = Host(config, worker_id=worker_id, pool=options.pool, devices=devices, scratch=scratch)
-        run(host, sweep_seconds=config.sweep_seconds, lease_seconds=config.lease_seconds)
+        with closing(Host(config, worker_id=worker_id, pool=options.pool, devices=devices, scratch=scratch)) as host:
+            run(host, sweep_seconds=config.sweep_seconds, lease_seconds=config.lease_seconds)
 
 
 def run(host: Host, *, sweep_seconds: float, lease_seconds: float) -> None:

@@ -93,6 +93,10 @@ class WorkerProcess:
     def log(self) -> str:
         return self._log_path.read_text()
 
+    def files_of_jobs(self) -> list[Path]:
+        """The scratch folders of this worker, and of those before it in the same place."""
+        return list((self.folder / "scratch").glob("stillhouse-*"))
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()

@@ -118,6 +118,7 @@ def test_a_drained_worker_checkpoints_requeues_and_exits(
     queue.until_checkpoint(job_id, phase="student")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
+    assert worker.files_of_jobs() == []
     job = queue.job(job_id)
     assert (job.status, job.attempt, job.crashes) == ("queued", 1, 0)
     start_worker()

@@ -192,6 +192,11 @@ def test_a_worker_ends_and_another_starts_while_the_database_is_away(
     with during(unreachable):
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
+        impatient = workers.launch()
+        until(lambda: "waits for the database" in impatient.log)
+        impatient.signal(signal.SIGTERM)
+        assert impatient.wait() == 0
+        assert [*worker.files_of_jobs(), *impatient.files_of_jobs()] == []
         following = workers.launch()
         until(lambda: "waits for the database" in following.log)
     job = queue.until_status(job_id, "succeeded")
