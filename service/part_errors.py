@@ -57,7 +57,7 @@ _AWAY_NUMBERS = frozenset(
     if hasattr(errno, name)
 )
 """The disk; the network and what is mounted over it; this machine's own limits."""
-_AWAY_REPLIES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY")
+_AWAY_REPLIES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY ")
 """What Redis says when it can be used later, beside what redis-py has a class for."""
 _BUCKET_LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp"})
 _BUCKET_AWAY = frozenset({"HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError"})

@@ -51,6 +51,8 @@ def test_an_error_of_postgresql_means_what_its_sqlstate_says(state: str, meaning
         (RedisConnectionError("refused"), Meaning.AWAY),
         (ReadOnlyError("You can't write against a read only replica."), Meaning.AWAY),
         (ResponseError("WRONGTYPE Operation against a key"), Meaning.OURS),
+        (ResponseError("BUSY Redis is busy running a script"), Meaning.AWAY),
+        (ResponseError("BUSYKEY Target key name already exists"), Meaning.OURS),
         (ZeroDivisionError(), Meaning.OURS),
         (DataError("SELECT 1", {}, psycopg.DataError("cannot contain NUL")), Meaning.THEIRS),  # the driver refused it
         (socket.gaierror(socket.EAI_AGAIN, "temporary failure in name resolution"), Meaning.AWAY),
