@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
@@ -18,6 +19,7 @@ from service.database import Database
 from service.errors import NotFound
 from service.lifecycle import Status
 from service.queries import JobFilter
+from service.read_connection import ReadConnection
 from service.scheduling.explain import Place
 from service.scheduling.queue_status_cache import QueueStatusCache
 from service.security import Caller, caller_of, key_digest
@@ -27,6 +29,8 @@ _Question = tuple[str, str | None, int | None]
 _Page = tuple[JobFilter, str | None, int]
 """What is wanted, the id after which the page begins, how many jobs it holds."""
 _Row = Any
+_LISTS_AT_ONCE = 4
+"""Statements for lists, each on a connection of its own: a slow one holds up no poll and few lists."""
 _ROWS_AT_ONCE = 50
 """Written without letting others run."""
 
@@ -49,13 +53,17 @@ class Reads:
         self._queue_status_cache = queue_status_cache
         self._connection = database.read_connection()
         self._jobs: Coalescer[_Question, tuple[_Row, _Row]] = Coalescer(self._read_jobs)
-        self._list_connection = database.read_connection()  # of its own: no poll waits for a list
-        self._pages: Coalescer[_Page, bytes] = Coalescer(self._read_pages)
+        self._list_connections: asyncio.LifoQueue[ReadConnection] = asyncio.LifoQueue()
+        for _ in range(_LISTS_AT_ONCE):
+            self._list_connections.put_nowait(database.read_connection())
+        self._pages: WeakValueDictionary[_Page, Coalescer[_Page, bytes]] = WeakValueDictionary()
+        """Of the pages that are being read: who asks for the same page waits with the others, and no error is another's."""
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._connection.aclose()
-        await self._list_connection.aclose()
+        while not self._list_connections.empty():
+            await self._list_connections.get_nowait().aclose()
 
     async def caller(self, authorization: str | None) -> Caller:
         """Authenticates by an ``Authorization`` header. Raises Unauthenticated."""
@@ -72,14 +80,23 @@ class Reads:
 
     async def page(self, wanted: JobFilter, *, after: str | None, limit: int) -> bytes:
         """Reads a page of a list, newest first: a ``JobPage`` in JSON. The caller is known already."""
-        return await self._pages.ask((wanted, after, limit))
+        question = (wanted, after, limit)
+        pages = self._pages.get(question)
+        if pages is None:
+            pages = self._pages[question] = Coalescer(self._read_page)
+        return await pages.ask(question)
 
-    async def _read_pages(self, questions: list[_Page]) -> Mapping[_Page, bytes]:
-        return {each: await self._read_page(*each) for each in set(questions)}
+    async def _read_page(self, questions: list[_Page]) -> Mapping[_Page, bytes]:
+        question = questions[0]  # they are all the same
+        connection = await self._list_connections.get()
+        try:
+            return {question: await self._page(connection, *question)}
+        finally:
+            self._list_connections.put_nowait(connection)
 
-    async def _read_page(self, wanted: JobFilter, after: str | None, limit: int) -> bytes:
+    async def _page(self, connection: ReadConnection, wanted: JobFilter, after: str | None, limit: int) -> bytes:
         statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1)
-        rows = await self._list_connection.fetch(statement, parameters, prepare=False)
+        rows = await connection.fetch(statement, parameters, prepare=False)
         bodies = []
         for number, row in enumerate(rows[:limit], start=1):
             bodies.append(await self._body(row))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import jobs, queries, submission
@@ -28,6 +29,7 @@ from service.errors import (
     RequestInFlight,
 )
 from service.lifecycle import Outcome, Priority, Status
+from service.part_errors import Meaning, meaning_of
 from service.queries import JobFilter, JobRow
 from service.security import Caller
 from service.sweeper import preempt
@@ -129,9 +131,7 @@ def submit(
     job, is_new = submission.submit(services.database, services.settings, caller, document, idempotency_key=idempotency_key)
     if is_new and job.status in {Status.QUEUED, Status.CHECKING}:
         _wake(services, job)
-    # What a new job answers is what was just written; a place in the queue is computed, and a repeat may have gone on since.
-    as_written = is_new and job.status != Status.QUEUED
-    row = JobRow(job, caller.user_name, place=None) if as_written else _read(services, job.id)
+    row = _as_stored(services, JobRow(job, caller.user_name, place=None), is_new=is_new)
     headers = {"Location": f"/v1/jobs/{job.id}", "ETag": _etag(row.job.version)}
     content = job_view(row).model_dump_json()
     return Response(content, status_code=201 if is_new else 200, media_type="application/json", headers=headers)
@@ -300,6 +300,21 @@ def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
     services.store.ping()  # else the files would stay when no row names them any more
     services.store.remove(services.database.run(remove))
     services.store.remove_prefix(f"jobs/{job_id}")  # files of attempts that lost their lease, which no row names
+
+
+def _as_stored(services: Services, written: JobRow, *, is_new: bool) -> JobRow:
+    """What a submission answers: a new job as it was written, with its place in the queue; a repeat as it is by now.
+
+    A new job is stored: if its place cannot be read, that is no reason to say that it is not.
+    """
+    if is_new and written.job.status != Status.QUEUED:
+        return written
+    try:
+        return _read(services, written.job.id)
+    except SQLAlchemyError as error:
+        if not is_new or meaning_of(error) is Meaning.OURS:
+            raise
+        return written
 
 
 def _read(services: Services, job_id: str) -> JobRow:

@@ -182,6 +182,28 @@ def test_a_column_of_another_type_is_noticed_by_nobody(member: httpx.Client, dat
     submit(member)
 
 
+def test_a_job_that_is_stored_is_answered_though_its_place_cannot_be_read(member: httpx.Client, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE usage IN ACCESS EXCLUSIVE MODE")  # the order of the queue is by usage
+        answer = member.post("/v1/jobs", json=spec())
+    assert answer.status_code == 201
+    assert answer.json()["queue"] is None
+    assert member.get(answer.headers["Location"]).json()["queue"] is not None
+
+
+def test_a_list_that_waits_holds_up_no_other(member: httpx.Client, database_url: str) -> None:
+    submit(member)
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE job_labels IN ACCESS EXCLUSIVE MODE")
+        waiting = threads.submit(member.get, "/v1/jobs", params={"label": "team:vision"})
+        while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            pass
+        assert member.get("/v1/jobs").status_code == 200
+        assert not waiting.done()
+        connection.rollback()
+        assert waiting.result().status_code == 200
+
+
 def test_ended_sessions_are_noticed_by_nobody(member: httpx.Client, database_url: str) -> None:
     for ask in READS[2:]:
         assert terminate(database_url) > 0
