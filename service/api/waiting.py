@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import updates
 from service.api.middleware import is_head
+from service.api.news import News, View, Wanted, read_news
 from service.api.responses.jobs import Answer
 from service.api.streams import AT_ONCE, Feed, Kind, Messages, Stream, write_to_all
 from service.database import Database
@@ -37,9 +37,6 @@ _MAX_READERS = 2
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-View = Callable[[Session, str], Answer]
 
 
 @dataclass(eq=False, slots=True)
@@ -68,8 +65,6 @@ class Watch:
     num_waiting: int = 0
     version: int | None = None
     """As of the last read."""
-    answer: Answer | None = None
-    """Of that version, or None."""
     must_be_read: bool = False
     """Whatever its version is."""
     polls: set[_Poll] = field(default_factory=set)
@@ -85,28 +80,6 @@ class Watch:
         for poll in self.polls:
             poll.fail(error)
         return [stream for feed in self.feeds.values() for stream in feed.streams]
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What one read is to find out."""
-
-    versions: dict[str, int | None]
-    """The versions that are known; of a job that still has it nothing is read."""
-    positions: dict[Kind, dict[str, int]]
-    polled: Set[str]
-    keys: Set[str]
-
-
-@dataclass(frozen=True)
-class _News:
-    """What it found."""
-
-    states: dict[str, updates.State]
-    changed: Set[str]
-    messages: dict[Kind, tuple[dict[str, Messages], set[str]]]
-    answers: dict[str, Answer]
-    valid_keys: Set[str]
 
 
 class Watches:
@@ -272,7 +245,7 @@ class Watches:
             self._work.clear()
             wanted = self._take_wanted()
             try:
-                news = await self._in_thread(partial(self._read_news, wanted=wanted))
+                news = await self._in_thread(partial(read_news, wanted=wanted, view=self._view))
             except Exception as error:  # noqa: BLE001 - nobody else reads for those who wait
                 log = logger.warning if isinstance(error, StillhouseError) else logger.exception
                 log("waiting requests could not be read for: %s", error)
@@ -281,10 +254,10 @@ class Watches:
                 continue
             self._tell(wanted, news)
 
-    def _take_wanted(self) -> _Wanted:
+    def _take_wanted(self) -> Wanted:
         watches = [self._watches[job_id] for job_id in self._stale & self._watches.keys()]
         self._stale.clear()
-        wanted = _Wanted(
+        wanted = Wanted(
             versions={each.job_id: None if each.must_be_read else each.version for each in watches},
             positions={},
             polled={each.job_id for each in watches if each.polls},
@@ -297,22 +270,7 @@ class Watches:
                 wanted.positions.setdefault(kind, {})[watch.job_id] = feed.position
         return wanted
 
-    def _read_news(self, session: Session, *, wanted: _Wanted) -> _News:
-        states = updates.states(session, wanted.versions)
-        changed = {job_id for job_id, state in states.items() if state.version != wanted.versions[job_id]}
-        ended = {job_id for job_id in changed if states[job_id].is_final}
-        messages = {
-            kind: kind(session, {job_id: at for job_id, at in positions.items() if job_id in changed}, ended=ended)
-            for kind, positions in wanted.positions.items()
-        }
-        answers = {}
-        for job_id in wanted.polled & changed:
-            with contextlib.suppress(NotFound):  # deleted a moment ago: another notification says so
-                answers[job_id] = self._view(session, job_id)
-        valid_keys = updates.valid_keys(session, wanted.keys) if wanted.keys else set()
-        return _News(states, changed, messages, answers, valid_keys)
-
-    def _tell(self, wanted: _Wanted, news: _News) -> None:
+    def _tell(self, wanted: Wanted, news: News) -> None:
         """Answers polls and advances feeds; ends what waits for a job that is gone, or with a key that is."""
         for key_id in wanted.keys - news.valid_keys:
             self._end_key(key_id)
@@ -327,7 +285,7 @@ class Watches:
             elif job_id in news.changed:
                 self._tell_of(watch, wanted, news)
 
-    def _tell_of(self, watch: Watch, wanted: _Wanted, news: _News) -> None:
+    def _tell_of(self, watch: Watch, wanted: Wanted, news: News) -> None:
         job_id, state = watch.job_id, news.states[watch.job_id]
         watch.version = state.version
         watch.first_read.set()
@@ -343,7 +301,7 @@ class Watches:
                 if job_id in more:
                     self._read(watch)
 
-    def _try_again(self, wanted: _Wanted, error: Exception) -> None:
+    def _try_again(self, wanted: Wanted, error: Exception) -> None:
         """Keeps who waits, who will get what it misses; who has just come is told that the database is away."""
         unavailable = (
             error if isinstance(error, StillhouseError) else Unavailable("this cannot be read at this moment; try again")

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from service import jobs
+from service.api.news import View
 from service.api.responses.jobs import Answer, job_answer
-from service.api.waiting import View, Watch, Watches
+from service.api.waiting import Watch, Watches
 from service.database import Database
 from service.embedded.servers import Valkey
 from service.notifications import Notifier
