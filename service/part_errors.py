@@ -47,6 +47,8 @@ _THEIR_STATES = ("22", "23")
 """Values, constraints."""
 _SESSION_STATES = ("25006", "0A000", "26000", "42P05")
 """What a new session does better: on the server that may be written now, or with plans of its own."""
+FULL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Of a disk that takes no file."""
 _AWAY_NUMBERS = frozenset(
     getattr(errno, name)
     for name in (
@@ -62,6 +64,10 @@ _AWAY_REPLIES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY ")
 _BUCKET_LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp"})
 _BUCKET_AWAY = frozenset({"HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError"})
 """Their classes by name, because they are an extra: a request that got no whole answer."""
+
+
+class HostDiskFull(Exception):
+    """This host's own disk takes no file: another host may have room, so nobody waits here."""
 
 
 class PartAway(OSError):

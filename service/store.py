@@ -25,7 +25,7 @@ import fsspec
 
 from service.errors import NotFound, StillhouseError
 from service.ids import new_id
-from service.part_errors import PartAway
+from service.part_errors import FULL_NUMBERS, HostDiskFull, PartAway
 
 _CHUNK_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
@@ -105,11 +105,21 @@ class Store:
         return [self.put(path, f"{prefix}/{name}", name=name) for path, name in zip(files, names, strict=True)]
 
     def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> None:
-        """Copies a file to ``target``. Raises NotFound if it is gone or has another SHA-256 than recorded."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Copies a file to ``target``.
+
+        Raises:
+            NotFound: it is gone, or has another SHA-256 than recorded.
+            HostDiskFull: there is no room for it on this host.
+        """
         partial = target.with_name(target.name + ".partial")
-        with self._telling_what_is_missing(key) as path:
-            self._filesystem.get_file(path, str(partial))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self._telling_what_is_missing(key) as path:
+                self._filesystem.get_file(path, str(partial))
+        except OSError as error:
+            if error.errno in FULL_NUMBERS:  # which no reading of the store ends in
+                raise HostDiskFull(f"{target.parent} takes no file: {error.strerror}") from error
+            raise
         if sha256 is not None and file_sha256(partial)[0] != sha256:
             partial.unlink()
             raise NotFound(f"{key} in the store is not what was recorded: its SHA-256 differs")

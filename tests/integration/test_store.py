@@ -16,7 +16,7 @@ import fsspec
 import pytest
 
 from service.errors import NotFound
-from service.part_errors import PartAway
+from service.part_errors import HostDiskFull, PartAway
 from service.store import MARKER, Store, StoredFile, file_sha256, media_type, safe_key
 
 CONTENT = bytes(range(256)) * 10_000  # more than two chunks
@@ -348,6 +348,16 @@ def test_a_bucket_is_known_by_its_marker_too(source: Path) -> None:
     store.mark("store_another")
     with pytest.raises(PartAway, match=f"its file {MARKER} says store_another"):
         store.ping()
+
+
+def test_a_host_without_room_is_told_from_a_store_that_is_away(any_store: Store, source: Path, tmp_path: Path) -> None:
+    any_store.put(source, "a")
+    target = tmp_path / "scratch/a"
+    target.parent.mkdir()
+    target.with_name("a.partial").symlink_to("/dev/full")
+    with pytest.raises(HostDiskFull, match="scratch takes no file: No space left"):
+        any_store.fetch("a", target)
+    assert not target.exists()
 
 
 def test_a_store_that_signs_no_addresses_has_none(any_store: Store, source: Path) -> None:

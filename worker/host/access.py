@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.jobs import Fence
-from service.part_errors import Meaning, meaning_of
+from service.part_errors import HostDiskFull, Meaning, meaning_of
 from service.store import Store
 from worker.host.lease import Lease, LeaseLost
 
@@ -75,12 +75,14 @@ class LeasedAccess:
                 self._wait("the database", error, hurried=self._leaving())
 
     def in_store(self, work: Callable[[], T]) -> T:
-        """Repeats work on the store until it is available."""
+        """Repeats work on the store until it is available. Raises HostDiskFull, which no waiting for the store mends."""
         give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
         while True:
             self._await_lease()
             try:
                 return work()
+            except HostDiskFull:
+                raise
             except Exception as error:
                 is_passing = isinstance(error, OSError) and time.monotonic() < give_up_at
                 if not is_passing and meaning_of(error) not in _PASSING:
