@@ -158,8 +158,9 @@ def _account(stored: "Stored") -> Iterator[Broken]:
 def _stray_files(cluster: Cluster, stored: "Stored") -> Iterator[Broken]:
     """The store holds what rows name. What a lost attempt wrote stays under its prefix until its job is deleted."""
     named = {row.path for row in stored.artifacts} | {file["path"] for model in stored.models for file in model.files}
+    spent = {row.path for row in stored.artifacts if row.kind == "spent"}  # the sweep removes these at any moment
     held = set(_stored(cluster))
-    if missing := named - held:
+    if missing := named - spent - held:
         yield Broken(f"the store lacks {sorted(missing)[:5]}")
     in_one_attempt = tuple(f"jobs/{job.id}/" for job in stored.jobs if job.attempt <= 1)
     if stray := [path for path in held - named if path.startswith(in_one_attempt)]:
