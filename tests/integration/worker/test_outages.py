@@ -68,11 +68,20 @@ def crashing(server: str, name: str) -> Iterator[None]:
     """A session is killed, which restarts the whole server; then nobody reaches it for a time."""
     with psycopg.connect(server, autocommit=True) as admin:
         row = admin.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s LIMIT 1", [name]).fetchone()
-    assert row is not None
-    os.kill(row[0], signal.SIGKILL)
+        assert row is not None
+        os.kill(row[0], signal.SIGKILL)
+        until(lambda: _is_cut(admin))  # as every session is; before that the server still answers
     until(lambda: _answers(server))
     with unreachable(server, name):
         yield
+
+
+def _is_cut(admin: psycopg.Connection[Any]) -> bool:
+    try:
+        admin.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def _answers(server: str) -> bool:
