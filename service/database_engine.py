@@ -60,6 +60,18 @@ class Silence:
             self._trying = caller
             self._until = now + self.answer_seconds
 
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Notes how an attempt to connect fails: without an answer in time, or with one."""
+        try:
+            yield
+        except psycopg.errors.ConnectionTimeout:
+            self.begin()
+            raise
+        except psycopg.Error:
+            self.end()
+            raise
+
     def begin(self) -> None:
         """Notes that a wait reached its limit."""
         with self._lock:
@@ -127,14 +139,8 @@ def make_engine(url: str, *, pool_size: int, silence: Silence) -> Engine:
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> LimitedConnection:
         silence.pass_or_raise()
-        try:
+        with silence.connecting():
             connection = LimitedConnection.connect(url, **named)
-        except psycopg.errors.ConnectionTimeout:
-            silence.begin()
-            raise
-        except psycopg.Error:
-            silence.end()
-            raise
         connection.silence = silence
         try:
             _set_up(connection, settings)

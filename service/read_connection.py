@@ -67,14 +67,8 @@ class _LimitedConnection(psycopg.AsyncConnection[NamedTuple]):
 
     @classmethod
     async def open(cls, url: str, silence: Silence, settings: dict[str, str]) -> "_LimitedConnection":
-        try:
+        with silence.connecting():
             connection = await cls.connect(url, autocommit=True, prepare_threshold=0, row_factory=namedtuple_row)
-        except psycopg.errors.ConnectionTimeout:
-            silence.begin()
-            raise
-        except psycopg.Error:
-            silence.end()
-            raise
         connection.silence = silence
         try:
             cursor = connection.cursor(row_factory=tuple_row)

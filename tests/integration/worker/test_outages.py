@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text, update
 from service import jobs
 from service.jobs import Fence
 from service.tables import Artifact, Job, JobEvent, LogChunk, MetricPoint
+from tests.integration import database_faults
 from tests.integration.jobs.conftest import FAILURE
 from tests.integration.worker.conftest import Queue, WorkerProcess, Workers, until
 
@@ -23,44 +24,31 @@ FOREVER = {"max_steps": 1_000_000, "checkpoint_steps": 100}
 
 
 @contextmanager
-def read_only(server: str, name: str) -> Iterator[None]:
+def altered(server: str, name: str, *, to: str, back: str) -> Iterator[None]:
+    """Changes a setting of the database, for which every connection is ended, and changes it back."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        _do(admin, f"ALTER DATABASE {name} {to}")
+        _disconnect(admin, name)
+        try:
+            yield
+        finally:
+            _do(admin, f"ALTER DATABASE {name} {back}")
+
+
+def read_only(server: str, name: str) -> AbstractContextManager[None]:
     """As after a fail-over, until the old primary is back."""
-    with psycopg.connect(server, autocommit=True) as admin:
-        _do(admin, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        _disconnect(admin, name)
-        try:
-            yield
-        finally:
-            _do(admin, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    setting = "default_transaction_read_only"
+    return altered(server, name, to=f"SET {setting} = on", back=f"RESET {setting}")
 
 
-@contextmanager
-def unreachable(server: str, name: str) -> Iterator[None]:
+def unreachable(server: str, name: str) -> AbstractContextManager[None]:
     """Every connection is lost, and no new one is taken."""
-    with psycopg.connect(server, autocommit=True) as admin:
-        _do(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        _disconnect(admin, name)
-        try:
-            yield
-        finally:
-            _do(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    return altered(server, name, to="ALLOW_CONNECTIONS false", back="ALLOW_CONNECTIONS true")
 
 
-@contextmanager
-def frozen(server: str, name: str) -> Iterator[None]:
+def frozen(server: str, name: str) -> AbstractContextManager[None]:
     """Every process of the server stands still: connections stay open, and nothing comes."""
-    with psycopg.connect(server, autocommit=True) as admin:
-        row = admin.execute("SHOW data_directory").fetchone()
-    assert row is not None
-    postmaster = psutil.Process(int((Path(row[0]) / "postmaster.pid").read_text().split()[0]))
-    processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
+    return database_faults.frozen(server)
 
 
 @contextmanager
