@@ -14,12 +14,12 @@ from service.database import Database
 from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
-from service.kept_files import kept_if_listed
 from service.lifecycle import FINAL
 from service.spec.data import DatasetInfo
 from service.spec.tasks import TaskName
 from service.store import Store
 from service.tables import Dataset, Job, User
+from service.unlisted_files import list_files, unlisted
 
 NUM_SAMPLES = 5
 """Rows that are kept for people to view."""
@@ -116,7 +116,8 @@ def _store(
     database: Database, store: Store, new: NewDataset, info: DatasetInfo, samples: Path, *, owner_id: str
 ) -> tuple[Dataset, bool]:
     dataset_id = new_id("ds")
-    key = f"{_prefix(dataset_id)}/data"
+    prefix = _prefix(dataset_id)
+    key = f"{prefix}/data"
     values = {
         "id": dataset_id,
         "owner_id": owner_id,
@@ -134,11 +135,14 @@ def _store(
     def list_it(session: Session) -> Dataset | None:
         # Somebody may have stored the same bytes since we looked.
         added = session.scalar(insert(Dataset).values(**values).on_conflict_do_nothing().returning(Dataset.id))
-        return session.get(Dataset, added) if added else _same(session, new)
+        if added is None:
+            return _same(session, new)
+        list_files(session, prefix)
+        return session.get(Dataset, added)
 
-    with kept_if_listed(database, store, _prefix(dataset_id), Dataset, dataset_id):
+    with unlisted(database, store, prefix):
         store.put(new.path, key)
-        store.put(samples, f"{_prefix(dataset_id)}/{_SAMPLES}")
+        store.put(samples, f"{prefix}/{_SAMPLES}")
         dataset = database.run(list_it)
     if dataset is None:
         raise Conflict("the same dataset was deleted at this moment; send it again")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,11 +13,11 @@ from service.archives import Limits, unpack
 from service.database import Database
 from service.errors import Conflict, InvalidFile, NotFound
 from service.ids import new_id
-from service.kept_files import kept_if_listed
 from service.lifecycle import FINAL
 from service.model_folder import inspect_folder, refuse_loose_weights
 from service.store import Store, StoredFile
 from service.tables import Job, JobTeacher, Model, User
+from service.unlisted_files import list_files, unlisted
 
 _MAX_FILES = 1000
 
@@ -46,8 +47,9 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
         if new.task is not None and info.task != new.task:
             raise InvalidFile(f"{new.filename!r} holds a network for {info.task}, not for {new.task}", param="/task")
         model_id = new_id("model")
-        with kept_if_listed(database, store, _prefix(model_id), Model, model_id):
-            stored = store.put_folder(root, _prefix(model_id))
+        prefix = _prefix(model_id)
+        with unlisted(database, store, prefix):
+            stored = store.put_folder(root, prefix)
             model = Model(
                 id=model_id,
                 owner_id=owner_id,
@@ -57,8 +59,13 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
                 input_shape=info.input_shape,
                 files=[asdict(file) for file in stored],
             )
-            database.run(lambda session: session.add(model))
+            database.run(partial(_list, model=model, prefix=prefix))
     return model
+
+
+def _list(session: Session, model: Model, prefix: str) -> None:
+    list_files(session, prefix)
+    session.add(model)
 
 
 def find(session: Session, model_id: str) -> tuple[Model, str]:

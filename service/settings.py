@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """``redis://host:6379/0``."""
     store: str = ""
     """Where artifacts and datasets live: ``file:///path`` or ``s3://bucket/prefix``."""
+    store_seconds: float = Field(default=10.0, gt=0)
+    """How long the API waits for an answer of the store before it says 503."""
     scratch: Path | None = None
     """Folder of the worker for running jobs' files; the system's temporary folder by default."""
     teacher_cache: Path | None = None

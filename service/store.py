@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -83,7 +82,8 @@ class Store:
         self._local = "file" in self._filesystem.protocol
         self._id_of = id_of
         self._id: str | None = None
-        self._setting_up = threading.Lock()
+        self._new_id = new_id("store")
+        """Of whoever sets it up: threads that do so at one time write the same."""
         self._verified_at = float("-inf")
 
     def put(self, source: Path, key: str, *, name: str | None = None) -> StoredFile:
@@ -153,10 +153,16 @@ class Store:
                         self._filesystem.rm_file(path)
 
     def remove_prefix(self, prefix: str) -> None:
-        """Removes all files under a prefix."""
+        """Removes all files under a prefix, also if somebody else is removing them at this moment."""
         path = self._path(prefix)
-        with self._verified(), suppress(FileNotFoundError):
-            self._filesystem.rm(path, recursive=True)
+        with self._verified():
+            for _ in range(_FOLDER_TRIES):
+                try:
+                    self._filesystem.rm(path, recursive=True)
+                except FileNotFoundError:
+                    if self._filesystem.exists(path):
+                        continue
+                return
 
     def ping(self) -> None:
         """Raises PartAway or another OSError if the store cannot be used."""
@@ -213,8 +219,7 @@ class Store:
 
         A bucket has none. Raises PartAway if there is another marker than there must be, or none.
         """
-        with self._setting_up:
-            self._id = self._id or self._expected_id()
+        self._id = self._id or self._expected_id()
         if not self._local:
             if time.monotonic() - self._verified_at > _BUCKET_SECONDS:
                 self._require(self.marker())
@@ -241,7 +246,7 @@ class Store:
             return self._id_of(self)
         found = self._id or self.marker()
         if found is None:
-            found = new_id("store")
+            found = self._new_id
             self.mark(found)
         return found
 

@@ -6,16 +6,22 @@ No scheduler runs as a process of its own. A sweep is harmless to repeat; an out
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from service import jobs, scheduling
+from service import jobs, scheduling, unlisted_files
 from service.broker import Broker
 from service.database import Database
+from service.own_thread import run_in_own_thread
 from service.part_errors import Meaning, meaning_of, part_of
 from service.store import Store
+
+_END_SECONDS = 5.0
+"""So long the end of a sweeper waits for a removal of files."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +46,9 @@ class Sweeper:
         self._interval_seconds, self._lease_seconds, self._then = interval_seconds, lease_seconds, then
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._removal: Future[None] = Future()
+        """Of files: the one under way, or the last. A store that hangs holds up nothing else that a sweep does."""
+        self._removal.set_result(None)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,13 +57,13 @@ class Sweeper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stopping.set()
         self._thread.join()
+        wait([self._removal], timeout=_END_SECONDS)
 
     def sweep(self) -> None:
-        """Runs one sweep, then sends the wake-ups that are due and removes files that are no longer needed."""
+        """Runs one sweep, sends the wake-ups that are due, and begins to remove files that are no longer needed."""
         with self._database.transaction() as session:
             if not scheduling.sweep(session, lease_seconds=self._lease_seconds):
                 return
-            spent = jobs.spent_checkpoints(session)
             urgent, reserved = scheduling.pools_with_urgent_jobs(session), scheduling.pools_with_reservations(session)
         # Not in the sweep's own transaction: claims may wait for its locks, and these wait for claims.
         for act, pools in ((scheduling.preempt, urgent), (scheduling.move_reservations, reserved)):
@@ -64,27 +73,38 @@ class Sweeper:
         with self._database.transaction() as session:
             due = scheduling.wakes_due(session, lease_seconds=self._lease_seconds)
         self._broker.wake_forgotten(due)
+        if self._removal.done():
+            self._removal = run_in_own_thread(partial(self._noting_errors, self._remove_files), name="sweeper's files")
+
+    def _remove_files(self) -> None:
+        """The files first, then the rows: after a crash in between they still say what is to be removed."""
+        with self._database.transaction() as session:
+            spent, prefixes = jobs.spent_checkpoints(session), unlisted_files.to_remove(session)
         if spent:
-            # The files first: after a crash in between, the rows still say what is to be removed.
             self._store.remove(spent.values())
             with self._database.transaction() as session:
                 jobs.forget_checkpoints(session, spent)
+        for prefix in prefixes:
+            self._store.remove_prefix(prefix)
+            with self._database.transaction() as session:
+                unlisted_files.forget(session, prefix)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             for act in (self._sweep_if_due, self._then):
-                try:
-                    act()
-                except ProgrammingError as error:
-                    logger.warning(
-                        "this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig
-                    )
-                except Exception as error:
-                    if meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}:
-                        logger.warning("this sweep is left out, %s does not answer: %s", part_of(error), error)
-                    else:
-                        logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
+                self._noting_errors(act)
             self._stopping.wait(self._interval_seconds)
+
+    def _noting_errors(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except ProgrammingError as error:
+            logger.warning("this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig)
+        except Exception as error:
+            if meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}:
+                logger.warning("this sweep is left out, %s does not answer: %s", part_of(error), error)
+            else:
+                logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
 
     def _sweep_if_due(self) -> None:
         with self._database.transaction() as session:

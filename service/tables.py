@@ -405,6 +405,15 @@ class StoreIdentity(Table):
     """Whether a marker with this id was seen. Until then one may be written."""
 
 
+class UnlistedFiles(Table):
+    """Files in the store that no other row names, and when they are to be removed."""
+
+    __tablename__ = "unlisted_files"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    remove_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class Artifact(Table):
     """A file that a job published. Its bytes are in the store before this row exists."""
 

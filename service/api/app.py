@@ -4,10 +4,9 @@ RequestIds → PlainAddresses → RateLimit → BodyLimit → HeadAsGet → rout
 """
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from functools import partial
 
-from anyio import move_on_after, to_thread
 from fastapi import FastAPI
 from starlette.routing import Route
 
@@ -19,9 +18,11 @@ from service.api.readiness import PartChecks
 from service.api.reads import Reads
 from service.api.responses.jobs import job_answer
 from service.api.routes import catalogue, datasets, health, jobs, models, queue, records, team
+from service.api.store_calls import StoreCalls
 from service.api.waiting import Watches
 from service.broker import Broker
 from service.database import Database, checked_url
+from service.errors import Unavailable
 from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
@@ -29,7 +30,6 @@ from service.settings import Settings
 from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper
 
-_STORE_SECONDS = 5.0
 _ROUTERS = (health, jobs, records, datasets, models, catalogue, queue, team)
 
 
@@ -51,8 +51,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             closing(_database(chosen, notifier, answer_seconds=chosen.patient_database_seconds, pool_size=1)) as patient,
         ):
             store = store_of(database, chosen.store)
-            with move_on_after(_STORE_SECONDS):  # a mount that hangs does not keep the API from starting
-                await to_thread.run_sync(look_for, store, abandon_on_cancel=True)
+            store_calls = StoreCalls(limit_seconds=chosen.store_seconds)
+            with suppress(Unavailable):  # a mount that hangs does not keep the API from starting
+                await store_calls.run(partial(look_for, store))
             cache = QueueStatusCache(lease_seconds=chosen.lease_seconds, max_age_seconds=chosen.queue_picture_seconds)
             sweeper = Sweeper(patient, broker, store, interval_seconds=chosen.sweep_seconds, lease_seconds=chosen.lease_seconds)
             with closing(PartChecks(chosen, broker, store)) as part_checks, sweeper:
@@ -60,7 +61,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     Watches(database, chosen.redis_url, partial(job_answer, cache)).running() as watches,
                     aclosing(Reads(database, cache)) as reads,
                 ):
-                    app.state.services = Services(chosen, database, broker, store, watches, cache, reads, part_checks)
+                    app.state.services = Services(
+                        settings=chosen,
+                        database=database,
+                        broker=broker,
+                        store=store,
+                        store_calls=store_calls,
+                        ingests=StoreCalls(limit_seconds=chosen.store_seconds),
+                        watches=watches,
+                        queue_status_cache=cache,
+                        reads=reads,
+                        part_checks=part_checks,
+                    )
                     yield
 
     app = FastAPI(

@@ -8,6 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.readiness import PartChecks
 from service.api.reads import Reads
+from service.api.store_calls import StoreCalls
 from service.api.waiting import Watches
 from service.broker import Broker
 from service.database import Database
@@ -31,6 +32,9 @@ class Services:
     database: Database
     broker: Broker
     store: Store
+    store_calls: StoreCalls
+    ingests: StoreCalls
+    """Of uploads, which take their time."""
     watches: Watches
     queue_status_cache: QueueStatusCache
     reads: Reads

@@ -3,8 +3,9 @@
 No stored file can run scripts with the origin of this service: it is sent as a download, in a CSP sandbox, without sniffing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,18 +13,19 @@ from fastapi import Depends, Request, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from service.api.conditions import is_unchanged, read_range
+from service.api.dependencies import Services
 from service.api.middleware import is_head
 from service.api.parameters import IfNoneMatch, IfRange, Range
 from service.api.problems import described, response_of
 from service.errors import NotFound, RangeNotSatisfiable
-from service.store import Store, StoredFile
+from service.store import StoredFile
 
 _SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-Reader = Callable[[int, int], Iterator[bytes]]
-"""Yields ``length`` bytes beginning at ``start``."""
+Reader = Callable[[int, int], Awaitable[Iterable[bytes] | AsyncIterable[bytes]]]
+"""Begins to read ``length`` bytes from ``start``."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,19 @@ STORED_FILE_RESPONSES = file_responses({"*/*": _BINARY}) | {302: {"description":
 """The ``responses`` of the routes that send any file as a download."""
 
 
-def file_response(
-    request: Request, store: Store, file: StoredFile, range_request: RangeRequest, *, as_page: bool = False
+async def file_response(
+    request: Request, services: Services, file: StoredFile, range_request: RangeRequest, *, as_page: bool = False
 ) -> Response:
     """Sends the file or the requested range of it. ``as_page`` lets the browser display it, without scripts.
 
     Raises:
         NotFound: the file is no longer in the store.
     """
+    store, calls = services.store, services.store_calls
+
+    async def read(start: int, length: int) -> AsyncIterable[bytes]:
+        return calls.iterate(await calls.run(partial(store.stream, file.path, start=start, length=length)))
+
     etag = f'"{file.sha256}"'
     filename = quote(file.name.rpartition("/")[2])
     headers = {
@@ -72,20 +79,20 @@ def file_response(
     }
     if is_unchanged(etag, range_request.if_none_match):
         return Response(status_code=304, headers=headers)
-    address = store.signed_url(file.path)
-    if address is not None and not as_page:
+    address = None if as_page else await calls.run(partial(store.signed_url, file.path))
+    if address is not None:
         return RedirectResponse(address, status_code=302, headers={"ETag": etag, "Cache-Control": "no-store"})
-    return ranged_response(
+    return await ranged_response(
         request,
         size=file.size,
         range_header=range_request.range if range_request.if_range in (None, etag) else None,
         media_type=file.media_type,
         headers=headers,
-        read=lambda start, length: store.stream(file.path, start=start, length=length),
+        read=read,
     )
 
 
-def ranged_response(
+async def ranged_response(
     request: Request, *, size: int, range_header: str | None, media_type: str, headers: dict[str, str], read: Reader
 ) -> Response:
     """Sends ``size`` bytes (200) or the part that ``range_header`` names (206); 416 if there is no such part."""
@@ -102,4 +109,4 @@ def ranged_response(
     status = 200 if part is None else 206
     if is_head(request.scope):
         return Response(status_code=status, headers=headers, media_type=media_type)
-    return StreamingResponse(read(start, length), status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(await read(start, length), status_code=status, headers=headers, media_type=media_type)

@@ -7,7 +7,6 @@ to end by itself; who asks meanwhile waits for the same one.
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
@@ -21,6 +20,7 @@ import migrations
 from service.api.responses.shape import View
 from service.broker import Broker
 from service.database import Database
+from service.own_thread import run_in_own_thread
 from service.part_errors import Meaning, meaning_of
 from service.settings import Settings
 from service.store import Store
@@ -49,22 +49,20 @@ class PartCheck:
     async def result(self) -> Check:
         """Starts the check, or joins the one that runs."""
         if self._running is None or self._running.done():
-            self._running = Future()
-            threading.Thread(target=self._run, args=[self._running], name="readiness", daemon=True).start()
+            self._running = run_in_own_thread(self._run, name="readiness")
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._running)), self._limit_seconds)
         except TimeoutError:
             return Check(ok=False, detail=f"did not answer within {self._limit_seconds:g} s")
 
-    def _run(self, future: "Future[Check]") -> None:
+    def _run(self) -> Check:
         try:
-            future.set_result(self._check())
+            return self._check()
         except Exception as error:
             if meaning_of(error) is Meaning.OURS:  # as a password that is not Redis's
                 logger.exception("a part of the service cannot be used as it is set up")
-                future.set_result(Check(ok=False, detail=f"cannot be used, the log says why ({type(error).__name__})"))
-            else:
-                future.set_result(Check(ok=False, detail=f"does not answer ({type(error).__name__})"))
+                return Check(ok=False, detail=f"cannot be used, the log says why ({type(error).__name__})")
+            return Check(ok=False, detail=f"does not answer ({type(error).__name__})")
 
 
 class PartChecks:

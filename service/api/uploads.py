@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TypeVar
@@ -22,6 +23,9 @@ from service.part_errors import Meaning, meaning_of
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
+_INGEST_SECONDS = 300.0
+_LEAST_BYTES_PER_SECOND = 2**20
+"""Of a store, and of a check, that does not hang."""
 Stored = TypeVar("Stored")
 
 logger = logging.getLogger(__name__)
@@ -49,11 +53,12 @@ async def receive(request: Request, services: Services, form: UploadForm, store:
         Unavailable: there is no room for it, in the temporary folder or in the store, or the store is away.
     """
     try:
-        await run_in_threadpool(services.store.ping)  # rather than after gigabytes
+        await services.store_calls.run(services.store.ping)  # rather than after gigabytes
         parent = services.settings.scratch
         with TemporaryDirectory(prefix="stillhouse-upload-", dir=parent, ignore_cleanup_errors=True) as folder:
             upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
-            return await run_in_threadpool(store, upload)
+            limit_seconds = _INGEST_SECONDS + upload.size / _LEAST_BYTES_PER_SECOND
+            return await services.ingests.run(partial(store, upload), limit_seconds=limit_seconds)
     except OSError as error:
         if meaning_of(error) is not Meaning.AWAY:
             raise

@@ -12,7 +12,7 @@ from service.jobs.dependencies import depend, hold_needs
 from service.jobs.submission import refuse_over_limit
 from service.lifecycle import FINAL, Outcome, Priority, Status
 from service.spec import JobSpec
-from service.tables import Artifact, Job, JobDependency, JobLabel, JobTeacher, Model
+from service.tables import Job, JobDependency, JobLabel, JobTeacher, Model
 
 _DEPENDENCY_LOCK = 7_445_003
 
@@ -116,8 +116,8 @@ def edit(
     return job
 
 
-def remove(session: Session, job_id: str) -> list[str]:
-    """Deletes a finished job; returns the store's keys of its files, to be removed after the commit.
+def remove(session: Session, job_id: str) -> str:
+    """Deletes a finished job; returns the store's prefix of its files, to be removed after the commit.
 
     Raises:
         NotFound: there is no such job.
@@ -143,7 +143,6 @@ def remove(session: Session, job_id: str) -> list[str]:
     )
     if user is not None:
         raise Conflict(f"job {user} still needs job {job_id}; cancel it or wait until it has finished")
-    paths = list(session.scalars(select(Artifact.path).where(Artifact.job_id == job_id)))
     transitions.touch(session, job)
     session.delete(job)
-    return paths
+    return f"jobs/{job_id}"

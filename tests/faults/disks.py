@@ -50,6 +50,22 @@ def disk(folder: Path, *, mebibytes: int) -> Iterator[Disk]:
             subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@contextmanager
+def hanging(folder: Path) -> Iterator[None]:
+    """A folder that is frozen inside the block: its files are pipes that nobody writes, and whoever opens one waits."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    aside = [path.rename(path.with_name(f"{path.name}.aside")) for path in files]
+    for path in files:
+        os.mkfifo(path)
+    try:
+        yield
+    finally:
+        for path, real in zip(files, aside, strict=True):
+            writer = os.open(path, os.O_RDWR)
+            real.replace(path)
+            os.close(writer)  # which lets go whoever waits
+
+
 class AwayStore:
     """The folder of the store, which can be away. ``strays`` is what was written while it was, into the folder in its place."""
 

@@ -33,7 +33,7 @@ SERVICE_LAYERS: Layers = {
     },
     "pages and lists over its tables": {"queries"},
     "which job starts, on which devices, and why another waits": {"scheduling"},
-    "one resource each, over its tables": {"preflight", "team", "workers", "updates", "store_identity", "kept_files"},
+    "one resource each, over its tables": {"preflight", "team", "workers", "updates", "store_identity", "unlisted_files"},
     "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
     "what devices there are and what was used of them": {"usage", "capacity"},
     "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client", "read_connection"},
@@ -47,7 +47,7 @@ SERVICE_LAYERS: Layers = {
         "store",
         "database_engine",
     },
-    "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors"},
+    "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors", "own_thread"},
 }
 WORKER_LAYERS: Layers = {
     "entry points": {"__main__", "standalone", "preload"},

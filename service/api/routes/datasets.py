@@ -1,9 +1,11 @@
 """Routes of datasets: upload, list, read, delete."""
 
+from functools import partial
 from typing import Annotated, cast, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service import datasets
 from service.api.bodies import StrictRoute
@@ -11,6 +13,7 @@ from service.api.dependencies import Member, ServicesOf, Viewer
 from service.api.examples import DATASET
 from service.api.parameters import DatasetId, PageSize
 from service.api.problems import described
+from service.api.removal import remove_with_files
 from service.api.responses.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
@@ -84,14 +87,15 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", responses=described(NotFound))
-def get_dataset(dataset_id: DatasetId, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
+async def get_dataset(dataset_id: DatasetId, _caller: Viewer, services: ServicesOf) -> DatasetDetail:
     """Returns one dataset, with its first rows."""
-    dataset, owner = services.database.run(lambda session: datasets.find(session, dataset_id))
-    return dataset_detail(dataset, owner, datasets.samples(services.store, dataset))
+    dataset, owner = await run_in_threadpool(services.database.run, partial(datasets.find, dataset_id=dataset_id))
+    samples = await services.store_calls.run(partial(datasets.samples, services.store, dataset))
+    return dataset_detail(dataset, owner, samples)
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) -> None:
+async def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) -> None:
     """Deletes a dataset that no live job uses."""
 
     def remove(session: Session) -> str:
@@ -99,8 +103,7 @@ def delete_dataset(dataset_id: DatasetId, caller: Member, services: ServicesOf) 
         caller.require_owner(dataset.owner_id, f"dataset {dataset_id}")
         return datasets.remove(session, dataset_id)
 
-    services.store.ping()  # else the files would stay when no row names them any more
-    services.store.remove_prefix(services.database.run(remove))
+    await remove_with_files(services, remove)
 
 
 def _new_dataset(upload: Upload) -> NewDataset:

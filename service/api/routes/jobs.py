@@ -13,6 +13,7 @@ from service.api.conditions import is_unchanged, known_version, require_match, w
 from service.api.dependencies import Authorization, Member, Services, ServicesOf, Viewer
 from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
 from service.api.problems import described
+from service.api.removal import remove_with_files
 from service.api.responses.dry_run import WARNINGS_HEADER, warnings_header
 from service.api.responses.jobs import CancelRequest, Explanation, JobEdit, JobPage, JobView, explanation, job_view
 from service.errors import (
@@ -290,16 +291,14 @@ def explain_job(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Explana
 
 
 @router.delete("/{job_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
+async def delete_job(job_id: JobId, caller: Member, services: ServicesOf) -> None:
     """Deletes a finished job, its student and its files."""
 
-    def remove(session: Session) -> list[str]:
+    def remove(session: Session) -> str:
         _own(jobs.get(session, job_id, lock=True), caller)
         return jobs.remove(session, job_id)
 
-    services.store.ping()  # else the files would stay when no row names them any more
-    services.store.remove(services.database.run(remove))
-    services.store.remove_prefix(f"jobs/{job_id}")  # files of attempts that lost their lease, which no row names
+    await remove_with_files(services, remove)
 
 
 def _as_stored(services: Services, written: JobRow, *, is_new: bool) -> JobRow:

@@ -1,9 +1,11 @@
 """Routes of models: upload a teacher, list teachers, download files, delete."""
 
+from functools import partial
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service import models
 from service.api.bodies import StrictRoute
@@ -12,6 +14,7 @@ from service.api.examples import MODEL
 from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response
 from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
+from service.api.removal import remove_with_files
 from service.api.responses.data import ModelPage, ModelView, model_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
@@ -70,16 +73,16 @@ def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> Model
 
 
 @router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
-def get_model_file(
+async def get_model_file(
     model_id: ModelId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
     """One file of the model's folder. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect."""
-    file = services.database.run(lambda session: models.find_file(session, model_id, name))
-    return file_response(request, services.store, file, range_request)
+    file = await run_in_threadpool(services.database.run, partial(models.find_file, model_id=model_id, name=name))
+    return await file_response(request, services, file, range_request)
 
 
 @router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
-def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> None:
+async def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> None:
     """Deletes an uploaded model that no live job learns from."""
 
     def remove(session: Session) -> str:
@@ -87,8 +90,7 @@ def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> Non
         caller.require_owner(model.owner_id, f"model {model_id}")
         return models.remove(session, model_id)
 
-    services.store.ping()  # else the files would stay when no row names them any more
-    services.store.remove_prefix(services.database.run(remove))
+    await remove_with_files(services, remove)
 
 
 def _new_model(upload: Upload) -> NewModel:

@@ -1,6 +1,7 @@
 """Routes of a job's records: events, metrics, log, artifacts, report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -106,15 +107,16 @@ async def get_log(
         size = queries.log_size(session, job_id)
         return size, 0 if tail is None else min(size, queries.log_tail_start(session, job_id, lines=tail))
 
-    def read(start: int, length: int) -> Iterator[bytes]:
+    async def read(start: int, length: int) -> Iterable[bytes]:
         begin = first + start
-        yield services.database.run(lambda session: queries.log_bytes(session, job_id, start=begin, end=begin + length))
+        log = partial(queries.log_bytes, job_id=job_id, start=begin, end=begin + length)
+        return [await run_in_threadpool(services.database.run, log)]
 
     size, first = await run_in_threadpool(services.database.run, measure)
     if preferred(accept, (_TEXT, _STREAM)) == _STREAM:
         start = event_id(last_event_id) if last_event_id else first
         return StreamResponse(services.watches, job_id, caller.key_id, log_messages, position=start)
-    return ranged_response(
+    return await ranged_response(
         request,
         size=size - first,
         range_header=range_header,
@@ -132,24 +134,24 @@ def list_artifacts(job_id: JobId, _caller: Viewer, services: ServicesOf) -> Arti
 
 
 @router.get("/artifacts/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
-def get_artifact(
+async def get_artifact(
     job_id: JobId, name: FileName, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest
 ) -> Response:
     """Sends one file. `Range` and `If-None-Match` work; the ETag is its SHA-256. From S3: a redirect to a signed URL."""
-    return file_response(request, services.store, _artifact(services, job_id, name), range_request)
+    return await file_response(request, services, await _artifact(services, job_id, name), range_request)
 
 
 @router.get("/report", response_class=Response, responses=file_responses(_REPORT))
-def get_report(
+async def get_report(
     job_id: JobId, request: Request, _caller: Viewer, services: ServicesOf, range_request: RangeRequest, accept: Accept = None
 ) -> Response:
     """Returns the report card of a job that has one, as JSON, or with `Accept: text/html` as a page."""
     name = "report.html" if preferred(accept, (_JSON, _PAGE)) == _PAGE else "report.json"
-    response = file_response(request, services.store, _artifact(services, job_id, name), range_request, as_page=True)
+    response = await file_response(request, services, await _artifact(services, job_id, name), range_request, as_page=True)
     response.headers["Vary"] = "Accept"
     return response
 
 
-def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
-    found = services.database.run(lambda session: queries.artifact(session, job_id, name))
+async def _artifact(services: Services, job_id: str, name: str) -> StoredFile:
+    found = await run_in_threadpool(services.database.run, partial(queries.artifact, job_id=job_id, name=name))
     return StoredFile(name=found.name, path=found.path, size=found.size, sha256=found.sha256, media_type=found.media_type)

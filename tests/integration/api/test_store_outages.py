@@ -1,15 +1,24 @@
-"""The store away, full or read-only, and no room for an upload: 503 with the reason, nothing half-stored, nothing elsewhere."""
+"""The store away, frozen, full or read-only, no room for an upload: 503 with the reason, nothing half-stored or elsewhere."""
 
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from service.ids import new_id
 from service.settings import Settings
-from tests.faults.disks import Disk, disk
-from tests.integration.api.conftest import Api, submit
+from service.store_identity import store_of
+from service.tables import Model, User
+from tests.faults.disks import Disk, disk, hanging
+from tests.faults.waiting import until
+from tests.integration.api.conftest import Api, Team, submit
+
+_MORE_THAN_ALL_THREADS = 44
 
 LARGE = b"text,label\n" + b"".join(b"%064d,%d\n" % (number, number % 2) for number in range(25_000))
 """More than the store's disk holds."""
@@ -26,7 +35,9 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Disk]]
 @pytest.fixture(scope="module")
 def settings(settings: Settings, disks: dict[str, Disk]) -> Settings:
     """The store's root is within its disk, so that it can be moved away."""
-    return settings.model_copy(update={"store": f"file://{disks['store'].folder}/root", "scratch": disks["scratch"].folder})
+    return settings.model_copy(
+        update={"store": f"file://{disks['store'].folder}/root", "scratch": disks["scratch"].folder, "store_seconds": 3}
+    )
 
 
 Fault = Callable[[Disk], AbstractContextManager[str]]
@@ -80,6 +91,44 @@ def test_a_store_that_is_away_is_503_and_as_it_was_afterwards(
     assert member.delete(f"/v1/jobs/{job}").status_code == 204
     assert member.delete(f"/v1/datasets/{dataset}").status_code == 204
     assert files(api) == []
+
+
+REQUESTS_THAT_NEED_THE_STORE: dict[str, Callable[[httpx.Client, str, str], httpx.Response]] = {
+    "a dataset's first rows": lambda client, dataset, _: client.get(f"/v1/datasets/{dataset}"),
+    "a deletion": lambda client, dataset, _: client.delete(f"/v1/datasets/{dataset}"),
+    "an upload": lambda client, *_: upload(client, SMALL + b"d,0\n"),
+    "a download": lambda client, _, model: client.get(f"/v1/models/{model}/files/weights"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS_THAT_NEED_THE_STORE)
+def test_a_store_that_hangs_is_503_for_those_who_need_it_and_nothing_for_the_others(
+    api: Api, team: Team, member: httpx.Client, name: str
+) -> None:
+    request, dataset, model = REQUESTS_THAT_NEED_THE_STORE[name], upload(member).json()["id"], add_model(team, api)
+    with ThreadPoolExecutor(_MORE_THAN_ALL_THREADS) as pool:
+        with hanging(api.store_folder):
+            for answer in pool.map(lambda _: request(member, dataset, model), range(_MORE_THAN_ALL_THREADS)):
+                assert_unavailable(answer, "the store does not answer at this moment")
+            job = submit(member)["id"]
+            assert member.get(f"/v1/jobs/{job}/explain").status_code == 200
+            assert member.get(f"/v1/models/{model}").json()["name"] == "x"
+        until(lambda: member.get(f"/v1/datasets/{dataset}").status_code == 200, "it is still away", timeout_seconds=60)
+    assert member.get(f"/v1/models/{model}/files/weights").content == b"x"
+    for path in (f"/v1/datasets/{dataset}", f"/v1/models/{model}"):
+        assert member.delete(path).status_code == 204
+
+
+def add_model(team: Team, api: Api) -> str:
+    model_id, source = new_id("model"), api.staging_folder / "weights"
+    source.write_bytes(b"x")
+    file = store_of(team.database, api.settings.store).put(source, f"models/{model_id}/weights")
+    source.unlink()
+    with team.database.transaction() as session:
+        owner = session.scalars(select(User.id).where(User.name == "ada")).one()
+        values = {"task": "causal-lm", "classes": [], "input_shape": [], "files": [asdict(file)]}
+        session.add(Model(id=model_id, owner_id=owner, name="x", **values))
+    return model_id
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The wake-ups that the sweep sends, and what the sweeper survives."""
 
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -12,6 +14,7 @@ from service.embedded.servers import Valkey
 from service.scheduling import Device, Offer, claim
 from service.store import Store
 from service.sweeper import Sweeper
+from tests.faults.disks import hanging
 from tests.faults.waiting import until
 from tests.integration.jobs.conftest import Team, fail
 from tests.integration.scheduling.conftest import lose
@@ -101,6 +104,30 @@ def test_the_sweeper_outlives_an_outage_of_the_database(
         finally:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
     assert team.status(fence.job_id) == "queued"
+
+
+def test_a_store_that_hangs_holds_up_nothing_else_that_a_sweep_does(
+    team: Team, broker: Broker, wakes: redis.Redis, tmp_path: Path
+) -> None:
+    fence = team.running()
+    file = tmp_path / "state"
+    file.touch()
+    store = Store(f"file://{tmp_path}/store")
+    stored = store.put(file, "jobs/x/state")
+    team.do(lambda session: jobs.record_checkpoint(session, fence, stored, phase="student", step=7))
+    team.do(fail, fence)
+    with ExitStack() as frozen:
+        frozen.enter_context(hanging(tmp_path / "store"))
+        with Sweeper(team.database, broker, store, interval_seconds=0.05, lease_seconds=45):
+            until(
+                lambda: "sweeper's files" in {each.name for each in threading.enumerate()}, "no file is due", timeout_seconds=60
+            )
+            fence = team.running()
+            lose(team, fence)
+            assert wakes.blpop([queue_name("default")], timeout=60) is not None
+            assert team.status(fence.job_id) == "queued"
+            frozen.close()
+            until(lambda: team.do(jobs.spent_checkpoints) == {}, "it is still there", timeout_seconds=60)
 
 
 def test_the_sweeper_removes_a_spent_checkpoint_once_the_store_is_back(
