@@ -45,7 +45,7 @@ def test_it_leaves_the_student_and_its_report_and_shows_both(tmp_path: Path, spe
 def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
     tmp_path: Path, spec: Spec, environment: dict[str, str]
 ) -> None:
-    spec["training"] = {"epochs": 120}
+    spec["training"] = {"epochs": 40}
     process = subprocess.Popen(command(spec, tmp_path), stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     for line in process.stderr:
