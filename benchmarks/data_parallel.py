@@ -17,7 +17,7 @@ from typing import Any
 
 from service.spec import parse_spec
 from worker.host.executor import LocalExecutor, follow
-from worker.host.trainer_process import warm_up
+from worker.host.fork_server import warm_up
 from worker.protocol import Assignment, Event, Failed, HostDevices, Progress
 
 CONTESTANTS: Mapping[str, tuple[str, ...]] = {"one process of two threads": ("cpu",), "two ranks of one thread": ("cpu", "cpu")}

@@ -17,7 +17,7 @@ from typing import Any
 from service.spec import parse_spec
 from service.spec.estimate import Estimate
 from worker.host.executor import LocalExecutor, follow
-from worker.host.trainer_process import warm_up
+from worker.host.fork_server import warm_up
 from worker.preflight.check import check
 from worker.protocol import Assignment, Checked, Event, Failed, HostDevices, StopRequest
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from worker.host.trainer_process import start_fork_server
+from worker.host.fork_server import start_fork_server
 
 if __name__ == "__main__":
     if not {"-h", "--help"}.intersection(sys.argv):

@@ -172,7 +172,7 @@ def _prepare(num_devices: int) -> Callable[[Assignment, _Terminal], None]:
         ModuleNotFoundError: the libraries of a trainer are not installed.
     """
     if num_devices > 1 and find_spec("torch") is not None:
-        from worker.host.trainer_process import warm_up
+        from worker.host.fork_server import warm_up
 
         warm_up()
         return _run_ranks

@@ -25,7 +25,8 @@ from tests.integration.test_sound import spec as sound_spec
 from worker import standalone
 from worker.host import trainer_process
 from worker.host.executor import LocalExecutor, Trainer, follow
-from worker.host.trainer_process import _context, _main, warm_up
+from worker.host.fork_server import context, warm_up
+from worker.host.trainer_process import _main
 from worker.protocol import (
     CHECKPOINT_FILE,
     LOG_FILE,
@@ -179,8 +180,8 @@ def trained(
 
 def group_of_one(spec: dict[str, Any], folder: Path, *, device: str) -> list[Event]:
     """What one rank says that meets nobody else."""
-    ours, theirs = _context.Pipe()
-    process = _context.Process(
+    ours, theirs = context.Pipe()
+    process = context.Process(
         target=_main, args=(theirs, (assignment(spec, folder, devices=(device,)), 0, folder / "rendezvous"))
     )
     process.start()

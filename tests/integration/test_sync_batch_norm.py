@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.distributed.group import join
-from worker.host.trainer_process import _context, warm_up
+from worker.host.fork_server import context, warm_up
 
 MAPS, SLOPES = (torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(seed)).double() for seed in (0, 1))
 CPU = torch.device("cpu")
@@ -46,8 +46,8 @@ def test_two_shares_are_normalised_as_one_batch(num_samples: int, tmp_path: Path
     warm_up()
     pipes, processes = [], []
     for index in range(2):
-        ours, theirs = _context.Pipe()
-        processes.append(_context.Process(target=rank, args=(theirs, index, tmp_path / "rendezvous", num_samples)))
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=rank, args=(theirs, index, tmp_path / "rendezvous", num_samples)))
         processes[-1].start()
         pipes.append(ours)
     first, second = ({name: torch.tensor(value).double() for name, value in pipe.recv().items()} for pipe in pipes)

@@ -18,10 +18,10 @@ from service.store import StoredFile
 from service.tables import Model
 from worker.host.access import LeasedAccess, attempt_prefix
 from worker.host.executor import Ending
+from worker.host.fork_server import SERVER_LOST
 from worker.host.lease import LeaseLost
 from worker.host.memory_kills import count_memory_kills
 from worker.host.record import LogTail
-from worker.host.trainer_process import SERVER_LOST
 from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
 
 _BY_SOMEBODY = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}

@@ -6,9 +6,8 @@ A trainer begins with one so in the time of a message, not in that of a fork and
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+
+from worker.host.fork_server import Forked, wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -16,21 +15,13 @@ _REFILL_SECONDS = 1.0
 """After one is taken: the job that takes it needs the cores first."""
 
 
-@dataclass(frozen=True)
-class Forked:
-    """A process, and this end of the pipe to it."""
-
-    process: BaseProcess
-    pipe: Connection
-
-
 class Spares:
-    """``count`` processes that ``fork`` makes; thread-safe."""
+    """``count`` processes that ``fork`` makes; thread-safe. Who takes one waits for no fork."""
 
     def __init__(self, fork: Callable[[], Forked], *, count: int) -> None:
         self._fork, self._count = fork, count
         self._idle: list[Forked] = []
-        self._lock = threading.Lock()
+        self._filling, self._lock = threading.Lock(), threading.Lock()
         self._refill: threading.Timer | None = None
 
     def take(self) -> Forked | None:
@@ -49,11 +40,12 @@ class Spares:
 
     def fill(self) -> None:
         """Forks as many as are missing."""
-        with self._lock:
-            self._refill = None
+        with self._filling:
+            with self._lock:
+                self._refill = None
             try:
-                while len(self._idle) < self._count:
-                    self._idle.append(self._fork())
+                while self._misses_one():
+                    self._keep(self._fork())
             except OSError as error:
                 logger.warning("no spare process: %s", error)
 
@@ -63,9 +55,18 @@ class Spares:
             self._count = 0
             if self._refill is not None:
                 self._refill.cancel()
+        with self._filling:
             left, self._idle = self._idle, []
         for spare in left:
             spare.process.kill()
         for spare in left:
-            spare.process.join()
+            wait_for(spare.process)
             spare.pipe.close()
+
+    def _misses_one(self) -> bool:
+        with self._lock:
+            return len(self._idle) < self._count
+
+    def _keep(self, spare: Forked) -> None:
+        with self._lock:
+            self._idle.append(spare)

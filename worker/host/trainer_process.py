@@ -2,13 +2,12 @@
 
 On several devices it is one process, a rank, for each: rank 0 reports for all, and if one ends by an error all are killed.
 
-The fork server has imported torch and run no operation, which a spare process has. A trainer ends with its worker by two means:
-the kernel kills it when the fork server is gone (Linux), and its own reader thread exits when the pipe closes.
+A trainer ends with its worker by two means: the kernel kills it when the fork server is gone (Linux), and its own reader thread
+exits when the pipe closes.
 """
 
 import ctypes
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,13 +16,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from service.part_errors import PartAway
-from worker.host.openmp import let_idle_threads_sleep
-from worker.host.spares import Forked
+from worker.host.fork_server import Forked, answer_seconds, fork, wait_for
 from worker.protocol import (
     LOG_FILE,
     Assignment,
@@ -44,31 +41,11 @@ CULPRIT_SECONDS = 10.0
 """Time in which the rank whose loss another reports is found dead; after it the reporting rank counts as the one that died."""
 RANK_LOST = 75
 """Exit code of a rank that could not go on without another rank, whose error is the cause."""
-SERVER_LOST = 255
-"""Exit code of a process whose fork server has ended, which the kernel ends then; nobody knows its own
-(multiprocessing.popen_forkserver)."""
-_context = multiprocessing.get_context("forkserver")
-
-
-def start_fork_server() -> None:
-    """Starts the fork server, which then imports everything that trainers need. Harmless to repeat."""
-    let_idle_threads_sleep()
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order, by which the devices were found
-    _context.set_forkserver_preload(["worker.preload"])
-    forkserver.ensure_running()
-
-
-def warm_up() -> None:
-    """Returns once the fork server is ready."""
-    start_fork_server()
-    first = _context.Process(target=_nothing, daemon=True)
-    first.start()
-    first.join()
 
 
 def fork_spare(scratch: Path) -> Forked:
     """Forks a process that rehearses, with files under ``scratch``, and then waits for its part of an assignment."""
-    return _fork(_wait_for_part, scratch)
+    return fork(_wait_for_part, scratch)
 
 
 class TrainerProcess:
@@ -81,7 +58,13 @@ class TrainerProcess:
         self._log_file = assignment.folder / LOG_FILE
         self._rendezvous = assignment.folder / f"rendezvous-{uuid.uuid4().hex}" if len(assignment.devices) > 1 else None
         parts = [(assignment, index, self._rendezvous) for index in range(len(assignment.devices))]
-        self._ranks = [_Rank(part, spare=take_spare()) for part in parts]
+        self._ranks: list[_Rank] = []
+        try:
+            for part in parts:
+                self._ranks.append(_Rank(part, spare=take_spare()))
+        except BaseException:
+            self.kill()
+            raise
         self._first_dead: _Rank | None = None
         self._lost_since: float | None = None
         self._has_final_event = self._killed = self._ended = False
@@ -133,11 +116,11 @@ class TrainerProcess:
         """
         deadline = time.monotonic() + _END_SECONDS
         for rank in self._ranks:
-            rank.process.join(max(0.0, deadline - time.monotonic()))
+            wait_for(rank.process, seconds=deadline - time.monotonic())
         self._end_all_if_one_is_dead()
         self.kill()
         for rank in self._ranks:
-            rank.process.join()
+            wait_for(rank.process)
             rank.pipe.close()
         if self._rendezvous is not None:
             self._rendezvous.unlink(missing_ok=True)
@@ -171,7 +154,7 @@ class _Rank:
 
     def __init__(self, part: "_Part", *, spare: Forked | None) -> None:
         self.index, self.is_open = part[1], True
-        forked = _fork(_main, part) if spare is None or not _assign(spare, part) else spare
+        forked = fork(_main, part) if spare is None or not _assign(spare, part) else spare
         self.process, self.pipe = forked.process, forked.pipe
 
     def take(self) -> Iterator[Event]:
@@ -209,26 +192,19 @@ _Part = tuple[Assignment, int, Path | None]
 """What one process does of an assignment: it, the index of the rank, and the file by which several ranks find each other."""
 
 
-def _fork(target: Callable[..., None], *arguments: object) -> Forked:
-    """Forks a process that runs ``target`` with its end of a pipe and the arguments."""
-    ours, theirs = _context.Pipe(duplex=True)
-    process = _context.Process(target=target, args=(theirs, *arguments), daemon=True)
-    try:
-        process.start()
-    except EOFError as error:
-        raise PartAway("the fork server has ended") from error
-    theirs.close()
-    return Forked(process, ours)
-
-
 def _assign(spare: Forked, part: _Part) -> bool:
-    """Sends a spare process its part; False if it has died."""
+    """Sends a spare process its part; False, and it is ended, if it has died or does not answer."""
     try:
-        spare.pipe.send(part)
-    except OSError:
-        spare.pipe.close()
-        return False
-    return True
+        spare.pipe.send_bytes(b"")
+        if spare.pipe.poll(answer_seconds()):
+            spare.pipe.recv_bytes()
+            spare.pipe.send(part)
+            return True
+    except (EOFError, OSError):
+        pass
+    spare.process.kill()
+    spare.pipe.close()
+    return False
 
 
 def _wait_for_part(pipe: Connection, scratch: Path) -> None:
@@ -238,8 +214,9 @@ def _wait_for_part(pipe: Connection, scratch: Path) -> None:
 
     rehearse(scratch)
     try:
+        pipe.send_bytes(pipe.recv_bytes())
         part = pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         os._exit(0)  # the worker is gone
     _main(pipe, part)
 
@@ -295,7 +272,3 @@ def _redirect_output(assignment: Assignment) -> None:
     os.close(log)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-
-
-def _nothing() -> None:
-    """Target of the first fork: its end shows that the fork server is ready."""

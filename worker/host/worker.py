@@ -35,10 +35,10 @@ from service.sweeper import Sweeper, preempt
 from service.workers import Drain
 from worker.host.devices import DeviceLedger, host_memory_gib, parse_devices
 from worker.host.executor import LocalExecutor
+from worker.host.fork_server import warm_up
 from worker.host.preflight import Checker
 from worker.host.scratch import scratch_folder
 from worker.host.supervisor import Supervisor
-from worker.host.trainer_process import warm_up
 from worker.host.wake_ups import WakeUps
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,7 @@
-"""What the fork server must never have done before it forks: a tensor operation on threads, or a question to CUDA."""
+"""What the fork server must never have done before it forks: a tensor operation on threads, or a question to CUDA.
+
+And that nobody waits for one that does not answer.
+"""
 
 import os
 import subprocess
@@ -33,7 +36,7 @@ print(torch.cuda.is_initialized())
 # A trainer's own start, forked twice: the second would hang if the first left threads behind in the server.
 _TWO_FORKS = """
 import os
-from worker.host.trainer_process import _context, warm_up
+from worker.host.fork_server import context, warm_up
 def multiply(pipe):
     import torch
     torch.set_num_threads(2)
@@ -42,11 +45,48 @@ def multiply(pipe):
 if __name__ == "__main__":
     warm_up()
     for _ in range(2):
-        ours, theirs = _context.Pipe()
-        process = _context.Process(target=multiply, args=(theirs,))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=multiply, args=(theirs,))
         process.start()
         print(ours.recv(), ours.recv())
         process.join()
+"""
+
+# As none of these computes anything, their fork servers import nothing.
+_NO_ANSWER = """
+import os, signal
+from functools import partial
+from worker.host import fork_server
+from worker.host.fork_server import SERVER_LOST, fork, wait_for
+from worker.host.spares import Spares
+def tell(pipe):
+    pipe.send(os.getppid())
+    pipe.recv()
+def ask():
+    forked = fork(tell)
+    return forked, forked.pipe.recv()
+def the_next_fork_starts_another(forked):
+    pass
+def the_end_of_a_process_is_told(forked):
+    forked.process.kill()
+    wait_for(forked.process)
+def spares_are_ended(forked):
+    spares.close()
+if __name__ == "__main__":
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        for act in (the_next_fork_starts_another, the_end_of_a_process_is_told, spares_are_ended):
+            forked, server = ask()
+            spares = Spares(partial(fork, tell), count=1)
+            spares.fill()
+            fork_server._LOOK_SECONDS = 0.02 if number == signal.SIGSTOP else 60
+            os.kill(server, number)
+            act(forked)
+            fork_server._LOOK_SECONDS = 0.1
+            assert ask()[1] != server
+            fork_server._LOOK_SECONDS = 1
+            wait_for(forked.process)
+            print(forked.process.exitcode == SERVER_LOST, spares.take())
+            spares.close()
 """
 
 
@@ -71,3 +111,11 @@ def test_trainers_forked_one_after_the_other_compute_on_threads_that_sleep_when_
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, env=environment)
     assert done.stdout.split() == [str(float(512**3)), "PASSIVE"] * 2, done.stderr
+
+
+def test_a_fork_server_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
+    script = tmp_path / "no_answer.py"
+    script.write_text(_NO_ANSWER)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, env=environment)
+    assert done.stdout.splitlines() == ["True None"] * 6, done.stderr

@@ -7,7 +7,7 @@ import pytest
 from service.spec.estimate import Estimate
 from tests.unit.worker.preflight.jobs import digits
 from worker.host.executor import LocalExecutor, follow
-from worker.host.trainer_process import warm_up
+from worker.host.fork_server import warm_up
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, PhaseStarted, Stopped, StopRequest
 
 

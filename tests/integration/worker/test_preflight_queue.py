@@ -23,8 +23,8 @@ from tests.integration.api.test_submission_statements import stored_dataset
 from tests.integration.jobs.conftest import SPEC, Team
 from tests.trainers import open_files
 from worker.host.executor import LocalExecutor
+from worker.host.fork_server import warm_up
 from worker.host.preflight import Checker
-from worker.host.trainer_process import warm_up
 
 LONG: dict[str, Any] = {
     "teacher": {"architecture": {"name": "resnet110"}},

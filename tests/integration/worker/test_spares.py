@@ -1,6 +1,9 @@
 """A spare process takes the part of an assignment, or none is needed."""
 
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,9 +11,11 @@ import pytest
 
 from service.spec import parse_spec
 from tests.integration.worker.conftest import long_spec, until
+from worker.host import trainer_process
 from worker.host.executor import follow
-from worker.host.spares import Forked, Spares
-from worker.host.trainer_process import TrainerProcess, fork_spare, warm_up
+from worker.host.fork_server import Forked, wait_for, warm_up
+from worker.host.spares import Spares
+from worker.host.trainer_process import TrainerProcess, fork_spare
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Finished
 
 
@@ -49,6 +54,23 @@ def test_a_spare_that_was_killed_is_missed_by_nobody(spares: Spares, tmp_path: P
     trainer = TrainerProcess(assignment(tmp_path / "job", check_only=True), take_spare=lambda: spare)
     assert trainer.pids != [spare.process.pid]
     assert isinstance(follow(trainer).last, Checked)
+
+
+def test_a_spare_that_stands_still_is_ended_and_missed_by_nobody(
+    spares: Spares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spares.fill()
+    spare = spares.take()
+    assert spare is not None
+    assert spare.process.pid is not None
+    os.kill(spare.process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(trainer_process, "answer_seconds", lambda: 0.1)
+    long = {"a long list": "x" * 1_000_000}  # more than a pipe takes that nobody reads
+    given = replace(assignment(tmp_path / "job", check_only=True), planned={"job:other": long})
+    trainer = TrainerProcess(given, take_spare=lambda: spare)
+    assert trainer.pids != [spare.process.pid]
+    assert isinstance(follow(trainer).last, Checked)
+    wait_for(spare.process)
 
 
 def test_the_place_of_one_that_is_taken_is_filled_again_by_itself(spares: Spares) -> None:
