@@ -1,9 +1,9 @@
 """What an error of a part means: of PostgreSQL by its SQLSTATE, of a file by its errno, of Redis and of the store by its kind.
 
-This is the only place that knows; API, worker, sweep and command line ask it.
+With :mod:`service.error_numbers`, this is the only place that knows; API, worker, sweep and command line ask it.
 """
 
-import errno
+import logging
 import socket
 from collections.abc import Iterator
 from enum import StrEnum
@@ -23,6 +23,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from service.error_numbers import AWAY_NUMBERS, is_machines_number
 
 
 class Meaning(StrEnum):
@@ -47,18 +49,8 @@ _THEIR_STATES = ("22", "23")
 """Values, constraints."""
 _SESSION_STATES = ("25006", "0A000", "26000", "42P05")
 """What a new session does better: on the server that may be written now, or with plans of its own."""
-FULL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Of a disk that takes no file."""
-_AWAY_NUMBERS = frozenset(
-    getattr(errno, name)
-    for name in (
-        *("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
-        *("ENETUNREACH", "ENETRESET", "ETIMEDOUT", "ETIME", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EPIPE", "ESHUTDOWN"),
-        *("EREMOTEIO", "EBUSY", "EAGAIN", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ENOLCK"),
-    )
-    if hasattr(errno, name)
-)
-"""The disk; the network and what is mounted over it; this machine's own limits."""
+_OTHER_SCHEMA_STATES = ("42P01", "42703", "42883")
+"""No such table, column or function."""
 _AWAY_REPLIES = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY ")
 """What Redis says when it can be used later, beside what redis-py has a class for."""
 _BUCKET_LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp"})
@@ -87,6 +79,35 @@ def part_of(error: BaseException) -> str:
     return "Redis" if any(isinstance(each, RedisError) for each in causes) else "the store"
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may succeed later without anybody's doing."""
+    return meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}
+
+
+def is_of_other_schema(error: BaseException) -> bool:
+    """Whether the database lacks what this version names, or has not any more what an older one does."""
+    states = (getattr(each, "sqlstate", None) for one in _causes(error) for each in (one, getattr(one, "orig", None)))
+    return any(state in _OTHER_SCHEMA_STATES for state in states)
+
+
+def is_of_machine(error: BaseException, *, names_no_file_of_jobs: bool = False) -> bool:
+    """Whether a machine or a part did it, so that no attempt is charged for it.
+
+    In a trainer a number of the operating system's may be about a file that its job names: then it is the job's own.
+    """
+    return any(_is_of_machine(each, names_no_file_of_jobs) for each in _causes(error))
+
+
+def log_failure(logger: logging.Logger, what: str, error: Exception) -> None:
+    """Logs what failed: in a line if it passes by itself or with ``stillhouse migrate``, or else with its traceback."""
+    if is_of_other_schema(error):
+        logger.warning("%s, the database has another schema (run stillhouse migrate): %s", what, error)
+    elif is_passing(error):
+        logger.warning("%s, %s does not answer: %s", what, part_of(error), error)
+    else:
+        logger.error("%s", what, exc_info=error)
+
+
 def ends_session(error: BaseException) -> bool:
     """Whether the same statement may succeed in a new session of the database, so that this one is to be closed."""
     return getattr(error, "sqlstate", None) in _SESSION_STATES
@@ -109,10 +130,19 @@ def _of_one(error: BaseException) -> Meaning | None:
         case socket.gaierror():
             return Meaning.AWAY
         case OSError() if error.errno is not None:
-            return Meaning.AWAY if error.errno in _AWAY_NUMBERS else Meaning.OURS
+            return Meaning.AWAY if error.errno in AWAY_NUMBERS else Meaning.OURS
         case ConnectionError() | TimeoutError():
             return Meaning.AWAY
     return Meaning.AWAY if _is_bucket_away(error) else None
+
+
+def _is_of_machine(error: BaseException, names_no_file_of_jobs: bool) -> bool:
+    match error:
+        case OSError() if error.errno is not None and not isinstance(error, socket.gaierror):
+            return names_no_file_of_jobs or is_machines_number(error.errno)
+        case SQLAlchemyError() | psycopg.Error() | RedisError():
+            return _of_one(error) is not Meaning.THEIRS
+    return _of_one(error) is Meaning.AWAY
 
 
 def _of_database(error: DBAPIError | psycopg.Error) -> Meaning:

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,9 +22,10 @@ from typing import IO, Any
 
 import fsspec
 
+from service.error_numbers import FULL_NUMBERS
 from service.errors import NotFound, StillhouseError
 from service.ids import new_id
-from service.part_errors import FULL_NUMBERS, HostDiskFull, PartAway
+from service.part_errors import HostDiskFull, PartAway
 
 _CHUNK_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}")
@@ -144,13 +145,13 @@ class Store:
         """Removes files; missing ones are ignored."""
         paths = [self._path(key) for key in keys]
         with self._verified():
-            for path in paths:
-                if self._local:
-                    Path(path).unlink(missing_ok=True)
-                    self._remove_empty_folders(Path(path).parent)
-                else:
-                    with suppress(FileNotFoundError):
-                        self._filesystem.rm_file(path)
+            self._remove(paths)
+
+    def remove_others(self, prefix: str, kept: Collection[str]) -> None:
+        """Removes all files under a prefix but those with the keys ``kept``, half-written ones too."""
+        path, keep = self._path(prefix), {self._path(key) for key in kept}
+        with self._verified():
+            self._remove(found for found in self._filesystem.find(path) if found not in keep)
 
     def remove_prefix(self, prefix: str) -> None:
         """Removes all files under a prefix, also if somebody else is removing them at this moment."""
@@ -259,6 +260,15 @@ class Store:
             raise
         except Exception as error:
             raise PartAway(f"{self.url} does not answer: {error}") from error
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            if self._local:
+                Path(path).unlink(missing_ok=True)
+                self._remove_empty_folders(Path(path).parent)
+            else:
+                with suppress(FileNotFoundError):
+                    self._filesystem.rm_file(path)
 
     def _remove_empty_folders(self, folder: Path) -> None:
         with suppress(OSError):  # rmdir checks atomically that it is empty; others may be writing here

@@ -8,13 +8,12 @@ import logging
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.errors import Conflict
 from service.ids import new_id
-from service.part_errors import PartAway
+from service.part_errors import PartAway, is_of_other_schema, is_passing, part_of
 from service.store import MARKER, Store
 from service.tables import Artifact, Dataset, Model, StoreIdentity
 
@@ -30,7 +29,9 @@ def store_of(database: Database, url: str) -> Store:
     def expected_id(store: Store) -> str:
         try:
             return _expected_id(database, store)
-        except SQLAlchemyError as error:
+        except Exception as error:
+            if part_of(error) != "the database" or not (is_passing(error) or is_of_other_schema(error)):
+                raise
             raise PartAway("the database does not tell which store is its own") from error
 
     return Store(url, id_of=expected_id)

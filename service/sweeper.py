@@ -11,13 +11,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
-
 from service import jobs, scheduling, unlisted_files
 from service.broker import Broker
 from service.database import Database
 from service.own_thread import run_in_own_thread
-from service.part_errors import Meaning, meaning_of, part_of
+from service.part_errors import log_failure
 from service.store import Store
 
 _END_SECONDS = 5.0
@@ -80,6 +78,7 @@ class Sweeper:
         """The files first, then the rows: after a crash in between they still say what is to be removed."""
         with self._database.transaction() as session:
             spent, prefixes = jobs.spent_checkpoints(session), unlisted_files.to_remove(session)
+            untidied = jobs.untidied(session, lease_seconds=self._lease_seconds)
         if spent:
             self._store.remove(spent.values())
             with self._database.transaction() as session:
@@ -88,6 +87,12 @@ class Sweeper:
             self._store.remove_prefix(prefix)
             with self._database.transaction() as session:
                 unlisted_files.forget(session, prefix)
+        for job_id in untidied:
+            with self._database.transaction() as session:
+                named = jobs.named_files(session, job_id)
+            self._store.remove_others(f"jobs/{job_id}", named)
+            with self._database.transaction() as session:
+                jobs.note_tidied(session, job_id)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -98,13 +103,8 @@ class Sweeper:
     def _noting_errors(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except ProgrammingError as error:
-            logger.warning("this sweep is left out, the database has another schema (run stillhouse migrate): %s", error.orig)
-        except Exception as error:
-            if meaning_of(error) in {Meaning.AWAY, Meaning.RETRY}:
-                logger.warning("this sweep is left out, %s does not answer: %s", part_of(error), error)
-            else:
-                logger.exception("a sweep failed; the next one is in %g s", self._interval_seconds)
+        except Exception as error:  # noqa: BLE001 - the next sweep does it
+            log_failure(logger, "this sweep is left out", error)
 
     def _sweep_if_due(self) -> None:
         with self._database.transaction() as session:
@@ -118,5 +118,5 @@ def preempt(database: Database, pool: str, *, lease_seconds: float) -> None:
     try:
         with database.transaction() as session:
             scheduling.preempt(session, pool, lease_seconds=lease_seconds)
-    except SQLAlchemyError as error:
-        logger.warning("no job of pool %s is preempted before the next sweep, the database does not answer: %s", pool, error)
+    except Exception as error:  # noqa: BLE001 - the next sweep does it
+        log_failure(logger, f"no job of pool {pool} is preempted before the next sweep", error)

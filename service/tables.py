@@ -233,6 +233,7 @@ class Job(Table):
         Index("ix_jobs_running", "worker_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_running_owner", "owner_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_finished", "pool", "finished_at", postgresql_where=text("status = 'succeeded'")),
+        Index("ix_jobs_untidied", "finished_at", postgresql_where=text("NOT tidied")),
         Index("ix_jobs_unstarted", "owner_id", postgresql_where=text("status IN ('checking', 'waiting', 'queued')")),
         Index("ix_jobs_waiting", "id", postgresql_where=text("status = 'waiting'")),
         Index("ix_jobs_status", "status", "id"),
@@ -280,6 +281,8 @@ class Job(Table):
     max_attempts: Mapped[int]
     losses: Mapped[int] = mapped_column(server_default=text("0"))
     """Attempts, or checks, that machines took from it since its last new checkpoint."""
+    writes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """The number of the last write of its attempt, which repeats one whose commit had no answer, and is made once."""
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     devices: Mapped[list[str] | None]
     lease_expires_at: Mapped[datetime | None]
@@ -305,6 +308,8 @@ class Job(Table):
     expected_end_at: Mapped[datetime | None]
     """Expected end of a running attempt, by its measured steps."""
     finished_at: Mapped[datetime | None]
+    tidied: Mapped[bool] = mapped_column(server_default=false())
+    """Whether the store was searched, after the end, for files that lost attempts left."""
     run_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     """Running time of the earlier attempts."""
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))

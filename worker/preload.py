@@ -1,11 +1,12 @@
 """What the fork server imports before it forks trainers, so that a trainer does not spend its first seconds on imports.
 
-Only imports, and data that numpy reads: a tensor operation that starts threads, or any call to CUDA, would break every process
-forked afterwards. What is there at the end stays, so no garbage collection looks at it, here or in a trainer: that would take
-time, and copy the memory that trainers share.
+Only imports, data that numpy reads, and a signal to ignore: a tensor operation that starts threads, or any call to CUDA, would
+break every process forked afterwards. What is there at the end stays, so no garbage collection looks at it, here or in a
+trainer: that would take time, and copy the memory that trainers share.
 """
 
 import gc
+import signal
 from importlib import import_module
 
 MODULES = (
@@ -30,6 +31,8 @@ MODULES = (
     ),
 )
 
+# A stop of the whole service may signal every process of it: this one ends with its worker, after the trainers have.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 gc.disable()
 for module in MODULES:
     import_module(module)

@@ -16,7 +16,8 @@ Phase = Literal["checking", "teacher", "cache", "student", "control", "evaluatio
 epochs."""
 Part = Literal["teacher", "student", "control", "repeats"]
 """The parts of a job's trainings. ``teacher``: all before the student; ``repeats``: student and control of other seeds."""
-StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit"]
+StopReason = Literal["cancel", "pause", "drain", "preempt", "time_limit", "signal"]
+"""``signal``: the trainer itself was sent SIGTERM."""
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """The last checkpoint, in the assignment's folder; the trainer resumes from it if it is there at the start."""

@@ -17,6 +17,9 @@ from service.jobs.attempts import (
     forget_checkpoints,
     log_text,
     lose,
+    named_files,
+    note_tidied,
+    num_writes,
     record_checkpoint,
     record_metrics,
     record_progress,
@@ -25,6 +28,8 @@ from service.jobs.attempts import (
     settle_stopped,
     spent_checkpoints,
     succeed,
+    untidied,
+    write_once,
 )
 from service.jobs.dependencies import enter_queue
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
@@ -51,6 +56,9 @@ __all__ = [
     "get",
     "log_text",
     "lose",
+    "named_files",
+    "note_tidied",
+    "num_writes",
     "record_checkpoint",
     "record_metrics",
     "record_progress",
@@ -66,4 +74,6 @@ __all__ = [
     "spent_checkpoints",
     "submit",
     "succeed",
+    "untidied",
+    "write_once",
 ]

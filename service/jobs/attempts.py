@@ -3,7 +3,7 @@
 The first write of a transaction locks the job's row and checks the fence (``attempt``): an attempt that is over writes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,11 @@ from service.lifecycle import Outcome, Status
 from service.store import StoredFile
 from service.tables import Artifact, Job, JobEvent, LogChunk, Model
 
-_STOPPED = {"preempt": "for a job of high priority", "drain": "since its worker takes no more jobs"}
+_STOPPED = {
+    "preempt": "for a job of high priority",
+    "drain": "since its worker takes no more jobs",
+    "signal": "since its trainer was sent SIGTERM",
+}
 _NOTHING_KEPT = "cancelled by request: no student is kept"
 MAX_LOSSES = 10
 """Losses in a row, without a new checkpoint between, after which a job fails: by then it may be the job that ends its hosts."""
@@ -44,6 +48,27 @@ class Renewal:
 
     stop_requested: str | None
     stop_keep: str | None
+
+
+def write_once(session: Session, fence: Fence, number: int, write: Callable[[Session], Outcome]) -> Outcome:
+    """Makes the ``number``-th write of an attempt, from 1 on, with everything that shows it.
+
+    ALREADY: an earlier try made it, whose commit had no answer; it may have ended the attempt.
+    """
+    job = lock_fenced(session, fence)
+    if job is None:
+        return Outcome.ALREADY if num_writes(session, fence) >= number else Outcome.LEASE_LOST
+    if job.writes >= number:
+        return Outcome.ALREADY
+    outcome = write(session)
+    if outcome is Outcome.APPLIED:
+        job.writes = number
+    return outcome
+
+
+def num_writes(session: Session, fence: Fence) -> int:
+    """The number of the last write that an attempt has made; 0 if another one has begun since."""
+    return session.scalar(select(Job.writes).where(Job.id == fence.job_id, Job.attempt == fence.attempt)) or 0
 
 
 def renew_lease(session: Session, fence: Fence, *, lease_seconds: float) -> Renewal | None:
@@ -231,11 +256,17 @@ def expire_leases(session: Session) -> int:
     return len(lost)
 
 
-def extend_leases(session: Session, *, lease_seconds: float) -> None:
-    """Gives every running attempt and check a whole term from now on: for a time nobody could renew its own."""
-    ends_at = now_sql(session) + seconds_sql(lease_seconds)
+def extend_leases(session: Session, *, lease_seconds: float) -> bool:
+    """Gives every running attempt and check a whole term from now on: for a time nobody could renew its own.
+
+    False: the row of one that has less than half a term is locked at the moment.
+    """
+    moment = now_sql(session)
+    ends_at = moment + seconds_sql(lease_seconds)
     short = select(Job.id).where(Job.lease_expires_at < ends_at).with_for_update(skip_locked=True)
     session.execute(update(Job).where(Job.id.in_(short)).values(lease_expires_at=ends_at))
+    left = select(Job.id).where(Job.lease_expires_at < moment + seconds_sql(lease_seconds / 2))
+    return session.scalar(left.limit(1)) is None
 
 
 def spent_checkpoints(session: Session) -> dict[str, str]:
@@ -247,6 +278,25 @@ def spent_checkpoints(session: Session) -> dict[str, str]:
 def forget_checkpoints(session: Session, spent: Mapping[str, str]) -> None:
     """Removes the rows of :func:`spent_checkpoints` once their files are removed."""
     session.execute(delete(Artifact).where(Artifact.kind == "spent", Artifact.job_id.in_(spent)))
+
+
+def untidied(session: Session, *, lease_seconds: float) -> list[str]:
+    """Finds jobs whose end was a lease ago, and in whose place in the store nobody has looked since; of very many, a hundred."""
+    long_ago = now_sql(session) - seconds_sql(lease_seconds)
+    query = select(Job.id).where(~Job.tidied, Job.finished_at < long_ago)
+    return list(session.scalars(query.order_by(Job.finished_at).limit(100)))
+
+
+def named_files(session: Session, job_id: str) -> set[str]:
+    """The store's keys that rows name of a job. Whatever else is in its place was left by an attempt that was lost."""
+    models = session.scalars(select(Model.files).where(Model.job_id == job_id))
+    listed = session.scalars(select(Artifact.path).where(Artifact.job_id == job_id))
+    return {*listed, *(file["path"] for files in models for file in files)}
+
+
+def note_tidied(session: Session, job_id: str) -> None:
+    """Notes that the store holds no file of the job that no row names."""
+    session.execute(update(Job).where(Job.id == job_id).values(tidied=True))
 
 
 def _lose(session: Session, job: Job, failure: JobFailure, files: Iterable[StoredFile]) -> Outcome:

@@ -123,7 +123,7 @@ def start(session: Session, job: Job, *, worker_id: str, devices: Sequence[str],
     if not may_move(Status(job.status), Status.RUNNING):
         return Outcome.NOT_ALLOWED
     waited = (at - job.waiting_since).total_seconds() if job.waiting_since else 0.0
-    job.attempt += 1
+    job.attempt, job.writes = job.attempt + 1, 0
     job.worker_id, job.devices = worker_id, list(devices)
     job.started_at, job.lease_expires_at = at, at + timedelta(seconds=lease_seconds)
     job.expected_end_at = job.waiting_since = job.reserved_worker_id = None

@@ -59,13 +59,11 @@ def claim_sweep(session: Session, *, every_seconds: float, lease_seconds: float)
     last = session.execute(select(is_due.label("due"), was_silent.label("silent"))).one_or_none()
     if last is not None and not last.due:
         return False
+    if last is not None and last.silent and not extend_leases(session, lease_seconds=lease_seconds):
+        return False  # until the next one every lease has its whole term, and the time counts as one without a sweep
     begun = insert(Sweep).values(id=1, began_at=now)
     taken = begun.on_conflict_do_update(index_elements=[Sweep.id], set_={"began_at": now}, where=is_due)
-    if session.scalar(taken.returning(Sweep.id)) is None:
-        return False
-    if last is not None and last.silent:
-        extend_leases(session, lease_seconds=lease_seconds)
-    return True
+    return session.scalar(taken.returning(Sweep.id)) is not None
 
 
 def age(session: Session) -> int:

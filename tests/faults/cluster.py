@@ -7,7 +7,7 @@ clocks of their own, which may be hours away from the others'.
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ class Cluster:
                 if (job := _trained(process)) is not None:
                     found.append(job)
         return found
+
+    def fork_servers(self) -> list[psutil.Process]:
+        """What trainers are forked from."""
+        children = [child for worker in self.workers if worker.pid for child in descendants(worker.pid)]
+        return [child for child in children if _is_fork_server(child)]
 
     def own_processes(self) -> list[psutil.Process]:
         """Every process of this machine whose environment names this cluster's folder."""
@@ -221,6 +226,13 @@ def cluster(folder: Path, *, replica: bool = True, faketime: str | None = None) 
             made.api_key = create_key(session, user_name="ada", role="admin", name="faults")[1]
         made.wait_until_ready()
         yield made
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # what is forked from it has its command line
+        parent = process.parent()
+        return "multiprocessing.forkserver" in str(process.cmdline()) and parent is not None and "worker" in parent.cmdline()
+    return False
 
 
 def _trained(process: psutil.Process) -> Trainer | None:

@@ -22,6 +22,7 @@ from tests.faults.proxy import Proxy
 
 Make = Callable[[Cluster, random.Random], str | None]
 _PAST_THE_LEASE = (LEASE_SECONDS + 1, LEASE_SECONDS + 4)
+_PAST_A_FORK = (2.0, 15.0)
 _BRIEFLY = (0.5, 6.0)
 _POISONS = ("no JSON", "[]", "[1, 2]", "null", '{"body": 1}', '{"properties": {}, "headers": {}, "body": "e30="}', "\x00\xff")
 _CRASH_WITHIN_SECONDS = 8.0
@@ -69,6 +70,32 @@ def _freeze_trainer(cluster: Cluster, rng: random.Random) -> str | None:
         process.resume()
         return f"of {trainer.job_id} for {seconds:.1f} s"
     return None
+
+
+def _kill_fork_server(cluster: Cluster, rng: random.Random) -> str | None:
+    servers = cluster.fork_servers()
+    if not servers:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        rng.choice(servers).kill()
+        return ""
+    return None
+
+
+def _freeze_fork_server(cluster: Cluster, rng: random.Random) -> str | None:
+    """It stands still until its worker has replaced it, or for longer than the worker waits for a fork."""
+    servers = cluster.fork_servers()
+    if not servers:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        server = rng.choice(servers)
+        server.suspend()
+        give_up_at = time.monotonic() + (seconds := rng.uniform(*_PAST_A_FORK))
+        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE and time.monotonic() < give_up_at:
+            time.sleep(0.1)
+        server.resume()
+        return f"for {seconds:.1f} s"
+    return "until its worker killed it"
 
 
 def _kill(part: str, cluster: Cluster, rng: random.Random) -> str | None:
@@ -243,6 +270,8 @@ def _crash_at(point: str, cluster: Cluster, rng: random.Random) -> str | None:
 FAULTS: Sequence[Fault] = (
     Fault("a trainer is killed", _kill_trainer, "trainers", 2),
     Fault("a trainer freezes", _freeze_trainer, "trainers"),
+    Fault("the fork server is killed", _kill_fork_server, "trainers"),
+    Fault("the fork server is frozen", _freeze_fork_server, "trainers"),
     Fault("a worker is killed", partial(_kill, "worker"), "workers", 2),
     Fault("a worker freezes past its lease", partial(_freeze, "worker"), "workers", 3),
     Fault("a worker is restarted", partial(_restart, "worker"), "workers"),

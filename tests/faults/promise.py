@@ -156,15 +156,19 @@ def _account(stored: "Stored") -> Iterator[Broken]:
 
 
 def _stray_files(cluster: Cluster, stored: "Stored") -> Iterator[Broken]:
-    """The store holds what rows name. What a lost attempt wrote stays under its prefix until its job is deleted."""
+    """The store holds what rows name, once the sweep has been there."""
     named = {row.path for row in stored.artifacts} | {file["path"] for model in stored.models for file in model.files}
     spent = {row.path for row in stored.artifacts if row.kind == "spent"}  # the sweep removes these at any moment
-    held = set(_stored(cluster))
-    if missing := named - spent - held:
+    if missing := named - spent - set(_stored(cluster)):
         yield Broken(f"the store lacks {sorted(missing)[:5]}")
-    in_one_attempt = tuple(f"jobs/{job.id}/" for job in stored.jobs if job.attempt <= 1)
-    if stray := [path for path in held - named if path.startswith(in_one_attempt)]:
-        yield Broken(f"no row names {sorted(stray)[:5]}, of jobs that lost no attempt")
+
+    def stray() -> list[str]:
+        return sorted(path for path in set(_stored(cluster)) - (named - spent) if path.startswith("jobs/"))
+
+    try:
+        until(lambda: not stray(), "", timeout_seconds=_SETTLE_SECONDS)
+    except NeverCame:
+        yield Broken(f"no row names {stray()[:5]}")
     if cluster.store.strays:
         yield Broken(f"while the store was away, its place got {cluster.store.strays[:5]}")
 

@@ -73,6 +73,7 @@ WORK: dict[str, tuple[Callable[[Session], object], set[str]]] = {
     ),
     "sweep's urgent jobs": (scheduling.pools_with_urgent_jobs, {"ix_jobs_high"}),
     "sweep's spent checkpoints": (jobs.spent_checkpoints, {"ix_artifacts_spent"}),
+    "sweep's untidied jobs": (lambda session: jobs.untidied(session, lease_seconds=LEASE_SECONDS), {"ix_jobs_untidied"}),
     "sweep's wake-ups": (lambda session: scheduling.wakes_due(session, lease_seconds=LEASE_SECONDS), {"ix_jobs_queue"}),
     "submission": (
         lambda session: jobs.submit(session, owner_id="user_1", spec=parse_spec(SPEC), preflight=True),

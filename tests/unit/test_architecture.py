@@ -48,6 +48,7 @@ SERVICE_LAYERS: Layers = {
         "database_engine",
     },
     "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors", "own_thread"},
+    "what the operating system says": {"error_numbers"},
 }
 WORKER_LAYERS: Layers = {
     "entry points": {"__main__", "standalone", "preload"},
@@ -67,7 +68,7 @@ WORKER_LAYERS: Layers = {
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}
-SHARED_WITH_TRAINERS = {"spec", "formats", "errors"}
+SHARED_WITH_TRAINERS = {"spec", "formats", "errors", "error_numbers"}
 """What a trainer may know of the service: the spec, the readers of data files, the errors."""
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.part_errors import Meaning, PartAway, ends_session, meaning_of
+from service.part_errors import Meaning, PartAway, ends_session, is_of_machine, is_of_other_schema, meaning_of
 
 
 def of_database(state: str) -> DBAPIError:
@@ -84,3 +84,33 @@ def test_a_session_ends_where_another_may_do_better() -> None:
     assert ends_session(psycopg.errors.lookup("0A000")("cached plan must not change result type"))
     assert not ends_session(psycopg.errors.lookup("40P01")("deadlock"))
     assert not ends_session(psycopg.OperationalError("connection refused"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_machines", "is_machines_by_its_own_files"),
+    [
+        (OSError(errno.EMFILE, "too many open files"), True, True),
+        (OSError(errno.EFBIG, "file too large"), True, True),
+        (OSError(errno.EBADF, "of no list"), True, True),
+        (FileNotFoundError(errno.ENOENT, "gone"), False, True),
+        (PermissionError(errno.EACCES, "denied"), False, True),
+        (OSError("without a number"), False, False),
+        (PartAway("the fork server has ended"), True, True),
+        (of_database("42501"), True, True),  # what the service may not do is nothing of the job's
+        (of_database("22003"), False, False),
+        (ZeroDivisionError(), False, False),
+    ],
+)
+def test_what_a_machine_or_a_part_did_is_told_from_what_a_job_did(
+    error: Exception, is_machines: bool, is_machines_by_its_own_files: bool
+) -> None:
+    assert is_of_machine(error) is is_machines
+    assert is_of_machine(error, names_no_file_of_jobs=True) is is_machines_by_its_own_files
+    wrapped = ValueError("told in other words")
+    wrapped.__cause__ = error
+    assert is_of_machine(wrapped) is is_machines
+
+
+@pytest.mark.parametrize(("state", "is_other"), [("42P01", True), ("42703", True), ("42501", False), ("42601", False)])
+def test_another_schema_is_told_by_the_sqlstate_and_not_by_the_class(state: str, is_other: bool) -> None:
+    assert is_of_other_schema(of_database(state)) is is_other

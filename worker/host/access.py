@@ -5,19 +5,19 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from service import jobs
 from service.database import Database
 from service.jobs import Fence
-from service.part_errors import HostDiskFull, Meaning, meaning_of
+from service.lifecycle import Outcome
+from service.part_errors import HostDiskFull, is_passing
 from service.store import Store
 from worker.host.lease import Lease, LeaseLost
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_PASSING = {Meaning.AWAY, Meaning.RETRY}
 _RETRY_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 600.0
@@ -57,6 +57,7 @@ class LeasedAccess:
         self._leaving, self._grace_seconds = leaving, grace_seconds
         self._hurried_since: float | None = None
         self._said = ("", 0.0)
+        self._num_writes = 0
 
     def require_lease(self) -> None:
         """Raises LeaseLost if the lease is lost; waits for nothing."""
@@ -69,10 +70,22 @@ class LeasedAccess:
             self._await_lease()
             try:
                 return self._database.run(work)
-            except SQLAlchemyError as error:
-                if meaning_of(error) not in _PASSING:
+            except Exception as error:
+                if not is_passing(error):
                     raise
                 self._wait("the database", error, hurried=self._leaving())
+
+    def write(self, fence: Fence, work: Callable[[Session], Outcome]) -> None:
+        """Makes a write of the attempt, once, although the answer to a commit may be lost."""
+        self._num_writes = number = self._num_writes + 1
+        try:
+            outcome = self.in_database(lambda session: jobs.write_once(session, fence, number, work))
+        except LeaseLost:
+            if not self._has_written(fence, number):
+                raise
+            return
+        if outcome is Outcome.LEASE_LOST:
+            raise LeaseLost
 
     def in_store(self, work: Callable[[], T]) -> T:
         """Repeats work on the store until it is available. Raises HostDiskFull, which no waiting for the store mends."""
@@ -84,13 +97,22 @@ class LeasedAccess:
             except HostDiskFull:
                 raise
             except Exception as error:
-                is_passing = isinstance(error, OSError) and time.monotonic() < give_up_at
-                if not is_passing and meaning_of(error) not in _PASSING:
+                may_pass = isinstance(error, OSError) and time.monotonic() < give_up_at
+                if not may_pass and not is_passing(error):
                     raise
                 renewal = self._lease.renewal
                 if renewal.stop_requested == "cancel" and renewal.stop_keep == "none":
                     raise GaveUpWaiting("the store") from error
                 self._wait("the store", error, hurried=self._leaving() or renewal.stop_requested == "cancel")
+
+    def _has_written(self, fence: Fence, number: int) -> bool:
+        """Whether the write that ended the attempt, and its lease with it, was made."""
+        try:
+            return self._database.run(lambda session: jobs.num_writes(session, fence)) >= number
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            return False
 
     def _await_lease(self) -> None:
         while not self._lease.confirmed:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import preflight
@@ -21,6 +20,7 @@ from service.database import Database
 from service.errors import JobFailure, NotFound
 from service.jobs import Renewal
 from service.lifecycle import Outcome, Status
+from service.part_errors import log_failure
 from service.preflight import Check
 from service.settings import Settings
 from service.spec import JobSpec
@@ -32,7 +32,7 @@ from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher
 from worker.host.lease import Lease, LeaseLost
-from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed
+from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class _TooLong(Exception):
 
 
 class _Leaving(Exception):
-    """A check that ends because its worker drains."""
+    """A check that ends because its worker drains, or its process was told to end."""
 
 
 class Checker:
@@ -80,8 +80,8 @@ class Checker:
             # An inconclusive check is repeated after the next sweep: its cause may be gone by then.
             while not self._leaving() and (check := self._claim()) is not None and self._check(check):
                 pass
-        except SQLAlchemyError as error:
-            logger.warning("no more checks for now, the database does not answer: %s", error)
+        except Exception as error:  # noqa: BLE001 - jobs are trained all the same
+            log_failure(logger, "no more checks for now", error)
         finally:
             self._busy.release()
 
@@ -150,7 +150,7 @@ class Checker:
                     failure = JobFailure(code=last.code, message=last.message, hint=last.hint, details=last.details)
                     outcome = preflight.refuse_check(session, fence, failure)
                 case None:
-                    outcome = preflight.give_back_check(session, fence, "the worker that checked it drains")
+                    outcome = preflight.give_back_check(session, fence, "the process that checked it was told to end")
             return outcome, session.scalar(select(Job.status).where(Job.id == fence.job_id))
 
         outcome, status = access.in_database(settle)
@@ -162,7 +162,7 @@ class Checker:
     def _result(
         self, check: Check, folder: Path, access: LeasedAccess, lease: Lease, *, on_event: Callable[[Event], None]
     ) -> Checked | Failed | None:
-        """None if the worker drains before there is one."""
+        """None if it was told to end before there is one."""
         try:
             access.in_store(lambda: folder.mkdir(parents=True, exist_ok=True))
             return self._run_check(check.job, folder, access, lease, on_event=on_event)
@@ -207,6 +207,8 @@ class Checker:
         except _TooLong:
             return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
         last = ending.last
+        if isinstance(last, Stopped):
+            raise _Leaving
         if not isinstance(last, Checked | Failed):
             last = _inconclusive(f"its check ended without a result, with exit code {ending.exit_code}")
         if isinstance(last, Failed) and last.retryable:

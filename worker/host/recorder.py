@@ -16,7 +16,6 @@ from service.lifecycle import Outcome
 from service.scheduling import Claim
 from service.store import StoredFile
 from worker.host.access import LeasedAccess, attempt_prefix
-from worker.host.lease import LeaseLost
 from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
 from worker.protocol import CHECKPOINT_FILE, LOG_FILE, CheckpointWritten, Event, PhaseStarted, Progress
 
@@ -92,8 +91,7 @@ class Recorder:
                     replaced.add(before)
             return outcome
 
-        if self._access.in_database(write) is Outcome.LEASE_LOST:
-            raise LeaseLost
+        self._access.write(fence, write)
         if replaced:
             try:
                 self._access.store.remove(replaced)

@@ -12,15 +12,14 @@ from service.errors import JobFailure, NotFound
 from service.ids import new_id
 from service.lifecycle import Outcome
 from service.model_folder import inspect_folder
-from service.part_errors import Meaning, meaning_of
+from service.part_errors import is_of_machine
 from service.scheduling import Claim
 from service.store import StoredFile
 from service.tables import Model
 from worker.host.access import LeasedAccess, attempt_prefix
 from worker.host.executor import Ending
 from worker.host.fork_server import SERVER_LOST
-from worker.host.lease import LeaseLost
-from worker.host.memory_kills import count_memory_kills
+from worker.host.memory_kills import MemoryKills
 from worker.host.record import LogTail
 from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
 
@@ -37,7 +36,7 @@ class Settlement:
     def __init__(self, claim: Claim, folder: Path, access: LeasedAccess, log: LogTail) -> None:
         self._job, self._folder, self._log = claim.job, folder, log
         self._access, self._fence = access, claim.fence
-        self._memory_kills = count_memory_kills()
+        self.memory_kills = MemoryKills()
         self.took = False
         """Whether this host took the attempt from its job."""
 
@@ -88,7 +87,7 @@ class Settlement:
         """Settles the attempt without its files, after an error of this host's own part in it."""
         code = "artifacts_unavailable" if isinstance(error, OSError | NotFound) else "trainer_error"
         failure = JobFailure(code=code, message=f"{type(error).__name__}: {error}", hint="The worker's log has the details.")
-        self.took = meaning_of(error) is Meaning.AWAY
+        self.took = is_of_machine(error, names_no_file_of_jobs=True)
         end = jobs.lose if self.took else jobs.crash
         self._settle(lambda session: end(session, self._fence, failure))
 
@@ -102,8 +101,7 @@ class Settlement:
         self._settle(lambda session: jobs.crash(session, self._fence, failure, files=files))
 
     def _settle(self, transition: Callable[[Session], Outcome]) -> None:
-        if self._access.in_database(transition) is Outcome.LEASE_LOST:
-            raise LeaseLost
+        self._access.write(self._fence, transition)
 
     def _with_log(self, failure: JobFailure) -> JobFailure:
         if failure.details.get("log_tail") or not (tail := self._log.tail()):
@@ -112,10 +110,7 @@ class Settlement:
 
     def _may_be_out_of_memory(self, exit_code: int) -> bool:
         """Whether the kernel may have killed the trainer for its memory: it kills by SIGKILL, and counts that."""
-        if exit_code != -signal.SIGKILL:
-            return False
-        now = count_memory_kills()
-        return now is None or self._memory_kills is None or now > self._memory_kills
+        return exit_code == -signal.SIGKILL and self.memory_kills.may_be_new
 
     def _succeed(self, result: dict[str, Any]) -> None:
         files = self._store_result()

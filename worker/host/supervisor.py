@@ -159,6 +159,7 @@ class Supervisor:
     def _on_poll(self) -> None:
         self._access.require_lease()  # also one that was lost before there was a trainer to kill
         self._recorder.write_if_due()
+        self._settlement.memory_kills.look()
 
     def _wanted_stop(self) -> StopRequest | None:
         renewal = self._lease.renewal

@@ -172,6 +172,7 @@ class PipeReporter:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._request: StopRequest | None = None
+        signal.signal(signal.SIGTERM, self._stop)
         threading.Thread(target=self._read, name="stop-reader", daemon=True).start()
 
     def emit(self, event: Event) -> None:
@@ -179,6 +180,10 @@ class PipeReporter:
 
     def stop_request(self) -> StopRequest | None:
         return self._request
+
+    def _stop(self, *_: object) -> None:
+        """As a stop of the whole service may signal every process of it, before its worker asks."""
+        self._request = self._request or StopRequest("signal")
 
     def _read(self) -> None:
         try:
@@ -249,7 +254,8 @@ def _settle_in() -> None:
     """Makes this process end with the others, and before any server; may be repeated."""
     _exit_with_parent()
     _be_first_oom_victim()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # the worker handles them, until a trainer reads what it is asked for
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked in a fork server that a worker's thread started anew
 
 

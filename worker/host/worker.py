@@ -18,7 +18,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import scheduling, workers
@@ -26,7 +25,7 @@ from service.broker import Broker
 from service.database import Database
 from service.ids import new_id
 from service.notifications import Notifier
-from service.part_errors import Meaning, meaning_of
+from service.part_errors import is_of_other_schema, is_passing, log_failure
 from service.queue_policy import QueuePolicy
 from service.scheduling import Claim, Device, Offer
 from service.settings import Settings, settings
@@ -120,8 +119,8 @@ class Host:
         self._stopped.set()
         try:
             self.database.run(lambda session: workers.deregister(session, self.id))
-        except SQLAlchemyError as error:
-            logger.warning("worker %s ends, which the database was not told: %s", self.id, error)
+        except Exception as error:  # noqa: BLE001 - it ends
+            log_failure(logger, f"worker {self.id} ends, which the database was not told", error)
 
     def wake(self) -> None:
         """Lets a thread look for work. As many calls wait for a free thread as there are threads; more would find nothing."""
@@ -184,13 +183,10 @@ class Host:
 
         try:
             self.database.run(register)
-        except ProgrammingError as error:
-            logger.warning("worker %s waits for stillhouse migrate, the database has another schema: %s", self.id, error.orig)
-            return False
-        except SQLAlchemyError as error:
-            if meaning_of(error) not in {Meaning.AWAY, Meaning.RETRY}:
+        except Exception as error:
+            if not is_passing(error) and not is_of_other_schema(error):
                 raise
-            logger.warning("worker %s waits for the database: %s", self.id, error)
+            log_failure(logger, f"worker {self.id} waits for the database", error)
             return False
         return True
 
@@ -206,8 +202,8 @@ class Host:
                 claim = self.database.run(
                     lambda session: scheduling.claim(session, offer, lease_seconds=self._config.lease_seconds)
                 )
-            except SQLAlchemyError as error:
-                logger.warning("no claim, the database does not answer: %s", error)
+            except Exception as error:  # noqa: BLE001 - the next wake-up tries again
+                log_failure(logger, "no claim", error)
                 return None
             if claim is not None:
                 self.ledger.take(claim.devices)
@@ -217,10 +213,8 @@ class Host:
         while not self._stopped.wait(self._config.heartbeat_seconds):
             try:
                 self._drain = self.database.run(lambda session: workers.beat(session, self.id, ending=self.ending.is_set()))
-            except SQLAlchemyError as error:
-                logger.warning("no worker heartbeat, the database does not answer: %s", error)
-            except Exception:
-                logger.exception("no worker heartbeat")
+            except Exception as error:  # noqa: BLE001 - the next one follows
+                log_failure(logger, "no worker heartbeat", error)
 
 
 def main(arguments: list[str] | None = None) -> None:

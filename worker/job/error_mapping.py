@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
+from service.error_numbers import is_machines_number
 from service.errors import InvalidSpec
 from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
@@ -21,6 +22,7 @@ from worker.protocol import Failed
 
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_THREAD = "can't start new thread"
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -46,6 +48,15 @@ def as_failure(error: Exception) -> Failed:
             return Failed("invalid_spec", error.detail, details={"errors": [fault.model_dump() for fault in error.faults]})
         case UnfitArchitecture():
             return Failed("invalid_spec", str(error))
+    if (number := _machines_number(error)) is not None:
+        logger.error("The trainer ended with an exception.", exc_info=error)
+        return Failed(
+            "artifacts_unavailable",
+            f"{'The disk of this host is full' if number in _FULL else 'This host fails'}: {error}",
+            hint="Free some space where the worker keeps its files, or mend what the message names, then submit the job again.",
+            retryable=True,
+        )
+    match error:
         case UnusableData():
             return Failed("invalid_data", str(error))
         case UnreadableTokenizer():
@@ -54,14 +65,6 @@ def as_failure(error: Exception) -> Failed:
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
-    number = _error_number(error)
-    if number in (*_FULL, errno.EROFS, errno.EIO):
-        return Failed(
-            "artifacts_unavailable",
-            f"The disk of this host {'is full' if number in _FULL else 'fails'}: {error}",
-            hint="Free some space where the worker keeps its files, or mend its disk, then submit the job again.",
-            retryable=True,
-        )
     if _is_out_of_memory(error):
         return Failed(
             "out_of_memory",
@@ -74,15 +77,25 @@ def as_failure(error: Exception) -> Failed:
     )
 
 
-def _error_number(error: Exception) -> int | None:
-    """The operating system's number of an error; safetensors, which writes files itself, has it in its words alone."""
-    if isinstance(error, SafetensorError) and (told := _OS_ERROR.search(str(error))):
-        return int(told[1])
-    return error.errno if isinstance(error, OSError) else None
+def _machines_number(error: Exception) -> int | None:
+    """The operating system's number of an error that is the machine's; None of any other error, however it was told."""
+    told: BaseException | None = error
+    while told is not None:
+        number = told.errno if isinstance(told, OSError) else None
+        if isinstance(told, SafetensorError) and (words := _OS_ERROR.search(str(told))):
+            number = int(words[1])  # it writes files itself, and has the number in its words alone
+        elif isinstance(told, RuntimeError) and str(told) == _NO_THREAD:
+            number = errno.EAGAIN
+        if number is not None and is_machines_number(number):
+            return number
+        told = told.__cause__
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     # The CPU allocator has no exception of its own.
     return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))

@@ -13,9 +13,11 @@ from service.lifecycle import FINAL, Outcome, Status
 from service.tables import Artifact, Job, MetricPoint, Model
 from tests.integration.api.test_submission_statements import recorded_statements
 from tests.integration.jobs.conftest import (
+    ALREADY,
     APPLIED,
     LEASE_LOST,
     Team,
+    Write,
     cancel,
     checkpoint,
     crash,
@@ -200,3 +202,20 @@ def test_no_job_is_expected_to_run_for_longer_than_it_may(team: Team, seconds: f
     assert job.expected_end_at is not None
     assert job.started_at is not None
     assert (job.expected_end_at - job.started_at).total_seconds() == pytest.approx(1800)
+
+
+def test_a_write_whose_commit_had_no_answer_is_made_once(team: Team) -> None:
+    fence = team.running()
+
+    def write(number: int, what: Write) -> Outcome:
+        return team.do(lambda session: jobs.write_once(session, fence, number, lambda session: what(session, fence)))
+
+    assert [write(1, log), write(1, log), write(2, metrics), write(2, metrics)] == [APPLIED, ALREADY, APPLIED, ALREADY]
+    assert team.do(jobs.log_text, fence.job_id) == "a line\n"
+    assert team.types(fence.job_id).count("metrics") == 1
+    assert [write(3, crash), write(3, crash), write(4, log)] == [APPLIED, ALREADY, LEASE_LOST]
+    assert team.job(fence.job_id).crashes == 1
+    again = team.run()
+    assert write(3, crash) is LEASE_LOST, "another attempt runs"
+    fence = again
+    assert write(1, log) is APPLIED

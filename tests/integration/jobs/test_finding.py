@@ -10,7 +10,7 @@ from service.jobs import Fence
 from service.lifecycle import Outcome, Status
 from service.queries import JobFilter
 from service.tables import Artifact, JobLabel
-from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, stop_for, succeed
+from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, lose, stop_for, succeed
 
 OWNERS = (None, "ana", "ben", "nobody")
 STATUSES = ((), ("paused",), ("queued", "paused"), ("queued", "queued"), ("failed", "cancelled"))
@@ -109,3 +109,15 @@ def test_a_paused_job_that_is_cancelled_spends_its_checkpoint(team: Team) -> Non
     job, _ = team.do(lambda session: jobs.request_cancel(session, fence.job_id, keep="none"))
     assert job.status == Status.CANCELLED
     assert list(team.do(jobs.spent_checkpoints)) == [fence.job_id]
+
+
+def test_what_lost_attempts_left_of_a_job_that_is_over_is_found_once(team: Team) -> None:
+    fence = team.running()
+    team.do(checkpoint, fence)
+    team.do(lose, fence)
+    team.do(lambda session: succeed(session, team.run()))
+    assert team.do(lambda session: jobs.untidied(session, lease_seconds=60)) == [], "a worker may not know yet that it is over"
+    assert team.do(lambda session: jobs.untidied(session, lease_seconds=-1)) == [fence.job_id]
+    assert team.do(jobs.named_files, fence.job_id) == {"jobs/x/checkpoint.safetensors", "jobs/x/report.json"}
+    team.do(jobs.note_tidied, fence.job_id)
+    assert team.do(lambda session: jobs.untidied(session, lease_seconds=-1)) == []

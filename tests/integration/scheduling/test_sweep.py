@@ -169,6 +169,21 @@ def test_the_first_sweep_after_an_outage_leaves_every_worker_a_term_to_renew_its
     assert (team.job(checked).lease_expires_at is not None) is (status == "running")
 
 
+def test_after_an_outage_a_lease_whose_row_is_locked_for_a_moment_gets_its_term_too(team: Team) -> None:
+    def turn() -> bool:
+        return team.do(lambda session: scheduling.claim_sweep(session, every_seconds=2, lease_seconds=45))
+
+    fence = team.running()
+    lose(team, fence)
+    team.do(lambda session: session.execute(insert(Sweep).values(id=1, began_at=text("now() - interval '60 seconds'"))))
+    with team.database.transaction() as session:
+        jobs.get(session, fence.job_id, lock=True)
+        assert turn() is False, "a sweep would end it as soon as it is not locked any more"
+    assert turn() is True
+    team.do(sweep)
+    assert team.status(fence.job_id) == "running"
+
+
 def test_a_claim_that_has_a_job_which_a_host_was_kept_for_is_not_waited_for(team: Team) -> None:
     """It may be waiting for what the sweep has locked."""
     worker, job_id = "worker_1", team.submit()

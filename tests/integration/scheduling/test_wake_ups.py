@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from sqlalchemy.orm import Session
 
 from service import jobs, scheduling
 from service.broker import MAX_PENDING_WAKES, Broker, queue_name
@@ -16,7 +17,8 @@ from service.store import Store
 from service.sweeper import Sweeper
 from tests.faults.disks import hanging
 from tests.faults.waiting import until
-from tests.integration.jobs.conftest import Team, fail
+from tests.integration.jobs.conftest import Team, fail, student
+from tests.integration.jobs.conftest import lose as lose_attempt
 from tests.integration.scheduling.conftest import lose
 
 SLOT = Device("cpu:0")
@@ -147,3 +149,30 @@ def test_the_sweeper_removes_a_spent_checkpoint_once_the_store_is_back(
         until(lambda: team.do(jobs.spent_checkpoints) == {}, "it is still there", timeout_seconds=60)
     assert not (folder / "jobs").exists()
     assert not [record for record in caplog.records if record.exc_info], "that it is away is nobody's fault"
+
+
+def test_the_sweeper_removes_what_lost_attempts_left_and_nothing_that_a_row_names(
+    team: Team, broker: Broker, tmp_path: Path
+) -> None:
+    file, store = tmp_path / "state", Store(f"file://{tmp_path}/store")
+    file.touch()
+    fence = team.running()
+    place = f"jobs/{fence.job_id}"
+    for key in (f"{place}/1/lost", f"{place}/1/student/lost", f"{place}9/1/of-another-job"):
+        store.put(file, key)
+    kept = [store.put(file, f"{place}/2/report.json"), store.put(file, f"{place}/2/student/weights")]
+    half_written = tmp_path / "store" / place / "1" / ".0123456789abcdef.partial"
+    half_written.touch()
+    team.do(lose_attempt, fence)
+    again = team.run()
+
+    def end(session: Session) -> None:
+        model = student(session, again)
+        model.files = [{"name": "weights", "path": kept[1].path}]
+        jobs.succeed(session, again, result={}, files=kept[:1], model=model)
+
+    team.do(end)
+    with Sweeper(team.database, broker, store, interval_seconds=0.05, lease_seconds=0.1):
+        until(lambda: team.job(fence.job_id).tidied, "nobody has looked", timeout_seconds=60)
+    left = {str(path.relative_to(tmp_path / "store")) for path in (tmp_path / "store" / "jobs").rglob("*") if path.is_file()}
+    assert left == {file.path for file in kept} | {f"{place}9/1/of-another-job"}

@@ -16,7 +16,7 @@ from service.embedded.servers import Valkey
 from service.jobs import Fence
 from service.tables import Artifact, Job
 from tests.integration.jobs.conftest import FAILURE
-from tests.integration.worker.conftest import Queue, WorkerProcess, until
+from tests.integration.worker.conftest import LONG_STEPS, Queue, WorkerProcess, until
 from tests.trainers import open_files
 
 Start = Callable[..., WorkerProcess]
@@ -32,7 +32,7 @@ def test_a_trainer_that_hangs_when_its_time_is_over_is_killed_for_the_time_limit
     assert (job.error["code"], job.attempt) == ("time_limit", 1)
 
 
-@pytest.mark.parametrize(("phase", "number"), [("teacher", signal.SIGKILL), ("student", signal.SIGTERM)])
+@pytest.mark.parametrize(("phase", "number"), [("teacher", signal.SIGKILL), ("student", signal.SIGHUP)])
 def test_a_killed_trainer_is_resumed_to_the_same_student(
     worker: WorkerProcess, queue: Queue, undisturbed: bytes, phase: str, number: signal.Signals
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_killed_fork_server_costs_no_attempt_and_the_next_one_forks_what_a_sig
     assert (job.attempt, job.crashes) == (3, 0)
     assert queue.student(job_id) == undisturbed
     told = [event.message for event in queue.events(job_id, "job.queued")][-2:]
-    assert ["the fork server ended" in told[0], "killed by SIGTERM" in told[1]] == [True, True], told
+    assert ["the fork server ended" in told[0], "was sent SIGTERM" in told[1]] == [True, True], told
 
 
 def test_a_trainer_that_dies_by_itself_each_time_fails_the_job_with_the_reason(worker: WorkerProcess, queue: Queue) -> None:
@@ -121,6 +121,30 @@ def test_a_drained_worker_checkpoints_requeues_and_exits(
     assert worker.files_of_jobs() == []
     job = queue.job(job_id)
     assert (job.status, job.attempt, job.crashes) == ("queued", 1, 0)
+    start_worker()
+    job = queue.until_status(job_id, "succeeded")
+    assert (job.attempt, job.crashes) == (2, 0)
+    assert queue.student(job_id) == undisturbed
+
+
+def test_a_stop_that_signals_every_process_of_a_worker_loses_no_step(
+    worker: WorkerProcess, start_worker: Start, queue: Queue, undisturbed: bytes
+) -> None:
+    job_id = queue.submit(training={"max_steps": LONG_STEPS, "batch_size": 32, "checkpoint_steps": LONG_STEPS})
+
+    def trains() -> bool:
+        progress = queue.job(job_id).progress or {}
+        return progress.get("phase") == "student" and progress["step"] > 0
+
+    until(trains)
+    for process in psutil.Process(worker.process.pid).children(recursive=True):  # as systemd does, and a terminal
+        process.terminate()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    stopped_at = queue.events(job_id, "checkpoint")[-1]
+    assert (stopped_at.data["phase"], stopped_at.data["step"] > 0) == ("student", True)
+    job = queue.job(job_id)
+    assert (job.status, job.attempt, job.crashes, job.losses) == ("queued", 1, 0, 0)
     start_worker()
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (2, 0)

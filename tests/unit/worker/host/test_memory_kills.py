@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from worker.host.memory_kills import count_memory_kills
+import pytest
+
+from worker.host import memory_kills
+from worker.host.memory_kills import MemoryKills, count_memory_kills
 
 EVENTS = "low 0\nhigh 0\nmax 4\noom 3\noom_kill 2\noom_group_kill 0\n"
 HOST = "nr_free_pages 1\noom_kill 7\ndrop_pagecache 0\n"
@@ -27,3 +30,17 @@ def test_without_a_counter_of_the_group_those_of_the_host_are_counted(tmp_path: 
 
 def test_where_the_system_counts_none_it_says_so(tmp_path: Path) -> None:
     assert counted(tmp_path, cgroup=None, events=None, host=None) is None
+
+
+def test_a_kill_is_a_new_one_for_some_seconds_and_then_one_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_kills, "_DYING_SECONDS", -1.0)  # each look is one after that time
+    killed = [0]
+    kills = MemoryKills(lambda: killed[-1])
+    kills.look()
+    assert not kills.may_be_new
+    killed.append(1)
+    kills.look()
+    assert kills.may_be_new, "it may be the trainer's, which is dying"
+    kills.look()
+    assert not kills.may_be_new, "it was a spare process's, or another job's"
+    assert MemoryKills(lambda: None).may_be_new
