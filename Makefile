@@ -6,7 +6,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test exhaustive faults truth check format clean
+.PHONY: help demo test exhaustive faults truth check lint types architecture format clean
+# Where it is set, each of the hundreds of processes of a run would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,10 +31,17 @@ faults: $(VENV)/.dev ## Make 300 faults under 150 jobs: make faults SEED=7 FAULT
 truth: $(VENV)/.dev ## Compare every model type and switch with its library, and write docs/truth.md
 	$(VENV)/bin/python -m tests.truth.table
 
-check: $(VENV)/.dev ## Lint, format, types, architecture
+check: $(VENV)/.dev ## Lint, format, types, architecture; all at once
+	@$(MAKE) --jobs --no-print-directory lint types architecture
+
+lint:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types:
 	$(VENV)/bin/mypy
+
+architecture:
 	$(VENV)/bin/python -m pytest -q tests/unit/test_architecture.py
 
 format: $(VENV)/.dev ## Format the code and mend what the linter can mend

@@ -4,12 +4,13 @@ The suite may run in several processes (``pytest -n 4``), each with servers, por
 in one process, and so do the acceptance tests that share one stack.
 """
 
+import gc
 import os
 import shutil
 import socket
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +48,17 @@ class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc] # which has n
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
     """Takes the place of pytest-xdist's own ``loadscope``."""
     return ModuleScheduling(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing of what is imported and collected is garbage: the collector does not look at it, for seconds a process."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")

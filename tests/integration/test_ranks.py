@@ -55,7 +55,7 @@ TRAINING: dict[str, Any] = {"max_steps": 7, "batch_size": 250, "optimizer": SGD}
 DIGITS: dict[str, Any] = {
     "task": "image-classification",
     "dataset": {"source": "builtin:digits"},
-    "teacher": {"architecture": {"name": "resnet8x4"}, "training": {"max_steps": 2, "batch_size": 33, "optimizer": SGD}},
+    "teacher": {"architecture": {"name": "resnet20"}, "training": {"max_steps": 2, "batch_size": 33, "optimizer": SGD}},
     "student": {"architecture": {"name": "small-cnn", "width": 4}},
     "method": {"name": "soft-targets"},
     "training": TRAINING,
