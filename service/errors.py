@@ -155,7 +155,7 @@ FAILURE_CODES: dict[str, str] = {
     "time_limit": "The job ran longer than resources.max_runtime_seconds.",
     "dependency_failed": "A job that this one needs did not succeed.",
     "input_unavailable": "A dataset or a model that the job names is gone.",
-    "artifacts_unavailable": "The artifact store, or a host's disk, could not be written or read.",
+    "artifacts_unavailable": "The artifact store could not be written or read, or a host's disk or limits gave out.",
 }
 
 

@@ -369,3 +369,13 @@ def test_the_stores_folder_is_made_with_those_above_it(tmp_path: Path, source: P
     store = Store(f"file://{tmp_path}/not/there/yet/")
     store.put(source, "a")
     assert (tmp_path / "not/there/yet/a").read_bytes() == CONTENT
+
+
+def test_of_a_prefix_all_is_removed_but_what_is_kept(any_store: Store, source: Path) -> None:
+    keys = ("jobs/1/1/lost", "jobs/1/2/student/kept", "jobs/1/2/lost", "jobs/11/1/other")
+    for key in keys:
+        any_store.put(source, key)
+    any_store.remove_others("jobs/1", {"jobs/1/2/student/kept"})
+    any_store.remove_others("jobs/of-which-nothing-is-there", ())
+    held = [key for key in keys if any_store.holds_any([key])]
+    assert held == ["jobs/1/2/student/kept", "jobs/11/1/other"]

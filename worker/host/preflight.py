@@ -150,7 +150,8 @@ class Checker:
                     failure = JobFailure(code=last.code, message=last.message, hint=last.hint, details=last.details)
                     outcome = preflight.refuse_check(session, fence, failure)
                 case None:
-                    outcome = preflight.give_back_check(session, fence, "the process that checked it was told to end")
+                    why = "the worker that checked it drains" if self._leaving() else "its process was told to end"
+                    outcome = preflight.give_back_check(session, fence, why)
             return outcome, session.scalar(select(Job.status).where(Job.id == fence.job_id))
 
         outcome, status = access.in_database(settle)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service import jobs
 from service.lifecycle import Outcome
+from service.part_errors import log_failure
 from service.scheduling import Claim
 from service.store import StoredFile
 from worker.host.access import LeasedAccess, attempt_prefix
@@ -95,8 +96,8 @@ class Recorder:
         if replaced:
             try:
                 self._access.store.remove(replaced)
-            except OSError as error:
-                logger.warning("the replaced checkpoint %s stays in the store: %s", ", ".join(replaced), error)
+            except Exception as error:  # noqa: BLE001 - the sweep removes it once the job has ended
+                log_failure(logger, f"the replaced checkpoint {', '.join(replaced)} stays in the store", error)
 
     def _remaining(self, event: PhaseStarted | Progress) -> float | None:
         return remaining_seconds(self._steps, event) if isinstance(event, Progress) else None

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from service.part_errors import log_failure
 from worker.host.fork_server import Forked, wait_for
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ class Spares:
             try:
                 while self._misses_one():
                     self._keep(self._fork())
-            except OSError as error:
-                logger.warning("no spare process: %s", error)
+            except Exception as error:  # noqa: BLE001 - without one a process is forked when it is needed
+                log_failure(logger, "no spare process", error)
 
     def close(self) -> None:
         """Ends those that nobody took; no other replaces them."""

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from celery.worker import state
-from redis.exceptions import RedisError
 
 from service.broker import WAKE_TASK, Broker, queue_name
+from service.part_errors import log_failure
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class WakeUps:
         """Runs a consumer to its end: that of this worker, or one by a message that is no wake-up, which is taken by then."""
         try:
             self._broker.remove_foreign(self._pool)
-        except RedisError as error:
-            logger.warning("Redis is away, the worker looks for jobs at each sweep: %s", error)
+        except Exception as error:  # noqa: BLE001 - the consumer tries by itself
+            log_failure(logger, "the worker looks for jobs at each sweep", error)
         self._broker.celery.WorkController(
             hostname=self._name,
             queues=[queue_name(self._pool)],

@@ -55,10 +55,12 @@ def trainers_in(worker: WorkerProcess, folder: str) -> list[psutil.Process]:
 
 def test_a_worker_that_loses_one_attempt_after_the_other_pauses_before_the_next(worker: WorkerProcess, queue: Queue) -> None:
     job_id, known = queue.submit(training={"max_steps": 1_000_000}), worker.log.count("attempts in a row were lost here")
-    for attempt in (1, 2):
-        until(partial(trainers_in, worker, f"{job_id}-{attempt}"))[0].kill()
+    trainer = until(partial(trainers_in, worker, f"{job_id}-1"))[0]
+    (worker.files_of_jobs()[0] / f"{job_id}-2").touch()  # where the second has its folder
+    trainer.kill()
     until(lambda: worker.log.count("attempts in a row were lost here") > known)
-    assert queue.job(job_id).crashes == 0
+    assert "FileExistsError" in queue.events(job_id, "job.queued")[-1].message
+    assert (queue.job(job_id).crashes, queue.job(job_id).losses) == (0, 2)
 
 
 def test_a_killed_fork_server_costs_no_attempt_and_the_next_one_forks_what_a_signal_ends(
