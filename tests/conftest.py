@@ -31,8 +31,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STARTS_ALONE = tuple(f"tests/acceptance/test_{name}.py" for name in ("demo", "train", "up"))
 """The acceptance tests that start what they need themselves."""
-WAIT = ("tests/acceptance/", "tests/integration/worker/")
+WAIT = ("tests/acceptance/", "tests/faults/", "tests/integration/worker/")
 """Where a test's time is that of servers and trainers."""
+BRIEF = tuple(f"tests/unit/{name}" for name in ("api/", "cli/", "client/", "formats/", "scheduling/", "spec/", "test_"))
+"""Where neither a server nor a network takes any."""
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc] # which has no types
@@ -71,8 +73,8 @@ def _brief_latency() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the modules that take minutes, so that none of them is left to one process at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(WAIT))
+    """Begins with the modules that take minutes, and ends with those that take seconds: no process is left with a long one."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(WAIT), item.nodeid.startswith(BRIEF)))
 
 
 @contextmanager

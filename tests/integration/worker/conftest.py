@@ -115,7 +115,7 @@ def until(look: Callable[[], T | None]) -> T:
         found = look()
         if found:
             return found
-        time.sleep(0.02)
+        time.sleep(0.05)  # a look costs milliseconds, which trainers want
     raise AssertionError(f"{look} saw nothing within {TIMEOUT_SECONDS} s")
 
 
