@@ -69,14 +69,15 @@ class Watch:
     """Whatever its version is."""
     polls: set[_Poll] = field(default_factory=set)
     feeds: dict[Kind, Feed] = field(default_factory=dict)
-    first_read: asyncio.Event = field(default_factory=asyncio.Event)
+    is_known: asyncio.Event = field(default_factory=asyncio.Event)
+    """Somebody has read the job, so that a stream of it may begin; or there is an error."""
     error: StillhouseError | None = None
     """Why there is nothing to wait for."""
 
     def fail(self, error: StillhouseError) -> list[Stream]:
         """Ends whatever waits; returns the streams, which are to say goodbye."""
         self.error = error
-        self.first_read.set()
+        self.is_known.set()
         for poll in self.polls:
             poll.fail(error)
         return [stream for feed in self.feeds.values() for stream in feed.streams]
@@ -149,6 +150,7 @@ class Watches:
         """
         loop = asyncio.get_running_loop()
         poll = _Poll(version, is_new, loop.create_future())
+        watch.is_known.set()
         with self._waiting(key_id, poll):
             watch.polls.add(poll)
             timer = loop.call_later(wait_seconds, poll.offer, None)
@@ -164,11 +166,11 @@ class Watches:
 
     @contextlib.asynccontextmanager
     async def stream(self, job_id: str, key_id: str, kind: Kind, *, position: int, send: Send) -> AsyncIterator[Stream]:
-        """A stream of what follows a position. Raises NotFound."""
+        """A stream of what follows a position, at once if the job is known here. Raises NotFound, Unavailable."""
         with self.watching(job_id) as watch, self._feed(watch, kind, position) as feed:
-            if feed.position < position or not watch.first_read.is_set():
+            if feed.position < position or not watch.is_known.is_set():
                 self._read(watch)
-            await watch.first_read.wait()
+            await watch.is_known.wait()
             if watch.error is not None:
                 raise watch.error
             stream = Stream(feed, position, send)
@@ -288,7 +290,7 @@ class Watches:
     def _tell_of(self, watch: Watch, wanted: Wanted, news: News) -> None:
         job_id, state = watch.job_id, news.states[watch.job_id]
         watch.version = state.version
-        watch.first_read.set()
+        watch.is_known.set()
         answer = news.answers.get(job_id)
         if answer is not None:
             self._begin(_offer(list(watch.polls), answer))
@@ -302,7 +304,7 @@ class Watches:
                     self._read(watch)
 
     def _try_again(self, wanted: Wanted, error: Exception) -> None:
-        """Keeps who waits, who will get what it misses; who has just come is told that the database is away."""
+        """Keeps who waits for a job that is known, who will get what it misses; others are told that the database is away."""
         unavailable = (
             error if isinstance(error, StillhouseError) else Unavailable("this cannot be read at this moment; try again")
         )
@@ -310,7 +312,7 @@ class Watches:
             watch = self._watches.get(job_id)
             if watch is None:
                 continue
-            if not watch.first_read.is_set() and not watch.polls:
+            if not watch.is_known.is_set():
                 del self._watches[job_id]
                 watch.fail(unavailable)
             else:

@@ -3,12 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import httpx
 import pytest
+import redis
 from sqlalchemy import event
 
 from service import jobs
@@ -19,6 +20,8 @@ from service.jobs import Fence
 from tests.integration.api.conftest import Api, Team, run_one, submit
 
 Message = dict[str, str]
+Turn = Callable[[Valkey, redis.Redis], AbstractContextManager[None]]
+"""What Redis undergoes at the begin of the block."""
 
 
 def _messages(lines: Iterator[str]) -> Iterator[Message]:
@@ -286,6 +289,65 @@ def test_a_change_is_seen_without_redis(member: httpx.Client, database: Database
             valkey_server.start()
         _progress(database, fence, 2)
         assert next(messages)["event"] == "progress"
+
+
+@contextmanager
+def _flushed(server: Valkey, client: redis.Redis) -> Iterator[None]:
+    client.flushall()
+    yield
+
+
+@contextmanager
+def _replaced_by_an_empty_one(server: Valkey, client: redis.Redis) -> Iterator[None]:
+    server.stop()
+    server.start()
+    yield
+
+
+@contextmanager
+def _made_a_replica(server: Valkey, client: redis.Redis) -> Iterator[None]:
+    """Of a server that is not there."""
+    client.replicaof("127.0.0.1", "1")
+    yield
+    client.replicaof("NO", "ONE")
+
+
+@contextmanager
+def _closed_to_notifications(server: Valkey, client: redis.Redis) -> Iterator[None]:
+    client.execute_command("ACL SETUSER default resetchannels")
+    yield
+    client.execute_command("ACL SETUSER default allchannels")
+
+
+@pytest.mark.parametrize("turn", [_flushed, _replaced_by_an_empty_one, _made_a_replica, _closed_to_notifications])
+def test_who_waits_sees_every_change_whatever_redis_undergoes(
+    member: httpx.Client, database: Database, api: Api, valkey_server: Valkey, turn: Turn
+) -> None:
+    path = f"/v1/jobs/{submit(member)['id']}"
+    fence = run_one(database)
+    with (
+        _events(member, f"{path}/events") as messages,
+        ThreadPoolExecutor(1) as pool,
+        redis.Redis.from_url(valkey_server.url) as client,
+    ):
+        assert [next(messages)["event"] for _ in range(2)] == ["job.queued", "job.running"]
+
+        def poll() -> Future[httpx.Response]:
+            headers = {"If-None-Match": member.get(path).headers["etag"], "Prefer": "wait=30"}
+            waiting = pool.submit(member.get, path, headers=headers)
+            _until_waiting(api, fence.job_id, polls=1)
+            return waiting
+
+        polling = poll()
+        with turn(valkey_server, client):
+            for step in (1, 2):
+                _progress(database, fence, step)
+                assert next(messages)["event"] == "progress"
+                assert polling.result().status_code == 200
+                polling = poll()
+        _progress(database, fence, 3)
+        assert next(messages)["event"] == "progress"
+        assert polling.result().status_code == 200
 
 
 def test_a_revoked_key_ends_its_streams_and_long_polls_and_no_others(

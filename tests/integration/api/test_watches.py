@@ -1,4 +1,4 @@
-"""Long polls that arrive while the process's reader is reading: none sleeps through a change, none gets an older version."""
+"""Requests that arrive while the process's reader reads, or cannot: none sleeps through a change, none gets an older version."""
 
 import asyncio
 import threading
@@ -9,13 +9,16 @@ from functools import partial
 import psycopg
 import pytest
 from sqlalchemy.orm import Session
+from starlette.types import Message
 
 from service import jobs
 from service.api.news import View
 from service.api.responses.jobs import Answer, job_answer
+from service.api.streams import event_messages
 from service.api.waiting import Watch, Watches
 from service.database import Database
 from service.embedded.servers import Valkey
+from service.errors import Unavailable
 from service.notifications import Notifier
 from service.scheduling.queue_status_cache import QueueStatusCache
 from tests.integration.jobs.conftest import Team
@@ -115,5 +118,33 @@ def test_a_poll_that_has_read_a_change_is_not_answered_with_the_one_before(
                 assert answer is not None
                 assert answer.version == changed
                 assert await second is None
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_a_stream_begins_at_once_or_is_refused_while_nothing_can_be_read(
+    database: Database, database_url: str, valkey_server: Valkey, view: View
+) -> None:
+    team = Team(database)
+    polled, unknown = team.submit(), team.submit()
+
+    async def ignore(_: Message) -> None:
+        pass
+
+    async def scenario() -> None:
+        with closing(Database(database_url, answer_seconds=0.5)) as impatient:
+            async with running(impatient, valkey_server, view) as watches:
+                with watches.watching(polled) as watch:
+                    polling = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
+                    while not watch.polls:
+                        await asyncio.sleep(0)
+                    with locked_jobs(database_url):
+                        with pytest.raises(Unavailable):
+                            async with watches.stream(unknown, KEY, event_messages, position=0, send=ignore):
+                                pass
+                        async with watches.stream(polled, KEY, event_messages, position=0, send=ignore):
+                            assert not polling.done()
+                    await asyncio.to_thread(rename, database, polled, "new")
+                    assert await polling is not None
 
     asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
