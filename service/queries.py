@@ -57,10 +57,11 @@ class JobFilter:
 
 def job_row(session: Session, job_id: str, queue_status_cache: QueueStatusCache) -> JobRow:
     """Reads one job. Raises NotFound."""
-    rows = _rows(session, _jobs().where(Job.id == job_id), queue_status_cache)
-    if not rows:
+    row = session.execute(_jobs().where(Job.id == job_id)).one_or_none()
+    if row is None:
         raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
-    return rows[0]
+    job, owner = row
+    return JobRow(job=job, owner=owner, place=queue_status_cache.place(session, job))
 
 
 def page_ids(wanted: JobFilter, *, after: Any, limit: Any) -> Select[str]:
@@ -250,8 +251,3 @@ def _jobs() -> Select[Job, str]:
 
 def _without_specs() -> Select[Job, str]:
     return _jobs().options(*_LEAN)
-
-
-def _rows(session: Session, query: Select[Job, str], queue_status_cache: QueueStatusCache) -> list[JobRow]:
-    found = session.execute(query).all()
-    return [JobRow(job=job, owner=owner, place=queue_status_cache.place(session, job)) for job, owner in found]

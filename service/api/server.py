@@ -56,9 +56,10 @@ def configuration(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def serve(host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT."""
+def serve(host: str, port: int, *, listener: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, on a socket of the parent's if ``listener`` is its number."""
     files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, most), hard))
-    Server(create_app(), host=host, port=port).run()
+    sockets = None if listener is None else [socket.socket(fileno=listener)]
+    Server(create_app(), host=host, port=port).run(sockets=sockets)

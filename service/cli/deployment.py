@@ -29,6 +29,7 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8321,
+    listener: Annotated[int | None, typer.Option(hidden=True, help="A socket that listens already, by its number.")] = None,
 ) -> None:
     """Run one process of the API; any number may run side by side."""
     try:
@@ -36,7 +37,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise missing_extra(error, "service") from error
     try:
-        server.serve(host, port)
+        server.serve(host, port, listener=listener)
     except ValueError as error:  # a setting that is missing
         raise CommandFailed(str(error)) from error
 

@@ -21,7 +21,10 @@ class ChildDied(RuntimeError):
 
 
 class Child:
-    """One child process. ``stop_signal`` asks it to end; the kernel sends it ``death_signal`` when this process has ended."""
+    """One child process. ``stop_signal`` asks it to end; the kernel sends it ``death_signal`` when this process has ended.
+
+    It has the ``inherited`` files open too, by the same numbers.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Child:
         log: Path,
         env: Mapping[str, str] | None = None,
         user: str = "",
+        inherited: Sequence[int] = (),
         stop_signal: signal.Signals = signal.SIGTERM,
         death_signal: signal.Signals = signal.SIGKILL,
         kill_signal: signal.Signals = signal.SIGKILL,
@@ -40,6 +44,7 @@ class Child:
         self._argv = list(argv)
         self._env = dict(env) if env is not None else None
         self._user = user
+        self._inherited = inherited
         self._stop_signal = stop_signal
         self._death_signal = death_signal
         self._kill_signal = kill_signal
@@ -71,6 +76,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._env,
+                pass_fds=self._inherited,
                 start_new_session=True,
             )
         assert self._process.stdin is not None

@@ -207,15 +207,10 @@ def valkey(folder: Path, port: int | None = None, password: str | None = None) -
             server.stop()
 
 
-def free_port(*, preferred: int = 0) -> int:
-    """Finds a free TCP port of the loopback interface, if possible the preferred one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise OSError("no TCP port is free on 127.0.0.1")
+def free_port() -> int:
+    """Finds a TCP port of the loopback interface that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -11,10 +11,11 @@ One process locks a data directory at a time; its child processes end with it, a
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -25,10 +26,11 @@ from typing import Self
 from service.connection import Connection, read_connection, write_connection
 from service.embedded.keeper import Keeper
 from service.embedded.processes import Child
-from service.embedded.servers import Postgres, Valkey, exclusive, free_port, postgres, valkey
+from service.embedded.servers import Postgres, Valkey, exclusive, postgres, valkey
 from service.errors import Unauthenticated
 
 DEFAULT_PORT = 8321
+_BACKLOG = 2048
 _READY_SECONDS = 120.0
 """Long, because the worker imports torch and transformers first, which takes time on a slow disk."""
 _API_STOP_SECONDS = 15.0
@@ -101,7 +103,8 @@ def stack(
     with ExitStack() as parts:
         parts.enter_context(exclusive(folder))
         keeper = parts.enter_context(Keeper(say))
-        port = _port(port)
+        listener = parts.enter_context(listen(port))
+        address = listener.getsockname()[1]
         logs = folder / "logs"
         for sub in (logs, folder / "store", folder / "scratch"):
             sub.mkdir(exist_ok=True, mode=0o700)
@@ -116,7 +119,8 @@ def stack(
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
             "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
         }
-        api = _child("API", ["service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)], env=env, log=logs / "api.log")
+        serve = ["service.cli", "serve", "--listener", str(listener.fileno())]
+        api = _child("API", serve, env=env, log=logs / "api.log", inherited=[listener.fileno()])
         worker = _child("worker", ["worker", *(["--devices", devices] if devices else [])], env=env, log=logs / "worker.log")
         parts.callback(api.stop, grace_seconds=_API_STOP_SECONDS, hurried=hurried)
         parts.callback(worker.stop, grace_seconds=_WORKER_STOP_SECONDS, hurried=hurried)
@@ -126,9 +130,9 @@ def stack(
         api.start()
         with _Records(database_server.url) as records:  # while those two import
             say("migrating the database")
-            connection = Connection(url=f"http://127.0.0.1:{port}", api_key=records.admin_key(read_connection(folder)))
+            connection = Connection(url=f"http://127.0.0.1:{address}", api_key=records.admin_key(read_connection(folder)))
             write_connection(folder, connection)
-            api.wait_until(lambda: _is_ready(port), timeout_seconds=_READY_SECONDS)
+            api.wait_until(lambda: _is_ready(address), timeout_seconds=_READY_SECONDS)
             worker.wait_until(lambda: records.has_worker(worker.pid), timeout_seconds=_READY_SECONDS)
         keeper.keep(database_server.child, database_server.launch)
         keeper.keep(broker.child, broker.launch)
@@ -148,15 +152,20 @@ def stack(
         )
 
 
-def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path) -> Child:
-    return Child(name, [sys.executable, "-m", *module], env=env, log=log, death_signal=signal.SIGKILL)
+def listen(requested: int | None) -> socket.socket:
+    """Listens on the requested port, or on the default one or a free one. The API takes over what connects meanwhile.
+
+    So nobody else is given the port while the API starts, for the first time or again. Raises PortTaken.
+    """
+    for port in (requested,) if requested else (DEFAULT_PORT, 0):
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
+    raise PortTaken(f"port {requested} is taken; leave --port out to get a free one")
 
 
-def _port(requested: int | None) -> int:
-    port = free_port(preferred=requested or DEFAULT_PORT)
-    if requested and port != requested:
-        raise PortTaken(f"port {requested} is taken; leave --port out to get a free one")
-    return port
+def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path, inherited: Sequence[int] = ()) -> Child:
+    argv = [sys.executable, "-m", *module]
+    return Child(name, argv, env=env, log=log, inherited=inherited, death_signal=signal.SIGKILL)
 
 
 class _Records:

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -81,6 +82,25 @@ def test_a_read_on_the_other_process_sees_every_write(both: tuple[httpx.Client, 
             assert reader.get(path, headers={"If-None-Match": etag}).json()["status"] == "cancelled"
             assert writer.delete(path).status_code == 204
             assert reader.get(path).status_code == 404
+
+
+def test_who_waits_on_the_other_process_sees_every_write(both: tuple[httpx.Client, httpx.Client]) -> None:
+    for number in range(_ROUNDS):
+        writer, reader = both if number % 2 == 0 else both[::-1]
+        path = f"/v1/jobs/{writer.post('/v1/jobs', json=spec()).json()['id']}"
+        with (
+            ThreadPoolExecutor(1) as pool,
+            reader.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as stream,
+        ):
+            events = (line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event: "))
+            assert next(events) == "job.queued"
+            for write, event in (("pause", "job.paused"), ("resume", "job.queued"), ("cancel", "job.cancelled")):
+                headers = {"If-None-Match": reader.get(path).headers["etag"], "Prefer": "wait=30"}
+                poll = pool.submit(reader.get, path, headers=headers)
+                written = writer.post(f"{path}/{write}").json()
+                assert poll.result().json()["version"] == written["version"]
+                assert next(events) == event
+            assert list(events) == []
 
 
 def test_a_revoked_key_is_refused_by_the_other_process_at_once(both: tuple[httpx.Client, httpx.Client]) -> None:

@@ -314,9 +314,9 @@ def _made_a_replica(server: Valkey, client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def _closed_to_notifications(server: Valkey, client: redis.Redis) -> Iterator[None]:
-    client.execute_command("ACL SETUSER default resetchannels")
+    client.acl_setuser("default", enabled=True, reset_channels=True)
     yield
-    client.execute_command("ACL SETUSER default allchannels")
+    client.acl_setuser("default", enabled=True, channels=["*"])
 
 
 @pytest.mark.parametrize("turn", [_flushed, _replaced_by_an_empty_one, _made_a_replica, _closed_to_notifications])

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.embedded.servers import FolderInUse, free_port, postgres, valkey
+from service.embedded.servers import FolderInUse, postgres, valkey
 
 RUNS_BOTH = """
 import json, sys, time
@@ -119,10 +119,3 @@ def test_valkey_wants_the_password_and_tells_it_to_nobody(tmp_path: Path) -> Non
         with redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
         assert "command line" not in " ".join(psutil.Process(server.pid).cmdline())
-
-
-def test_the_preferred_port_is_taken_when_it_is_free_and_left_when_it_is_not(tmp_path: Path) -> None:
-    port = free_port()
-    assert free_port(preferred=port) == port
-    with valkey(tmp_path, port=port):
-        assert free_port(preferred=port) != port

@@ -1,0 +1,34 @@
+"""The port of a stack: whoever has it has it from the beginning, also of those that start at one moment."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from service.embedded.stack import PortTaken, listen
+
+_NUM_STARTS = 8
+
+
+def test_of_starts_at_one_moment_each_has_a_port_of_its_own() -> None:
+    with ThreadPoolExecutor(_NUM_STARTS) as pool, ExitStack() as held:
+        listeners = [held.enter_context(each) for each in pool.map(listen, [None] * _NUM_STARTS)]
+        assert len({listener.getsockname()[1] for listener in listeners}) == _NUM_STARTS
+
+
+def test_of_starts_on_one_port_one_has_it_and_the_others_are_told_so() -> None:
+    with listen(None) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} is taken"):
+            listen(port)
+    with listen(port) as again:
+        assert again.getsockname()[1] == port
+
+
+def test_who_connects_before_the_api_accepts_waits_and_is_not_refused() -> None:
+    with listen(None) as held, socket.create_connection(held.getsockname()) as client:
+        accepted, _ = held.accept()
+        with accepted:
+            accepted.sendall(b"ready")
+            assert client.recv(5) == b"ready"
