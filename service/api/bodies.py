@@ -4,9 +4,11 @@ Refused: NaN and infinity, invalid UTF-8, lone surrogates, NUL characters (Postg
 more than ``MAX_VALUES`` values, values nested deeper than ``MAX_DEPTH``, keys that stand twice in an object, and YAML aliases.
 """
 
+import asyncio
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 
 import pydantic_core
@@ -14,6 +16,8 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from service.api.middleware import is_head
@@ -22,6 +26,9 @@ from service.spec.repeated_keys import repeated_in_json
 from service.spec.yaml_document import MAX_DEPTH, MAX_VALUES, load_yaml
 
 _SMALL_BYTES = 16_384
+_STALLED_SECONDS = 60.0
+_ONCE = frozenset({b"authorization", b"content-type", b"idempotency-key", b"if-range", b"last-event-id", b"range"})
+"""Headers that have one value; of two, the service and what is before it may each read another."""
 _one_large_body = RunVar[CapacityLimiter]("one_large_body")
 _Checked = tuple[Any, list[FieldError]]
 """A document, and what cannot be stored of it."""
@@ -29,7 +36,25 @@ YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
 class StrictRequest(Request):
-    """A request whose JSON body is decoded by :func:`decode_json` and checked by :func:`storable_faults`."""
+    """A request whose JSON body is decoded by :func:`decode_json` and checked by :func:`storable_faults`.
+
+    Of a body that breaks off, or of which nothing comes for long, reading raises an HTTPException: FastAPI lets no other pass.
+    """
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        chunks = super().stream()
+        while True:
+            try:
+                async with asyncio.timeout(_STALLED_SECONDS):
+                    chunk = await anext(chunks, None)
+            except TimeoutError as error:
+                detail = f"nothing came of the body for {_STALLED_SECONDS:g} s"
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from error
+            except ClientDisconnect as error:
+                raise HTTPException(HTTPStatus.BAD_REQUEST, "the body broke off") from error
+            if chunk is None:
+                return
+            yield chunk
 
     async def json(self) -> Any:
         document, faults = await _read(_checked_json, await self.body())
@@ -60,6 +85,7 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            _refuse_repeated(request.headers)
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None and not _is_json(content_type(request)) and await strict.body():
                 raise UnsupportedMediaType(_send_as("a body", "application/json", request), param="Content-Type")
@@ -144,6 +170,13 @@ def storable_faults(document: Any) -> list[FieldError]:
         elif isinstance(value, list):
             open_values.extend((f"{pointer}/{index}", depth + 1, inner) for index, inner in enumerate(value))
     return faults
+
+
+def _refuse_repeated(headers: Headers) -> None:
+    once = [name for name, _ in headers.raw if name in _ONCE]
+    if len(once) != len(set(once)):
+        repeated = next(name.decode() for name in once if once.count(name) > 1)
+        raise InvalidRequest(f"the header {repeated} is given twice", param=repeated)
 
 
 async def _read(decode: Callable[[bytes], _Checked], body: bytes) -> _Checked:

@@ -29,6 +29,7 @@ _CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
 }
 """The codes of errors that the framework raises; the project's own errors have theirs as an attribute."""

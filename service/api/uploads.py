@@ -14,7 +14,6 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from service.api.dependencies import Services
 from service.api.upload_form import UploadForm
@@ -88,8 +87,6 @@ async def _read_form(request: Request, folder: Path, *, known_fields: frozenset[
             await run_in_threadpool(parser.write, bytes(batch))
     except FormParserError as error:
         raise InvalidRequest(f"the form is damaged: {error}", param="body") from error
-    except ClientDisconnect as error:
-        raise InvalidRequest("the upload broke off", param="body") from error
     return form.complete()
 
 

@@ -1,11 +1,14 @@
 """What holds for every request: ids, limits, and a clean answer to garbage."""
 
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from service.api import bodies
 from service.lifecycle import Status
 from service.settings import Settings
 from tests.integration.api.conftest import spec, submit
@@ -215,3 +218,45 @@ def test_a_nul_in_what_would_be_stored_is_told_with_its_place(member: httpx.Clie
     )
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/labels/a~1b"]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Idempotency-Key"])
+def test_a_header_of_one_value_is_not_given_twice(member: httpx.Client, name: str) -> None:
+    given = member.headers.get(name, "application/json")
+    headers = [*member.headers.multi_items(), ("Content-Type", "application/json"), (name, given)]
+    headers += [] if name in {"Authorization", "Content-Type"} else [(name, "another")]
+    answer = member.post("/v1/jobs?dry_run=true", headers=headers, content=json.dumps(spec()))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, name.lower())
+
+
+BODIES = {"/v1/jobs": "application/json", "/v1/users": "application/json", "/v1/datasets": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_body_of_which_nothing_comes_is_408(admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(bodies, "_STALLED_SECONDS", 0.1)
+    with unfinished(admin, path) as connection:
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"request_timeout"' in answer
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_client_that_leaves_within_its_body_is_no_fault_of_the_service(
+    admin: httpx.Client, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with unfinished(admin, path):
+        pass
+    for _ in range(3):
+        assert admin.get("/v1/me").status_code == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@contextmanager
+def unfinished(client: httpx.Client, path: str) -> Iterator[socket.socket]:
+    """A request that has said more of its body than it sends."""
+    head = {"Host": "x", "Content-Type": BODIES[path], "Content-Length": "100", "Authorization": client.headers["authorization"]}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", "{"]
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        yield connection
