@@ -1,5 +1,6 @@
 """How PostgreSQL goes about what the service asks of it: the plans of a piece of work, none of which stays."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -36,12 +37,13 @@ def plans(database: Database, work: Callable[[Session], object]) -> list[str]:
 
 def list_jobs(session: Session, wanted: JobFilter, *, after: str | None = None, limit: int = 50) -> Sequence[Any]:
     """Runs the statement of a page of a list."""
-    return session.connection().exec_driver_sql(*read_statements.page(wanted, after=after, limit=limit)).all()
+    statement = read_statements.page(wanted, after=after, limit=limit, known_versions={})
+    return session.connection().exec_driver_sql(*statement).all()
 
 
 def poll(session: Session, *job_ids: str) -> Sequence[Any]:
     """Runs the statement of so many polls at once, by nobody."""
-    asked = {"digests": ["none"], "job_ids": list(job_ids), "known_versions": [0] * len(job_ids)}
+    asked = {"digests": json.dumps(["none"]), "known_versions": json.dumps(dict.fromkeys(job_ids, 0))}
     return session.connection().exec_driver_sql(read_statements.JOBS, asked).all()
 
 

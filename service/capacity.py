@@ -4,6 +4,7 @@ A worker that stopped a while ago still counts: its host may be restarting. A po
 name it, is expected to get the workers that its jobs need.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
@@ -12,7 +13,7 @@ from typing import Any
 from sqlalchemy import DateTime, bindparam, select, text
 from sqlalchemy.orm import Session
 
-from service.clock import own_time
+from service.clock import Clock, own_time
 from service.errors import FieldError
 from service.spec.job import ResourceSpec
 from service.tables import Worker
@@ -25,6 +26,8 @@ WHERE pool = :pool AND heartbeat_at > oldest AND (stopped_at IS NULL OR stopped_
 """
 ).bindparams(bindparam("at", type_=DateTime(timezone=True)))
 """Text, as are the statements of each submission: building one anew of expressions costs more than running it."""
+_KEY = "capacities"
+_REMEMBERED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ def capacity(session: Session, pool: str, *, memory_seconds: float) -> Capacity:
     return Capacity(pool, found.scalars().all())
 
 
+def info(clock: Clock | None) -> dict[str, Any]:
+    """The entry of a session's ``info`` by which :func:`resource_faults` remembers for seconds what a pool had.
+
+    That is never why a job is refused; one that a worker could hold a moment ago is taken as it would have been then.
+    """
+    return {_KEY: {} if clock is None else None}
+
+
 def whole_gib(memory_gib: float) -> int:
     """A GPU's memory rounded up, as it is compared: a GPU that is sold with 80 GB has 79.2 GiB."""
     return ceil(memory_gib)
@@ -82,7 +93,17 @@ def resource_faults(
             f"there is no pool {resources.pool!r}: no worker has served it, and the settings do not name it; use {_or(known)}"
         )
         return [FieldError(pointer="/resources/pool", message=message)]
+    remembered: dict[str, tuple[float, Capacity]] | None = session.info.get(_KEY)
+    until, had = (remembered or {}).get(resources.pool, (float("-inf"), None))
+    if had is not None and time.monotonic() < until and not _faults(resources, had):
+        return []
     had = capacity(session, resources.pool, memory_seconds=memory_seconds)
+    if remembered is not None and had.devices:
+        remembered[resources.pool] = (time.monotonic() + _REMEMBERED_SECONDS, had)
+    return _faults(resources, had)
+
+
+def _faults(resources: ResourceSpec, had: Capacity) -> list[FieldError]:
     if not had.devices:
         return []
     if not resources.gpus:

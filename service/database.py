@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 import migrations
+from service.capacity import info as capacity_info
 from service.clock import Clock
 from service.clock import info as clock_info
 from service.database_engine import Silence, make_engine
@@ -49,7 +50,7 @@ class Database:
         self._silence = Silence(answer_seconds)
         self.engine = make_engine(self._url, pool_size=pool_size, silence=self._silence)
         self._notify = notify
-        self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy())
+        self._info = clock_info(clock) | queue_policy_info(queue_policy or QueuePolicy()) | capacity_info(clock)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

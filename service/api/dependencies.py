@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
 
 from service.api.readiness import PartChecks
 from service.api.reads import Reads
@@ -13,15 +14,9 @@ from service.api.waiting import Watches
 from service.broker import Broker
 from service.database import Database
 from service.scheduling.queue_status_cache import QueueStatusCache
-from service.security import Caller
+from service.security import Caller, Role
 from service.settings import Settings
 from service.store import Store
-
-_bearer = HTTPBearer(
-    scheme_name="key",
-    description="An API key: `Authorization: Bearer sh_…`. An admin makes one with POST /v1/keys.",
-    auto_error=False,
-)
 
 
 @dataclass(frozen=True)
@@ -50,35 +45,40 @@ async def services_of(request: Request) -> Services:
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
-async def authorization_of(
-    request: Request, _scheme: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> str | None:
-    """The ``Authorization`` header, for what reads the caller together with something else."""
-    return request.headers.get("authorization")
+class _Key(SecurityBase):
+    """The security scheme. A role is one dependency, not a chain: FastAPI takes its time for each."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearerModel(
+            description="An API key: `Authorization: Bearer sh_…`. An admin makes one with POST /v1/keys."
+        )
+        self.scheme_name = "key"
 
 
-Authorization = Annotated[str | None, Depends(authorization_of)]
+class _Header(_Key):
+    async def __call__(self, request: Request) -> str | None:
+        return request.headers.get("authorization")
 
 
-async def viewer(services: ServicesOf, authorization: Authorization) -> Caller:
-    """Authenticates the caller; any valid key will do."""
-    return await services.reads.caller(authorization)
+class _Authenticated(_Key):
+    """Authenticates the caller, of whom it requires a role."""
+
+    def __init__(self, role: Role) -> None:
+        super().__init__()
+        self._role = role
+
+    async def __call__(self, request: Request) -> Caller:
+        services: Services = request.app.state.services
+        caller = await services.reads.caller(request.headers.get("authorization"))
+        caller.require(self._role)
+        return caller
 
 
-Viewer = Annotated[Caller, Depends(viewer)]
-
-
-async def member(caller: Viewer) -> Caller:
-    """Requires the role ``member``, which may submit jobs."""
-    caller.require("member")
-    return caller
-
-
-async def admin(caller: Viewer) -> Caller:
-    """Requires the role ``admin``, which manages users and keys."""
-    caller.require("admin")
-    return caller
-
-
-Member = Annotated[Caller, Depends(member)]
-Admin = Annotated[Caller, Depends(admin)]
+Authorization = Annotated[str | None, Security(_Header())]
+"""The header, for what reads the caller together with something else."""
+Viewer = Annotated[Caller, Security(_Authenticated("viewer"))]
+"""Any valid key will do."""
+Member = Annotated[Caller, Security(_Authenticated("member"))]
+"""May submit jobs."""
+Admin = Annotated[Caller, Security(_Authenticated("admin"))]
+"""Manages users and keys."""

@@ -1,23 +1,25 @@
 """Reads of jobs for those who call: one statement reads the callers' keys and the jobs, of all who ask at the same time.
 
-Nothing is kept from one statement to the next, so what is read is never older than what was committed when it was asked for, on
-whatever process, a revoked key included.
+Each statement reads the version of what it is asked for, so no answer is older than what was committed when it was asked for, on
+whatever process, a revoked key included. What is kept is how a version of a job is written: while a statement finds that version,
+the database does not send the job again, and nobody writes it again.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
 from starlette.concurrency import run_in_threadpool
 
 from service import read_statements
 from service.api.coalescing import Coalescer
-from service.api.responses.jobs import JobHead
+from service.api.written_jobs import WrittenJob, WrittenJobs
 from service.database import Database
 from service.errors import NotFound
-from service.lifecycle import Status
 from service.queries import JobFilter
 from service.read_connection import ReadConnection
 from service.scheduling.explain import Place
@@ -33,6 +35,8 @@ _LISTS_AT_ONCE = 4
 """Statements for lists, each on a connection of its own: a slow one holds up no poll and few lists."""
 _ROWS_AT_ONCE = 50
 """Written without letting others run."""
+_PAGES = 1024
+"""Whose jobs are remembered, those that were asked for last."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Reads:
         self._database = database
         self._queue_status_cache = queue_status_cache
         self._connection = database.read_connection()
-        self._jobs: Coalescer[_Question, tuple[_Row, _Row]] = Coalescer(self._read_jobs)
+        self._jobs: Coalescer[_Question, tuple[_Row, _Row | WrittenJob]] = Coalescer(self._read_jobs)
+        self._written = WrittenJobs()
+        self._on_page: LRUCache[_Page, list[str]] = LRUCache(_PAGES)
+        """The ids that a page had when it was last read: of which jobs a version may be known."""
         self._list_connections: asyncio.LifoQueue[ReadConnection] = asyncio.LifoQueue()
         for _ in range(_LISTS_AT_ONCE):
             self._list_connections.put_nowait(database.read_connection())
@@ -72,11 +79,13 @@ class Reads:
 
     async def job(self, job_id: str, authorization: str | None, *, known_version: int | None = None) -> ReadJob:
         """Reads one job for a caller. Raises Unauthenticated, NotFound."""
-        key, row = await self._jobs.ask((key_digest(authorization), job_id, known_version))
+        key, found = await self._jobs.ask((key_digest(authorization), job_id, known_version))
         caller = caller_of(key)
-        if row is None:
+        if found is None:
             raise NotFound(f"there is no job {job_id!r}; GET /v1/jobs lists those that exist")
-        return ReadJob(caller, row.version, None if row.version == known_version else await self._body(row))
+        if found.version == known_version:
+            return ReadJob(caller, found.version, None)
+        return ReadJob(caller, found.version, await self._body(found))
 
     async def page(self, wanted: JobFilter, *, after: str | None, limit: int) -> bytes:
         """Reads a page of a list, newest first: a ``JobPage`` in JSON. The caller is known already."""
@@ -90,42 +99,45 @@ class Reads:
         question = questions[0]  # they are all the same
         connection = await self._list_connections.get()
         try:
-            return {question: await self._page(connection, *question)}
+            return {question: await self._page(connection, question)}
         finally:
             self._list_connections.put_nowait(connection)
 
-    async def _page(self, connection: ReadConnection, wanted: JobFilter, after: str | None, limit: int) -> bytes:
-        statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1)
+    async def _page(self, connection: ReadConnection, question: _Page) -> bytes:
+        wanted, after, limit = question
+        kept = self._written.of(self._on_page.get(question, ()))
+        known_versions = {job_id: written.version for job_id, written in kept.items()}
+        statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1, known_versions=known_versions)
         rows = await connection.fetch(statement, parameters, prepare=False)
+        self._on_page[question] = [row.id for row in rows[:limit]]
         bodies = []
         for number, row in enumerate(rows[:limit], start=1):
-            bodies.append(await self._body(row))
+            bodies.append(await self._body(kept[row.id] if row.status is None else row))
             if number % _ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return b'{"object":"list","data":[%b],"has_more":%b}' % (b",".join(bodies), b"true" if len(rows) > limit else b"false")
 
-    async def _read_jobs(self, questions: list[_Question]) -> Mapping[_Question, tuple[_Row, _Row]]:
-        known: dict[str, int | None] = {}
+    async def _read_jobs(self, questions: list[_Question]) -> Mapping[_Question, tuple[_Row, _Row | WrittenJob]]:
+        versions: dict[str, int | None] = {}
         for _, job_id, version in questions:
             if job_id is not None:
-                known[job_id] = version if known.get(job_id, version) == version else None
+                versions[job_id] = version if versions.get(job_id, version) == version else None
+        kept = self._written.of(versions)
+        versions.update((job_id, written.version) for job_id, written in kept.items())
         parameters = {
-            "digests": list({digest for digest, _, _ in questions}),
-            "job_ids": list(known),
-            "known_versions": list(known.values()),
+            "digests": json.dumps(list({digest for digest, _, _ in questions})),
+            "known_versions": json.dumps(versions),
         }
         rows = await self._connection.fetch(read_statements.JOBS, parameters)
         keys = {row.sha256: row for row in rows if row.id is None}
-        jobs = {row.id: row for row in rows if row.id is not None}
+        jobs = {row.id: kept.get(row.id, row) if row.status is None else row for row in rows if row.id is not None}
         return {question: (keys.get(question[0]), jobs.get(question[1])) for question in questions}
 
-    async def _body(self, row: _Row) -> bytes:
-        head = JobHead.of(row, owner=row.owner, place=await self._place(row)).model_dump_json()
-        return f'{head[:-1]},"spec":{row.spec},"result":{row.result or "null"}}}'.encode()
+    async def _body(self, found: _Row | WrittenJob) -> bytes:
+        written = found if isinstance(found, WrittenJob) else self._written.write(found)
+        return written.with_place(None if written.queued is None else await self._place(written.queued))
 
     async def _place(self, row: _Row) -> Place | None:
-        if row.status != Status.QUEUED:
-            return None
         recent = self._queue_status_cache.recent(row.pool)
         place = None if recent is None else recent.place(row)
         return place or await run_in_threadpool(self._compute_place, row)

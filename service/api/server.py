@@ -1,5 +1,6 @@
 """Runs the application in uvicorn. On SIGTERM and Ctrl-C streams and long polls end first, so that they do not delay the exit."""
 
+import gc
 import resource
 import socket
 
@@ -33,6 +34,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what the imports made stays: no collection has to look at it again
         for each in (listening for server in self.servers for listening in server.sockets):
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections have it from the socket that they are accepted on
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
-from sqlalchemy.types import DateTime, Text
+from sqlalchemy.types import Boolean, DateTime, Text
 
 from service.capacity import whole_gib
 from service.clock import own_time
@@ -82,7 +82,6 @@ def submit(
     named = find_named(session, spec, lock=True) if named is None else named
     if named.need_faults:
         raise InvalidSpec(named.need_faults)
-    refuse_over_limit(session, owner_id)  # second, as a resume locks its job and then the owner
     if preflight:
         status, reason = Status.CHECKING, "waits for its check: one step on a few rows"
     else:
@@ -125,7 +124,10 @@ def submit(
         "models": [model.id for model in named.models],
         "at": own_time(session),
     }
-    row = session.execute(_STORE, {"job": values} | related).one()
+    row = session.execute(_STORE, {"job": values, "is_within_limit": False} | related).one_or_none()
+    if row is None:
+        refuse_over_limit(session, owner_id)  # after the jobs that it needs: a resume locks its job and then the owner
+        row = session.execute(_STORE, {"job": values, "is_within_limit": True} | related).one()
     values["resource_class"] = values.pop("shape")
     return Job(**values, created_at=row.created_at, queued_at=row.queued_at, waiting_since=row.waiting_since)
 
@@ -176,12 +178,15 @@ _COLUMNS = (
 )
 _STORE = text(
     f"""
-WITH job AS (
+WITH limited AS (
+    SELECT FROM users WHERE id = :job ->> 'owner_id' AND max_queued_jobs IS NOT NULL FOR NO KEY UPDATE
+), job AS (
     INSERT INTO jobs ({_COLUMNS}, created_at, queued_at, waiting_since)
     SELECT {_COLUMNS}, moment, queued, queued
     FROM jsonb_populate_record(NULL::jobs, :job),
          coalesce(:at, now()) AS moment,
          LATERAL (SELECT CASE WHEN status = 'queued' THEN moment END AS queued) AS state
+    WHERE :is_within_limit OR NOT EXISTS (SELECT FROM limited)
     RETURNING id, labels, created_at, queued_at, waiting_since
 ), labels AS (
     INSERT INTO job_labels (job_id, key, value)
@@ -199,12 +204,14 @@ SELECT created_at, queued_at, waiting_since FROM job
 """  # noqa: S608 - what is put in are words of this project
 ).bindparams(
     bindparam("job", type_=JSONB),
+    bindparam("is_within_limit", type_=Boolean),
     bindparam("events", type_=JSONB),
     bindparam("needs", type_=ARRAY(Text)),
     bindparam("models", type_=ARRAY(Text)),
     bindparam("at", type_=DateTime(timezone=True)),
 )
-"""Stores a job with everything that belongs to it in one trip to the database."""
+"""Stores a job with everything that belongs to it in one trip to the database. Of an owner with a limit it stores none, and locks
+the owner, unless that was done and the limit permits it."""
 
 
 def _event(type_: str, message: str, **data: str) -> dict[str, Any]:

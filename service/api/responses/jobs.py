@@ -57,7 +57,7 @@ class QueuePlace(View):
 
 
 class JobHead(View):
-    """A job without the two fields that are sent as the database has them."""
+    """A job as its version says it, without the two fields that are sent as the database has them."""
 
     id: str
     """``job_`` and 26 characters; a later job has a greater id."""
@@ -81,8 +81,6 @@ class JobHead(View):
     """Waiting jobs of a higher priority start first."""
     progress: ProgressView | None
     """Its progress; null before it has started."""
-    queue: QueuePlace | None
-    """Null unless queued."""
     attempt: int
     """How often the job was started."""
     max_attempts: int
@@ -114,14 +112,16 @@ class JobHead(View):
     """Increases with each change; the ETag is this number in quotes."""
 
     @classmethod
-    def of(cls, job: Any, *, owner: str, place: Place | None) -> "JobHead":
-        """Of a job's row, and of values from other tables."""
-        return JobHead(**_head(job, owner, place))
+    def of(cls, job: Any, *, owner: str) -> "JobHead":
+        """Of a job's row, and its owner's name."""
+        return JobHead(**_head(job, owner))
 
 
 class JobView(JobHead):
     """A job."""
 
+    queue: QueuePlace | None
+    """Null unless queued."""
     spec: dict[str, Any]
     """The complete spec: submitting it again repeats the job."""
     result: dict[str, Any] | None
@@ -195,10 +195,18 @@ class JobEdit(View):
 
 def job_view(row: JobRow) -> JobView:
     """Builds the response for a stored job."""
-    return JobView(**_head(row.job, row.owner, row.place), spec=row.job.spec, result=row.job.result)
+    job = row.job
+    return JobView(**_head(job, row.owner), queue=queue_place(row.place), spec=job.spec, result=job.result)
 
 
-def _head(job: Any, owner: str, place: Place | None) -> dict[str, Any]:
+def queue_place(place: Place | None) -> QueuePlace | None:
+    """Builds the response for a job's place in the queue."""
+    if place is None:
+        return None
+    return QueuePlace(position=place.position, waiting_for=place.blocker.message, expected_start=start_view(place))
+
+
+def _head(job: Any, owner: str) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,
@@ -210,7 +218,6 @@ def _head(job: Any, owner: str, place: Place | None) -> dict[str, Any]:
         "stop_requested": job.stop_requested,
         "priority": Priority(job.priority).word,
         "progress": job.progress,
-        "queue": None if place is None else _queue_place(place),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "crashes": job.crashes,
@@ -244,10 +251,6 @@ def job_answer(queue_status_cache: QueueStatusCache, session: Session, job_id: s
     """Reads and writes a job's answer. Raises NotFound."""
     row = queries.job_row(session, job_id, queue_status_cache)
     return Answer(row.job.version, job_view(row).model_dump_json().encode())
-
-
-def _queue_place(place: Place) -> QueuePlace:
-    return QueuePlace(position=place.position, waiting_for=place.blocker.message, expected_start=start_view(place))
 
 
 def explanation(session: Session, row: JobRow, queue_status_cache: QueueStatusCache) -> Explanation:

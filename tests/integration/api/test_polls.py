@@ -61,6 +61,25 @@ def test_what_a_poll_and_a_list_say_is_the_view_of_the_jobs_row(
     assert polled.headers["etag"] == f'"{row.job.version}"'
     assert polled.json() == job_view(row).model_dump(mode="json")
     assert polled.json() in listed
+    # Again, now that this version is kept as it was written.
+    for headers in ({}, {"If-None-Match": f'"{row.job.version + 1}"'}):
+        assert viewer.get(f"/v1/jobs/{job_id}", headers=headers).content == polled.content
+    for _ in range(2):
+        assert viewer.get("/v1/jobs", params={"status": status}).json()["data"] == listed
+
+
+def test_the_place_of_a_queued_job_is_read_anew_while_its_version_stays(
+    api: Api, viewer: httpx.Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(database)
+    job_id = team.submit()
+    first = viewer.get(f"/v1/jobs/{job_id}").json()
+    services: Services = api.server.services
+    team.submit(priority="high")
+    monkeypatch.setattr(services.queue_status_cache, "_entries", {})  # what was computed is forgotten
+    second = viewer.get(f"/v1/jobs/{job_id}").json()
+    assert (second["version"], second["queue"]["position"]) == (first["version"], first["queue"]["position"] + 1)
+    assert {**second, "queue": None} == {**first, "queue": None}
 
 
 def test_a_key_is_no_job_by_whatever_name(viewer: httpx.Client) -> None:

@@ -11,16 +11,17 @@ from sqlalchemy import event, update
 
 from service import jobs, submission
 from service.database import Database
+from service.errors import InvalidSpec
 from service.formats import inspect_source
 from service.ids import new_id
 from service.security import Caller
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.data import DatasetInfo
 from service.tables import Dataset, User
-from tests.integration.api.conftest import Api, run_one, spec, submit
+from tests.integration.api.conftest import Api, add_host, run_one, spec, submit
 from tests.integration.jobs.conftest import student
 
-MOST_STATEMENTS = 9
+MOST_STATEMENTS = 10
 """With an idempotency key, a limit of unstarted jobs, an uploaded dataset, teachers of both kinds, needed jobs and labels."""
 
 
@@ -64,13 +65,27 @@ def test_a_submission_takes_a_fixed_number_of_statements(
     assert len(statements) <= MOST_STATEMENTS, statements
 
 
-def test_a_submission_that_names_nothing_stored_takes_three_statements(
+def test_a_submission_that_names_nothing_stored_takes_one_statement_once_the_pool_is_known_to_hold_such_jobs(
     api: Api, member: httpx.Client, database: Database
 ) -> None:
     caller = caller_of(database, submit(member)["id"])
-    with recorded_statements(database) as statements:
-        submission.submit(database, api.settings, caller, spec(labels={"team": "vision"}))
-    assert len(statements) == 3, statements
+    add_host(database, "cpu:1")
+    for expected in (2, 1):
+        with recorded_statements(database) as statements:
+            submission.submit(database, api.settings, caller, spec(labels={"team": "vision"}))
+        assert len(statements) == expected, statements
+
+
+def test_what_a_pool_is_remembered_to_have_refuses_no_job(api: Api, member: httpx.Client, database: Database) -> None:
+    caller = caller_of(database, submit(member)["id"])
+    add_host(database, "cpu:1")
+    submission.submit(database, api.settings, caller, spec())
+    more = spec(resources={"cpu_slots": 3})
+    with pytest.raises(InvalidSpec):
+        submission.submit(database, api.settings, caller, more)
+    add_host(database, "cpu:3")
+    job, _ = submission.submit(database, api.settings, caller, more)
+    assert job.spec["resources"]["cpu_slots"] == 3
 
 
 def test_a_file_is_read_while_the_submission_holds_no_connection(

@@ -18,7 +18,7 @@ LABELS = ((), (("project", "x"),), (("project", "x"), ("run", "1")), (("run", "x
 
 
 def listed(team: Team, wanted: JobFilter, *, after: str | None = None, limit: int = 50) -> tuple[list[str], bool]:
-    statement = read_statements.page(wanted, after=after, limit=limit + 1)
+    statement = read_statements.page(wanted, after=after, limit=limit + 1, known_versions={})
     ids = [row.id for row in team.do(lambda session: session.connection().exec_driver_sql(*statement).all())]
     return ids[:limit], len(ids) > limit
 
