@@ -86,13 +86,13 @@ class Bench:
         wanted = {
             "list, first page": (queries.JobFilter(), None),
             "list, deep": (queries.JobFilter(), job_id(last // 2)),
-            "list, by owner": (queries.JobFilter(owner="user 7"), None),
+            "list, by owner": (queries.JobFilter(owner_id="user_7"), None),
             "list, running": (queries.JobFilter(statuses=("running",)), None),
             "list, failed or cancelled, deep": (queries.JobFilter(statuses=("failed", "cancelled")), job_id(last // 2)),
             "list, by a common label": (queries.JobFilter(labels=(("project", "p7"),)), None),
             "list, by a rare label": (queries.JobFilter(labels=(("run", str(last // 3)),)), None),
             "list, owner's queued by label": (
-                queries.JobFilter(statuses=("queued",), owner="user 7", labels=(("project", "p7"),)),
+                queries.JobFilter(statuses=("queued",), owner_id="user_7", labels=(("project", "p7"),)),
                 None,
             ),
         }

@@ -51,7 +51,7 @@ class JobFilter:
     """A filter for lists of jobs; an empty field admits every job."""
 
     statuses: tuple[str, ...] = ()
-    owner: str | None = None
+    owner_id: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
 
 
@@ -210,10 +210,9 @@ def _before(query: Select[str], after: Any) -> Select[str]:
 
 def _found(wanted: JobFilter, *, after: Any, most: Any) -> Select[str] | None:
     """Finds the newest jobs by a filter, each status by an index search of its own; None for an empty filter."""
-    if not (wanted.statuses or wanted.labels or wanted.owner is not None):
+    if not (wanted.statuses or wanted.labels or wanted.owner_id is not None):
         return None
-    owner_id = None if wanted.owner is None else select(User.id).where(User.name == wanted.owner).scalar_subquery()
-    searches = [_newest(owner_id, status, wanted.labels, after, most) for status in wanted.statuses or (None,)]
+    searches = [_newest(wanted.owner_id, status, wanted.labels, after, most) for status in wanted.statuses or (None,)]
     return searches[0] if len(searches) == 1 else select(union_all(*searches).subquery().c[0])
 
 

@@ -18,7 +18,6 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Text,
-    UniqueConstraint,
     false,
     func,
     text,
@@ -210,7 +209,12 @@ class Job(Table):
         CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="failed_has_error"),
         CheckConstraint("stop_requested IS NULL OR status = 'running'", name="stop_only_while_running"),
         CheckConstraint("attempt >= 0 AND crashes >= 0 AND max_attempts > 0", name="attempts"),
-        UniqueConstraint("owner_id", "idempotency_key"),
+        Index(
+            "uq_jobs_idempotency_key",
+            *("owner_id", "idempotency_key"),
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),  # and no list of an owner's jobs is read by it
+        ),
         Index(
             "ix_jobs_queue",
             *("pool", "queue_class", "owner_id", "shape", "priority", "queued_at", "id"),

@@ -8,7 +8,7 @@ the database does not send the job again, and nobody writes it again.
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -28,8 +28,8 @@ from service.security import Caller, caller_of, key_digest
 
 _Question = tuple[str, str | None, int | None]
 """The digest of the caller's key, the job, its version as the caller knows it."""
-_Page = tuple[JobFilter, str | None, int]
-"""What is wanted, the id after which the page begins, how many jobs it holds."""
+_Page = tuple[JobFilter, str | None, str | None, int]
+"""What is wanted, of which owner, the id after which the page begins, how many jobs it holds."""
 _Row = Any
 _LISTS_AT_ONCE = 4
 """Statements for lists, each on a connection of its own: a slow one holds up no poll and few lists."""
@@ -87,9 +87,9 @@ class Reads:
             return ReadJob(caller, found.version, None)
         return ReadJob(caller, found.version, await self._body(found))
 
-    async def page(self, wanted: JobFilter, *, after: str | None, limit: int) -> bytes:
-        """Reads a page of a list, newest first: a ``JobPage`` in JSON. The caller is known already."""
-        question = (wanted, after, limit)
+    async def page(self, wanted: JobFilter, *, owner: str | None, after: str | None, limit: int) -> bytes:
+        """Reads a page of a list, newest first: a ``JobPage`` in JSON. ``owner``: a user's name."""
+        question = (wanted, owner, after, limit)
         pages = self._pages.get(question)
         if pages is None:
             pages = self._pages[question] = Coalescer(self._read_page)
@@ -104,7 +104,10 @@ class Reads:
             self._list_connections.put_nowait(connection)
 
     async def _page(self, connection: ReadConnection, question: _Page) -> bytes:
-        wanted, after, limit = question
+        wanted, owner, after, limit = question
+        if owner is not None:
+            found = await connection.fetch(read_statements.OWNER, {"name": owner})
+            wanted = replace(wanted, owner_id=found[0].id if found else "")
         kept = self._written.of(self._on_page.get(question, ()))
         known_versions = {job_id: written.version for job_id, written in kept.items()}
         statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1, known_versions=known_versions)

@@ -154,8 +154,8 @@ async def list_jobs(
 ) -> Response:
     """Jobs, newest first."""
     labels = tuple(_label(text) for text in label or [])
-    wanted = JobFilter(statuses=tuple(_statuses(status or [])), owner=owner, labels=labels)
-    page = await services.reads.page(wanted, after=after, limit=limit)
+    wanted = JobFilter(statuses=tuple(_statuses(status or [])), labels=labels)
+    page = await services.reads.page(wanted, owner=owner, after=after, limit=limit)
     return Response(page, media_type="application/json")
 
 

@@ -12,7 +12,7 @@ from service.queries import JobFilter
 from service.tables import Artifact, JobLabel
 from tests.integration.jobs.conftest import FAILURE, Team, Write, checkpoint, crash, fail, lose, stop_for, succeed
 
-OWNERS = (None, "ana", "ben", "nobody")
+OWNERS = (None, "user_ana", "user_ben", "user_nobody")
 STATUSES = ((), ("paused",), ("queued", "paused"), ("queued", "queued"), ("failed", "cancelled"))
 LABELS = ((), (("project", "x"),), (("project", "x"), ("run", "1")), (("run", "x"),))
 
@@ -31,16 +31,15 @@ def test_every_filter_finds_what_it_says_newest_first_page_by_page(team: Team) -
         if number >= 8:
             team.do(jobs.request_pause, job_id)
         made.append(team.job(job_id))
-    owners = {"user_ana": "ana", "user_ben": "ben"}
-    for owner, statuses, labels_wanted in product(OWNERS, STATUSES, LABELS):
+    for owner_id, statuses, labels_wanted in product(OWNERS, STATUSES, LABELS):
         expected = [
             job.id
             for job in reversed(made)
-            if owner in (None, owners[job.owner_id])
+            if owner_id in (None, job.owner_id)
             and (not statuses or job.status in statuses)
             and all(job.labels.get(key) == value for key, value in labels_wanted)
         ]
-        wanted = JobFilter(statuses=statuses, owner=owner, labels=labels_wanted)
+        wanted = JobFilter(statuses=statuses, owner_id=owner_id, labels=labels_wanted)
         assert listed(team, wanted) == (expected, False), wanted
         first, more = listed(team, wanted, limit=2)
         assert (first, more) == (expected[:2], len(expected) > 2)
