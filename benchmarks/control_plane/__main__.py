@@ -43,8 +43,8 @@ def main() -> None:
         if polls_of_ray is not None:
             _show("Ray's job server, poll", polls_of_ray, empty, polls_of_ray)
         with servers.service(folder) as service:
-            for section in SECTIONS.keys() & set(options.sections):
-                for measured, rate in SECTIONS[section](service, seconds=options.seconds).items():
+            for section in (each for name, each in SECTIONS.items() if name in options.sections):
+                for measured, rate in section(service, seconds=options.seconds).items():
                     _show(measured, rate, empty, polls_of_ray)
             if WATCHING in options.sections:
                 for sentence in watching.watching(service, seconds=options.seconds):
