@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator, Set
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -21,6 +19,9 @@ from service.part_errors import Meaning, meaning_of
 from service.queue_policy import QueuePolicy
 from service.queue_policy import info as queue_policy_info
 from service.read_connection import ReadConnection
+
+if TYPE_CHECKING:
+    from alembic.config import Config  # imported where the schema is changed: no server waits for it at its start
 
 ANSWER_SECONDS = 5.0
 _MIGRATION_SECONDS = 3600.0
@@ -108,18 +109,24 @@ def checked_url(url: str) -> str:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Brings the schema up to ``revision``; harmless to repeat, and two at once wait for each other."""
+    from alembic import command
+
     with _alembic(url) as config:
         command.upgrade(config, revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Reverts the schema to ``revision``."""
+    from alembic import command
+
     with _alembic(url) as config:
         command.downgrade(config, revision)
 
 
 @contextmanager
-def _alembic(url: str) -> Iterator[Config]:
+def _alembic(url: str) -> Iterator["Config"]:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.set_main_option("path_separator", "os")

@@ -56,6 +56,7 @@ def up(
                 out.print(f"  curl  export {_variables(running.connection)}", highlight=False, markup=False, soft_wrap=True)
                 if data_dir is not None:
                     out.print(f"  for other terminals: export STILLHOUSE_HOME={running.folder}", highlight=False)
+                out.print("  jobs  start once the worker has loaded torch, some seconds from now", highlight=False)
                 out.print("  Ctrl-C stops it; jobs and results stay\n", highlight=False)
                 threading.Event().wait()
         except KeyboardInterrupt:

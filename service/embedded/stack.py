@@ -87,7 +87,7 @@ def stack(
     say: Callable[[str], None],
     hurried: Callable[[], bool] = lambda: False,
 ) -> Iterator[Stack]:
-    """Starts everything and yields once the API is ready and the worker takes jobs.
+    """Starts everything and yields once the API is ready. The worker takes jobs when it has loaded torch, some seconds later.
 
     From then on what ends by itself is started again. ``say`` is called with each step. ``hurried()`` turning true ends a slow
     stop. The default port is 8321, or a free one.
@@ -125,15 +125,14 @@ def stack(
         parts.callback(api.stop, grace_seconds=_API_STOP_SECONDS, hurried=hurried)
         parts.callback(worker.stop, grace_seconds=_WORKER_STOP_SECONDS, hurried=hurried)
         parts.callback(say, "stopping: running jobs write a checkpoint and go back to the queue")
-        say("starting a worker and the API (the worker loads torch and transformers)")
-        worker.start()
+        say("starting the API")
         api.start()
-        with _Records(database_server.url) as records:  # while those two import
-            say("migrating the database")
+        with _Records(database_server.url) as records:  # while the API imports, which the worker would slow down
+            say("starting a worker, which loads torch and transformers")
+            worker.start()
             connection = Connection(url=f"http://127.0.0.1:{address}", api_key=records.admin_key(read_connection(folder)))
             write_connection(folder, connection)
             api.wait_until(lambda: _is_ready(address), timeout_seconds=_READY_SECONDS)
-            worker.wait_until(lambda: records.has_worker(worker.pid), timeout_seconds=_READY_SECONDS)
         keeper.keep(database_server.child, database_server.launch)
         keeper.keep(broker.child, broker.launch)
         keeper.keep(api, api.start)
@@ -169,7 +168,7 @@ def _child(name: str, module: Sequence[str], *, env: dict[str, str], log: Path, 
 
 
 class _Records:
-    """The database as a start needs it: migrated, with a key, and with the worker's row.
+    """The database as a start needs it: migrated, and with a key.
 
     Its libraries take half a second to import, which the servers need not wait for.
     """
@@ -204,17 +203,6 @@ class _Records:
                 else:
                     return left.api_key
             return create_key(session, user_name="admin", role="admin", name="stillhouse up")[1]
-
-    def has_worker(self, pid: int) -> bool:
-        """Whether the worker of this process has registered, which it does when it takes jobs."""
-        from sqlalchemy import func, select
-
-        from service.clock import seconds_sql
-        from service.tables import Worker
-
-        with self._database.transaction() as session:
-            alive = Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - seconds_sql(30))
-            return bool(session.scalar(select(func.count()).where(Worker.pid == pid, alive)))
 
 
 def _is_ready(port: int) -> bool:
