@@ -23,6 +23,8 @@ class ReadConnection:
         self._silence = silence
         self._settings = session_settings(silence.answer_seconds)
         self._connection: _LimitedConnection | None = None
+        self.num_openings = 0
+        """Another one may be to another server, which lacks what a fail-over lost."""
 
     async def fetch(self, statement: str, parameters: dict[str, Any], *, prepare: bool | None = None) -> list[Any]:
         """Reads the rows. What a connection that was lost meanwhile, or a changed plan, prevented is tried once more.
@@ -49,6 +51,7 @@ class ReadConnection:
         self._silence.pass_or_raise()
         if self._connection is None:
             self._connection = await _LimitedConnection.open(self._url, self._silence, self._settings)
+            self.num_openings += 1
         if self._connection.is_pooled:
             # In one trip and one transaction, to whichever session it goes.
             cursor = psycopg.AsyncClientCursor(self._connection)

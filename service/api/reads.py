@@ -7,7 +7,7 @@ the database does not send the job again, and nobody writes it again.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -31,6 +31,7 @@ _Question = tuple[str, str | None, int | None]
 _Page = tuple[JobFilter, str | None, str | None, int]
 """What is wanted, of which owner, the id after which the page begins, how many jobs it holds."""
 _Row = Any
+_Kept = Mapping[str, WrittenJob]
 _LISTS_AT_ONCE = 4
 """Statements for lists, each on a connection of its own: a slow one holds up no poll and few lists."""
 _ROWS_AT_ONCE = 50
@@ -108,10 +109,13 @@ class Reads:
         if owner is not None:
             found = await connection.fetch(read_statements.OWNER, {"name": owner})
             wanted = replace(wanted, owner_id=found[0].id if found else "")
-        kept = self._written.of(self._on_page.get(question, ()))
-        known_versions = {job_id: written.version for job_id, written in kept.items()}
-        statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1, known_versions=known_versions)
-        rows = await connection.fetch(statement, parameters, prepare=False)
+
+        async def fetch(kept: _Kept) -> list[_Row]:
+            known_versions = {job_id: written.version for job_id, written in kept.items()}
+            statement, parameters = read_statements.page(wanted, after=after, limit=limit + 1, known_versions=known_versions)
+            return await connection.fetch(statement, parameters, prepare=False)
+
+        kept, rows = await self._fetch(connection, self._on_page.get(question, ()), fetch)
         self._on_page[question] = [row.id for row in rows[:limit]]
         bodies = []
         for number, row in enumerate(rows[:limit], start=1):
@@ -125,16 +129,30 @@ class Reads:
         for _, job_id, version in questions:
             if job_id is not None:
                 versions[job_id] = version if versions.get(job_id, version) == version else None
-        kept = self._written.of(versions)
-        versions.update((job_id, written.version) for job_id, written in kept.items())
-        parameters = {
-            "digests": json.dumps(list({digest for digest, _, _ in questions})),
-            "known_versions": json.dumps(versions),
-        }
-        rows = await self._connection.fetch(read_statements.JOBS, parameters)
+        digests = json.dumps(list({digest for digest, _, _ in questions}))
+
+        async def fetch(kept: _Kept) -> list[_Row]:
+            # What all who ask have, if it is newer than what is kept: then none of them needs more of the job.
+            known = versions | {id_: each.version for id_, each in kept.items() if each.version >= (versions[id_] or 0)}
+            return await self._connection.fetch(read_statements.JOBS, {"digests": digests, "known_versions": json.dumps(known)})
+
+        kept, rows = await self._fetch(self._connection, versions, fetch)
         keys = {row.sha256: row for row in rows if row.id is None}
-        jobs = {row.id: kept.get(row.id, row) if row.status is None else row for row in rows if row.id is not None}
+        jobs = {row.id: row for row in rows if row.id is not None}
+        jobs |= {id_: each for id_, each in kept.items() if id_ in jobs and each.version == jobs[id_].version}
         return {question: (keys.get(question[0]), jobs.get(question[1])) for question in questions}
+
+    async def _fetch(
+        self, connection: ReadConnection, ids: Iterable[str], fetch: Callable[[_Kept], Awaitable[list[_Row]]]
+    ) -> tuple[_Kept, list[_Row]]:
+        """Reads by what is kept of these jobs; once more, without, if it may be of another server than the connection."""
+        kept, num_openings = self._written.of(ids), connection.num_openings
+        rows = await fetch(kept)
+        if connection.num_openings != num_openings:
+            self._written.forget()
+            if kept:
+                kept, rows = {}, await fetch({})
+        return kept, rows
 
     async def _body(self, found: _Row | WrittenJob) -> bytes:
         written = found if isinstance(found, WrittenJob) else self._written.write(found)

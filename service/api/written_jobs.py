@@ -39,6 +39,10 @@ class WrittenJobs:
         """The kept ones of these jobs, by id."""
         return {job_id: self._kept[job_id] for job_id in ids if job_id in self._kept}
 
+    def forget(self) -> None:
+        """Forgets all: a version may be given again, by a server that took over without this one's last writes."""
+        self._kept.clear()
+
     def write(self, row: Any) -> WrittenJob:
         """Writes a row of :mod:`service.read_statements`, unless that version is kept."""
         kept = self._kept.get(row.id)

@@ -1,17 +1,22 @@
 """A poll sends the database's own text, past the models of the response; a list as well."""
 
+import asyncio
 import hashlib
+from contextlib import aclosing
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
-from service import queries
+from service import jobs, queries
 from service.api.dependencies import Services
+from service.api.reads import Reads
 from service.api.responses.jobs import job_view
 from service.database import Database
 from service.lifecycle import Status
+from service.scheduling.queue_status_cache import QueueStatusCache
+from service.security import key_digest
 from service.settings import Settings
 from service.tables import Job
 from tests.integration.api.conftest import Api
@@ -80,6 +85,46 @@ def test_the_place_of_a_queued_job_is_read_anew_while_its_version_stays(
     second = viewer.get(f"/v1/jobs/{job_id}").json()
     assert (second["version"], second["queue"]["position"]) == (first["version"], first["queue"]["position"] + 1)
     assert {**second, "queue": None} == {**first, "queue": None}
+
+
+def test_no_more_is_read_of_a_job_than_the_version_that_who_asks_has_though_an_older_one_is_kept(
+    viewer: httpx.Client, database: Database
+) -> None:
+    job_id, authorization = Team(database).submit(), viewer.headers["authorization"]
+
+    async def scenario() -> None:
+        async with aclosing(Reads(database, QueueStatusCache(lease_seconds=45, max_age_seconds=0))) as reads:
+            await reads.job(job_id, authorization)
+            with database.transaction() as session:
+                newest = jobs.edit(session, job_id, name="new").version
+            question = (key_digest(authorization), job_id, newest)
+            found: Any = (await reads._read_jobs([question]))[question][1]
+            assert (found.version, found.spec) == (newest, None)
+            assert (await reads.job(job_id, authorization, known_version=newest)).body is None
+            answers = await asyncio.gather(
+                *(reads.job(job_id, authorization, known_version=each) for each in (newest, newest - 1))
+            )
+            assert [each.version for each in answers] == [newest, newest]
+            assert [each.body is None for each in answers] == [True, False]
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_a_fail_over_took_back_is_not_sent_for_one_of_the_same_number(
+    viewer: httpx.Client, database: Database
+) -> None:
+    job_id = Team(database).submit()
+    paths = f"/v1/jobs/{job_id}", "/v1/jobs"
+    for path in paths * 2:
+        viewer.get(path)
+    with database.transaction() as session:  # as if this server had never seen the version that was read
+        session.execute(update(Job).where(Job.id == job_id).values(name="of the other server"))
+    with database.transaction() as session:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        session.execute(text(f"{others} AND pid <> pg_backend_pid()"))
+    polled = viewer.get(paths[0]).json()
+    assert polled["name"] == "of the other server"
+    assert viewer.get(paths[1]).json()["data"] == [polled]
 
 
 def test_a_key_is_no_job_by_whatever_name(viewer: httpx.Client) -> None:
