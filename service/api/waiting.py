@@ -147,7 +147,10 @@ class Watches:
         Raises:
             NotFound: the job was deleted.
             Unauthenticated: the key was revoked.
+            Unavailable: the watch was given up before anybody had read the job.
         """
+        if watch.error is not None:  # since the caller began to watch: nobody reads for it any more
+            raise watch.error
         loop = asyncio.get_running_loop()
         poll = _Poll(version, is_new, loop.create_future())
         watch.is_known.set()

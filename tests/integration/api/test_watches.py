@@ -18,7 +18,7 @@ from service.api.streams import event_messages
 from service.api.waiting import Watch, Watches
 from service.database import Database
 from service.embedded.servers import Valkey
-from service.errors import Unavailable
+from service.errors import NotFound, Unavailable
 from service.notifications import Notifier
 from service.scheduling.queue_status_cache import QueueStatusCache
 from tests.integration.jobs.conftest import Team
@@ -146,5 +146,41 @@ def test_a_stream_begins_at_once_or_is_refused_while_nothing_can_be_read(
                             assert not polling.done()
                     await asyncio.to_thread(rename, database, polled, "new")
                     assert await polling is not None
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_who_begins_to_wait_for_a_job_that_is_lost_from_sight_meanwhile_is_told_so(
+    database: Database, database_url: str, valkey_server: Valkey, view: View
+) -> None:
+    team = Team(database)
+    deleted, unread = team.submit(), team.submit()
+
+    async def ignore(_: Message) -> None:
+        pass
+
+    def delete() -> None:
+        with database.transaction() as session:
+            jobs.request_cancel(session, deleted, keep="none")
+            session.flush()
+            jobs.remove(session, deleted)
+
+    async def scenario() -> None:
+        with closing(Database(database_url, answer_seconds=0.5)) as impatient:
+            async with running(impatient, valkey_server, view) as watches:
+                with watches.watching(deleted) as watch:
+                    polling = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
+                    while not watch.polls:
+                        await asyncio.sleep(0)
+                    await asyncio.to_thread(delete)
+                    for each in (polling, poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS)):
+                        with pytest.raises(NotFound):
+                            await each
+                with watches.watching(unread) as watch, locked_jobs(database_url):
+                    with pytest.raises(Unavailable):
+                        async with watches.stream(unread, KEY, event_messages, position=0, send=ignore):
+                            pass
+                    with pytest.raises(Unavailable):
+                        await poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS)
 
     asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
