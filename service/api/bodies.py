@@ -85,7 +85,7 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
-            _refuse_repeated(request.headers)
+            refuse_repeated(request.headers)
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None and not _is_json(content_type(request)) and await strict.body():
                 raise UnsupportedMediaType(_send_as("a body", "application/json", request), param="Content-Type")
@@ -172,7 +172,8 @@ def storable_faults(document: Any) -> list[FieldError]:
     return faults
 
 
-def _refuse_repeated(headers: Headers) -> None:
+def refuse_repeated(headers: Headers) -> None:
+    """Raises InvalidRequest if a header of one value is given twice."""
     once = [name for name, _ in headers.raw if name in _ONCE]
     if len(once) != len(set(once)):
         repeated = next(name.decode() for name in once if once.count(name) > 1)

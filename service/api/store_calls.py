@@ -34,7 +34,11 @@ class StoreCalls:
             raise Unavailable(detail, retry_after_seconds=_RETRY_AFTER_SECONDS) from error
 
     def _begin(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        call = asyncio.wrap_future(run_in_own_thread(work, name="store"))
+        try:
+            call = asyncio.wrap_future(run_in_own_thread(work, name="store"))
+        except BaseException:  # the machine has no thread left: the turn is not used
+            self._free.release()
+            raise
         call.add_done_callback(lambda _: self._free.release())
         return call
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import jobs, queries, submission
-from service.api.bodies import StrictRoute, read_document
+from service.api.bodies import StrictRoute, read_document, refuse_repeated
 from service.api.conditions import is_unchanged, known_version, require_match, wait_seconds
 from service.api.dependencies import Authorization, Member, Services, ServicesOf, Viewer
 from service.api.parameters import IfMatch, IfNoneMatch, JobId, PageSize
@@ -43,6 +43,7 @@ class PollRoute(StrictRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def poll(request: Request) -> Response:
             headers = request.headers
+            refuse_repeated(headers)
             return await get_job(
                 request.path_params["job_id"],
                 headers.get("authorization"),

@@ -229,6 +229,12 @@ def test_a_header_of_one_value_is_not_given_twice(member: httpx.Client, name: st
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, name.lower())
 
 
+def test_a_poll_is_for_one_key(member: httpx.Client) -> None:
+    headers = [*member.headers.multi_items(), ("Authorization", "Bearer sh_another")]
+    answer = member.get(f"/v1/jobs/{submit(member)['id']}", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "authorization")
+
+
 BODIES = {"/v1/jobs": "application/json", "/v1/users": "application/json", "/v1/datasets": "multipart/form-data; boundary=x"}
 
 
