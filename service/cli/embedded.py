@@ -2,6 +2,7 @@
 
 import shlex
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from service.spec import parse_spec
 if TYPE_CHECKING:
     from service.embedded.stack import Stack
 
+_LOOK_SECONDS = 0.2
 Devices = Annotated[str | None, typer.Option(help="What the worker may use, as `stillhouse worker --devices` takes it.")]
 
 
@@ -95,6 +97,9 @@ def _train_one(connection: Connection, document: dict[str, object], results: Pat
         for leftover in client.jobs():
             if not leftover.terminal:  # of a demo that was killed
                 client.cancel(leftover.id, keep="none")
+        # Without one nobody knows what this machine has, and a job for more would wait for ever instead of being refused.
+        while not any(worker.alive for worker in client.workers()):
+            time.sleep(_LOOK_SECONDS)
         job = client.submit(document)
         err.print(f"· submitted: POST {client.url}/v1/jobs answered {job.id}\n", highlight=False)
         try:

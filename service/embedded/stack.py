@@ -32,7 +32,7 @@ from service.errors import Unauthenticated
 DEFAULT_PORT = 8321
 _BACKLOG = 2048
 _READY_SECONDS = 120.0
-"""Long, because the worker imports torch and transformers first, which takes time on a slow disk."""
+"""Long, because what the API imports may be on a slow disk."""
 _API_STOP_SECONDS = 15.0
 _WORKER_STOP_SECONDS = 90.0
 """For the drain: every trainer writes a checkpoint, every job goes back to the queue."""

@@ -58,3 +58,12 @@ def test_a_bad_spec_is_told_with_its_faults_before_any_server_starts(
     assert "/student/architecture" in done.stderr
     assert "starting" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_for_more_than_this_machine_has_is_refused(
+    tmp_path: Path, spec: dict[str, object], environment: dict[str, str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec | {"resources": {"gpus": 64}}))
+    done = demo(tmp_path / "job.yaml", tmp_path, environment)
+    assert done.returncode == 2, done.stderr
+    assert "no worker of pool 'default' has 64 GPUs" in done.stderr
