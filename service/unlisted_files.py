@@ -20,6 +20,8 @@ from service.tables import UnlistedFiles
 
 _KEPT_SECONDS = 2 * 86_400.0
 """Longer than any upload takes to be listed, and than an attempt goes on that has lost its job."""
+_LISTING_SECONDS = 3600.0
+"""Longer than a transaction goes on that lists files, by the time at which it began."""
 _MOST = 100
 """Notes that one sweep follows, at most."""
 
@@ -54,8 +56,9 @@ def list_files(session: Session, prefix: str) -> None:
 
 
 def to_remove(session: Session) -> list[str]:
-    """Prefixes whose files are to be removed now. Who is listing some of them at this moment is left alone."""
-    due = select(UnlistedFiles.prefix).where(UnlistedFiles.remove_at <= clock.now_sql(session))
+    """Prefixes whose files are to be removed now. Who is listing some of them at this moment, or is about to, is left alone."""
+    nobody_lists_since = clock.now_sql(session) - clock.seconds_sql(_LISTING_SECONDS)
+    due = select(UnlistedFiles.prefix).where(UnlistedFiles.remove_at <= nobody_lists_since)
     return list(session.scalars(due.order_by(UnlistedFiles.remove_at).limit(_MOST).with_for_update(skip_locked=True)))
 
 

@@ -9,6 +9,7 @@ import torch
 from service.client import ApiError, Client, Job
 from service.embedded.stack import stack
 from tests.conftest import own_folder
+from tests.faults.waiting import until
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -62,6 +63,7 @@ def test_a_job_of_high_priority_gets_the_gpu_of_a_low_one_which_goes_on_afterwar
     [({"gpus": 2}, "/resources/gpus"), ({"gpus": 1, "min_gpu_memory_gib": 1000}, "/resources/min_gpu_memory_gib")],
 )
 def test_what_the_gpu_could_never_hold_is_refused_at_once(client: Client, resources: dict[str, Any], place: str) -> None:
+    until(client.workers, "no worker has come", timeout_seconds=120)
     with pytest.raises(ApiError) as refused:
         client.submit(DIGITS | {"resources": resources})
     assert place in str(refused.value)

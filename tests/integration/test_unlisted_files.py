@@ -114,6 +114,18 @@ def test_what_is_listed_is_no_more_removed(database: Database, days_ago: Databas
     assert database.run(to_remove) == []
 
 
+def test_what_a_transaction_lists_that_began_in_time_is_not_removed_while_it_goes_on(
+    database: Database, database_url: str
+) -> None:
+    begun = datetime.now(UTC)
+    with closing(Database(database_url, clock=lambda: begun - timedelta(days=2) + timedelta(seconds=1))) as noting:
+        noting.run(partial(note, prefix="models/test"))
+    with closing(Database(database_url, clock=lambda: begun)) as listing, listing.transaction() as session:
+        with closing(Database(database_url, clock=lambda: begun + timedelta(seconds=60))) as sweeping:
+            assert sweeping.run(to_remove) == []
+        list_files(session, "models/test")
+
+
 def test_what_is_listed_too_late_leaves_no_row_without_files(database: Database, days_ago: Database) -> None:
     days_ago.run(partial(note, prefix="models/test"))
     with pytest.raises(Unavailable, match="send it again"):
