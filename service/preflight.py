@@ -127,9 +127,9 @@ def give_up_check(session: Session, fence: CheckFence, why: str) -> Outcome:
 
 
 def give_back_check(session: Session, fence: CheckFence, why: str) -> Outcome:
-    """Ends a check that its worker could not make, as it drains: another worker makes it."""
+    """Ends a check that its worker could not make, as it drains or the check's process was told to end: another one follows."""
     job = _fenced(session, fence)
-    return Outcome.LEASE_LOST if job is None else _repeat(session, job, why, is_last=False)
+    return Outcome.LEASE_LOST if job is None else _lose(session, job, why)
 
 
 def expire_checks(session: Session) -> int:
@@ -137,8 +137,7 @@ def expire_checks(session: Session) -> int:
     query = select(Job).where(Job.status == Status.CHECKING, Job.lease_expires_at < now_sql(session))
     lost = session.scalars(query.order_by(Job.id).limit(1000).with_for_update(skip_locked=True)).all()
     for job in lost:
-        job.losses += 1
-        _repeat(session, job, "the worker that checked it fell silent", is_last=job.losses >= MAX_LOSSES)
+        _lose(session, job, "the worker that checked it fell silent")
     return len(lost)
 
 
@@ -154,6 +153,11 @@ def _holds(fence: CheckFence) -> tuple[Any, ...]:
 
 def _fenced(session: Session, fence: CheckFence) -> Job | None:
     return session.scalar(select(Job).where(*_holds(fence)).with_for_update().execution_options(populate_existing=True))
+
+
+def _lose(session: Session, job: Job, why: str) -> Outcome:
+    job.losses += 1
+    return _repeat(session, job, why, is_last=job.losses >= MAX_LOSSES)
 
 
 def _repeat(session: Session, job: Job, why: str, *, is_last: bool) -> Outcome:

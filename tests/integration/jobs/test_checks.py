@@ -1,5 +1,6 @@
 """A job's check, as its row sees it: who checks what, what comes of it, and what no host of its pool could hold."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -102,11 +103,20 @@ def test_a_check_that_its_worker_could_not_make_does_not_count(team: Team) -> No
     assert (team.job(job_id).checks, team.job(job_id).failed_checks) == (2 * MAX_CHECKS, 0)
 
 
-def test_a_job_that_ends_every_worker_that_checks_it_goes_on_unchecked(team: Team) -> None:
+def lose_by_silence(team: Team, fence: CheckFence) -> None:
+    fall_silent(team, fence)
+    team.do(preflight.expire_checks)
+
+
+def give_back(team: Team, fence: CheckFence) -> None:
+    team.do(preflight.give_back_check, fence, "its process was told to end")
+
+
+@pytest.mark.parametrize("lose", [lose_by_silence, give_back])
+def test_a_job_that_ends_whatever_checks_it_goes_on_unchecked(team: Team, lose: Callable[[Team, CheckFence], None]) -> None:
     job_id = team.submit(preflight=True)
     team.do(lambda session: session.execute(update(Job).where(Job.id == job_id).values(losses=MAX_LOSSES - 1)))
-    fall_silent(team, taken_again(team))
-    team.do(preflight.expire_checks)
+    lose(team, taken_again(team))
     job = team.job(job_id)
     assert (job.status, job.losses) == (Status.QUEUED, 0)
 
