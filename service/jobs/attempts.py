@@ -53,11 +53,12 @@ class Renewal:
 def write_once(session: Session, fence: Fence, number: int, write: Callable[[Session], Outcome]) -> Outcome:
     """Makes the ``number``-th write of an attempt, from 1 on, with everything that shows it.
 
-    ALREADY: an earlier try made it, whose commit had no answer; it may have ended the attempt.
+    ALREADY: an earlier try made it, whose commit had no answer; it may have ended the attempt. If a later write did, which waited
+    for no answer to this one, nobody knows whether this one was made: LEASE_LOST.
     """
     job = lock_fenced(session, fence)
     if job is None:
-        return Outcome.ALREADY if num_writes(session, fence) >= number else Outcome.LEASE_LOST
+        return Outcome.ALREADY if num_writes(session, fence) == number else Outcome.LEASE_LOST
     if job.writes >= number:
         return Outcome.ALREADY
     outcome = write(session)

@@ -1,5 +1,6 @@
 """Access to the database and the store for an attempt, or a check: what is away is waited for, however long, under the lease."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ class LeasedAccess:
         self._leaving, self._grace_seconds = leaving, grace_seconds
         self._hurried_since: float | None = None
         self._said = ("", 0.0)
-        self._num_writes = 0
+        self._numbers = itertools.count(1)  # two threads never get the same
 
     def require_lease(self) -> None:
         """Raises LeaseLost if the lease is lost; waits for nothing."""
@@ -77,7 +78,7 @@ class LeasedAccess:
 
     def write(self, fence: Fence, work: Callable[[Session], Outcome]) -> None:
         """Makes a write of the attempt, once, although the answer to a commit may be lost."""
-        self._num_writes = number = self._num_writes + 1
+        number = next(self._numbers)
         try:
             outcome = self.in_database(lambda session: jobs.write_once(session, fence, number, work))
         except LeaseLost:
@@ -108,7 +109,7 @@ class LeasedAccess:
     def _has_written(self, fence: Fence, number: int) -> bool:
         """Whether the write that ended the attempt, and its lease with it, was made."""
         try:
-            return self._database.run(lambda session: jobs.num_writes(session, fence)) >= number
+            return self._database.run(lambda session: jobs.num_writes(session, fence)) == number
         except Exception as error:
             if not is_passing(error):
                 raise

@@ -214,6 +214,7 @@ def test_a_write_whose_commit_had_no_answer_is_made_once(team: Team) -> None:
     assert team.do(jobs.log_text, fence.job_id) == "a line\n"
     assert team.types(fence.job_id).count("metrics") == 1
     assert [write(3, crash), write(3, crash), write(4, log)] == [APPLIED, ALREADY, LEASE_LOST]
+    assert write(2, metrics) is LEASE_LOST, "the third may have been made without the second"
     assert team.job(fence.job_id).crashes == 1
     again = team.run()
     assert write(3, crash) is LEASE_LOST, "another attempt runs"
