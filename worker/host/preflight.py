@@ -165,7 +165,7 @@ class Checker:
     ) -> Checked | Failed | None:
         """None if it was told to end before there is one."""
         try:
-            access.in_store(lambda: folder.mkdir(parents=True, exist_ok=True))
+            folder.mkdir(parents=True, exist_ok=True)
             return self._run_check(check.job, folder, access, lease, on_event=on_event)
         except _Leaving:
             return None

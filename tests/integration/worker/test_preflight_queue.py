@@ -21,6 +21,7 @@ from service.store import Store
 from service.tables import Job
 from tests.integration.api.test_submission_statements import stored_dataset
 from tests.integration.jobs.conftest import SPEC, Team
+from tests.integration.worker.conftest import until
 from tests.trainers import open_files
 from worker.host.executor import LocalExecutor
 from worker.host.fork_server import warm_up
@@ -129,6 +130,19 @@ def test_a_check_that_takes_too_long_is_tried_again_later_and_then_left_out(benc
     job = bench.team.job(job_id)
     assert (job.status, job.estimate, bench.passed) == (Status.QUEUED, None, ["default"])
     assert "its check took more than 0.01 s; it goes on unchecked" in [event.message for event in bench.team.events(job_id)]
+
+
+def test_a_host_that_makes_no_folder_holds_no_check(bench: Bench) -> None:
+    bench.scratch.rmdir()
+    bench.scratch.touch()
+    job_id = bench.team.submit(preflight=True)
+    work = threading.Thread(target=bench.checker().work)
+    work.start()
+    try:
+        until(lambda: bench.team.job(job_id).failed_checks == 1)
+    finally:
+        bench.leaving.set()
+        work.join()
 
 
 def test_a_check_whose_process_is_killed_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
