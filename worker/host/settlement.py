@@ -48,6 +48,7 @@ class Settlement:
             case Stopped(reason="time_limit"):
                 self._fail_by_time_limit("The student as far as it came is an artifact.")
             case Stopped(reason=reason):
+                self.took = reason == "signal"
                 files = self._store_result() if reason == "cancel" else []
                 model = self._model(files)
                 self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, model=model))
