@@ -79,20 +79,32 @@ class Sweeper:
         with self._database.transaction() as session:
             spent, prefixes = jobs.spent_checkpoints(session), unlisted_files.to_remove(session)
             untidied = jobs.untidied(session, lease_seconds=self._lease_seconds)
-        if spent:
-            self._store.remove(spent.values())
-            with self._database.transaction() as session:
-                jobs.forget_checkpoints(session, spent)
-        for prefix in prefixes:
-            self._store.remove_prefix(prefix)
-            with self._database.transaction() as session:
-                unlisted_files.forget(session, prefix)
-        for job_id in untidied:
-            with self._database.transaction() as session:
-                named = jobs.named_files(session, job_id)
-            self._store.remove_others(f"jobs/{job_id}", named)
-            with self._database.transaction() as session:
-                jobs.note_tidied(session, job_id)
+        acts = [
+            *(partial(self._remove_checkpoint, job_id, key) for job_id, key in spent.items()),
+            *(partial(self._remove_unlisted, prefix) for prefix in prefixes),
+            *(partial(self._tidy, job_id) for job_id in untidied),
+        ]
+        if acts:
+            self._store.ping()  # that it is away is told once
+        for act in acts:
+            self._noting_errors(act)  # a file that cannot be removed keeps no other
+
+    def _remove_checkpoint(self, job_id: str, key: str) -> None:
+        self._store.remove([key])
+        with self._database.transaction() as session:
+            jobs.forget_checkpoints(session, {job_id: key})
+
+    def _remove_unlisted(self, prefix: str) -> None:
+        self._store.remove_prefix(prefix)
+        with self._database.transaction() as session:
+            unlisted_files.forget(session, prefix)
+
+    def _tidy(self, job_id: str) -> None:
+        with self._database.transaction() as session:
+            named = jobs.named_files(session, job_id)
+        self._store.remove_others(f"jobs/{job_id}", named)
+        with self._database.transaction() as session:
+            jobs.note_tidied(session, job_id)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -106,6 +106,17 @@ def test_what_a_process_left_that_was_killed_is_removed_by_a_sweep_once_nobody_m
     assert store.holds_any([f"{prefix}-new/1/file"])
 
 
+def test_what_cannot_be_removed_keeps_nothing_else(
+    database: Database, days_ago: Database, store: Store, source: Path, broker: Broker
+) -> None:
+    for prefix in ("models/-no-name-", "models/model_x", "jobs/job_x"):
+        days_ago.run(partial(note, prefix=prefix))
+    store.put(source, "jobs/job_x/1/file")
+    with Sweeper(database, broker, store, interval_seconds=0.05, lease_seconds=45):
+        until(lambda: noted(database) == ["models/-no-name-"], "they are still noted", timeout_seconds=60)
+    assert not store.holds_any(["jobs/job_x/1/file"])
+
+
 def test_what_is_listed_is_no_more_removed(database: Database, days_ago: Database) -> None:
     days_ago.run(partial(note, prefix="models/test"))
     with days_ago.transaction() as session:
