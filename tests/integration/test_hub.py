@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from tests.unit.formats.files import some_images, write_npz
 from worker.job.attempt import run
+from worker.job.error_mapping import as_failure
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, PhaseStarted, Stopped
+from worker.teachers.hub import fetch_snapshot
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VIT = {
@@ -115,6 +118,19 @@ def test_what_an_offline_worker_does_not_have_is_told(offline: Path, tmp_path: P
     assert isinstance(last, Failed)
     assert (last.code, last.retryable) == ("input_unavailable", False)
     assert f"{source} cannot be fetched: the worker is offline" in last.message
+
+
+def test_what_this_host_cannot_do_is_nothing_of_the_hubs(offline: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    lay_out(offline, tmp_path / "empty", commit=COMMIT)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="open files") as caught:
+            fetch_snapshot("hub:anna/digits", tmp_path / "links")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert as_failure(caught.value).code == "artifacts_unavailable"
 
 
 def test_a_repository_without_safetensors_is_told(offline: Path, tmp_path: Path) -> None:

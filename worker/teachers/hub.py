@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from service.error_numbers import is_machines_number
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
@@ -42,6 +43,7 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
 
     Raises:
         JobFault: ``input_unavailable``, with the reason.
+        OSError: this host cannot, for instance as its disk is full.
     """
     repository, revision = split_hub(source)
     try:
@@ -51,6 +53,8 @@ def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> S
         if beside := module_files(path):
             snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside])
     except (HfHubHTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and is_machines_number(error.errno):
+            raise
         raise _unavailable(source, error) from error
     folder.mkdir(parents=True, exist_ok=True)
     for file in path.iterdir():
