@@ -4,10 +4,10 @@ import errno
 
 FULL_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Of a disk that takes no file."""
-AWAY_NUMBERS = frozenset(
+AWAY_NUMBERS = FULL_NUMBERS | frozenset(
     getattr(errno, name)
     for name in (
-        *("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("EIO", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
         *("ENETUNREACH", "ENETRESET", "ETIMEDOUT", "ETIME", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EPIPE", "ESHUTDOWN"),
         *("EREMOTEIO", "EBUSY", "EAGAIN", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ENOLCK"),
     )

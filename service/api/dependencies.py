@@ -68,7 +68,7 @@ class _Authenticated(_Key):
         self._role = role
 
     async def __call__(self, request: Request) -> Caller:
-        services: Services = request.app.state.services
+        services = await services_of(request)
         caller = await services.reads.caller(request.headers.get("authorization"))
         caller.require(self._role)
         return caller

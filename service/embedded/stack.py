@@ -104,7 +104,7 @@ def stack(
         parts.enter_context(exclusive(folder))
         keeper = parts.enter_context(Keeper(say))
         listener = parts.enter_context(listen(port))
-        address = listener.getsockname()[1]
+        bound_port = listener.getsockname()[1]
         logs = folder / "logs"
         for sub in (logs, folder / "store", folder / "scratch"):
             sub.mkdir(exist_ok=True, mode=0o700)
@@ -130,9 +130,9 @@ def stack(
         with _Records(database_server.url) as records:  # while the API imports, which the worker would slow down
             say("starting a worker, which loads torch and transformers")
             worker.start()
-            connection = Connection(url=f"http://127.0.0.1:{address}", api_key=records.admin_key(read_connection(folder)))
+            connection = Connection(url=f"http://127.0.0.1:{bound_port}", api_key=records.admin_key(read_connection(folder)))
             write_connection(folder, connection)
-            api.wait_until(lambda: _is_ready(address), timeout_seconds=_READY_SECONDS)
+            api.wait_until(lambda: _is_ready(bound_port), timeout_seconds=_READY_SECONDS)
         keeper.keep(database_server.child, database_server.launch)
         keeper.keep(broker.child, broker.launch)
         keeper.keep(api, api.start)

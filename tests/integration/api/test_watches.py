@@ -51,6 +51,21 @@ async def poll(watches: Watches, watch: Watch, version: int, *, wait_seconds: fl
     return await watches.answer(watch, KEY, version=version, is_new=lambda new: new != version, wait_seconds=wait_seconds)
 
 
+async def begin_poll(
+    watches: Watches, watch: Watch, version: int, *, wait_seconds: float = TIMEOUT_SECONDS
+) -> "asyncio.Task[Answer | None]":
+    """A poll that waits when this returns."""
+    num_polls = len(watch.polls)
+    task = asyncio.create_task(poll(watches, watch, version, wait_seconds=wait_seconds))
+    while len(watch.polls) == num_polls:
+        await asyncio.sleep(0)
+    return task
+
+
+async def ignore(_: Message) -> None:
+    """Takes what a stream sends."""
+
+
 @contextmanager
 def locked_jobs(url: str) -> Iterator[psycopg.Connection]:
     """Who reads jobs waits for the end of the block."""
@@ -79,9 +94,7 @@ def test_a_poll_that_comes_while_a_change_is_read_gets_it(
                     notifier({job_id})
                     while not num_waiting(connection):
                         await asyncio.sleep(0.01)
-                    polling = asyncio.create_task(poll(watches, watch, changed - 1, wait_seconds=5))
-                    while not watch.polls:
-                        await asyncio.sleep(0)
+                    polling = await begin_poll(watches, watch, changed - 1, wait_seconds=5)
                 answer = await polling
                 assert answer is not None
                 assert answer.version == changed
@@ -104,15 +117,11 @@ def test_a_poll_that_has_read_a_change_is_not_answered_with_the_one_before(
     async def scenario() -> None:
         async with running(database, valkey_server, slow_view) as watches:
             with watches.watching(job_id) as watch:
-                first = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
-                while not watch.polls:
-                    await asyncio.sleep(0)
+                first = await begin_poll(watches, watch, 1)
                 changed = await asyncio.to_thread(rename, database, job_id, "new")
                 await asyncio.to_thread(has_read.wait, TIMEOUT_SECONDS)
                 changed_again = await asyncio.to_thread(rename, database, job_id, "newer")
-                second = asyncio.create_task(poll(watches, watch, changed_again, wait_seconds=1))
-                while len(watch.polls) < 2:
-                    await asyncio.sleep(0)
+                second = await begin_poll(watches, watch, changed_again, wait_seconds=1)
                 may_go_on.set()
                 answer = await first
                 assert answer is not None
@@ -128,16 +137,11 @@ def test_a_stream_begins_at_once_or_is_refused_while_nothing_can_be_read(
     team = Team(database)
     polled, unknown = team.submit(), team.submit()
 
-    async def ignore(_: Message) -> None:
-        pass
-
     async def scenario() -> None:
         with closing(Database(database_url, answer_seconds=0.5)) as impatient:
             async with running(impatient, valkey_server, view) as watches:
                 with watches.watching(polled) as watch:
-                    polling = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
-                    while not watch.polls:
-                        await asyncio.sleep(0)
+                    polling = await begin_poll(watches, watch, 1)
                     with locked_jobs(database_url):
                         with pytest.raises(Unavailable):
                             async with watches.stream(unknown, KEY, event_messages, position=0, send=ignore):
@@ -156,9 +160,6 @@ def test_who_begins_to_wait_for_a_job_that_is_lost_from_sight_meanwhile_is_told_
     team = Team(database)
     deleted, unread = team.submit(), team.submit()
 
-    async def ignore(_: Message) -> None:
-        pass
-
     def delete() -> None:
         with database.transaction() as session:
             jobs.request_cancel(session, deleted, keep="none")
@@ -169,9 +170,7 @@ def test_who_begins_to_wait_for_a_job_that_is_lost_from_sight_meanwhile_is_told_
         with closing(Database(database_url, answer_seconds=0.5)) as impatient:
             async with running(impatient, valkey_server, view) as watches:
                 with watches.watching(deleted) as watch:
-                    polling = asyncio.create_task(poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS))
-                    while not watch.polls:
-                        await asyncio.sleep(0)
+                    polling = await begin_poll(watches, watch, 1)
                     await asyncio.to_thread(delete)
                     for each in (polling, poll(watches, watch, 1, wait_seconds=TIMEOUT_SECONDS)):
                         with pytest.raises(NotFound):
