@@ -20,6 +20,7 @@ from service.database import Database
 from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_source
 from service.lifecycle import Status
+from service.model_folder import inspect_folder
 from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
@@ -38,13 +39,13 @@ _DATASET, _TRANSFER = "/dataset/source", "/dataset/transfer"
 class _Unread(Exception):
     """Ends a transaction that has met a file of the spec: it is read outside."""
 
-    def __init__(self, pointer: str, read: Callable[[], DatasetInfo]) -> None:
+    def __init__(self, pointer: str, read: Callable[[], DatasetInfo | TeacherInfo]) -> None:
         super().__init__(pointer)
         self.pointer, self.read = pointer, read
 
 
-_Files = dict[str, DatasetInfo | InvalidFile]
-"""What is known of the files that a spec names, by pointer."""
+_Files = dict[str, DatasetInfo | TeacherInfo | InvalidFile]
+"""What is known of the files and folders that a spec names, by pointer."""
 T = TypeVar("T")
 
 
@@ -151,6 +152,13 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
         if plan is not None and info is not None:
             shape, names = image_shape(info, plan.dataset.input), output_names(plan.dataset, info)
             teachers[source] = TeacherInfo(task=plan.task, classes=names, input_shape=shape)
+    for pointer, source in _teacher_sources(spec):
+        if split_source(source).kind == "file":
+            folder = _read_outside(pointer, files, partial(_describe_folder, split_source(source).name, settings.file_roots))
+            if isinstance(folder, TeacherInfo):
+                teachers[source] = folder
+            elif isinstance(folder, InvalidFile):
+                faults.append(FieldError(pointer=pointer, message=folder.detail))
     transfer = None
     if spec.dataset.transfer is not None:
         transfer = describe(spec, spec.dataset.transfer, pointer=_TRANSFER)
@@ -227,26 +235,59 @@ def _dataset_info(
 
     if kind != "file":
         return read()
+    found = _read_outside(pointer, files, read)
+    if isinstance(found, InvalidFile):
+        raise found
+    if not isinstance(found, DatasetInfo):
+        raise TypeError(f"{pointer} names a dataset")
+    return found
+
+
+def _read_outside(
+    pointer: str, files: _Files, read: Callable[[], DatasetInfo | TeacherInfo]
+) -> DatasetInfo | TeacherInfo | InvalidFile:
+    """What was read of a file or folder between two transactions. Raises _Unread if it was not read yet."""
     found = files.get(pointer)
     if found is None:
         raise _Unread(pointer, read)
-    if isinstance(found, InvalidFile):
-        raise found
     return found
 
 
 def allowed_file(name: str, roots: list[Path]) -> Path:
     """The file that ``file:NAME`` means, links followed. Raises InvalidFile when it is not under a root that is allowed."""
+    path = _allowed_path(name, roots, upload="/v1/datasets")
+    if not path.is_file():
+        raise InvalidFile(f"there is no file {name!r}")
+    return path
+
+
+def allowed_folder(name: str, roots: list[Path]) -> Path:
+    """The folder that ``file:NAME`` means. Raises InvalidFile when it, or a file in it, is not under a root that is allowed."""
+    path = _allowed_path(name, roots, upload="/v1/models")
+    if not path.is_dir():
+        raise InvalidFile(f"there is no folder {name!r}")
+    for file in path.rglob("*"):
+        _allowed_path(str(file), roots, upload="/v1/models")
+    return path
+
+
+def _describe_folder(name: str, roots: list[Path]) -> TeacherInfo:
+    """Looks through the folder of a network that can teach. Raises InvalidFile."""
+    folder = allowed_folder(name, roots)
+    info = inspect_folder(folder, [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()])
+    return TeacherInfo(task=info.task, classes=info.classes, input_shape=None)
+
+
+def _allowed_path(name: str, roots: list[Path], *, upload: str) -> Path:
+    """The path, links followed; ``upload`` is where the file could be sent instead. Raises InvalidFile."""
     try:
         path = Path(name).resolve()
         inside = any(path.is_relative_to(root.resolve()) for root in roots)
     except (OSError, RuntimeError, ValueError) as error:
         raise InvalidFile(f"{name!r} is no path") from error
     if not inside:
-        allowed = ", ".join(map(str, roots)) or "none: upload the file with POST /v1/datasets instead"
+        allowed = ", ".join(map(str, roots)) or f"none: upload it with POST {upload} instead"
         raise InvalidFile(f"{name!r} is outside the folders that this service may read ({allowed})")
-    if not path.is_file():
-        raise InvalidFile(f"there is no file {name!r}")
     return path
 
 

@@ -49,7 +49,7 @@ class Assignment:
     folder: Path
     """The trainer's own scratch folder, with the checkpoint to resume from, if there is one."""
     inputs: dict[str, Path] = field(default_factory=dict)
-    """Local path of each source that the spec names: ``dataset:ID`` a file, ``job:ID`` and ``model:ID`` a folder."""
+    """Local path of each source that the spec names, but for those of the Hub: of data a file, of a network a folder."""
     placement: tuple[HostDevices, ...] = (HostDevices(),)
     """Where its ranks run, in their order."""
     cache: Path | None = None

@@ -141,9 +141,14 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
         elif source.kind == "file":
             inputs[text] = path
     for place, teacher in spec.teachers.items():
-        if split_source(teacher.source).kind not in ("train", "hub"):
-            message = f"{teacher.source} is in the service; without it, use train or hub:REPO"
+        source, path = split_source(teacher.source), Path(split_source(teacher.source).name).expanduser()
+        if source.kind not in ("train", "hub", "file"):
+            message = f"{teacher.source} is in the service; without it, use train, hub:REPO or file:FOLDER"
             faults.append(FieldError(pointer=f"/{place}/source", message=message))
+        elif source.kind == "file" and not path.is_dir():
+            faults.append(FieldError(pointer=f"/{place}/source", message=f"there is no folder {path}"))
+        elif source.kind == "file":
+            inputs[teacher.source] = path
     if faults:
         raise InvalidSpec(faults)
     return inputs

@@ -10,7 +10,7 @@ from service.errors import CircularDependency, FieldError, InvalidSpec, InvalidT
 from service.jobs import transitions
 from service.lifecycle import UNSTARTED, Outcome, Status
 from service.spec import JobSpec
-from service.spec.source import Source, split_source
+from service.spec.source import NetworkSource, split_network
 from service.tables import Job, JobDependency, Model
 
 
@@ -38,9 +38,9 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
     return list(found.values()), faults
 
 
-def teacher_sources(spec: JobSpec) -> dict[str, Source]:
+def teacher_sources(spec: JobSpec) -> dict[str, NetworkSource]:
     """The source of each teacher, by the JSON pointer to it."""
-    return {f"/{place}/source": split_source(teacher.source) for place, teacher in spec.teachers.items()}
+    return {f"/{place}/source": split_network(teacher.source) for place, teacher in spec.teachers.items()}
 
 
 def teacher_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[Model]:

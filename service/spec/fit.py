@@ -28,6 +28,7 @@ from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.label_fit import label_faults, learned_without_labels
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
+from service.spec.not_yet import not_yet_faults
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
 from service.spec.task_fit import TASK_CHECKS
@@ -62,7 +63,8 @@ def check_fit(
 ) -> list[FieldError]:
     """Finds every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
-    ``teachers`` holds those of ``job:ID`` and ``model:ID``, by source; ``transfer`` is the dataset of the transfer rows.
+    ``teachers`` holds those of ``job:ID``, ``model:ID`` and ``file:FOLDER``, by source; ``transfer`` is the dataset of the
+    transfer rows.
     """
     dataset = _with_teachers_classes(spec, dataset, teachers)
     faults = []
@@ -70,6 +72,7 @@ def check_fit(
         faults.append(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
         )
+    faults += not_yet_faults(spec)
     faults += _precision_faults(spec)
     faults += start_faults(spec)
     faults += _export_faults(spec)

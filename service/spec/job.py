@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from service.spec.adapters import Lora
 from service.spec.architectures import Architecture
 from service.spec.data import DatasetSpec
 from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
-from service.spec.source import TeacherSource
+from service.spec.source import StudentSource, TeacherSource, is_given
 from service.spec.strict import StrictModel
 from service.spec.tasks import TASKS, TaskName
 from service.spec.training import TrainingSpec
@@ -22,14 +24,19 @@ Priority = Literal["low", "normal", "high"]
 
 
 class TeacherSpec(StrictModel):
-    """The network to learn from: trained here first, an earlier job's student, or an uploaded model."""
+    """The network to learn from: trained here first, or one that exists, fine-tuned here or as it is."""
 
     source: TeacherSource = "train"
-    """``train``, ``job:ID`` (that job's student), ``model:ID`` or ``hub:REPO[@REVISION]`` of the Hugging Face Hub."""
+    """``train``, ``job:ID`` (that job's student), ``job:ID/teacher`` (the teacher that it trained), ``model:ID``, ``model:NAME``,
+    ``hub:REPO[@REVISION]`` of the Hugging Face Hub, or ``file:FOLDER`` under a folder that the operator allows."""
     architecture: Architecture | None = None
     """Needed with ``train``; otherwise the source has one."""
     training: TrainingSpec | None = None
-    """How to train it, with ``train``; by default with TrainingSpec's own defaults."""
+    """How to train it, or how to fine-tune a given one first; with ``train`` by default with TrainingSpec's own defaults."""
+    adapter: Lora | None = None
+    """With a given network that is fine-tuned: train an adapter alone, and merge it in the end."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
+    """The number format of a given network's weights while it teaches; ``auto``: what its files hold."""
     tokenizer: TokenizerSpec | None = None
     """Tokenizer of a teacher of texts, with ``train``: needed there."""
     features: Features | None = None
@@ -50,8 +57,16 @@ class TeacherSpec(StrictModel):
                 raise ValueError("a teacher with source 'train' needs an architecture")
             if self.training is None:
                 object.__setattr__(self, "training", TrainingSpec())
-        elif given := [name for name in ("architecture", "training", "tokenizer", "features") if getattr(self, name) is not None]:
-            raise ValueError(f"a teacher from {self.source} is neither built nor trained here: leave out {', '.join(given)}")
+        elif own := [name for name in ("architecture", "tokenizer", "features") if getattr(self, name) is not None]:
+            raise ValueError(f"a teacher from {self.source} has a network and a reading of its own: leave out {', '.join(own)}")
+        return self
+
+    @model_validator(mode="after")
+    def _formats_are_of_frozen_networks(self) -> Self:
+        if self.dtype != "auto" and self.training is not None:
+            raise ValueError("dtype is of a given teacher that is not trained: leave it out, or leave training out")
+        if self.adapter is not None and (self.source == "train" or self.training is None):
+            raise ValueError("an adapter is for a given teacher that is fine-tuned: give a source and training, or leave it out")
         return self
 
 
@@ -72,18 +87,51 @@ Teachers = Annotated[
 class StudentSpec(StrictModel):
     """The network to train."""
 
-    source: Literal["random", "teacher-layers"] = "random"
+    source: StudentSource = "random"
     """``random``: freshly initialised from ``training.seed``. ``teacher-layers``: with some of the teacher's own layers, and with
-    whatever else of it has the same name and shape, such as its embeddings; the control has none of that."""
+    whatever else of it has the same name and shape, such as its embeddings; the control has none of that. ``job:ID[/teacher]``,
+    ``model:ID``, ``model:NAME``, ``hub:REPO[@REVISION]`` or ``file:FOLDER``: a network that exists, and so does the control."""
     layers: Annotated[list[Annotated[int, Field(ge=0, le=999)]], Field(min_length=1, max_length=1000)] | None = None
     """With ``teacher-layers``: which of the teacher's layers, from 0, become the student's, one for each of its own. By default
     evenly spaced from the first on: every second where the student has half as many."""
-    architecture: Architecture
-    """Which network it is; input and output sizes come from the data."""
+    architecture: Architecture | None = Field(default=None, validate_default=True)
+    """Which network it is; input and output sizes come from the data. Needed unless its source has one."""
     tokenizer: TokenizerSpec | None = None
-    """Tokenizer of a student of texts; by default its teacher's, of several the first's."""
+    """Tokenizer of a student of texts; by default its teacher's, of several the first's. A given student has its own."""
     features: Features | None = None
-    """Features that a student of sound reads; by default those that its architecture is made for."""
+    """Features that a student of sound reads; by default those that its architecture is made for. A given student has its own."""
+    adapter: Lora | None = None
+    """Of a given student: train an adapter alone; the artifacts hold it, and the student with it merged."""
+    weights: Literal["fp32", "bf16"] = "fp32"
+    """The number format of its weights while it is trained, and of the student that comes out."""
+
+    @field_validator("architecture", "tokenizer", "features")
+    @classmethod
+    def _built_or_given(cls, value: Any, info: ValidationInfo) -> Any:
+        source = info.data.get("source", "random")
+        if value is not None and is_given(source):
+            raise ValueError(f"a student from {source} has its own {info.field_name}: leave it out")
+        if value is None and info.field_name == "architecture" and "source" in info.data and not is_given(source):
+            raise PydanticCustomError("missing", "this field is needed")
+        return value
+
+    @property
+    def built(self) -> Architecture:
+        """The architecture of a student that its job builds. Raises ValueError for a given one."""
+        if self.architecture is None:
+            raise ValueError(f"a student from {self.source} is not built")
+        return self.architecture
+
+    @field_validator("adapter")
+    @classmethod
+    def _adapters_are_of_given_networks(cls, adapter: Lora | None, info: ValidationInfo) -> Lora | None:
+        source = info.data.get("source", "random")
+        if adapter is not None and not is_given(source):
+            raise ValueError(
+                f"an adapter changes a network that knows something, and source is {source}: name a network that exists there, "
+                "or leave the adapter out"
+            )
+        return adapter
 
     @model_validator(mode="after")
     def _layers_are_the_teachers(self) -> Self:

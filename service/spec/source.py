@@ -1,14 +1,17 @@
 """Sources of datasets and networks: ``kind:name``, such as ``builtin:digits`` or ``job:job_01…``."""
 
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
 DATASET_KINDS = ("builtin", "dataset", "file")
-NETWORK_KINDS = ("job", "model", "hub")
+NETWORK_KINDS = ("job", "model", "hub", "file")
+TEACHER_PART = "/teacher"
+"""The end of ``job:ID/teacher``, the teacher that a job trained."""
 _HUB = re.compile(r"hub:(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _HUB_LENGTH = 200
+_MODEL_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 class Source(NamedTuple):
@@ -18,10 +21,33 @@ class Source(NamedTuple):
     name: str
 
 
+class NetworkSource(NamedTuple):
+    """A network that exists, or that a job is still to train."""
+
+    kind: str
+    name: str
+    """Of a job or a model its id, or a model's name; of the Hub ``REPO[@REVISION]``; of a folder its path."""
+    part: Literal["student", "teacher"] = "student"
+    """Of a job: which of its networks."""
+
+
 def split_source(text: str) -> Source:
     """Splits ``kind:name``; a word with no colon is a kind with an empty name (``train``, ``random``)."""
     kind, _, name = text.partition(":")
     return Source(kind, name)
+
+
+def split_network(text: str) -> NetworkSource:
+    """Splits the source of a network; a word with no colon is a kind with an empty name."""
+    kind, name = split_source(text)
+    if kind == "job" and name.endswith(TEACHER_PART):
+        return NetworkSource(kind, name.removesuffix(TEACHER_PART), "teacher")
+    return NetworkSource(kind, name)
+
+
+def is_given(text: str) -> bool:
+    """Whether a network comes from elsewhere, rather than being built by its job."""
+    return split_source(text).kind in NETWORK_KINDS
 
 
 def split_hub(source: str) -> tuple[str, str | None]:
@@ -41,16 +67,32 @@ def _check(text: str, kinds: tuple[str, ...], words: tuple[str, ...] = ()) -> st
     raise ValueError(f"{text!r} is not a source; write one of {', '.join(allowed)}")
 
 
+def _network(text: str, words: tuple[str, ...]) -> str:
+    kind, name, _ = split_network(_check(text, NETWORK_KINDS, words))
+    match kind:
+        case "hub":
+            split_hub(text)
+        case "job" if not _MODEL_NAME.fullmatch(name):
+            raise ValueError(f"{text!r} names no job: write job:ID for its student, or job:ID{TEACHER_PART} for its teacher")
+        case "model" if not _MODEL_NAME.fullmatch(name):
+            raise ValueError(f"{text!r} names no model: write model:ID, or model:NAME of letters, digits, '_', '-' and '.'")
+        case "file" if "\0" in name:
+            raise ValueError(f"{text!r} is no path: write file:FOLDER")
+    return text
+
+
 def _dataset_source(text: str) -> str:
     return _check(text, DATASET_KINDS)
 
 
 def _teacher_source(text: str) -> str:
-    source = _check(text, NETWORK_KINDS, ("train",))
-    if split_source(source).kind == "hub":
-        split_hub(source)
-    return source
+    return _network(text, ("train",))
+
+
+def _student_source(text: str) -> str:
+    return _network(text, ("random", "teacher-layers"))
 
 
 DatasetSource = Annotated[str, AfterValidator(_dataset_source)]
 TeacherSource = Annotated[str, AfterValidator(_teacher_source)]
+StudentSource = Annotated[str, AfterValidator(_student_source)]

@@ -28,7 +28,7 @@ def start_faults(spec: JobSpec) -> list[FieldError]:
 
 
 def _kind_faults(spec: JobSpec) -> Iterator[FieldError]:
-    student, teacher = spec.student.architecture, spec.first_teacher.architecture
+    student, teacher = spec.student.built, spec.first_teacher.architecture
     if len(spec.teachers) > 1:
         message = "teacher-layers takes the layers of one teacher, and there are several: take random"
         yield FieldError(pointer="/student/source", message=message)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from service.spec.adapters import ModulePath
 from service.spec.augment import Augment
 from service.spec.strict import StrictModel
 
@@ -48,7 +49,48 @@ class Sgd(StrictModel):
         return self
 
 
-Optimizer = Annotated[AdamW | Sgd, Field(discriminator="name")]
+class AdamW8bit(StrictModel):
+    """AdamW with two moments of 8 bits in blocks (Dettmers et al., 2021, arXiv:2110.02861)."""
+
+    name: Literal["adamw-8bit"]
+    """Which optimizer this is."""
+    learning_rate: LearningRate = 0.003
+    """The highest learning rate; the schedule sets that of each step."""
+    weight_decay: WeightDecay = 0.01
+    """Taken off the weights at each step, in shares of the learning rate."""
+    beta1: Share = 0.9
+    """Decay of the mean of the gradients."""
+    beta2: Share = 0.999
+    """Decay of the mean of their squares."""
+
+
+class Adafactor(StrictModel):
+    """Adam without momentum, which keeps a row and a column for a matrix (Shazeer & Stern, 2018, arXiv:1804.04235)."""
+
+    name: Literal["adafactor"]
+    """Which optimizer this is."""
+    learning_rate: LearningRate = 0.01
+    """The highest learning rate, in shares of each weight's own size; the schedule sets that of each step."""
+    weight_decay: WeightDecay = 0.0
+    """Taken off the weights at each step, in shares of the learning rate."""
+
+
+class Muon(StrictModel):
+    """Momentum made orthogonal, for the matrices of the body; AdamW for all else (Jordan et al., 2024)."""
+
+    name: Literal["muon"]
+    """Which optimizer this is."""
+    learning_rate: LearningRate = 0.02
+    """The highest learning rate of the matrices; the schedule sets that of each step."""
+    momentum: Share = 0.95
+    """Share of the last update that the next one keeps."""
+    weight_decay: WeightDecay = 0.1
+    """Taken off the weights at each step, in shares of the learning rate."""
+    adamw_learning_rate: LearningRate = 0.003
+    """The highest learning rate of embeddings, heads, norms and biases."""
+
+
+Optimizer = Annotated[AdamW | AdamW8bit | Sgd | Adafactor | Muon, Field(discriminator="name")]
 
 
 class Constant(StrictModel):
@@ -116,6 +158,12 @@ class TrainingSpec(StrictModel):
     if they can be kept. null: another view in each epoch, and the teacher computes its outputs in each step."""
     optimizer: Optimizer = AdamW()
     """The optimizer, which computes an update from a gradient."""
+    head_learning_rate: LearningRate | None = None
+    """The highest learning rate of the output layer, which of a fine-tuned network often is new; null for the optimizer's own."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The learning rate of each layer, as a share of that of the layer above it."""
+    freeze: Annotated[list[ModulePath], Field(max_length=1000)] = []
+    """Modules whose weights stay as they are, by their paths; ``*`` stands for any part of a path."""
     schedule: Schedule = OneCycle()
     """The learning rate over the steps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -124,6 +172,12 @@ class TrainingSpec(StrictModel):
     """Of the initial weights, of the order of the samples and of their views."""
     gradient_accumulation: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Batches whose gradients make one optimizer step."""
+    micro_batch: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Samples that go through the network at once, for the same gradient in less memory; ``auto``: as many as there is memory
+    for; null: the whole batch."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Whether a layer's inner results are computed again for the backward pass rather than kept; ``auto``: where it does not fit
+    otherwise."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Longer gradients are shortened to this length; null leaves them as they are."""
     early_stopping: EarlyStopping | None = None
@@ -137,6 +191,12 @@ class TrainingSpec(StrictModel):
     def _views_are_of_augmentation(self) -> Self:
         if self.views is not None and not self.augment:
             raise ValueError("views counts the views that augment makes: give augment, or leave views out")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_divide_batches(self) -> Self:
+        if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch is a part of batch_size, {self.batch_size}: make it that or less")
         return self
 
     @model_validator(mode="after")

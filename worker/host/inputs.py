@@ -52,6 +52,8 @@ class InputFetcher:
                 inputs[source] = Path(name)
         for teacher in self._spec.teachers.values():
             kind, name = split_source(teacher.source)
+            if kind == "file":
+                inputs[teacher.source] = Path(name)
             if kind not in {"job", "model"} or teacher.source in inputs:
                 continue
             folder = self._fetch_model(kind, name)

@@ -31,11 +31,10 @@ def chain_of(spec: JobSpec) -> dict[Role, IntermediateNetwork]:
 
     Each has a seed of its own: with the student's, a generation would have the student's initial weights.
     """
-    student = spec.student.architecture
     kind: RoleKind
     match spec.method:
         case BornAgain(generations=generations):
-            kind, architectures = "generation", [student] * (generations - 1)
+            kind, architectures = "generation", [spec.student.built] * (generations - 1)
         case TeacherAssistant(assistants=assistants):
             kind, architectures = "assistant", assistants
         case _:

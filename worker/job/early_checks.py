@@ -23,7 +23,7 @@ from worker.job.networks import Networks
 from worker.job.roles import STUDENT
 from worker.methods import compares_layers
 from worker.methods.layer_mapping import LayerMapping
-from worker.models import UnfitArchitecture, num_parameters
+from worker.models import UnfitArchitecture, built_from, num_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
@@ -127,7 +127,7 @@ def _check_exports(networks: Networks, student: nn.Module) -> None:
 
 def _check_student_folder(networks: Networks, student: nn.Module) -> None:
     """Writes the untrained student as its users will load it, and loads it. Raises JobFault if it gives other outputs."""
-    if networks.spec.student.architecture.name != "transformers" or num_parameters(student) > _MOST_SAVED_PARAMETERS:
+    if built_from(student).kind is None or num_parameters(student) > _MOST_SAVED_PARAMETERS:
         return
     untrained = networks.as_trained(STUDENT, student)
     test = networks.data.splits["test"]

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from service.spec.training import AdamW, Optimizer
+from service.spec.training import Adafactor, AdamW, Optimizer
 from worker.data.tensors import Inputs, num_bytes, num_rows
 from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
@@ -109,12 +109,26 @@ def profile_on_meta(
         weights=size_of(network),
         per_dataset_sample=0.0,
         gradients=gradients,
-        optimizer=gradients * (2 if isinstance(optimizer, AdamW) else 1),
+        optimizer=_optimizer_bytes(network, optimizer, gradients),
         saved=saved.growing,
         saved_by_loss=0,
         exchanged=0,
         saved_weights=saved.weights,
     )
+
+
+def _optimizer_bytes(network: nn.Module, optimizer: Optimizer, gradients: int) -> int:
+    """Bytes of an optimizer's state, where no step was taken."""
+    match optimizer:
+        case AdamW():
+            return 2 * gradients
+        case Adafactor():
+            trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            return sum(
+                each.nbytes // each.shape[-1] + each.nbytes // each.shape[-2] if each.dim() > 1 else each.nbytes
+                for each in trained
+            )
+    return gradients
 
 
 def size_of(network: nn.Module) -> int:

@@ -13,7 +13,7 @@ from worker.tasks import TASKS
 
 def model_card(report: Report, spec: JobSpec) -> str:
     """YAML front matter as the Hub reads it, then Markdown."""
-    is_transformers = spec.student.architecture.name == "transformers"
+    is_transformers = (report.student.architecture or {}).get("name") == "transformers"
     info, words, figure = TASKS[report.task].info, TASKS[report.task].words(report, is_own=not is_transformers), _figure(report)
     metric = "agreement" if figure == "agreement" else words.score
     data = ModelCardData(

@@ -1,16 +1,20 @@
 """Builds the spec's optimizer.
 
-Both are fused: one kernel updates all weights of a network, on GPU and CPU. With the small networks of distillation, one kernel
-for each weight takes a large part of a CPU step.
+AdamW and SGD are fused: one kernel updates all weights of a network, on GPU and CPU. With the small networks of distillation, one
+kernel for each weight takes a large part of a CPU step.
 """
 
 from torch import nn, optim
 
-from service.spec.training import AdamW, Optimizer, Sgd
+from service.spec.training import Adafactor, AdamW, Optimizer, Sgd
 
 
 def build_optimizer(network: nn.Module, optimizer: Optimizer) -> optim.Optimizer:
-    """An optimizer over the trainable weights of a network, or of several; the loop sets its learning rate before each step."""
+    """An optimizer over the trainable weights of a network, or of several; the loop sets its learning rate before each step.
+
+    Raises:
+        ValueError: a spec may name it, and no trainer has it.
+    """
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     match optimizer:
         case AdamW():
@@ -30,3 +34,6 @@ def build_optimizer(network: nn.Module, optimizer: Optimizer) -> optim.Optimizer
                 nesterov=optimizer.nesterov,
                 fused=True,
             )
+        case Adafactor():
+            return optim.Adafactor(weights, lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay)
+    raise ValueError(f"no trainer has the optimizer {optimizer.name!r}")

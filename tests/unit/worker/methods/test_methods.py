@@ -134,7 +134,7 @@ def networks(method: dict[str, Any]) -> tuple[LayerMapping, nn.Module, nn.Module
     assert taught_by is not None
     privileged = privileged_term(spec.method)
     student = build_network(
-        spec.student.architecture, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if privileged else 1)
+        spec.student.built, input_shape=(1, 8, 8), num_outputs=NUM_CLASSES * (2 if privileged else 1)
     ).double()
     if privileged:
         student = PrivilegedNetwork(student, TARGETS, extra_input=privileged.extra_input).double()

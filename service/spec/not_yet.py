@@ -1,0 +1,47 @@
+"""What a spec may say that no trainer does yet: refused with its place, never left out in silence. Pure, no torch.
+
+Whoever makes one of these true takes it out of here.
+"""
+
+from collections.abc import Iterator
+
+from service.errors import FieldError
+from service.spec.job import JobSpec
+from service.spec.source import is_given, split_network
+from service.spec.training import AdamW8bit, Muon, TrainingSpec
+
+
+def not_yet_faults(spec: JobSpec) -> Iterator[FieldError]:
+    """Finds the fields that a trainer would not carry out."""
+    found = [*_student(spec), *_teachers(spec), *_training("training", spec.training)]
+    yield from (FieldError(pointer=f"/{place}", message=f"no trainer does this yet: {remedy}") for place, remedy in found)
+
+
+def _student(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    if is_given(spec.student.source):
+        yield "student/source", "take random or teacher-layers, with an architecture"
+    if spec.student.adapter is not None:
+        yield "student/adapter", "leave it out"
+    if spec.student.weights != "fp32":
+        yield "student/weights", "take fp32"
+
+
+def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    for place, teacher in spec.teachers.items():
+        if split_network(teacher.source).part == "teacher":
+            yield f"{place}/source", "name the model that the job's teacher was uploaded as, or the job alone for its student"
+        if is_given(teacher.source) and teacher.training is not None:
+            yield f"{place}/training", "leave it out; a given teacher teaches as it is"
+        elif teacher.training is not None:
+            yield from _training(f"{place}/training", teacher.training)
+        if teacher.dtype != "auto":
+            yield f"{place}/dtype", "leave it out"
+
+
+def _training(place: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:
+    if isinstance(training.optimizer, AdamW8bit | Muon):
+        yield f"{place}/optimizer/name", "take adamw, sgd or adafactor"
+    for name in ("head_learning_rate", "layer_decay", "freeze", "micro_batch", "gradient_checkpointing"):
+        default = TrainingSpec.model_fields[name].default
+        if getattr(training, name) != default and not (name == "gradient_checkpointing" and not training.gradient_checkpointing):
+            yield f"{place}/{name}", "leave it out"

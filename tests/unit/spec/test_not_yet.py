@@ -1,0 +1,58 @@
+"""What a spec may say and no trainer does yet is refused at its place; everything else is left to the other checks."""
+
+from typing import Any
+
+import pytest
+
+from service.spec import parse_spec
+from service.spec.builtin import BUILTIN_DATASETS
+from service.spec.fit import check_fit
+
+CNN = {"name": "small-cnn"}
+LORA = {"name": "lora"}
+
+
+def faults(**parts: Any) -> set[str]:
+    document = {
+        "task": "image-classification",
+        "dataset": {"source": "builtin:digits"},
+        "teacher": {"architecture": CNN},
+        "student": {"architecture": CNN},
+    }
+    found = check_fit(parse_spec(document | parts), BUILTIN_DATASETS["digits"].info, teachers={})
+    assert all("no trainer does this yet" in fault.message for fault in found)
+    return {fault.pointer for fault in found}
+
+
+@pytest.mark.parametrize(
+    ("parts", "places"),
+    [
+        ({"student": {"source": "hub:a/b"}}, {"/student/source"}),
+        ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/source", "/student/adapter"}),
+        ({"student": {"architecture": CNN, "weights": "bf16"}}, {"/student/weights"}),
+        ({"teacher": {"source": "job:a/teacher"}}, {"/teacher/source"}),
+        ({"teacher": [{"source": "model:a"}, {"source": "model:b", "training": {}}]}, {"/teacher/1/training"}),
+        ({"teacher": {"source": "hub:a/b", "dtype": "int4"}}, {"/teacher/dtype"}),
+        ({"training": {"freeze": ["a"], "layer_decay": 0.9}}, {"/training/freeze", "/training/layer_decay"}),
+        ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/optimizer/name", "/training/micro_batch"}),
+        (
+            {"teacher": {"architecture": CNN, "training": {"head_learning_rate": 0.1, "gradient_checkpointing": True}}},
+            {"/teacher/training/head_learning_rate", "/teacher/training/gradient_checkpointing"},
+        ),
+    ],
+)
+def test_what_no_trainer_does_is_refused_at_its_place(parts: dict[str, Any], places: set[str]) -> None:
+    assert faults(**parts) == places
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"teacher": {"source": "file:/models/a"}},
+        {"teacher": {"source": "hub:a/b"}},
+        {"training": {"optimizer": {"name": "adafactor"}, "gradient_checkpointing": False}},
+    ],
+)
+def test_what_trainers_do_is_not_refused(parts: dict[str, Any]) -> None:
+    assert faults(**parts) == set()
