@@ -90,7 +90,7 @@ class Networks:
 
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains the network."""
-        return role not in self.teachers or self.teachers[role].source == "train"
+        return role not in self.teachers or self.teachers[role].training is not None
 
     def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
         """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""

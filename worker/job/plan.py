@@ -99,7 +99,7 @@ class JobPlan:
 def plan_of(spec: JobSpec) -> JobPlan:
     """The plan of a job: teachers, the chain, the student, its control, and both again from each further seed."""
     teachers = teachers_by_role(spec)
-    given = tuple(role for role, teacher in teachers.items() if teacher.source != "train")
+    given = tuple(role for role, teacher in teachers.items() if teacher.training is None)
     if isinstance(spec.method, DeepMutual):
         (peer,) = teachers
         own = [PlannedTraining(STUDENT, spec.training, peer=peer)]

@@ -16,6 +16,7 @@ from service.ids import new_id
 from service.models import remove as remove_model
 from service.tables import Model, User
 from tests.integration.api.conftest import Api, Team, run_one, spec, submit
+from tests.integration.api.test_models import folder
 from tests.integration.jobs.conftest import student
 
 
@@ -285,6 +286,52 @@ def test_a_file_under_an_allowed_root_can_be_used_and_a_link_out_of_it_cannot(me
     (root / "broken.npz").write_bytes(b"PK\x03\x04 cut")
     for name in ("link.npz", "../outside.npz", "broken.npz", "missing.npz"):
         assert _pointers(member.post("/v1/jobs", json=spec(dataset={"source": f"file:{root}/{name}"}))) == {"/dataset/source"}
+
+
+def test_a_network_in_a_folder_under_an_allowed_root_can_teach(member: httpx.Client, api: Api) -> None:
+    (root,) = api.settings.file_roots
+    source = f"file:{_write_folder(root / 'teacher')}"
+    good = member.post("/v1/jobs", json=spec(teacher={"source": source}))
+    assert good.status_code == 201, good.text
+    assert good.json()["spec"]["teacher"]["source"] == source
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing", "there is no folder"),
+        ("teacher/config.json", "there is no folder"),
+        ("../outside", "is outside the folders that this service may read"),
+        ("linked", "is outside the folders that this service may read"),
+        ("pickled", "such files can run code"),
+        ("incomplete", "labels.json is missing"),
+        ("of-letters", "trained on other classes"),
+    ],
+)
+def test_a_folder_that_holds_no_network_for_the_job_is_refused_with_its_place(
+    name: str, words: str, member: httpx.Client, api: Api
+) -> None:
+    (root,) = api.settings.file_roots
+    _write_folder(root / "teacher")
+    _write_folder(root.parent / "outside")
+    linked = _write_folder(root / "linked")
+    (linked / "labels.json").unlink()
+    (linked / "labels.json").symlink_to(root.parent / "outside" / "labels.json")
+    (_write_folder(root / "pickled") / "pytorch_model.bin").write_bytes(b"")
+    (_write_folder(root / "incomplete") / "labels.json").unlink()
+    (_write_folder(root / "of-letters") / "labels.json").write_text(json.dumps(list("abcdefghij")))
+    answer = member.post("/v1/jobs", json=spec(teacher={"source": f"file:{root}/{name}"}))
+    assert _pointers(answer) == {"/teacher/source"}
+    assert words in answer.json()["errors"][0]["message"]
+
+
+def _write_folder(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    for file in path.iterdir():
+        file.unlink()
+    for name, content in folder().items():
+        (path / name).write_bytes(content)
+    return path
 
 
 def _write_npz(path: Path) -> None:

@@ -12,8 +12,9 @@ from service.spec.training import TrainingSpec
 from tests.unit.worker.preflight.jobs import digits, estimate
 from worker.data.epoch import count_steps
 from worker.data.samples import Samples
+from worker.evaluation.precision import choose_precision
 from worker.preflight.estimate import CONTEXT_BYTES, GIB, InferenceProfile, Profile, memory_bytes, num_ranks
-from worker.preflight.profile import StepProfile, profile_inference, profile_step, size_of
+from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of
 from worker.targets import Targets
 from worker.tasks import TASKS
 from worker.training.criterion import label_criterion
@@ -53,6 +54,16 @@ def test_a_steps_weights_gradients_and_moments_are_counted_exactly_and_its_activ
 def test_plain_sgd_with_momentum_keeps_one_moment() -> None:
     network = nn.Linear(20, 3)
     assert profile_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor"])
+def test_an_optimizers_state_is_reckoned_without_a_step_as_it_is_with_one(name: str) -> None:
+    network = nn.Sequential(nn.Unflatten(1, (1, 4, 5)), nn.Conv2d(1, 6, (2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(54, 3))
+    network[4].weight.requires_grad_(name != "sgd")
+    taken = training(network, optimizer={"name": name})
+    precision, inputs = choose_precision("fp32", torch.device("cpu")), torch.randn(2, 20)
+    reckoned = profile_on_meta(network, inputs, taken.spec.optimizer, precision, forward=nn.Module.__call__)
+    assert reckoned.optimizer == profile_step(taken).optimizer > 0
 
 
 def test_weights_that_are_cast_for_the_forward_pass_do_not_grow_with_the_batch() -> None:

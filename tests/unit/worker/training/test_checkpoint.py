@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from service.spec.training import Adafactor, AdamW, Optimizer, Sgd
 from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from worker.training.optimizers import build_optimizer
 
 CPU = torch.device("cpu")
 
@@ -119,15 +121,13 @@ def test_a_checkpoint_that_was_read_outlives_its_file(path: Path) -> None:
     assert torch.equal(state["weights"], torch.full((1000,), 1.0))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_an_optimizer_goes_on_from_its_state(path: Path, name: str) -> None:
-    from service.spec.training import AdamW, Sgd
-    from worker.training.optimizers import build_optimizer
+@pytest.mark.parametrize("optimizer_spec", [AdamW(), Sgd(name="sgd", nesterov=True), Adafactor(name="adafactor")])
+def test_an_optimizer_goes_on_from_its_state(path: Path, optimizer_spec: Optimizer) -> None:
 
     def build() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         network = nn.Linear(3, 2)
-        return network, build_optimizer(network, AdamW() if name == "adamw" else Sgd(name="sgd", nesterov=True))
+        return network, build_optimizer(network, optimizer_spec)
 
     def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         network(torch.ones(4, 3)).square().sum().backward()
