@@ -16,8 +16,9 @@ from worker.data.languages import load_languages
 from worker.data.tokenization import save_tokenizer, train_tokenizer
 from worker.evaluation.metrics import embedding_metrics
 from worker.job.attempt import run
-from worker.models.encoder_files import MODULES_FILE, POOLING_FILE
+from worker.models.encoder_files import POOLING_FILE
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, Stopped
+from worker.sources.folder_files import MODULES_FILE
 from worker.tasks import TASKS, load_network
 
 SOURCE = "model:model_00000000000000000000000000"

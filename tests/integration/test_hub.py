@@ -145,7 +145,7 @@ def test_a_repository_without_safetensors_is_told(offline: Path, tmp_path: Path)
 def test_a_hub_that_cannot_be_reached_is_told_and_tried_again(tmp_path: Path) -> None:
     """With the library's own environment, hence in a process of its own: nothing listens at the address."""
     script = (
-        "from pathlib import Path; from worker.errors import JobFault; from worker.teachers.hub import fetch_snapshot\n"
+        "from pathlib import Path; from worker.errors import JobFault; from worker.sources.hub import fetch_snapshot\n"
         f"try: fetch_snapshot('hub:anna/digits', Path({str(tmp_path / 'links')!r}))\n"
         "except JobFault as fault: print(fault.code, fault.retryable, fault.message)"
     )

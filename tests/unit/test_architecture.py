@@ -64,6 +64,7 @@ WORKER_LAYERS: Layers = {
     "networks; ranks": {"distributed", "models"},
     "losses of the methods and the layers that they compare": {"methods"},
     "samples, preprocessing and augmentation": {"data"},
+    "where networks that exist are fetched from": {"sources"},
     "what everything of a trainer may know": {"targets", "errors", "eval_mode", "fake_tensors", "durable", "spec_file"},
     "what host and trainer say to each other": {"protocol"},
 }
@@ -180,6 +181,7 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
         ("worker.host.worker", {"torch", "transformers", "sklearn", "fastapi"}),
         ("worker.standalone", {"torch", "transformers", "sklearn", "sqlalchemy", "fastapi"}),
         ("worker.job.attempt", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
+        ("worker.sources.hub", {"torch", "transformers", "sqlalchemy", "fastapi"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
         ("worker.evaluation.metrics", {"sklearn", "scipy", "torchmetrics"}),
         ("worker.export.onnx", {"onnx", "onnxscript", "onnxruntime"}),

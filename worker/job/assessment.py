@@ -27,9 +27,9 @@ from worker.methods import privileged_term
 from worker.report.build import Assessed, Gain, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
+from worker.sources.hub import pinned_spec
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers, combine_outputs
-from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.result import Weights
 

@@ -55,10 +55,10 @@ from worker.protocol import (
     StopRequest,
     Warned,
 )
+from worker.sources.hub import pinned_spec
 from worker.spec_file import write_spec
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
-from worker.teachers.hub import pinned_spec
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
 from worker.training.loop import Training, train

@@ -40,9 +40,9 @@ from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
+from worker.sources.hub import fetch_snapshot, pinned
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
-from worker.teachers.hub import fetch_snapshot, pinned
 from worker.trained import TrainedNetwork, load_teacher, wrap_trained
 from worker.training.result import TrainingResult, Weights
 

@@ -12,8 +12,8 @@ from typing import Any
 from worker.models.embedding_network import EmbeddingNetwork
 from worker.models.errors import UnreadableNetwork
 from worker.models.pooling import POOLING, PoolingMode
+from worker.sources.folder_files import MODULES_FILE
 
-MODULES_FILE = "modules.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 POOLING_FILE = Path("1_Pooling") / "config.json"
 ENCODER_FILE = "sentence_bert_config.json"
@@ -74,16 +74,6 @@ def read_encoder_files(folder: Path) -> EncoderFiles:
             f"here: set include_prompt to true, or default_prompt_name in {PROMPTS_FILE} to null"
         )
     return EncoderFiles(_pooling(pooling, modules["Pooling"]), "Normalize" in modules, max_length, lowers_case, prompt)
-
-
-def module_files(folder: Path) -> list[Path]:
-    """The files of the modules that a folder lists, relative to it and inside it; none if the list cannot be read."""
-    try:
-        listed = json.loads((folder / MODULES_FILE).read_text(encoding="utf-8"))
-        paths = [Path(module["path"]) for module in listed if module["path"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [path / "config.json" for path in paths if not path.is_absolute() and ".." not in path.parts]
 
 
 def write_encoder_files(folder: Path, network: EmbeddingNetwork, *, prompt: str) -> None:

@@ -6,7 +6,8 @@ The card is somebody's text: whatever cannot be read is no figure, never an erro
 from pathlib import Path
 from typing import Any
 
-CARD_FILE = "README.md"
+from worker.sources.folder_files import CARD_FILE
+
 _OTHER_NAMES = {"r_squared": "r2"}
 _MOST_BYTES = 2**20
 

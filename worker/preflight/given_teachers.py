@@ -13,7 +13,7 @@ from worker.models.folder import stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
-from worker.teachers.hub import is_out_of_reach
+from worker.sources.hub import is_out_of_reach
 from worker.trained import TrainedNetwork
 
 BYTES_OF_A_WEIGHT = 4

@@ -5,9 +5,9 @@ from pathlib import Path
 from service.spec import JobSpec
 from service.spec.report import Report
 from worker.models.labels_file import write_json
-from worker.models.reported import CARD_FILE
 from worker.report.model_card import model_card
 from worker.report.page import report_html
+from worker.sources.folder_files import CARD_FILE
 from worker.spec_file import write_spec
 
 

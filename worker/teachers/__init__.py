@@ -1,1 +1,1 @@
-"""The teachers of a job: where they come from, and their outputs, computed once and cached."""
+"""The outputs of a job's teachers, computed once and cached; several teachers as one."""

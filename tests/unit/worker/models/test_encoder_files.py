@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from worker.models.encoder_files import EncoderFiles, module_files, read_encoder_files, write_encoder_files
+from worker.models.encoder_files import EncoderFiles, read_encoder_files, write_encoder_files
 from worker.models.errors import UnreadableNetwork
 from worker.models.pooling import POOLING, pool
+from worker.sources.folder_files import module_files
 
 PROMPTS = "config_sentence_transformers.json"
 NEW = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"

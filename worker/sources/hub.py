@@ -23,8 +23,7 @@ from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
 from worker.errors import JobFault
-from worker.models.encoder_files import module_files
-from worker.models.reported import CARD_FILE
+from worker.sources.folder_files import CARD_FILE, module_files
 
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", CARD_FILE)
 _REFUSALS = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)

@@ -1,0 +1,1 @@
+"""Where networks that exist are fetched from, as folders; without torch, which a host does not load."""
