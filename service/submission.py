@@ -28,7 +28,7 @@ from service.spec.data import DatasetInfo, as_declared
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
-from service.spec.source import split_source
+from service.spec.source import split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from service.tables import Job, Model
@@ -196,7 +196,9 @@ def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo],
     planned: dict[str, JobSpec] = {}
     faults: list[FieldError] = []
     for pointer, source in _teacher_sources(spec):
-        kind, name = split_source(source)
+        kind, name, part = split_network(source)
+        if part == "teacher":
+            continue  # refused by the check of what no trainer does yet
         if source in infos:
             teachers[source] = infos[source]
         elif kind == "model":

@@ -325,6 +325,15 @@ def test_a_folder_that_holds_no_network_for_the_job_is_refused_with_its_place(
     assert words in answer.json()["errors"][0]["message"]
 
 
+def test_what_no_trainer_does_yet_is_refused_once_at_each_place(member: httpx.Client) -> None:
+    job_id = submit(member)["id"]
+    parts = {"teacher": {"source": f"job:{job_id}/teacher"}, "student": {"source": f"job:{job_id}", "weights": "bf16"}}
+    answer = member.post("/v1/jobs", json=spec(**parts))
+    assert _pointers(answer) == {"/teacher/source", "/student/source", "/student/weights"}
+    assert all("no trainer does this yet" in fault["message"] for fault in answer.json()["errors"])
+    assert len(answer.json()["errors"]) == 3
+
+
 def _write_folder(path: Path) -> Path:
     path.mkdir(exist_ok=True)
     for file in path.iterdir():
