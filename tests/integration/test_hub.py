@@ -19,7 +19,7 @@ from tests.unit.formats.files import some_images, write_npz
 from worker.job.attempt import run
 from worker.job.error_mapping import as_failure
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, PhaseStarted, Stopped
-from worker.teachers.hub import fetch_snapshot
+from worker.sources.hub import fetch_snapshot
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VIT = {

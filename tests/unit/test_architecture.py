@@ -180,7 +180,10 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
         ("service.broker", {"torch", "transformers", "fastapi", "worker"}),
         ("worker.host.worker", {"torch", "transformers", "sklearn", "fastapi"}),
         ("worker.standalone", {"torch", "transformers", "sklearn", "sqlalchemy", "fastapi"}),
-        ("worker.job.attempt", {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx"}),
+        (
+            "worker.job.attempt",
+            {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx", "peft", "bitsandbytes", "gguf"},
+        ),
         ("worker.sources.hub", {"torch", "transformers", "sqlalchemy", "fastapi"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
         ("worker.evaluation.metrics", {"sklearn", "scipy", "torchmetrics"}),
