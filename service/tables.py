@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Text,
+    UniqueConstraint,
     false,
     func,
     text,
@@ -153,18 +154,32 @@ class Dataset(Table):
 
 
 class Model(Table):
-    """A network that may serve as a teacher: an uploaded one, or a finished job's student."""
+    """A network that jobs may begin with: an uploaded one, or what a finished job left."""
 
     __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("job_id", "part"),
+        CheckConstraint("part IN ('student', 'teacher')", name="part"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str]
+    handle: Mapped[str | None] = mapped_column(unique=True)
+    """What ``model:NAME`` in a spec finds it by."""
     task: Mapped[str]
-    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    part: Mapped[str] = mapped_column(server_default="student")
+    """Which network of its job it is: the student, or the teacher that the job trained."""
     classes: Mapped[list[str]]
     input_shape: Mapped[list[int]]
     """[channels, height, width] of the images that it was trained on, [1, frames, mel bands] of spectrograms; else empty."""
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    dtype: Mapped[str | None]
+    """The number format of most of its weights, as specs name it."""
+    base: Mapped[str | None]
+    """The network that it was made of, as its card or its job's spec names it."""
+    licence: Mapped[str | None]
     files: Mapped[list[dict[str, Any]]]
     """name, size, sha256, media_type and path (key in the store) of each file of its folder."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -356,12 +371,22 @@ class JobDependency(Table):
 
 
 class JobTeacher(Table):
-    """``job_id`` learns from ``model_id``; until it has finished, the model stays."""
+    """``job_id`` learns from ``model_id``, or begins with it; until it has finished, the model stays."""
 
     __tablename__ = "job_teachers"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class JobSource(Table):
+    """The revision of a source that ``job_id`` began with: the commit of a Hub's branch, the digest of a folder."""
+
+    __tablename__ = "job_sources"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[str]
 
 
 class JobEvent(Table):

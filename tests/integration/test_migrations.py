@@ -265,6 +265,8 @@ FORBIDDEN_ELSEWHERE = {
     "ck_users_share_weight": "UPDATE users SET share_weight = 0",
     "ck_users_limits": "UPDATE users SET max_running_jobs = -1",
     "ck_job_dependencies_another": "INSERT INTO job_dependencies (job_id, needs_job_id) VALUES ('job_1', 'job_1')",
+    "ck_models_part": "INSERT INTO models (id, owner_id, name, task, part, classes, input_shape, files) "
+    "VALUES ('model_1', 'user_1', '', '', 'control', '{}', '{}', '[]')",
     "ck_store_identity_one": "INSERT INTO store_identity (one, id) VALUES (false, 'store_1')",
 }
 
