@@ -14,9 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from worker.data.tensors import only_tensor
 from worker.host.openmp import let_idle_threads_sleep
-from worker.tasks import TASKS
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
 
@@ -31,9 +29,11 @@ from service.spec.methods import SoftTargets
 from service.spec.training import TrainingSpec
 from worker.data import load_data
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.protocol import Event, StopRequest
+from worker.tasks import TASKS
 from worker.teachers.compute import compute_teacher_outputs
 from worker.training.callbacks import TrainingReporter
 from worker.training.criterion import BatchCriterion
