@@ -1,4 +1,4 @@
-"""The exceptions that end a training early: a fault of the job, or a request to stop."""
+"""The exceptions that end a training early, or keep it from its start: a fault of the job, or a request to stop."""
 
 from typing import Any
 
@@ -17,6 +17,14 @@ class JobFault(Exception):
         self.hint = hint
         self.details = details or {}
         self.retryable = retryable
+
+
+class UnfitTraining(ValueError):
+    """A network cannot be trained as its ``training`` says; ``field`` is the place in it, ``optimizer/name`` say."""
+
+    def __init__(self, field: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.field, self.message, self.hint = field, message, hint
 
 
 class StopAsked(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from service.errors import FieldError
 from service.spec.job import JobSpec
 from service.spec.source import is_given, split_network
-from service.spec.training import AdamW8bit, Muon, TrainingSpec
+from service.spec.training import TrainingSpec
 
 
 def not_yet_faults(spec: JobSpec) -> Iterator[FieldError]:
@@ -39,8 +39,6 @@ def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:
 
 
 def _training(place: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:
-    if isinstance(training.optimizer, AdamW8bit | Muon):
-        yield f"{place}/optimizer/name", "take adamw, sgd or adafactor"
     for name in ("head_learning_rate", "layer_decay", "freeze", "micro_batch", "gradient_checkpointing"):
         default = TrainingSpec.model_fields[name].default
         if getattr(training, name) != default and not (name == "gradient_checkpointing" and not training.gradient_checkpointing):

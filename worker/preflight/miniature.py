@@ -27,7 +27,9 @@ def miniature_spec(spec: JobSpec) -> JobSpec:
             "batch_size": STEP_SAMPLES,
             "gradient_accumulation": 1,
             "early_stopping": None,
-            "optimizer": training.optimizer.model_copy(update={"learning_rate": _LEARNING_RATE}),
+            "optimizer": training.optimizer.model_copy(
+                update={name: _LEARNING_RATE for name in type(training.optimizer).model_fields if name.endswith("learning_rate")}
+            ),
             "precision": on_gpu.get(training.precision, training.precision),
         }
         return training.model_copy(update=changes)

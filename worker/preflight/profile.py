@@ -4,6 +4,7 @@ Invariant: attention counts as GPUs compute it, without materialising its matrix
 supports no dropout, so a profiled step has none in its attention.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from service.spec.training import Adafactor, AdamW, Optimizer
+from service.spec.training import Adafactor, AdamW, AdamW8bit, Muon, Optimizer
 from worker.data.tensors import Inputs, num_bytes, num_rows
 from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
@@ -26,6 +27,7 @@ from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
 from worker.training.loop import Training
 from worker.training.mutual import MutualTraining
+from worker.training.optimizers import hidden_matrices
 
 Forward = Callable[[nn.Module, Inputs], Tensor]
 """A forward pass of a network on inputs (B, …)."""
@@ -78,13 +80,14 @@ def profile_step(training: Training) -> StepProfile:
     training.read_losses()
     parameters = [parameter for module in modules for parameter in module.parameters()]
     states = [value for each in trainings for state in each.optimizer.state.values() for value in state.values()]
+    moments = {each.untyped_storage()._cdata: each.nbytes for each in states if isinstance(each, Tensor) and each.dim()}
     return StepProfile(
         num_samples=num_samples,
         flops=counter.get_total_flops(),
         weights=sum(map(size_of, modules)) - sum(buffer.nbytes for buffer in remembered),
         per_dataset_sample=sum(buffer.nbytes for buffer in remembered) / num_samples,
         gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
-        optimizer=sum(value.nbytes for value in states if isinstance(value, Tensor) and value.dim()),
+        optimizer=sum(moments.values()),
         saved=saved.growing,
         saved_by_loss=saved.by_loss,
         exchanged=saved.group.exchanged,
@@ -119,16 +122,27 @@ def profile_on_meta(
 
 def _optimizer_bytes(network: nn.Module, optimizer: Optimizer, gradients: int) -> int:
     """Bytes of an optimizer's state, where no step was taken."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     match optimizer:
         case AdamW():
             return 2 * gradients
+        case AdamW8bit():
+            return sum(_bytes_of_8bit_moments(each) for each in trained)
+        case Muon():
+            matrices = hidden_matrices(network)
+            return sum(each.nbytes if each in matrices else 2 * each.nbytes for each in trained)
         case Adafactor():
-            trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
             return sum(
                 each.nbytes // each.shape[-1] + each.nbytes // each.shape[-2] if each.dim() > 1 else each.nbytes
                 for each in trained
             )
     return gradients
+
+
+def _bytes_of_8bit_moments(parameter: Tensor) -> int:
+    """Two moments of 8 bits with a float32 for each block of 256; bitsandbytes keeps small ones in float32."""
+    count = parameter.numel()
+    return 8 * count if count < 4096 else 2 * (count + 4 * math.ceil(count / 256))
 
 
 def size_of(network: nn.Module) -> int:

@@ -33,7 +33,7 @@ from worker.evaluation.precision import choose_precision
 from worker.protocol import Phase
 from worker.training.criterion import Criterion, StepContext
 from worker.training.metric_points import WindowMean
-from worker.training.optimizers import build_optimizer
+from worker.training.optimizers import Group, build_optimizer, hidden_matrices
 from worker.training.result import TrainingFigures, TrainingResult, Weights, copy_weights
 from worker.training.schedules import learning_rate
 from worker.training.validation import Validation
@@ -74,6 +74,9 @@ class Training:
         ``num_steps`` trains for exactly that many steps, on the same schedule and without early stopping.
 
         ``name`` is the prefix of the metrics' names; the default is the phase, which several trainings may share.
+
+        Raises:
+            UnfitTraining: the network cannot be trained as the spec says, on this host at least.
         """
         self.network, self.phase, self.spec, self.criterion = network, phase, spec, criterion
         self.name, self.group = name or phase, group
@@ -83,7 +86,9 @@ class Training:
             self.module.append(criterion.module.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
-        self.optimizer = build_optimizer(self.module, spec.optimizer)
+        groups = [Group([parameter for parameter in self.module.parameters() if parameter.requires_grad])]
+        self.optimizer = build_optimizer(groups, spec.optimizer, matrices=hidden_matrices(network))
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
 
         self.steps_per_epoch = steps_per_epoch(spec, len(samples), samples.transfer)
@@ -169,9 +174,8 @@ class Training:
 
     def optimizer_step(self, losses: list[Tensor]) -> None:
         """Takes the optimizer's step on the accumulated gradients, and records the sum of ``losses`` as the step's loss."""
-        rate = self._learning_rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = self._learning_rate(self.step, peak=peak)
         if self.spec.gradient_clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), self.spec.gradient_clip_norm)
@@ -200,7 +204,7 @@ class Training:
             if not math.isfinite(value):
                 raise self._non_finite(f"The {self.name}'s loss became {value}", step=step)
             self._record("train_loss", value, step=step)
-            self._record("learning_rate", self._learning_rate(step - 1), step=step)
+            self._record("learning_rate", self._learning_rate(step - 1, peak=self.spec.optimizer.learning_rate), step=step)
 
     def evaluate(self) -> None:
         """Evaluates the network on the validation split, copies the weights if they are the best, and updates early stopping.
@@ -297,8 +301,7 @@ class Training:
         restore_generators(state["generators"], self.device)
         self.group.restore_generators(state.get("ranks", []))
 
-    def _learning_rate(self, step: int) -> float:
-        peak = self.spec.optimizer.learning_rate
+    def _learning_rate(self, step: int, *, peak: float) -> float:
         return learning_rate(self.spec.schedule, peak=peak, step=step, total_steps=self.total_steps)
 
     def _sort_key(self, result: EvaluationResult) -> tuple[float, float]:

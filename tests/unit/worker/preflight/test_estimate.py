@@ -56,7 +56,7 @@ def test_plain_sgd_with_momentum_keeps_one_moment() -> None:
     assert profile_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "adamw-8bit"])
 def test_an_optimizers_state_is_reckoned_without_a_step_as_it_is_with_one(name: str) -> None:
     network = nn.Sequential(nn.Unflatten(1, (1, 4, 5)), nn.Conv2d(1, 6, (2, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(54, 3))
     network[4].weight.requires_grad_(name != "sgd")

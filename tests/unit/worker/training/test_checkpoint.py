@@ -8,12 +8,10 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from service.spec.training import Adafactor, AdamW, Optimizer, Sgd
 from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
-from worker.training.optimizers import build_optimizer
 
 CPU = torch.device("cpu")
 
@@ -119,33 +117,6 @@ def test_a_checkpoint_that_was_read_outlives_its_file(path: Path) -> None:
     path.write_bytes(b"")
 
     assert torch.equal(state["weights"], torch.full((1000,), 1.0))
-
-
-@pytest.mark.parametrize("optimizer_spec", [AdamW(), Sgd(name="sgd", nesterov=True), Adafactor(name="adafactor")])
-def test_an_optimizer_goes_on_from_its_state(path: Path, optimizer_spec: Optimizer) -> None:
-
-    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
-        torch.manual_seed(0)
-        network = nn.Linear(3, 2)
-        return network, build_optimizer(network, optimizer_spec)
-
-    def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        network(torch.ones(4, 3)).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    network, optimizer = build()
-    step(network, optimizer)
-    write_checkpoint(path, {"network": network.state_dict(), "optimizer": optimizer.state_dict()})
-    step(network, optimizer)
-
-    again, optimizer_again = build()
-    state = read_checkpoint(path)
-    again.load_state_dict(state["network"])
-    optimizer_again.load_state_dict(state["optimizer"])
-    step(again, optimizer_again)
-
-    assert same(dict(again.state_dict()), dict(network.state_dict()))
 
 
 def test_every_generator_goes_on_from_its_state(path: Path) -> None:
