@@ -69,8 +69,8 @@ WORKER_LAYERS: Layers = {
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}
-SHARED_WITH_TRAINERS = {"spec", "formats", "errors", "error_numbers"}
-"""What a trainer may know of the service: the spec, the readers of data files, the errors."""
+SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "errors", "error_numbers"}
+"""What a trainer may know of the service: the spec, the readers of data files and of headers of weights, the errors."""
 
 
 def modules(*packages: str) -> dict[str, ast.Module]:

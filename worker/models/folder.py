@@ -7,15 +7,13 @@ A network of ``transformers`` is saved in the library's own form, which ``from_p
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
@@ -31,6 +29,7 @@ from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.encoder_files import read_encoder_files
 from worker.models.errors import UnreadableNetwork
 from worker.models.labels_file import LABELS_FILE, read_json, read_labels, write_json, write_labels
+from worker.models.loading import DTYPES, FLOAT32, Loading, hold, stored_format
 from worker.models.network_kind import LoadedNetwork, NetworkKind
 from worker.models.weight_names import common_prefix, unwrapped_state
 from worker.models.without_progress import no_progress_bars
@@ -73,10 +72,10 @@ def save_network(network: nn.Module, folder: Path, *, preprocessing: Preprocessi
     write_labels(folder, targets)
 
 
-def read_network(folder: Path, kinds: Mapping[TaskName, NetworkKind]) -> LoadedNetwork:
+def read_network(folder: Path, kinds: Mapping[TaskName, NetworkKind], *, loading: Loading = FLOAT32) -> LoadedNetwork:
     """Reads a folder of :func:`save_network`, or any ``from_pretrained`` folder of one of the ``kinds`` with safetensors weights.
 
-    The network is on the CPU, in float32, in ``eval()``.
+    The network is as ``loading`` says, by default on the CPU in float32, and in ``eval()``.
 
     Raises:
         UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
@@ -89,8 +88,8 @@ def read_network(folder: Path, kinds: Mapping[TaskName, NetworkKind]) -> LoadedN
     if not isinstance(config, dict):
         raise UnreadableNetwork(f"{CONFIG_FILE} holds {type(config).__name__}, not an object")
     is_own = config.get("model_type") == OWN_MODEL_TYPE
-    loaded = _load_own(folder, config, kinds) if is_own else _load_transformers(folder, config, kinds)
-    loaded.network.eval()
+    loaded = _load_own(folder, config, kinds) if is_own else _load_transformers(folder, config, kinds, loading)
+    hold(loaded.network, loading).eval()
     return loaded
 
 
@@ -110,18 +109,6 @@ def stored_targets(folder: Path) -> Targets:
         return Targets.of_classes([str(library_config.id2label[index]) for index in range(library_config.num_labels)])
     except LIBRARY_ERRORS as error:
         raise UnreadableNetwork(f"{CONFIG_FILE} describes no network: {str(error).strip()[:500]}") from error
-
-
-def stored_parameters(folder: Path) -> int:
-    """Number of weights in a folder, read from the headers alone; 0 if there are none or they cannot be read."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="pt") as file:
-                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
-        except (OSError, SafetensorError):
-            return 0
-    return count
 
 
 def _load_own(folder: Path, config: dict[str, Any], kinds: Mapping[TaskName, NetworkKind]) -> LoadedNetwork:
@@ -146,7 +133,9 @@ def _load_own(folder: Path, config: dict[str, Any], kinds: Mapping[TaskName, Net
     return LoadedNetwork(network, reads, targets, input_shape, kind)
 
 
-def _load_transformers(folder: Path, document: dict[str, Any], kinds: Mapping[TaskName, NetworkKind]) -> LoadedNetwork:
+def _load_transformers(
+    folder: Path, document: dict[str, Any], kinds: Mapping[TaskName, NetworkKind], loading: Loading
+) -> LoadedNetwork:
     model_type = document.get("model_type")
     task = task_of_config(document)
     if task is None or not isinstance(model_type, str):
@@ -161,20 +150,20 @@ def _load_transformers(folder: Path, document: dict[str, Any], kinds: Mapping[Ta
         )
     kind = kinds[task]
     kind.check_config(document)
-    loaded = kind.wrap_loaded(_load_model(folder, document, kind), folder)
+    loaded = kind.wrap_loaded(_load_model(folder, document, kind, loading), folder)
     architecture = TransformersArchitecture(name="transformers", model_type=model_type)
     remember(loaded.network, Built(architecture=architecture, input_shape=loaded.input_shape, kind=kind))
     return loaded
 
 
-def _load_model(folder: Path, document: dict[str, Any], kind: NetworkKind) -> Any:
+def _load_model(folder: Path, document: dict[str, Any], kind: NetworkKind, loading: Loading) -> Any:
     try:
         config = AutoConfig.for_model(**document)
         with no_progress_bars(), _plain_folder(folder) as plain:
             model, info = kind.auto_class.from_pretrained(
                 plain,
                 config=config,
-                dtype=torch.float32,
+                **_as(loading, folder),
                 local_files_only=True,
                 output_loading_info=True,
                 trust_remote_code=False,
@@ -199,6 +188,14 @@ def _load_model(folder: Path, document: dict[str, Any], kind: NetworkKind) -> An
             remedy = f"it has them behind {prefix!r}; save that part of it, as network.{prefix}save_pretrained(folder)"
         raise UnreadableNetwork(f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: {remedy}")
     return model
+
+
+def _as(loading: Loading, folder: Path) -> dict[str, Any]:
+    """What the library is asked for: the format, on the device at once. What is to be quantised stays in its file's pages."""
+    if loading.quantised is not None:
+        return {"dtype": DTYPES[stored_format(folder)]}
+    on_cpu = loading.device.type == "cpu"  # where weights stay the pages of their file
+    return {"dtype": loading.dtype} | ({} if on_cpu else {"device_map": {"": loading.device}})
 
 
 @contextmanager

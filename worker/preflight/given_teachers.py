@@ -9,7 +9,7 @@ from worker.data import Data
 from worker.errors import JobFault
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.folder import stored_parameters
+from worker.models.loading import stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.spec.tasks import TaskName
 from worker.models import LoadedNetwork, read_network
+from worker.models.loading import FLOAT32, Loading
 from worker.tasks.audio_classification import AudioClassification
 from worker.tasks.causal_lm import CausalLM
 from worker.tasks.image_classification import ImageClassification
@@ -26,14 +27,14 @@ TASKS: dict[TaskName, Task] = {
 }
 
 
-def load_network(folder: Path) -> LoadedNetwork:
+def load_network(folder: Path, *, loading: Loading = FLOAT32) -> LoadedNetwork:
     """Reads a student's or a teacher's folder, of any task: see :func:`worker.models.read_network`.
 
     Raises:
         UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
         UnfitArchitecture: the network that the files describe cannot be built.
     """
-    return read_network(folder, {name: task.network for name, task in TASKS.items()})
+    return read_network(folder, {name: task.network for name, task in TASKS.items()}, loading=loading)
 
 
 __all__ = ["TASKS", "Distillation", "Task", "load_network"]
