@@ -31,7 +31,7 @@ from worker.sources.hub import pinned_spec
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers, combine_outputs
 from worker.trained import TrainedNetwork
-from worker.training.result import Weights
+from worker.training.kept_weights import Weights, restore
 
 
 def evaluate_and_export(
@@ -201,7 +201,7 @@ def _score_with_teacher(job: Networks, teachers: Teachers, split: Split, trained
     if term is None or not term.extra_input:
         return None
     network = job.build(STUDENT)
-    network.load_state_dict(trained)
+    restore(network, trained)
     samples = Samples.of(split, job.preprocessing(STUDENT), device=job.device)
     outputs = task.predict(network.to(job.device), samples, teacher_outputs=teachers.outputs(split))
     result = task.score_labelled(outputs, samples.labels, job.data.targets)

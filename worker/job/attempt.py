@@ -61,9 +61,10 @@ from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.trained import TrainedNetwork
 from worker.training.callbacks import TrainingReporter
+from worker.training.kept_weights import Weights
 from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.result import TrainingResult, Weights
+from worker.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 

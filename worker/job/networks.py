@@ -44,7 +44,8 @@ from worker.sources.hub import fetch_snapshot, pinned
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.trained import TrainedNetwork, load_teacher, wrap_trained
-from worker.training.result import TrainingResult, Weights
+from worker.training.kept_weights import Weights, restore
+from worker.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -328,7 +329,7 @@ class Networks:
         network = self.build_plain(role, num_outputs=targets.width)
         if (privileged := self._privileged(role)) is not None:
             weights = fold_weights(weights, network.state_dict(), targets, extra_input=privileged.extra_input)
-        network.load_state_dict(weights)
+        restore(network, weights)
         return self.as_trained(role, network, trained=trained, last_test=last_test)
 
     def as_trained(

@@ -32,9 +32,10 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.precision import choose_precision
 from worker.protocol import Phase
 from worker.training.criterion import Criterion, StepContext
+from worker.training.kept_weights import Weights, kept, restore
 from worker.training.metric_points import WindowMean
 from worker.training.optimizers import Group, build_optimizer, hidden_matrices
-from worker.training.result import TrainingFigures, TrainingResult, Weights, copy_weights
+from worker.training.result import TrainingFigures, TrainingResult
 from worker.training.schedules import learning_rate
 from worker.training.validation import Validation
 
@@ -225,7 +226,7 @@ class Training:
         improved = previous is None or self._sort_key(result)[0] > self._sort_key(previous)[0]
         self.stale_evaluations = 0 if improved else self.stale_evaluations + 1
         if previous is None or self._sort_key(result) > self._sort_key(previous):
-            self.best, self.best_step, self.best_validation = copy_weights(self.network), self.step, result
+            self.best, self.best_step, self.best_validation = kept(self.network), self.step, result
         if self.done:
             for name in self._windows:
                 self._point(name, self._windows[name].close(), step=self.step)
@@ -254,7 +255,7 @@ class Training:
             samples_seen=epochs * self.samples_per_epoch
             + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, self.samples_per_epoch),
         )
-        return TrainingResult(best=self.best, last=copy_weights(self.network), figures=figures)
+        return TrainingResult(best=self.best, last=kept(self.network), figures=figures)
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`restore` needs to continue exactly; to be written before the next step.
@@ -263,13 +264,13 @@ class Training:
             JobFault: a loss or a weight is not finite.
         """
         self.read_losses()
-        weights = copy_weights(self.network)
+        weights = kept(self.network)
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise self._non_finite(f"The {self.name}'s weights became NaN or infinite", step=self.step)
         return {
             "step": self.step,
             "network": weights,
-            "objective": {} if self.criterion.module is None else copy_weights(self.criterion.module),
+            "objective": {} if self.criterion.module is None else kept(self.criterion.module),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "generators": generator_states(self.device),
@@ -286,9 +287,9 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state` returned, including the states of the global random generators."""
-        self.network.load_state_dict(state["network"])
+        restore(self.network, state["network"])
         if self.criterion.module is not None:
-            self.criterion.module.load_state_dict(state["objective"])
+            restore(self.criterion.module, state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]

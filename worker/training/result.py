@@ -3,15 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from torch import Tensor, nn
-
 from worker.evaluation.evaluate import EvaluationResult
+from worker.training.kept_weights import Weights
 
 ChosenBy = Literal["score", "agreement"]
 """The score against the labels, or, without any, the agreement with the teacher."""
-
-Weights = dict[str, Tensor]
-"""A network's state_dict, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,3 @@ class TrainingResult:
         for name in ("best_validation", "last_validation"):
             figures[name] = EvaluationResult(**figures[name])
         return cls(best=state["best"], last=state["last"], figures=TrainingFigures(**figures))
-
-
-def copy_weights(network: nn.Module) -> Weights:
-    """Copies the network's current weights to the CPU."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}

@@ -21,8 +21,8 @@ from worker.targets import Targets
 from worker.tasks import TASKS
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.criterion import BatchCriterion, label_criterion
+from worker.training.kept_weights import kept
 from worker.training.loop import Training, train
-from worker.training.result import copy_weights
 from worker.training.validation import Validation
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_it_is_the_plain_loop_that_anyone_would_write() -> None:
 
     train(training, Counter())
 
-    for name, weight in copy_weights(network).items():
+    for name, weight in kept(network).items():
         assert torch.equal(weight, training.network.state_dict()[name])
 
 
@@ -247,7 +247,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(monkeypatch: pytest.M
 
     class Keeper:
         def on_step_end(self, training: Training) -> None:
-            weights.append(copy_weights(training.network))
+            weights.append(kept(training.network))
 
     trained = train(training, Keeper())
 

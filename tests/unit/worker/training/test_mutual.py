@@ -18,9 +18,9 @@ from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, 
 from worker.targets import Targets
 from worker.training.checkpoint import read_checkpoint, write_checkpoint
 from worker.training.criterion import BatchCriterion
+from worker.training.kept_weights import kept
 from worker.training.loop import Training, train
 from worker.training.mutual import MutualTraining
-from worker.training.result import copy_weights
 
 PLAIN = TrainingSpec(
     epochs=2,
@@ -81,7 +81,7 @@ def test_it_is_the_plain_loop_over_two_networks() -> None:
     for ours, plain in zip((training.network, training.peer.network), networks, strict=True):
         for name, weight in plain.state_dict().items():
             assert torch.allclose(ours.state_dict()[name], weight, atol=1e-6)
-    assert not torch.equal(copy_weights(networks[0])["linear.weight"], copy_weights(networks[1])["linear.weight"])
+    assert not torch.equal(kept(networks[0])["linear.weight"], kept(networks[1])["linear.weight"])
 
 
 def test_a_state_holds_both_networks(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_state_holds_both_networks(tmp_path: Path) -> None:
 
     for one, other in ((whole, second), (whole.peer, second.peer)):
         assert one.finish().best["linear.weight"].equal(other.finish().best["linear.weight"])
-        assert copy_weights(one.network)["linear.weight"].equal(copy_weights(other.network)["linear.weight"])
+        assert kept(one.network)["linear.weight"].equal(kept(other.network)["linear.weight"])
 
 
 def test_the_student_alone_decides_when_to_stop() -> None:

@@ -1,0 +1,37 @@
+"""The weights that leave and enter a training: everything that it may change, and nothing else.
+
+Of a network with an adapter that is the adapter alone: checkpoints and best weights are as small, and the rest is loaded from
+where the job has it. Invariant: :func:`restore` gives a network that was built the same way the kept one's state, bit for bit.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from worker.models.adapters import adapter_of
+
+Weights = dict[str, Tensor]
+"""Entries of a network's state_dict, on the CPU."""
+
+
+def kept(network: nn.Module) -> Weights:
+    """Copies the weights and buffers that training may have changed to the CPU."""
+    adapter = adapter_of(network)
+    return {
+        name: tensor.detach().to("cpu", copy=True)
+        for name, tensor in network.state_dict().items()
+        if adapter is None or name in adapter.names
+    }
+
+
+def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives a network the weights that :func:`kept` took.
+
+    Raises:
+        RuntimeError: they are another network's.
+    """
+    adapter = adapter_of(network)
+    if adapter is not None and weights.keys() != adapter.names:
+        wrong = sorted(weights.keys() ^ adapter.names)
+        raise RuntimeError(f"these are the weights of another adapter: {', '.join(wrong[:5])} stand in one of the two alone")
+    network.load_state_dict(weights, strict=adapter is None)
