@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.spec.data import Column
-from service.spec.tasks import TASKS, InputKind, TargetKind, TaskName
+from service.spec.tasks import TASKS, InputColumnKind, InputKind, TargetKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 CHUNK_BYTES = 8 * 2**20
@@ -88,6 +88,15 @@ class ColumnSelection:
     def reads_words(self) -> bool:
         """Whether the inputs are words, given as such or made of texts, and the targets their tags or spans."""
         return TASKS[self.task].reads_words
+
+    def word_targets(self, column: InputColumnKind) -> TargetKind:
+        """The kind of the targets beside an input column of that kind, where the inputs are words."""
+        return TASKS[self.task].word_targets(column)
+
+    @property
+    def kind_of_lacking(self) -> TargetKind:
+        """The kind of a target that the file lacks, and of which nothing is known."""
+        return TASKS[self.task].target_kinds[0] if self.reads_words else "label"
 
     @property
     def has_answers(self) -> bool:
@@ -203,7 +212,7 @@ def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], names: It
 
 def _how_to_name(names: Sequence[str], selection: ColumnSelection) -> str:
     """The columns of language models' data under the names that are usual elsewhere; the columns of texts and their spans."""
-    if selection.reads_words and "text" in names:
+    if "text" in names and selection.reads_words and "text" in TASKS[selection.task].columns:
         return "; upload it with input_column=text and, of its spans, target_column=spans"
     if "prompt" in names and "completion" in names:
         return "; upload it with input_column=prompt and target_column=completion"

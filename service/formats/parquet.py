@@ -33,7 +33,6 @@ from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.text_column import TextColumn
 from service.formats.tokens_column import TokensColumn, check_list_type, feature_names, named_tags
-from service.formats.words import WORD_TARGETS
 from service.spec.data import Column
 from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
@@ -153,7 +152,7 @@ class ParquetTable:
                 raise InvalidFile(f"{found}; the answers of a {self._selection.task} are strings: name another column, or none")
             return "text"
         if self._selection.reads_words:
-            kind = WORD_TARGETS[self._input_kind]
+            kind = self._selection.word_targets(self._input_kind)
             check_list_type(column, type_, kind, has_names=self._class_names(column) is not None)
             return kind
         if pa.types.is_integer(type_) or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_):
@@ -200,7 +199,7 @@ class ParquetTable:
         raise InvalidFile("the Parquet file is broken: it declares rows and holds none")
 
     def _target(self, column: pa.Array, name: str, *, first_row: int) -> TargetValues:
-        if self.targets[name] in ("tags", "spans"):
+        if self._selection.reads_words:
             rows: list[Any] = column.to_pylist()
             names = self.class_names.get(name)
             return rows if names is None else named_tags(rows, names, name=name, first_row=first_row)

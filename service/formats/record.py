@@ -24,7 +24,7 @@ from service.formats.chunk import (
 )
 from service.formats.label import BOOLEANS, HOW_TO_NUMBER, class_indices
 from service.formats.text import check_texts
-from service.formats.words import WORD_TARGETS, check_tokens
+from service.formats.words import check_tokens
 from service.spec.data import Column
 from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
@@ -167,7 +167,7 @@ class RecordTable:
         if self._selection.has_answers:
             return "text"
         if self._selection.reads_words:
-            return WORD_TARGETS[self._input_kind]
+            return self._selection.word_targets(self._input_kind)
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
@@ -184,7 +184,7 @@ class RecordTable:
     def _target(self, column: str, held: Sequence[Record]) -> TargetValues:
         if self.targets[column] == "text":
             return [self._value(record, column) for record in held]
-        if self.targets[column] in ("tags", "spans"):
+        if self._selection.reads_words:
             return [record.values.get(column) for record in held]
         values = [self._scalar(record, column) for record in held]
         if self._types[column] is str:

@@ -27,7 +27,7 @@ from service.formats.places import RowPlaces
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
-from service.formats.words import WORD_TARGETS, as_words
+from service.formats.words import as_words
 from service.spec.data import Column, DatasetInfo
 from service.spec.tasks import TASKS, InputColumnKind, InputKind, TaskName
 from service.spec.warning_message import WarningMessage
@@ -247,7 +247,7 @@ def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[s
     tallies: dict[str, TargetTally] = {}
     is_only = len(selection.target_columns) == 1
     for column in selection.target_columns:
-        match table.targets.get(column, "tags" if selection.reads_words else "label"):
+        match table.targets.get(column, selection.kind_of_lacking):
             case "label":
                 tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)
             case "number":
@@ -281,7 +281,7 @@ def read_chunks(table: DataTable, selection: ColumnSelection) -> Iterator[Chunk]
 
 def _absent(of_input: Column, selection: ColumnSelection) -> Column:
     """The description of a target that the file lacks, beside an input of that description."""
-    kind = WORD_TARGETS[cast(InputColumnKind, of_input.kind)] if selection.reads_words else "label"
+    kind = selection.word_targets(cast(InputColumnKind, of_input.kind)) if selection.reads_words else "label"
     return Column(kind=kind, dtype="null")
 
 

@@ -15,10 +15,7 @@ from typing import Any, cast
 from service.errors import InvalidFile
 from service.formats.chunk import Chunk, is_unicode
 from service.formats.text import MAX_TEXT_CHARACTERS
-from service.spec.tasks import InputColumnKind, TargetKind
 
-WORD_TARGETS: dict[InputColumnKind, TargetKind] = {"tokens": "tags", "text": "spans"}
-"""What says of the words of an input what they are, by the kind of the input's column."""
 HOW_TO_TAG = (
     "tags stand beside lists of words, and the input is a column of texts: name a column of lists as input_column, or write its "
     "texts as lists, for instance text.split()"

@@ -55,7 +55,7 @@ class TaskInfo:
     targets: tuple[str, ...] = ("label",)
     """The columns to predict by default; empty where the student learns without any: then what it predicts is the input's own."""
     target_kinds: tuple[TargetKind, ...] = ("label", "number")
-    """The kinds of columns that can be predicted."""
+    """The kinds of columns that can be predicted; of words, the kind that stands beside each of ``columns``, in that order."""
     only_target: str = ""
     """Of a task with one target at most: what that is, for the message that refuses several."""
     methods: tuple[MethodKind, ...] = ("outputs", "layers")
@@ -90,6 +90,10 @@ class TaskInfo:
     def reads_words(self) -> bool:
         """Whether a row is a list of words, and a target one tag for each."""
         return "tokens" in self.input_columns
+
+    def word_targets(self, column: InputColumnKind) -> TargetKind:
+        """What says of the words of an input what they are, by the kind of the input's column."""
+        return dict(zip(self.columns, self.target_kinds, strict=True))[column]
 
     @property
     def max_targets(self) -> int:

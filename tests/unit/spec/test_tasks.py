@@ -69,6 +69,10 @@ def test_the_number_of_targets_is_the_entrys(task: TaskName) -> None:
     assert ("/dataset/targets/1" in found) or not info.only_target
 
 
+def test_beside_each_kind_of_words_stands_a_kind_of_targets() -> None:
+    assert [TASKS["token-classification"].word_targets(column) for column in ("tokens", "text")] == ["tags", "spans"]
+
+
 def test_no_ending_of_a_config_means_two_tasks() -> None:
     endings = [ending for info in TASKS.values() for ending in info.architectures]
     assert len(set(endings)) == len(endings)
