@@ -3,7 +3,9 @@
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
 indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. Numbers,
-in labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. B batch, M targets, W outputs.
+in labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. Where the parts of a sample have labels
+of their own, as words have, labels are (B, K) or (B, K, M), with a class below −1 or −∞ behind a sample's last part. B batch, K
+parts, M targets, W outputs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +36,7 @@ class Target:
 
     def is_known(self, labels: Tensor) -> Tensor:
         """Tells which of its labels, as :meth:`Targets.labels_of` selects them, are there: bool, of the labels' shape."""
-        return ~labels.isnan() if self.classes is None else labels >= 0
+        return labels.isfinite() if self.classes is None else labels >= 0
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ class Targets:
         return ((outputs.to(torch.float64) - mean) / scale).to(outputs.dtype)
 
     def labels_of(self, labels: Tensor, index: int) -> Tensor:
-        """Selects one target's labels: class indices (B,) with −1 where there is none, or numbers (B,) with NaN."""
+        """Selects one target's labels, (B,) or of parts (B, K): class indices, −1 where there is none, or numbers, NaN there."""
         if not labels.is_floating_point():
-            return labels  # of the one target, for samples or for their parts
-        column = labels[:, index]
-        return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0).to(torch.int64)
+            return labels
+        column = labels[..., index]
+        return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0, neginf=-2.0).to(torch.int64)
 
     def known(self, labels: Tensor) -> list[Tensor]:
-        """Tells which samples have a label (N,), (N, M) or (N, L), for each target: (N,) bool."""
+        """Tells which samples have a label, themselves or for a part, for each target: (N,) bool."""
         each = [target.is_known(self.labels_of(labels, index)) for index, target in enumerate(self)]
         return [known.flatten(1).any(dim=1) if known.dim() > 1 else known for known in each]
 
@@ -165,18 +167,18 @@ def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Te
 
 
 def has_labels(labels: Tensor) -> bool:
-    """Whether any of the labels (N,) or (N, M) is there."""
-    known = ~labels.isnan() if labels.is_floating_point() else labels >= 0
+    """Whether any of the labels is there."""
+    known = labels.isfinite() if labels.is_floating_point() else labels >= 0
     return bool(known.any())
 
 
 def standard_of(values: Tensor) -> tuple[float, float]:
-    """Computes mean and scale of the numbers (N,) that are not NaN, in float64: what is subtracted, and divided by then.
+    """Computes mean and scale of the finite ones of the numbers (N,), in float64: what is subtracted, and divided by then.
 
     The scale is the standard deviation; 1 if all numbers are equal. A mean within half of it is left at 0: such numbers are
     learned as they are, also by a network whose outputs have no place for an offset.
     """
-    known = values[~values.isnan()].to(torch.float64)
+    known = values[values.isfinite()].to(torch.float64)
     if not len(known):
         return 0.0, 1.0
     if bool(known.min() == known.max()):

@@ -49,24 +49,24 @@ def may_adopt(targets: Targets) -> bool:
 
 
 def relabel_samples(labels: Tensor, before: Targets, after: Targets) -> Tensor:
-    """Labels (N,) or (N, M) of the targets ``before`` as those of the same targets ``after``."""
+    """Labels of the targets ``before`` as those of the same targets ``after``."""
     columns = [
         _renumbered(before.labels_of(labels, index), old, new) for index, (old, new) in enumerate(zip(before, after, strict=True))
     ]
     if after.is_classification:
         return columns[0]
     parts = [
-        part.to(torch.float32).where(part >= 0, torch.nan) if target.classes is not None else part
-        for target, part in zip(after, columns, strict=True)
+        part.where(part >= 0, labels[..., index]) if target.classes is not None else part
+        for index, (target, part) in enumerate(zip(after, columns, strict=True))
     ]
-    return torch.stack(parts, dim=1)
+    return torch.stack(parts, dim=-1)
 
 
 def _renumbered(labels: Tensor, before: Target, after: Target) -> Tensor:
-    """One target's labels (N,): class indices with −1 where there is none, or numbers with NaN."""
+    """One target's labels: class indices below 0 where there is none, or numbers with NaN."""
     if before.classes is None or before.classes == after.classes:
         return labels
     if after.classes is None:
         return torch.full(labels.shape, torch.nan)
     places = [after.classes.index(name) for name in before.classes]
-    return torch.tensor([*places, -1])[labels]
+    return torch.tensor([*places, -1])[labels.clamp(min=-1)].where(labels >= -1, labels)

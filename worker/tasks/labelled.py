@@ -58,7 +58,10 @@ class LabelledTask(Task):
         return equal_numbers_warnings(split, targets)
 
     def prediction_mask(self, labels: Tensor) -> Tensor | None:
-        """Tells which places of labels (B, …) are predictions, which the losses compare; None where each sample is one."""
+        """Tells which places of labels (B, …) or (B, …, M) are predictions, which the losses compare: bool (B, …).
+
+        None where each sample is one.
+        """
         return None
 
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> BatchCriterion:

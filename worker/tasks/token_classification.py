@@ -80,10 +80,6 @@ class TokenClassification(LabelledTask):
     def append_unlabelled(self, labels: Tensor, inputs: RawInputs) -> Tensor:
         return append_unlabelled_words(labels, inputs)
 
-    def relabel(self, labels: Tensor, before: Targets, after: Targets) -> Tensor:
-        # What is no word has no label: data without any class have no place for -2 either.
-        return super().relabel(labels.clamp(min=-1), before, after).where(labels != NO_WORD, NO_WORD)
-
     def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         (target,) = targets
         words, labelled = split.labels != NO_WORD, split.labels >= 0

@@ -84,7 +84,8 @@ ExtraInputs = Callable[[Tensor, float], tuple[Tensor, ...]]
 """From the teacher's outputs (B, W) and the fraction of the steps done to further inputs of the student."""
 
 PredictionMask = Callable[[Tensor], Tensor | None]
-"""From labels (B, …) to those of their places that are predictions, bool of the same shape; None if each sample is one."""
+"""From labels (B, …), of which float ones have the targets last, to their places that are predictions, bool (B, …); None if each
+sample is one."""
 
 
 def _each_sample(labels: Tensor) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from worker.data.adopted import relabel_samples
 from worker.evaluation.evaluate import agreement, score_by_teacher, score_outputs
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.targets import Target, Targets, has_labels, label_loss, standard_of, target_losses
@@ -171,3 +172,20 @@ def test_outputs_in_the_datas_units_are_standardised_by_target() -> None:
         targets.standardise(outputs), torch.tensor([[1.0, 2.0, 2.0], [NAN, NAN, -1.0]]), rtol=0, atol=0, equal_nan=True
     )
     assert MANY.standardise(outputs) is outputs
+
+
+def test_labels_of_parts_have_the_target_last_and_a_place_of_no_part_is_not_known() -> None:
+    labels = torch.tensor([[[0.0, 1.0, NAN], [NAN, 2.0, 2.0]], [[1.0, NAN, NAN], [-math.inf] * 3]])
+    assert MANY.labels_of(labels, 0).tolist() == [[0, -1], [1, -2]]
+    assert [known.tolist() for known in MANY.known(labels)] == [[True, True], [True, False], [True, False]]
+    assert not has_labels(labels[1:, 1:])
+    assert standard_of(torch.cat([labels[..., 1].flatten(), torch.tensor([5.0, 5.0])])) == pytest.approx(
+        (3.25, math.sqrt(3.1875))
+    )
+
+
+def test_labels_of_parts_are_renumbered_and_stay_where_they_were() -> None:
+    labels = torch.tensor([[[0.0, 1.5], [NAN, NAN]], [[1.0, NAN], [-math.inf] * 2]])
+    before, after = Targets((COLOUR, SIZE)), Targets((Target("colour", ("blue", "red")), SIZE))
+    expected = torch.tensor([[[1.0, 1.5], [NAN, NAN]], [[0.0, NAN], [-math.inf] * 2]])
+    torch.testing.assert_close(relabel_samples(labels, before, after), expected, rtol=0, atol=0, equal_nan=True)

@@ -1,6 +1,8 @@
 """What a criterion computes of a batch: named inputs, the teacher's outputs, further inputs, the predictions that count."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from worker.data.samples import Batch, Samples
 from worker.distributed.ranks import SINGLE_PROCESS
 from worker.evaluation.precision import Precision
 from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
-from worker.targets import Targets, label_loss
+from worker.targets import Target, Targets, label_loss
 from worker.training.criterion import BatchCriterion, StepContext, label_criterion
 
 CPU = torch.device("cpu")
@@ -70,6 +72,19 @@ def test_named_inputs_reach_the_network_and_words_count_one_by_one() -> None:
     # Sentence 2 has a word without a label, then one of class 2; sentence 0 has three words.
     logits = network.embedding.weight[torch.tensor([1, 1, 2, 4])]
     torch.testing.assert_close(loss, functional.cross_entropy(logits, torch.tensor([2, 0, 1, 2])))
+
+
+def test_numbers_of_words_count_one_by_one() -> None:
+    network, words = Words(0), sentences()
+    numbers = words.labels.unsqueeze(-1).float().expand(-1, -1, 3).clone()
+    numbers[words.labels == NO_LABEL], numbers[words.labels == NO_WORD] = math.nan, -math.inf
+    numbers[..., 2] += 1
+    targets = Targets(tuple(Target(name, None) for name in "abc"))
+    samples = replace(words, labels=numbers)
+    loss = label_criterion(network, samples, targets, prediction_mask=lambda labels: labels[..., 0] != -math.inf)(ROWS, step())
+    outputs = network.embedding.weight[torch.tensor([1, 1, 2, 4])]
+    wanted = torch.tensor([[2.0, 2.0, 3.0], [0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [2.0, 2.0, 3.0]])
+    torch.testing.assert_close(loss, (outputs - wanted).square().mean(dim=0).sum())
 
 
 def test_a_teacher_is_compared_word_by_word() -> None:
