@@ -19,6 +19,8 @@ from rich.text import Text
 _BAR_WIDTH = 18
 _LINE_SECONDS = 1.0
 """The least time between two plain lines, except for the first and the last of a phase."""
+_SCORES = {"accuracy": ".2%", "score": ".4f", "agreement": ".4f"}
+"""How each is written: of them an accuracy alone is a share in every task."""
 
 
 @dataclass
@@ -31,16 +33,17 @@ class Phase:
     total_steps: int = 0
     samples_per_second: float | None = None
     eta_seconds: float | None = None
-    accuracy: float | None = None
+    score: str = ""
+    """What the last evaluation on the validation split gave, with its name."""
     done: bool = False
 
     def figures(self) -> dict[str, str]:
-        """The known ones of steps, speed, remaining time and accuracy, formatted."""
+        """The known ones of steps, speed, remaining time and score, formatted."""
         known = {
             "steps": f"{self.step}/{self.total_steps}" if self.total_steps else "",
             "samples/s": f"{self.samples_per_second:,.0f}" if self.samples_per_second else "",
             "left": _duration(self.eta_seconds) if self.eta_seconds is not None and not self.done else "",
-            "validation accuracy": f"{self.accuracy:.2%}" if self.accuracy is not None else "",
+            "validation": self.score,
         }
         return {name: figure for name, figure in known.items() if figure}
 
@@ -108,11 +111,12 @@ class ProgressView:
             self._phase_line(phase)
 
     def measure(self, points: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-        """Takes metric points and shows validation accuracies or scores beside their phase."""
+        """Takes metric points and shows accuracies, scores and agreements on the validation split beside their phase."""
         for name, series in points.items():
             phase, _, metric = name.partition("/")
-            if metric in {"validation_accuracy", "validation_score", "validation_agreement"} and phase in self._phases and series:
-                self._phases[phase].accuracy = series[-1][1]
+            score = metric.removeprefix("validation_")
+            if metric != score and score in _SCORES and phase in self._phases and series:
+                self._phases[phase].score = f"{score} {series[-1][1]:{_SCORES[score]}}"
 
     def finish(self) -> None:
         """Ends all phases."""
@@ -134,7 +138,7 @@ class ProgressView:
 
     def _render(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-        columns = ("steps", "samples/s", "left", "validation accuracy")
+        columns = ("steps", "samples/s", "left", "validation")
         for column in ("", "", ""):
             table.add_column(column, no_wrap=True)
         for column in columns:

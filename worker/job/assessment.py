@@ -53,7 +53,7 @@ def evaluate_and_export(
     """
     task, targets = TASKS[job.data.task], job.data.targets
     test, validation = job.data.splits["test"], job.data.splits["validation"]
-    phases.start("evaluation", f"Measuring accuracy and latency on {len(test):,} test samples")
+    phases.start("evaluation", f"Measuring score and latency on {len(test):,} test samples")
     outputs: dict[str, Tensor] = {}
     for done, (role, network) in enumerate(networks.items()):
         phases.report("evaluation", done, total=len(networks) + 1)

@@ -37,6 +37,13 @@ def test_without_a_terminal_each_phase_says_what_it_does_and_how_it_ended() -> N
     assert lines[-1] == "export: writing the student"
 
 
+@pytest.mark.parametrize(("name", "figure"), [("score", "score 0.8125"), ("agreement", "agreement 0.8125")])
+def test_what_is_no_accuracy_is_not_called_one(name: str, figure: str) -> None:
+    points = MetricPoints(points={"teacher/validation_loss": [(36, 0.5)], f"teacher/validation_{name}": [(36, 0.8125)]})
+    lines = shown(terminal=False, events=[each if not isinstance(each, MetricPoints) else points for each in RUN]).splitlines()
+    assert f"teacher  steps 72/72  samples/s 5,120  validation {figure}" in lines
+
+
 def test_without_a_terminal_a_long_phase_fills_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[Event] = [
         Progress(phase="student", step=step, total_steps=10_000, epoch=1, samples_per_second=1.0, eta_seconds=1.0)
