@@ -9,11 +9,12 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Puts a network into ``eval()`` without gradients, and restores its mode afterwards."""
-    was_training = network.training
+    """Puts a network into ``eval()`` without gradients, and restores the mode of each of its modules afterwards."""
+    were_training = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        network.train(was_training)
+        for module, was_training in were_training.items():
+            module.training = was_training

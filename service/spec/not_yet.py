@@ -39,7 +39,7 @@ def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:
 
 
 def _training(place: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:
-    for name in ("head_learning_rate", "layer_decay", "freeze", "micro_batch", "gradient_checkpointing"):
+    for name in ("micro_batch", "gradient_checkpointing"):
         default = TrainingSpec.model_fields[name].default
         if getattr(training, name) != default and not (name == "gradient_checkpointing" and not training.gradient_checkpointing):
             yield f"{place}/{name}", "leave it out"

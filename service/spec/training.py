@@ -109,6 +109,15 @@ class Cosine(StrictModel):
     """Share of the steps in which the learning rate rises from 0."""
 
 
+class Linear(StrictModel):
+    """Linear warm-up, then linearly down to 0, as most networks are fine-tuned (Devlin et al., 2019, arXiv:1810.04805)."""
+
+    name: Literal["linear"]
+    """Which schedule this is."""
+    warmup_fraction: Share = 0.05
+    """Share of the steps in which the learning rate rises from 0."""
+
+
 class OneCycle(StrictModel):
     """Up to the learning rate by half a cosine, then down to almost 0 by another (Smith & Topin, 2018)."""
 
@@ -129,7 +138,7 @@ class Step(StrictModel):
     """The factor at each milestone."""
 
 
-Schedule = Annotated[Constant | Cosine | OneCycle | Step, Field(discriminator="name")]
+Schedule = Annotated[Constant | Cosine | Linear | OneCycle | Step, Field(discriminator="name")]
 
 
 class EarlyStopping(StrictModel):
@@ -159,11 +168,14 @@ class TrainingSpec(StrictModel):
     optimizer: Optimizer = AdamW()
     """The optimizer, which computes an update from a gradient."""
     head_learning_rate: LearningRate | None = None
-    """The highest learning rate of the output layer, which of a fine-tuned network often is new; null for the optimizer's own."""
+    """The highest learning rate of the output layer, which is often new in a network that is fine-tuned; null for the
+    optimizer's own."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The learning rate of each layer, as a share of that of the layer above it."""
+    """The learning rate of each layer, as a share of that of the layer above it; the layers' own is that of what is above them
+    all, the output layer among it."""
     freeze: Annotated[list[ModulePath], Field(max_length=1000)] = []
-    """Modules whose weights stay as they are, by their paths; ``*`` stands for any part of a path."""
+    """Modules whose weights and running statistics stay as they are, by their paths; ``*`` stands for any part of a path. Their
+    dropout goes on."""
     schedule: Schedule = OneCycle()
     """The learning rate over the steps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

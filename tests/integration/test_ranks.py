@@ -259,6 +259,9 @@ IMAGES: dict[str, dict[str, Any]] = {
     "mixtures of samples, seen by the teacher in each step": {
         "training": TRAINING | {"augment": [{"name": "crop", "padding": 1}, {"name": "mixup"}]},
     },
+    "a frozen stage with batch norm, and rates by depth": {
+        "training": TRAINING | {"freeze": ["features.0", "features.1"], "layer_decay": 0.5, "head_learning_rate": 0.1},
+    },
     "maps of attention": {"method": {"name": "attention-transfer"}},
     "two layers of a chain": {"method": {"name": "born-again", "generations": 2}, "training": TRAINING | {"max_steps": 3}},
     "relations of logits": {"method": {"name": "correlation-congruence"}, "training": TRAINING | {"batch_size": 90}},

@@ -18,7 +18,7 @@ from worker.export.folder import check_export, export_network
 from worker.export.forms import write_onnx
 from worker.export.int8 import quantize_int8
 from worker.job.bias import check_bias_place
-from worker.job.error_mapping import as_spec_error
+from worker.job.error_mapping import as_spec_error, as_training_fault
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT
 from worker.methods import compares_layers
@@ -27,6 +27,7 @@ from worker.models import UnfitArchitecture, built_from, num_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
+from worker.training.parameter_groups import check_parts, names_parts
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     TASKS[networks.data.task].check_method(networks.spec.method, networks.preprocessing(STUDENT))
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks, plain)
+    _check_parts(networks, student)
     _check_exports(networks, plain)
     _check_augmentation(networks)
     if compares_layers(networks.spec.method):
@@ -88,6 +90,15 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
             details={"pointer": "/student/tokenizer"},
         )
     networks.copy_teacher_layers(student, teacher)
+
+
+def _check_parts(networks: Networks, student: nn.Module) -> None:
+    """Raises JobFault if the training of a network names parts that it does not have."""
+    for role in networks.plan.trained:
+        spec = networks.training_spec(role)
+        if names_parts(spec):
+            with as_training_fault(str(role), networks.training_path(role)):
+                check_parts(student if role == STUDENT else networks.build_on_meta(role), spec)
 
 
 def _check_places_for_units(networks: Networks, student: nn.Module) -> None:

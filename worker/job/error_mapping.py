@@ -14,7 +14,7 @@ from service.errors import InvalidSpec
 from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
 from worker.data.errors import UnreadableTokenizer
-from worker.errors import JobFault
+from worker.errors import JobFault, UnfitTraining
 from worker.export.onnx import UnexportableNetwork
 from worker.methods import UnfitLayers, UnknownLayer
 from worker.models import UnfitArchitecture, UnreadableNetwork
@@ -37,6 +37,16 @@ def as_spec_error(pointer: str) -> Iterator[None]:
     except (UnknownLayer, UnfitLayers, UnfitAugmentation) as error:
         what = "augmentation" if isinstance(error, UnfitAugmentation) else "method"
         raise JobFault("invalid_spec", f"The {what} does not fit the networks: {error}", details={"pointer": pointer}) from error
+
+
+@contextmanager
+def as_training_fault(role: str, pointer: str) -> Iterator[None]:
+    """Turns UnfitTraining of a network into a JobFault; ``pointer`` is that of its training in the spec."""
+    try:
+        yield
+    except UnfitTraining as error:
+        message = f"The {role} cannot be trained as the spec says: {error}."
+        raise JobFault("invalid_spec", message, hint=error.hint, details={"pointer": f"{pointer}/{error.field}"}) from error
 
 
 def as_failure(error: Exception) -> Failed:

@@ -216,9 +216,8 @@ class Networks:
         training = self.training_spec(role)
         if not training.augment:
             return None
-        place = f"/{self.spec_path(role)}/training" if role in self.teachers else "/training"
         splits = self.data.splits | {"train": self.training_split(role)}
-        with as_spec_error(f"{place}/augment"):
+        with as_spec_error(f"{self.training_path(role)}/augment"):
             return epoch_views(
                 training.augment,
                 data=replace(self.data, splits=splits),
@@ -299,6 +298,11 @@ class Networks:
     def spec_path(self, role: Role) -> str:
         """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""
         return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
+
+    def training_path(self, role: Role) -> str:
+        """The JSON pointer to the spec that a network is trained by."""
+        trained_as = self.plan.training_of(role).role  # a peer is trained as the student is
+        return f"/{self.spec_path(trained_as)}/training" if trained_as in self.teachers else "/training"
 
     def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
         """Initialises a student with layers of its teacher. Raises JobFault."""

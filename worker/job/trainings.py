@@ -4,8 +4,7 @@ Invariant: a network is built once for its training. Its initial weights, and th
 from its seed: what is computed between them, such as the teachers' outputs, leaves the generators as they were.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from torch import nn
 from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import preserved_generators
-from worker.errors import JobFault, UnfitTraining
+from worker.job.error_mapping import as_training_fault
 from worker.job.networks import Networks
 from worker.job.plan import PlannedTraining
 from worker.job.reporting import PhaseReporter
@@ -64,7 +63,7 @@ class TrainingBuilder:
                 validation_teacher = self._validation_teacher(teachers)
                 build_criterion = self._task.student_criterion(self._distillation(planned, network, samples, teachers))
         parts = self._parts(planned, planned.role, network, samples, build_criterion, validation_teacher)
-        with self._located(planned):
+        with as_training_fault(str(planned.role), self.networks.training_path(planned.role)):
             return Training(**parts, num_steps=num_steps)
 
     def _build_peers(self, planned: PlannedTraining, peer: Role, network: nn.Module, samples: Samples) -> MutualTraining:
@@ -76,8 +75,10 @@ class TrainingBuilder:
         build_criterion = partial(self._task.peer_criterion, targets=self.networks.data.targets, mapping=mapping)
         parts = self._parts(planned, planned.role, network, samples, build_criterion)
         theirs = self._parts(planned, peer, other, self.networks.samples(peer, "train"), build_criterion)
-        with self._located(planned):
-            return MutualTraining(**parts, peer=Training(**theirs))
+        with as_training_fault(str(peer), self.networks.training_path(peer)):
+            peers = Training(**theirs)
+        with as_training_fault(str(planned.role), self.networks.training_path(planned.role)):
+            return MutualTraining(**parts, peer=peers)
 
     def _parts(
         self,
@@ -131,17 +132,6 @@ class TrainingBuilder:
             report=report,
             group=self.group,
         )
-
-    @contextmanager
-    def _located(self, planned: PlannedTraining) -> Iterator[None]:
-        """Turns UnfitTraining into a JobFault at its place in the spec."""
-        try:
-            yield
-        except UnfitTraining as error:
-            path = f"{self.networks.spec_path(planned.role)}/training" if planned.role in self.networks.teachers else "training"
-            message = f"The {planned.role} cannot be trained as the spec says: {error}."
-            details = {"pointer": f"/{path}/{error.field}"}
-            raise JobFault("invalid_spec", message, hint=error.hint, details=details) from error
 
     @property
     def _task(self) -> Task:

@@ -30,6 +30,7 @@ def miniature_spec(spec: JobSpec) -> JobSpec:
             "optimizer": training.optimizer.model_copy(
                 update={name: _LEARNING_RATE for name in type(training.optimizer).model_fields if name.endswith("learning_rate")}
             ),
+            "head_learning_rate": training.head_learning_rate and _LEARNING_RATE,
             "precision": on_gpu.get(training.precision, training.precision),
         }
         return training.model_copy(update=changes)

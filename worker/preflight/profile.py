@@ -71,7 +71,7 @@ def profile_step(training: Training) -> StepProfile:
         for buffer in own.buffers()
         if buffer.shape[:1] == (num_samples,)
     ]
-    training.network.train()
+    training.train_mode()
     saved = _SavedTensors(modules)
     for each in trainings:
         each.group = saved.group

@@ -7,12 +7,14 @@ from torch import nn
 
 from worker.data.tensors import zeros_like
 from worker.fake_tensors import with_fake_tensors
+from worker.job.error_mapping import as_training_fault
 from worker.job.roles import CONTROL, STUDENT, Role
 from worker.models import UnfitArchitecture, num_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.preflight.findings import Findings
 from worker.preflight.given_teachers import BYTES_OF_A_WEIGHT
 from worker.preflight.sampling import STEP_SAMPLES
+from worker.training.parameter_groups import check_parts, freeze
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ def measure_shapes(
     """Measures networks on the meta device, each on labels alone. ``check`` is called with those that the job trains.
 
     Raises:
+        JobFault: a network lacks a part that its training names.
         StopAsked: raised by ``check_stop``.
     """
     findings.note("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
@@ -55,6 +58,9 @@ def measure_shapes(
         is_trained = role in findings.plan.trained
         if is_trained:
             check(network)
+            with as_training_fault(str(role), job.training_path(role)):
+                check_parts(network, job.training_spec(role))
+                freeze(network, job.training_spec(role).freeze)
         samples = job.samples(role, "train").inputs_from(0, STEP_SAMPLES)
         try:
             with with_fake_tensors(network):

@@ -35,6 +35,7 @@ from worker.training.criterion import Criterion, StepContext
 from worker.training.kept_weights import Weights, kept, restore
 from worker.training.metric_points import WindowMean
 from worker.training.optimizers import Group, build_optimizer, hidden_matrices
+from worker.training.parameter_groups import freeze, parameter_groups
 from worker.training.result import TrainingFigures, TrainingResult
 from worker.training.schedules import learning_rate
 from worker.training.validation import Validation
@@ -87,7 +88,10 @@ class Training:
             self.module.append(criterion.module.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
-        groups = [Group([parameter for parameter in self.module.parameters() if parameter.requires_grad])]
+        self._frozen_norms = freeze(network, spec.freeze)
+        groups = parameter_groups(network, spec, samples)
+        if criterion.module is not None:
+            groups.append(Group([weight for weight in criterion.module.parameters() if weight.requires_grad]))
         self.optimizer = build_optimizer(groups, spec.optimizer, matrices=hidden_matrices(network))
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_gradients)
@@ -136,6 +140,12 @@ class Training:
     @property
     def seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._started_at
+
+    def train_mode(self) -> None:
+        """Puts the network into training mode, but for norms of frozen modules, whose running statistics are frozen too."""
+        self.network.train()
+        for norm in self._frozen_norms:
+            norm.eval()
 
     def epoch_batches(self, epoch: int) -> list[Tensor]:
         """The sample indices of an epoch's batches; epochs count from 0 here."""
@@ -338,7 +348,7 @@ def train(training: Training, callback: Callback) -> TrainingResult:
         StopAsked: raised by ``callback``, between two steps; the training can resume from its state.
     """
     accumulation = training.spec.gradient_accumulation
-    training.network.train()
+    training.train_mode()
     while not training.done:
         epoch, steps_done = divmod(training.step, training.steps_per_epoch)
         batches = training.epoch_batches(epoch)

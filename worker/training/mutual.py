@@ -34,7 +34,7 @@ class MutualTraining(Training):
         self.peer = peer
         self._criteria = _compares_outputs(self.criterion), _compares_outputs(peer.criterion)
         peer.early_stopping = None
-        peer.network.train()
+        peer.train_mode()
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step of each network over ``batches`` of sample indices."""

@@ -5,7 +5,7 @@
 
 import math
 
-from service.spec.training import Constant, Cosine, OneCycle, Schedule, Step
+from service.spec.training import Constant, Cosine, Linear, OneCycle, Schedule, Step
 
 # Smith & Topin (2018) start at 1/25 of the peak; the end is 1/10,000 of that start, as in PyTorch's OneCycleLR.
 _ONE_CYCLE_START = 1 / 25
@@ -17,8 +17,8 @@ def learning_rate(schedule: Schedule, *, peak: float, step: int, total_steps: in
     match schedule:
         case Constant():
             return peak
-        case Cosine():
-            return peak * _cosine(schedule, step=step, total_steps=total_steps)
+        case Cosine() | Linear():
+            return peak * _warmed_up(schedule, step=step, total_steps=total_steps)
         case OneCycle():
             return peak * _one_cycle(schedule, step=step, total_steps=total_steps)
         case Step():
@@ -26,12 +26,13 @@ def learning_rate(schedule: Schedule, *, peak: float, step: int, total_steps: in
             return peak * schedule.factor**passed
 
 
-def _cosine(schedule: Cosine, *, step: int, total_steps: int) -> float:
+def _warmed_up(schedule: Cosine | Linear, *, step: int, total_steps: int) -> float:
     warmup_steps = math.ceil(schedule.warmup_fraction * total_steps)
     if step < warmup_steps:
         # step + 1: the first step would be lost at a learning rate of 0.
         return (step + 1) / warmup_steps
-    return _half_cosine(1.0, 0.0, fraction=(step - warmup_steps) / max(1, total_steps - warmup_steps))
+    fraction = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 1 - fraction if isinstance(schedule, Linear) else _half_cosine(1.0, 0.0, fraction=fraction)
 
 
 def _one_cycle(schedule: OneCycle, *, step: int, total_steps: int) -> float:

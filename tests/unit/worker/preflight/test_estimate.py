@@ -51,6 +51,23 @@ def test_a_steps_weights_gradients_and_moments_are_counted_exactly_and_its_activ
     assert step.flops == 2 * (3 * products - 2 * 20 * 400)
 
 
+def test_what_is_frozen_has_neither_gradients_nor_moments() -> None:
+    step = profile_step(training(nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 3)), freeze=["0"]))
+    head = (400 * 3 + 3) * FLOAT
+    assert (step.weights, step.gradients, step.optimizer) == ((20 * 400 + 400) * FLOAT + head, head, 2 * head)
+    assert step.flops == 2 * 2 * (20 * 400 + 400 * 3 + 400 * 3), "two passes forward, and the head's gradient"
+
+
+def test_what_is_frozen_of_a_network_that_is_looked_at_as_shapes_has_no_backward_pass(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 4}
+    vit = {"architecture": {"name": "transformers", "model_type": "vit", "config": sizes}}
+    whole, frozen = (
+        estimate(digits(student=vit, training=each), tmp_path, most_bytes=0).flops["student"]
+        for each in ({"max_steps": 1}, {"max_steps": 1, "freeze": ["vit"]})
+    )
+    assert frozen * 2.5 < whole < frozen * 3
+
+
 def test_plain_sgd_with_momentum_keeps_one_moment() -> None:
     network = nn.Linear(20, 3)
     assert profile_step(training(network, optimizer={"name": "sgd"})).optimizer == 63 * FLOAT

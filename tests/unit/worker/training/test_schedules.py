@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from service.spec.training import Constant, Cosine, OneCycle, Schedule, Step
+from service.spec.training import Constant, Cosine, Linear, OneCycle, Schedule, Step
 from worker.training.schedules import learning_rate
 
 
@@ -43,6 +43,12 @@ def test_cosine_warms_up_and_ends_near_nothing() -> None:
     assert 0 < rates[-1] < 0.001
 
 
+def test_linear_warms_up_and_falls_in_a_straight_line_to_nothing() -> None:
+    rates = curve(Linear(name="linear", warmup_fraction=0.2), total_steps=10, peak=0.8)
+
+    assert rates == pytest.approx([0.4, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
 def test_steps_multiply_at_their_milestones() -> None:
     rates = curve(Step(name="step", milestones=[0.5, 0.75], factor=0.1), total_steps=8)
 
@@ -53,7 +59,9 @@ def test_constant_stays() -> None:
     assert curve(Constant(name="constant"), total_steps=3, peak=0.5) == [0.5] * 3
 
 
-@pytest.mark.parametrize("schedule", [OneCycle(), Cosine(name="cosine"), Step(name="step"), Constant(name="constant")])
+@pytest.mark.parametrize(
+    "schedule", [OneCycle(), Cosine(name="cosine"), Linear(name="linear"), Step(name="step"), Constant(name="constant")]
+)
 @pytest.mark.parametrize("total_steps", [1, 2, 3])
 def test_the_shortest_trainings_have_a_learning_rate_above_zero(schedule: Schedule, total_steps: int) -> None:
     rates = curve(schedule, total_steps=total_steps)

@@ -1,0 +1,97 @@
+"""Which weights of a network a training changes, and at which highest learning rate each.
+
+Modules are named by their paths in the library's model, or in a network of the project's own. Invariant: a frozen module comes
+out of a training as it went in, weights and running statistics alike. Its dropout goes on as in the rest of the network.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from service.spec.training import TrainingSpec
+from worker.data.samples import Samples
+from worker.errors import UnfitTraining
+from worker.models.depth import head_weights, inner_model, layer_paths, weight_depths
+from worker.training.optimizers import Group
+
+_MOST_LISTED = 40
+
+
+def names_parts(spec: TrainingSpec) -> bool:
+    """Whether a training treats the parts of its network differently."""
+    return bool(spec.freeze) or spec.layer_decay < 1 or spec.head_learning_rate is not None
+
+
+def check_parts(network: nn.Module, spec: TrainingSpec) -> None:
+    """Checks that a network, which may be on the ``meta`` device, has the parts that its training names.
+
+    Raises:
+        UnfitTraining: it lacks one, or all that could be trained is frozen.
+    """
+    _frozen_modules(network, spec.freeze)
+    if spec.layer_decay < 1 and not layer_paths(network):
+        raise UnfitTraining("layer_decay", "the network has no list of layers", "Leave layer_decay out.")
+    if spec.head_learning_rate is not None and not head_weights(network):
+        message = "the network has no output layer with weights of its own: it has none, or its embedding is the output layer too"
+        raise UnfitTraining("head_learning_rate", message, "Leave head_learning_rate out.")
+
+
+def freeze(network: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    """Freezes the modules that ``paths`` name: their weights, and what else has the same, get no gradients.
+
+    Returns their norms with running statistics, which are to stay in evaluation mode.
+
+    Raises:
+        UnfitTraining: a path names no module with weights, or no weight is left to train.
+    """
+    frozen = _frozen_modules(network, paths)
+    for module in frozen:
+        module.requires_grad_(False)
+    return [part for module in frozen for part in module.modules() if isinstance(part, _NormBase)]
+
+
+def parameter_groups(network: nn.Module, spec: TrainingSpec, samples: Samples) -> list[Group]:
+    """Groups the weights that are not frozen by their learning rates. ``samples`` are some that the network reads.
+
+    Raises:
+        UnfitTraining: the network lacks a part that the spec names.
+    """
+    check_parts(network, spec)
+    head = set() if spec.head_learning_rate is None else set(head_weights(network))
+    depths = {} if spec.layer_decay == 1 else weight_depths(network, samples.inputs_from(0, 1))
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            groups[depths.get(parameter, 0), parameter in head].append(parameter)
+    return [
+        Group(parameters, spec.layer_decay**depth, spec.head_learning_rate if is_head else None)
+        for (depth, is_head), parameters in groups.items()
+    ]
+
+
+def _frozen_modules(network: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    model = inner_model(network)
+    there = {path: module for path, module in model.named_modules() if path and next(module.parameters(), None) is not None}
+    named = [there[path] for index, pattern in enumerate(paths) for path in _matching(pattern, list(there), index=index)]
+    kept = {parameter for module in named for parameter in module.parameters()}
+    if named and kept.issuperset(parameter for parameter in network.parameters() if parameter.requires_grad):
+        raise UnfitTraining("freeze", "these modules have all of its weights, and none is left to train", "Name fewer modules.")
+    return named
+
+
+def _matching(pattern: str, paths: Sequence[str], *, index: int) -> list[str]:
+    """The paths that a pattern names. Raises UnfitTraining if there are none."""
+    wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+    if found := [path for path in paths if wanted.fullmatch(path)]:
+        return found
+    inside = pattern.partition("*")[0]
+    while inside and inside not in paths:
+        inside = inside.rpartition(".")[0]
+    near = [path for path in paths if path.rpartition(".")[0] == inside]
+    more = f" and {len(near) - _MOST_LISTED} more" if len(near) > _MOST_LISTED else ""
+    where = f"in {inside!r} there are" if inside else "there are"
+    message = f"no module with weights is named {pattern!r}; {where} {', '.join(near[:_MOST_LISTED]) or 'none'}{more}"
+    raise UnfitTraining(f"freeze/{index}", message, "Name modules of the network by their paths.")
