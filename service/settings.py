@@ -29,6 +29,11 @@ class Settings(BaseSettings):
     teacher_cache: Path | None = None
     """Folder of the worker for the outputs of teachers on datasets, kept for later jobs; ``teacher-cache`` in ``scratch`` by
     default, and nothing is kept where neither is set. Whatever is in it may be removed at any time."""
+    network_cache: Path | None = None
+    """Folder of the worker for networks that it has fetched, kept for later jobs, which all workers of a host may share;
+    ``network-cache`` in ``scratch`` by default. Where neither is set they are kept until the worker ends."""
+    network_cache_bytes: int = Field(default=100 * 2**30, gt=0)
+    """Most bytes of networks that are kept there; the least recently used are removed first, and none that a job uses."""
 
     cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
     """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default."""
@@ -92,6 +97,11 @@ class Settings(BaseSettings):
     def teacher_cache_folder(self) -> Path | None:
         """Where that is."""
         return self.teacher_cache or (self.scratch / "teacher-cache" if self.scratch is not None else None)
+
+    @property
+    def network_cache_folder(self) -> Path | None:
+        """Where that is."""
+        return self.network_cache or (self.scratch / "network-cache" if self.scratch is not None else None)
 
 
 @cache

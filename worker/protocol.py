@@ -49,7 +49,9 @@ class Assignment:
     folder: Path
     """The trainer's own scratch folder, with the checkpoint to resume from, if there is one."""
     inputs: dict[str, Path] = field(default_factory=dict)
-    """Local path of each source that the spec names, but for those of the Hub: of data a file, of a network a folder."""
+    """Local path of each source that the spec names: of data a file, of a network a folder, which is for reading alone."""
+    revisions: dict[str, str] = field(default_factory=dict)
+    """By source of a network, what its folder was resolved to: the commit of one of the Hub, or a digest of the files."""
     placement: tuple[HostDevices, ...] = (HostDevices(),)
     """Where its ranks run, in their order."""
     cache: Path | None = None
@@ -60,8 +62,14 @@ class Assignment:
     """Whether to run the preflight check alone, one step of each training on the CPU, which ends with :class:`Checked`."""
     planned: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For a check: by source, the normalised spec of an unfinished job whose student is to be a teacher."""
+    away: dict[str, str] = field(default_factory=dict)
+    """For a check: by source of a network of the Hub that cannot be reached at this moment, why."""
     most_bytes: int | None = None
     """For a check: the host memory that its networks may use, in bytes; None if unknown."""
+    network_cache: Path | None = None
+    """The folder of the host's ``NetworkCache``, which outlives the job; None for no cache."""
+    network_cache_bytes: int = 0
+    """The most that it may have."""
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ folder resumes from it. Invariants: a folder with another spec's unfinished run 
 here is refused before torch is imported, which takes seconds.
 """
 
+import hashlib
+import json
 import logging
 import shutil
 import signal
@@ -14,13 +16,14 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_source
 from service.spec import JobSpec, load_spec
 from service.spec.data import DatasetInfo
 from service.spec.fit import check_fit
-from service.spec.source import split_source
+from service.spec.source import is_given, split_source
 from worker.job.logs import log_to
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -34,7 +37,16 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
+from worker.sources.errors import HubAway, SourceRefused
+from worker.sources.revisions import folder_digest, network_sources
 from worker.spec_file import SPEC_FILE, training_parts, write_spec
+
+if TYPE_CHECKING:
+    from worker.sources.hub import Snapshot
+
+_REVISIONS_FILE = "revisions.json"
+"""What the networks of an unfinished run were resolved to."""
+_NETWORKS_FOLDER = "networks"
 
 
 class TrainingFailed(Exception):
@@ -64,16 +76,19 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         TrainingFailed: the job failed.
         ModuleNotFoundError: the libraries of a trainer are not installed.
     """
+    inputs, devices = _local_inputs(spec), _choose_devices(spec)
+    _check_spec(spec, inputs)
+    _claim_folder(out, spec)
+    networks = _fetch_networks(spec, out)
     assignment = Assignment(
         job_id="alone",
         spec=spec.model_dump(mode="json"),
         folder=out,
-        inputs=_local_inputs(spec),
-        placement=(HostDevices(devices=_choose_devices(spec)),),
+        inputs=inputs | {source: folder for source, (folder, _) in networks.items()},
+        revisions={source: revision for source, (_, revision) in networks.items()},
+        placement=(HostDevices(devices=devices),),
         cache=cache,
     )
-    _check_spec(spec, assignment.inputs)
-    _claim_folder(out, spec)
     run_attempt = _prepare(len(assignment.devices))
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
@@ -140,18 +155,50 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
             faults.append(FieldError(pointer=pointer, message=f"there is no file {path}"))
         elif source.kind == "file":
             inputs[text] = path
-    for place, teacher in spec.teachers.items():
-        source, path = split_source(teacher.source), Path(split_source(teacher.source).name).expanduser()
-        if source.kind not in ("train", "hub", "file"):
-            message = f"{teacher.source} is in the service; without it, use train, hub:REPO or file:FOLDER"
-            faults.append(FieldError(pointer=f"/{place}/source", message=message))
+    for pointer, text in network_sources(spec).items():
+        source, path = split_source(text), Path(split_source(text).name).expanduser()
+        if source.kind in ("job", "model"):
+            message = f"{text} is in the service; without it, use hub:REPO, file:FOLDER or a network that the job makes"
+            faults.append(FieldError(pointer=pointer, message=message))
         elif source.kind == "file" and not path.is_dir():
-            faults.append(FieldError(pointer=f"/{place}/source", message=f"there is no folder {path}"))
-        elif source.kind == "file":
-            inputs[teacher.source] = path
+            faults.append(FieldError(pointer=pointer, message=f"there is no folder {path}"))
     if faults:
         raise InvalidSpec(faults)
     return inputs
+
+
+def _fetch_networks(spec: JobSpec, out: Path) -> dict[str, tuple[Path, str]]:
+    """The folder and the revision of each network that exists; a run that resumes gets those of the Hub that it began with.
+
+    Raises:
+        TrainingFailed: one cannot be fetched.
+    """
+    noted = out / _REVISIONS_FILE
+    revisions = json.loads(noted.read_text()) if noted.exists() and (out / CHECKPOINT_FILE).exists() else {}
+    found = {}
+    try:
+        for source in filter(is_given, network_sources(spec).values()):
+            if split_source(source).kind == "file":
+                folder = Path(split_source(source).name).expanduser()
+                found[source] = folder, folder_digest(folder)
+            elif source not in found:
+                links = out / _NETWORKS_FOLDER / hashlib.sha256(source.encode()).hexdigest()[:16]
+                snapshot = _fetch_snapshot(source, links, commit=revisions.get(source))
+                found[source] = snapshot.folder, snapshot.commit
+    except (SourceRefused, HubAway) as error:
+        is_away = isinstance(error, HubAway)
+        failed = Failed("input_unavailable", error.message, error.hint, retryable=is_away)
+        raise TrainingFailed(failed) from None
+    if found:
+        noted.write_text(json.dumps({source: revision for source, (_, revision) in found.items()}))
+    return found
+
+
+def _fetch_snapshot(source: str, links: Path, *, commit: str | None) -> Snapshot:
+    from worker.sources.hub import fetch_snapshot  # its library takes half a second to import
+
+    shutil.rmtree(links, ignore_errors=True)
+    return fetch_snapshot(source, links, commit=commit)
 
 
 def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
@@ -216,6 +263,8 @@ def _move_result(out: Path) -> None:
         path.replace(target)
     (out / RESULT_FOLDER).rmdir()
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    (out / _REVISIONS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(out / _NETWORKS_FOLDER, ignore_errors=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from service import usage
@@ -19,7 +19,7 @@ from service.jobs import transitions
 from service.jobs.transitions import Fence, holds, lock_fenced, record_event, touch
 from service.lifecycle import Outcome, Status
 from service.store import StoredFile
-from service.tables import Artifact, Job, JobEvent, LogChunk, Model
+from service.tables import Artifact, Job, JobEvent, JobSource, LogChunk, Model
 
 _STOPPED = {
     "preempt": "for a job of high priority",
@@ -178,6 +178,21 @@ def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase
     session.add(_artifact(job, file, kind="checkpoint"))
     record_event(session, job, "checkpoint", f"checkpoint at step {step} of the {phase} phase", {"phase": phase, "step": step})
     return Outcome.APPLIED, replaced if replaced != file.path else None
+
+
+def noted_revisions(session: Session, job_id: str) -> dict[str, str]:
+    """The revision of each network that the job's first attempt fetched, by its source."""
+    rows = session.execute(select(JobSource.source, JobSource.revision).where(JobSource.job_id == job_id))
+    return {source: revision for source, revision in rows}
+
+
+def note_revisions(session: Session, fence: Fence, revisions: Mapping[str, str]) -> Outcome:
+    """Notes what the networks of a job were resolved to, for later attempts; what an earlier one has noted stays."""
+    if lock_fenced(session, fence) is None:
+        return Outcome.LEASE_LOST
+    rows = [{"job_id": fence.job_id, "source": source, "revision": revision} for source, revision in revisions.items()]
+    session.execute(insert(JobSource).values(rows).on_conflict_do_nothing())
+    return Outcome.APPLIED
 
 
 def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], model: Model) -> Outcome:

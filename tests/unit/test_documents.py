@@ -48,6 +48,7 @@ WORDS = {
     "`DATABASE_URL`": "",
     "the system's": None,
     "`teacher-cache` in the scratch folder": None,
+    "`network-cache` in the scratch folder": None,
 }
 """Defaults of settings as they are written for people."""
 

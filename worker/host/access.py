@@ -15,6 +15,7 @@ from service.lifecycle import Outcome
 from service.part_errors import HostDiskFull, is_passing
 from service.store import Store
 from worker.host.lease import Lease, LeaseLost
+from worker.sources.errors import HubAway
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -23,6 +24,7 @@ _RETRY_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 600.0
 """For an error of the store that does not say that it is away."""
+_HUB_PATIENCE_SECONDS = 600.0
 
 
 def attempt_prefix(fence: Fence) -> str:
@@ -105,6 +107,18 @@ class LeasedAccess:
                 if renewal.stop_requested == "cancel" and renewal.stop_keep == "none":
                     raise GaveUpWaiting("the store") from error
                 self._wait("the store", error, hurried=self._leaving() or renewal.stop_requested == "cancel")
+
+    def in_hub(self, work: Callable[[], T]) -> T:
+        """Repeats work on the Hub until it is available. Raises HubAway after some minutes: others may have use for the devices."""
+        give_up_at = time.monotonic() + _HUB_PATIENCE_SECONDS
+        while True:
+            self._await_lease()
+            try:
+                return work()
+            except HubAway as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                self._wait("the Hub", error, hurried=self._leaving() or self._lease.renewal.stop_requested is not None)
 
     def _has_written(self, fence: Fence, number: int) -> bool:
         """Whether the write that ended the attempt, and its lease with it, was made."""

@@ -1,86 +1,197 @@
-"""Fetches the datasets and the teachers that a spec names from the store to this host."""
+"""Fetches what a spec names to this host: datasets into the job's own folder, networks into the cache of the host.
 
-from collections.abc import Callable
+Invariant: a trainer needs no connection. Of each network it gets a folder, and the revision that the folder is of; an attempt gets
+the revisions that the job's first attempt has noted.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Self
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
+from service.part_errors import HostDiskFull
 from service.spec import JobSpec
-from service.spec.source import split_source
-from service.store import Store
-from service.tables import Dataset, Model
+from service.spec.source import is_given, split_hub, split_source
+from service.tables import Dataset, Job, Model
+from worker.host.access import LeasedAccess
+from worker.sources.cache import NetworkCache
+from worker.sources.download import download
+from worker.sources.errors import HubAway, SourceRefused
+from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
+from worker.sources.revisions import files_digest, folder_digest, network_sources
 
-T = TypeVar("T")
 
+@dataclass
+class Inputs:
+    """What was fetched, by source."""
 
-class Retry(Protocol):
-    """Repeats work on a database or a store until it is available."""
-
-    def __call__(self, work: Callable[..., T]) -> T:
-        """Returns the result of ``work``."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+    """Of the networks."""
+    away: dict[str, str] = field(default_factory=dict)
+    """For a check: why a network of the Hub is not there, which is away."""
 
 
 class InputFetcher:
-    """Fetches the inputs of one job.
+    """Fetches the inputs of one job; its networks stay in the cache until the ``with`` block ends.
 
-    ``in_database`` runs a function of a session in a transaction, ``in_store`` one that uses the store.
+    ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
+    fetched, which it ends by raising.
     """
 
-    def __init__(self, spec: dict[str, Any], folder: Path, *, store: Store, in_database: Retry, in_store: Retry) -> None:
-        self._spec, self._folder, self._store = JobSpec.model_validate(spec), folder, store
-        self._in_database, self._in_store = in_database, in_store
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        *,
+        access: LeasedAccess,
+        cache: NetworkCache,
+        on_poll: Callable[[], None] = lambda: None,
+        revisions: Mapping[str, str] | None = None,
+    ) -> None:
+        self._spec, self._folder, self._access = JobSpec.model_validate(job.spec), folder, access
+        self._cache, self._on_poll, self._noted = cache, on_poll, revisions or {}
+        self._held = ExitStack()
 
-    def fetch(self, *, unfinished: bool = False) -> dict[str, Path]:
-        """The local path of each source that the spec names.
+    def __enter__(self) -> Self:
+        return self
 
-        With ``unfinished`` a teacher whose job has not finished is left out.
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._held.close()
+
+    def fetch(self) -> Inputs:
+        """Fetches everything for an attempt, and waits for a Hub that is away.
 
         Raises:
-            NotFound: one is gone.
+            NotFound: a dataset is gone.
+            SourceRefused: a network is gone, or is not what it was for an earlier attempt.
+            HubAway: the Hub did not come back.
         """
-        inputs: dict[str, Path] = {}
+        inputs = Inputs(paths=self._fetch_data())
+        for pointer, source in self._networks():
+            found = self._access.in_hub(partial(self._fetch_network, pointer, source))
+            if found is None:
+                raise _gone(pointer, source)
+            inputs.paths[source], inputs.revisions[source] = found
+        return inputs
+
+    def fetch_for_check(self) -> Inputs:
+        """Fetches what there is by now: no network of a job that has not finished, and none of a Hub that is away.
+
+        Raises:
+            NotFound, SourceRefused: as :meth:`fetch` does.
+        """
+        inputs = Inputs(paths=self._fetch_data())
+        for pointer, source in self._networks():
+            try:
+                found = self._fetch_network(pointer, source)
+            except HubAway as away:
+                inputs.away[source] = away.message
+                continue
+            if found is not None:
+                inputs.paths[source], inputs.revisions[source] = found
+            elif split_source(source).kind == "model":
+                raise _gone(pointer, source)
+        return inputs
+
+    def _networks(self) -> list[tuple[str, str]]:
+        """Each network that exists, once, behind the pointer to it."""
+        by_source = {source: pointer for pointer, source in network_sources(self._spec).items() if is_given(source)}
+        return [(pointer, source) for source, pointer in by_source.items()]
+
+    def _fetch_data(self) -> dict[str, Path]:
+        paths: dict[str, Path] = {}
         dataset = self._spec.dataset
         for part, source in (("dataset", dataset.source), ("transfer", dataset.transfer or "")):
             kind, name = split_source(source)
             if kind == "dataset":
-                inputs[source] = self._fetch_dataset(name, part)
+                paths[source] = self._fetch_dataset(name, part)
             elif kind == "file":
-                inputs[source] = Path(name)
-        for teacher in self._spec.teachers.values():
-            kind, name = split_source(teacher.source)
-            if kind == "file":
-                inputs[teacher.source] = Path(name)
-            if kind not in {"job", "model"} or teacher.source in inputs:
-                continue
-            folder = self._fetch_model(kind, name)
-            if folder is not None:
-                inputs[teacher.source] = folder
-            elif kind == "model" or not unfinished:
-                raise NotFound(f"the teacher {kind}:{name} has no stored network any more; name another in /teacher/source")
-        return inputs
+                paths[source] = Path(name)
+        return paths
 
     def _fetch_dataset(self, dataset_id: str, part: str) -> Path:
-        row = self._in_database(lambda session: session.get(Dataset, dataset_id))
+        row = self._access.in_database(lambda session: session.get(Dataset, dataset_id))
         if row is None:
             raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
         target = self._folder / "inputs" / part / Path(row.path).name
-        self._in_store(lambda: self._store.fetch(row.path, target, sha256=row.sha256))
+        self._access.in_store(lambda: self._access.store.fetch(row.path, target, sha256=row.sha256))
         return target
 
-    def _fetch_model(self, kind: str, name: str) -> Path | None:
+    def _fetch_network(self, pointer: str, source: str) -> tuple[Path, str] | None:
+        """The folder of a network and its revision; None for a stored one without a row."""
+        kind, name = split_source(source)
+        try:
+            if kind == "hub":
+                return self._from_hub(source)
+            return self._named_folder(source, Path(name)) if kind == "file" else self._stored(kind, name)
+        except SourceRefused as refused:
+            refused.pointer = pointer
+            raise
+
+    def _stored(self, kind: str, name: str) -> tuple[Path, str] | None:
         column = Model.job_id if kind == "job" else Model.id
 
         def find(session: Session) -> Model | None:
             return session.scalar(select(Model).where(column == name))
 
-        row = self._in_database(find)
+        row = self._access.in_database(find)
         if row is None:
             return None
-        folder = self._folder / "inputs" / row.id
+        revision = files_digest((file["name"], file["sha256"]) for file in row.files)
+        num_bytes = sum(file["size"] for file in row.files)
+        return self._hold(f"files:{revision}", partial(self._fetch_files, row), num_bytes=num_bytes), revision
+
+    def _fetch_files(self, row: Model, folder: Path) -> None:
+        store = self._access.store
         for file in row.files:
-            self._in_store(partial(self._store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
-        return folder
+            try:
+                self._access.in_store(partial(store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
+            except HostDiskFull as full:
+                raise full.__cause__ or full  # the cache may make room
+
+    def _named_folder(self, source: str, folder: Path) -> tuple[Path, str]:
+        if not folder.is_dir():
+            raise SourceRefused(f"{source} is no folder on this host.", "Mount it on every host, or upload the network instead.")
+        revision = folder_digest(folder)
+        if self._noted.get(source, revision) != revision:
+            raise SourceRefused(
+                f"The files of {source} are others than at the job's first attempt.",
+                "Put them back, or submit the job again, which then begins with the new ones.",
+            )
+        return folder, revision
+
+    def _from_hub(self, source: str) -> tuple[Path, str]:
+        links = self._folder / "inputs" / hashlib.sha256(source.encode()).hexdigest()[:16]
+        noted = self._noted.get(source)
+        if is_offline():
+            return _in(fetch_snapshot(source, links, commit=noted))
+        try:
+            commit = noted or resolve(source)
+            fetch = partial(download, source, commit=commit, token=None, on_poll=self._on_poll)
+            return self._hold(f"hub:{split_hub(source)[0]}@{commit}", fetch), commit
+        except HubAway:
+            try:
+                return _in(fetch_snapshot(source, links, commit=noted, only_local=True))
+            except HubAway:
+                pass
+            raise
+
+    def _hold(self, key: str, fetch: Callable[[Path], None], *, num_bytes: int = 0) -> Path:
+        return self._held.enter_context(self._cache.hold(key, fetch, num_bytes=num_bytes, on_wait=self._on_poll))
+
+
+def _in(snapshot: Snapshot) -> tuple[Path, str]:
+    return snapshot.folder, snapshot.commit
+
+
+def _gone(pointer: str, source: str) -> SourceRefused:
+    return SourceRefused(f"{source} has no stored network any more.", "Name another.", pointer=pointer)

@@ -30,9 +30,11 @@ from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
-from worker.host.inputs import InputFetcher
+from worker.host.inputs import InputFetcher, Inputs
 from worker.host.lease import Lease, LeaseLost
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, Stopped
+from worker.sources.cache import NetworkCache
+from worker.sources.errors import SourceRefused
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +173,9 @@ class Checker:
             return None
         except NotFound as error:
             return Failed("input_unavailable", error.detail)
+        except SourceRefused as refused:
+            details = {} if refused.pointer is None else {"pointer": refused.pointer}
+            return Failed("input_unavailable", refused.message, refused.hint, details)
         except (LeaseLost, GaveUpWaiting):
             raise
         except Exception as error:
@@ -181,19 +186,6 @@ class Checker:
         self, job: Job, folder: Path, access: LeasedAccess, lease: Lease, *, on_event: Callable[[Event], None]
     ) -> Checked | Failed:
         """Runs the check in a process of its own."""
-        memory = host_memory_gib()
-        inputs = InputFetcher(job.spec, folder, store=self._store, in_database=access.in_database, in_store=access.in_store)
-        paths = inputs.fetch(unfinished=True)
-        assignment = Assignment(
-            job_id=job.id,
-            spec=job.spec,
-            folder=folder,
-            inputs=paths,
-            num_threads=1,
-            check_only=True,
-            planned=access.in_database(lambda session: _planned(session, job, known=paths.keys())),
-            most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
-        )
         give_up_at = time.monotonic() + self._settings.preflight_seconds
 
         def give_up_if_needed() -> None:
@@ -203,8 +195,12 @@ class Checker:
             if self._leaving():
                 raise _Leaving
 
+        networks = self._settings.network_cache_folder or self._scratch / "network-cache"
+        cache = NetworkCache(networks, max_bytes=self._settings.network_cache_bytes)
         try:
-            ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
+            with InputFetcher(job, folder, access=access, cache=cache, on_poll=give_up_if_needed) as fetcher:
+                assignment = self._assignment(job, folder, access, fetcher.fetch_for_check(), cache)
+                ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
         except _TooLong:
             return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
         last = ending.last
@@ -216,6 +212,26 @@ class Checker:
             log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
+
+    def _assignment(
+        self, job: Job, folder: Path, access: LeasedAccess, inputs: Inputs, cache: NetworkCache
+    ) -> Assignment:
+        memory = host_memory_gib()
+        known = inputs.paths.keys()
+        return Assignment(
+            job_id=job.id,
+            spec=job.spec,
+            folder=folder,
+            inputs=inputs.paths,
+            revisions=inputs.revisions,
+            num_threads=1,
+            check_only=True,
+            planned=access.in_database(lambda session: _planned(session, job, known=known)),
+            away=inputs.away,
+            most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
+            network_cache=cache.folder,
+            network_cache_bytes=cache.max_bytes,
+        )
 
 
 def _planned(session: Session, job: Job, *, known: Collection[str]) -> dict[str, dict[str, Any]]:

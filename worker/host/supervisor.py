@@ -21,11 +21,13 @@ from service.store import Store
 from service.tables import Artifact
 from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.executor import Executor, Trainer, follow
-from worker.host.inputs import InputFetcher
+from worker.host.inputs import InputFetcher, Inputs
 from worker.host.lease import Lease, LeaseLost
 from worker.host.recorder import Recorder
 from worker.host.settlement import Settlement
 from worker.protocol import CHECKPOINT_FILE, Assignment, HostDevices, StopRequest
+from worker.sources.cache import NetworkCache
+from worker.sources.errors import HubAway, SourceRefused
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Supervisor:
         self._store = store
         self._settings = settings
         self._num_threads = num_threads
+        folder = settings.network_cache_folder or scratch / "network-cache"
+        self._networks = NetworkCache(folder, max_bytes=settings.network_cache_bytes)
         self._leaving = leaving
         self._folder = scratch / f"{claim.fence.job_id}-{claim.fence.attempt}"
         self._started = time.monotonic()
@@ -109,16 +113,28 @@ class Supervisor:
 
     def _attempt(self) -> None:
         self._folder.mkdir(parents=True)
-        access, grace_seconds = self._access, self._settings.stop_grace_seconds
+        access, fence = self._access, self._fence
+        noted = access.in_database(lambda session: jobs.noted_revisions(session, fence.job_id))
         fetcher = InputFetcher(
-            self._spec, self._folder, store=self._store, in_database=access.in_database, in_store=access.in_store
+            self._claim.job, self._folder, access=access, cache=self._networks, on_poll=self._on_fetch_poll, revisions=noted
         )
-        try:
-            inputs = fetcher.fetch()
-        except NotFound as error:
-            self._settlement.fail(JobFailure(code="input_unavailable", message=error.detail))
-            return
-        self._fetch_checkpoint()
+        with fetcher:
+            try:
+                inputs = fetcher.fetch()
+            except NotFound as error:
+                self._settlement.fail(JobFailure(code="input_unavailable", message=error.detail))
+            except SourceRefused as refused:
+                self._settlement.fail(unavailable(refused))
+            except HubAway as away:
+                self._settlement.lose(JobFailure(code="input_unavailable", message=away.message, hint=away.hint))
+            else:
+                if inputs.revisions:
+                    access.write(fence, lambda session: jobs.note_revisions(session, fence, inputs.revisions))
+                self._fetch_checkpoint()
+                self._train(inputs)
+
+    def _train(self, inputs: Inputs) -> None:
+        grace_seconds = self._settings.stop_grace_seconds
         self._trainer = self._executor.start(self._assignment(inputs))
         ending = follow(
             self._trainer,
@@ -132,15 +148,18 @@ class Supervisor:
         self._recorder.write()
         self._settlement.settle(ending)
 
-    def _assignment(self, inputs: dict[str, Path]) -> Assignment:
+    def _assignment(self, inputs: Inputs) -> Assignment:
         devices = tuple("cpu" if name.startswith("cpu") else name for name in self._claim.devices)
         return Assignment(
             job_id=self._fence.job_id,
             spec=self._spec,
             folder=self._folder,
-            inputs=inputs,
+            inputs=inputs.paths,
+            revisions=inputs.revisions,
             placement=(HostDevices(self._host, devices),),
             cache=self._settings.teacher_cache_folder,
+            network_cache=self._networks.folder,
+            network_cache_bytes=self._networks.max_bytes,
             num_threads=self._num_threads,
         )
 
@@ -160,6 +179,11 @@ class Supervisor:
         self._access.require_lease()  # also one that was lost before there was a trainer to kill
         self._recorder.write_if_due()
         self._settlement.memory_kills.look()
+
+    def _on_fetch_poll(self) -> None:
+        self._access.require_lease()
+        if self._wanted_stop() is not None:
+            raise GaveUpWaiting("the networks that it names")
 
     def _wanted_stop(self) -> StopRequest | None:
         renewal = self._lease.renewal
@@ -182,3 +206,9 @@ class Supervisor:
 
     def _names(self) -> tuple[str, int]:
         return self._fence.job_id, self._fence.attempt
+
+
+def unavailable(refused: SourceRefused) -> JobFailure:
+    """The failure of a job that names a network which cannot be had."""
+    details = {} if refused.pointer is None else {"pointer": refused.pointer}
+    return JobFailure(code="input_unavailable", message=refused.message, hint=refused.hint, details=details)

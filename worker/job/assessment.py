@@ -27,7 +27,7 @@ from worker.methods import privileged_term
 from worker.report.build import Assessed, Gain, make_report
 from worker.report.documents import write_documents
 from worker.report.seeds import seeds_card
-from worker.sources.hub import pinned_spec
+from worker.sources.revisions import pinned_spec
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers, combine_outputs
 from worker.trained import TrainedNetwork
@@ -112,7 +112,7 @@ def evaluate_and_export(
             gain=gain,
             seeds=seeds,
         )
-        write_documents(result, report=report, spec=pinned_spec(job.submitted, job.commits))
+        write_documents(result, report=report, spec=pinned_spec(job.submitted, job.revisions))
     return report
 
 

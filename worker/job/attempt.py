@@ -1,7 +1,7 @@
 """The trainer's main: it loads the data, carries out the trainings of the plan, evaluates their networks and exports the student.
 
-It knows a spec, a folder and devices, and no database, no Redis, no HTTP; its only connection is to the Hub, for a teacher
-from there. Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``state`` and the running
+It knows a spec, folders and devices, and no database, no Redis, no HTTP: what it needs from elsewhere was fetched before.
+Invariant: between any two optimizer steps the whole job is in one :class:`Attempt`'s ``state`` and the running
 :class:`Training`, and a checkpoint holds both, so that on a CPU a job that is killed anywhere and started again ends with the
 same student, bit for bit, as one that never was. Several ranks run it side by side up to the last training; rank 0 writes every
 file, and evaluates and exports alone.
@@ -55,7 +55,7 @@ from worker.protocol import (
     StopRequest,
     Warned,
 )
-from worker.sources.hub import pinned_spec
+from worker.sources.revisions import pinned_spec
 from worker.spec_file import write_spec
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
@@ -160,13 +160,23 @@ class Attempt:
         if self.group.is_rank0:
             data = with_warnings(data, self.spec, task=self.task)
         self.networks = Networks(
-            self.spec, data, device=self.device, inputs=self.assignment.inputs, scratch=self.assignment.folder
+            self.spec,
+            data,
+            device=self.device,
+            inputs=self.assignment.inputs,
+            revisions=self.assignment.revisions,
+            scratch=self.assignment.folder,
         )
-        # Of the data as they are read: which classes they adopt depends on the commits that the checkpoint holds.
         self.digest = job_digest(self.spec, data)
-        resumed = read_resumable(self.assignment.folder / CHECKPOINT_FILE, digest=self.digest, device=self.device)
-        if resumed is not None:
-            self.state, self.networks.commits = resumed
+        self.state = (
+            read_resumable(
+                self.assignment.folder / CHECKPOINT_FILE,
+                digest=self.digest,
+                revisions=self.assignment.revisions,
+                device=self.device,
+            )
+            or self.state
+        )
         self.networks.adopt_classes()
         self.spec = self.networks.spec = without_control(self.spec, self.data)
         self.plan = plan_of(self.spec)
@@ -338,7 +348,7 @@ class Attempt:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
             export_network(self._load(STUDENT, weights), folder / "student", data=self.data)
-            write_spec(folder, pinned_spec(self.spec, self.networks.commits))
+            write_spec(folder, pinned_spec(self.spec, self.networks.revisions))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
         trained = self.state.finished.get(STUDENT)
@@ -365,6 +375,6 @@ class Attempt:
         if not self.group.is_rank0:
             return
         path = self.assignment.folder / CHECKPOINT_FILE
-        self.state.write(path, digest=self.digest, unfinished=unfinished, commits=self.networks.commits)
+        self.state.write(path, digest=self.digest, unfinished=unfinished, revisions=self.assignment.revisions)
         phase, step = after or ((unfinished[0].phase, unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))

@@ -4,11 +4,9 @@ Invariant: a network is determined by the spec, the data and its seed alone, so 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -16,7 +14,6 @@ from torch import nn
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
 from service.spec.methods import DistillationNetwork
-from service.spec.source import split_source
 from service.spec.training import TrainingSpec
 from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
@@ -40,7 +37,7 @@ from worker.models.folder import stored_targets
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
-from worker.sources.hub import fetch_snapshot, pinned
+from worker.sources.revisions import pinned
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.trained import TrainedNetwork, load_teacher, wrap_trained
@@ -60,11 +57,12 @@ class Networks:
         *,
         device: torch.device,
         inputs: Mapping[str, Path],
+        revisions: Mapping[str, str] | None = None,
         scratch: Path,
         fitted_on: Data | None = None,
         most_samples: int | None = None,
     ) -> None:
-        """``inputs`` are the local files of the spec's sources; files from the Hub are fetched into ``scratch``.
+        """``inputs`` are the local files of the spec's sources, ``revisions`` what those of networks were resolved to.
 
         ``fitted_on`` are the data that preprocessings are measured and trained on, by default ``data``. ``most_samples`` limits
         the samples of a split.
@@ -74,8 +72,7 @@ class Networks:
         self.submitted = spec
         """The spec as it was submitted; ``spec`` may lack what the data have no labels for."""
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
-        self.commits: dict[str, str] = {}
-        """The commit that each ``hub:`` source was resolved to."""
+        self.revisions = revisions or {}
         self._inputs, self.scratch = inputs, scratch
         self._preprocessings: dict[Role, Preprocessing] = {}
         self._pretrained: dict[Role, TrainedNetwork] = {}
@@ -97,10 +94,9 @@ class Networks:
         """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""
         if role not in self._pretrained:
             source, teaches = self.teachers[role].source, self.teachers[role].targets
-            with self._folder(source) as path:
-                named = pinned(source, self.commits)
-                data = fitted_to or self.data
-                self._pretrained[role] = load_teacher(path, source=named, data=data, device=self.device, teaches=teaches)
+            path, named = self._folder(source), pinned(source, self.revisions)
+            data = fitted_to or self.data
+            self._pretrained[role] = load_teacher(path, source=named, data=data, device=self.device, teaches=teaches)
         return self._pretrained[role]
 
     def standardise(self, data: Data) -> None:
@@ -116,10 +112,8 @@ class Networks:
         """
         for role, teacher in self.teachers.items():
             if not self.is_trained(role) and may_adopt(self.data.targets):
-                with self._folder(teacher.source) as folder:
-                    self.data = adopt_classes(
-                        self.data, stored_targets(folder), relabel=TASKS[self.data.task].relabel, teaches=teacher.targets
-                    )
+                theirs = stored_targets(self._folder(teacher.source))
+                self.data = adopt_classes(self.data, theirs, relabel=TASKS[self.data.task].relabel, teaches=teacher.targets)
         if unknown := unknown_classes(self.data.targets):
             raise JobFault(
                 "invalid_data",
@@ -137,19 +131,9 @@ class Networks:
         """The network, untrained if this job trains it, else pretrained."""
         return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network
 
-    @contextmanager
-    def _folder(self, source: str) -> Iterator[Path]:
+    def _folder(self, source: str) -> Path:
         """The local folder of a given network. Raises JobFault if it is not there."""
-        if split_source(source).kind != "hub":
-            yield local_input(self._inputs, source)
-            return
-        with TemporaryDirectory(dir=self.scratch) as links:
-            yield self._from_hub(source, Path(links))
-
-    def _from_hub(self, source: str, folder: Path) -> Path:
-        snapshot = fetch_snapshot(source, folder, commit=self.commits.get(source))
-        self.commits[source] = snapshot.commit
-        return snapshot.folder
+        return local_input(self._inputs, source)
 
     def preprocessing_of(self, role: Role) -> Preprocessing:
         """The preprocessing of any network, whether this job trains it or loads it."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from service.spec import JobSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, RawInputs, first
+from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import STUDENT, Role
 from worker.spec_file import training_parts
@@ -57,13 +58,13 @@ class JobState:
         known = (STUDENT if role in self.replicate_scores else role for role in roles)
         return sum(self.finished[role].figures.steps for role in known if role in self.finished)
 
-    def write(self, path: Path, *, digest: str, unfinished: Unfinished | None, commits: Mapping[str, str]) -> None:
+    def write(self, path: Path, *, digest: str, unfinished: Unfinished | None, revisions: Mapping[str, str]) -> None:
         """Replaces the checkpoint at ``path``."""
         state = {
             "digest": digest,
             "threads": torch.get_num_threads(),
             "unfinished": unfinished and (str(unfinished[0]), unfinished[1]),
-            "commits": dict(commits),
+            "revisions": dict(revisions),
             "finished": {str(role): trained.state() for role, trained in self.finished.items()},
             "repeats": _written(self.replicate_scores),
             "last_test": _written(self.last_test),
@@ -93,8 +94,10 @@ def _read(written: Mapping[str, dict[str, Any] | None]) -> Scores:
     return {Role.parse(role): None if result is None else EvaluationResult(**result) for role, result in written.items()}
 
 
-def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[JobState, dict[str, str]] | None:
-    """Reads the state and the Hub commits from a checkpoint; None if there is none that this job may resume from.
+def read_resumable(path: Path, *, digest: str, revisions: Mapping[str, str], device: torch.device) -> JobState | None:
+    """Reads the state from a checkpoint; None if there is none that this job may resume from.
+
+    ``revisions`` are those of the networks that the job names. Raises JobFault if the checkpoint was made with others.
 
     On a CPU, sets the number of threads that the earlier attempts used.
     """
@@ -108,14 +111,20 @@ def read_resumable(path: Path, *, digest: str, device: torch.device) -> tuple[Jo
     if checkpoint["digest"] != digest:
         logger.warning("The checkpoint belongs to another spec or other data, so the job starts from its beginning.")
         return None
+    for source, revision in checkpoint["revisions"].items():
+        if revisions.get(source) != revision:
+            raise JobFault(
+                "input_unavailable",
+                f"{source} is at {revisions.get(source)}, and the job was begun with it at {revision}.",
+                hint="Put back what was there, or submit the job again, which then begins with what is there now.",
+            )
     if device.type == "cpu" and checkpoint["threads"] != torch.get_num_threads():
         # Sums are split among threads: only the same number of them gives the same student, bit for bit.
         logger.info("Using %d threads, as the earlier attempts did.", checkpoint["threads"])
         torch.set_num_threads(checkpoint["threads"])
     state = JobState.from_checkpoint(checkpoint)
     logger.info("Resuming after %s.", ", ".join(map(str, state.finished)) or "no finished phase")
-    commits: dict[str, str] = checkpoint["commits"]
-    return state, commits
+    return state
 
 
 def job_digest(spec: JobSpec, data: Data) -> str:

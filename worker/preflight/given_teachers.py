@@ -4,16 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from service.spec.source import split_source
 from worker.data import Data
-from worker.errors import JobFault
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
 from worker.models.loading import stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
-from worker.sources.hub import is_out_of_reach
 from worker.trained import TrainedNetwork
 
 BYTES_OF_A_WEIGHT = 4
@@ -22,10 +19,12 @@ _SCORING_SECONDS = 5.0
 """For all given teachers together; the attempt scores each on the whole validation split."""
 
 
-def load_given_teachers(findings: Findings, whole: Data, *, inputs: Mapping[str, Path], most_bytes: float) -> bool:
+def load_given_teachers(
+    findings: Findings, whole: Data, *, inputs: Mapping[str, Path], away: Mapping[str, str], most_bytes: float
+) -> bool:
     """Loads the given teachers, and scores them on as many validation rows of the ``whole`` data as there is time for.
 
-    Returns whether each is available and fits into ``most_bytes``.
+    Returns whether each is available, rather than ``away`` for a reason, and fits into ``most_bytes``.
     """
     networks = findings.networks
     give_up_at = time.monotonic() + _SCORING_SECONDS
@@ -40,13 +39,10 @@ def load_given_teachers(findings: Findings, whole: Data, *, inputs: Mapping[str,
                 findings.resident[role] = InferenceProfile(count * BYTES_OF_A_WEIGHT, 0.0, 0)
                 findings.note(f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method.")
                 return False
-            try:
-                _score(findings, role, whole, is_over=lambda: time.monotonic() > give_up_at)
-            except JobFault as fault:
-                if split_source(spec.source).kind != "hub" or not is_out_of_reach(fault):
-                    raise
-                findings.note(f"The {role} was not tried, nor the method. {fault.message}")
+            if spec.source in away:
+                findings.note(f"The {role} was not tried, nor the method. {away[spec.source]}")
                 return False
+            _score(findings, role, whole, is_over=lambda: time.monotonic() > give_up_at)
     return True
 
 

@@ -74,7 +74,11 @@ class PreflightRun:
         self._findings = Findings(plan_of(self._spec).without(self._untrained), self._networks, sampled)
         self._findings.warnings += whole.warnings
         self._findings.is_complete = load_given_teachers(
-            self._findings, whole, inputs=self._assignment.inputs, most_bytes=self._most_bytes
+            self._findings,
+            whole,
+            inputs=self._assignment.inputs,
+            away=self._assignment.away,
+            most_bytes=self._most_bytes,
         )
         self._findings.readable = self._readable()
         self._fit_preprocessings()
@@ -110,6 +114,7 @@ class PreflightRun:
             data,
             device=self._device,
             inputs=self._assignment.inputs,
+            revisions=self._assignment.revisions,
             scratch=self._assignment.folder,
             fitted_on=fitted_on,
             most_samples=most_samples,

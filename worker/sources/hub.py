@@ -1,16 +1,22 @@
 """Networks of the Hugging Face Hub: a repository's weights, configs and tokenizer at one commit, never code or pickles.
 
-The library's own environment variables apply: ``HF_HOME`` is the cache, ``HF_HUB_OFFLINE`` restricts it to that cache,
-``HF_ENDPOINT`` and ``HF_TOKEN`` are the server and the credentials. Invariant: the files are those of the commit that is
-reported, so that an attempt that resumes, and a repetition of the job, load the same network.
+The library's own environment variables apply: ``HF_HOME`` is its cache, ``HF_HUB_OFFLINE`` restricts it to that cache,
+``HF_ENDPOINT`` and ``HF_TOKEN`` are the server and the credentials of who gives none. Invariants: the files are those of the
+commit that is told, so that an attempt that resumes, and a repetition of the job, load the same network; no error that leaves
+this module holds, or was raised from, one that knows the token.
 """
 
-from collections.abc import Mapping
+import hashlib
+import re
+import shutil
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -19,92 +25,140 @@ from huggingface_hub.errors import (
 )
 
 from service.error_numbers import is_machines_number
-from service.spec import JobSpec
-from service.spec.job import TeacherSpec
 from service.spec.source import split_hub
-from worker.errors import JobFault
+from worker.sources.errors import HubAway, SourceRefused
 from worker.sources.folder_files import CARD_FILE, module_files
 
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", CARD_FILE)
-_REFUSALS = (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError)
+_ANSWER_SECONDS = 10.0
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+_SHA256 = re.compile("[0-9a-f]{64}")
+"""The library names a large file by it, as the Hub lists it."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit, in a folder of links to the files that match the patterns and no others."""
+    """A repository at one commit, in a folder of the files that match the patterns and no others."""
 
     folder: Path
     commit: str
 
 
-def fetch_snapshot(source: str, folder: Path, *, commit: str | None = None) -> Snapshot:
-    """Fetches ``hub:REPO[@REVISION]`` into the new ``folder``; ``commit`` is what the revision was resolved to before.
+def is_offline() -> bool:
+    """Whether the library's cache is all that there is."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def resolve(source: str, *, token: str | None = None) -> str:
+    """The commit that ``hub:REPO[@REVISION]`` means now, for whoever may read its files.
 
     Raises:
-        JobFault: ``input_unavailable``, with the reason.
-        OSError: this host cannot, for instance as its disk is full.
+        SourceRefused: there is none, or it is not this token's to read.
+        HubAway: the Hub does not answer.
     """
     repository, revision = split_hub(source)
     try:
+        info = HfApi(token=token).model_info(repository, revision=revision, timeout=_ANSWER_SECONDS)
+        commit = info.sha or ""
+        try:  # what a gated repository is, everybody may know; its files not
+            get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=commit), token=token, timeout=_ANSWER_SECONDS)
+        except EntryNotFoundError:
+            pass
+    except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
+        raise _as_told(source, error, token) from None
+    return commit
+
+
+def fetch_snapshot(
+    source: str,
+    folder: Path,
+    *,
+    commit: str | None = None,
+    token: str | None = None,
+    library: Path | None = None,
+    only_local: bool = False,
+) -> Snapshot:
+    """Fetches ``hub:REPO[@REVISION]`` into ``folder``; ``commit`` is what the revision was resolved to before.
+
+    The folder is of links into the library's own cache. With ``library``, a new folder that the library uses instead, it is of
+    files, which are compared with the SHA-256 that the Hub tells, and ``library`` is gone. ``only_local`` asks no Hub.
+
+    Raises:
+        SourceRefused: it cannot be had.
+        HubAway: the Hub does not answer.
+        OSError: this host cannot, for instance as its disk is full.
+    """
+    repository, revision = split_hub(source)
+    options: dict[str, Any] = {"cache_dir": library, "token": token, "local_files_only": only_local}
+    try:
+        patterns = list(_PATTERNS)
         path = Path(
-            snapshot_download(repository, revision=commit or revision, allow_patterns=list(_PATTERNS), ignore_patterns=["*/*"])
+            snapshot_download(
+                repository, revision=commit or revision, allow_patterns=patterns, ignore_patterns=["*/*"], **options
+            )
         )
         if beside := module_files(path):
-            snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside])
-    except (HfHubHTTPError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None and is_machines_number(error.errno):
-            raise
-        raise _unavailable(source, error) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in path.iterdir():
-        link = folder / file.name
-        if any(file.match(pattern) for pattern in _PATTERNS) and not link.exists():
-            link.symlink_to(file.resolve())
-    for file in module_files(path):
-        if (path / file).is_file() and not (folder / file).exists():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).symlink_to((path / file).resolve())
+            snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside], **options)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
+        raise _as_told(source, error, token) from None
+    names = [Path(file.name) for file in path.iterdir() if any(file.match(pattern) for pattern in _PATTERNS)]
+    for name in [*names, *(file for file in beside if (path / file).is_file())]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        content = (path / name).resolve()
+        if library is not None:
+            _verify(content, source)
+            content.replace(folder / name)
+        elif not (folder / name).exists():
+            (folder / name).symlink_to(content)
+    if library is not None:
+        shutil.rmtree(library)
     return Snapshot(folder, path.name)
 
 
-def is_out_of_reach(fault: JobFault) -> bool:
-    """Whether the Hub could not be reached, rather than that it refused the request."""
-    return fault.code == "input_unavailable" and not isinstance(fault.__cause__, _REFUSALS)
+def _verify(content: Path, source: str) -> None:
+    if not _SHA256.fullmatch(content.name):
+        return
+    with content.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != content.name:
+        content.unlink()
+        raise HubAway(f"{source} cannot be fetched: a file arrived damaged.", "It is fetched again.")
 
 
-def pinned(source: str, commits: Mapping[str, str]) -> str:
-    """The source with the commit that it was resolved to."""
-    return f"hub:{split_hub(source)[0]}@{commits[source]}" if source in commits else source
-
-
-def pinned_spec(spec: JobSpec, commits: Mapping[str, str]) -> JobSpec:
-    """The spec that repeats the job: its teachers at the commits that they were resolved to."""
-    each = [teacher.model_copy(update={"source": pinned(teacher.source, commits)}) for teacher in spec.teachers.values()]
-    return spec.model_copy(update={"teacher": each[0] if isinstance(spec.teacher, TeacherSpec) else each})
-
-
-def _unavailable(source: str, error: Exception) -> JobFault:
+def _as_told(source: str, error: Exception, token: str | None) -> Exception:
+    """What to raise for an error of the library."""
     repository, revision = split_hub(source)
+    refused = f"{source} cannot be fetched: "
     match error:
         case GatedRepoError():
-            what, hint = f"{repository} is gated", "Ask for access on its page, and give the worker HF_TOKEN."
+            return SourceRefused(
+                f"{refused}{repository} is gated.",
+                "Ask for access on its page, and give the service your token (stillhouse hub-token set), or the worker HF_TOKEN.",
+            )
         case RepositoryNotFoundError():
-            what, hint = f"there is no repository {repository}, or it is private", "Correct it, or give the worker HF_TOKEN."
+            return SourceRefused(
+                f"{refused}there is no repository {repository}, or it is private.",
+                "Correct it, or give the service your token (stillhouse hub-token set), or the worker HF_TOKEN.",
+            )
         case RevisionNotFoundError():
-            what, hint = f"{repository} has no revision {revision!r}", "Name a branch, a tag or a commit that it has."
-        case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
-            what, hint = (
-                "the worker is offline and does not have it",
+            return SourceRefused(
+                f"{refused}{repository} has no revision {revision!r}.", "Name a branch, a tag or a commit that it has."
+            )
+        case HfHubHTTPError() if (status := error.response.status_code) < HTTPStatus.INTERNAL_SERVER_ERROR and (
+            status not in _PASSING
+        ):
+            return SourceRefused(f"{refused}the Hub refuses it by {status}.", "See whether the token may read it.")
+        case LocalEntryNotFoundError() | ConnectionError() if is_offline():
+            return SourceRefused(
+                f"{refused}the worker is offline and does not have it.",
                 "Fetch it into the worker's HF_HOME, or let it go online.",
             )
-        case _:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
-            what = f"the Hub cannot be reached, or does not answer as it should ({reason})"
-            hint = "See whether the worker reaches the Hub, or fetch the repository into its HF_HOME."
-    is_transient = not isinstance(error, _REFUSALS)
-    return JobFault(
-        "input_unavailable",
-        f"{source} cannot be fetched: {what}.",
-        hint=hint,
-        retryable=is_transient and not constants.HF_HUB_OFFLINE,
+        case OSError() if error.errno is not None and is_machines_number(error.errno):
+            return OSError(error.errno, error.strerror, error.filename)
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    if token:
+        reason = reason.replace(token, "…")
+    return HubAway(
+        f"{refused}the Hub cannot be reached, or does not answer as it should ({reason}).",
+        "See whether the worker reaches the Hub, or fetch the repository into its HF_HOME.",
     )

@@ -1,0 +1,20 @@
+"""Why a network cannot be fetched: it is refused, which another attempt would find too, or the Hub is away.
+
+Each message is in the project's own words and holds no header, so that no token is in it.
+"""
+
+
+class SourceRefused(Exception):
+    """The network cannot be had; ``hint`` says how to mend it, ``pointer`` where the spec names it."""
+
+    def __init__(self, message: str, hint: str, *, pointer: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.pointer = message, hint, pointer
+
+
+class HubAway(ConnectionError):
+    """The Hub cannot be used now: a part that is away, by its kind, so that no attempt is charged for it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint

@@ -1,0 +1,45 @@
+"""The revision that each source was resolved to: a commit of the Hub, or a digest of a folder's files."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from service.spec import JobSpec
+from service.spec.job import TeacherSpec
+from service.spec.source import split_hub, split_source
+
+
+def pinned(source: str, revisions: Mapping[str, str]) -> str:
+    """The source with the commit that it was resolved to, if it is one of the Hub."""
+    if split_source(source).kind != "hub" or source not in revisions:
+        return source
+    return f"hub:{split_hub(source)[0]}@{revisions[source]}"
+
+
+def pinned_spec(spec: JobSpec, revisions: Mapping[str, str]) -> JobSpec:
+    """The spec that repeats the job: its networks at the commits that they were resolved to."""
+    each = [teacher.model_copy(update={"source": pinned(teacher.source, revisions)}) for teacher in spec.teachers.values()]
+    student = spec.student.model_copy(update={"source": pinned(spec.student.source, revisions)})
+    return spec.model_copy(update={"teacher": each[0] if isinstance(spec.teacher, TeacherSpec) else each, "student": student})
+
+
+def network_sources(spec: JobSpec) -> dict[str, str]:
+    """The source of each network of the spec, or the word that stands there, by the JSON pointer to it."""
+    sources = {f"/{place}/source": teacher.source for place, teacher in spec.teachers.items()}
+    return sources | {"/student/source": spec.student.source}
+
+
+def files_digest(files: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the name and the SHA-256 of each file of a folder, in any order."""
+    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """The :func:`files_digest` of a folder on disk. Raises OSError."""
+    digests = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+    return files_digest(digests)
