@@ -194,7 +194,7 @@ def _fetch_networks(spec: JobSpec, out: Path) -> dict[str, tuple[Path, str]]:
     return found
 
 
-def _fetch_snapshot(source: str, links: Path, *, commit: str | None) -> Snapshot:
+def _fetch_snapshot(source: str, links: Path, *, commit: str | None) -> "Snapshot":
     from worker.sources.hub import fetch_snapshot  # its library takes half a second to import
 
     shutil.rmtree(links, ignore_errors=True)

@@ -183,7 +183,7 @@ def record_checkpoint(session: Session, fence: Fence, file: StoredFile, *, phase
 def noted_revisions(session: Session, job_id: str) -> dict[str, str]:
     """The revision of each network that the job's first attempt fetched, by its source."""
     rows = session.execute(select(JobSource.source, JobSource.revision).where(JobSource.job_id == job_id))
-    return {source: revision for source, revision in rows}
+    return dict(rows.tuples().all())
 
 
 def note_revisions(session: Session, fence: Fence, revisions: Mapping[str, str]) -> Outcome:

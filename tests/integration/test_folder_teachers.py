@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
-from service.store import Store
-from tests.integration.test_chain import report, train
+from tests.access import fetched
+from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from worker import standalone
-from worker.host.inputs import InputFetcher
-from worker.protocol import RESULT_FOLDER, Finished
+from worker.job.attempt import run
+from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped
+from worker.sources.errors import SourceRefused
 
 
 def test_a_teacher_in_a_folder_teaches_without_the_service(tmp_path: Path) -> None:
@@ -38,13 +38,35 @@ def test_what_is_no_folder_is_refused_at_its_place(name: str, tmp_path: Path) ->
 
 
 def test_a_worker_reads_a_teacher_where_it_lies(tmp_path: Path) -> None:
-    with Session() as unbound:
-        inputs = InputFetcher(
-            spec([{"source": f"file:{tmp_path}"}, {"architecture": CNN}]),
-            tmp_path / "job",
-            store=Store(f"file://{tmp_path}/store"),
-            in_database=lambda work: work(unbound),
-            in_store=lambda work: work(),
-        ).fetch()
-    assert inputs == {f"file:{tmp_path}": tmp_path}
+    (tmp_path / "given").mkdir()
+    source = f"file:{tmp_path / 'given'}"
+    document = spec([{"source": source}, {"architecture": CNN}])
+    inputs = fetched(document, tmp_path / "job")
+    assert inputs.paths == {source: tmp_path / "given"}
     assert not (tmp_path / "job").exists()
+    assert fetched(document, tmp_path / "job", revisions=inputs.revisions) == inputs
+
+    (tmp_path / "given" / "config.json").write_text("{}")
+    with pytest.raises(SourceRefused, match="are others than at the job's first attempt") as refused:
+        fetched(document, tmp_path / "job", revisions=inputs.revisions)
+    assert refused.value.pointer == "/teacher/0/source"
+
+
+def test_a_run_does_not_go_on_with_another_teacher_in_the_folder(tmp_path: Path) -> None:
+    train(spec({"architecture": CNN, "training": SHORT}), tmp_path / "made")
+    folder = tmp_path / "made" / RESULT_FOLDER / "teacher"
+    document = spec([{"source": f"file:{folder}", "accept_score": "any"}, {"architecture": CNN, "training": SHORT}])
+
+    def attempt() -> Event:
+        inputs = fetched(document, tmp_path / "job")
+        recorder = StopIn("teacher-2")
+        (tmp_path / "job").mkdir(exist_ok=True)
+        run(Assignment("job_test", document, tmp_path / "job", inputs.paths, inputs.revisions, num_threads=1), recorder)
+        return recorder.events[-1]
+
+    assert attempt() == Stopped("drain")
+    (folder / "README.md").write_text("Another one.")
+    last = attempt()
+    assert isinstance(last, Failed)
+    assert (last.code, last.retryable) == ("input_unavailable", False)
+    assert f"file:{folder} is at" in last.message

@@ -13,12 +13,14 @@ import pytest
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
+from tests.access import fetched
 from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from tests.unit.formats.files import some_images, write_npz
 from worker.job.attempt import run
 from worker.job.error_mapping import as_failure
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, PhaseStarted, Stopped
+from worker.sources.errors import SourceRefused
 from worker.sources.hub import fetch_snapshot
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -44,6 +46,23 @@ def lay_out(cache: Path, folder: Path, *, commit: str, branch: str = "main", nam
     (repository / "refs" / branch).write_text(commit)
 
 
+def attempt(
+    document: dict[str, Any],
+    folder: Path,
+    *,
+    revisions: dict[str, str] | None = None,
+    stop_in: str | None = None,
+    bare: Path | None = None,
+) -> tuple[list[Event], dict[str, str]]:
+    """The events of an attempt with what a host has fetched for it, and the revisions that the host would note."""
+    inputs = fetched(document, folder, revisions=revisions)
+    paths = inputs.paths if bare is None else inputs.paths | {"file:bare": bare}
+    recorder = StopIn(stop_in)
+    folder.mkdir(exist_ok=True)
+    run(Assignment("job_test", document, folder, paths, inputs.revisions, num_threads=1), recorder)
+    return recorder.events, inputs.revisions
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A worker whose library looks into its cache alone."""
@@ -59,10 +78,10 @@ def test_a_teacher_of_the_hub_teaches_at_the_commit_that_was_found(offline: Path
     lay_out(offline, tmp_path / "made" / RESULT_FOLDER / "teacher", commit=COMMIT)
 
     document = spec([{"source": "hub:anna/digits", "accept_score": "any"}, {"architecture": CNN, "training": SHORT}])
-    stopped = train(document, tmp_path / "job", stop_in="teacher-2")
+    stopped, noted = attempt(document, tmp_path / "job", stop_in="teacher-2")
     # The branch moves on; the job does not.
     lay_out(offline, tmp_path / "made" / RESULT_FOLDER / "teacher", commit=COMMIT[::-1])
-    events = train(document, tmp_path / "job")
+    events, _ = attempt(document, tmp_path / "job", revisions=noted)
 
     assert not isinstance(stopped[-1], Failed)
     assert isinstance(events[-1], Finished), events[-1]
@@ -82,13 +101,7 @@ def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: s
     bare = write_npz(tmp_path / "bare.npz", image=some_images(60, 8, 8))
     document = spec({"source": "hub:anna/digits", "accept_score": "any"}, dataset={"source": "file:bare"})
 
-    def resume(folder: Path, *, stop_in: str | None = None) -> list[Event]:
-        recorder = StopIn(stop_in)
-        run(Assignment("job_test", document, folder, inputs={"file:bare": bare}, num_threads=1), recorder)
-        return recorder.events
-
-    (tmp_path / "job").mkdir()
-    stopped = resume(tmp_path / "job", stop_in="student")
+    stopped, noted = attempt(document, tmp_path / "job", stop_in="student", bare=bare)
     assert stopped[-1] == Stopped("drain")
     branches = offline / "models--anna--digits" / "refs"
     if branch == "moved":
@@ -100,7 +113,7 @@ def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: s
         lay_out(offline, given, commit=COMMIT[::-1])
     else:
         (branches / "main").unlink()
-    events = resume(tmp_path / "job")
+    events, _ = attempt(document, tmp_path / "job", revisions=noted, bare=bare)
 
     assert isinstance(events[-1], Finished), events[-1]
     begun = [event.message for event in events if isinstance(event, PhaseStarted)]
@@ -114,10 +127,9 @@ def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: s
 def test_what_an_offline_worker_does_not_have_is_told(offline: Path, tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
     lay_out(offline, tmp_path / "empty", commit=COMMIT)
-    last = train(spec({"source": source}), tmp_path / "job")[-1]
-    assert isinstance(last, Failed)
-    assert (last.code, last.retryable) == ("input_unavailable", False)
-    assert f"{source} cannot be fetched: the worker is offline" in last.message
+    with pytest.raises(SourceRefused, match=f"{source} cannot be fetched: the worker is offline") as refused:
+        fetched(spec({"source": source}), tmp_path / "job")
+    assert refused.value.pointer == "/teacher/source"
 
 
 def test_what_this_host_cannot_do_is_nothing_of_the_hubs(offline: Path, tmp_path: Path) -> None:
@@ -136,7 +148,7 @@ def test_what_this_host_cannot_do_is_nothing_of_the_hubs(offline: Path, tmp_path
 def test_a_repository_without_safetensors_is_told(offline: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     lay_out(offline, tmp_path / "empty", commit=COMMIT)
-    last = train(spec({"source": "hub:anna/digits"}), tmp_path / "job")[-1]
+    last = attempt(spec({"source": "hub:anna/digits"}), tmp_path / "job")[0][-1]
     assert isinstance(last, Failed)
     assert last.code == "input_unavailable"
     assert "model.safetensors is missing" in last.message or "config.json" in last.message
@@ -145,13 +157,13 @@ def test_a_repository_without_safetensors_is_told(offline: Path, tmp_path: Path)
 def test_a_hub_that_cannot_be_reached_is_told_and_tried_again(tmp_path: Path) -> None:
     """With the library's own environment, hence in a process of its own: nothing listens at the address."""
     script = (
-        "from pathlib import Path; from worker.errors import JobFault; from worker.sources.hub import fetch_snapshot\n"
+        "from pathlib import Path; from worker.sources.errors import HubAway; from worker.sources.hub import fetch_snapshot\n"
         f"try: fetch_snapshot('hub:anna/digits', Path({str(tmp_path / 'links')!r}))\n"
-        "except JobFault as fault: print(fault.code, fault.retryable, fault.message)"
+        "except HubAway as away: print(away.message)"
     )
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("input_unavailable True hub:anna/digits cannot be fetched: the Hub cannot be reached")
+    assert done.stdout.startswith("hub:anna/digits cannot be fetched: the Hub cannot be reached")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 The parts of ``service`` and of ``worker`` are listed from the top down, each layer with what belongs to it; a part imports only
 from layers below its own, so no two import each other, directly or round a circle. The worker has two sides that meet in
-``protocol``: the host's side knows the database and never torch, the trainer's side knows torch and never the database. What a
-trainer's process is to run the host's side imports inside a function, once it is that process.
+``protocol`` and ``sources``: the host's side knows the database and never torch, the trainer's side knows torch and never the
+database. What a trainer's process is to run the host's side imports inside a function, once it is that process.
 """
 
 import ast
@@ -69,6 +69,8 @@ WORKER_LAYERS: Layers = {
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}
+BETWEEN_SIDES = {"protocol", "sources"}
+"""Without torch and without the database: what both sides know."""
 SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "errors", "error_numbers"}
 """What a trainer may know of the service: the spec, the readers of data files and of headers of weights, the errors."""
 
@@ -156,19 +158,19 @@ def test_only_the_hosts_side_of_the_worker_knows_the_database() -> None:
     assert not wrong
 
 
-def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
+def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol_and_the_sources() -> None:
     wrong = [
         f"{name} imports {target}"
         for name, target in crossings("worker", inside_functions=False)
         if top(target) == "worker"
-        and part(target) not in {"protocol", part(name)}
+        and part(target) not in {*BETWEEN_SIDES, part(name)}
         and (part(name) in HOST_SIDE) != (part(target) in HOST_SIDE)
     ]
     assert not wrong
     across = {
         name
         for name, target in crossings("worker")
-        if part(name) == "host" and top(target) == "worker" and part(target) not in {"host", "protocol"}
+        if part(name) == "host" and top(target) == "worker" and part(target) not in {"host", *BETWEEN_SIDES}
     }
     assert across == {"worker.host.trainer_process"}
 
@@ -184,7 +186,7 @@ def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
             "worker.job.attempt",
             {"sqlalchemy", "psycopg", "celery", "redis", "fastapi", "httpx", "peft", "bitsandbytes", "gguf"},
         ),
-        ("worker.sources.hub", {"torch", "transformers", "sqlalchemy", "fastapi"}),
+        ("worker.sources.download", {"torch", "transformers", "sqlalchemy", "fastapi"}),
         ("worker.models", {"sqlalchemy", "celery", "redis", "fastapi"}),
         ("worker.evaluation.metrics", {"sklearn", "scipy", "torchmetrics"}),
         ("worker.export.onnx", {"onnx", "onnxscript", "onnxruntime"}),

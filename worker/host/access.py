@@ -55,12 +55,17 @@ class LeasedAccess:
         leaving: Callable[[], bool],
         grace_seconds: float,
     ) -> None:
-        self.store = store
+        self._store = store
         self._job_id, self._database, self._lease = job_id, database, lease
         self._leaving, self._grace_seconds = leaving, grace_seconds
         self._hurried_since: float | None = None
         self._said = ("", 0.0)
         self._numbers = itertools.count(1)  # two threads never get the same
+
+    @property
+    def store(self) -> Store:
+        """The store that :meth:`in_store` waits for."""
+        return self._store
 
     def require_lease(self) -> None:
         """Raises LeaseLost if the lease is lost; waits for nothing."""
@@ -109,7 +114,7 @@ class LeasedAccess:
                 self._wait("the store", error, hurried=self._leaving() or renewal.stop_requested == "cancel")
 
     def in_hub(self, work: Callable[[], T]) -> T:
-        """Repeats work on the Hub until it is available. Raises HubAway after some minutes: others may have use for the devices."""
+        """Repeats work on the Hub until it is available. Raises HubAway after some minutes, in which devices were idle."""
         give_up_at = time.monotonic() + _HUB_PATIENCE_SECONDS
         while True:
             self._await_lease()

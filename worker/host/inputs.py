@@ -1,9 +1,10 @@
 """Fetches what a spec names to this host: datasets into the job's own folder, networks into the cache of the host.
 
-Invariant: a trainer needs no connection. Of each network it gets a folder, and the revision that the folder is of; an attempt gets
-the revisions that the job's first attempt has noted.
+Invariant: a trainer needs no connection. Of each network it gets a folder, and the revision that the folder is of; an attempt
+gets the revisions that the job's first attempt has noted.
 """
 
+import errno
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,22 +12,41 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
 from service.part_errors import HostDiskFull
 from service.spec import JobSpec
-from service.spec.source import is_given, split_hub, split_source
-from service.tables import Dataset, Job, Model
-from worker.host.access import LeasedAccess
+from service.spec.source import NetworkSource, is_given, split_hub, split_network, split_source
+from service.store import Store
+from service.tables import Dataset, Model
 from worker.sources.cache import NetworkCache
 from worker.sources.download import download
 from worker.sources.errors import HubAway, SourceRefused
 from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
 from worker.sources.revisions import files_digest, folder_digest, network_sources
+
+T = TypeVar("T")
+
+
+class Access(Protocol):
+    """A database, a store and a Hub that are waited for."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    def in_database(self, work: Callable[[Session], T]) -> T:
+        """Runs a function of a session in a transaction."""
+
+    def in_store(self, work: Callable[[], T]) -> T:
+        """Runs what uses the store."""
+
+    def in_hub(self, work: Callable[[], T]) -> T:
+        """Runs what uses the Hub. Raises HubAway if it does not come back."""
 
 
 @dataclass
@@ -49,15 +69,15 @@ class InputFetcher:
 
     def __init__(
         self,
-        job: Job,
+        spec: dict[str, Any],
         folder: Path,
         *,
-        access: LeasedAccess,
+        access: Access,
         cache: NetworkCache,
         on_poll: Callable[[], None] = lambda: None,
         revisions: Mapping[str, str] | None = None,
     ) -> None:
-        self._spec, self._folder, self._access = JobSpec.model_validate(job.spec), folder, access
+        self._spec, self._folder, self._access = JobSpec.model_validate(spec), folder, access
         self._cache, self._on_poll, self._noted = cache, on_poll, revisions or {}
         self._held = ExitStack()
 
@@ -128,22 +148,20 @@ class InputFetcher:
 
     def _fetch_network(self, pointer: str, source: str) -> tuple[Path, str] | None:
         """The folder of a network and its revision; None for a stored one without a row."""
-        kind, name = split_source(source)
+        network = split_network(source)
         try:
-            if kind == "hub":
+            if network.kind == "hub":
                 return self._from_hub(source)
-            return self._named_folder(source, Path(name)) if kind == "file" else self._stored(kind, name)
+            return self._named_folder(source, Path(network.name)) if network.kind == "file" else self._stored(network)
         except SourceRefused as refused:
             refused.pointer = pointer
             raise
 
-    def _stored(self, kind: str, name: str) -> tuple[Path, str] | None:
-        column = Model.job_id if kind == "job" else Model.id
-
-        def find(session: Session) -> Model | None:
-            return session.scalar(select(Model).where(column == name))
-
-        row = self._access.in_database(find)
+    def _stored(self, network: NetworkSource) -> tuple[Path, str] | None:
+        is_it = Model.id == network.name
+        if network.kind == "job":
+            is_it = and_(Model.job_id == network.name, Model.part == network.part)
+        row = self._access.in_database(lambda session: session.scalar(select(Model).where(is_it)))
         if row is None:
             return None
         revision = files_digest((file["name"], file["sha256"]) for file in row.files)
@@ -156,7 +174,7 @@ class InputFetcher:
             try:
                 self._access.in_store(partial(store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
             except HostDiskFull as full:
-                raise full.__cause__ or full  # the cache may make room
+                raise OSError(errno.ENOSPC, str(full)) from full  # the cache may make room
 
     def _named_folder(self, source: str, folder: Path) -> tuple[Path, str]:
         if not folder.is_dir():

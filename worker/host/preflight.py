@@ -198,7 +198,7 @@ class Checker:
         networks = self._settings.network_cache_folder or self._scratch / "network-cache"
         cache = NetworkCache(networks, max_bytes=self._settings.network_cache_bytes)
         try:
-            with InputFetcher(job, folder, access=access, cache=cache, on_poll=give_up_if_needed) as fetcher:
+            with InputFetcher(job.spec, folder, access=access, cache=cache, on_poll=give_up_if_needed) as fetcher:
                 assignment = self._assignment(job, folder, access, fetcher.fetch_for_check(), cache)
                 ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
         except _TooLong:
@@ -213,9 +213,7 @@ class Checker:
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
 
-    def _assignment(
-        self, job: Job, folder: Path, access: LeasedAccess, inputs: Inputs, cache: NetworkCache
-    ) -> Assignment:
+    def _assignment(self, job: Job, folder: Path, access: LeasedAccess, inputs: Inputs, cache: NetworkCache) -> Assignment:
         memory = host_memory_gib()
         known = inputs.paths.keys()
         return Assignment(

@@ -116,7 +116,7 @@ class Supervisor:
         access, fence = self._access, self._fence
         noted = access.in_database(lambda session: jobs.noted_revisions(session, fence.job_id))
         fetcher = InputFetcher(
-            self._claim.job, self._folder, access=access, cache=self._networks, on_poll=self._on_fetch_poll, revisions=noted
+            self._spec, self._folder, access=access, cache=self._networks, on_poll=self._on_fetch_poll, revisions=noted
         )
         with fetcher:
             try:

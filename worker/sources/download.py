@@ -32,7 +32,8 @@ def download(source: str, folder: Path, *, commit: str, token: str | None, on_po
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # the library's own words, which nobody has looked through for the token
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with process:
         try:
             process.stdin.write(request.encode() + b"\n")
@@ -64,16 +65,14 @@ def _main() -> None:
     folder = Path(request["folder"])
     answer: list[str | int] = ["done"]
     try:
-        fetch_snapshot(
-            request["source"], folder, commit=request["commit"], token=request["token"], library=folder / _LIBRARY
-        )
+        fetch_snapshot(request["source"], folder, commit=request["commit"], token=request["token"], library=folder / _LIBRARY)
     except SourceRefused as refused:
         answer = ["refused", refused.message, refused.hint]
     except HubAway as away:
         answer = ["away", away.message, away.hint]
     except OSError as error:
         answer = ["machine", error.errno or 0, str(error.strerror or error)]
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer))
 
 
 def _end_with_parent() -> None:

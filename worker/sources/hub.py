@@ -9,6 +9,7 @@ this module holds, or was raised from, one that knows the token.
 import hashlib
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -60,10 +61,8 @@ def resolve(source: str, *, token: str | None = None) -> str:
     try:
         info = HfApi(token=token).model_info(repository, revision=revision, timeout=_ANSWER_SECONDS)
         commit = info.sha or ""
-        try:  # what a gated repository is, everybody may know; its files not
+        with suppress(EntryNotFoundError):  # what is in a gated repository, everybody may know; its files are not everybody's
             get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=commit), token=token, timeout=_ANSWER_SECONDS)
-        except EntryNotFoundError:
-            pass
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
         raise _as_told(source, error, token) from None
     return commit
@@ -101,6 +100,7 @@ def fetch_snapshot(
             snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside], **options)
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
         raise _as_told(source, error, token) from None
+    folder.mkdir(parents=True, exist_ok=True)
     names = [Path(file.name) for file in path.iterdir() if any(file.match(pattern) for pattern in _PATTERNS)]
     for name in [*names, *(file for file in beside if (path / file).is_file())]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

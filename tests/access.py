@@ -1,0 +1,39 @@
+"""Access to a store and a Hub without a lease, as a host's: what is away is not waited for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from service.store import Store
+from worker.host.inputs import InputFetcher, Inputs
+from worker.sources.cache import NetworkCache
+
+T = TypeVar("T")
+
+
+@dataclass
+class DirectAccess:
+    """Without a database."""
+
+    store: Store
+
+    def in_database(self, work: Callable[[Session], T]) -> T:
+        with Session() as unbound:
+            return work(unbound)
+
+    def in_store(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def in_hub(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+def fetched(document: dict[str, Any], folder: Path, *, revisions: dict[str, str] | None = None) -> Inputs:
+    """What a host gives to the trainer of an attempt whose files are in ``folder``."""
+    access = DirectAccess(Store(f"file://{folder}/store"))
+    cache = NetworkCache(folder.parent / "network-cache", max_bytes=2**30)
+    with InputFetcher(document, folder, access=access, cache=cache, revisions=revisions) as fetcher:
+        return fetcher.fetch()
