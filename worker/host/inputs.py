@@ -25,7 +25,7 @@ from service.store import Store
 from service.tables import Dataset, Model
 from worker.sources.cache import NetworkCache
 from worker.sources.download import download
-from worker.sources.errors import HubAway, SourceRefused
+from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
 from worker.sources.revisions import files_digest, folder_digest, network_sources
 
@@ -57,7 +57,7 @@ class Inputs:
     revisions: dict[str, str] = field(default_factory=dict)
     """Of the networks."""
     away: dict[str, str] = field(default_factory=dict)
-    """For a check: why a network of the Hub is not there, which is away."""
+    """For a check: why a network of the Hub cannot be had here and now."""
 
 
 class InputFetcher:
@@ -104,7 +104,7 @@ class InputFetcher:
         return inputs
 
     def fetch_for_check(self) -> Inputs:
-        """Fetches what there is by now: no network of a job that has not finished, and none of a Hub that is away.
+        """Fetches what there is by now: no network of a job that has not finished, and none that only this host cannot have now.
 
         Raises:
             NotFound, SourceRefused: as :meth:`fetch` does.
@@ -113,7 +113,7 @@ class InputFetcher:
         for pointer, source in self._networks():
             try:
                 found = self._fetch_network(pointer, source)
-            except HubAway as away:
+            except (HubAway, NotOnThisHost) as away:
                 inputs.away[source] = away.message
                 continue
             if found is not None:

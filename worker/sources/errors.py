@@ -12,6 +12,10 @@ class SourceRefused(Exception):
         self.message, self.hint, self.pointer = message, hint, pointer
 
 
+class NotOnThisHost(SourceRefused):
+    """The host is offline and does not have the network: another host may."""
+
+
 class HubAway(ConnectionError):
     """The Hub cannot be used now: a part that is away, by its kind, so that no attempt is charged for it."""
 

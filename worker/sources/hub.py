@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 
 from service.error_numbers import is_machines_number
 from service.spec.source import split_hub
-from worker.sources.errors import HubAway, SourceRefused
+from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.folder_files import CARD_FILE, module_files
 
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", CARD_FILE)
@@ -83,7 +83,7 @@ def fetch_snapshot(
     files, which are compared with the SHA-256 that the Hub tells, and ``library`` is gone. ``only_local`` asks no Hub.
 
     Raises:
-        SourceRefused: it cannot be had.
+        SourceRefused: it cannot be had, or NotOnThisHost.
         HubAway: the Hub does not answer.
         OSError: this host cannot, for instance as its disk is full.
     """
@@ -149,7 +149,7 @@ def _as_told(source: str, error: Exception, token: str | None) -> Exception:
         ):
             return SourceRefused(f"{refused}the Hub refuses it by {status}.", "See whether the token may read it.")
         case LocalEntryNotFoundError() | ConnectionError() if is_offline():
-            return SourceRefused(
+            return NotOnThisHost(
                 f"{refused}the worker is offline and does not have it.",
                 "Fetch it into the worker's HF_HOME, or let it go online.",
             )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from service.spec.methods import METHODS, OF_TOKENS
+from tests.access import fetched_for_check
 from tests.integration.test_embeddings import SOURCE, teacher
 from tests.integration.test_embeddings import spec as embedding_spec
 from tests.integration.test_language_models import SMALL as SMALL_OF_TOKENS
@@ -174,10 +175,13 @@ def test_a_teacher_that_another_job_is_still_to_train_is_built_as_that_job_says(
 def test_a_teacher_of_the_hub_that_cannot_be_asked_for_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    found = estimate(digits(teacher={"source": "hub:anna/digits"}), tmp_path)
+
+    document = digits(teacher={"source": "hub:anna/digits"})
+    found = estimate(document, tmp_path, away=fetched_for_check(document, tmp_path).away)
     assert "hub:anna/digits cannot be fetched" in found.notes[0]
     assert (found.memory_gib, found.steps, list(found.parameters)) == (None, {"student": 60}, ["student"])
-    of_texts = estimate(names(teacher={"source": "hub:anna/names"}), tmp_path)
+    document = names(teacher={"source": "hub:anna/names"})
+    of_texts = estimate(document, tmp_path, away=fetched_for_check(document, tmp_path).away)
     assert (of_texts.parameters, of_texts.num_samples) == ({}, 3360)
 
 
