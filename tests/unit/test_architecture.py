@@ -158,7 +158,7 @@ def test_only_the_hosts_side_of_the_worker_knows_the_database() -> None:
     assert not wrong
 
 
-def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol_and_the_sources() -> None:
+def test_the_hosts_side_and_the_trainers_side_meet_in_the_protocol() -> None:
     wrong = [
         f"{name} imports {target}"
         for name, target in crossings("worker", inside_functions=False)
