@@ -217,8 +217,11 @@ def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo],
 
 
 def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:
-    """The source of each teacher, behind the pointer to it."""
-    return [(f"/{place}/source", teacher.source) for place, teacher in spec.teachers.items()]
+    """The source of each teacher, and the student's, behind the pointer to it."""
+    return [
+        *((f"/{place}/source", teacher.source) for place, teacher in spec.teachers.items()),
+        ("/student/source", spec.student.source),
+    ]
 
 
 def _dataset_info(

@@ -39,8 +39,9 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
 
 
 def teacher_sources(spec: JobSpec) -> dict[str, NetworkSource]:
-    """The source of each teacher, by the JSON pointer to it."""
-    return {f"/{place}/source": split_network(teacher.source) for place, teacher in spec.teachers.items()}
+    """The source of each teacher, and of a student that exists, by the JSON pointer to it."""
+    each = {f"/{place}/source": teacher.source for place, teacher in spec.teachers.items()}
+    return {pointer: split_network(source) for pointer, source in (each | {"/student/source": spec.student.source}).items()}
 
 
 def teacher_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[Model]:

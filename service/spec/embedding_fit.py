@@ -19,11 +19,15 @@ def embedding_faults(spec: JobSpec) -> Iterator[FieldError]:
     if len(spec.teachers) > 1:
         yield FieldError(pointer="/teacher", message="a sentence-embedding has one teacher: leave one alone in the list")
     for place, teacher in spec.teachers.items():
+        if teacher.source != "train" and teacher.training is not None:
+            message = "an embedding has no labels that a teacher could be fine-tuned on: leave training out"
+            yield FieldError(pointer=f"/{place}/training", message=message)
         if teacher.source == "train":
             message = "an embedding has no labels that a teacher could be trained on here: take model:ID, job:ID or hub:REPO"
             yield FieldError(pointer=f"/{place}/source", message=message)
-    if spec.student.source != "random":
-        yield FieldError(pointer="/student/source", message="a sentence-embedding's student begins at random: leave source out")
+    if spec.student.source == "teacher-layers":
+        message = "a sentence-embedding's student begins at random, or as an encoder that exists: name one, or leave source out"
+        yield FieldError(pointer="/student/source", message=message)
     if spec.evaluation.control:
         message = "without its teacher there is nothing that the student could learn: leave control out"
         yield FieldError(pointer="/evaluation/control", message=message)

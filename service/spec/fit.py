@@ -63,8 +63,8 @@ def check_fit(
 ) -> list[FieldError]:
     """Finds every fault of ``spec`` on ``dataset``, each with a JSON Pointer into the spec.
 
-    ``teachers`` holds those of ``job:ID``, ``model:ID`` and ``file:FOLDER``, by source; ``transfer`` is the dataset of the
-    transfer rows.
+    ``teachers`` holds those of ``job:ID``, ``model:ID`` and ``file:FOLDER``, and a student's, by source; ``transfer`` is the
+    dataset of the transfer rows.
     """
     dataset = _with_teachers_classes(spec, dataset, teachers)
     faults = []
@@ -96,9 +96,12 @@ def check_fit(
         elif network.architecture is not None and TASKS[spec.task].input_kind == "text":
             faults += _unread_text_faults(spec, network.architecture, pointer=f"/{role}/architecture")
     faults += _assistant_faults(spec, dataset, num_outputs=num_outputs)
-    for place, teacher in spec.teachers.items():
-        if teacher.source in teachers:
-            faults += _teacher_faults(spec, dataset, teacher, teachers[teacher.source], pointer=f"/{place}/source")
+    for place, network in _networks(spec):
+        if (known := teachers.get(network.source)) is not None:
+            if isinstance(network, StudentSpec) or network.training is not None:
+                faults += _body_faults(spec, known, pointer=f"/{place}/source")
+            else:
+                faults += _teacher_faults(spec, dataset, network, known, pointer=f"/{place}/source")
     return faults
 
 
@@ -324,6 +327,15 @@ def _teacher_faults(
         )
         faults.append(FieldError(pointer=pointer, message=message))
     return faults
+
+
+def _body_faults(spec: JobSpec, network: TeacherInfo, *, pointer: str) -> list[FieldError]:
+    """Of a network that is trained the body alone counts: it gets the job's outputs, and another task's network has the same."""
+    theirs, ours = TASKS[network.task].input_kind, TASKS[spec.task].input_kind
+    if theirs == ours:
+        return []
+    message = f"that network reads {_READ[theirs]}, and {spec.task} reads {_READ[ours]}: name one that does"
+    return [FieldError(pointer=pointer, message=message)]
 
 
 def _shape_text(shape: tuple[int, int, int]) -> str:

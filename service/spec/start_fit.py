@@ -1,4 +1,7 @@
-"""Checks whether a student can begin with its teacher's layers, as far as the spec alone decides it. Pure, no torch."""
+"""Checks whether a student can begin with its teacher's layers, or as a network that exists, as far as the spec alone decides it.
+
+Pure, no torch.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +9,8 @@ from typing import Any
 from service.errors import FieldError
 from service.spec.architectures import TransformersNetwork
 from service.spec.job import JobSpec
-from service.spec.methods import BornAgain, DeepMutual, TeacherAssistant
+from service.spec.methods import BornAgain, DeepMutual, DistillationNetwork, TeacherAssistant, terms_of
+from service.spec.source import is_given
 from service.spec.tasks import TASKS
 from service.spec.transformers_fit import config_fields, task_of
 
@@ -20,11 +24,21 @@ _WIDTHS = (
 
 
 def start_faults(spec: JobSpec) -> list[FieldError]:
-    """Finds every fault of a student that takes its teacher's layers; the worker, which has both networks, decides finally."""
+    """Finds every fault of a student that does not begin at random; the worker, which has the networks, decides finally."""
+    if is_given(spec.student.source):
+        return list(_given_faults(spec))
     if spec.student.source != "teacher-layers":
         return []
     faults = list(_kind_faults(spec))
     return faults or [*_width_faults(spec), *_depth_faults(spec)]
+
+
+def _given_faults(spec: JobSpec) -> Iterator[FieldError]:
+    """The methods that make networks of the student's own kind, or widen it, need one that the job builds."""
+    for method in terms_of(spec.method):
+        if isinstance(method, BornAgain | TeacherAssistant | DistillationNetwork | DeepMutual):
+            message = f"{method.name} builds its networks itself, and the student exists: take random, or another method"
+            yield FieldError(pointer="/student/source", message=message)
 
 
 def _kind_faults(spec: JobSpec) -> Iterator[FieldError]:

@@ -64,6 +64,8 @@ class TaskInfo:
     """The task whose model types in ``transformers_configs.json`` it has; None for a list of its own."""
     without_model_types: tuple[str, ...] = ()
     """Those of that task which this one's class does not build."""
+    why_no_others: str = ""
+    """Why a model type that it does not list is not trained, where the library could build it."""
     architectures: tuple[str, ...] = ()
     """How the names in a config's ``architectures`` end which mean this task; empty for the task that lists the model type."""
     augmented: tuple[Modality, ...] | None = None
@@ -151,6 +153,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         only_target="the answer to its input",
         methods=("next-tokens",),
         architectures=("ForCausalLM", "LMHeadModel"),
+        why_no_others="whether the logits of others are scaled or capped, which losses in chunks must know, is not known here",
         augmented=(),  # its tokens are its targets too
         packs_rows=True,
         counted="tokens",

@@ -194,7 +194,8 @@ class Attempt:
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_disk(self.networks)
             check_early(self.networks, self.networks.build(STUDENT))
-        for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data)):
+        heads = self.networks.start_warnings() if self.group.is_rank0 else []
+        for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data), *heads):
             self._warn(warning)
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
+from service.spec.source import is_given
 from worker.data import first
 from worker.data.augment.choose import check_same_views
 from worker.data.preprocessing import same_tokens
@@ -162,7 +163,8 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
                 expected=untrained.outputs(few),
             )
         except JobFault as fault:
-            fault.details.setdefault("pointer", "/student/architecture")
+            place = "source" if is_given(networks.source(STUDENT)) else "architecture"
+            fault.details.setdefault("pointer", f"/student/{place}")
             raise
 
 

@@ -3,7 +3,6 @@
 Invariant: a network is determined by the spec, the data and its seed alone, so that an attempt that resumes builds the same.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,37 +13,33 @@ from torch import nn
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
 from service.spec.methods import DistillationNetwork
+from service.spec.source import is_given
 from service.spec.training import TrainingSpec
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import epoch_views
 from worker.data.preprocessing import same_tokens
 from worker.data.samples import Samples
-from worker.data.tensors import to_device
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
-from worker.export.units import unfold_units
 from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
 from worker.job.job_data import local_input
 from worker.job.plan import JobPlan, plan_of
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
+from worker.job.starts import GivenStart, RandomStart, begin_with_teacher_layers
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
-from worker.models import UnfitArchitecture, build_network, build_on_meta
 from worker.models.folder import stored_targets
-from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.privileged import PrivilegedNetwork, fold_weights
-from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.sources.revisions import pinned
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
 from worker.trained import TrainedNetwork, load_teacher, wrap_trained
 from worker.training.kept_weights import Weights, restore
 from worker.training.result import TrainingResult
-
-logger = logging.getLogger(__name__)
 
 
 class Networks:
@@ -74,6 +69,7 @@ class Networks:
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.revisions = revisions or {}
         self._inputs, self.scratch = inputs, scratch
+        self._starts: dict[Role, RandomStart | GivenStart] = {}
         self._preprocessings: dict[Role, Preprocessing] = {}
         self._pretrained: dict[Role, TrainedNetwork] = {}
 
@@ -89,6 +85,41 @@ class Networks:
     def is_trained(self, role: Role) -> bool:
         """Whether this job trains the network."""
         return role not in self.teachers or self.teachers[role].training is not None
+
+    def source(self, role: Role) -> str:
+        """What the network begins with, as in the spec."""
+        if role in self.chain:
+            return "random"
+        return (self.teachers.get(role) or self.spec.student).source
+
+    def start(self, role: Role) -> RandomStart | GivenStart:
+        """How a network that this job trains begins; student, control and seed replicates begin alike."""
+        key = _alike(role)
+        if key not in self._starts:
+            source, task = self.source(key), TASKS[self.data.task]
+            if is_given(source):
+                self._starts[key] = GivenStart(
+                    pinned(source, self.revisions),
+                    task,
+                    lambda: self.data.targets,
+                    lambda: self._folder(source),
+                    str(key),
+                    f"/{self.spec_path(key)}/source",
+                )
+            else:
+                self._starts[key] = RandomStart(
+                    self._built(key),
+                    task.network,
+                    lambda: self.preprocessing(key).input_shape(self.data.splits["train"].inputs),
+                    str(role),
+                    "/method" if key in self.chain else f"/{self.spec_path(key)}/architecture",
+                )
+        return self._starts[key]
+
+    def start_warnings(self) -> list[WarningMessage]:
+        """What became of the heads of the networks that exist and are trained. Raises JobFault if one cannot be loaded."""
+        starts = [self.start(role) for role in self.plan.trained]
+        return [warning for start in starts if isinstance(start, GivenStart) for warning in start.warnings()]
 
     def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
         """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""
@@ -145,7 +176,7 @@ class Networks:
 
     def preprocessing(self, role: Role) -> Preprocessing:
         """The preprocessing of a network that this job trains; student and control share theirs."""
-        key = STUDENT if role.kind in {"student", "control"} else role
+        key = _alike(role)
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self._fitted_on or self.data,
@@ -156,10 +187,13 @@ class Networks:
         if key not in self._preprocessings and (twin := self._same_tokenizer(key)) is not None:
             self._preprocessings[key] = self.preprocessing(twin)
         if key not in self._preprocessings:
-            spec = self.teachers.get(key) or self.spec.student
+            spec, start = self.teachers.get(key) or self.spec.student, self.start(key)
+            if isinstance(start, GivenStart):
+                self._preprocessings[key] = start.preprocessing(self._fitted_on or self.data)
+                return self._preprocessings[key]
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self._fitted_on or self.data,
-                self.architecture(key),
+                start.architecture,
                 tokenizer=spec.tokenizer,
                 features=spec.features,
                 teachers=self._teachers_preprocessing() if key == STUDENT and spec.tokenizer is None else None,
@@ -187,12 +221,16 @@ class Networks:
         return self.preprocessing_of(next(iter(self.teachers)))
 
     def architecture(self, role: Role) -> Architecture:
-        """The architecture of a network that this job trains."""
+        """The architecture of a network that this job trains. Raises JobFault if it exists and cannot be loaded."""
+        return self.start(role).architecture
+
+    def _built(self, role: Role) -> Architecture:
+        """The architecture of a network that begins with random weights."""
         if role in self.chain:
             return self.chain[role].architecture
         architecture = (self.teachers.get(role) or self.spec.student).architecture
         if architecture is None:
-            raise RuntimeError("only a network with an architecture in the spec is trained")
+            raise RuntimeError("a network that does not exist has an architecture in the spec")
         return architecture
 
     def views(self, role: Role) -> EpochViews | None:
@@ -256,28 +294,11 @@ class Networks:
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         """Builds the network without the parts that only training needs. Raises JobFault."""
-        architecture = self.architecture(role)
-        try:
-            input_shape = self.preprocessing(role).input_shape(self.data.splits["train"].inputs)
-            return build_network(
-                architecture, kind=TASKS[self.data.task].network, input_shape=input_shape, num_outputs=num_outputs
-            )
-        except UnfitArchitecture as error:
-            raise JobFault(
-                "invalid_spec",
-                f"The {role}'s architecture does not fit the data: {error}",
-                details={"pointer": "/method" if role in self.chain else f"/{self.spec_path(role)}/architecture"},
-            ) from error
+        return self.start(role).build(num_outputs=num_outputs)
 
     def build_on_meta(self, role: Role) -> nn.Module:
         """The network without the parts that only training needs, as shapes alone. Raises UnfitArchitecture."""
-        input_shape = self.preprocessing(role).input_shape(self.data.splits["train"].inputs)
-        return build_on_meta(
-            self.architecture(role),
-            kind=TASKS[self.data.task].network,
-            input_shape=input_shape,
-            num_outputs=self.data.targets.width,
-        )
+        return self.start(role).on_meta(num_outputs=self.data.targets.width)
 
     def spec_path(self, role: Role) -> str:
         """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""
@@ -290,24 +311,15 @@ class Networks:
 
     def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
         """Initialises a student with layers of its teacher. Raises JobFault."""
-        loaded = next((each for each in self._pretrained.values() if each.network is teacher), None)
-        try:
-            teacher = teacher if loaded is None else unfold_units(loaded, self.data)
-            taken = take_teacher_layers(student, teacher, self.spec.student.layers)
-            if loaded is not None and loaded.output_order is not None:
-                self._reorder_outputs(student, loaded.output_order)
-        except (UnfitStart, NoOutputLayer) as error:
-            message = f"The student cannot begin with its teacher's layers: {error}"
-            raise JobFault("invalid_spec", message, details={"pointer": "/student/source"}) from error
-        logger.info("The student begins with the teacher's layers %s.", ", ".join(map(str, taken)))
-
-    def _reorder_outputs(self, student: nn.Module, order: list[int]) -> None:
-        """Brings an output layer that was copied from a teacher with other places for its classes into the job's order."""
-        if sorted(order) != list(range(self.data.targets.width)) or not self.is_plain(STUDENT):
-            return  # of other shapes, the student's output layer is not the teacher's
-        reads = self.preprocessing(STUDENT)
-        inputs = reads(reads.prepare(first(self.data.splits["train"].inputs, 2)))
-        find_output_layer(student, to_device(inputs, next(student.parameters()).device)).reorder(order)
+        begin_with_teacher_layers(
+            student,
+            teacher,
+            layers=self.spec.student.layers,
+            data=self.data,
+            reads=self.preprocessing(STUDENT),
+            loaded=next((each for each in self._pretrained.values() if each.network is teacher), None),
+            keeps_outputs=self.is_plain(STUDENT),
+        )
 
     def trained_network(
         self, role: Role, weights: Weights, *, trained: TrainingResult | None = None, last_test: EvaluationResult | None = None
@@ -336,9 +348,14 @@ class Networks:
             last_test=last_test,
             architecture=self.architecture(role),
             task=self.data.task,
-            source=(self.teachers.get(role) or self.spec.student).source,
+            source=pinned(self.source(_alike(role)), self.revisions),
             targets=targets,
             teaches=self.teachers[role].targets if role in self.teachers else None,
             preprocessing=self.preprocessing(role),
             device=self.device,
         )
+
+
+def _alike(role: Role) -> Role:
+    """The role whose start and preprocessing a network shares: control and seed replicates have the student's."""
+    return STUDENT if role.kind in {"student", "control"} else role

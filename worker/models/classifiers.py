@@ -61,10 +61,10 @@ class ImageClassifiers(Classifiers):
     def wrap_built(self, model: Any, *, input_shape: InputShape) -> nn.Module:
         return TransformersNetwork(model, input_name="pixel_values")
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         reads, input_shape = read_image_preprocessing(folder, model.config)
         network = TransformersNetwork(model, input_name="pixel_values")
-        return LoadedNetwork(network, reads, self._targets(folder, model.config), input_shape, self)
+        return LoadedNetwork(network, reads, targets or self._targets(folder, model.config), input_shape, self)
 
     def owns(self, folder: Path) -> bool:
         return not is_feature_extractor(folder)
@@ -82,11 +82,11 @@ class TextClassifiers(Classifiers):
     def wrap_built(self, model: Any, *, input_shape: InputShape) -> nn.Module:
         return TransformersNetwork(model, input_name="input_ids", pad=model.config.pad_token_id)
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         reads = read_classifier_preprocessing(folder, model.config)
         has_types = has_token_types(reads.tokenizer, model.config.model_type)
         network = TransformersNetwork(model, input_name="input_ids", pad=model.config.pad_token_id, has_token_types=has_types)
-        return LoadedNetwork(network, reads, self._targets(folder, model.config), reads.input_shape([]), self)
+        return LoadedNetwork(network, reads, targets or self._targets(folder, model.config), reads.input_shape([]), self)
 
 
 class AudioClassifiers(Classifiers):
@@ -104,13 +104,13 @@ class AudioClassifiers(Classifiers):
         reads_waveforms = isinstance(input_shape, tuple) and len(input_shape) == 1
         return TransformersNetwork(model, input_name="input_values", masks_waveforms=reads_waveforms)
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         config = model.config
         frames, mels = getattr(config, "max_length", 0), getattr(config, "num_mel_bins", None)
         reads = read_sound_preprocessing(folder, () if mels is None else (1, frames, mels))
         masks = isinstance(reads.features, RawWaveform) and reads.features.masked
         network = TransformersNetwork(model, input_name="input_values", masks_waveforms=masks)
-        return LoadedNetwork(network, reads, self._targets(folder, config), reads.input_shape([]), self)
+        return LoadedNetwork(network, reads, targets or self._targets(folder, config), reads.input_shape([]), self)
 
     def owns(self, folder: Path) -> bool:
         return is_feature_extractor(folder)

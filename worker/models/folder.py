@@ -5,7 +5,7 @@ A network of ``transformers`` is saved in the library's own form, which ``from_p
 ``config.json``. Invariant: nothing is unpickled, nothing is fetched, no code of the folder is run.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfile
@@ -81,16 +81,30 @@ def read_network(folder: Path, kinds: Mapping[TaskName, NetworkKind], *, loading
         UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
         UnfitArchitecture: the network that the files describe cannot be built.
     """
+    config = read_config(folder)
+    is_own = config.get("model_type") == OWN_MODEL_TYPE
+    loaded = _load_own(folder, config, kinds) if is_own else _load_transformers(folder, config, kinds, loading)
+    hold(loaded.network, loading).eval()
+    return loaded
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the ``config.json`` of a folder that holds nothing but plain weights and the library's own kinds of files.
+
+    Raises:
+        UnreadableNetwork: a file is missing, broken, or of a kind that is never loaded.
+    """
     if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         read_encoder_files(folder)  # which says so if the encoder is elsewhere
     _refuse_unsafe_files(folder)
     config = read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict):
         raise UnreadableNetwork(f"{CONFIG_FILE} holds {type(config).__name__}, not an object")
-    is_own = config.get("model_type") == OWN_MODEL_TYPE
-    loaded = _load_own(folder, config, kinds) if is_own else _load_transformers(folder, config, kinds, loading)
-    hold(loaded.network, loading).eval()
-    return loaded
+    if config.get("model_type") != OWN_MODEL_TYPE and (refused := sorted(_REFUSED_FIELDS & config.keys())):
+        raise UnreadableNetwork(
+            f"{CONFIG_FILE} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
+        )
+    return config
 
 
 def stored_targets(folder: Path) -> Targets:
@@ -105,13 +119,24 @@ def stored_targets(folder: Path) -> Targets:
     if (folder / LABELS_FILE).is_file():
         return read_labels(folder)
     try:
-        library_config = AutoConfig.for_model(**config)
-        return Targets.of_classes([str(library_config.id2label[index]) for index in range(library_config.num_labels)])
+        described = AutoConfig.for_model(**config)
+        return Targets.of_classes([str(described.id2label[index]) for index in range(described.num_labels)])
     except LIBRARY_ERRORS as error:
         raise UnreadableNetwork(f"{CONFIG_FILE} describes no network: {str(error).strip()[:500]}") from error
 
 
 def _load_own(folder: Path, config: dict[str, Any], kinds: Mapping[TaskName, NetworkKind]) -> LoadedNetwork:
+    architecture, input_shape, num_outputs = read_own_config(config)
+    targets = read_labels(folder, num_outputs=num_outputs)
+    network = build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    load_own_weights(network, folder)
+    kind = next(kind for kind in kinds.values() if kind.owns(folder))
+    reads = kind.read_own_preprocessing(folder, input_shape=input_shape)
+    return LoadedNetwork(network, reads, targets, input_shape, kind)
+
+
+def read_own_config(config: dict[str, Any]) -> tuple[Architecture, tuple[int, int, int], int]:
+    """The architecture, input shape and number of outputs of one of the project's own networks. Raises UnreadableNetwork."""
     try:
         architecture = _ARCHITECTURE.validate_python(config["architecture"])
         channels, height, width = map(int, config["input_shape"])
@@ -120,17 +145,18 @@ def _load_own(folder: Path, config: dict[str, Any], kinds: Mapping[TaskName, Net
         raise UnreadableNetwork(f"{CONFIG_FILE} does not describe a network of this project: {error}") from error
     if architecture.name == "transformers":
         raise UnreadableNetwork(f"{CONFIG_FILE}: a network of transformers has its own model_type, not {OWN_MODEL_TYPE!r}")
-    input_shape = (channels, height, width)
-    targets = read_labels(folder, num_outputs=num_outputs)
-    network = build_network(architecture, input_shape=input_shape, num_outputs=num_outputs)
+    return architecture, (channels, height, width), num_outputs
+
+
+def load_own_weights(network: nn.Module, folder: Path, *, without: Collection[str] = ()) -> None:
+    """Loads the weights of one of the project's own networks, ``without`` some. Raises UnreadableNetwork."""
     try:
-        state = unwrapped_state(folder, shards=[WEIGHTS_FILE])
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE) if state is None else state)
+        state = unwrapped_state(folder, shards=[WEIGHTS_FILE]) or load_file(folder / WEIGHTS_FILE)
+        kept = network.state_dict()
+        network.load_state_dict(state | {name: kept[name] for name in without})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UnreadableNetwork(f"{WEIGHTS_FILE} does not hold the weights of {architecture.name}: {str(error)[:500]}") from error
-    kind = next(kind for kind in kinds.values() if kind.owns(folder))
-    reads = kind.read_own_preprocessing(folder, input_shape=input_shape)
-    return LoadedNetwork(network, reads, targets, input_shape, kind)
+        name = built_from(network).architecture.name
+        raise UnreadableNetwork(f"{WEIGHTS_FILE} does not hold the weights of {name}: {str(error)[:500]}") from error
 
 
 def _load_transformers(
@@ -144,50 +170,77 @@ def _load_transformers(
             f"{CONFIG_FILE}: model_type {model_type!r} is no network that can be loaded here; "
             f"those are {known}, and {OWN_MODEL_TYPE!r} for the project's own"
         )
-    if refused := sorted(_REFUSED_FIELDS & document.keys()):
-        raise UnreadableNetwork(
-            f"{CONFIG_FILE} may not have {', '.join(refused)}: only the library's own code and plain weights are loaded"
-        )
     kind = kinds[task]
     kind.check_config(document)
-    loaded = kind.wrap_loaded(_load_model(folder, document, kind, loading), folder)
+    model, info = load_model(folder, library_config(document, kind), kind, loading=loading)
+    refuse_mismatched(info["mismatched_keys"])
+    refuse_missing(filter(kind.is_needed, info["missing_keys"]), unexpected=info["unexpected_keys"])
+    return remembered(kind.wrap_loaded(model, folder), model_type)
+
+
+def remembered(loaded: LoadedNetwork, model_type: str) -> LoadedNetwork:
+    """Attaches to a network of ``transformers`` what it was built from, so that it can be saved."""
     architecture = TransformersArchitecture(name="transformers", model_type=model_type)
-    remember(loaded.network, Built(architecture=architecture, input_shape=loaded.input_shape, kind=kind))
+    remember(loaded.network, Built(architecture=architecture, input_shape=loaded.input_shape, kind=loaded.kind))
     return loaded
 
 
-def _load_model(folder: Path, document: dict[str, Any], kind: NetworkKind, loading: Loading) -> Any:
+def library_config(document: dict[str, Any], kind: NetworkKind) -> Any:
+    """The library's config of a ``config.json``. Raises UnreadableNetwork."""
+    with _library_errors(kind):
+        return AutoConfig.for_model(**document)
+
+
+def load_model(folder: Path, config: Any, kind: NetworkKind, *, loading: Loading = FLOAT32) -> tuple[Any, Mapping[str, Any]]:
+    """Loads a model of the library with this ``config``, and what it says of weights that are missing, left over or of another
+    shape: these are made anew from torch's global generator.
+
+    Raises:
+        UnreadableNetwork: config and weights make no network of that kind.
+    """
+    with _library_errors(kind), no_progress_bars(), _plain_folder(folder) as plain:
+        model, info = kind.auto_class.from_pretrained(
+            plain,
+            config=config,
+            **_as(loading, folder),
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+        )
+    return model, info
+
+
+@contextmanager
+def _library_errors(kind: NetworkKind) -> Iterator[None]:
     try:
-        config = AutoConfig.for_model(**document)
-        with no_progress_bars(), _plain_folder(folder) as plain:
-            model, info = kind.auto_class.from_pretrained(
-                plain,
-                config=config,
-                **_as(loading, folder),
-                local_files_only=True,
-                output_loading_info=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-            )
+        yield
     # As in building, the library has no error of its own for an invalid config or invalid weights.
     except LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()[:500]}"
         raise UnreadableNetwork(f"{CONFIG_FILE} and {WEIGHTS_FILE} make no {kind.task} network: {reason}") from error
+
+
+def refuse_mismatched(mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raises UnreadableNetwork if a weight has another shape than its config says: name, shape there, shape needed."""
     # ``ignore_mismatched_sizes`` lists the tensors, where the library would raise with the advice to ignore them.
-    if wrong := sorted(info["mismatched_keys"]):
+    if wrong := sorted(mismatched):
         name, there, needed = wrong[0]
         raise UnreadableNetwork(
             f"{WEIGHTS_FILE}: {name} is {tuple(there)}, and {CONFIG_FILE} makes a network where it is {tuple(needed)}"
             f"{f' (and {len(wrong) - 1} more tensors differ)' if len(wrong) > 1 else ''}: save config and weights of one network"
         )
-    if missing := sorted(filter(kind.is_needed, info["missing_keys"])):
-        prefix = common_prefix(info["unexpected_keys"], needed=missing)
+
+
+def refuse_missing(names: Iterable[str], *, unexpected: Iterable[str]) -> None:
+    """Raises UnreadableNetwork if a weight is missing; ``unexpected`` are those that the network has no place for."""
+    if missing := sorted(names):
+        prefix = common_prefix(unexpected, needed=missing)
         remedy = "save the whole network with model.save_pretrained(folder)"
         if prefix is not None:
             remedy = f"it has them behind {prefix!r}; save that part of it, as network.{prefix}save_pretrained(folder)"
         raise UnreadableNetwork(f"{WEIGHTS_FILE} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}: {remedy}")
-    return model
 
 
 def _as(loading: Loading, folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class LanguageModels(NetworkKind):
     def output_shape(self, network: nn.Module, input_shape: InputShape, *, num_outputs: int) -> tuple[int, ...]:
         return (input_shape.vocabulary,) if isinstance(input_shape, TokenShape) else (num_outputs,)
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         reads = read_language_preprocessing(folder, model.config)
         return LoadedNetwork(LanguageNetwork(model), reads, Targets(()), reads.input_shape([]), self)
 

@@ -69,8 +69,11 @@ class NetworkKind(ABC):
         return True
 
     @abstractmethod
-    def wrap_loaded(self, model: Any, folder: Path) -> "LoadedNetwork":
-        """Wraps a model that was loaded from a folder, and reads what stands beside it. Raises UnreadableNetwork."""
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> "LoadedNetwork":
+        """Wraps a model that was loaded from a folder, and reads what stands beside it. Raises UnreadableNetwork.
+
+        ``targets`` are what its outputs mean; by default what the folder says.
+        """
 
     @abstractmethod
     def write(self, network: Any, folder: Path, *, preprocessing: Preprocessing, targets: Targets) -> None:

@@ -94,6 +94,28 @@ class OutputLayer:
         self.rescale(torch.ones_like(by), by)
 
 
+def output_weights(build: Callable[[int], nn.Module], *, num_outputs: int) -> list[str]:
+    """The names of the weights that have a row for each output: those whose shape depends on how many ``build`` is asked for."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        networks = [build(count).state_dict() for count in (num_outputs, num_outputs + 1)]
+    shapes, others = ({name: weight.shape for name, weight in weights.items()} for weights in networks)
+    return [name for name, shape in shapes.items() if shape != others[name]]
+
+
+@torch.no_grad()
+def select_outputs(network: nn.Module, names: Iterable[str], order: Sequence[int]) -> None:
+    """Changes the weights ``names``, which have a row for each output, such that the outputs become ``outputs[…, order]``."""
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        layer = network.get_submodule(path)
+        setattr(layer, leaf, nn.Parameter(network.get_parameter(name)[list(order)].clone()))
+        match layer:
+            case nn.Linear():
+                layer.out_features = len(order)
+            case nn.Conv1d() | nn.Conv2d():
+                layer.out_channels = len(order)
+
+
 def find_output_layer(network: nn.Module, inputs: Inputs) -> OutputLayer:
     """Finds the output layer of a network by running it a few times on some ``inputs`` (B, …), in evaluation mode.
 

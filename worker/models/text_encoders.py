@@ -32,7 +32,7 @@ class TextEncoders(NetworkKind):
     def is_needed(self, weight: str) -> bool:
         return not weight.startswith("pooler.")  # of a classifier; embeddings do not use it
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         files = read_encoder_files(folder)
         reads = read_encoder_preprocessing(folder, model.config, files)
         has_types = has_token_types(reads.tokenizer, model.config.model_type)

@@ -17,6 +17,7 @@ from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import LoadedNetwork, blank
 from worker.models.text_files import has_token_types, read_word_preprocessing
 from worker.models.token_inputs import token_inputs
+from worker.targets import Targets
 
 
 class WordNetwork(nn.Module):
@@ -54,8 +55,8 @@ class TokenClassifiers(TextClassifiers):
     def output_shape(self, network: nn.Module, input_shape: InputShape, *, num_outputs: int) -> tuple[int, ...]:
         return (1, num_outputs)
 
-    def wrap_loaded(self, model: Any, folder: Path) -> LoadedNetwork:
+    def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         reads = read_word_preprocessing(folder, model.config)
         has_types = has_token_types(reads.tokenizer, model.config.model_type)
         network = WordNetwork(model, pad=model.config.pad_token_id, has_token_types=has_types)
-        return LoadedNetwork(network, reads, self._targets(folder, model.config), reads.input_shape([]), self)
+        return LoadedNetwork(network, reads, targets or self._targets(folder, model.config), reads.input_shape([]), self)

@@ -44,7 +44,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
         networks={"teacher": report.teacher, **report.chain, "student": report.student, **control},
         trained={"teacher": report.teacher, "student": report.student, **control},
         shown=info.shown_metric,
-        is_random=spec.student.source == "random",
+        is_same_start=spec.student.source != "teacher-layers",
         words=words,
         spec=json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )

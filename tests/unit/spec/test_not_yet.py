@@ -27,11 +27,10 @@ def faults(**parts: Any) -> set[str]:
 @pytest.mark.parametrize(
     ("parts", "places"),
     [
-        ({"student": {"source": "hub:a/b"}}, {"/student/source"}),
-        ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/source", "/student/adapter"}),
+        ({"student": {"source": "job:a/teacher"}}, {"/student/source"}),
+        ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/adapter"}),
         ({"student": {"architecture": CNN, "weights": "bf16"}}, {"/student/weights"}),
         ({"teacher": {"source": "job:a/teacher"}}, {"/teacher/source"}),
-        ({"teacher": [{"source": "model:a"}, {"source": "model:b", "training": {}}]}, {"/teacher/1/training"}),
         ({"teacher": {"source": "hub:a/b", "dtype": "int4"}}, {"/teacher/dtype"}),
         ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/micro_batch"}),
         (
@@ -49,7 +48,7 @@ def test_what_no_trainer_does_is_refused_at_its_place(parts: dict[str, Any], pla
     [
         {},
         {"teacher": {"source": "file:/models/a"}},
-        {"teacher": {"source": "hub:a/b"}},
+        {"teacher": {"source": "hub:a/b", "training": {}}, "student": {"source": "file:/models/b"}},
         {"training": {"optimizer": {"name": "adafactor"}, "gradient_checkpointing": False}},
         {"training": {"optimizer": {"name": "adamw-8bit"}}},
         {"training": {"freeze": ["features"], "head_learning_rate": 0.1, "layer_decay": 0.9, "schedule": {"name": "linear"}}},

@@ -1,0 +1,100 @@
+"""Students, and fine-tuned teachers, that begin with a network that exists: their heads, their controls, their resumption."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForMaskedLM
+
+from service.spec import parse_spec
+from tests.integration.test_chain import StopIn, report
+from tests.integration.test_given_teachers import SMALL, warnings, write_texts
+from tests.integration.test_methods import student
+from tests.integration.test_texts import WORDPIECE, network
+from worker.job.attempt import run
+from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
+
+TEACHER = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE | {"vocab_size": 200}}
+SHORT = {"max_steps": 4, "batch_size": 16}
+
+
+def run_job(document: dict[str, Any], folder: Path, *, given: Path | None = None, stop_in: str | None = None) -> list[Any]:
+    folder.mkdir(exist_ok=True)
+    document = parse_spec(document).model_dump(mode="json")
+    source = document["dataset"]["source"]
+    inputs = {source: Path(source.removeprefix("file:"))} | ({} if given is None else {"model:given": given})
+    recorder = StopIn(stop_in)
+    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    return recorder.events
+
+
+def spec(texts: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "task": "text-classification",
+        "dataset": {"source": f"file:{texts}"},
+        "teacher": TEACHER | {"training": SHORT},
+        "student": {"source": "model:given"},
+        "training": SHORT,
+    } | changes
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_texts(tmp_path_factory.mktemp("data") / "feelings.jsonl")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+    """A classifier of the data."""
+    folder = tmp_path_factory.mktemp("trained")
+    training = {"max_steps": 50, "batch_size": 32, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    document = spec(texts, teacher=TEACHER | {"training": training}, student={"architecture": network("bert", SMALL)})
+    events = run_job(document | {"training": {"max_steps": 1}}, folder)
+    assert isinstance(events[-1], Finished), events[-1]
+    return folder / RESULT_FOLDER / "teacher"
+
+
+@pytest.fixture
+def backbone(trained: Path, tmp_path: Path) -> Path:
+    """The same body beside the head of a masked language model."""
+    folder = tmp_path / "backbone"
+    model = AutoModelForMaskedLM.from_pretrained(trained)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((trained / name).read_bytes())
+    return folder
+
+
+def test_a_student_that_knows_the_classes_keeps_its_head_and_so_does_its_control(
+    texts: Path, trained: Path, tmp_path: Path
+) -> None:
+    tiny = SHORT | {"optimizer": {"name": "adamw", "learning_rate": 1e-9}}
+    events = run_job(spec(texts, training=tiny, evaluation={"control": True}), tmp_path / "job", given=trained)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+    assert told["student"]["test_accuracy"] == told["control"]["test_accuracy"] == 1.0
+    assert told["student"]["architecture"] == {"name": "transformers", "model_type": "bert", "config": {}}
+    assert not {"head_made", "head_mapped", "outputs_dropped"} & warnings(events).keys()
+
+
+def test_a_backbone_gets_a_head_and_a_stop_in_its_training_changes_nothing(texts: Path, backbone: Path, tmp_path: Path) -> None:
+    document = spec(texts, evaluation={"control": True})
+    whole = run_job(document, tmp_path / "whole", given=backbone)
+    assert isinstance(whole[-1], Finished), whole[-1]
+    assert "classifier.weight" in warnings(whole)["head_made"]
+    assert "cls.predictions" in warnings(whole)["head_made"]
+    assert run_job(document, tmp_path / "stopped", given=backbone, stop_in="the student")[-1] == Stopped("drain")
+    assert isinstance(run_job(document, tmp_path / "stopped", given=backbone)[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+    assert report(tmp_path / "stopped")["gain"] == report(tmp_path / "whole")["gain"]
+
+
+def test_a_given_teacher_is_fine_tuned_before_it_teaches(texts: Path, backbone: Path, tmp_path: Path) -> None:
+    training = {"max_steps": 40, "batch_size": 32, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+    teacher = {"source": "model:given", "training": training}
+    events = run_job(spec(texts, teacher=teacher), tmp_path / "job", given=backbone)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+    assert told["teacher"]["test_accuracy"] > 0.9
+    assert told["teacher"]["source"] == "model:given"
+    assert len([code for code in warnings(events) if code == "head_made"]) == 1
