@@ -87,24 +87,30 @@ class NetworkCache:
     def _trim(self, most_bytes: int) -> None:
         """Removes entries that nobody holds until no more than ``most_bytes`` are left.
 
-        The least recently used go first; before them one that is larger than the cache, for which others would go in vain.
+        The least recently used go first. One that is larger than the whole cache goes at once, and is not counted while it is
+        held: others would go in vain.
         """
-        found = [(_num_bytes(lock), _used_at(lock), lock) for lock in self.folder.glob(f"*{_LOCK}")]
-        total = sum(size for size, _, _ in found)
-        for size, _, lock in sorted(found, key=lambda each: (each[0] <= self.max_bytes, each[1])):
-            if total <= most_bytes:
-                return
-            with _locked(lock, fcntl.LOCK_EX) as descriptor:
-                if descriptor is None:
-                    continue
-                entry, part = _folders(lock)
-                shutil.rmtree(part, ignore_errors=True)
-                if entry.exists():
-                    entry.rename(part)  # an entry is never there in part
-                    shutil.rmtree(part, ignore_errors=True)
-                lock.unlink(missing_ok=True)
-            total -= size
-            logger.info("removed a network of %d bytes from the cache, which may have %d", size, self.max_bytes)
+        found = [(_used_at(lock), _num_bytes(lock), lock) for lock in self.folder.glob(f"*{_LOCK}")]
+        total = sum(size for _, size, _ in found if size <= self.max_bytes)
+        for _, size, lock in sorted(found):
+            is_counted = size <= self.max_bytes
+            if (not is_counted or total > most_bytes) and _remove(lock):
+                total -= size if is_counted else 0
+                logger.info("removed a network of %d bytes from the cache, which may have %d", size, self.max_bytes)
+
+
+def _remove(lock: Path) -> bool:
+    """Removes an entry unless somebody holds it."""
+    with _locked(lock, fcntl.LOCK_EX) as descriptor:
+        if descriptor is None:
+            return False
+        entry, part = _folders(lock)
+        shutil.rmtree(part, ignore_errors=True)
+        if entry.exists():
+            entry.rename(part)  # an entry is never there in part
+            shutil.rmtree(part, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager
