@@ -107,7 +107,7 @@ def remove(session: Session, model_id: str) -> str:
         raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
     if model.job_id is not None:
         raise Conflict(
-            f"model {model_id} is the student of job {model.job_id} and is deleted with it: DELETE /v1/jobs/{model.job_id}"
+            f"model {model_id} is the {model.part} of job {model.job_id} and is deleted with it: DELETE /v1/jobs/{model.job_id}"
         )
     user = session.scalar(
         select(Job.id)

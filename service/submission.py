@@ -28,7 +28,7 @@ from service.spec.data import DatasetInfo, as_declared
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
-from service.spec.source import split_network, split_source
+from service.spec.source import TEACHER_PART, split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from service.tables import Job, Model
@@ -191,29 +191,36 @@ def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo],
     and shape are those of their datasets. Both by source, with the faults of the others."""
     needs_by_id = {job.id: job for job in named.needs}
     infos = {f"model:{model.id}": _teacher_info(model) for model in named.models}
-    infos |= {f"job:{model.job_id}": _teacher_info(model) for model in named.models}
+    infos |= {f"job:{model.job_id}{TEACHER_PART * (model.part == 'teacher')}": _teacher_info(model) for model in named.models}
     teachers: dict[str, TeacherInfo] = {}
     planned: dict[str, JobSpec] = {}
     faults: list[FieldError] = []
     for pointer, source in _teacher_sources(spec):
         kind, name, part = split_network(source)
-        if part == "teacher":
-            continue  # refused by the check of what no trainer does yet
         if source in infos:
             teachers[source] = infos[source]
         elif kind == "model":
             faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
         elif kind == "job":
             job = needs_by_id.get(name)
-            if job is None or job.status == Status.SUCCEEDED:
-                message = (
-                    f"job {name} {'does not exist' if job is None else 'left no student'}; GET /v1/models lists finished students"
-                )
+            plan = None if job is None else JobSpec.model_validate(job.spec)
+            if plan is not None and part == "teacher" and len(plan.trained_teachers) != 1:
+                faults.append(FieldError(pointer=pointer, message=_why_no_teacher(name, plan)))
+            elif job is None or job.status == Status.SUCCEEDED:
+                why = "does not exist" if job is None else f"left no {part}"
+                message = f"job {name} {why}; GET /v1/models lists what finished jobs left"
                 faults.append(FieldError(pointer=pointer, message=message))
-            else:
-                planned[source] = JobSpec.model_validate(job.spec)
+            elif plan is not None:
+                planned[source] = plan
     reported = {fault.pointer for fault in faults}
     return teachers, planned, faults + [fault for fault in named.need_faults if fault.pointer not in reported]
+
+
+def _why_no_teacher(job_id: str, spec: JobSpec) -> str:
+    """Why ``job:ID/teacher`` names nothing, and what to name instead."""
+    if spec.trained_teachers:
+        return f"job {job_id} trains several teachers, and this does not say which: upload one of them, and name it as model:ID"
+    return f"job {job_id} trains no teacher of its own: name what it learns from, {spec.first_teacher.source}"
 
 
 def _teacher_sources(spec: JobSpec) -> list[tuple[str, str]]:

@@ -195,44 +195,46 @@ def note_revisions(session: Session, fence: Fence, revisions: Mapping[str, str])
     return Outcome.APPLIED
 
 
-def succeed(session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], model: Model) -> Outcome:
-    """running → succeeded: publishes the artifacts and lists the student as a model."""
+def succeed(
+    session: Session, fence: Fence, *, result: dict[str, Any], files: Iterable[StoredFile], models: Iterable[Model]
+) -> Outcome:
+    """running → succeeded: publishes the artifacts and lists the student, and the teacher that was trained, as models."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
     job.result = result
-    _publish(session, job, files, model)
+    _publish(session, job, files, models)
     if job.progress is not None:
         job.progress = {**job.progress, "fraction": 1.0, "eta_seconds": 0.0}
     return transitions.succeed(session, job)
 
 
 def fail(
-    session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), model: Model | None = None
+    session: Session, fence: Fence, failure: JobFailure, *, files: Iterable[StoredFile] = (), models: Iterable[Model] = ()
 ) -> Outcome:
-    """running → failed, for an error that another attempt would repeat; ``model`` is the student so far, if it is kept."""
+    """running → failed, for an error that another attempt would repeat; ``models`` has the student so far, if it is kept."""
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    _publish(session, job, files, model)
+    _publish(session, job, files, models)
     return transitions.fail(session, job, failure)
 
 
 def settle_stopped(
-    session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = (), model: Model | None = None
+    session: Session, fence: Fence, *, reason: str, files: Iterable[StoredFile] = (), models: Sequence[Model] = ()
 ) -> Outcome:
     """running → cancelled, paused or queued, after the trainer has stopped for ``reason``.
 
     The request on the row decides, not ``reason``: since the trainer read it, it may have become a cancel, or been taken back.
-    ``model`` is the student that a cancel keeps, if any.
+    ``models`` has the student that a cancel keeps, if any.
     """
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    _publish(session, job, files, model)
+    _publish(session, job, files, models)
     match job.stop_requested:
         case "cancel":
-            return transitions.cancel(session, job, "cancelled by request" if model is not None else _NOTHING_KEPT)
+            return transitions.cancel(session, job, "cancelled by request" if models else _NOTHING_KEPT)
         case "pause":
             return transitions.pause(session, job, "paused by request")
         case _:
@@ -338,9 +340,8 @@ def _interrupt(
     return transitions.requeue(session, job, why, failure)
 
 
-def _publish(session: Session, job: Job, files: Iterable[StoredFile], model: Model | None = None) -> None:
-    if model is not None:
-        session.add(model)
+def _publish(session: Session, job: Job, files: Iterable[StoredFile], models: Iterable[Model] = ()) -> None:
+    session.add_all(models)
     files = list(files)
     if files:
         names = [file.name for file in files]

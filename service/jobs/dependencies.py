@@ -1,16 +1,15 @@
-"""Jobs that a job needs, and models that teach it: looked up, locked, changed."""
+"""Jobs that a job needs, and models that it uses: looked up, locked, changed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import CircularDependency, FieldError, InvalidSpec, InvalidTransition
 from service.jobs import transitions
 from service.lifecycle import UNSTARTED, Outcome, Status
 from service.spec import JobSpec
-from service.spec.source import NetworkSource, split_network
 from service.tables import Job, JobDependency, Model
 
 
@@ -20,7 +19,7 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
     With ``lock`` none of them can finish before the transaction ends, so no job is stored to wait for one that has ended.
     """
     pointers = {job_id: f"/depends_on/{index}" for index, job_id in enumerate(spec.depends_on)}
-    pointers |= {source.name: pointer for pointer, source in teacher_sources(spec).items() if source.kind == "job"}
+    pointers |= {source.name: pointer for pointer, source in spec.given_networks.items() if source.kind == "job"}
     if not pointers:
         return [], []
     query = select(Job).where(Job.id.in_(pointers)).order_by(Job.id)
@@ -31,28 +30,24 @@ def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple
         if job is None:
             faults.append(FieldError(pointer=pointer, message=f"there is no job {job_id!r}; GET /v1/jobs lists those that exist"))
         elif job.status in {Status.FAILED, Status.CANCELLED}:
-            student = session.scalar(select(Model.id).where(Model.job_id == job_id))
+            student = session.scalar(select(Model.id).where(Model.job_id == job_id, Model.part == "student"))
             teaches = student is not None and not pointer.startswith("/depends_on")
             instead = f"what it kept of its student is model:{student}" if teaches else "name one that can still succeed"
             faults.append(FieldError(pointer=pointer, message=f"job {job_id} is {job.status}; {instead}"))
     return list(found.values()), faults
 
 
-def teacher_sources(spec: JobSpec) -> dict[str, NetworkSource]:
-    """The source of each teacher, and of a student that exists, by the JSON pointer to it."""
-    each = {f"/{place}/source": teacher.source for place, teacher in spec.teachers.items()}
-    return {pointer: split_network(source) for pointer, source in (each | {"/student/source": spec.student.source}).items()}
-
-
-def teacher_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[Model]:
-    """Reads the stored models that teach: those that a spec names, and those of the jobs that it names as teachers.
+def used_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[Model]:
+    """Reads the stored models that a spec uses: those that it names, and those that jobs left which it names.
 
     With ``lock`` none of them can be deleted before the transaction ends.
     """
-    named = {kind: [source.name for source in teacher_sources(spec).values() if source.kind == kind] for kind in ("model", "job")}
-    if not any(named.values()):
+    sources = spec.given_networks.values()
+    ids = [source.name for source in sources if source.kind == "model"]
+    of_jobs = [(source.name, source.part) for source in sources if source.kind == "job"]
+    if not ids and not of_jobs:
         return []
-    query = select(Model).where(or_(Model.id.in_(named["model"]), Model.job_id.in_(named["job"]))).order_by(Model.id)
+    query = select(Model).where(or_(Model.id.in_(ids), tuple_(Model.job_id, Model.part).in_(of_jobs))).order_by(Model.id)
     return list(session.scalars(query.with_for_update(read=True) if lock else query))
 
 

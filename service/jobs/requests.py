@@ -121,12 +121,12 @@ def remove(session: Session, job_id: str) -> str:
 
     Raises:
         NotFound: there is no such job.
-        Conflict: it has not finished, or its student teaches a job that has not.
+        Conflict: it has not finished, or a job that has not uses a model that it left.
     """
     job = transitions.get(session, job_id, lock=True)
     if Status(job.status) not in FINAL:
         raise Conflict(f"job {job_id} is {job.status}; cancel it first, then delete it")
-    # Who submits a job with this student as its teacher holds the model's row, not this job's.
+    # Who submits a job that uses a model of this one holds the model's row, not this job's.
     session.execute(select(Model.id).where(Model.job_id == job_id).with_for_update())
     user = session.scalar(
         select(Job.id)

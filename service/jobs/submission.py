@@ -14,7 +14,7 @@ from service.capacity import whole_gib
 from service.clock import own_time
 from service.errors import FieldError, IdempotencyMismatch, InvalidSpec, QueueLimitReached, RequestInFlight
 from service.ids import new_id
-from service.jobs.dependencies import by_needs, needed_jobs, teacher_models
+from service.jobs.dependencies import by_needs, needed_jobs, used_models
 from service.lifecycle import UNSTARTED, Priority, Status
 from service.spec import JobSpec
 from service.spec.data import DatasetInfo
@@ -34,7 +34,7 @@ class Named:
     datasets: dict[str, DatasetInfo]
     """The uploaded datasets, by source."""
     models: list[Model]
-    """The teachers that are stored models."""
+    """The stored models that it uses."""
 
 
 def find_named(session: Session, spec: JobSpec, *, lock: bool = False) -> Named:
@@ -45,7 +45,7 @@ def find_named(session: Session, spec: JobSpec, *, lock: bool = False) -> Named:
     """
     needs, need_faults = needed_jobs(session, spec, lock=lock)
     datasets = find_datasets(session, [spec], lock=lock)
-    return Named(needs, need_faults, datasets, teacher_models(session, spec, lock=lock))
+    return Named(needs, need_faults, datasets, used_models(session, spec, lock=lock))
 
 
 def find_datasets(session: Session, specs: Collection[JobSpec], *, lock: bool = False) -> dict[str, DatasetInfo]:

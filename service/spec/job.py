@@ -11,7 +11,7 @@ from service.spec.data import DatasetSpec
 from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
-from service.spec.source import StudentSource, TeacherSource, is_given
+from service.spec.source import NetworkSource, StudentSource, TeacherSource, is_given, split_network
 from service.spec.strict import StrictModel
 from service.spec.tasks import TASKS, TaskName
 from service.spec.training import TrainingSpec
@@ -271,6 +271,17 @@ class JobSpec(StrictModel):
         if isinstance(self.teacher, TeacherSpec):
             return {"teacher": self.teacher}
         return {f"teacher/{index}": teacher for index, teacher in enumerate(self.teacher)}
+
+    @property
+    def trained_teachers(self) -> list[TeacherSpec]:
+        """The teachers that the job trains: of one alone ``job:ID/teacher`` is the name."""
+        return [teacher for teacher in self.teachers.values() if teacher.training is not None]
+
+    @property
+    def given_networks(self) -> dict[str, NetworkSource]:
+        """The source of each network that comes from elsewhere, by the JSON pointer to it."""
+        parts: dict[str, TeacherSpec | StudentSpec] = {**self.teachers, "student": self.student}
+        return {f"/{place}/source": split_network(part.source) for place, part in parts.items() if is_given(part.source)}
 
     @model_validator(mode="after")
     def _columns_by_task(self) -> Self:

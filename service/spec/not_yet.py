@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from service.errors import FieldError
 from service.spec.job import JobSpec
-from service.spec.source import split_network
 from service.spec.training import TrainingSpec
 
 
@@ -18,8 +17,6 @@ def not_yet_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _student(spec: JobSpec) -> Iterator[tuple[str, str]]:
-    if split_network(spec.student.source).part == "teacher":
-        yield "student/source", "name the model that the job's teacher was uploaded as, or the job alone for its student"
     if spec.student.adapter is not None:
         yield "student/adapter", "leave it out"
     if spec.student.weights != "fp32":
@@ -28,8 +25,6 @@ def _student(spec: JobSpec) -> Iterator[tuple[str, str]]:
 
 def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:
     for place, teacher in spec.teachers.items():
-        if split_network(teacher.source).part == "teacher":
-            yield f"{place}/source", "name the model that the job's teacher was uploaded as, or the job alone for its student"
         if teacher.training is not None:
             yield from _training(f"{place}/training", teacher.training)
         if teacher.dtype != "auto":

@@ -101,8 +101,9 @@ def _result(job: Job, stored: "Stored", undisturbed: str | None) -> Iterator[str
             yield "it succeeded without a student"
         elif undisturbed is not None and files[STUDENT].sha256 != undisturbed:
             yield "its student is not that of the same job without faults"
-        if len(models) != 1:
-            yield f"its student is listed {len(models)} times"
+        left = ["student", "teacher"] if job.spec["teacher"]["training"] else ["student"]
+        if (listed := sorted(model.part for model in models)) != left:
+            yield f"it left {left}, and {listed} are listed"
     elif models and job.status != Status.CANCELLED:
         yield f"it is {job.status} and has a model"
     if job.status in FINAL and any(row.kind == "checkpoint" for row in files.values()):

@@ -24,7 +24,7 @@ from service.part_errors import log_failure
 from service.preflight import Check
 from service.settings import Settings
 from service.spec import JobSpec
-from service.spec.source import split_source
+from service.spec.source import split_network
 from service.store import Store
 from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
@@ -233,9 +233,9 @@ class Checker:
 
 
 def _planned(session: Session, job: Job, *, known: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The specs of jobs whose students are teachers of this one and not trained yet, by source."""
+    """The specs of jobs whose networks are teachers of this one and not trained yet, by source."""
     sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
-    ids = {source: split_source(source).name for source in sources if split_source(source).kind == "job"}
+    ids = {source: split_network(source).name for source in sources if split_network(source).kind == "job"}
     found = {source: session.get(Job, job_id) for source, job_id in ids.items()}
     return {source: needed.spec for source, needed in found.items() if needed is not None}
 

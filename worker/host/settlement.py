@@ -1,5 +1,6 @@
 """Settles an attempt whose trainer has ended: its artifacts go to the store, then one transition ends or requeues the job."""
 
+import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,10 @@ from worker.host.executor import Ending
 from worker.host.fork_server import SERVER_LOST
 from worker.host.memory_kills import MemoryKills
 from worker.host.record import LogTail
-from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_PREFIX, Failed, Finished, Stopped
+from worker.protocol import LOG_FILE, RESULT_FOLDER, STUDENT_FOLDER, Failed, Finished, Stopped
 
+_TEACHER = re.compile(r"teacher(-\d+)?")
+"""The folders of teachers that a job trained."""
 _BY_SOMEBODY = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 """Signals that no trainer ends itself by."""
 
@@ -50,8 +53,8 @@ class Settlement:
             case Stopped(reason=reason):
                 self.took = reason == "signal"
                 files = self._store_result() if reason == "cancel" else []
-                model = self._model(files)
-                self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, model=model))
+                models = self._models(files)
+                self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, models=models))
             case Failed() as failed:
                 failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
                 if failed.code == "artifacts_unavailable":
@@ -73,10 +76,10 @@ class Settlement:
             case _:
                 self._crash(_crash(ending.exit_code))
 
-    def fail(self, failure: JobFailure, *, files: Sequence[StoredFile] = (), model: Model | None = None) -> None:
+    def fail(self, failure: JobFailure, *, files: Sequence[StoredFile] = (), models: Sequence[Model] = ()) -> None:
         """Fails the job, for what another attempt would repeat; ``files`` are its artifacts, with the log."""
         failure, files = self._with_log(failure), files or self._store_log()
-        self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, model=model))
+        self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, models=models))
 
     def lose(self, failure: JobFailure) -> None:
         """Requeues the job at no charge: this host took the attempt from it."""
@@ -115,10 +118,10 @@ class Settlement:
 
     def _succeed(self, result: dict[str, Any]) -> None:
         files = self._store_result()
-        model = self._model(files)
-        if model is None:
+        models = self._models(files)
+        if not models:
             raise RuntimeError("a trainer that has finished leaves a student")
-        self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, model=model))
+        self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, models=models))
 
     def _fail_by_time_limit(self, what_is_left: str) -> None:
         limit = self._job.spec["resources"]["max_runtime_seconds"]
@@ -128,27 +131,38 @@ class Settlement:
             hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
         )
         files = self._store_result()
-        self.fail(failure, files=files, model=self._model(files))
+        self.fail(failure, files=files, models=self._models(files))
 
-    def _model(self, files: Sequence[StoredFile]) -> Model | None:
-        """The student among ``files`` as a model row; None if there is no student."""
-        student = [file for file in files if file.name.startswith(STUDENT_PREFIX)]
-        if not student:
-            return None
-        names = [file.name.removeprefix(STUDENT_PREFIX) for file in student]
-        info = inspect_folder(self._folder / RESULT_FOLDER / STUDENT_PREFIX, [Path(name) for name in names])
-        job = self._job
+    def _models(self, files: Sequence[StoredFile]) -> list[Model]:
+        """The student among ``files`` as a model row, then the teacher that was trained; none if there is no student.
+
+        Of several teachers that were trained none is listed: no source would tell them apart.
+        """
+        folders = dict.fromkeys(file.name.partition("/")[0] for file in files if "/" in file.name)
+        teachers = [folder for folder in folders if _TEACHER.fullmatch(folder)]
+        if STUDENT_FOLDER not in folders:
+            return []
+        models = [self._model(files, STUDENT_FOLDER, part="student", name=self._job.name or self._job.id)]
+        if len(teachers) == 1:
+            models.append(self._model(files, teachers[0], part="teacher", name=f"{models[0].name}: the teacher"))
+        return models
+
+    def _model(self, files: Sequence[StoredFile], folder: str, *, part: str, name: str) -> Model:
+        """The network in a folder of the result as a model row."""
+        own = {file.name.removeprefix(f"{folder}/"): file for file in files if file.name.startswith(f"{folder}/")}
+        info = inspect_folder(self._folder / RESULT_FOLDER / folder, [Path(file) for file in own])
         return Model(
             id=new_id("model"),
-            owner_id=job.owner_id,
-            name=job.name or job.id,
-            task=job.spec["task"],
-            job_id=job.id,
+            owner_id=self._job.owner_id,
+            name=name,
+            task=self._job.spec["task"],
+            job_id=self._job.id,
+            part=part,
             classes=info.classes,
             input_shape=info.input_shape,
             files=[
-                {"name": name, "path": file.path, "size": file.size, "sha256": file.sha256, "media_type": file.media_type}
-                for name, file in zip(names, student, strict=True)
+                {"name": file, "path": stored.path, "size": stored.size, "sha256": stored.sha256, "media_type": stored.media_type}
+                for file, stored in own.items()
             ],
         )
 

@@ -5,6 +5,7 @@ import time
 from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
 from service.spec.job import TeacherSpec
+from service.spec.source import split_network
 from worker.errors import StopAsked
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
@@ -71,6 +72,9 @@ def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, froze
 
 
 def _built_as(planned: JobSpec, teacher: TeacherSpec) -> TeacherSpec:
+    if split_network(teacher.source).part == "teacher":
+        (trained,) = planned.trained_teachers
+        return trained.model_copy(update={"weight": teacher.weight, "targets": teacher.targets})
     student = planned.student
     return TeacherSpec(
         architecture=student.architecture,

@@ -8,14 +8,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from service import jobs
 from service.database import Database
 from service.errors import Conflict
 from service.ids import new_id
 from service.models import remove as remove_model
-from service.tables import Model, User
-from tests.integration.api.conftest import Api, Team, run_one, spec, submit
+from service.tables import JobTeacher, Model, User
+from tests.integration.api.conftest import SPEC, Api, Team, run_one, spec, submit
 from tests.integration.api.test_models import folder
 from tests.integration.jobs.conftest import student
 
@@ -177,7 +178,7 @@ def test_a_teacher_job_that_was_cancelled_and_kept_its_student_is_told_with_the_
     with database.transaction() as session:
         kept = student(session, fence)
         kept.classes = [str(digit) for digit in range(10)]
-        jobs.settle_stopped(session, fence, reason="cancel", model=kept)
+        jobs.settle_stopped(session, fence, reason="cancel", models=[kept])
     answer = member.post("/v1/jobs", json=spec(teacher={"source": f"job:{teacher}"}))
     instead = f"model:{kept.id}"
     assert (answer.status_code, answer.json()["errors"]) == (
@@ -203,7 +204,7 @@ def test_a_finished_jobs_student_teaches(member: httpx.Client, database: Databas
             input_shape=[1, 8, 8],
             files=[],
         )
-        jobs.succeed(session, fence, result={}, files=[], model=model)
+        jobs.succeed(session, fence, result={}, files=[], models=[model])
     by_job = submit(member, teacher={"source": f"job:{teacher['id']}"})
     by_model = submit(member, teacher={"source": f"model:{model.id}"})
     assert (by_job["status"], by_model["status"]) == ("queued", "queued")
@@ -211,6 +212,49 @@ def test_a_finished_jobs_student_teaches(member: httpx.Client, database: Databas
     assert refused.status_code == 409
     assert teacher["id"] in refused.json()["detail"]
     assert member.delete(f"/v1/jobs/{teacher['id']}").status_code == 409
+
+
+def test_the_teacher_that_a_job_is_to_train_is_waited_for_and_used_once_it_is_there(
+    member: httpx.Client, database: Database
+) -> None:
+    earlier = submit(member)["id"]
+    source = f"job:{earlier}/teacher"
+    assert submit(member, teacher={"source": source})["status"] == "waiting"
+    fence = run_one(database)
+    with database.transaction() as session:
+        models = [student(session, fence), student(session, fence)]
+        for model, part in zip(models, ("student", "teacher"), strict=True):
+            model.part, model.classes = part, [str(digit) for digit in range(10)]
+        models[0].input_shape = [3, 64, 64]  # what the student reads is not asked of the teacher
+        jobs.succeed(session, fence, result={}, files=[], models=models)
+    using = submit(member, teacher={"source": source})
+    assert using["status"] == "queued"
+    assert (
+        member.delete(f"/v1/models/{models[1].id}")
+        .json()["detail"]
+        .startswith(f"model {models[1].id} is the teacher of job {earlier} and is deleted with it")
+    )
+    refused = member.delete(f"/v1/jobs/{earlier}")
+    assert refused.status_code == 409
+    with database.transaction() as session:
+        used = session.scalars(select(JobTeacher.model_id).where(JobTeacher.job_id == using["id"]))
+        assert used.all() == [models[1].id]
+
+
+def test_a_teacher_that_no_job_trains_is_refused_with_what_to_name_instead(member: httpx.Client, database: Database) -> None:
+    first = submit(member)["id"]
+    second = submit(member, teacher={"source": f"job:{first}"})["id"]
+    both = submit(member, teacher=[SPEC["teacher"], {"architecture": {"name": "small-cnn", "width": 6}}])["id"]
+    for job_id, remedy in ((second, f"name what it learns from, job:{first}"), (both, "trains several teachers")):
+        answer = member.post("/v1/jobs", json=spec(teacher={"source": f"job:{job_id}/teacher"}))
+        assert _pointers(answer) == {"/teacher/source"}
+        assert remedy in answer.json()["errors"][0]["message"]
+    fence = run_one(database)
+    assert fence.job_id == first
+    with database.transaction() as session:  # as before teachers were listed
+        jobs.succeed(session, fence, result={}, files=[], models=[student(session, fence)])
+    answer = member.post("/v1/jobs", json=spec(teacher={"source": f"job:{first}/teacher"}))
+    assert f"job {first} left no teacher" in answer.json()["errors"][0]["message"]
 
 
 def test_a_job_waits_for_each_of_several_teachers(member: httpx.Client) -> None:
@@ -327,11 +371,11 @@ def test_a_folder_that_holds_no_network_for_the_job_is_refused_with_its_place(
 
 def test_what_no_trainer_does_yet_is_refused_once_at_each_place(member: httpx.Client) -> None:
     job_id = submit(member)["id"]
-    parts = {"teacher": {"source": f"job:{job_id}/teacher"}, "student": {"source": f"job:{job_id}", "weights": "bf16"}}
+    parts = {"student": {"source": f"job:{job_id}", "weights": "bf16"}, "training": {"micro_batch": 4}}
     answer = member.post("/v1/jobs", json=spec(**parts))
-    assert _pointers(answer) == {"/teacher/source", "/student/source", "/student/weights"}
+    assert _pointers(answer) == {"/training/micro_batch", "/student/weights"}
     assert all("no trainer does this yet" in fault["message"] for fault in answer.json()["errors"])
-    assert len(answer.json()["errors"]) == 3
+    assert len(answer.json()["errors"]) == 2
 
 
 def _write_folder(path: Path) -> Path:

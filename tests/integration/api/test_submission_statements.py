@@ -120,7 +120,7 @@ def finished_model(database: Database, job_id: str) -> str:
     with database.transaction() as session:
         model = student(session, fence)
         model.classes = [str(digit) for digit in range(10)]
-        jobs.succeed(session, fence, result={}, files=[], model=model)
+        jobs.succeed(session, fence, result={}, files=[], models=[model])
         return model.id
 
 

@@ -159,7 +159,7 @@ def checkpoint(session: Session, fence: Fence) -> Outcome:
 
 def succeed(session: Session, fence: Fence, *, names: tuple[str, ...] = ("report.json",)) -> Outcome:
     files = [stored(name) for name in names]
-    return jobs.succeed(session, fence, result={"accuracy": 0.9}, files=files, model=student(session, fence))
+    return jobs.succeed(session, fence, result={"accuracy": 0.9}, files=files, models=[student(session, fence)])
 
 
 def student(session: Session, fence: Fence) -> Model:

@@ -54,7 +54,7 @@ def test_a_cancel_says_where_it_keeps_no_student(team: Team, writes: list[Write]
 def test_a_cancel_that_keeps_a_student_says_nothing_of_it(team: Team) -> None:
     fence = team.running()
     team.do(cancel, fence)
-    team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel", model=student(session, fence)))
+    team.do(lambda session: jobs.settle_stopped(session, fence, reason="cancel", models=[student(session, fence)]))
     assert team.job(fence.job_id).status_reason == "cancelled by request"
 
 

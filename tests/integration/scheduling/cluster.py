@@ -127,7 +127,7 @@ class Cluster:
             id=new_id("model"), owner_id=self.job(job_id).owner_id, name="student", task="image-classification",
             job_id=job_id, classes=["0", "1"], input_shape=[1, 8, 8], files=[],
         )  # fmt: skip
-        self.settle(job_id, lambda session, fence: jobs.succeed(session, fence, result={}, files=[], model=model))
+        self.settle(job_id, lambda session, fence: jobs.succeed(session, fence, result={}, files=[], models=[model]))
 
     def fail(self, job_id: str) -> None:
         self.settle(job_id, lambda session, fence: jobs.fail(session, fence, FAILURE))

@@ -355,7 +355,7 @@ class Queue(RuleBasedStateMachine):
             id=new_id("model"), owner_id=owner, name="student", task="image-classification",
             job_id=fence.job_id, classes=["0", "1"], input_shape=[1, 8, 8], files=[],
         )  # fmt: skip
-        return jobs.succeed(session, fence, result={}, files=[], model=model)
+        return jobs.succeed(session, fence, result={}, files=[], models=[model])
 
     def _check_stories(self) -> None:
         """The events of each job tell a legal story, numbered without a gap."""

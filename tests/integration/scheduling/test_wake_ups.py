@@ -166,7 +166,7 @@ def test_the_sweeper_removes_what_lost_attempts_left_and_nothing_that_a_row_name
     def end(session: Session) -> None:
         model = student(session, again)
         model.files = [{"name": "weights", "path": kept[1].path}]
-        jobs.succeed(session, again, result={}, files=kept[:1], model=model)
+        jobs.succeed(session, again, result={}, files=kept[:1], models=[model])
 
     team.do(end)
     with Sweeper(team.database, broker, store, interval_seconds=0.05, lease_seconds=0.1):

@@ -23,7 +23,7 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(worker: WorkerProcess
     assert job.result is not None
     with queue.database.transaction() as session:
         names = set(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id)))
-        model = session.scalar(select(Model).where(Model.job_id == job_id))
+        models = session.scalars(select(Model).where(Model.job_id == job_id).order_by(Model.part)).all()
     assert {
         "student/config.json",
         "student/labels.json",
@@ -33,8 +33,8 @@ def test_a_queued_job_becomes_a_student_with_its_artifacts(worker: WorkerProcess
         "spec.json",
         "log.txt",
     } <= names
-    assert model is not None
-    assert model.classes == list("0123456789")
+    assert [model.part for model in models] == ["student", "teacher"]
+    assert all(model.classes == list("0123456789") for model in models)
     assert [event.type for event in queue.events(job_id, "job.succeeded")] == ["job.succeeded"]
     assert worker.process.poll() is None
     assert list(worker.folder.rglob("teacher-cache/*/*/outputs.json")), "what the teacher said outlives the job"
@@ -152,16 +152,18 @@ def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_names_the_step(queu
     assert job.attempt == 1, "the job itself is at fault: another attempt would not help"
 
 
-def test_a_student_teaches_the_next_job(queue: Queue) -> None:
+def test_what_a_job_left_its_student_and_its_teacher_teaches_the_next_one(queue: Queue) -> None:
     first = queue.submit(**SHORT)
-    second = queue.submit(
-        **SHORT, teacher={"source": f"job:{first}"}, student={"architecture": {"name": "small-cnn", "width": 2}}
-    )
-    assert queue.job(second).status == "waiting"
-    queue.until_status(first, "succeeded")
-    job = queue.until_status(second, "succeeded")
-    assert job.result is not None
-    assert job.result["teacher"]["parameters"] == queue.job(first).result["student"]["parameters"]  # type: ignore[index]
+    small = {"architecture": {"name": "small-cnn", "width": 2}}
+    sources = {"student": f"job:{first}", "teacher": f"job:{first}/teacher"}
+    following = {part: queue.submit(**SHORT, teacher={"source": source}, student=small) for part, source in sources.items()}
+    assert {queue.job(job_id).status for job_id in following.values()} == {"waiting"}
+    left = queue.until_status(first, "succeeded").result
+    assert left is not None
+    for part, job_id in following.items():
+        job = queue.until_status(job_id, "succeeded")
+        assert job.result is not None
+        assert job.result["teacher"]["parameters"] == left[part]["parameters"]
 
 
 def test_several_students_teach_the_next_job_together(queue: Queue) -> None:

@@ -27,10 +27,8 @@ def faults(**parts: Any) -> set[str]:
 @pytest.mark.parametrize(
     ("parts", "places"),
     [
-        ({"student": {"source": "job:a/teacher"}}, {"/student/source"}),
         ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/adapter"}),
         ({"student": {"architecture": CNN, "weights": "bf16"}}, {"/student/weights"}),
-        ({"teacher": {"source": "job:a/teacher"}}, {"/teacher/source"}),
         ({"teacher": {"source": "hub:a/b", "dtype": "int4"}}, {"/teacher/dtype"}),
         ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/micro_batch"}),
         (

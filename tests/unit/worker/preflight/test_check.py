@@ -167,6 +167,9 @@ def test_a_teacher_that_another_job_is_still_to_train_is_built_as_that_job_says(
     found = estimate(document, tmp_path, planned={source: planned})
     assert found.steps.keys() == found.flops.keys() == {"student"}
     assert found.parameters["teacher"] > found.parameters["student"]
+    its_teacher = estimate(digits(teacher={"source": f"{source}/teacher"}), tmp_path, planned={f"{source}/teacher": planned})
+    assert its_teacher.steps.keys() == {"student"}
+    assert its_teacher.parameters["teacher"] == estimate(planned, tmp_path).parameters["teacher"]
     last = checked(document, tmp_path)
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("input_unavailable", {"pointer": "/teacher/source"})
