@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import NUMBERS, ONE_LABEL
-from service.spec.report import BiasCard
+from service.spec.report import BiasCard, DtypeCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
@@ -19,6 +19,7 @@ from worker.data.errors import UnfitInputs
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
+from worker.models.loading import FLOAT32, Loading
 from worker.models.reported import read_reported
 from worker.targets import Targets
 from worker.tasks import TASKS, load_network
@@ -53,8 +54,10 @@ class TrainedNetwork:
     """Size of the weights on disk, for a network that was loaded."""
     bias: BiasCard | None = None
     """How the biases of its outputs were set after its training; None if they are as they were learned."""
+    dtype: DtypeCard | None = None
+    """Its number format; None for float32."""
     warnings: tuple[WarningMessage, ...] = ()
-    """What of it takes no part in the job."""
+    """What of it takes no part in the job, or differs from its files."""
     reported: Mapping[str, float] = field(default_factory=dict)
     """The scores that its model card reports of it, by metric."""
 
@@ -103,15 +106,15 @@ def wrap_trained(
 
 
 def load_teacher(
-    folder: Path, *, source: str, data: Data, device: torch.device, teaches: Sequence[str] | None = None
+    folder: Path, *, source: str, data: Data, loading: Loading = FLOAT32, teaches: Sequence[str] | None = None
 ) -> TrainedNetwork:
-    """Loads a teacher of the targets ``teaches``, or of all, from a folder, with its own preprocessing.
+    """Loads a teacher of the targets ``teaches``, or of all, from a folder, with its own preprocessing, as ``loading`` says.
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded.
         JobFault: it cannot read the data's inputs, or its classes are others.
     """
-    loaded, task = load_network(folder), TASKS[data.task]
+    loaded, task = load_network(folder, loading=loading), TASKS[data.task]
     if loaded.kind.task != data.task:
         theirs = TASKS[loaded.kind.task].info.network
         raise JobFault(
@@ -127,8 +130,8 @@ def load_teacher(
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     _check_kinds(loaded.targets, data.targets, outputs.order, source=source)
     return TrainedNetwork(
-        loaded.network.to(device).eval(),
-        device,
+        loaded.network,
+        loading.device,
         preprocessing,
         data.task,
         source=source,

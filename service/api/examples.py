@@ -115,6 +115,7 @@ def _network(
             "seconds": 4.8,
             "samples_per_second": 7860.0,
         },
+        "dtype": None,
     }
 
 

@@ -23,6 +23,7 @@ from service.spec.augment_fit import augmentation_faults, sound_faults, text_fau
 from service.spec.class_names import UnknownOutputs, map_outputs
 from service.spec.data import DatasetInfo
 from service.spec.data_fit import data_faults, output_names, target_classes
+from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.label_fit import label_faults, learned_without_labels
@@ -73,6 +74,7 @@ def check_fit(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
         )
     faults += not_yet_faults(spec)
+    faults += format_faults(spec)
     faults += _precision_faults(spec)
     faults += start_faults(spec)
     faults += _export_faults(spec)

@@ -27,8 +27,6 @@ def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:
     for place, teacher in spec.teachers.items():
         if teacher.training is not None:
             yield from _training(f"{place}/training", teacher.training)
-        if teacher.dtype != "auto":
-            yield f"{place}/dtype", "leave it out"
 
 
 def _training(place: str, training: TrainingSpec) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,8 @@ class _Card(BaseModel):
 
 
 class Latency(_Card):
-    """Median milliseconds of one forward pass in float32 on the job's device; networks are measured in turns."""
+    """Median milliseconds of one forward pass, in the number format of the network's weights, on the job's device; networks are
+    measured in turns."""
 
     batch_1: float
     """Of a batch of one sample."""
@@ -51,6 +52,29 @@ class TrainingCard(_Card):
     """Over all attempts; work that a crash undid does not count."""
     samples_per_second: float
     """Samples that the training saw, over its seconds."""
+
+
+class DtypeCard(_Card):
+    """The number format of a network's weights, and how far a given one answers otherwise than its files."""
+
+    format: Literal["fp32", "bf16", "fp16", "int8", "int4"]
+    """Of the weights in memory; of ``int8`` and ``int4`` those of the hidden layers' products, and the rest is bf16."""
+    files: Literal["fp32", "bf16", "fp16"]
+    """The format of most weights in its files."""
+    bytes: int
+    """Of all weights in memory."""
+    layers: int | None = None
+    """Linear layers whose weights are integers; null for a format of floats."""
+    layers_left_out: int | None = None
+    """Linear layers that are not: of the outputs, outside the hidden layers, and of sizes that the format does not take."""
+    rows: int | None = None
+    """Rows of the validation split, or tokens, that the outputs were compared on; null where nothing is rounded."""
+    largest_difference: float | None = None
+    """Of an output from that in the files' format; a share of the largest output where that is above 1."""
+    agreement: float | None = None
+    """Of the outputs, as between student and teacher."""
+    kl_divergence: float | None = None
+    """From the files' own format, in nats; the largest of several targets. Null of numbers and embeddings."""
 
 
 class NetworkCard(_Card):
@@ -92,6 +116,8 @@ class NetworkCard(_Card):
     """Of this network."""
     training: TrainingCard | None
     """Null for a network that this job did not train."""
+    dtype: DtypeCard | None = None
+    """The number format of its weights; null for float32, in which the files hold them as well."""
 
 
 class TeacherCard(NetworkCard):

@@ -68,8 +68,8 @@ def test_two_teachers_are_trained_reported_and_resumed_exactly(tmp_path: Path) -
 def test_the_mean_is_of_probabilities_by_weight(tmp_path: Path) -> None:
     train(spec(TWO), tmp_path / "job")
     data = load_data(DatasetSpec(source="builtin:digits"), None, task=TASKS["image-classification"])
-    folder, cpu = tmp_path / "job" / RESULT_FOLDER, torch.device("cpu")
-    members = {role: load_teacher(folder / role, source=role, data=data, device=cpu) for role in ("teacher-1", "teacher-2")}
+    folder = tmp_path / "job" / RESULT_FOLDER
+    members = {role: load_teacher(folder / role, source=role, data=data) for role in ("teacher-1", "teacher-2")}
     split = data.splits["test"]
     together = Teachers(members, (3.0, 1.0), data.targets).outputs(split)
     first, second = (member.outputs(split).softmax(-1) for member in members.values())

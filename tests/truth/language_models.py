@@ -10,7 +10,7 @@ from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, TEXT_SWITCHES, save_network, texts_of, write_rows
-from tests.truth.texts import CPU, REFUSALS, most_positions
+from tests.truth.texts import REFUSALS, most_positions
 from worker.data import Split, load_data
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.models.language_network import LanguageNetwork
@@ -37,7 +37,7 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     spec = DatasetSpec(source=f"file:{path}", input="text", targets=[], packing=packing, row_tokens=_ROW)
     try:
         data = load_data(spec, path, task=TASKS["causal-lm"])
-        teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
+        teacher = load_teacher(saved, source="model:saved", data=data)
         for split in data.splits.values():
             teacher.outputs(split)
     except REFUSALS as error:

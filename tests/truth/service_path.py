@@ -25,7 +25,7 @@ def service_outputs(task: TaskName, folder: Path, data_file: Path, **dataset: ob
     """The teacher's outputs (N,) on the test split, by class name."""
     read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].info.input_kind, **dataset)  # type: ignore[arg-type]
     data = load_data(read, data_file, task=TASKS[task])
-    teacher = load_teacher(folder, source="model:one", data=data, device=torch.device("cpu"))
+    teacher = load_teacher(folder, source="model:one", data=data)
     outputs = teacher.outputs(data.splits["test"])
     return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))
 

@@ -52,7 +52,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
     write_rows(path, [{"text": text, "label": CLASSES[index % 3]} for index, text in enumerate(texts)] * 3)
     try:
         data = load_data(DatasetSpec(source=f"file:{path}", input="text"), path, task=TASKS["text-classification"])
-        teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
+        teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:
         return Outcome(str(error))

@@ -19,7 +19,7 @@ from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import TEXT_SWITCHES, WORDS, save_network
-from tests.truth.texts import CPU, REFUSALS, TOLERANCE, call
+from tests.truth.texts import REFUSALS, TOLERANCE, call
 from worker.data import load_data
 from worker.tasks import TASKS
 from worker.trained import load_teacher
@@ -80,7 +80,7 @@ def _try_network(model_type: str, settings: Settings, folder: Path) -> Outcome:
     try:
         dataset = DatasetSpec(source=f"file:{path}", input="tokens", targets=["tags"])
         data = load_data(dataset, path, task=TASKS["token-classification"])
-        teacher = load_teacher(saved, source="model:saved", data=data, device=CPU)
+        teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:
         return Outcome(str(error))

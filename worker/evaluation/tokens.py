@@ -14,6 +14,7 @@ from worker.data.language import predictions
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
 from worker.models.language_network import LanguageNetwork
@@ -45,6 +46,22 @@ def predict_tokens(
         pieces.append(piece["outputs"])
         if after_batch is not None:
             after_batch(min(len(pieces) * count, len(samples)))
+    return torch.cat(pieces)
+
+
+def first_logits(network: LanguageNetwork, samples: Samples) -> Tensor:
+    """Computes the logits (M, V), in float32, of the first tokens that count, about :data:`CHUNK_LOGITS` values in all."""
+    head, pieces, num_tokens = network.head, [], 0
+    most = max(1, CHUNK_LOGITS // len(head.weight))
+    with in_eval_mode(network):
+        for row in range(len(samples)):
+            batch = samples.batch(torch.tensor([row]))
+            ids = only_tensor(batch.inputs)
+            hidden, _ = predictions(network.hidden(ids), ids, batch.labels)
+            pieces.append(head(hidden[: most - num_tokens]).to(torch.float32))
+            num_tokens += len(pieces[-1])
+            if num_tokens >= most:
+                break
     return torch.cat(pieces)
 
 

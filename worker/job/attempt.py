@@ -167,6 +167,7 @@ class Attempt:
             revisions=self.assignment.revisions,
             scratch=self.assignment.folder,
         )
+        self.networks.measures_formats = self.group.is_rank0
         self.digest = job_digest(self.spec, data)
         self.state = (
             read_resumable(

@@ -26,6 +26,7 @@ from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
+from worker.job.given_formats import load_frozen
 from worker.job.job_data import local_input
 from worker.job.plan import JobPlan, plan_of
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
@@ -37,7 +38,7 @@ from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.sources.revisions import pinned
 from worker.tasks import TASKS
 from worker.teachers.ensemble import Teachers
-from worker.trained import TrainedNetwork, load_teacher, wrap_trained
+from worker.trained import TrainedNetwork, wrap_trained
 from worker.training.kept_weights import Weights, restore
 from worker.training.result import TrainingResult
 
@@ -68,6 +69,8 @@ class Networks:
         """The spec as it was submitted; ``spec`` may lack what the data have no labels for."""
         self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
         self.revisions = revisions or {}
+        self.measures_formats = False
+        """Whether a teacher whose format rounds it is compared with the whole one, which takes as long as loading it twice."""
         self._inputs, self.scratch = inputs, scratch
         self._starts: dict[Role, RandomStart | GivenStart] = {}
         self._preprocessings: dict[Role, Preprocessing] = {}
@@ -124,10 +127,17 @@ class Networks:
     def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
         """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""
         if role not in self._pretrained:
-            source, teaches = self.teachers[role].source, self.teachers[role].targets
-            path, named = self._folder(source), pinned(source, self.revisions)
-            data = fitted_to or self.data
-            self._pretrained[role] = load_teacher(path, source=named, data=data, device=self.device, teaches=teaches)
+            teacher = self.teachers[role]
+            self._pretrained[role] = load_frozen(
+                self._folder(teacher.source),
+                teacher,
+                fitted_to or self.data,
+                source=pinned(teacher.source, self.revisions),
+                pointer=self.spec_path(role),
+                device=self.device,
+                on_gpu=self.spec.resources.gpus > 0,
+                measures=self.measures_formats,
+            )
         return self._pretrained[role]
 
     def standardise(self, data: Data) -> None:

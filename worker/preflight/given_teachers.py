@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from service.spec.job import TeacherSpec
 from worker.data import Data
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.loading import stored_parameters
+from worker.models.loading import choose_loading, stored_bytes, stored_format, stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
@@ -33,10 +34,10 @@ def load_given_teachers(
             continue
         with located_at(f"/{networks.spec_path(role)}/source"):
             folder = inputs.get(spec.source)
-            count = 0 if folder is None else stored_parameters(folder)
-            if count * BYTES_OF_A_WEIGHT > most_bytes:
-                findings.parameters[role] = count
-                findings.resident[role] = InferenceProfile(count * BYTES_OF_A_WEIGHT, 0.0, 0)
+            size = 0 if folder is None else _size(folder, spec, findings)
+            if folder is not None and size > most_bytes:
+                count = findings.parameters[role] = stored_parameters(folder)
+                findings.resident[role] = InferenceProfile(size, 0.0, 0)
                 findings.note(f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method.")
                 return False
             if spec.source in away:
@@ -44,6 +45,13 @@ def load_given_teachers(
                 return False
             _score(findings, role, whole, is_over=lambda: time.monotonic() > give_up_at)
     return True
+
+
+def _size(folder: Path, teacher: TeacherSpec, findings: Findings) -> int:
+    """Bytes of a teacher's weights in the job, by the headers of its files."""
+    job = findings.networks
+    on_gpu = job.spec.resources.gpus > 0
+    return stored_bytes(folder, choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu))
 
 
 def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:

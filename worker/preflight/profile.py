@@ -25,6 +25,7 @@ from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
+from worker.models.loading import plain_tensors
 from worker.training.loop import Training
 from worker.training.mutual import MutualTraining
 from worker.training.optimizers import hidden_matrices
@@ -264,5 +265,5 @@ _CPU_ATTENTION = {
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()
+    for each in (*network.parameters(), *network.buffers()):
+        yield from (tensor for _, tensor in plain_tensors(each))

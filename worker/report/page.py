@@ -16,6 +16,7 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("test loss", lambda card: number(card.test_loss)),
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
+    ("number format in memory", lambda card: "" if card.dtype is None else f"{card.dtype.format}, {card.dtype.bytes:,} bytes"),
     ("latency, batch of 1", lambda card: f"{card.latency_ms.batch_1:.2f} ms"),
     ("latency, batch of 64", lambda card: f"{card.latency_ms.batch_64:.2f} ms"),
     ("optimizer steps", lambda card: f"{card.training.steps:,}" if card.training else ""),

@@ -27,10 +27,11 @@ from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
+from worker.evaluation.metrics import agreement_metrics
 from worker.evaluation.precision import Precision
 from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
 from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
-from worker.evaluation.tokens import BATCH_TOKENS, predict_tokens
+from worker.evaluation.tokens import BATCH_TOKENS, first_logits, predict_tokens
 from worker.methods.output_head import CHUNK_LOGITS
 from worker.models import LoadedNetwork
 from worker.models.language_models import LanguageModels
@@ -192,6 +193,14 @@ class CausalLM(Task):
         rows, vocabulary = training_rows(_FREQUENCY_TEXTS), len(_language_network(network).head.weight)
         predicted = only_tensor(rows.inputs)[:, 1:][rows.labels[:, 1:].bool()]
         return [compare_tokens_with_guess(outputs, token_frequencies(predicted, vocabulary))]
+
+    def compared_outputs(self, network: nn.Module, samples: Samples) -> Tensor:
+        """The logits (M, V) of the first tokens, as many as fit into some memory."""
+        return first_logits(_language_network(network), samples)
+
+    def compare_outputs(self, full: Tensor, held: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
+        metrics = agreement_metrics(full, held)
+        return Agreement(metrics["agreement"], {PREDICTED: metrics})
 
     def words(self, report: Report, *, is_own: bool) -> CardWords:
         agreement = "Its tokenizer is not its teacher's, so the two do not compare token by token."

@@ -302,6 +302,16 @@ class Task(ABC):
         ``training_rows`` reads so many rows of the training split, drawn at random, as the network does.
         """
 
+    # One network in two number formats.
+
+    def compared_outputs(self, network: nn.Module, samples: Samples) -> Tensor:
+        """Computes outputs (M, W) on some samples, which tell two forms of a network apart."""
+        return self.predict(network, samples)
+
+    def compare_outputs(self, full: Tensor, held: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
+        """Compares the :meth:`compared_outputs` of a network with those of the same one in another format."""
+        return self.agreement(full, held, targets, only=only)
+
     # Forms of a student, and words on it.
 
     def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:

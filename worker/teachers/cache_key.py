@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from worker.data import Preprocessing, RawInputs
 from worker.data.raw_inputs import sample_bytes
 from worker.evaluation.evaluate import EVALUATION_BATCH
+from worker.models.loading import plain_tensors
 
 FORMAT = 2
 """Increased when the same inputs are to give other outputs."""
@@ -80,7 +81,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def _network_digest(network: nn.Module) -> str:
-    """SHA-256 of a network's structure, its config and its weights."""
+    """SHA-256 of a network's structure, its config and its weights, in whatever number format they are held."""
     digest = hashlib.sha256(str(network).encode())
     for module in network.modules():
         config: Any = getattr(module, "config", None)
@@ -90,8 +91,9 @@ def _network_digest(network: nn.Module) -> str:
             break
     state: Mapping[str, Tensor] = network.state_dict()
     for name in sorted(state):
-        digest.update(f"\n{name} {state[name].dtype} {tuple(state[name].shape)}\n".encode())
-        digest.update(tensor_bytes(state[name]))
+        for part, tensor in plain_tensors(state[name]):
+            digest.update(f"\n{name}{part} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

@@ -29,7 +29,6 @@ def faults(**parts: Any) -> set[str]:
     [
         ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/adapter"}),
         ({"student": {"architecture": CNN, "weights": "bf16"}}, {"/student/weights"}),
-        ({"teacher": {"source": "hub:a/b", "dtype": "int4"}}, {"/teacher/dtype"}),
         ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/micro_batch"}),
         (
             {"teacher": {"architecture": CNN, "training": {"gradient_checkpointing": True}}},
@@ -47,6 +46,7 @@ def test_what_no_trainer_does_is_refused_at_its_place(parts: dict[str, Any], pla
         {},
         {"teacher": {"source": "file:/models/a"}},
         {"teacher": {"source": "hub:a/b", "training": {}}, "student": {"source": "file:/models/b"}},
+        {"teacher": {"source": "hub:a/b", "dtype": "int4"}},
         {"training": {"optimizer": {"name": "adafactor"}, "gradient_checkpointing": False}},
         {"training": {"optimizer": {"name": "adamw-8bit"}}},
         {"training": {"freeze": ["features"], "head_learning_rate": 0.1, "layer_decay": 0.9, "schedule": {"name": "linear"}}},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.spec.architectures import SmallCnn
 from service.spec.data import DatasetSpec
-from tests.unit.worker.test_trained import CPU, data_of, images, library_outputs, outputs, refusal, vit
+from tests.unit.worker.test_trained import data_of, images, library_outputs, outputs, refusal, vit
 from worker.data import Data, UnusableData, load_data
 from worker.models import build_network, save_network
 from worker.tasks import TASKS
@@ -38,7 +38,7 @@ def saved(folder: Path, data: Data) -> Path:
 
 def of_teacher(folder: Path, data: Data) -> tuple[Tensor, list[str]]:
     """Its outputs, and the codes of what is told of it."""
-    teacher = load_teacher(folder, source="job:one", data=data, device=CPU)
+    teacher = load_teacher(folder, source="job:one", data=data)
     return teacher.outputs(data.splits["test"]), [warning.code for warning in teacher.warnings]
 
 

@@ -79,7 +79,7 @@ def library_outputs(folder: Path, stored: Tensor, **options: Any) -> Tensor:
 
 
 def teacher(folder: Path, data: Data) -> TrainedNetwork:
-    return load_teacher(folder, source="model:one", data=data, device=CPU)
+    return load_teacher(folder, source="model:one", data=data)
 
 
 def outputs(folder: Path, stored: Tensor, **options: Any) -> Tensor:

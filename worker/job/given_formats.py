@@ -1,0 +1,118 @@
+"""Given teachers in the number format that the spec asks for, and how far that changes what they answer.
+
+Invariant: what is rounded on its way into memory is measured, unless the caller does without, with one of the two networks in
+memory at a time. M compared rows, W outputs.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from service.spec.job import TeacherSpec
+from service.spec.report import DtypeCard
+from service.spec.warning_message import WarningMessage
+from worker.data import Data
+from worker.errors import JobFault
+from worker.models.loading import Loading, choose_loading, stored_format
+from worker.models.quantised import UnquantisableNetwork, check_format, count_quantised
+from worker.tasks import TASKS
+from worker.trained import TrainedNetwork, load_teacher
+
+COMPARED_ROWS = 64
+"""Of the validation split, at most."""
+_LEAST_AGREEMENT, _MOST_DIVERGENCE = 0.95, 0.05
+"""A format that keeps less of the network than this is told; of a language model 4 bits diverge by about 0.004."""
+
+
+def load_frozen(
+    folder: Path,
+    spec: TeacherSpec,
+    data: Data,
+    *,
+    source: str,
+    pointer: str,
+    device: torch.device,
+    on_gpu: bool,
+    measures: bool,
+) -> TrainedNetwork:
+    """Loads a teacher that is not trained, in its spec's format; with ``measures`` also in the files' own, one after the other.
+
+    ``on_gpu`` says what the job runs on, where a check tries it elsewhere.
+
+    Raises:
+        UnreadableNetwork: the folder cannot be loaded.
+        JobFault: the teacher does not fit the data, or the format does not fit the teacher.
+    """
+    stored = stored_format(folder)
+    loading = choose_loading(spec.dtype, stored, device, on_gpu=on_gpu)
+    load = partial(load_teacher, folder, source=source, data=data, teaches=spec.targets)
+    try:
+        if loading.quantised is not None:
+            check_format(loading.quantised, on_gpu=on_gpu)
+        full = _some_outputs(load(loading=Loading(stored, device)), data) if measures and loading.rounds(stored) else None
+        teacher = load(loading=loading)
+    except UnquantisableNetwork as error:
+        message = f"The teacher {source} cannot be held in {loading.format}: {error}."
+        raise JobFault("invalid_spec", message, details={"pointer": f"/{pointer}/dtype"}) from error
+    if loading.format == "fp32":
+        return teacher
+    counted = count_quantised(teacher.network)
+    card = DtypeCard(
+        format=loading.format,
+        files=stored,
+        bytes=counted.num_bytes,
+        layers=counted.layers if loading.quantised is not None else None,
+        layers_left_out=counted.left_out if loading.quantised is not None else None,
+    )
+    if full is not None:
+        card = _compared(card, full, _some_outputs(teacher, data), teacher, data)
+    return replace(teacher, dtype=card, warnings=(*teacher.warnings, *_warnings(card, source=source)))
+
+
+def _some_outputs(teacher: TrainedNetwork, data: Data) -> Tensor:
+    """The outputs (M, W) of a teacher on some rows of the validation split."""
+    split = data.splits["validation"]
+    rows = torch.arange(min(COMPARED_ROWS, len(split)))
+    # So few texts may not fill a row of tokens.
+    samples = teacher.samples(split).first(COMPARED_ROWS) if split.is_packed else teacher.samples(split.at(rows))
+    outputs = TASKS[data.task].compared_outputs(teacher.network, samples)
+    return teacher.reorder(outputs).to("cpu")
+
+
+def _compared(card: DtypeCard, full: Tensor, held: Tensor, teacher: TrainedNetwork, data: Data) -> DtypeCard:
+    """The card with the difference of the outputs ``held`` from those of the ``full`` network."""
+    if not bool(held.isfinite().any()):
+        raise JobFault(
+            "non_finite_loss",
+            f"The outputs of the teacher {teacher.source} in {card.format} hold NaN or infinity, those in {card.files} do not.",
+            hint="Take bf16, which has the range of fp32.",
+        )
+    found = TASKS[data.task].compare_outputs(full, held, data.targets, only=teacher.teaches)
+    divergences = [each["kl_divergence"] for each in found.metrics.values() if "kl_divergence" in each]
+    difference = (held - full).abs().nan_to_num(nan=0.0).max() / full.abs().nan_to_num(nan=0.0).max().clamp(min=1)
+    return card.model_copy(
+        update={
+            "rows": len(full),
+            "largest_difference": float(difference),
+            "agreement": found.value,
+            "kl_divergence": max(divergences, default=None),
+        }
+    )
+
+
+def _warnings(card: DtypeCard, *, source: str) -> tuple[WarningMessage, ...]:
+    """What to know of a teacher that answers otherwise than its files."""
+    diverges = card.kl_divergence is not None and card.kl_divergence > _MOST_DIVERGENCE
+    disagrees = card.agreement is not None and card.agreement < _LEAST_AGREEMENT
+    if not (diverges or disagrees):
+        return ()
+    divergence = "" if card.kl_divergence is None else f", with a divergence of {card.kl_divergence:.3g}"
+    agreement = "do not compare" if card.agreement is None else f"agree to {card.agreement:.4f}"
+    message = (
+        f"The teacher {source} answers otherwise in {card.format} than in {card.files}, as its files hold it: on {card.rows} "
+        f"rows of validation its outputs {agreement}{divergence}. The student learns from these answers: take a wider dtype."
+    )
+    return (WarningMessage(code="dtype_difference", message=message),)
