@@ -77,6 +77,18 @@ class Distributed:
         self._local_states = generator_states(self._device)
         seed_everything(seed)
 
+    def rng_states(self, device: torch.device) -> Any:
+        return generator_states(device), self._local_states
+
+    def set_rng_states(self, states: Any, device: torch.device) -> None:
+        common, self._local_states = states
+        restore_generators(common, device)
+
+    def total(self, count: int) -> int:
+        sum_of_counts = torch.tensor(0 if self.has_empty_shard else count)
+        dist.all_reduce(sum_of_counts)
+        return int(sum_of_counts)
+
     def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         differentiable, constant = split_tensors(batch)
         if any(outputs is not None and outputs.token_mask is not None for outputs in (batch.student, batch.teacher)):
@@ -89,12 +101,12 @@ class Distributed:
         mean: Tensor = WeightedMean.apply(value, 0 if self.has_empty_shard else count, self.world_size)  # type: ignore[no-untyped-call]
         return mean
 
-    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
+    def wrap_ddp(self, module: nn.Module) -> Callable[[Callable[[], Losses]], Losses]:
         # Unused weights are searched for in each step: layers may be dropped, and a method need not read all outputs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for broadcast_buffers
             return DistributedDataParallel(
-                _LossModule(module, losses), broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+                _LossModule(module), broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
             )
 
     def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
@@ -183,14 +195,14 @@ class Distributed:
 
 
 class _LossModule(nn.Module):
-    """The module that :class:`DistributedDataParallel` wraps: all trained weights, with the losses as its forward pass."""
+    """The module that :class:`DistributedDataParallel` wraps: all trained weights; its forward pass computes losses of them."""
 
-    def __init__(self, module: nn.Module, losses: Losses) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self._losses = module, losses
+        self.module = module
 
-    def forward(self, indices: Tensor) -> tuple[Tensor, ...]:
-        return self._losses(indices)
+    def forward(self, compute: Callable[[], Losses]) -> Losses:
+        return compute()
 
 
 _MESSAGE_BYTES = 256

@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from worker.distributed.rng import seed_everything
+from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.methods.batch import DistillationBatch
 
 T = TypeVar("T")
-Losses = Callable[[Tensor], tuple[Tensor, ...]]
-"""From a batch's sample indices (B,) to its losses, a scalar for each network that is trained."""
+Losses = tuple[Tensor, ...]
+"""A scalar for each network that is trained."""
 
 
 class ProcessGroup(Protocol):
@@ -45,14 +45,23 @@ class ProcessGroup(Protocol):
     def seed(self, seed: int) -> None:
         """Seeds every generator: the global ones, equal on all ranks, and this rank's own."""
 
+    def rng_states(self, device: torch.device) -> Any:
+        """The states of the global generators and of this rank's own, to draw the same numbers again."""
+
+    def set_rng_states(self, states: Any, device: torch.device) -> None:
+        """Sets what :meth:`rng_states` read."""
+
+    def total(self, count: int) -> int:
+        """The sum of a count over all ranks' shards."""
+
     def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         """Gathers a batch of ``num_samples`` from the ranks' shards; gradients flow back into this rank's shard."""
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         """The mean over all ranks of means over ``count`` parts on each rank; its gradient flows back into ``value``."""
 
-    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
-        """Wraps ``losses`` so that the gradients of the module's weights are averaged over all ranks."""
+    def wrap_ddp(self, module: nn.Module) -> Callable[[Callable[[], Losses]], Losses]:
+        """Returns what computes losses so that their gradients to the module's weights are averaged over all ranks."""
 
     def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
         """The network with batch norm over whole batches in place of that over shards."""
@@ -95,14 +104,23 @@ class SingleProcess:
     def seed(self, seed: int) -> None:
         seed_everything(seed)
 
+    def rng_states(self, device: torch.device) -> Any:
+        return generator_states(device)
+
+    def set_rng_states(self, states: Any, device: torch.device) -> None:
+        restore_generators(states, device)
+
+    def total(self, count: int) -> int:
+        return count
+
     def gather_batch(self, batch: DistillationBatch, *, num_samples: int) -> DistillationBatch:
         return batch
 
     def mean(self, value: Tensor, *, count: int) -> Tensor:
         return value
 
-    def wrap_ddp(self, module: nn.Module, losses: Losses) -> Losses:
-        return losses
+    def wrap_ddp(self, module: nn.Module) -> Callable[[Callable[[], Losses]], Losses]:
+        return lambda compute: compute()
 
     def convert_sync_batchnorm(self, network: nn.Module) -> nn.Module:
         return network

@@ -54,6 +54,23 @@ LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
 """From a method's name to the function or class that builds its loss from its spec. Raises UnfitLayers."""
 
 
+_MEANS = {
+    "labels",
+    "soft-targets",
+    "distillation-network",
+    "multi-task",
+    "dkd",
+    "logit-standardization",
+    "ofa",
+    "teacher-free",
+    "embedding",
+    "deep-mutual",
+    "born-again",
+    "teacher-assistant",
+}
+"""The methods of one target whose loss is the mean over a batch's predictions of what each of them alone gives."""
+
+
 class WeightedSum(nn.Module):
     """The losses of a spec's terms, each by its weight and with its share of the labels, on outputs in float32 at least."""
 
@@ -61,6 +78,12 @@ class WeightedSum(nn.Module):
         super().__init__()
         self._terms, self._targets = terms, targets
         self.modules_of_terms = nn.ModuleList(loss for _, loss in terms if isinstance(loss, nn.Module))
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is the mean over a batch's predictions, if all of them have labels."""
+        by_class = any(spec.name == "logit-standardization" and spec.loss == "dist" for spec, _ in self._terms)
+        return len(self._targets) <= 1 and not by_class and all(spec.name in _MEANS for spec, _ in self._terms)
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         total: Tensor | None = None

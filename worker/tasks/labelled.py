@@ -72,21 +72,23 @@ class LabelledTask(Task):
         teacher_outputs = distillation.teacher_outputs(mapping)
 
         def build(network: nn.Module, samples: Samples) -> BatchCriterion:
+            objective = mapping.objective(targets=distillation.targets, labels=samples.labels)
             return BatchCriterion(
                 network,
                 samples,
-                mapping.objective(targets=distillation.targets, labels=samples.labels),
+                objective,
                 layers=mapping.student_layers,
                 teacher_outputs=teacher_outputs,
                 extra_inputs=extra_inputs(distillation.spec.method),
                 prediction_mask=self.prediction_mask,
+                is_mean=objective.is_mean,
             )
 
         return build
 
     def peer_criterion(self, network: nn.Module, samples: Samples, targets: Targets, mapping: LayerMapping) -> BatchCriterion:
         loss = mapping.objective(targets=targets, labels=samples.labels)
-        return BatchCriterion(network, samples, loss, prediction_mask=self.prediction_mask)
+        return BatchCriterion(network, samples, loss, prediction_mask=self.prediction_mask, is_mean=loss.is_mean)
 
     def predict(
         self,

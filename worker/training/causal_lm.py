@@ -6,8 +6,10 @@ step, and the same ones again after an interruption; the student's are drawn fro
 networks on its rows of a batch; the loss is the mean over all ranks' tokens.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,22 +28,21 @@ from worker.methods.sequence import token_loss
 from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
 from worker.training.criterion import Criterion, StepContext
+from worker.training.micro_batch import Pieces, shares
 
 _GENERATION_BATCH = 32
 """Rows for which the teacher generates texts at a time; the same texts are drawn again only in the same batches."""
 
 
 @dataclass(frozen=True)
-class NextTokenCriterion(Criterion):
-    """The cross-entropy with the texts' own tokens: the criterion of a network without a teacher."""
+class Rows:
+    """A rank's shard of some rows of tokens: ids and loss mask (b, L) of what each network reads."""
 
-    network: LanguageNetwork
-    samples: Samples
-
-    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
-        """Mean over the tokens."""
-        rows = _batch(self.samples, step.group.shard(indices))
-        return _text_loss(self.network, *rows, step, weight=1.0)
+    texts: tuple[Tensor, Tensor]
+    teachers: tuple[Tensor, Tensor] | None = None
+    """The same texts by the teacher's own tokenizer, or what the teacher generated; None if all networks read ``texts``."""
+    is_generated: bool = False
+    """Whether the student generated them."""
 
 
 @dataclass(frozen=True)
@@ -58,80 +59,148 @@ class LanguageTeacher:
 
 
 @dataclass(frozen=True)
-class DistributionCriterion(Criterion):
-    """``forward-kl``, ``reverse-kl``, ``jsd`` and ``uld``: the teacher's distribution of each next token of the texts."""
+class Term:
+    """A part of a loss: the mean over the tokens that count of a rank's shard, and their number."""
 
-    method: Any
+    loss: Tensor
+    count: int
+
+
+@dataclass(frozen=True)
+class LanguageCriterion(Criterion):
+    """A loss that is a sum of means over tokens."""
+
     student: LanguageNetwork
     samples: Samples
-    teacher: LanguageTeacher
 
     def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
-        """Mean over the tokens; with two tokenizers, over those that are aligned with a token of the other's row."""
-        own = step.group.shard(indices)
-        ids, mask = _batch(self.samples, own)
+        """A sum of means over the tokens of all ranks."""
+        (rows,) = self.rows([indices], step)
+        return torch.stack([step.group.mean(term.loss, count=term.count) for term in self.terms(rows, step)]).sum()
+
+    def pieces(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
+        """Each part's means count by its tokens."""
+        rows, counts = self.rows(parts, step), []
+        for part, each in zip(parts, rows, strict=True):
+            step.group.shard(part)  # so that the group knows whether this rank has any of it
+            counts.append([step.group.total(count) for count in self.counts(each)])
+        by_term = list(zip(*map(shares, zip(*counts, strict=True)), strict=True))
+
+        def piece(part: Tensor, rows: Rows, weights: Sequence[float]) -> Tensor:
+            step.group.shard(part)
+            terms = zip(self.terms(rows, step), weights, strict=True)
+            return torch.stack([step.group.mean(term.loss, count=term.count) * weight for term, weight in terms]).sum()
+
+        return map(partial(partial, piece), parts, rows, by_term)
+
+    def rows(self, parts: Sequence[Tensor], step: StepContext) -> list[Rows]:
+        """This rank's rows of the parts (B,) of a batch; draws what random numbers choose them."""
+        return [Rows(_batch(self.samples, step.group.shard(part))) for part in parts]
+
+    @abstractmethod
+    def terms(self, rows: Rows, step: StepContext) -> list[Term]:
+        """Runs the networks."""
+
+    def counts(self, rows: Rows) -> list[int]:
+        """The numbers of tokens that count in each of the :meth:`terms`."""
+        return [_count(rows.texts)]
+
+
+@dataclass(frozen=True)
+class NextTokenCriterion(LanguageCriterion):
+    """The cross-entropy with the texts' own tokens: the criterion of a network without a teacher."""
+
+    def terms(self, rows: Rows, step: StepContext) -> list[Term]:
+        return [_text_loss(self.student, *rows.texts, step, weight=1.0)]
+
+
+@dataclass(frozen=True)
+class DistributionCriterion(LanguageCriterion):
+    """``forward-kl``, ``reverse-kl``, ``jsd`` and ``uld``: the teacher's distribution of each next token of the texts.
+
+    With two tokenizers it is compared for the tokens that are aligned with a token of the other's row.
+    """
+
+    method: Any
+    teacher: LanguageTeacher
+
+    def rows(self, parts: Sequence[Tensor], step: StepContext) -> list[Rows]:
+        shards = [step.group.shard(part) for part in parts]
+        teachers = self.teacher.samples
+        return [Rows(_batch(self.samples, own), None if teachers is None else _batch(teachers, own)) for own in shards]
+
+    def terms(self, rows: Rows, step: StepContext) -> list[Term]:
         weight = self.method.label_weight
-        if self.teacher.samples is None:
+        if rows.teachers is None:
             networks = self.student, self.teacher.network
-            return _distillation_loss(self.method, *networks, ids, mask, step, label_weight=weight)
-        teacher_ids, teacher_mask = _batch(self.teacher.samples, own)
+            return [_distillation_loss(self.method, *networks, *rows.texts, step, label_weight=weight)]
+        (ids, mask), (teacher_ids, teacher_mask) = rows.texts, rows.teachers
         student_mask, teacher_mask = paired(mask, teacher_mask)
         with step.group.rank_local_rng(), step.precision.forward_pass():
             hidden = self.student.hidden(ids)
         states, labels = predictions(hidden, ids, student_mask)
         teacher_hidden, _ = _teacher_states(self.teacher.network, teacher_ids, teacher_mask, step.precision)
         teacher_states = TeacherStates(teacher_hidden, self.teacher.network.head, token_loss(self.method), self.method.weight)
-        distillation_loss = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
-        loss = step.group.mean(distillation_loss, count=len(labels))
+        loss = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
+        terms = [Term(loss, len(labels))]
         if weight:
             states, labels = predictions(hidden, ids, mask)
-            label_loss = token_mean(states, self.student.head, labels, label_weight=weight)
-            loss = loss + step.group.mean(label_loss, count=len(labels))
-        return loss
+            terms.append(Term(token_mean(states, self.student.head, labels, label_weight=weight), len(labels)))
+        return terms
+
+    def counts(self, rows: Rows) -> list[int]:
+        if rows.teachers is None:
+            return [_count(rows.texts)]
+        aligned, _ = paired(rows.texts[1], rows.teachers[1])
+        return [int(aligned.sum()), *([_count(rows.texts)] if self.method.label_weight else [])]
 
 
 @dataclass(frozen=True)
-class SequenceLevelCriterion(Criterion):
+class SequenceLevelCriterion(LanguageCriterion):
     """``sequence``: the cross-entropy with the texts that the teacher generated, one for each row."""
 
     method: SequenceLevel
-    student: LanguageNetwork
-    samples: Samples
     generated: Samples
 
-    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
+    def rows(self, parts: Sequence[Tensor], step: StepContext) -> list[Rows]:
+        shards = [step.group.shard(part) for part in parts]
+        return [Rows(_batch(self.samples, own), _batch(self.generated, own)) for own in shards]
+
+    def terms(self, rows: Rows, step: StepContext) -> list[Term]:
         """Weighted means over the generated tokens and over the texts' own tokens."""
-        own = step.group.shard(indices)
-        rows = _batch(self.generated, own)
-        loss = _text_loss(self.student, *rows, step, weight=self.method.weight)
+        assert rows.teachers is not None
+        terms = [_text_loss(self.student, *rows.teachers, step, weight=self.method.weight)]
         if self.method.label_weight:
-            texts = _batch(self.samples, own)
-            loss = loss + _text_loss(self.student, *texts, step, weight=self.method.label_weight)
-        return loss
+            terms.append(_text_loss(self.student, *rows.texts, step, weight=self.method.label_weight))
+        return terms
+
+    def counts(self, rows: Rows) -> list[int]:
+        assert rows.teachers is not None
+        return [_count(rows.teachers), *([_count(rows.texts)] if self.method.label_weight else [])]
 
 
 @dataclass(frozen=True)
-class OnPolicyCriterion(Criterion):
+class OnPolicyCriterion(LanguageCriterion):
     """``on-policy``: the teacher's distributions, in a fraction of the batches on texts that the student generates."""
 
     method: OnPolicy
-    student: LanguageNetwork
-    samples: Samples
     teacher: LanguageTeacher
 
-    def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
-        """Mean over the tokens that the student generated, or over the texts' own."""
+    def rows(self, parts: Sequence[Tensor], step: StepContext) -> list[Rows]:
+        """The texts' own rows, or what the student generates after their prompts."""
         is_generated = bool(torch.rand(()) < self.method.student_share)
-        ids, mask = _batch(self.samples, step.group.shard(indices))
-        if is_generated:
-            with step.group.rank_local_rng():
-                rows = self._generate(ids, mask)
-            ids, mask = rows.ids, rows.mask
-        label_weight = 0.0 if is_generated else self.method.label_weight
-        networks = self.student, self.teacher.network
-        return _distillation_loss(self.method, *networks, ids, mask, step, label_weight=label_weight)
+        rows = super().rows(parts, step)
+        if not is_generated:
+            return rows
+        with step.group.rank_local_rng():
+            return [Rows(self._generate(*each.texts), is_generated=True) for each in rows]
 
-    def _generate(self, ids: Tensor, mask: Tensor) -> TokenRows:
+    def terms(self, rows: Rows, step: StepContext) -> list[Term]:
+        label_weight = 0.0 if rows.is_generated else self.method.label_weight
+        networks = self.student, self.teacher.network
+        return [_distillation_loss(self.method, *networks, *rows.texts, step, label_weight=label_weight)]
+
+    def _generate(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         method = self.method
         prompts = prompts_of(
             ids,
@@ -141,7 +210,8 @@ class OnPolicyCriterion(Criterion):
             longest=self.teacher.row_tokens - method.max_new_tokens,
         )
         decoding = Decoding(method.max_new_tokens, temperature=method.sampling_temperature)
-        return write(self.student.model, *prompts, self.teacher.framing, decoding)
+        written = write(self.student.model, *prompts, self.teacher.framing, decoding)
+        return written.ids, written.mask
 
 
 def language_criterion(
@@ -155,11 +225,11 @@ def language_criterion(
     """The criterion of a student of this method; ``generated`` are the texts of :func:`generate_texts`."""
     match method:
         case SequenceLevel() if generated is not None:
-            return SequenceLevelCriterion(method, student, samples, generated)
+            return SequenceLevelCriterion(student, samples, method, generated)
         case OnPolicy():
-            return OnPolicyCriterion(method, student, samples, teacher)
+            return OnPolicyCriterion(student, samples, method, teacher)
         case _:
-            return DistributionCriterion(method, student, samples, teacher)
+            return DistributionCriterion(student, samples, method, teacher)
 
 
 def check_generation_fits(method: Any, row_tokens: int) -> None:
@@ -220,11 +290,16 @@ def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], mask[:, :width]
 
 
-def _text_loss(network: LanguageNetwork, ids: Tensor, mask: Tensor, step: StepContext, *, weight: float) -> Tensor:
+def _count(rows: tuple[Tensor, Tensor]) -> int:
+    """The number of tokens that count, as :func:`predictions` selects them."""
+    return int(rows[1][:, 1:].sum())
+
+
+def _text_loss(network: LanguageNetwork, ids: Tensor, mask: Tensor, step: StepContext, *, weight: float) -> Term:
     with step.group.rank_local_rng(), step.precision.forward_pass():
         hidden = network.hidden(ids)
     states, labels = predictions(hidden, ids, mask)
-    return step.group.mean(token_mean(states, network.head, labels, label_weight=weight), count=len(labels))
+    return Term(token_mean(states, network.head, labels, label_weight=weight), len(labels))
 
 
 def _distillation_loss(
@@ -236,7 +311,7 @@ def _distillation_loss(
     step: StepContext,
     *,
     label_weight: float,
-) -> Tensor:
+) -> Term:
     """The loss of student and teacher on the same tokens."""
     with step.group.rank_local_rng(), step.precision.forward_pass():
         hidden = student.hidden(ids)
@@ -244,9 +319,8 @@ def _distillation_loss(
     teacher_hidden, _ = _teacher_states(teacher, ids, mask, step.precision)
     student_head, teacher_head = _same_vocabulary(student.head, teacher.head)
     teacher_states = TeacherStates(teacher_hidden, teacher_head, token_loss(method), method.weight)
-    return step.group.mean(
-        token_mean(states, student_head, labels, label_weight=label_weight, teacher_states=teacher_states), count=len(labels)
-    )
+    loss = token_mean(states, student_head, labels, label_weight=label_weight, teacher_states=teacher_states)
+    return Term(loss, len(labels))
 
 
 def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,9 @@ method's own weights. B batch, W outputs.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from worker.evaluation.precision import Precision
 from worker.methods import DistillationBatch, FeatureExtractor, Outputs, privileged_term
 from worker.methods.batch import Loss
 from worker.targets import Targets, label_loss
+from worker.training.micro_batch import Pieces, shares, two_passes
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Criterion(ABC):
         Random numbers come from the global generators.
         """
 
+    @abstractmethod
+    def pieces(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
+        """The loss of a batch in parts (b,) of its sample indices, for networks that read each sample alone."""
+
     @property
     def module(self) -> nn.Module | None:
         """Weights and buffers of the method's own, which are trained and checkpointed with the network's; None if it has none."""
@@ -103,18 +109,20 @@ class BatchCriterion(Criterion):
         *,
         layers: tuple[str, ...] = (),
         teacher_outputs: TeacherOutputs | None = None,
-        extra_inputs: ExtraInputs = lambda teacher_outputs, progress: (),
+        extra_inputs: ExtraInputs | None = None,
         prediction_mask: PredictionMask = _each_sample,
+        is_mean: bool = False,
     ) -> None:
         """``layers`` are those of the network that ``loss`` reads; ``extra_inputs`` are its inputs beside the sample.
 
         By default each sample is one prediction, and the sample is the only input. With a mask the logits are (B, …, W), and
-        ``loss`` gets those of its M places, (M, W).
+        ``loss`` gets those of its M places, (M, W). ``is_mean`` says that it is a mean over predictions that have a label.
         """
         self.samples, self.loss = samples, loss
         self._extractor = FeatureExtractor(network, layers)
         self._teacher_outputs, self._extra_inputs = teacher_outputs, extra_inputs
         self._mask = prediction_mask(samples.labels)
+        self._is_mean = is_mean
 
     @property
     def module(self) -> nn.Module | None:
@@ -126,13 +134,40 @@ class BatchCriterion(Criterion):
     def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         return self.loss(self.forward(indices, step))
 
-    def forward(self, indices: Tensor, step: StepContext) -> DistillationBatch:
+    def pieces(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
+        if self.is_divided:
+            return self._divided(parts, step)
+
+        def forward(part: Tensor, is_again: bool) -> DistillationBatch:
+            return self.forward(part, step, with_teacher=not is_again or self._extra_inputs is not None)
+
+        return two_passes(forward, self.loss, parts, group=step.group, device=self.samples.device)
+
+    @cached_property
+    def is_divided(self) -> bool:
+        """Whether the loss of a batch is the mean over its predictions, however they are divided."""
+        labels = self.samples.labels if self._mask is None else self.samples.labels[self._mask]
+        return self._is_mean and bool(((labels >= 0) if not labels.is_floating_point() else ~labels.isnan()).all())
+
+    def shares(self, parts: Sequence[Tensor]) -> list[float]:
+        """Each part's share of the predictions of a batch."""
+        if self._mask is None:
+            return shares([len(part) for part in parts])
+        return shares([int(self._mask.index_select(0, part.to(self.samples.home)).sum()) for part in parts])
+
+    def _divided(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
+        for part, share in zip(parts, self.shares(parts), strict=True):
+            if share:  # of no predictions there is no mean
+                yield partial(lambda part, share: self(part, step) * share, part, share)
+
+    def forward(self, indices: Tensor, step: StepContext, *, with_teacher: bool = True) -> DistillationBatch:
         """The outputs of the network and of its teacher on the samples ``indices`` (B,), computed by shards."""
         own = step.group.shard(indices)
         batch = self.samples.batch(own, epoch=step.epoch)
-        teacher = None if self._teacher_outputs is None else self._teacher_outputs(batch).at_least_float32()
+        asked = self._teacher_outputs if with_teacher else None
+        teacher = None if asked is None else asked(batch).at_least_float32()
         with step.group.rank_local_rng():
-            extra = () if teacher is None else self._extra_inputs(teacher.logits, step.progress)
+            extra = () if teacher is None or self._extra_inputs is None else self._extra_inputs(teacher.logits, step.progress)
             with step.precision.forward_pass():
                 outputs = self._extractor(batch.inputs, *extra)
         own_batch = DistillationBatch(
@@ -171,17 +206,17 @@ def label_criterion(
     def loss(batch: DistillationBatch) -> Tensor:
         return label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
 
-    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask)
+    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask, is_mean=len(targets) <= 1)
 
 
-def extra_inputs(method: Any) -> ExtraInputs:
+def extra_inputs(method: Any) -> ExtraInputs | None:
     """The further inputs of a student of this method: the teacher's outputs, and a mask of the samples that go without them.
 
-    The mask is drawn from torch's global generator. No inputs if the student reads the sample alone.
+    The mask is drawn from torch's global generator. None if the student reads the sample alone.
     """
     term = privileged_term(method)
     if term is None or not term.extra_input:
-        return lambda teacher_outputs, progress: ()
+        return None
 
     def inputs(teacher_outputs: Tensor, progress: float) -> tuple[Tensor, ...]:
         dropout = term.teacher_dropout + (1 - term.teacher_dropout) * min(1.0, progress / term.alone_after)

@@ -15,6 +15,7 @@ with its step, and always before a checkpoint or the best weights are written.
 
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Protocol
@@ -102,6 +103,8 @@ class Training:
         self.last_step = num_steps or self.total_steps
         self.early_stopping = spec.early_stopping if num_steps is None else None
 
+        self.micro_batch = spec.micro_batch if isinstance(spec.micro_batch, int) else None
+        """Samples that go through the network at once; None for the whole batch."""
         self.step = 0
         """Steps done."""
         self.best: Weights | None = None
@@ -161,18 +164,33 @@ class Training:
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
-            (loss,) = self.losses(indices)
-            losses.append(self.weighted(loss, fraction=len(indices) / num_samples))
-            torch.autograd.backward(self.scaler.scale(losses[-1]))
+            for piece in self.pieces(indices):
+                (loss,) = self.losses(piece)
+                losses.append(self.weighted(loss, fraction=len(indices) / num_samples))
+                torch.autograd.backward(self.scaler.scale(losses[-1]))
         self.optimizer_step(losses)
 
     @cached_property
-    def losses(self) -> Losses:
-        """Computes the losses of a batch, for backpropagation. Built at the first step: DDP broadcasts rank 0's weights."""
-        return self.group.wrap_ddp(self.module, self._losses)
+    def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
+        """Computes losses for backpropagation. Built at the first step: DDP broadcasts rank 0's weights."""
+        return self.group.wrap_ddp(self.module)
 
-    def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def pieces(self, indices: Tensor) -> Iterator[Callable[[], Losses]]:
+        """What computes the losses of a batch, whole or in micro batches: see :data:`Pieces`."""
+        size = self.micro_batch
+        if size is None or size >= len(indices):
+            yield lambda: self.batch_losses(indices)
+            return
+        yield from self.divided_losses(torch.split(indices, size))
+
+    def batch_losses(self, indices: Tensor) -> Losses:
+        """The losses of a whole batch."""
         return (self.criterion(indices, self.step_context),)
+
+    def divided_losses(self, parts: Sequence[Tensor]) -> Iterator[Callable[[], Losses]]:
+        """What computes the losses of a batch in parts."""
+        for piece in self.criterion.pieces(parts, self.step_context):
+            yield lambda piece=piece: (piece(),)  # type: ignore[misc]
 
     @property
     def step_context(self) -> StepContext:

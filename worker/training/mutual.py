@@ -4,6 +4,7 @@ Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, 2018, arXiv:1706.00384. Both
 samples; the other's outputs are detached targets.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -42,24 +43,30 @@ class MutualTraining(Training):
         num_samples = sum(map(len, batches))
         losses: tuple[list[Tensor], list[Tensor]] = ([], [])
         for indices in batches:
-            for training, loss, recorded in zip(both, self.losses(indices), losses, strict=True):
-                recorded.append(training.weighted(loss, fraction=len(indices) / num_samples))
-            # In one backward pass: DDP averages the gradients of both networks together.
-            torch.autograd.backward(
-                [training.scaler.scale(recorded[-1]) for training, recorded in zip(both, losses, strict=True)]
-            )
+            for piece in self.pieces(indices):
+                for training, loss, recorded in zip(both, self.losses(piece), losses, strict=True):
+                    recorded.append(training.weighted(loss, fraction=len(indices) / num_samples))
+                # In one backward pass: DDP averages the gradients of both networks together.
+                torch.autograd.backward(
+                    [training.scaler.scale(recorded[-1]) for training, recorded in zip(both, losses, strict=True)]
+                )
         for training, recorded in zip(both, losses, strict=True):
             training.optimizer_step(recorded)
 
     @cached_property
-    def losses(self) -> Losses:
-        """The losses of both networks."""
-        return self.group.wrap_ddp(nn.ModuleList([self.module, self.peer.module]), self._losses)
+    def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
+        """Computes the losses of both networks."""
+        return self.group.wrap_ddp(nn.ModuleList([self.module, self.peer.module]))
 
-    def _losses(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def batch_losses(self, indices: Tensor) -> Losses:
         ours, peers = self._criteria
         student, peer = ours.forward(indices, self.step_context), peers.forward(indices, self.peer.step_context)
         return ours.loss(_with_teacher(student, peer)), peers.loss(_with_teacher(peer, student))
+
+    def divided_losses(self, parts: Sequence[Tensor]) -> Iterator[Callable[[], Losses]]:
+        for part, share in zip(parts, self._criteria[0].shares(parts), strict=True):
+            if share:
+                yield lambda part=part, share=share: tuple(loss * share for loss in self.batch_losses(part))  # type: ignore[misc]
 
     def evaluate(self) -> None:
         """Evaluates both networks; each has its own best weights."""
