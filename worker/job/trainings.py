@@ -68,8 +68,6 @@ class TrainingBuilder:
 
     def _build_peers(self, planned: PlannedTraining, peer: Role, network: nn.Module, samples: Samples) -> MutualTraining:
         """Builds the training of two networks that learn from each other."""
-        for role in planned.role, peer:
-            self.build_network(role)  # for its draws alone: the peer's weights come after them, and so a seed's results stay
         other = self.build_network(peer)
         mapping = self.networks.map_layers(network, other, self.networks.preprocessing(peer))
         build_criterion = partial(self._task.peer_criterion, targets=self.networks.data.targets, mapping=mapping)

@@ -17,8 +17,11 @@ from worker.job.roles import CONTROL, STUDENT, Role
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.job.trainings import TrainingBuilder
 from worker.protocol import Event, StopRequest
+from worker.training.mutual import MutualTraining
 
 CPU, TEACHER = torch.device("cpu"), Role("teacher")
+TEACHER_CNN: dict[str, Any] = {"name": "resnet8x4"}
+STUDENT_CNN: dict[str, Any] = {"name": "small-cnn", "width": 4}
 
 
 class Quiet:
@@ -41,13 +44,13 @@ class Builds:
         return self._networks.build(role)
 
 
-def builder(tmp_path: Path, method: dict[str, Any]) -> tuple[TrainingBuilder, Builds]:
+def builder(tmp_path: Path, method: dict[str, Any], *, teacher: dict[str, Any] = TEACHER_CNN) -> tuple[TrainingBuilder, Builds]:
     spec = parse_spec(
         {
             "task": "image-classification",
             "dataset": {"source": "builtin:digits"},
-            "teacher": {"architecture": {"name": "resnet8x4"}},
-            "student": {"architecture": {"name": "small-cnn", "width": 4}},
+            "teacher": {"architecture": teacher},
+            "student": {"architecture": STUDENT_CNN},
             "method": method,
             "training": {"max_steps": 2, "seed": 7},
             "evaluation": {"control": True},
@@ -72,6 +75,18 @@ def test_a_network_is_built_once_and_its_seed_alone_decides_on_its_first_weights
         for one, other in zip(training.network.parameters(), networks.build(role).parameters(), strict=True):
             assert torch.equal(one, other)
     assert (student.last_step, control.last_step) == (2, 1)
+
+
+def test_of_two_peers_each_is_built_once_and_they_begin_with_different_weights(tmp_path: Path) -> None:
+    trainings, builds = builder(tmp_path, {"name": "deep-mutual"}, teacher=STUDENT_CNN)
+    training = trainings.build(plan_of(trainings.networks.spec).training_of(STUDENT))
+    assert isinstance(training, MutualTraining)
+    assert builds.roles == [STUDENT, TEACHER]
+    seed_everything(7)
+    for role, network in ((STUDENT, training.network), (TEACHER, training.peer.network)):
+        for one, other in zip(network.parameters(), trainings.networks.build(role).parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert not torch.equal(next(training.network.parameters()), next(training.peer.network.parameters()))
 
 
 def test_what_is_drawn_in_between_changes_nothing() -> None:
