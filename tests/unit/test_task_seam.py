@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.spec.tasks import TASKS
+from tests.documents import spans
 
 ROOT = Path(__file__).parents[2]
 OF_TASKS = ("service/spec/tasks.py", "service/spec/task_fit.py", "worker/tasks/")
@@ -58,6 +59,16 @@ def class_checks(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
             yield node.lineno, {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
         elif isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name):
             yield node.lineno, {node.cls.id}
+
+
+def test_the_page_on_adding_a_task_names_all_that_a_task_may_say() -> None:
+    tree = ast.parse((ROOT / "worker/tasks/task.py").read_text())
+    (task,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Task")
+    methods = {node.name for node in task.body if isinstance(node, ast.FunctionDef)}
+    settings = {ast.unparse(node.target) for node in task.body if isinstance(node, ast.AnnAssign)} - {"name", "network"}
+    told = spans("docs/tasks.md")
+    assert not (methods | settings) - set(told)
+    assert {"predict", "inference_bytes"} <= methods | settings
 
 
 def test_the_classes_that_tell_a_task_are_found() -> None:
