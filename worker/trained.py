@@ -19,7 +19,7 @@ from worker.data.errors import UnfitInputs
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
-from worker.models.loading import FLOAT32, Loading
+from worker.models.loading import FLOAT32, Loading, dtype_of, held_bytes
 from worker.models.reported import read_reported
 from worker.targets import Targets
 from worker.tasks import TASKS, load_network
@@ -91,6 +91,7 @@ def wrap_trained(
     teaches: Sequence[str] | None = None,
 ) -> TrainedNetwork:
     """Wraps a network that this job trained on all its ``targets``."""
+    in_bf16 = dtype_of(network) is torch.bfloat16
     return TrainedNetwork(
         network.to(device).eval(),
         device,
@@ -102,6 +103,7 @@ def wrap_trained(
         last_test=last_test,
         output_order=None if teaches is None else map_outputs(_classes(targets), targets.classes, teaches=teaches).order,
         teaches=None if teaches is None else tuple(teaches),
+        dtype=DtypeCard(format="bf16", files="bf16", bytes=sum(map(held_bytes, network.parameters()))) if in_bf16 else None,
     )
 
 

@@ -227,6 +227,12 @@ class JobSpec(StrictModel):
     """Words to find the job by."""
 
     @model_validator(mode="after")
+    def _weights_in_bf16_are_trained_in_bf16(self) -> Self:
+        if self.student.weights == "bf16" and self.training.precision == "auto":
+            object.__setattr__(self, "training", self.training.model_copy(update={"precision": "bf16"}))
+        return self
+
+    @model_validator(mode="after")
     def _peers_are_trained_together(self) -> Self:
         if not isinstance(self.method, DeepMutual):
             return self

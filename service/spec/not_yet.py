@@ -19,8 +19,6 @@ def not_yet_faults(spec: JobSpec) -> Iterator[FieldError]:
 def _student(spec: JobSpec) -> Iterator[tuple[str, str]]:
     if spec.student.adapter is not None:
         yield "student/adapter", "leave it out"
-    if spec.student.weights != "fp32":
-        yield "student/weights", "take fp32"
 
 
 def _teachers(spec: JobSpec) -> Iterator[tuple[str, str]]:

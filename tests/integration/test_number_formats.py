@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from service.spec import parse_spec
 from tests.integration.test_given_teachers import SMALL, named, write_texts
 from tests.integration.test_given_teachers import spec as spec_of_texts
-from tests.integration.test_methods import Recorder
+from tests.integration.test_methods import Recorder, student
 from tests.integration.test_texts import WORDPIECE, network
 from worker.job.attempt import run
 from worker.preflight import check
-from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Warned
+from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Stopped, Warned
 
 WIDE = SMALL | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 CLASSES = ["anger", "joy", "sadness"]
@@ -143,3 +143,74 @@ def test_int4_for_a_gpu_without_its_kernels_is_refused_before_it_waits(tmp_path:
     assert "mslk" in last.message
     fits = train(given(texts, "int4"), tmp_path / "cpu", teacher=teacher, check_only=True).events[-1]
     assert isinstance(fits, Checked), fits
+
+
+IN_BF16: dict[str, Any] = {"architecture": network("bert", WIDE), "tokenizer": WORDPIECE, "weights": "bf16"}
+STEPS = {"max_steps": 10, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 0.003}}
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor", "muon", "adamw-8bit"])
+def test_a_student_in_bf16_learns_and_resumes_exactly(tmp_path: Path, texts: Path, teacher: Path, name: str) -> None:
+    document = given(texts, "auto", student=IN_BF16, training=STEPS | {"optimizer": {"name": name, "learning_rate": 0.003}})
+    assert document["training"]["precision"] == "bf16"
+    assert isinstance(train(document, tmp_path / "whole", teacher=teacher).events[-1], Finished)
+    assert train(document, tmp_path / "stopped", teacher=teacher, stop_at=4).events[-1] == Stopped("drain")
+    assert isinstance(train(document, tmp_path / "stopped", teacher=teacher).events[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+    weights = load_file(tmp_path / "whole" / RESULT_FOLDER / "student" / "model.safetensors")
+    assert {each.dtype for each in weights.values()} == {torch.bfloat16}
+
+
+def test_a_student_in_bf16_comes_out_in_each_form_and_so_does_its_control(tmp_path: Path, texts: Path, teacher: Path) -> None:
+    document = given(
+        texts,
+        "int8",
+        student=IN_BF16,
+        training=STEPS,
+        exports=["onnx"],
+        evaluation={"control": True, "correct_bias": True},
+    )
+    recorder = train(document, tmp_path / "job", teacher=teacher)
+    assert isinstance(recorder.events[-1], Finished), recorder.events[-1]
+    card = report(tmp_path / "job")
+    for role in ("student", "control"):
+        assert card[role]["dtype"]["format"] == "bf16"
+        assert card[role]["dtype"]["bytes"] == 2 * card[role]["parameters"]
+    assert card["exports"][0]["agreement"] == 1.0
+    config = json.loads((tmp_path / "job" / RESULT_FOLDER / "student" / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "bfloat16"
+    taught = spec_of_texts(texts, teacher={"source": "model:given", "accept_score": "any"}, training={"max_steps": 1})
+    again = train(taught, tmp_path / "again", teacher=tmp_path / "job" / RESULT_FOLDER / "student")
+    assert isinstance(again.events[-1], Finished), again.events[-1]
+    assert report(tmp_path / "again")["teacher"]["test_score"] == card["student"]["test_score"]
+
+
+def test_a_student_in_bf16_begins_with_layers_or_a_network_that_exists(tmp_path: Path, texts: Path, teacher: Path) -> None:
+    nothing = {"max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 1e-9}}
+    for name, start in (
+        ("layers", {"source": "teacher-layers", "architecture": network("bert", WIDE), "weights": "bf16"}),
+        ("given", {"source": "model:given", "weights": "bf16"}),
+    ):
+        document = given(texts, "auto", student=start, training=nothing)
+        assert isinstance(train(document, tmp_path / name, teacher=teacher).events[-1], Finished)
+        assert report(tmp_path / name)["student"]["test_accuracy"] == 1.0
+
+
+def test_a_student_that_bf16_is_too_coarse_for_is_refused_before_it_waits(tmp_path: Path) -> None:
+    cnn = {"name": "resnet8x4"}
+    document = {
+        "task": "image-classification",
+        "dataset": {"source": "builtin:digits"},
+        "teacher": {"architecture": {"name": "small-cnn", "width": 2}},
+        "student": {"architecture": cnn, "weights": "bf16"},
+    }
+    folder = tmp_path / "job"
+    folder.mkdir()
+    recorder = Recorder(stop_at=None)
+    check(
+        Assignment(job_id="job_test", spec=parse_spec(document).model_dump(mode="json"), folder=folder, num_threads=1), recorder
+    )
+    last = recorder.events[-1]
+    assert isinstance(last, Failed)
+    assert last.details["pointer"] == "/student/weights"
+    assert "batch norms" in last.message

@@ -16,6 +16,7 @@ from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.export.units import fold_units, rounding_of_units
 from worker.models import UnreadableNetwork, save_network
+from worker.models.loading import Loading, stored_format
 from worker.targets import Targets
 from worker.tasks import Task, load_network
 from worker.trained import TrainedNetwork, weight_bytes
@@ -42,13 +43,15 @@ def export_network(network: TrainedNetwork, folder: Path, *, data: Data) -> int:
 
 
 def check_export(folder: Path, *, split: Split, targets: Targets, task: Task, device: torch.device, expected: Tensor) -> None:
-    """Loads the folder as its users will, and compares its outputs on a split with ``expected`` (N, W), numbers standardised.
+    """Loads the folder in its files' number format, and compares its outputs on a split with ``expected`` (N, W).
+
+    Numbers are standardised.
 
     Raises:
         JobFault: the folder cannot be loaded, or the outputs differ by more than rounding.
     """
     try:
-        loaded = load_network(folder)
+        loaded = load_network(folder, loading=Loading(stored_format(folder)))
     except UnreadableNetwork as error:
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)

@@ -1,7 +1,7 @@
 """Networks as ONNX files, which run without torch: export, inference, and comparison with the network.
 
-Invariant: the network is not changed. A copy of it, on the CPU and in ``eval()``, is exported and compared, and the file has no
-trace of the machine that wrote it. The exporter and the runtime are imported where they are used. B batch, L length.
+Invariant: the network is not changed. A copy of it, on the CPU, in float32 and in ``eval()``, is exported and compared, and the
+file has no trace of the machine that wrote it. The exporter and the runtime are imported where they are used. B batch, L length.
 """
 
 import copy
@@ -62,7 +62,7 @@ def export_onnx(
     Raises:
         UnexportableNetwork: the exporter does not support the network, or the file would be too large for the format.
     """
-    num_bytes = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    num_bytes = 4 * sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
     if num_bytes > _MOST_BYTES:
         raise UnexportableNetwork(
             f"{type(network).__name__} has {num_bytes:,} bytes of weights, and an ONNX file takes {_MOST_BYTES:,}: "
@@ -110,7 +110,7 @@ def check_onnx(
 
 
 def _on_cpu(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).to("cpu").eval()
+    return copy.deepcopy(network).to("cpu", torch.float32).eval()
 
 
 def _write(program: Any, path: Path) -> None:

@@ -31,9 +31,11 @@ from worker.job.job_data import local_input
 from worker.job.plan import JobPlan, plan_of
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.job.starts import GivenStart, RandomStart, begin_with_teacher_layers
+from worker.job.student_format import in_student_format
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models.folder import stored_targets
+from worker.models.loading import FLOAT32, Loading
 from worker.models.privileged import PrivilegedNetwork, fold_weights
 from worker.sources.revisions import pinned
 from worker.tasks import TASKS
@@ -108,6 +110,7 @@ class Networks:
                     lambda: self._folder(source),
                     str(key),
                     f"/{self.spec_path(key)}/source",
+                    Loading(self.spec.student.weights) if key == STUDENT else FLOAT32,
                 )
             else:
                 self._starts[key] = RandomStart(
@@ -304,11 +307,16 @@ class Networks:
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         """Builds the network without the parts that only training needs. Raises JobFault."""
-        return self.start(role).build(num_outputs=num_outputs)
+        return self._in_format(role, self.start(role).build(num_outputs=num_outputs))
+
+    def _in_format(self, role: Role, network: nn.Module) -> nn.Module:
+        """Puts a student, or a control, into the format of its weights. Raises JobFault."""
+        is_student = role.kind in {"student", "control"}
+        return in_student_format(network, self.spec.student, self.data.targets) if is_student else network
 
     def build_on_meta(self, role: Role) -> nn.Module:
         """The network without the parts that only training needs, as shapes alone. Raises UnfitArchitecture."""
-        return self.start(role).on_meta(num_outputs=self.data.targets.width)
+        return self._in_format(role, self.start(role).on_meta(num_outputs=self.data.targets.width))
 
     def spec_path(self, role: Role) -> str:
         """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""

@@ -24,6 +24,7 @@ from worker.export.units import unfold_units
 from worker.models import LoadedNetwork, NetworkKind, UnfitArchitecture, UnreadableNetwork, build_network, build_on_meta
 from worker.models.build import built_from
 from worker.models.given import Fitted, describe_given, load_given
+from worker.models.loading import FLOAT32, Loading
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.models.teacher_layers import UnfitStart, take_teacher_layers
 from worker.targets import Targets
@@ -85,6 +86,7 @@ class GivenStart:
     role: str
     pointer: str
     """The place of the source in the spec."""
+    loading: Loading = FLOAT32
     fitted: Fitted | None = field(default=None, init=False)
     """What became of the head; None until the network was built."""
     _reads_alone: bool = field(default=False, init=False)
@@ -124,7 +126,7 @@ class GivenStart:
 
     def _load(self) -> LoadedNetwork:
         with self._faults():
-            loaded, self.fitted = load_given(self.folder(), self.task.network, targets=self.targets())
+            loaded, self.fitted = load_given(self.folder(), self.task.network, targets=self.targets(), loading=self.loading)
         if self._reads_alone:
             loaded.network.reads_clips_alone = True  # type: ignore[assignment]
         return loaded

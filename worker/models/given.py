@@ -35,6 +35,7 @@ from worker.models.folder import (
     remembered,
 )
 from worker.models.labels_file import LABELS_FILE, read_labels, targets_of_config
+from worker.models.loading import FLOAT32, Loading, hold
 from worker.models.network_kind import LoadedNetwork, NetworkKind
 from worker.models.output_layer import output_weights, select_outputs
 from worker.targets import Targets
@@ -58,10 +59,10 @@ class Fitted:
     """The weights of the folder that the network has no place for, such as another task's head."""
 
 
-def load_given(folder: Path, kind: NetworkKind, *, targets: Targets) -> tuple[LoadedNetwork, Fitted]:
+def load_given(folder: Path, kind: NetworkKind, *, targets: Targets, loading: Loading = FLOAT32) -> tuple[LoadedNetwork, Fitted]:
     """Loads any ``from_pretrained`` folder of one of the kind's model types, to be trained for these targets.
 
-    The network is on the CPU, in float32, in ``train()``.
+    The network is on the CPU, in float32 unless ``loading`` says otherwise, in ``train()``.
 
     Raises:
         UnreadableNetwork: the folder cannot be loaded, or lacks a part of the network's body.
@@ -69,8 +70,8 @@ def load_given(folder: Path, kind: NetworkKind, *, targets: Targets) -> tuple[Lo
     """
     config = read_config(folder)
     load = _load_own if config.get("model_type") == OWN_MODEL_TYPE else _load_transformers
-    loaded, fitted = load(folder, config, kind, targets)
-    loaded.network.train()
+    loaded, fitted = load(folder, config, kind, targets, loading)
+    hold(loaded.network, loading).train()
     return loaded, fitted
 
 
@@ -90,7 +91,9 @@ def describe_given(folder: Path, kind: NetworkKind, *, targets: Targets) -> Load
     return loaded
 
 
-def _load_own(folder: Path, document: dict[str, Any], kind: NetworkKind, targets: Targets) -> tuple[LoadedNetwork, Fitted]:
+def _load_own(
+    folder: Path, document: dict[str, Any], kind: NetworkKind, targets: Targets, _: Loading
+) -> tuple[LoadedNetwork, Fitted]:
     architecture, input_shape, num_outputs = read_own_config(document)
     reads = _own_preprocessing(folder, kind, input_shape)
     theirs = read_labels(folder, num_outputs=num_outputs)
@@ -118,7 +121,7 @@ def _own_preprocessing(folder: Path, kind: NetworkKind, input_shape: tuple[int, 
 
 
 def _load_transformers(
-    folder: Path, document: dict[str, Any], kind: NetworkKind, targets: Targets
+    folder: Path, document: dict[str, Any], kind: NetworkKind, targets: Targets, loading: Loading
 ) -> tuple[LoadedNetwork, Fitted]:
     config = _config(document, kind)
     theirs = _own_head(folder, document, config, kind)
@@ -126,12 +129,12 @@ def _load_transformers(
     names = output_weights(partial(_build, kind, config), num_outputs=targets.width) if targets.width else []
     if targets.width and found is None:
         _set_outputs(config, targets.width)
-    model, info = load_model(folder, config, kind)
+    model, info = load_model(folder, config, kind, loading=loading)
     missing = set(filter(kind.is_needed, info["missing_keys"]))
     if found is not None and missing & set(names):  # the names are there, and the head that they name is not
         found = None
         _set_outputs(config, targets.width)
-        model, info = load_model(folder, config, kind)
+        model, info = load_model(folder, config, kind, loading=loading)
     fitted = Fitted("kept")
     if found is not None and theirs is not None:
         refuse_missing(missing, unexpected=info["unexpected_keys"])

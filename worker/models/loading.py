@@ -113,10 +113,15 @@ def hold(network: nn.Module, loading: Loading) -> nn.Module:
         from worker.models.quantised import quantise
 
         quantise(network, loading)
-    elif loading.dtype is not torch.float32:
-        network.to(loading.dtype)
     network.to(loading.device)
-    if loading.dtype is not torch.float32 and _cast_inputs not in network._forward_pre_hooks.values():
+    return network if loading.dtype is torch.float32 else compute_in(network, loading.dtype)
+
+
+def compute_in(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Puts what of a network is not quantised into a type, and has it take inputs of any other; returns it."""
+    if not any(is_traceable_wrapper_subclass(each) for each in network.parameters()):
+        network.to(dtype)
+    if _cast_inputs not in network._forward_pre_hooks.values():
         network.register_forward_pre_hook(_cast_inputs)
     return network
 

@@ -21,7 +21,8 @@ from worker.eval_mode import in_eval_mode
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _TOLERANCE = 1e-3
-"""Of the largest output: float32 after some layers, where a step that is not linear differs by far more."""
+"""Of the largest output: float32 after some layers, and more in a shorter format, where a step that is not linear differs by far
+more."""
 _MOST_LAYERS = 2
 """No network of the library has the mean of more heads for its outputs."""
 
@@ -212,7 +213,8 @@ def _run_with(
 
 
 def _alike(outputs: Tensor, expected: Tensor) -> bool:
-    tolerance = _TOLERANCE * max(1.0, float(expected.abs().max()))
+    rounding = max(_TOLERANCE, 8 * torch.finfo(expected.dtype).eps)
+    tolerance = rounding * max(1.0, float(expected.abs().max()))
     return outputs.shape == expected.shape and bool(((outputs - expected).abs() <= tolerance).all())
 
 

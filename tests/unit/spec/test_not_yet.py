@@ -28,7 +28,6 @@ def faults(**parts: Any) -> set[str]:
     ("parts", "places"),
     [
         ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/adapter"}),
-        ({"student": {"architecture": CNN, "weights": "bf16"}}, {"/student/weights"}),
         ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/micro_batch"}),
         (
             {"teacher": {"architecture": CNN, "training": {"gradient_checkpointing": True}}},
@@ -49,6 +48,7 @@ def test_what_no_trainer_does_is_refused_at_its_place(parts: dict[str, Any], pla
         {"teacher": {"source": "hub:a/b", "dtype": "int4"}},
         {"training": {"optimizer": {"name": "adafactor"}, "gradient_checkpointing": False}},
         {"training": {"optimizer": {"name": "adamw-8bit"}}},
+        {"student": {"architecture": CNN, "weights": "bf16"}},
         {"training": {"freeze": ["features"], "head_learning_rate": 0.1, "layer_decay": 0.9, "schedule": {"name": "linear"}}},
     ],
 )
