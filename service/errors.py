@@ -10,6 +10,7 @@
      ├── NotFound             404 not_found
      ├── InvalidTransition    409 invalid_transition    a retry cannot succeed
      ├── Conflict             409 conflict
+     ├── SecretKeyMissing     409 secret_key_missing    the service cannot encrypt
      ├── CircularDependency   422 circular_dependency   jobs that would depend on each other
      ├── QueueLimitReached    429 queue_limit_reached   the user's limit on waiting jobs
      ├── RequestInFlight      409 request_in_flight     a request with the same Idempotency-Key is in progress
@@ -99,6 +100,10 @@ class InvalidTransition(StillhouseError):
 
 class Conflict(StillhouseError):
     code, status = "conflict", 409
+
+
+class SecretKeyMissing(StillhouseError):
+    code, status = "secret_key_missing", 409
 
 
 class CircularDependency(StillhouseError):

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     queue_picture_seconds: float = Field(default=1.0, ge=0)
     """Age that a snapshot of the queue may have when the API computes places and expected starts from it; if it takes longer than
     a tenth of a second to compute, ten times as long as that."""
+
+    secret_key: SecretStr = SecretStr("")
+    """What users' secrets are encrypted with, on API and workers alike: 32 random bytes in URL-safe base64. Without it none are
+    taken."""
 
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""

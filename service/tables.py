@@ -439,6 +439,76 @@ class StoreIdentity(Table):
     """Whether a marker with this id was seen. Until then one may be written."""
 
 
+class Blob(Table):
+    """A file that uploaded models share, by what is in it. It stays while a row of :class:`ModelBlob` names it."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    """Key in the store, which no other blob had or will have."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ModelBlob(Table):
+    """``model_id`` has a file with this content."""
+
+    __tablename__ = "model_blobs"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), primary_key=True, index=True)
+
+
+class ModelUpload(Table):
+    """A folder that is being uploaded, file by file."""
+
+    __tablename__ = "model_uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    task: Mapped[str | None]
+    """None: the task that the folder states."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    touched_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    """When something of it arrived last."""
+
+
+class ModelUploadFile(Table):
+    """A file of the folder. Until its :class:`Blob` is there it is missing."""
+
+    __tablename__ = "model_upload_files"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("model_uploads.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+
+
+class ModelUploadPart(Table):
+    """Bytes of a file that has not arrived whole, from ``start`` on."""
+
+    __tablename__ = "model_upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("model_uploads.id", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    path: Mapped[str]
+
+
+class UserSecret(Table):
+    """A secret of a user, encrypted."""
+
+    __tablename__ = "user_secrets"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes]
+    set_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class UnlistedFiles(Table):
     """Files in the store that no other row names, and when they are to be removed."""
 

@@ -26,6 +26,7 @@ from service.errors import Unavailable
 from service.notifications import Notifier
 from service.queue_policy import QueuePolicy
 from service.scheduling.queue_status_cache import QueueStatusCache
+from service.secrets import checked_key
 from service.settings import Settings
 from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper
@@ -110,6 +111,7 @@ def _database(settings: Settings, notify: Notifier, *, answer_seconds: float, po
 def _require_addresses(settings: Settings) -> None:
     needed = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url, "STILLHOUSE_STORE": settings.store}
     missing = [name for name, value in needed.items() if not value]
+    checked_key(settings.secret_key.get_secret_value())
     for address in filter(None, (settings.database_url, settings.database_direct_url)):
         checked_url(address)
     if missing:

@@ -1,6 +1,7 @@
 """Commands on the users of the queue: usage, weights and limits, keys."""
 
 import re
+import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from service.client import Client, User
 
 users = typer.Typer(no_args_is_help=True, help="Users, their weights and limits; for admins.")
 keys = typer.Typer(no_args_is_help=True, help="API keys; for admins.")
+hub_token = typer.Typer(no_args_is_help=True, help="Your token for the Hugging Face Hub, which your jobs fetch networks by.")
 
 Limit = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs at once; none lifts the limit, 0 allows none.")]
 
@@ -21,6 +23,7 @@ Limit = Annotated[str | None, typer.Option(metavar="N|none", help="Jobs at once;
 def register(app: typer.Typer) -> None:
     """Adds the commands, in the order of the help page."""
     app.command(rich_help_panel="Queue")(usage)
+    app.add_typer(hub_token, name="hub-token", rich_help_panel="Datasets and models")
     app.add_typer(users, name="users", rich_help_panel="Administration")
     app.add_typer(keys, name="keys", rich_help_panel="Administration")
 
@@ -134,6 +137,22 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY", help="The ke
     """Revoke a key."""
     with Client() as client:
         client.revoke_key(key_id)
+
+
+@hub_token.command("set")
+def set_hub_token() -> None:
+    """Keep a token, encrypted; it is asked for, or read from standard input."""
+    # Not an argument, which a shell's history keeps and every user of this machine may read.
+    token = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    with Client() as client:
+        client.set_hub_token(token.strip())
+
+
+@hub_token.command("remove")
+def remove_hub_token() -> None:
+    """Forget the token."""
+    with Client() as client:
+        client.remove_hub_token()
 
 
 def since_when(text: str) -> datetime:

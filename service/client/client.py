@@ -17,7 +17,7 @@ from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_lines, read_messages
 from service.client.queue import Explanation, Queue, Usage, User, Worker
-from service.client.resources import Artifact, CheckedSpec, Dataset, Event, Job, Key, MetricSeries, Model, NewKey
+from service.client.resources import Artifact, CheckedSpec, Dataset, Event, Job, Key, Me, MetricSeries, Model, NewKey
 from service.client.transport import Transport
 from service.connection import find_connection
 from service.spec import JobSpec
@@ -318,6 +318,18 @@ class Client:
     def revoke_key(self, key_id: str) -> None:
         """Revokes a key."""
         self._delete(address("keys", key_id))
+
+    def me(self) -> Me:
+        """Returns the user and the role of this key."""
+        return Me.model_validate(self._get("/v1/me"))
+
+    def set_hub_token(self, token: str) -> None:
+        """Keeps a token, encrypted, by which your jobs fetch networks of the Hub that are gated or private."""
+        self._transport.request("PUT", "/v1/me/hub-token", json={"token": token}, repeatable=True)
+
+    def remove_hub_token(self) -> None:
+        """Forgets that token."""
+        self._delete("/v1/me/hub-token")
 
     # ------------------------------------------------------------ requests
 

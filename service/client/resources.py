@@ -149,6 +149,17 @@ class Key(Resource):
     revoked_at: datetime | None = None
 
 
+class Me(Resource):
+    """The user and the role of a key."""
+
+    id: str
+    name: str
+    role: str
+    key_id: str | None = None
+    hub_token_set_at: datetime | None = None
+    """When the token for the Hub was set."""
+
+
 class NewKey(Key):
     """A key that was just created; ``key`` is shown only in this response."""
 

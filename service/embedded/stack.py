@@ -1,14 +1,17 @@
 """The stack of one data directory: PostgreSQL, Valkey, API and worker.
 
     DATA/connection.json   address and admin key, for the clients of this machine
+    DATA/secret.key        what users' tokens are encrypted with
     DATA/postgres, valkey  data of the servers
     DATA/store, scratch    artifacts and datasets; running jobs' files
     DATA/teacher-cache     outputs of teachers on datasets
+    DATA/network-cache     networks that jobs began with
     DATA/logs              api.log, worker.log
 
 One process locks a data directory at a time; its child processes end with it, and one that ends by itself is started again.
 """
 
+import base64
 import os
 import signal
 import socket
@@ -112,13 +115,18 @@ def stack(
         say("starting PostgreSQL and Valkey")
         database_server = parts.enter_context(postgres(folder / "postgres"))
         broker = parts.enter_context(valkey(folder / "valkey"))
-        env = os.environ | {
-            "DATABASE_URL": database_server.url,
-            "REDIS_URL": broker.url,
-            "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
-            "STILLHOUSE_SCRATCH": str(folder / "scratch"),
-            "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
-        }
+        env = (
+            {"STILLHOUSE_SECRET_KEY": _secret_key(folder / "secret.key")}
+            | os.environ
+            | {
+                "DATABASE_URL": database_server.url,
+                "REDIS_URL": broker.url,
+                "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
+                "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+                "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
+                "STILLHOUSE_NETWORK_CACHE": str(folder / "network-cache"),
+            }
+        )
         serve = ["service.cli", "serve", "--listener", str(listener.fileno())]
         api = _child("API", serve, env=env, log=logs / "api.log", inherited=[listener.fileno()])
         worker = _child("worker", ["worker", *(["--devices", devices] if devices else [])], env=env, log=logs / "worker.log")
@@ -149,6 +157,17 @@ def stack(
             worker=worker,
             keeper=keeper,
         )
+
+
+def _secret_key(file: Path) -> str:
+    """The key of this folder's service, made with its first start; the file is at no moment readable by others."""
+    if not file.exists():
+        unfinished = file.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
+            writer.write(base64.urlsafe_b64encode(os.urandom(32)))
+        unfinished.replace(file)
+    return file.read_text()
 
 
 def listen(requested: int | None) -> socket.socket:

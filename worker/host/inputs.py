@@ -17,12 +17,14 @@ from typing import Any, Protocol, Self, TypeVar
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
+from service import secrets
 from service.errors import NotFound
 from service.part_errors import HostDiskFull
+from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import NetworkSource, is_given, split_hub, split_network, split_source
 from service.store import Store
-from service.tables import Dataset, Model
+from service.tables import Dataset, Job, Model
 from worker.sources.cache import NetworkCache
 from worker.sources.download import download
 from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
@@ -63,8 +65,8 @@ class Inputs:
 class InputFetcher:
     """Fetches the inputs of one job; its networks stay in the cache until the ``with`` block ends.
 
-    ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
-    fetched, which it ends by raising.
+    ``token`` gives that of the job's owner for the Hub. ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is
+    called several times a second while a network is fetched, which it ends by raising.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class InputFetcher:
         *,
         access: Access,
         cache: NetworkCache,
+        token: Callable[[], str | None] = lambda: None,
         on_poll: Callable[[], None] = lambda: None,
         revisions: Mapping[str, str] | None = None,
     ) -> None:
         self._spec, self._folder, self._access = JobSpec.model_validate(spec), folder, access
-        self._cache, self._on_poll, self._noted = cache, on_poll, revisions or {}
+        self._cache, self._token, self._on_poll, self._noted = cache, token, on_poll, revisions or {}
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -193,8 +196,9 @@ class InputFetcher:
         if is_offline():
             return _in(fetch_snapshot(source, links, commit=noted))
         try:
-            commit = noted or resolve(source)
-            fetch = partial(download, source, commit=commit, token=None, on_poll=self._on_poll)
+            token = self._token()
+            commit = noted or resolve(source, token=token)
+            fetch = partial(download, source, commit=commit, token=token, on_poll=self._on_poll)
             return self._hold(f"hub:{split_hub(source)[0]}@{commit}", fetch), commit
         except HubAway:
             try:
@@ -205,6 +209,12 @@ class InputFetcher:
 
     def _hold(self, key: str, fetch: Callable[[Path], None], *, num_bytes: int = 0) -> Path:
         return self._held.enter_context(self._cache.hold(key, fetch, num_bytes=num_bytes, on_wait=self._on_poll))
+
+
+def hub_token(access: Access, job: Job, settings: Settings) -> str | None:
+    """The token that the owner of a job has for the Hub, decrypted; None for that of this host, if it has one."""
+    key = settings.secret_key.get_secret_value()
+    return access.in_database(lambda session: secrets.read(session, job.owner_id, secrets.HUB_TOKEN, key=key))
 
 
 def _in(snapshot: Snapshot) -> tuple[Path, str]:

@@ -30,7 +30,7 @@ from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
-from worker.host.inputs import InputFetcher, Inputs
+from worker.host.inputs import InputFetcher, Inputs, hub_token
 from worker.host.lease import Lease, LeaseLost
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, Stopped
 from worker.sources.cache import NetworkCache
@@ -198,7 +198,14 @@ class Checker:
         networks = self._settings.network_cache_folder or self._scratch / "network-cache"
         cache = NetworkCache(networks, max_bytes=self._settings.network_cache_bytes)
         try:
-            with InputFetcher(job.spec, folder, access=access, cache=cache, on_poll=give_up_if_needed) as fetcher:
+            with InputFetcher(
+                job.spec,
+                folder,
+                access=access,
+                cache=cache,
+                token=lambda: hub_token(access, job, self._settings),
+                on_poll=give_up_if_needed,
+            ) as fetcher:
                 assignment = self._assignment(job, folder, access, fetcher.fetch_for_check(), cache)
                 ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
         except _TooLong:

@@ -21,7 +21,7 @@ from service.store import Store
 from service.tables import Artifact
 from worker.host.access import GaveUpWaiting, LeasedAccess
 from worker.host.executor import Executor, Trainer, follow
-from worker.host.inputs import InputFetcher, Inputs
+from worker.host.inputs import InputFetcher, Inputs, hub_token
 from worker.host.lease import Lease, LeaseLost
 from worker.host.recorder import Recorder
 from worker.host.settlement import Settlement
@@ -116,7 +116,13 @@ class Supervisor:
         access, fence = self._access, self._fence
         noted = access.in_database(lambda session: jobs.noted_revisions(session, fence.job_id))
         fetcher = InputFetcher(
-            self._spec, self._folder, access=access, cache=self._networks, on_poll=self._on_fetch_poll, revisions=noted
+            self._spec,
+            self._folder,
+            access=access,
+            cache=self._networks,
+            token=lambda: hub_token(access, self._claim.job, self._settings),
+            on_poll=self._on_fetch_poll,
+            revisions=noted,
         )
         with fetcher:
             try:

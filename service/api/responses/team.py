@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from service.api.responses.shape import Listing, View
 from service.security import Role
@@ -128,6 +128,24 @@ class Me(View):
     """What the key permits."""
     key_id: str
     """The key's id."""
+    hub_token_set_at: datetime | None
+    """When the token was set that your jobs fetch networks of the Hub by; null if there is none."""
+
+
+def _is_token(token: SecretStr) -> SecretStr:
+    secret = token.get_secret_value()
+    if not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise ValueError("a token has visible ASCII characters alone")
+    return token
+
+
+class HubToken(BaseModel):
+    """A token of the Hugging Face Hub."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    token: Annotated[SecretStr, Field(min_length=1, max_length=500), AfterValidator(_is_token)]
+    """`hf_…`, with the right to read. No answer ever holds it."""
 
 
 def user_view(user: User) -> UserView:

@@ -2,22 +2,48 @@
 
 from fastapi import APIRouter
 
-from service import team
+from service import secrets, team
 from service.api.bodies import StrictRoute
-from service.api.dependencies import Admin, ServicesOf, Viewer
+from service.api.dependencies import Admin, Member, ServicesOf, Viewer
 from service.api.parameters import KeyId, UserId
 from service.api.problems import described
-from service.api.responses.team import KeyList, KeyRequest, Me, NewKey, NewUser, UserEdit, UserList, UserView, key_view, user_view
-from service.errors import Conflict, Forbidden, NotFound
+from service.api.responses.team import (
+    HubToken,
+    KeyList,
+    KeyRequest,
+    Me,
+    NewKey,
+    NewUser,
+    UserEdit,
+    UserList,
+    UserView,
+    key_view,
+    user_view,
+)
+from service.errors import Conflict, Forbidden, NotFound, SecretKeyMissing
 from service.security import create_key
 
 router = APIRouter(prefix="/v1", tags=["team"], route_class=StrictRoute)
 
 
 @router.get("/me")
-async def me(caller: Viewer) -> Me:
+def me(caller: Viewer, services: ServicesOf) -> Me:
     """Returns the user and the role of this key."""
-    return Me(id=caller.user_id, name=caller.user_name, role=caller.role, key_id=caller.key_id)
+    set_at = services.database.run(lambda session: secrets.set_at(session, caller.user_id, secrets.HUB_TOKEN))
+    return Me(id=caller.user_id, name=caller.user_name, role=caller.role, key_id=caller.key_id, hub_token_set_at=set_at)
+
+
+@router.put("/me/hub-token", status_code=204, responses=described(Forbidden, SecretKeyMissing))
+def set_hub_token(caller: Member, given: HubToken, services: ServicesOf) -> None:
+    """Keeps a token, encrypted, by which your jobs fetch networks of the Hub that are gated or private."""
+    secret, key = given.token.get_secret_value(), services.settings.secret_key.get_secret_value()
+    services.database.run(lambda session: secrets.put(session, caller.user_id, secrets.HUB_TOKEN, secret, key=key))
+
+
+@router.delete("/me/hub-token", status_code=204, responses=described(Forbidden))
+def remove_hub_token(caller: Member, services: ServicesOf) -> None:
+    """Forgets that token. Harmless to repeat."""
+    services.database.run(lambda session: secrets.remove(session, caller.user_id, secrets.HUB_TOKEN))
 
 
 @router.post("/users", status_code=201, responses=described(Forbidden, Conflict))

@@ -10,6 +10,8 @@ from tests.integration.api.conftest import Team, spec, submit
 VIEWER, MEMBER, ADMIN = 0, 1, 2
 ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("GET", "/v1/me", VIEWER, {}),
+    ("PUT", "/v1/me/hub-token", MEMBER, {"json": {"token": "hf_x"}}),
+    ("DELETE", "/v1/me/hub-token", MEMBER, {}),
     ("GET", "/v1/jobs", VIEWER, {}),
     ("GET", "/v1/jobs/{job}", VIEWER, {}),
     ("GET", "/v1/jobs/{job}/events", VIEWER, {}),

@@ -1,0 +1,178 @@
+"""A user's token for the Hub: it fetches what it may, and nothing of the service ever holds it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from service.api.app import create_app
+from service.api.server import Server
+from service.client import ApiError, Client
+from service.database import Database
+from service.embedded.servers import Valkey
+from service.security import create_key
+from service.settings import Settings
+from service.tables import JobSource
+from tests.hub import Hub, hub_server
+from tests.integration.test_chain import train
+from tests.integration.test_teachers import CNN, SHORT, spec
+from tests.integration.worker.conftest import Queue, WorkerProcess, Workers, until
+from worker.protocol import RESULT_FOLDER
+
+CANARY = "hf_thisCanaryMustNotSing"
+KEY = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LATER = COMMIT[::-1]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    train(spec({"architecture": CNN, "training": SHORT}), folder / "job")
+    return folder / "job" / RESULT_FOLDER / "teacher"
+
+
+@pytest.fixture(scope="module")
+def hub(network: Path) -> Iterator[Hub]:
+    with hub_server() as hub:
+        hub.add("anna/gated", network, commit=COMMIT, token=CANARY)
+        hub.add("anna/open", network, commit=COMMIT)
+        yield hub
+
+
+@pytest.fixture
+def hub_worker(hub: Hub, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerProcess:
+    """A worker that has that Hub, and the key of the service."""
+    hub.is_down = False
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "STILLHOUSE_SECRET_KEY": KEY}.items():
+        monkeypatch.setenv(name, value)
+    return workers.running() or workers.start()
+
+
+@contextmanager
+def served(database_url: str, valkey: Valkey, store_url: str, scratch: Path, *, key: str = KEY) -> Iterator[str]:
+    """The API of that worker's service."""
+    settings = Settings.model_validate(
+        {"DATABASE_URL": database_url, "REDIS_URL": valkey.url, "store": store_url, "scratch": scratch, "secret_key": key}
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(create_app(settings), host="127.0.0.1", port=0)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def key_of(database: Database, name: str) -> str:
+    with database.transaction() as session:
+        return create_key(session, user_name=name, role="member")[1]
+
+
+def learns_from(source: str, **changes: Any) -> dict[str, Any]:
+    training = {"max_steps": 4, "batch_size": 32}
+    return spec({"source": source, "accept_score": "any"}, training=training, evaluation={"control": False}) | changes
+
+
+def test_a_token_fetches_a_gated_network_and_is_nowhere_to_be_found(
+    hub_worker: WorkerProcess,
+    hub: Hub,
+    queue: Queue,
+    database_url: str,
+    valkey_server: Valkey,
+    store_url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = []
+    with (
+        served(database_url, valkey_server, store_url, tmp_path) as url,
+        Client(url, key_of(queue.database, "ana")) as ana,
+        Client(url, key_of(queue.database, "ben")) as ben,
+    ):
+        ana.set_hub_token("hf_an_older_one")
+        before = ana.me().hub_token_set_at
+        ana.set_hub_token(CANARY)
+        assert before is not None
+        assert (ana.me().hub_token_set_at or before) > before
+        hub.is_down = True
+        waiting = ana.submit(learns_from("hub:anna/gated"))
+        until(lambda: queue.job(waiting.id).status == "running")
+        hub.is_down = False
+        done = ana.wait(waiting.id)
+        assert done.status == "succeeded", done.error
+        assert (queue.job(done.id).crashes, queue.job(done.id).attempt) == (0, 1)
+
+        asked = len(hub.downloads())
+        again = ana.wait(ana.submit(learns_from("hub:anna/gated")).id)
+        assert again.status == "succeeded", again.error
+        assert len(hub.downloads()) == asked, "the host has it"
+
+        # What the host has is no one else's, and is refused before the job waits.
+        refused = ben.wait(ben.submit(learns_from("hub:anna/gated")).id)
+        absent = ana.wait(ana.submit(learns_from("hub:anna/none")).id)
+        assert len(hub.downloads()) == asked
+        for job, why in ((refused, "anna/gated is gated"), (absent, "there is no repository anna/none")):
+            assert job.error is not None
+            assert (job.status, job.attempt, job.error.code) == ("failed", 0, "input_unavailable")
+            assert why in job.error.message
+            assert job.error.details["pointer"] == "/teacher/source"
+
+        with pytest.raises(ApiError) as wrong:
+            ana.set_hub_token(f"{CANARY} and more")
+        answers += [str(wrong.value), repr(wrong.value), ana.me().model_dump_json()]
+        for job in (done, again, refused, absent):
+            answers += [event.model_dump_json() for event in ana.events(job.id)]
+            answers += [ana.job(job.id).model_dump_json(), *ana.logs(job.id)]
+        ana.download(done.id, tmp_path / "downloaded")
+        with queue.database.transaction() as session:
+            tables = session.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
+            answers += [str(row) for table in tables for row in session.execute(text(f'SELECT * FROM "{table}"'))]
+            noted = session.get_one(JobSource, (done.id, "hub:anna/gated"))
+            assert noted.revision == COMMIT
+        ana.remove_hub_token()
+        assert ana.me().hub_token_set_at is None
+
+    assert not [answer for answer in answers if CANARY in answer]
+    assert CANARY not in caplog.text
+    for folder in (hub_worker.folder, Path(queue.store_folder), tmp_path):
+        for path in folder.rglob("*"):
+            assert CANARY not in path.name
+            assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_an_attempt_on_another_host_gets_the_commit_that_the_first_one_got(
+    hub_worker: WorkerProcess, hub: Hub, queue: Queue, workers: Workers, network: Path
+) -> None:
+    forever = {"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 20}
+    job_id = queue.submit(**learns_from("hub:anna/open", training=forever))
+    queue.until_checkpoint(job_id, phase="student")
+    hub.add("anna/open", network, commit=LATER)
+    workers.start()
+    queue.until_checkpoint(job_id, phase="student", attempt=2)
+    assert [path for path in hub.asked if LATER in path] == []
+    with queue.database.transaction() as session:
+        assert session.get_one(JobSource, (job_id, "hub:anna/open")).revision == COMMIT
+    assert queue.job(job_id).crashes == 0
+
+
+def test_without_a_key_of_its_own_a_service_takes_no_token(
+    queue: Queue, database_url: str, valkey_server: Valkey, store_url: str, tmp_path: Path
+) -> None:
+    with (
+        served(database_url, valkey_server, store_url, tmp_path, key="") as url,
+        Client(url, key_of(queue.database, "ana")) as ana,
+        pytest.raises(ApiError, match="STILLHOUSE_SECRET_KEY") as refused,
+    ):
+        ana.set_hub_token(CANARY)
+    assert (refused.value.status, refused.value.code) == (409, "secret_key_missing")
+    with pytest.raises(ValueError, match="32 random bytes") as damaged:
+        create_app(Settings.model_validate({"DATABASE_URL": database_url, "REDIS_URL": "x", "store": "x", "secret_key": CANARY}))
+    assert CANARY not in str(damaged.value)
