@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from pydantic import SecretStr
 from typer.core import TyperGroup
 
 from service.cli import app
@@ -48,6 +49,7 @@ WORDS = {
     "`DATABASE_URL`": "",
     "the system's": None,
     "`teacher-cache` in the scratch folder": None,
+    "none": SecretStr(""),
     "`network-cache` in the scratch folder": None,
 }
 """Defaults of settings as they are written for people."""

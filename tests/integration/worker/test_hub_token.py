@@ -1,5 +1,6 @@
 """A user's token for the Hub: it fetches what it may, and nothing of the service ever holds it."""
 
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from service import jobs
 from service.api.app import create_app
 from service.api.server import Server
 from service.client import ApiError, Client
@@ -149,14 +151,22 @@ def test_a_token_fetches_a_gated_network_and_is_nowhere_to_be_found(
 
 
 def test_an_attempt_on_another_host_gets_the_commit_that_the_first_one_got(
-    hub_worker: WorkerProcess, hub: Hub, queue: Queue, workers: Workers, network: Path
+    hub_worker: WorkerProcess, hub: Hub, queue: Queue, network: Path
 ) -> None:
     forever = {"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 20}
     job_id = queue.submit(**learns_from("hub:anna/open", training=forever))
     queue.until_checkpoint(job_id, phase="student")
+    with queue.database.transaction() as session:
+        jobs.request_pause(session, job_id)
+    queue.until_status(job_id, "paused")
     hub.add("anna/open", network, commit=LATER)
-    workers.start()
+    shutil.rmtree(hub_worker.folder / "scratch" / "network-cache")  # as on another host
+    fetched = len(hub.downloads())
+    with queue.database.transaction() as session:
+        jobs.resume(session, job_id)
+    queue.broker.wake("default")
     queue.until_checkpoint(job_id, phase="student", attempt=2)
+    assert len(hub.downloads()) > fetched
     assert [path for path in hub.asked if LATER in path] == []
     with queue.database.transaction() as session:
         assert session.get_one(JobSource, (job_id, "hub:anna/open")).revision == COMMIT
