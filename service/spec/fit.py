@@ -27,6 +27,7 @@ from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.label_fit import label_faults, learned_without_labels
+from service.spec.memory_fit import memory_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
 from service.spec.not_yet import not_yet_faults
@@ -77,6 +78,7 @@ def check_fit(
     faults += format_faults(spec)
     faults += _precision_faults(spec)
     faults += start_faults(spec)
+    faults += memory_faults(spec)
     faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)

@@ -275,6 +275,7 @@ class Attempt:
             self.reporter,
             write_checkpoint=self._write_checkpoint,
             group=self.group,
+            warn=self._warn,
             part=planned.role.part,
             earlier_steps=self.state.trained_steps(self.plan.roles_in(planned.role.part)),
         )

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from safetensors import SafetensorError
 
 from service.error_numbers import is_machines_number
@@ -19,6 +18,7 @@ from worker.export.onnx import UnexportableNetwork
 from worker.methods import UnfitLayers, UnknownLayer
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.protocol import Failed
+from worker.training.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -75,11 +75,12 @@ def as_failure(error: Exception) -> Failed:
             hint = "Load it with from_pretrained where it was made, save it again with save_pretrained, and upload that folder."
             return Failed("input_unavailable", f"The teacher cannot be loaded: {error}", hint)
     logger.error("The trainer ended with an exception.", exc_info=error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return Failed(
             "out_of_memory",
             f"Memory ran out: {_first_line(error)}",
-            hint="Lower training.batch_size and raise gradient_accumulation by the same factor, or ask for a larger GPU.",
+            hint="Set training.micro_batch to auto, or lower training.batch_size and raise gradient_accumulation by the same "
+            "factor, or ask for a larger GPU.",
             retryable=True,
         )
     return Failed(
@@ -100,15 +101,6 @@ def _machines_number(error: Exception) -> int | None:
             return number
         told = told.__cause__
     return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    # The CPU allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))
 
 
 def _first_line(error: Exception) -> str:

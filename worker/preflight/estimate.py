@@ -61,7 +61,8 @@ def memory_bytes(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> fl
     """
     step = profile.step
     whole = min(profile.spec.batch_size, profile.num_samples)
-    batch = math.ceil(whole / num_ranks)
+    at_once = profile.spec.micro_batch if isinstance(profile.spec.micro_batch, int) else whole  # auto: where there is room for it
+    batch = math.ceil(min(at_once, whole) / num_ranks)
     resident = sum(each.weights for each in profile.resident.values())
     held = step.weights + step.per_dataset_sample * profile.num_samples + step.optimizer + resident
     teacher_bytes = (
@@ -72,9 +73,9 @@ def memory_bytes(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> fl
     if num_ranks > 1:
         saved += step.exchanged * whole
     training = held + step.gradients + step.saved_weights + saved / step.num_samples + teacher_bytes
-    at_once = min(profile.evaluation_batch, profile.num_samples)
+    evaluated = min(profile.evaluation_batch, profile.num_samples)
     networks = [profile.network, *profile.resident.values()]
-    needed = max(training, held + kept + max(each.peak_bytes(at_once) for each in networks))
+    needed = max(training, held + kept + max(each.peak_bytes(evaluated) for each in networks))
     if on_gpu:
         needed = needed * _UNUSED + CONTEXT_BYTES
     return needed + profile.data if profile.data <= needed else needed

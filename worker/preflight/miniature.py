@@ -26,6 +26,7 @@ def miniature_spec(spec: JobSpec) -> JobSpec:
             "max_steps": None,
             "batch_size": STEP_SAMPLES,
             "gradient_accumulation": 1,
+            "micro_batch": training.micro_batch and STEP_SAMPLES,
             "early_stopping": None,
             "optimizer": training.optimizer.model_copy(
                 update={name: _LEARNING_RATE for name in type(training.optimizer).model_fields if name.endswith("learning_rate")}

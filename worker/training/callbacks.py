@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from service.spec.warning_message import WarningMessage
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import StopAsked
 from worker.protocol import MetricPoints, Part, Progress, Reporter, StopRequest
@@ -25,10 +26,11 @@ class TrainingReporter:
         *,
         write_checkpoint: Callable[[], None],
         group: ProcessGroup = SINGLE_PROCESS,
+        warn: Callable[[WarningMessage], None] = lambda warning: None,
         part: Part | None = None,
         earlier_steps: int = 0,
     ) -> None:
-        self._reporter, self._write_checkpoint, self._group = reporter, write_checkpoint, group
+        self._reporter, self._write_checkpoint, self._group, self._warn = reporter, write_checkpoint, group, warn
         self._part, self._earlier_steps = part, earlier_steps
         self._started_at = self._checkpoint_at = time.monotonic()
         self._first_step: int | None = None
@@ -37,6 +39,8 @@ class TrainingReporter:
     def on_step_end(self, training: Training) -> None:
         """Emits progress and writes the checkpoint when they are due. Raises :class:`StopAsked` if a stop was requested."""
         now = time.monotonic()
+        for warning in training.savings.take_warnings():
+            self._warn(warning)
         if self._first_step is None:
             # Rates exclude the first step, which allocates memory and chooses kernels.
             self._first_step, self._started_at = training.step, now

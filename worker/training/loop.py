@@ -34,6 +34,7 @@ from worker.evaluation.precision import choose_precision
 from worker.protocol import Phase
 from worker.training.criterion import Criterion, StepContext
 from worker.training.kept_weights import Weights, kept, restore
+from worker.training.memory import MemorySavings, choose_savings, within_memory
 from worker.training.metric_points import WindowMean
 from worker.training.optimizers import Group, build_optimizer, hidden_matrices
 from worker.training.parameter_groups import freeze, parameter_groups
@@ -90,6 +91,7 @@ class Training:
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
         self._frozen_norms = freeze(network, spec.freeze)
+        self.savings = MemorySavings(network, spec)
         groups = parameter_groups(network, spec, samples)
         if criterion.module is not None:
             groups.append(Group([weight for weight in criterion.module.parameters() if weight.requires_grad]))
@@ -103,8 +105,6 @@ class Training:
         self.last_step = num_steps or self.total_steps
         self.early_stopping = spec.early_stopping if num_steps is None else None
 
-        self.micro_batch = spec.micro_batch if isinstance(spec.micro_batch, int) else None
-        """Samples that go through the network at once; None for the whole batch."""
         self.step = 0
         """Steps done."""
         self.best: Weights | None = None
@@ -144,6 +144,11 @@ class Training:
     def seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._started_at
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that a step trains."""
+        return [self.module]
+
     def train_mode(self) -> None:
         """Puts the network into training mode, but for norms of frozen modules, whose running statistics are frozen too."""
         self.network.train()
@@ -161,6 +166,9 @@ class Training:
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
+        self.optimizer_step(within_memory(self, lambda: self._backpropagate(batches)))
+
+    def _backpropagate(self, batches: list[Tensor]) -> list[Tensor]:
         num_samples = sum(map(len, batches))
         losses = []
         for indices in batches:
@@ -168,7 +176,7 @@ class Training:
                 (loss,) = self.losses(piece)
                 losses.append(self.weighted(loss, fraction=len(indices) / num_samples))
                 torch.autograd.backward(self.scaler.scale(losses[-1]))
-        self.optimizer_step(losses)
+        return losses
 
     @cached_property
     def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
@@ -177,7 +185,7 @@ class Training:
 
     def pieces(self, indices: Tensor) -> Iterator[Callable[[], Losses]]:
         """What computes the losses of a batch, whole or in micro batches: see :data:`Pieces`."""
-        size = self.micro_batch
+        size = self.savings.micro_batch
         if size is None or size >= len(indices):
             yield lambda: self.batch_losses(indices)
             return
@@ -310,6 +318,7 @@ class Training:
             "stale_evaluations": self.stale_evaluations,
             "train_loss": self.train_loss,
             "windows": {name: window.state() for name, window in self._windows.items()},
+            "savings": self.savings.state(),
             "seconds": self.seconds,
         }
 
@@ -326,6 +335,7 @@ class Training:
         self.stale_evaluations, self.train_loss = state["stale_evaluations"], state["train_loss"]
         for name, window in self._windows.items():
             window.restore(state["windows"][name])
+        self.savings.restore(state["savings"])
         self._earlier_seconds, self._started_at = state["seconds"], time.monotonic()
         restore_generators(state["generators"], self.device)
         self.group.restore_generators(state.get("ranks", []))
@@ -367,6 +377,8 @@ def train(training: Training, callback: Callback) -> TrainingResult:
     """
     accumulation = training.spec.gradient_accumulation
     training.train_mode()
+    if training.step == 0:
+        choose_savings(training)
     while not training.done:
         epoch, steps_done = divmod(training.step, training.steps_per_epoch)
         batches = training.epoch_batches(epoch)

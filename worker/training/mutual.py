@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from worker.distributed.ranks import Losses
+from worker.errors import UnfitTraining
 from worker.methods import DistillationBatch, Outputs
 from worker.training.criterion import BatchCriterion, Criterion
 from worker.training.loop import Training
+from worker.training.memory import within_memory
 
 
 class MutualTraining(Training):
@@ -30,15 +32,28 @@ class MutualTraining(Training):
 
         Raises:
             TypeError: a criterion does not compare outputs of a batch.
+            UnfitTraining: see :class:`Training`.
         """
         super().__init__(*arguments, **options)
         self.peer = peer
         self._criteria = _compares_outputs(self.criterion), _compares_outputs(peer.criterion)
+        if self.spec.micro_batch is not None and not all(criterion.is_divided for criterion in self._criteria):
+            raise UnfitTraining(
+                "micro_batch",
+                "two networks that learn from each other read batches in parts only with one target, and a label for each sample",
+                "Leave micro_batch out.",
+            )
         peer.early_stopping = None
         peer.train_mode()
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step of each network over ``batches`` of sample indices."""
+        for training, recorded in zip(
+            (self, self.peer), within_memory(self, lambda: self._backpropagate_both(batches)), strict=True
+        ):
+            training.optimizer_step(recorded)
+
+    def _backpropagate_both(self, batches: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         both = (self, self.peer)
         num_samples = sum(map(len, batches))
         losses: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -50,13 +65,17 @@ class MutualTraining(Training):
                 torch.autograd.backward(
                     [training.scaler.scale(recorded[-1]) for training, recorded in zip(both, losses, strict=True)]
                 )
-        for training, recorded in zip(both, losses, strict=True):
-            training.optimizer_step(recorded)
+        return losses
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Both networks."""
+        return [self.module, self.peer.module]
 
     @cached_property
     def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
         """Computes the losses of both networks."""
-        return self.group.wrap_ddp(nn.ModuleList([self.module, self.peer.module]))
+        return self.group.wrap_ddp(nn.ModuleList(self.modules))
 
     def batch_losses(self, indices: Tensor) -> Losses:
         ours, peers = self._criteria

@@ -28,11 +28,6 @@ def faults(**parts: Any) -> set[str]:
     ("parts", "places"),
     [
         ({"student": {"source": "model:a", "adapter": LORA}}, {"/student/adapter"}),
-        ({"training": {"optimizer": {"name": "muon"}, "micro_batch": 4}}, {"/training/micro_batch"}),
-        (
-            {"teacher": {"architecture": CNN, "training": {"gradient_checkpointing": True}}},
-            {"/teacher/training/gradient_checkpointing"},
-        ),
     ],
 )
 def test_what_no_trainer_does_is_refused_at_its_place(parts: dict[str, Any], places: set[str]) -> None:

@@ -139,6 +139,9 @@ def test_memory_is_the_sum_of_what_is_there_at_once() -> None:
     )
     assert memory_bytes(TRIED, num_ranks=1) == pytest.approx(1.1 * bytes_of(TRIED) + CONTEXT_BYTES)
     assert bytes_of(replace(TRIED, num_samples=16)) == 1000 + 100 + 100 + 200 + 5 + 160, "a batch is no larger than the data"
+    divided = replace(several, spec=TrainingSpec(batch_size=64, micro_batch=8))
+    assert bytes_of(divided) == 1000 + 100 + 100 + 200 + 5 + 190 * 8 + 10 * 64, "the loss may be of the whole batch"
+    assert bytes_of(replace(several, spec=TrainingSpec(batch_size=64, micro_batch="auto"))) == bytes_of(several)
     assert bytes_of(replace(TRIED, runs_each_step=True)) == bytes_of(TRIED) + 128
     assert bytes_of(replace(TRIED, data=500.0)) == bytes_of(TRIED) + 500
     assert bytes_of(replace(TRIED, data=1e12)) == bytes_of(TRIED), "such data stay on the host"
