@@ -106,6 +106,10 @@ class SecretKeyMissing(StillhouseError):
     code, status = "secret_key_missing", 409
 
 
+class HandleTaken(StillhouseError):
+    code, status = "handle_taken", 409
+
+
 class CircularDependency(StillhouseError):
     code, status = "circular_dependency", 422
 

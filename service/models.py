@@ -1,25 +1,33 @@
-"""Uploaded networks, and the list of all that may teach: unpacked and looked through before they are stored."""
+"""The catalogue of networks: uploads, unpacked and looked through before they are stored, and what finished jobs left."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.types import Text
 
 from service.archives import Limits, unpack
 from service.database import Database
-from service.errors import Conflict, InvalidFile, NotFound
+from service.errors import Conflict, HandleTaken, InvalidFile, NotFound
 from service.ids import new_id
 from service.lifecycle import FINAL
+from service.model_facts import read_facts
 from service.model_folder import inspect_folder, refuse_loose_weights
 from service.store import Store, StoredFile
 from service.tables import Job, JobTeacher, Model, User
 from service.unlisted_files import list_files, unlisted
 
 _MAX_FILES = 1000
+_MOST_USES_SHOWN = 10
+_MOST_USES_READ = 1000
+"""Of a model that more jobs use, the newest of them are looked through for those that have not finished."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,32 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
     with TemporaryDirectory(prefix="unpacked-", dir=new.path.parent) as unpacked:
         limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
         root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)
-        info = inspect_folder(root, files)
-        if new.task is not None and info.task != new.task:
-            raise InvalidFile(f"{new.filename!r} holds a network for {info.task}, not for {new.task}", param="/task")
-        model_id = new_id("model")
-        prefix = _prefix(model_id)
+        model = describe(root, files, owner_id=owner_id, name=new.name)
+        if new.task is not None and model.task != new.task:
+            raise InvalidFile(f"{new.filename!r} holds a network for {model.task}, not for {new.task}", param="/task")
+        prefix = _prefix(model.id)
         with unlisted(database, store, prefix):
-            stored = store.put_folder(root, prefix)
-            model = Model(
-                id=model_id,
-                owner_id=owner_id,
-                name=new.name,
-                task=info.task,
-                classes=info.classes,
-                input_shape=info.input_shape,
-                files=[asdict(file) for file in stored],
-            )
+            model.files = [asdict(file) for file in store.put_folder(root, prefix)]
             database.run(partial(_list, model=model, prefix=prefix))
     return model
+
+
+def describe(folder: Path, files: Sequence[Path], *, owner_id: str, name: str) -> Model:
+    """The row of a new model, by the folder that contains ``files``; where these are stored is to be added.
+
+    Raises:
+        InvalidFile: the network could not be loaded.
+    """
+    info, facts = inspect_folder(folder, files), read_facts(folder, files)
+    return Model(
+        id=new_id("model"),
+        owner_id=owner_id,
+        name=name,
+        task=info.task,
+        classes=info.classes,
+        input_shape=info.input_shape,
+        **asdict(facts),
+    )
 
 
 def _list(session: Session, model: Model, prefix: str) -> None:
@@ -68,31 +84,73 @@ def _list(session: Session, model: Model, prefix: str) -> None:
     session.add(model)
 
 
-def find(session: Session, model_id: str) -> tuple[Model, str]:
-    """Reads one model and its owner's name. Raises NotFound."""
-    row = session.execute(select(Model, User.name).join(User).where(Model.id == model_id)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
-    model, owner = row
-    return model, owner
+@dataclass(frozen=True)
+class Listed:
+    """A model as the catalogue shows it."""
+
+    model: Model
+    owner: str
+    """The owner's name."""
+    num_uses: int
+    """Jobs that learn from it, or begin with it."""
+    used_by: list[str]
+    """The ids of up to ten of them, unfinished ones first, then new ones."""
+
+
+def find(session: Session, model_id: str) -> Listed:
+    """Reads one model. Raises NotFound."""
+    listed = _listed(session, _CATALOGUE.where(Model.id == model_id))
+    if not listed:
+        raise _not_there(model_id)
+    return listed[0]
+
+
+def edit(session: Session, model_id: str, **changes: str | None) -> None:
+    """Changes a model's ``name`` or ``handle``.
+
+    Raises:
+        NotFound: there is no such model.
+        HandleTaken: another one has that handle.
+    """
+    model = session.get(Model, model_id, with_for_update=True)
+    if model is None:
+        raise _not_there(model_id)
+    for field, value in changes.items():
+        setattr(model, field, value)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise HandleTaken(
+            f"another model is called {changes.get('handle')!r}: take another name, or take it from that one first"
+        ) from error
+
+
+def _not_there(model_id: str) -> NotFound:
+    return NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
 
 
 def find_file(session: Session, model_id: str, name: str) -> StoredFile:
     """Reads one file of a model's folder. Raises NotFound."""
-    model, _ = find(session, model_id)
+    model = session.get(Model, model_id)
+    if model is None:
+        raise _not_there(model_id)
     for file in model.files:
         if file["name"] == name:
             return StoredFile(**file)
     raise NotFound(f"model {model_id} has no file {name!r}; it has {', '.join(file['name'] for file in model.files)}")
 
 
-def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[tuple[Model, str]], bool]:
-    """Reads models with their owners' names, newest first, and whether there are more."""
-    query = select(Model, User.name).join(User).order_by(Model.id.desc()).limit(limit + 1)
+def page(session: Session, *, after: str | None, limit: int) -> tuple[Sequence[Listed], bool]:
+    """Reads models, newest first, and whether there are more."""
+    query = _CATALOGUE.order_by(Model.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(Model.id < after)
-    rows = [(model, owner) for model, owner in session.execute(query)]
-    return rows[:limit], len(rows) > limit
+    listed = _listed(session, query)
+    return listed[:limit], len(listed) > limit
+
+
+def _listed(session: Session, query: Select[Any]) -> list[Listed]:
+    return [Listed(row[0], row[1], row[2], row[3]) for row in session.execute(query)]
 
 
 def remove(session: Session, model_id: str) -> str:
@@ -104,7 +162,7 @@ def remove(session: Session, model_id: str) -> str:
     """
     model = session.get(Model, model_id, with_for_update=True)
     if model is None:
-        raise NotFound(f"there is no model {model_id!r}; GET /v1/models lists those that exist")
+        raise _not_there(model_id)
     if model.job_id is not None:
         raise Conflict(
             f"model {model_id} is the {model.part} of job {model.job_id} and is deleted with it: DELETE /v1/jobs/{model.job_id}"
@@ -116,10 +174,33 @@ def remove(session: Session, model_id: str) -> str:
         .limit(1)
     )
     if user is not None:
-        raise Conflict(f"job {user} learns from model {model_id}; cancel it or wait until it has finished")
+        raise Conflict(f"job {user} uses model {model_id}; cancel it or wait until it has finished")
     session.delete(model)
     return _prefix(model_id)
 
 
 def _prefix(model_id: str) -> str:
     return f"models/{model_id}"
+
+
+_LATEST = (
+    select(JobTeacher.job_id)
+    .where(JobTeacher.model_id == Model.id)
+    .order_by(JobTeacher.job_id.desc())
+    .limit(_MOST_USES_READ)
+    .correlate(Model)
+    .subquery()
+)
+_SHOWN = (
+    select(Job.id)
+    .join(_LATEST, _LATEST.c.job_id == Job.id)
+    .order_by(Job.status.in_(FINAL), Job.id.desc())
+    .limit(_MOST_USES_SHOWN)
+)
+_CATALOGUE: Select[Any] = select(
+    Model,
+    User.name,
+    select(func.count()).where(JobTeacher.model_id == Model.id).scalar_subquery(),
+    func.array(_SHOWN.scalar_subquery(), type_=ARRAY(Text)),
+).join(User)
+"""Each model with its owner's name and its uses, in one statement."""

@@ -4,6 +4,7 @@ One transaction looks up what the spec names and locks it, checks that the parts
 read outside of any transaction: where one is met that was not read yet, the transaction ends, and another begins once it is.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -131,8 +132,12 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
     spec = parse_spec(document)
     caller.require_priority(spec.priority)
     named = jobs.find_named(session, spec, lock=lock)
+    ids = {model.handle: f"model:{model.id}" for model in named.models if model.handle is not None}
+    called = {pointer: source.name for pointer, source in spec.given_networks.items() if source.kind == "model"}
+    if resolved := {pointer: ids[name] for pointer, name in called.items() if name in ids}:
+        spec = parse_spec(_with_sources(document, resolved))
     infos = dict(named.datasets)
-    teachers, planned, faults = _teachers(spec, named)
+    teachers, planned, faults = _teachers(session, spec, named)
     infos |= jobs.find_datasets(session, planned.values())
     faults += resource_faults(
         session, spec.resources, configured_pools=settings.pools, memory_seconds=settings.worker_memory_seconds
@@ -181,17 +186,31 @@ def _settled(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
     return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"splits": chosen, "numbers": numbers})})
 
 
+def _with_sources(document: Any, sources: Mapping[str, str]) -> Any:
+    """A copy of the document with other sources at these pointers, ``/student/source`` or ``/teacher/0/source``."""
+    changed = copy.deepcopy(document)
+    for pointer, source in sources.items():
+        *way, last = pointer.split("/")[1:]
+        part = changed
+        for step in way:
+            part = part[int(step) if isinstance(part, list) else step]
+        part[last] = source
+    return changed
+
+
 def _canonical_sha256(document: Any) -> str:
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo], dict[str, JobSpec], list[FieldError]]:
-    """What is known of the teachers: of those that are there, and the specs of those that are still to be trained, whose classes
-    and shape are those of their datasets. Both by source, with the faults of the others."""
+def _teachers(
+    session: Session, spec: JobSpec, named: jobs.Named
+) -> tuple[dict[str, TeacherInfo], dict[str, JobSpec], list[FieldError]]:
+    """What is known of the networks that exist: of those that are there, and the specs of those that are still to be trained,
+    whose classes and shape are those of their datasets. Both by source, with the faults of the others."""
     needs_by_id = {job.id: job for job in named.needs}
     infos = {f"model:{model.id}": _teacher_info(model) for model in named.models}
-    infos |= {f"job:{model.job_id}{TEACHER_PART * (model.part == 'teacher')}": _teacher_info(model) for model in named.models}
+    infos |= {_left_as(model): _teacher_info(model) for model in named.models}
     teachers: dict[str, TeacherInfo] = {}
     planned: dict[str, JobSpec] = {}
     faults: list[FieldError] = []
@@ -200,7 +219,9 @@ def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo],
         if source in infos:
             teachers[source] = infos[source]
         elif kind == "model":
-            faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; GET /v1/models lists them"))
+            near = ", ".join(f"model:{handle}" for handle in jobs.similar_handles(session, name))
+            remedy = f"there is {near}" if near else "GET /v1/models lists them"
+            faults.append(FieldError(pointer=pointer, message=f"there is no model {name!r}; {remedy}"))
         elif kind == "job":
             job = needs_by_id.get(name)
             plan = None if job is None else JobSpec.model_validate(job.spec)
@@ -214,6 +235,11 @@ def _teachers(spec: JobSpec, named: jobs.Named) -> tuple[dict[str, TeacherInfo],
                 planned[source] = plan
     reported = {fault.pointer for fault in faults}
     return teachers, planned, faults + [fault for fault in named.need_faults if fault.pointer not in reported]
+
+
+def _left_as(model: Model) -> str:
+    """The source by which a model is named as what its job left."""
+    return f"job:{model.job_id}{TEACHER_PART if model.part == 'teacher' else ''}"
 
 
 def _why_no_teacher(job_id: str, spec: JobSpec) -> str:

@@ -374,9 +374,10 @@ class JobTeacher(Table):
     """``job_id`` learns from ``model_id``, or begins with it; until it has finished, the model stays."""
 
     __tablename__ = "job_teachers"
+    __table_args__ = (Index("ix_job_teachers_model_id_job_id", "model_id", "job_id"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True, index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
 
 
 class JobSource(Table):

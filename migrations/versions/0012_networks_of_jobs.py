@@ -19,6 +19,8 @@ def upgrade() -> None:
     op.add_column("models", sa.Column("parameters", sa.BigInteger(), nullable=True))
     for name in ("dtype", "base", "licence"):
         op.add_column("models", sa.Column(name, sa.Text(), nullable=True))
+    op.create_index(op.f("ix_job_teachers_model_id_job_id"), "job_teachers", ["model_id", "job_id"])
+    op.drop_index(op.f("ix_job_teachers_model_id"), "job_teachers")
     op.create_table(
         "job_sources",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -31,6 +33,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("job_sources")
+    op.create_index(op.f("ix_job_teachers_model_id"), "job_teachers", ["model_id"])
+    op.drop_index(op.f("ix_job_teachers_model_id_job_id"), "job_teachers")
     op.execute("DELETE FROM models WHERE part = 'teacher'")
     for name in ("licence", "base", "dtype", "parameters", "handle"):
         op.drop_column("models", name)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from service.cli.application import AsJson
+from service.cli.report_card import size_text
 from service.cli.tables import cell
 from service.cli.terminal import err, out
 from service.client import Client
@@ -18,7 +19,7 @@ from service.spec.tasks import first_task
 
 def register(app: typer.Typer) -> None:
     """Adds the commands, in the order of the help page."""
-    for command in (upload, datasets, models, catalogue):
+    for command in (upload, datasets, models, name, catalogue):
         app.command(rich_help_panel="Datasets and models")(command)
 
 
@@ -81,13 +82,37 @@ def datasets(*, as_json: AsJson = False) -> None:
 
 
 def models(*, as_json: AsJson = False) -> None:
-    """List stored networks, students of finished jobs included."""
+    """List stored networks, those of finished jobs included, with who uses them."""
     with Client() as client:
         stored = [item.model_dump(mode="json") for item in client.models()]
     if as_json:
         typer.echo(json.dumps(stored, indent=2))
-    else:
-        _print_table(("id", "name", "task", "job_id", "created_at"), stored)
+        return
+    rows = [
+        {
+            **item,
+            "parameters": None if item["parameters"] is None else f"{item['parameters']:,}",
+            "size": None if item["bytes"] is None else size_text(item["bytes"]),
+            "made_by": item["job_id"] and f"{item['job_id']} ({item['part']})",
+            "jobs": item["used_by"]["count"],
+        }
+        for item in stored
+    ]
+    _print_table(("id", "handle", "name", "task", "parameters", "size", "dtype", "base", "licence", "made_by", "jobs"), rows)
+
+
+def name(
+    model_id: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id.")],
+    handle: Annotated[str | None, typer.Argument(metavar="NAME", help="Small letters, digits, '.', '_' and '-'.")] = None,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Take its name away.")] = False,
+) -> None:
+    """Name a model, so that specs can say model:NAME."""
+    if (handle is None) != remove:
+        raise typer.BadParameter("give a NAME, or --remove")
+    with Client() as client:
+        named = client.edit_model(model_id, handle=handle)
+    out.print(f"model:{named.handle or named.id}", highlight=False)
 
 
 def catalogue(

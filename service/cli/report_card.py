@@ -35,7 +35,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
                 _percent(card.get("test_accuracy")) or _score(card.get("test_score")),
                 *(_shown(card, metric) for metric in shown),
                 _count(card.get("parameters")),
-                _size(card.get("bytes")),
+                size_text(card.get("bytes")),
                 _milliseconds(latency_ms.get("batch_1")),
                 _agreement(report) if role == "student" else "",
                 style="bold" if role == "student" else "",
@@ -102,7 +102,7 @@ def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} ms"
 
 
-def _size(num_bytes: float | None) -> str:
+def size_text(num_bytes: float | None) -> str:
     if num_bytes is None:
         return ""
     for unit in ("B", "KiB", "MiB"):

@@ -60,6 +60,7 @@ from service.client.resources import (
     Me,
     MetricSeries,
     Model,
+    ModelUses,
     NewKey,
     Start,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "Me",
     "MetricSeries",
     "Model",
+    "ModelUses",
     "NewKey",
     "NotFound",
     "PreconditionFailed",

@@ -240,8 +240,23 @@ class Client:
         return Model.model_validate(answer.json())
 
     def models(self) -> Iterator[Model]:
-        """Yields all stored networks, students of finished jobs included."""
+        """Yields all stored networks, those of finished jobs included."""
         return self._pages(Model, "/v1/models", {})
+
+    def model(self, model_id: str) -> Model:
+        """Returns one stored network."""
+        return Model.model_validate(self._get(address("models", model_id)))
+
+    def edit_model(self, model_id: str, *, name: str | None = None, handle: str | EllipsisType | None = ...) -> Model:
+        """Renames a model, or sets the handle that specs name it by, ``model:HANDLE``; None takes the handle away."""
+        body: dict[str, Any] = {} if handle is ... else {"handle": handle}
+        if name is not None:
+            body["name"] = name
+        return Model.model_validate(self._patch(address("models", model_id), body))
+
+    def delete_model(self, model_id: str) -> None:
+        """Deletes an uploaded model that no live job uses."""
+        self._delete(address("models", model_id))
 
     def methods(self) -> list[dict[str, Any]]:
         """The distillation methods that a spec may name."""

@@ -131,11 +131,28 @@ class Dataset(Resource):
     bytes: int | None = None
 
 
+class ModelUses(Resource):
+    """The jobs that use a model: how many, and the ids of some, unfinished ones first."""
+
+    count: int = 0
+    jobs: list[str] = []
+
+
 class Model(Resource):
-    """A stored network: an upload, or a finished job's student."""
+    """A stored network: an upload, or the student or the teacher of a finished job."""
 
     id: str
+    handle: str | None = None
     name: str = ""
+    task: str = ""
+    job_id: str | None = None
+    part: str | None = None
+    parameters: int | None = None
+    bytes: int | None = None
+    dtype: str | None = None
+    base: str | None = None
+    licence: str | None = None
+    used_by: ModelUses = ModelUses()
 
 
 class Key(Resource):

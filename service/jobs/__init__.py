@@ -33,7 +33,7 @@ from service.jobs.attempts import (
     untidied,
     write_once,
 )
-from service.jobs.dependencies import enter_queue
+from service.jobs.dependencies import enter_queue, similar_handles
 from service.jobs.requests import edit, remove, request_cancel, request_pause, resume
 from service.jobs.submission import Named, find_datasets, find_named, find_repeat, refuse_over_limit, resource_class_of, submit
 from service.jobs.transitions import Fence, get
@@ -75,6 +75,7 @@ __all__ = [
     "resource_class_of",
     "resume",
     "settle_stopped",
+    "similar_handles",
     "spent_checkpoints",
     "submit",
     "succeed",

@@ -1,6 +1,7 @@
 """Jobs that a job needs, and models that it uses: looked up, locked, changed."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_
@@ -11,6 +12,8 @@ from service.jobs import transitions
 from service.lifecycle import UNSTARTED, Outcome, Status
 from service.spec import JobSpec
 from service.tables import Job, JobDependency, Model
+
+_MOST_HANDLES = 10_000
 
 
 def needed_jobs(session: Session, spec: JobSpec, *, lock: bool = False) -> tuple[list[Job], list[FieldError]]:
@@ -47,8 +50,15 @@ def used_models(session: Session, spec: JobSpec, *, lock: bool = False) -> list[
     of_jobs = [(source.name, source.part) for source in sources if source.kind == "job"]
     if not ids and not of_jobs:
         return []
-    query = select(Model).where(or_(Model.id.in_(ids), tuple_(Model.job_id, Model.part).in_(of_jobs))).order_by(Model.id)
+    is_used = or_(Model.id.in_(ids), Model.handle.in_(ids), tuple_(Model.job_id, Model.part).in_(of_jobs))
+    query = select(Model).where(is_used).order_by(Model.id)
     return list(session.scalars(query.with_for_update(read=True) if lock else query))
+
+
+def similar_handles(session: Session, name: str) -> list[str]:
+    """Reads the handles of models that are most like ``name``, the nearest first."""
+    handles = session.scalars(select(Model.handle).where(Model.handle.is_not(None)).limit(_MOST_HANDLES))
+    return get_close_matches(name, [handle for handle in handles if handle is not None], n=3)
 
 
 def hold_needs(session: Session, spec: JobSpec) -> list[Job]:

@@ -11,6 +11,8 @@ TEACHER_PART = "/teacher"
 """The end of ``job:ID/teacher``, the teacher that a job trained."""
 _HUB = re.compile(r"hub:(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _HUB_LENGTH = 200
+_HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_MODEL_ID = "model_"
 _MODEL_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
@@ -93,6 +95,16 @@ def _student_source(text: str) -> str:
     return _network(text, ("random", "teacher-layers"))
 
 
+def _handle(text: str) -> str:
+    if not _HANDLE.fullmatch(text) or text.startswith(_MODEL_ID):
+        raise ValueError(
+            f"{text!r} cannot stand in a spec: write at most 63 small letters, digits, '.', '_' and '-', and no {_MODEL_ID} first"
+        )
+    return text
+
+
+ModelHandle = Annotated[str, AfterValidator(_handle)]
+"""What a team calls a model in its specs."""
 DatasetSource = Annotated[str, AfterValidator(_dataset_source)]
 TeacherSource = Annotated[str, AfterValidator(_teacher_source)]
 StudentSource = Annotated[str, AfterValidator(_student_source)]

@@ -44,6 +44,7 @@ SERVICE_LAYERS: Layers = {
     },
     "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
     "what devices there are and what was used of them": {"usage", "capacity"},
+    "facts of uploaded folders": {"model_facts"},
     "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client", "read_connection"},
     "the spec and its states; connections": {
         "spec",

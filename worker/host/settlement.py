@@ -8,11 +8,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service import jobs
+from service import jobs, models
 from service.errors import JobFailure, NotFound
-from service.ids import new_id
 from service.lifecycle import Outcome
-from service.model_folder import inspect_folder
 from service.part_errors import is_of_machine
 from service.scheduling import Claim
 from service.store import StoredFile
@@ -53,8 +51,8 @@ class Settlement:
             case Stopped(reason=reason):
                 self.took = reason == "signal"
                 files = self._store_result() if reason == "cancel" else []
-                models = self._models(files)
-                self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, models=models))
+                left = self._models(files)
+                self._settle(lambda s: jobs.settle_stopped(s, self._fence, reason=reason, files=files, models=left))
             case Failed() as failed:
                 failure = JobFailure(code=failed.code, message=failed.message, hint=failed.hint, details=failed.details)
                 if failed.code == "artifacts_unavailable":
@@ -76,10 +74,10 @@ class Settlement:
             case _:
                 self._crash(_crash(ending.exit_code))
 
-    def fail(self, failure: JobFailure, *, files: Sequence[StoredFile] = (), models: Sequence[Model] = ()) -> None:
+    def fail(self, failure: JobFailure, *, files: Sequence[StoredFile] = (), left: Sequence[Model] = ()) -> None:
         """Fails the job, for what another attempt would repeat; ``files`` are its artifacts, with the log."""
         failure, files = self._with_log(failure), files or self._store_log()
-        self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, models=models))
+        self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, models=left))
 
     def lose(self, failure: JobFailure) -> None:
         """Requeues the job at no charge: this host took the attempt from it."""
@@ -118,10 +116,10 @@ class Settlement:
 
     def _succeed(self, result: dict[str, Any]) -> None:
         files = self._store_result()
-        models = self._models(files)
-        if not models:
+        left = self._models(files)
+        if not left:
             raise RuntimeError("a trainer that has finished leaves a student")
-        self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, models=models))
+        self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, models=left))
 
     def _fail_by_time_limit(self, what_is_left: str) -> None:
         limit = self._job.spec["resources"]["max_runtime_seconds"]
@@ -131,7 +129,7 @@ class Settlement:
             hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
         )
         files = self._store_result()
-        self.fail(failure, files=files, models=self._models(files))
+        self.fail(failure, files=files, left=self._models(files))
 
     def _models(self, files: Sequence[StoredFile]) -> list[Model]:
         """The student among ``files`` as a model row, then the teacher that was trained; none if there is no student.
@@ -142,29 +140,22 @@ class Settlement:
         teachers = [folder for folder in folders if _TEACHER.fullmatch(folder)]
         if STUDENT_FOLDER not in folders:
             return []
-        models = [self._model(files, STUDENT_FOLDER, part="student", name=self._job.name or self._job.id)]
+        left = [self._model(files, STUDENT_FOLDER, part="student", name=self._job.name or self._job.id)]
         if len(teachers) == 1:
-            models.append(self._model(files, teachers[0], part="teacher", name=f"{models[0].name}: the teacher"))
-        return models
+            left.append(self._model(files, teachers[0], part="teacher", name=f"{left[0].name}: the teacher"))
+        return left
 
     def _model(self, files: Sequence[StoredFile], folder: str, *, part: str, name: str) -> Model:
         """The network in a folder of the result as a model row."""
         own = {file.name.removeprefix(f"{folder}/"): file for file in files if file.name.startswith(f"{folder}/")}
-        info = inspect_folder(self._folder / RESULT_FOLDER / folder, [Path(file) for file in own])
-        return Model(
-            id=new_id("model"),
-            owner_id=self._job.owner_id,
-            name=name,
-            task=self._job.spec["task"],
-            job_id=self._job.id,
-            part=part,
-            classes=info.classes,
-            input_shape=info.input_shape,
-            files=[
-                {"name": file, "path": stored.path, "size": stored.size, "sha256": stored.sha256, "media_type": stored.media_type}
-                for file, stored in own.items()
-            ],
-        )
+        files_of = [Path(file) for file in own]
+        model = models.describe(self._folder / RESULT_FOLDER / folder, files_of, owner_id=self._job.owner_id, name=name)
+        model.task, model.job_id, model.part = self._job.spec["task"], self._job.id, part
+        model.files = [
+            {"name": file, "path": stored.path, "size": stored.size, "sha256": stored.sha256, "media_type": stored.media_type}
+            for file, stored in own.items()
+        ]
+        return model
 
     def _store_result(self) -> list[StoredFile]:
         folder, store = self._folder / RESULT_FOLDER, self._access.store

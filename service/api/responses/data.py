@@ -1,13 +1,17 @@
 """Responses about datasets and models."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 
 from service.api.responses.shape import Page, View
 from service.formats import Sample
+from service.models import Listed
 from service.spec.data import Column, DatasetInfo
+from service.spec.source import ModelHandle
 from service.spec.warning_message import WarningMessage
-from service.tables import Dataset, Model
+from service.tables import Dataset
 
 
 class DatasetView(View):
@@ -67,13 +71,24 @@ class ModelFile(View):
     """The ``Content-Type`` that it is sent with."""
 
 
+class ModelUses(View):
+    """The jobs that use a model."""
+
+    count: int
+    """How many jobs learn from it, or begin with it."""
+    jobs: list[str]
+    """Up to ten of them: unfinished ones first, which keep it from being deleted, then new ones."""
+
+
 class ModelView(View):
-    """A network that can be a teacher: an upload, or the student of a finished job."""
+    """A network that jobs may begin with: an upload, or the student or the teacher of a finished job."""
 
     id: str
     """``model_`` and 26 characters; ``model:ID`` names it in a spec."""
     object: Literal["model"] = "model"
     """The type of the object."""
+    handle: str | None
+    """``model:HANDLE`` names it in a spec too; null for none."""
     name: str
     """For people; need not be unique."""
     owner: str
@@ -81,7 +96,21 @@ class ModelView(View):
     task: str
     """The task that it is for."""
     job_id: str | None
-    """The job whose student it is; null for an upload."""
+    """The job that left it; null for an upload."""
+    part: Literal["student", "teacher"] | None
+    """Which of its job's networks it is; null for an upload."""
+    parameters: int | None
+    """Number of its weights; null where its files do not say."""
+    bytes: int
+    """Size of its files."""
+    dtype: str | None
+    """The number format of most of its weights, such as ``fp32``; null where its files do not say."""
+    base: str | None
+    """The network that it was made of, as its model card says; null where that says nothing."""
+    licence: str | None
+    """Its licence, as its model card says; null where that says nothing."""
+    used_by: ModelUses
+    """The jobs that use it."""
     classes: list[str]
     """The names of the classes, in the order of the outputs."""
     input_shape: list[int]
@@ -90,6 +119,17 @@ class ModelView(View):
     """The files of its folder, by name."""
     created_at: datetime
     """When it was stored."""
+
+
+class ModelEdit(View):
+    """The fields of a model that can be changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    """The new name."""
+    handle: ModelHandle | None = None
+    """What ``model:HANDLE`` in a spec finds it by, one model each; null takes it away."""
 
 
 class ModelPage(Page[ModelView]):
@@ -121,14 +161,23 @@ def dataset_detail(dataset: Dataset, owner: str, samples: list[Sample]) -> Datas
     return DatasetDetail(**dataset_view(dataset, owner).model_dump(), samples=samples)
 
 
-def model_view(model: Model, owner: str) -> ModelView:
+def model_view(listed: Listed) -> ModelView:
     """Builds the response for a stored model."""
+    model = listed.model
     return ModelView(
         id=model.id,
+        handle=model.handle,
         name=model.name,
-        owner=owner,
+        owner=listed.owner,
         task=model.task,
         job_id=model.job_id,
+        part=None if model.job_id is None else model.part,
+        parameters=model.parameters,
+        bytes=sum(file["size"] for file in model.files),
+        dtype=model.dtype,
+        base=model.base,
+        licence=model.licence,
+        used_by=ModelUses(count=listed.num_uses, jobs=listed.used_by),
         classes=model.classes,
         input_shape=model.input_shape,
         files=[ModelFile(**{name: file[name] for name in ModelFile.model_fields}) for file in model.files],

@@ -1,4 +1,4 @@
-"""Routes of models: upload a teacher, list teachers, download files, delete."""
+"""Routes of models: upload a network, list all, name one, download files, delete."""
 
 from functools import partial
 from typing import Annotated, get_args
@@ -15,10 +15,10 @@ from service.api.files import STORED_FILE_RESPONSES, RangeRequest, file_response
 from service.api.parameters import FileName, ModelId, PageSize
 from service.api.problems import described
 from service.api.removal import remove_with_files
-from service.api.responses.data import ModelPage, ModelView, model_view
+from service.api.responses.data import ModelEdit, ModelPage, ModelView, model_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
-from service.errors import Conflict, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.errors import Conflict, Forbidden, HandleTaken, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
 from service.spec.tasks import TaskName
 
@@ -47,7 +47,7 @@ async def upload_model(request: Request, caller: Member, services: ServicesOf, r
     def ingest(upload: Upload) -> ModelView:
         max_bytes = services.settings.max_upload_bytes
         model = models.ingest(services.database, services.store, _new_model(upload), owner_id=caller.user_id, max_bytes=max_bytes)
-        return services.database.run(lambda session: model_view(*models.find(session, model.id)))
+        return services.database.run(lambda session: model_view(models.find(session, model.id)))
 
     view = await receive(request, services, _FORM, ingest)
     response.headers["Location"] = f"/v1/models/{view.id}"
@@ -61,15 +61,27 @@ def list_models(
     limit: PageSize = 50,
     after: Annotated[str | None, Query(pattern=r"^model_[0-9a-z]{26}$", description="The last id seen.")] = None,
 ) -> ModelPage:
-    """Models, newest first: uploads and finished jobs' students."""
-    rows, has_more = services.database.run(lambda session: models.page(session, after=after, limit=limit))
-    return ModelPage(data=[model_view(model, owner) for model, owner in rows], has_more=has_more)
+    """Models, newest first: uploads, and the students and teachers of finished jobs."""
+    listed, has_more = services.database.run(lambda session: models.page(session, after=after, limit=limit))
+    return ModelPage(data=[model_view(each) for each in listed], has_more=has_more)
 
 
 @router.get("/{model_id}", responses=described(NotFound))
 def get_model(model_id: ModelId, _caller: Viewer, services: ServicesOf) -> ModelView:
     """One model."""
-    return services.database.run(lambda session: model_view(*models.find(session, model_id)))
+    return services.database.run(lambda session: model_view(models.find(session, model_id)))
+
+
+@router.patch("/{model_id}", responses=described(Forbidden, NotFound, HandleTaken))
+def edit_model(model_id: ModelId, edit: ModelEdit, caller: Member, services: ServicesOf) -> ModelView:
+    """Renames a model, and sets the handle that specs may name it by: `model:HANDLE`. A stored spec has the id in its place."""
+
+    def change(session: Session) -> ModelView:
+        caller.require_owner(models.find(session, model_id).model.owner_id, f"model {model_id}")
+        models.edit(session, model_id, **edit.model_dump(exclude_unset=True))
+        return model_view(models.find(session, model_id))
+
+    return services.database.run(change)
 
 
 @router.get("/{model_id}/files/{name:path}", response_class=Response, responses=STORED_FILE_RESPONSES)
@@ -83,11 +95,10 @@ async def get_model_file(
 
 @router.delete("/{model_id}", status_code=204, responses=described(Forbidden, NotFound, Conflict))
 async def delete_model(model_id: ModelId, caller: Member, services: ServicesOf) -> None:
-    """Deletes an uploaded model that no live job learns from."""
+    """Deletes an uploaded model that no live job uses."""
 
     def remove(session: Session) -> str:
-        model, _ = models.find(session, model_id)
-        caller.require_owner(model.owner_id, f"model {model_id}")
+        caller.require_owner(models.find(session, model_id).model.owner_id, f"model {model_id}")
         return models.remove(session, model_id)
 
     await remove_with_files(services, remove)

@@ -14,6 +14,7 @@ from service.cli import app
 from service.client import Client, QueueLimitReached
 from service.database import Database
 from tests.integration.api.conftest import Api, Host, add_host, spec
+from tests.integration.api.test_models import folder, zipped
 from tests.integration.jobs.conftest import succeed
 
 
@@ -157,3 +158,17 @@ def test_an_upload_prints_its_source_and_what_of_the_file_takes_no_part(ada: Ter
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("dataset:ds_")
     assert "warning: column 'id' takes no part" in " ".join(done.stderr.split())
+
+
+def test_a_model_is_named_by_a_command_and_listed_with_its_facts_and_uses(ada: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "teacher.zip").write_bytes(zipped(folder()))
+    model = ada.client.upload_model(tmp_path / "teacher.zip", name="Signs").id
+    assert ada.text("name", model, "signs") == "model:signs\n"
+    ada.client.submit(spec(teacher={"source": "model:signs"}))
+    (listed,) = ada.json("models")
+    assert (listed["handle"], listed["parameters"], listed["used_by"]["count"]) == ("signs", 12, 1)
+    row = ada.text("models").splitlines()[1]
+    assert all(word in row for word in (model, "signs", "fp32"))
+    assert ada.client.edit_model(model, name="Road signs").name == ada.client.model(model).name == "Road signs"
+    assert ada.run("name", model).exit_code == 2
+    assert ada.text("name", model, "--remove") == f"model:{model}\n"

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.database import Database
 from tests.integration.api.conftest import Api, Team, spec, submit
 
 CONFIG = {
@@ -87,6 +88,89 @@ def test_an_uploaded_model_teaches(member: httpx.Client, api: Api, archive: byte
     refused = member.delete(f"/v1/models/{model['id']}")
     assert refused.status_code == 409
     assert job["id"] in refused.json()["detail"]
+
+
+CARD = b"""---
+license: other
+license_name: house-licence
+base_model: [microsoft/resnet-18]
+---
+# Signs
+"""
+
+
+def test_the_catalogue_says_what_a_model_is_and_who_uses_it(member: httpx.Client, database: Database) -> None:
+    weights = safetensors(**{"body.weight": (3, 4), "norm.running_mean": (7,)})
+    model = upload(member, zipped(folder(model__safetensors=weights, README__md=CARD))).json()
+    said = {field: model[field] for field in ("parameters", "dtype", "licence", "base", "part", "job_id", "handle")}
+    assert said == {
+        "parameters": 12,
+        "dtype": "fp32",
+        "licence": "house-licence",
+        "base": "microsoft/resnet-18",
+        "part": None,
+        "job_id": None,
+        "handle": None,
+    }
+    assert model["bytes"] == sum(file["size"] for file in model["files"])
+    source = {"source": f"model:{model['id']}"}
+    first, *over = [submit(member, teacher=source)["id"] for _ in range(12)]
+    for job_id in over:
+        member.post(f"/v1/jobs/{job_id}/cancel")
+    also = submit(member, student=source)["id"]
+    (listed,) = member.get("/v1/models").json()["data"]
+    assert listed["used_by"] == {"count": 13, "jobs": [also, first, *sorted(over, reverse=True)[:8]]}
+    assert member.get(f"/v1/models/{model['id']}").json() == listed
+    member.post(f"/v1/jobs/{first}/cancel")
+    assert f"job {also} uses model" in member.delete(f"/v1/models/{model['id']}").json()["detail"]
+    member.post(f"/v1/jobs/{also}/cancel")
+    assert member.delete(f"/v1/models/{model['id']}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        b"no front matter",
+        b"---\nlicense: [\n---\n",
+        b"---\nlicense: 3\n---\n",
+        b'---\nlicense: "a\\0"\n---\n',
+        b"---\n- a\n---\n",
+    ],
+)
+def test_a_card_that_says_nothing_of_a_licence_leaves_it_unknown(member: httpx.Client, card: bytes) -> None:
+    model = upload(member, zipped(folder(README__md=card))).json()
+    assert (model["licence"], model["base"], model["parameters"]) == (None, None, 12)
+
+
+def test_a_model_can_be_named_and_specs_that_say_the_name_are_stored_with_its_id(team: Team) -> None:
+    ana, ben = team.join("ana"), team.join("ben")
+    first, second = (upload(ana, zipped(folder())).json()["id"] for _ in range(2))
+    named = ana.patch(f"/v1/models/{first}", json={"handle": "signs", "name": "Road signs"}).json()
+    assert (named["handle"], named["name"]) == ("signs", "Road signs")
+    for part in ("teacher", "student"):
+        job = submit(ben, **{part: {"source": "model:signs"}})
+        assert job["spec"][part]["source"] == f"model:{first}"
+    both = ben.post("/v1/jobs", json=spec(teacher=[{"source": "model:signs"}, {"source": f"model:{first}"}]))
+    assert "is the very network of /teacher/0" in both.json()["errors"][0]["message"]
+    checked = ben.post("/v1/jobs?dry_run=true", json=spec(teacher=[{"source": "model:signs"}, {"source": f"model:{second}"}]))
+    assert checked.json()["teacher"][0]["source"] == f"model:{first}"
+    unknown = ben.post("/v1/jobs", json=spec(teacher={"source": "model:sings"}))
+    assert unknown.json()["errors"] == [
+        {"pointer": "/teacher/source", "message": "there is no model 'sings'; there is model:signs"}
+    ]
+    taken = ana.patch(f"/v1/models/{second}", json={"handle": "signs"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "handle_taken")
+    assert ben.patch(f"/v1/models/{first}", json={"handle": "mine"}).status_code == 403
+    assert ana.patch(f"/v1/models/{first}", json={"handle": None}).json()["handle"] is None
+    assert ana.patch(f"/v1/models/{second}", json={"handle": "signs"}).json()["handle"] == "signs"
+    assert submit(ben, teacher={"source": "model:signs"})["spec"]["teacher"]["source"] == f"model:{second}"
+
+
+@pytest.mark.parametrize("handle", ["", "model_1", "Signs", "-signs", "a b", "a/b", "a" * 64, "ä"])
+def test_a_name_that_could_not_stand_in_a_spec_is_refused(member: httpx.Client, handle: str) -> None:
+    model = upload(member, zipped(folder())).json()["id"]
+    answer = member.patch(f"/v1/models/{model}", json={"handle": handle})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/handle")
 
 
 def test_a_transformers_folder_tells_classes_and_shape_by_its_configs(member: httpx.Client) -> None:
