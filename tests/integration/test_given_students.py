@@ -1,5 +1,6 @@
 """Students, and fine-tuned teachers, that begin with a network that exists: their heads, their controls, their resumption."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,33 @@ from tests.integration.test_given_teachers import SMALL, warnings, write_texts
 from tests.integration.test_methods import student
 from tests.integration.test_texts import WORDPIECE, network
 from worker.job.attempt import run
-from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
+from worker.preflight import check
+from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, Stopped
 
 TEACHER = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE | {"vocab_size": 200}}
 SHORT = {"max_steps": 4, "batch_size": 16}
 
 
-def run_job(document: dict[str, Any], folder: Path, *, given: Path | None = None, stop_in: str | None = None) -> list[Any]:
+def run_job(
+    document: dict[str, Any],
+    folder: Path,
+    *,
+    given: Path | None = None,
+    teacher: Path | None = None,
+    stop_in: str | None = None,
+    check_only: bool = False,
+    **parts: Any,
+) -> list[Any]:
+    """Runs, or checks, a job whose networks ``model:given`` and ``model:teacher`` are these folders."""
     folder.mkdir(exist_ok=True)
     document = parse_spec(document).model_dump(mode="json")
     source = document["dataset"]["source"]
-    inputs = {source: Path(source.removeprefix("file:"))} | ({} if given is None else {"model:given": given})
+    named = {"model:given": given, "model:teacher": teacher, source: Path(source.removeprefix("file:"))}
+    inputs = {name: path for name, path in named.items() if path is not None}
     recorder = StopIn(stop_in)
-    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    (check if check_only else run)(
+        Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1, **parts), recorder
+    )
     return recorder.events
 
 
@@ -98,3 +113,45 @@ def test_a_given_teacher_is_fine_tuned_before_it_teaches(texts: Path, backbone: 
     assert told["teacher"]["test_accuracy"] > 0.9
     assert told["teacher"]["source"] == "model:given"
     assert len([code for code in warnings(events) if code == "head_made"]) == 1
+
+
+def test_a_check_builds_a_given_student_and_tells_what_became_of_its_head(texts: Path, backbone: Path, tmp_path: Path) -> None:
+    (checked,) = run_job(spec(texts, evaluation={"control": True}), tmp_path / "job", given=backbone, check_only=True)[-1:]
+    assert isinstance(checked, Checked), checked
+    estimate = checked.estimate
+    assert estimate["parameters"]["student"] == estimate["parameters"]["control"] == estimate["parameters"]["teacher"]
+    assert estimate["memory_gib"] > 0
+    assert [each["message"] for each in estimate["warnings"] if each["code"] == "head_made"]
+
+
+def test_a_check_refuses_a_student_that_cannot_be_loaded_at_its_place(texts: Path, backbone: Path, tmp_path: Path) -> None:
+    (backbone / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    failed = run_job(spec(texts), tmp_path / "job", given=backbone, check_only=True)[-1]
+    assert isinstance(failed, Failed), failed
+    assert failed.details["pointer"] == "/student/source"
+    assert "is no text classifier that is trained here" in failed.message
+
+
+@pytest.mark.parametrize("part", ["student", "teacher"])
+def test_a_check_tries_a_network_that_another_job_is_still_to_train(texts: Path, tmp_path: Path, part: str) -> None:
+    planned = {"job:job_other": parse_spec(spec(texts, student={"architecture": network("bert", SMALL)})).model_dump(mode="json")}
+    source = {"source": "job:job_other"}
+    changes = {"student": source} if part == "student" else {"teacher": source | {"training": SHORT}}
+    document = spec(texts, student={"architecture": network("bert", SMALL)}) | changes
+    checked = run_job(document, tmp_path / "job", check_only=True, planned=planned)[-1]
+    assert isinstance(checked, Checked), checked
+    assert checked.estimate["memory_by_training_gib"].keys() == {"teacher", "student"}
+    assert checked.estimate["notes"] == []
+
+
+def test_what_is_away_or_begins_with_a_network_in_turn_is_noted_by_the_check(texts: Path, tmp_path: Path) -> None:
+    planned = {"job:job_other": parse_spec(spec(texts)).model_dump(mode="json")}
+    student = run_job(spec(texts, student={"source": "job:job_other"}), tmp_path / "job", check_only=True, planned=planned)[-1]
+    assert isinstance(student, Checked), student
+    assert any("still to be trained" in note for note in student.estimate["notes"])
+    teacher = {"source": "hub:a/b", "training": SHORT}
+    away = {"hub:a/b": "The Hub is away."}
+    document = spec(texts, teacher=teacher, student={"architecture": network("bert", SMALL)})
+    tuned = run_job(document, tmp_path / "other", check_only=True, away=away)[-1]
+    assert isinstance(tuned, Checked), tuned
+    assert any("The Hub is away." in note for note in tuned.estimate["notes"])

@@ -168,6 +168,11 @@ def tokenizer_settings(tokenizer: Any, *, prompt: str = "") -> str:
     return json.dumps([parts, special, *how], sort_keys=True)
 
 
+def same_tokenizer(one: Any, other: Any) -> bool:
+    """Whether two tokenizers give every text the same ids, and the ids the same tokens."""
+    return one is other or tokenizer_settings(one) == tokenizer_settings(other)
+
+
 def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int, has_token_types: bool = False) -> None:
     """Writes ``tokenizer.json`` and ``tokenizer_config.json``; the network reads ``max_length`` tokens at most.
 

@@ -35,6 +35,7 @@ from worker.host.lease import Lease, LeaseLost
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, Stopped
 from worker.sources.cache import NetworkCache
 from worker.sources.errors import SourceRefused
+from worker.sources.revisions import network_sources
 
 logger = logging.getLogger(__name__)
 
@@ -240,8 +241,8 @@ class Checker:
 
 
 def _planned(session: Session, job: Job, *, known: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The specs of jobs whose networks are teachers of this one and not trained yet, by source."""
-    sources = {teacher.source for teacher in JobSpec.model_validate(job.spec).teachers.values()} - set(known)
+    """The specs of jobs whose networks this one uses and that are not trained yet, by source."""
+    sources = set(network_sources(JobSpec.model_validate(job.spec)).values()) - set(known)
     ids = {source: split_network(source).name for source in sources if split_network(source).kind == "job"}
     found = {source: session.get(Job, job_id) for source, job_id in ids.items()}
     return {source: needed.spec for source, needed in found.items() if needed is not None}

@@ -179,6 +179,7 @@ class Attempt:
             or self.state
         )
         self.networks.adopt_classes()
+        self.networks.settle_rows()
         self.spec = self.networks.spec = without_control(self.spec, self.data)
         self.plan = plan_of(self.spec)
         self.trainings = TrainingBuilder(

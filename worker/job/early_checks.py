@@ -56,7 +56,8 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     _check_student_folder(networks, plain)
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
-    TASKS[networks.data.task].check_method(networks.spec.method, networks.preprocessing(STUDENT))
+    teacher = networks.preprocessing_of(next(iter(networks.teachers)))
+    TASKS[networks.data.task].check_method(networks.spec, networks.preprocessing(STUDENT), teacher)
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks, plain)
     _check_parts(networks, student)

@@ -122,9 +122,9 @@ class Networks:
                 )
         return self._starts[key]
 
-    def start_warnings(self) -> list[WarningMessage]:
+    def start_warnings(self, *roles: Role) -> list[WarningMessage]:
         """What became of the heads of the networks that exist and are trained. Raises JobFault if one cannot be loaded."""
-        starts = [self.start(role) for role in self.plan.trained]
+        starts = [self.start(role) for role in roles or self.plan.trained]
         return [warning for start in starts if isinstance(start, GivenStart) for warning in start.warnings()]
 
     def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
@@ -166,6 +166,15 @@ class Networks:
             )
         return self.data
 
+    def settle_rows(self) -> Data:
+        """Has a student and a teacher that exist read the data alike where they must; returns the data. Raises JobFault."""
+        task, roles = TASKS[self.data.task], (STUDENT, next(iter(self.teachers)))
+        if task.info.packs_rows and all(is_given(self.source(role)) for role in roles):
+            starts = [self.start(role) for role in roles]
+            reads = [start.described.preprocessing for start in starts if isinstance(start, GivenStart)]
+            self.data = task.settle_rows(self.data, reads)
+        return self.data
+
     def together(self, networks: Mapping[Role, TrainedNetwork]) -> Teachers:
         """Networks that teach together, each by the weight that the spec gives it as a teacher."""
         weights = tuple(self.teachers[role].weight if role in self.teachers else 1.0 for role in networks)
@@ -187,8 +196,11 @@ class Networks:
         """The training spec of a network of this job; a seed replicate's has its own seed."""
         return self.plan.training_of(role).spec
 
-    def preprocessing(self, role: Role) -> Preprocessing:
-        """The preprocessing of a network that this job trains; student and control share theirs."""
+    def preprocessing(self, role: Role, *, fitted_to: Data | None = None) -> Preprocessing:
+        """The preprocessing of a network that this job trains; student and control share theirs.
+
+        That of a network that exists is fitted to the data that preprocessings are fitted on unless others are given.
+        """
         key = _alike(role)
         if key in self.chain and key not in self._preprocessings:
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
@@ -202,7 +214,7 @@ class Networks:
         if key not in self._preprocessings:
             spec, start = self.teachers.get(key) or self.spec.student, self.start(key)
             if isinstance(start, GivenStart):
-                self._preprocessings[key] = start.preprocessing(self._fitted_on or self.data)
+                self._preprocessings[key] = start.preprocessing(fitted_to or self._fitted_on or self.data)
                 return self._preprocessings[key]
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self._fitted_on or self.data,

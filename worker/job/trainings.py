@@ -123,6 +123,7 @@ class TrainingBuilder:
             self.networks.data.targets,
             samples,
             teacher.network,
+            self.networks.preprocessing(role),
             teacher.preprocessing,
             teacher_samples=lambda: teacher.samples(self.networks.data.splits["train"]),
             map_layers=lambda: self.networks.map_layers(network, teacher.network, teacher.preprocessing),

@@ -32,7 +32,7 @@ from worker.models.labels_file import LABELS_FILE, read_json, read_labels, write
 from worker.models.loading import DTYPES, FLOAT32, Loading, hold, stored_format
 from worker.models.network_kind import LoadedNetwork, NetworkKind
 from worker.models.weight_names import common_prefix, unwrapped_state
-from worker.models.without_progress import no_progress_bars
+from worker.models.without_progress import no_load_report, no_progress_bars
 from worker.targets import Targets
 
 CONFIG_FILE = "config.json"
@@ -198,7 +198,7 @@ def load_model(folder: Path, config: Any, kind: NetworkKind, *, loading: Loading
     Raises:
         UnreadableNetwork: config and weights make no network of that kind.
     """
-    with _library_errors(kind), no_progress_bars(), _plain_folder(folder) as plain:
+    with _library_errors(kind), no_progress_bars(), no_load_report(), _plain_folder(folder) as plain:
         model, info = kind.auto_class.from_pretrained(
             plain,
             config=config,

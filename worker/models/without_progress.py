@@ -1,4 +1,4 @@
-"""The library without its progress bars."""
+"""The library without its progress bars, and without its report on what it has loaded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,3 +16,14 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if enabled:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def no_load_report() -> Iterator[None]:
+    """Silences the library's table of weights that are missing or left over, which whoever loads tells in words of its own."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,11 +1,15 @@
 """The check of one job, up to its last event."""
 
 import time
+from dataclasses import replace
+from typing import Any
 
 from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
-from service.spec.job import TeacherSpec
+from service.spec.job import StudentSpec, TeacherSpec
 from service.spec.source import split_network
+from service.spec.tasks import TASKS
+from service.spec.training import TrainingSpec
 from worker.errors import StopAsked
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
@@ -35,7 +39,8 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
 
 
 def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
-    spec, untrained = _with_planned(parse_spec(assignment.spec), assignment)
+    spec, untrained, away = _with_planned(parse_spec(assignment.spec), assignment)
+    assignment = replace(assignment, away={**assignment.away, **away})
     findings = PreflightRun(spec, assignment, reporter, untrained=untrained).run()
     plan, ranks, on_gpu = findings.plan, num_ranks(spec), spec.resources.gpus > 0
     memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in findings.profiles.items()}
@@ -55,31 +60,40 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     )
 
 
-def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, frozenset[Role]]:
-    """The spec with teachers that another job is still to train as untrained networks of their architecture, and their roles."""
-    each = []
-    untrained = set()
+def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, frozenset[Role], dict[str, str]]:
+    """The spec with the networks that another job is still to train as ones of their architecture, which this job builds.
+
+    Returns the roles of those that this job does not train as well, and by source why some cannot be tried: they begin with a
+    network that exists in turn.
+    """
+    each: list[TeacherSpec] = []
+    untrained: set[Role] = set()
+    away: dict[str, str] = {}
+    student = spec.student
+    for source in {teacher.source for teacher in spec.teachers.values()} | {student.source}:
+        if source in assignment.planned and source not in assignment.inputs and _built_as(assignment, source) is None:
+            away[source] = f"{source} is still to be trained, and not from nothing."
     for role, teacher in teachers_by_role(spec).items():
-        planned = assignment.planned.get(teacher.source)
-        if planned is None or teacher.source in assignment.inputs:
-            each.append(teacher)
-            continue
-        untrained.add(role)
-        each.append(_built_as(parse_spec(planned), teacher))
-    if not untrained:
-        return spec, frozenset()
-    return spec.model_copy(update={"teacher": each if isinstance(spec.teacher, list) else each[0]}), frozenset(untrained)
+        built = None if teacher.source in assignment.inputs else _built_as(assignment, teacher.source)
+        if built is not None and teacher.training is None:
+            untrained.add(role)
+        training = teacher.training or TrainingSpec()
+        each.append(teacher if built is None else teacher.model_copy(update={"source": "train", "training": training, **built}))
+    if student.source not in assignment.inputs and (built := _built_as(assignment, student.source)) is not None:
+        student = student.model_copy(update={"source": "random", **built})
+    teachers = each if isinstance(spec.teacher, list) else each[0]
+    return spec.model_copy(update={"teacher": teachers, "student": student}), frozenset(untrained), away
 
 
-def _built_as(planned: JobSpec, teacher: TeacherSpec) -> TeacherSpec:
-    if split_network(teacher.source).part == "teacher":
-        (trained,) = planned.trained_teachers
-        return trained.model_copy(update={"weight": teacher.weight, "targets": teacher.targets})
-    student = planned.student
-    return TeacherSpec(
-        architecture=student.architecture,
-        tokenizer=student.tokenizer or planned.first_teacher.tokenizer,
-        features=student.features,
-        weight=teacher.weight,
-        targets=teacher.targets,
-    )
+def _built_as(assignment: Assignment, source: str) -> dict[str, Any] | None:
+    """The fields by which a network is built that another job is to train; None if none is, or if it begins with another one."""
+    if source not in assignment.planned:
+        return None
+    planned = parse_spec(assignment.planned[source])
+    network: StudentSpec | TeacherSpec = planned.student
+    if split_network(source).part == "teacher":
+        (network,) = planned.trained_teachers
+    tokenizer = network.tokenizer or planned.first_teacher.tokenizer
+    if network.architecture is None or (tokenizer is None and TASKS[planned.task].input_kind == "text"):
+        return None
+    return {"architecture": network.architecture, "tokenizer": tokenizer, "features": network.features}

@@ -1,10 +1,12 @@
-"""The teachers that a job does not train: whether they are there, fit into memory, and know the task."""
+"""The networks that exist: whether they are there and fit into memory; of teachers that the job does not train, whether they know
+the task."""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from service.spec.job import TeacherSpec
+from service.spec.source import is_given
 from worker.data import Data
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
@@ -20,13 +22,36 @@ _SCORING_SECONDS = 5.0
 """For all given teachers together; the attempt scores each on the whole validation split."""
 
 
-def load_given_teachers(
+def load_given(
     findings: Findings, whole: Data, *, inputs: Mapping[str, Path], away: Mapping[str, str], most_bytes: float
 ) -> bool:
-    """Loads the given teachers, and scores them on as many validation rows of the ``whole`` data as there is time for.
+    """Loads the networks that exist: those that teach as they are, and those that this job trains.
 
     Returns whether each is available, rather than ``away`` for a reason, and fits into ``most_bytes``.
     """
+    networks = findings.networks
+    is_whole = _load_teachers(findings, whole, inputs=inputs, away=away, most_bytes=most_bytes)
+    for role in networks.plan.trained:
+        source = networks.source(role)
+        if not is_given(source):
+            continue
+        if source in away:
+            findings.note(f"The {role} was not tried, nor the method. {away[source]}")
+            is_whole = False
+            continue
+        with located_at(f"/{networks.spec_path(role)}/source"):
+            if findings.task.info.input_kind != "text":
+                networks.preprocessing(role, fitted_to=whole)
+            folder = inputs.get(source)
+            if folder is None or stored_parameters(folder) * BYTES_OF_A_WEIGHT <= most_bytes:
+                findings.warnings += networks.start_warnings(role)
+    return is_whole
+
+
+def _load_teachers(
+    findings: Findings, whole: Data, *, inputs: Mapping[str, Path], away: Mapping[str, str], most_bytes: float
+) -> bool:
+    """Loads the given teachers, and scores them on as many validation rows of the ``whole`` data as there is time for."""
     networks = findings.networks
     give_up_at = time.monotonic() + _SCORING_SECONDS
     for role, spec in networks.teachers.items():

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from service.spec import JobSpec
+from service.spec.source import is_given
 from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.data_warnings import with_warnings
@@ -33,7 +34,7 @@ from worker.job.trainings import TrainingBuilder
 from worker.models import UnreadableNetwork, num_parameters
 from worker.preflight.estimate import GIB, num_ranks
 from worker.preflight.findings import Findings
-from worker.preflight.given_teachers import load_given_teachers
+from worker.preflight.given_teachers import load_given
 from worker.preflight.miniature import QuietReporter, miniature_spec
 from worker.preflight.outcome import located_at
 from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
@@ -73,7 +74,7 @@ class PreflightRun:
         )
         self._findings = Findings(plan_of(self._spec).without(self._untrained), self._networks, sampled)
         self._findings.warnings += whole.warnings
-        self._findings.is_complete = load_given_teachers(
+        self._findings.is_complete = load_given(
             self._findings,
             whole,
             inputs=self._assignment.inputs,
@@ -102,7 +103,8 @@ class PreflightRun:
         networks = self._over(load_job_data(self._spec, self._assignment.inputs), self._spec)
         networks.data = with_warnings(networks.data, self._spec, task=TASKS[self._spec.task])
         try:
-            return networks.adopt_classes()
+            networks.adopt_classes()
+            return networks.settle_rows()
         except (JobFault, UnreadableNetwork):  # the teachers are loaded later, where a fault is theirs
             unknown = dict.fromkeys(unknown_classes(networks.data.targets), ("0", "1"))
             return with_classes(networks.data, unknown, relabel=TASKS[self._spec.task].relabel)
@@ -122,6 +124,8 @@ class PreflightRun:
 
     def _reads_alone(self) -> bool:
         """Whether the student has a preprocessing though a teacher could not be loaded."""
+        if is_given(self._spec.student.source):
+            return self._spec.student.source not in self._assignment.away
         return self._findings.task.info.input_kind != "text" or self._spec.student.tokenizer is not None
 
     def _readable(self) -> list[Role]:
@@ -129,7 +133,12 @@ class PreflightRun:
         plan = self._networks.plan
         if self._findings.is_complete:
             return [*plan.teachers, *plan.chain, STUDENT]
-        return [role for role in plan.trained if role in plan.teachers or self._reads_alone()]
+        away = self._assignment.away
+        return [
+            role
+            for role in plan.trained
+            if (self._networks.source(role) not in away if role in plan.teachers else self._reads_alone())
+        ]
 
     def _fit_preprocessings(self) -> None:
         """Fits the preprocessings of the networks that the job trains, on more samples than a step reads.

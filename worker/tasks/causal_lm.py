@@ -4,26 +4,28 @@ Invariant: a token that a network predicts is one of its own tokenizer, so that 
 :func:`worker.evaluation.tokens.predict_tokens`, hold the true tokens too, and labels say nothing.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from textwrap import dedent
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
+from service.spec import JobSpec
 from service.spec.architectures import Architecture
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
-from service.spec.language_fit import shares_tokenizer
-from service.spec.methods import SequenceLevel
+from service.spec.methods import SequenceLevel, UniversalLogit
 from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
 from worker.data.language_preprocessing import USUAL_ROW_TOKENS, LanguagePreprocessing, train_language_preprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import Inputs, only_tensor
 from worker.data.texts_alone import samples_of_texts
+from worker.data.tokenization import same_tokenizer
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.errors import JobFault
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
@@ -77,8 +79,32 @@ class CausalLM(Task):
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
         return replace(reads, max_length=min(reads.max_length, data.row_tokens or USUAL_ROW_TOKENS))
 
-    def check_method(self, method: Any, preprocessing: Preprocessing) -> None:
-        check_generation_fits(method, cast(LanguagePreprocessing, preprocessing).max_length)
+    def settle_rows(self, data: Data, readers: Sequence[Preprocessing]) -> Data:
+        # Networks of one tokenizer read the same rows, which none of them may find too long.
+        first, *others = (cast(LanguagePreprocessing, reads) for reads in readers)
+        if not all(same_tokenizer(first.tokenizer, reads.tokenizer) for reads in others):
+            return data
+        longest = min(first.max_length, *(reads.max_length for reads in others))
+        return replace(data, row_tokens=min(longest, data.row_tokens or USUAL_ROW_TOKENS))
+
+    def check_method(self, spec: JobSpec, student: Preprocessing, teacher: Preprocessing) -> None:
+        check_generation_fits(spec.method, cast(LanguagePreprocessing, student).max_length)
+        if same_tokenizer(student.own_tokenizer, teacher.own_tokenizer):
+            return
+        if not isinstance(spec.method, UniversalLogit):
+            raise JobFault(
+                "invalid_spec",
+                "The student's tokenizer is not its teacher's: other tokens, other ids, or other special tokens.",
+                hint="Take the method uld, which compares texts that are cut differently, or networks of one tokenizer.",
+                details={"pointer": "/method"},
+            )
+        if spec.dataset.packing == "packed":
+            raise JobFault(
+                "invalid_spec",
+                "The student's tokenizer is not its teacher's, so that each row must be one text.",
+                hint="Set dataset.packing to padded.",
+                details={"pointer": "/dataset/packing"},
+            )
 
     def preprocessing(
         self,
@@ -121,7 +147,7 @@ class CausalLM(Task):
         """The teacher computes its outputs in each step; texts that it generates come first."""
         method, samples = distillation.spec.method, distillation.samples
         teacher = _language_teacher(distillation.teacher, distillation.teacher_preprocessing)
-        if not shares_tokenizer(distillation.spec):
+        if not same_tokenizer(distillation.preprocessing.own_tokenizer, distillation.teacher_preprocessing.own_tokenizer):
             teacher = replace(teacher, samples=distillation.teacher_samples())
         generated = None
         if isinstance(method, SequenceLevel):

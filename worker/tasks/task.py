@@ -5,10 +5,10 @@ the targets that count, None all of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -85,6 +85,8 @@ class Distillation:
     """The training split behind the network's preprocessing."""
     teacher: nn.Module
     """The first teacher, the only one of a method that reads its layers."""
+    preprocessing: Preprocessing
+    """Of the network that is trained."""
     teacher_preprocessing: Preprocessing
     teacher_samples: Callable[[], Samples]
     """The training split behind the first teacher's preprocessing."""
@@ -163,8 +165,12 @@ class Task(ABC):
         """
         return loaded.preprocessing
 
-    def check_method(self, method: Any, preprocessing: Preprocessing) -> None:
-        """Raises JobFault if the method does not fit what the student reads."""
+    def settle_rows(self, data: Data, readers: Sequence[Preprocessing]) -> Data:
+        """The data for networks that exist and read them each in its own way: what they must share stands in the data."""
+        return data
+
+    def check_method(self, spec: JobSpec, student: Preprocessing, teacher: Preprocessing) -> None:
+        """Raises JobFault if the method does not fit what the student reads, and its first teacher."""
         return
 
     def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
