@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import NUMBERS, ONE_LABEL
-from service.spec.report import BiasCard, DtypeCard
+from service.spec.report import BiasCard, DtypeCard, StartCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split
@@ -56,6 +56,8 @@ class TrainedNetwork:
     """How the biases of its outputs were set after its training; None if they are as they were learned."""
     dtype: DtypeCard | None = None
     """Its number format; None for float32."""
+    start: StartCard | None = None
+    """The network that exists from which it comes; None for one that this job made."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of it takes no part in the job, or differs from its files."""
     reported: Mapping[str, float] = field(default_factory=dict)
@@ -89,6 +91,7 @@ def wrap_trained(
     device: torch.device,
     targets: Targets,
     teaches: Sequence[str] | None = None,
+    start: StartCard | None = None,
 ) -> TrainedNetwork:
     """Wraps a network that this job trained on all its ``targets``."""
     in_bf16 = dtype_of(network) is torch.bfloat16
@@ -104,11 +107,18 @@ def wrap_trained(
         output_order=None if teaches is None else map_outputs(_classes(targets), targets.classes, teaches=teaches).order,
         teaches=None if teaches is None else tuple(teaches),
         dtype=DtypeCard(format="bf16", files="bf16", bytes=sum(map(held_bytes, network.parameters()))) if in_bf16 else None,
+        start=start,
     )
 
 
 def load_teacher(
-    folder: Path, *, source: str, data: Data, loading: Loading = FLOAT32, teaches: Sequence[str] | None = None
+    folder: Path,
+    *,
+    source: str,
+    data: Data,
+    loading: Loading = FLOAT32,
+    teaches: Sequence[str] | None = None,
+    revision: str | None = None,
 ) -> TrainedNetwork:
     """Loads a teacher of the targets ``teaches``, or of all, from a folder, with its own preprocessing, as ``loading`` says.
 
@@ -131,6 +141,7 @@ def load_teacher(
         raise JobFault("invalid_spec", message, hint=_HINT) from error
     outputs = _map_outputs(loaded.targets, data.targets, teaches=teaches, source=source)
     _check_kinds(loaded.targets, data.targets, outputs.order, source=source)
+    is_same = outputs.order == list(range(loaded.targets.width))
     return TrainedNetwork(
         loaded.network,
         loading.device,
@@ -138,10 +149,18 @@ def load_teacher(
         data.task,
         source=source,
         architecture=None,
-        output_order=None if outputs.order == list(range(loaded.targets.width)) else outputs.order,
+        output_order=None if is_same else outputs.order,
         converted_to=data.targets,
         teaches=None if teaches is None else tuple(teaches),
         num_bytes=weight_bytes(folder),
+        start=StartCard(
+            source=source,
+            revision=revision,
+            head="kept" if is_same else "mapped",
+            made=[],
+            dropped=list(outputs.unused) if teaches is None else [],
+            tuned=False,
+        ),
         warnings=task.teacher_warnings(loaded, data, source=source)
         + (_unused_outputs(outputs, source=source) if teaches is None else ()),
         reported=read_reported(folder),

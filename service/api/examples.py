@@ -116,6 +116,7 @@ def _network(
             "samples_per_second": 7860.0,
         },
         "dtype": None,
+        "start": None,
     }
 
 

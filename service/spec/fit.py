@@ -310,11 +310,16 @@ def _size_faults(name: str, input_shape: InputShape, *, least: int) -> list[Fiel
     return [FieldError(pointer="/name", message=message)]
 
 
+_TUNE = "give it a training, by which it is fine-tuned with a head of the job's own before it teaches"
+
+
 def _teacher_faults(
     spec: JobSpec, dataset: DatasetInfo, asked: TeacherSpec, teacher: TeacherInfo, *, pointer: str
 ) -> list[FieldError]:
     if teacher.task != spec.task:
-        return [FieldError(pointer=pointer, message=f"that network is for {teacher.task}, the job for {spec.task}")]
+        untuned = f"that network is for {teacher.task}, the job for {spec.task}"
+        remedy = "" if _body_faults(spec, teacher, pointer=pointer) else f": {_TUNE}"
+        return [FieldError(pointer=pointer, message=f"{untuned}{remedy}")]
     faults = []
     input_shape = image_shape(dataset, spec.dataset.input)
     if TASKS[spec.task].targets and dataset.columns.keys() >= set(spec.dataset.targets):
@@ -322,7 +327,7 @@ def _teacher_faults(
         try:
             map_outputs(classes, teacher.classes, teaches=asked.targets)
         except UnknownOutputs as error:
-            message = f"that network was trained on other classes: {error.message}. {error.hint}"
+            message = f"that network was trained on other classes: {error.message}. {error.hint} Or {_TUNE}"
             faults.append(FieldError(pointer=pointer, message=message))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
         wants, has = _shape_text(teacher.input_shape), _shape_text(input_shape)

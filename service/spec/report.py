@@ -77,6 +77,23 @@ class DtypeCard(_Card):
     """From the files' own format, in nats; the largest of several targets. Null of numbers and embeddings."""
 
 
+class StartCard(_Card):
+    """The network that exists from which a network of the job comes, and what became of its output layer, the head."""
+
+    source: str
+    """In the spec's words, of the Hub at its commit."""
+    revision: str | None
+    """What it was resolved to: a commit of the Hub, or a SHA-256 over the files of a folder; null where that was not noted."""
+    head: Literal["kept", "mapped", "new"]
+    """``kept`` as it was; ``mapped``: its own outputs by their names, in the job's order; ``new``: drawn anew."""
+    made: list[str]
+    """Of a new head: its weights, which the job alone has trained."""
+    dropped: list[str]
+    """The network's own outputs that the job has no use for."""
+    tuned: bool
+    """Whether the job trained it; a teacher that it did not train teaches as it is."""
+
+
 class NetworkCard(_Card):
     """One network. *best* is the best evaluation on the validation split, *last* the one after the last step."""
 
@@ -118,6 +135,8 @@ class NetworkCard(_Card):
     """Null for a network that this job did not train."""
     dtype: DtypeCard | None = None
     """The number format of its weights; null for float32, in which the files hold them as well."""
+    start: StartCard | None = None
+    """Null for a network that began with random weights or with its teacher's layers, and of several teachers together."""
 
 
 class TeacherCard(NetworkCard):

@@ -156,7 +156,8 @@ def _findings(
     if teachers.teaches is None and teacher is not None and control is not None:
         together = teachers.combine([outputs[role] for role in teachers.members])
         difference = task.paired_interval(together, outputs["control"], test.labels, data.targets)
-        yield from teacher_findings(difference, teacher=teacher.score, control=control.score)
+        untuned = [each.source for each in teachers.members.values() if each.start is not None and not each.start.tuned]
+        yield from teacher_findings(difference, teacher=teacher.score, control=control.score, untuned=untuned)
 
 
 def _validation_result(network: TrainedNetwork, split: Split, data: Data) -> EvaluationResult | None:

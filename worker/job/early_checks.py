@@ -22,6 +22,7 @@ from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error, as_training_fault
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT
+from worker.job.starts import GivenStart
 from worker.methods import compares_layers
 from worker.methods.layer_mapping import LayerMapping
 from worker.models import UnfitArchitecture, built_from, num_parameters
@@ -99,8 +100,10 @@ def _check_parts(networks: Networks, student: nn.Module) -> None:
     for role in networks.plan.trained:
         spec = networks.training_spec(role)
         if names_parts(spec):
+            start = networks.start(role)
+            made = start.made() if spec.freeze and isinstance(start, GivenStart) else ()
             with as_training_fault(str(role), networks.training_path(role)):
-                check_parts(student if role == STUDENT else networks.build_on_meta(role), spec)
+                check_parts(student if role == STUDENT else networks.build_on_meta(role), spec, made=made)
 
 
 def _check_places_for_units(networks: Networks, student: nn.Module) -> None:

@@ -43,9 +43,23 @@ def gain_findings(
         yield WarningMessage(code="control_beats_student", message=message)
 
 
-def teacher_findings(difference: Interval | None, *, teacher: float, control: float) -> Iterator[WarningMessage]:
-    """What is found of the teacher beside the control; ``difference`` is the interval of its score less the control's."""
-    if difference is not None and difference[1] < 0:
+def teacher_findings(
+    difference: Interval | None, *, teacher: float, control: float, untuned: Sequence[str]
+) -> Iterator[WarningMessage]:
+    """What is found of the teacher beside the control; ``difference`` is the interval of its score less the control's.
+
+    ``untuned`` are the sources of teachers that exist and were not trained by the job.
+    """
+    if difference is None or difference[1] >= 0:
+        return
+    if untuned:
+        message = (
+            f"The teacher {' + '.join(untuned)} was not fine-tuned on these data, and its test score, {teacher:.4f}, is below "
+            f"that of the control, {control:.4f}, which learnt from labels alone: it has less to teach than they have. Give it "
+            "a training, so that it is fine-tuned before it teaches, or take another."
+        )
+        yield WarningMessage(code="teacher_untuned", message=message)
+    else:
         message = (
             f"The teacher's test score, {teacher:.4f}, is below that of the control, {control:.4f}, which learnt from labels "
             "alone: it has less to teach than they have. Train it for longer, or take another."

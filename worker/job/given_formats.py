@@ -15,7 +15,10 @@ from service.spec.job import TeacherSpec
 from service.spec.report import DtypeCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
+from worker.data.errors import UnfitInputs
 from worker.errors import JobFault
+from worker.job.starts import refuse_untuned
+from worker.models import UnreadableNetwork
 from worker.models.loading import Loading, choose_loading, stored_format
 from worker.models.quantised import UnquantisableNetwork, check_format, count_quantised
 from worker.tasks import TASKS
@@ -33,6 +36,7 @@ def load_frozen(
     data: Data,
     *,
     source: str,
+    revision: str | None,
     pointer: str,
     device: torch.device,
     on_gpu: bool,
@@ -48,7 +52,7 @@ def load_frozen(
     """
     stored = stored_format(folder)
     loading = choose_loading(spec.dtype, stored, device, on_gpu=on_gpu)
-    load = partial(load_teacher, folder, source=source, data=data, teaches=spec.targets)
+    load = partial(load_teacher, folder, source=source, revision=revision, data=data, teaches=spec.targets)
     try:
         if loading.quantised is not None:
             check_format(loading.quantised, on_gpu=on_gpu)
@@ -57,6 +61,10 @@ def load_frozen(
     except UnquantisableNetwork as error:
         message = f"The teacher {source} cannot be held in {loading.format}: {error}."
         raise JobFault("invalid_spec", message, details={"pointer": f"/{pointer}/dtype"}) from error
+    except (UnreadableNetwork, JobFault) as error:
+        if not isinstance(error.__cause__, UnfitInputs):
+            refuse_untuned(folder, error, task=TASKS[data.task], targets=data.targets, source=source, place=pointer)
+        raise
     if loading.format == "fp32":
         return teacher
     counted = count_quantised(teacher.network)

@@ -136,6 +136,7 @@ class Networks:
                 teacher,
                 fitted_to or self.data,
                 source=pinned(teacher.source, self.revisions),
+                revision=self.revisions.get(teacher.source),
                 pointer=self.spec_path(role),
                 device=self.device,
                 on_gpu=self.spec.resources.gpus > 0,
@@ -371,7 +372,7 @@ class Networks:
         last_test: EvaluationResult | None = None,
     ) -> TrainedNetwork:
         """A plain network of this job as it is, ready for use."""
-        targets = self.data.targets
+        targets, start = self.data.targets, self.start(role)
         return wrap_trained(
             network,
             trained=trained,
@@ -383,6 +384,7 @@ class Networks:
             teaches=self.teachers[role].targets if role in self.teachers else None,
             preprocessing=self.preprocessing(role),
             device=self.device,
+            start=start.card(self.revisions.get(self.source(_alike(role)))) if isinstance(start, GivenStart) else None,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from service.spec.architectures import Architecture
+from service.spec.report import StartCard
 from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, first
@@ -124,6 +125,25 @@ class GivenStart:
             self._load()
         return [] if self.fitted is None else list(_told(self.fitted, self.targets(), role=self.role, source=self.source))
 
+    def card(self, revision: str | None) -> StartCard | None:
+        """The report's card; None until the network was built."""
+        if self.fitted is None:
+            return None
+        return StartCard(
+            source=self.source,
+            revision=revision,
+            head=self.fitted.kind,
+            made=list(self.fitted.made),
+            dropped=list(self.fitted.dropped),
+            tuned=True,
+        )
+
+    def made(self) -> tuple[str, ...]:
+        """The weights that are made anew, by their names in the library's model; the network is built for it if it was not."""
+        if self.fitted is None:
+            self._load()
+        return () if self.fitted is None else self.fitted.made
+
     def _load(self) -> LoadedNetwork:
         with self._faults():
             loaded, self.fitted = load_given(self.folder(), self.task.network, targets=self.targets(), loading=self.loading)
@@ -147,6 +167,28 @@ class GivenStart:
         except JobFault as fault:
             fault.details.setdefault("pointer", self.pointer)
             raise
+
+
+def refuse_untuned(
+    folder: Path, error: UnreadableNetwork | JobFault, *, task: Task, targets: Targets, source: str, place: str
+) -> None:
+    """Raises a JobFault with the remedy for a teacher at ``place`` in the spec that failed as it is for nothing but its head.
+
+    A head that is made anew is noise until it was trained, so it never teaches untuned.
+    """
+    try:
+        _, fitted = load_given(folder, task.network, targets=targets)
+    except (UnreadableNetwork, UnfitArchitecture):
+        return
+    if fitted.kind != "new":
+        return
+    tune = f"give it a training at /{place}/training: its head is made anew then, and tuned on the data before it teaches."
+    message, hint = f"The teacher {source} cannot teach as it is: {error}.", f"{tune[0].upper()}{tune[1:]}"
+    details: dict[str, Any] = {"pointer": f"/{place}/training"}
+    if isinstance(error, JobFault):
+        message, hint = error.message, f"{error.hint} Or {tune}"
+        details = error.details if fitted.dropped else details
+    raise JobFault("invalid_spec", message, hint=hint, details=details) from error
 
 
 def _told(fitted: Fitted, targets: Targets, *, role: str, source: str) -> Iterator[WarningMessage]:

@@ -2,8 +2,8 @@
 
 A given teacher that scores no better than a constant guess, or far below what its card reports, stops the job unless the spec
 accepts any score: its classes, pixels, tokens or units are most probably read otherwise than it was trained on. One that was
-trained here may be as good as its data allow: it stops the job only where the spec says so. What does not stop the job is a
-warning. N rows, W outputs, M tokens.
+trained here, from nothing or from what it knew, may be as good as its data allow: it stops the job only where the spec says so.
+What does not stop the job is a warning. N rows, W outputs, M tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +79,9 @@ class TeacherCheck:
 
     @property
     def _name(self) -> str:
-        return f"The teacher {self.teacher.source}" if self.is_given else "The teacher that this job trained"
+        if self.is_given:
+            return f"The teacher {self.teacher.source}"
+        return "The teacher that this job trained" if self.teacher.start is None else f"The fine-tuned {self.teacher.source}"
 
     def _found(
         self, code: str, message: str, found: GuessComparison, *, stops: bool, reported: float | None = None
@@ -107,7 +109,8 @@ class TeacherCheck:
             return "Train it for longer or otherwise, and look whether the labels can be told from the inputs at all."
         return (
             "Most probably its classes mean something else, or stand in another order, than its config.json says (id2label); "
-            f"{_CAUSES[TASKS[self.task].info.input_kind]}; or its numbers have other units."
+            f"{_CAUSES[TASKS[self.task].info.input_kind]}; or its numbers have other units. With a training it learns these data "
+            "before it teaches."
         )
 
     def _reported(self, compared: Sequence[GuessComparison]) -> tuple[str, float, GuessComparison] | None:

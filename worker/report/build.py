@@ -224,6 +224,7 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bo
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
         dtype=network.dtype,
+        start=network.start,
     )
 
 

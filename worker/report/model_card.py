@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from service.spec import JobSpec
 from service.spec.methods import method_names
-from service.spec.report import Report
+from service.spec.report import NetworkCard, Report, StartCard
 from worker.report.template import render, told_gain
 from worker.tasks import TASKS
 
@@ -42,6 +42,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
         measured=_measured(report, info.counted),
         methods=method_names(spec.method),
         networks={"teacher": report.teacher, **report.chain, "student": report.student, **control},
+        starts=_starts(report),
         trained={"teacher": report.teacher, "student": report.student, **control},
         shown=info.shown_metric,
         is_same_start=spec.student.source != "teacher-layers",
@@ -49,6 +50,13 @@ def model_card(report: Report, spec: JobSpec) -> str:
         spec=json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def _starts(report: Report) -> dict[str, StartCard]:
+    """The networks that exist from which the job's come, by role; the control's is the student's."""
+    teachers: dict[str, NetworkCard] = {f"teacher {number}": card for number, card in enumerate(report.teachers, start=1)}
+    cards = {**(teachers or {"teacher": report.teacher}), "student": report.student}
+    return {role: card.start for role, card in cards.items() if card.start is not None}
 
 
 def _figure(report: Report) -> str:

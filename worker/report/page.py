@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service.spec.report import NetworkCard, Report
-from worker.report.template import number, percent, render, told_gain
+from worker.report.template import number, percent, render, told_gain, told_start
 
 _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("test accuracy", lambda card: percent(card.test_accuracy)),
@@ -14,6 +14,7 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("95% interval of that", lambda card: _ends(card)),
     ("test samples with a label", lambda card: "" if card.test_rows is None else f"{card.test_rows:,}"),
     ("test loss", lambda card: number(card.test_loss)),
+    ("comes from", lambda card: told_start(card.start)),
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
     ("number format in memory", lambda card: "" if card.dtype is None else f"{card.dtype.format}, {card.dtype.bytes:,} bytes"),

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from service.spec.gain_words import gain_words
-from service.spec.report import Interval, Report
+from service.spec.report import Interval, Report, StartCard
 from service.spec.tasks import TASKS
 from worker.tasks.card_text import one_line
 
@@ -48,6 +48,14 @@ def told_gain(report: Report) -> str | None:
     )
 
 
+def told_start(start: StartCard | None) -> str:
+    """Which network it comes from, and what became of its head; empty for a network that the job made."""
+    if start is None:
+        return ""
+    head = {"kept": "its own head", "mapped": "its own head in the job's order", "new": "a new head"}[start.head]
+    return f"{start.source}, {'fine-tuned' if start.tuned else 'as it is'}, with {head}"
+
+
 _ENVIRONMENT = Environment(
     loader=PackageLoader("worker.report"),
     autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
@@ -60,6 +68,7 @@ _ENVIRONMENT.filters |= {
     "interval": interval,
     "one_line": one_line,
     "score": number,
+    "start": told_start,
     "count": lambda value: f"{value:,}",
 }
 

@@ -6,7 +6,7 @@ out of a training as it went in, weights and running statistics alike. Its dropo
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -25,13 +25,18 @@ def names_parts(spec: TrainingSpec) -> bool:
     return bool(spec.freeze) or spec.layer_decay < 1 or spec.head_learning_rate is not None
 
 
-def check_parts(network: nn.Module, spec: TrainingSpec) -> None:
+def check_parts(network: nn.Module, spec: TrainingSpec, *, made: Collection[str] = ()) -> None:
     """Checks that a network, which may be on the ``meta`` device, has the parts that its training names.
 
+    ``made`` are names of its weights that were drawn anew, beside others that know something.
+
     Raises:
-        UnfitTraining: it lacks one, or all that could be trained is frozen.
+        UnfitTraining: it lacks one, or what could be trained, or has to be, is frozen.
     """
-    _frozen_modules(network, spec.freeze)
+    frozen = {weight for module in _frozen_modules(network, spec.freeze) for weight in module.parameters()}
+    if stuck := [name for name, weight in inner_model(network).named_parameters() if name in made and weight in frozen]:
+        message = f"{', '.join(stuck)} was made anew for the job's outputs, and frozen it would stay noise"
+        raise UnfitTraining("freeze", message, "Leave the head out of freeze.")
     if spec.layer_decay < 1 and not layer_paths(network):
         raise UnfitTraining("layer_decay", "the network has no list of layers", "Leave layer_decay out.")
     if spec.head_learning_rate is not None and not head_weights(network):
