@@ -198,6 +198,16 @@ def _fit_memory(session: Session, job: Job, estimate: dict[str, Any], *, memory_
     return None
 
 
+_REMEDIES = {
+    "weights": "Set student.weights to bf16. ",
+    "teachers": "Hold given teachers in a smaller dtype, such as int8. ",
+    "optimizer": "Take the optimizer adafactor or adamw-8bit, or train an adapter alone. ",
+    "gradients": "Train an adapter alone. ",
+    "activations": "Set micro_batch. ",
+}
+"""By the part of a training's memory that is the largest."""
+
+
 def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
     """The error of a job that no host of its pool can hold.
 
@@ -205,6 +215,9 @@ def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
     """
     memory_gib, by_training = estimate["memory_gib"], estimate["memory_by_training_gib"]
     role = max(by_training, key=by_training.__getitem__)
+    parts = estimate.get("memory_parts_gib", {}).get(role, {})
+    told = "".join(f"{', ' if index else ' ('}{part} {size:.1f}" for index, (part, size) in enumerate(_largest_first(parts)))
+    first = next((_REMEDIES[part] for part, _ in _largest_first(parts) if part in _REMEDIES), "")
     if not job.gpus:
         where = f" in each of {job.cpu_slots} processes" if job.cpu_slots > 1 else ""
         most, remedy = f"the largest host of pool {job.pool!r} has {has:.3g} GiB", "or ask for gpus"
@@ -217,10 +230,14 @@ def _too_large(job: Job, estimate: dict[str, Any], *, has: float) -> JobFailure:
         remedy = "or ask for another number of gpus, which share each batch"
     return JobFailure(
         code="preflight_failed",
-        message=f"training the {role} needs about {memory_gib:.1f} GiB{where}, and {most}",
-        hint=f"Lower batch_size and raise gradient_accumulation by the same factor, take a smaller network, {remedy}.",
+        message=f"training the {role} needs about {memory_gib:.1f} GiB{where}{told}{')' if told else ''}, and {most}",
+        hint=f"{first}Lower batch_size and raise gradient_accumulation by the same factor, take a smaller network, {remedy}.",
         details={"pointer": f"{_place(job, role)}/batch_size", "estimated_gib": memory_gib, "largest_gib": has},
     )
+
+
+def _largest_first(parts: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
 
 
 def _place(job: Job, role: str) -> str:

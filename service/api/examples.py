@@ -60,6 +60,10 @@ JOB: dict[str, Any] = {
         "flops": {"teacher": 5_500_000, "student": 104_000},
         "memory_gib": 0.66,
         "memory_by_training_gib": {"teacher": 0.66, "student": 0.6},
+        "memory_parts_gib": {
+            "teacher": {"weights": 0.01, "optimizer": 0.02, "gradients": 0.01, "activations": 0.62},
+            "student": {"weights": 0.01, "teachers": 0.01, "optimizer": 0.01, "activations": 0.57},
+        },
         "steps": {"teacher": 400, "student": 600},
         "num_samples": 1259,
         "notes": [],

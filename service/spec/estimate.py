@@ -1,7 +1,11 @@
 """Estimate of a job's cost, measured and computed by its preflight before the job waits for a GPU."""
 
+from typing import Literal
+
 from service.spec.strict import StrictModel
 from service.spec.warning_message import WarningMessage
+
+MemoryPart = Literal["weights", "teachers", "optimizer", "gradients", "activations", "data", "device"]
 
 
 class Estimate(StrictModel):
@@ -20,6 +24,10 @@ class Estimate(StrictModel):
     memory_by_training_gib: dict[str, float]
     """The same by the role that is trained: weights, gradients, optimizer state, what is saved for the backward pass, the
     networks that teach, the data where they would be put there, and what CUDA itself takes. On CPUs, that of one process."""
+    memory_parts_gib: dict[str, dict[MemoryPart, float]] = {}
+    """The same by what takes it. ``weights`` are those of the network that is trained, in its number format, without what it
+    shares with a teacher; ``teachers`` those of the networks beside it, in theirs; ``optimizer`` and ``gradients`` are of trained
+    weights; ``activations`` of a micro batch, or of an evaluation if that takes more; ``data``; ``device``: what CUDA takes."""
     steps: dict[str, int]
     """Optimizer steps by phase, at most, where early stopping may end it sooner: ``teacher`` (all networks before the student),
     ``student``, ``control``, and ``repeats`` from other seeds, students and controls together."""

@@ -141,8 +141,21 @@ def test_int4_for_a_gpu_without_its_kernels_is_refused_before_it_waits(tmp_path:
     assert isinstance(last, Failed)
     assert last.details["pointer"] == "/teacher/dtype"
     assert "mslk" in last.message
-    fits = train(given(texts, "int4"), tmp_path / "cpu", teacher=teacher, check_only=True).events[-1]
-    assert isinstance(fits, Checked), fits
+
+
+def test_the_estimate_has_the_weights_in_their_formats(tmp_path: Path, texts: Path, teacher: Path) -> None:
+    def parts(name: str, dtype: str, weights: str) -> dict[str, float]:
+        document = given(texts, dtype, student=IN_BF16 | {"weights": weights}, training=STEPS)
+        last = train(document, tmp_path / name, teacher=teacher, check_only=True).events[-1]
+        assert isinstance(last, Checked), last
+        found: dict[str, float] = last.estimate["memory_parts_gib"]["student"]
+        assert sum(found.values()) == pytest.approx(last.estimate["memory_by_training_gib"]["student"])
+        return found
+
+    wide, narrow = parts("wide", "auto", "fp32"), parts("narrow", "int4", "bf16")
+    assert narrow["teachers"] < 0.4 * wide["teachers"]
+    for part in ("weights", "gradients", "optimizer"):
+        assert narrow[part] == pytest.approx(0.5 * wide[part], rel=0.02)
 
 
 IN_BF16: dict[str, Any] = {"architecture": network("bert", WIDE), "tokenizer": WORDPIECE, "weights": "bf16"}

@@ -42,7 +42,10 @@ def load_frozen(
     on_gpu: bool,
     measures: bool,
 ) -> TrainedNetwork:
-    """Loads a teacher that is not trained, in its spec's format; with ``measures`` also in the files' own, one after the other.
+    """Loads a teacher that is not trained, in its spec's format.
+
+    With ``measures`` it is first run in its files' own format, on the CPU, where its weights stay the pages of their files: a
+    device may have no room for it.
 
     ``on_gpu`` says what the job runs on, where a check tries it elsewhere.
 
@@ -56,7 +59,7 @@ def load_frozen(
     try:
         if loading.quantised is not None:
             check_format(loading.quantised, on_gpu=on_gpu)
-        full = _some_outputs(load(loading=Loading(stored, device)), data) if measures and loading.rounds(stored) else None
+        full = _some_outputs(load(loading=Loading(stored)), data) if measures and loading.rounds(stored) else None
         teacher = load(loading=loading)
     except UnquantisableNetwork as error:
         message = f"The teacher {source} cannot be held in {loading.format}: {error}."

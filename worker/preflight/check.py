@@ -12,7 +12,7 @@ from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from worker.errors import StopAsked
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
-from worker.preflight.estimate import GIB, memory_bytes, num_ranks, steps_by_phase
+from worker.preflight.estimate import GIB, memory_parts, num_ranks, steps_by_phase
 from worker.preflight.outcome import outcome_of
 from worker.preflight.run import PreflightRun
 from worker.protocol import Assignment, Checked, Event, Reporter, Stopped
@@ -43,7 +43,11 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     assignment = replace(assignment, away={**assignment.away, **away})
     findings = PreflightRun(spec, assignment, reporter, untrained=untrained).run()
     plan, ranks, on_gpu = findings.plan, num_ranks(spec), spec.resources.gpus > 0
-    memory = {role: memory_bytes(profile, num_ranks=ranks, on_gpu=on_gpu) / GIB for role, profile in findings.profiles.items()}
+    parts = {
+        role: {part: size / GIB for part, size in memory_parts(profile, num_ranks=ranks, on_gpu=on_gpu).items()}
+        for role, profile in findings.profiles.items()
+    }
+    memory = {role: sum(each.values()) for role, each in parts.items()}
     is_known = STUDENT in memory and (findings.is_complete or set(plan.teachers) <= findings.parameters.keys())
     counts = {role: count for role in plan.trained if (count := findings.num_samples(role)) is not None}
     transfer = {role: findings.transfer(role) for role in counts}
@@ -52,6 +56,7 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
         flops={str(role): profile.step.flops // profile.step.num_samples for role, profile in findings.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
         memory_by_training_gib=by_name(memory),
+        memory_parts_gib=by_name(parts),
         steps=steps_by_phase(plan, counts, transfer) if len(counts) == len(plan.trained) else {},
         num_samples=counts.get(STUDENT),
         notes=findings.notes,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.spec import JobSpec
+from service.spec.estimate import MemoryPart
 from service.spec.training import TrainingSpec
 from worker.data.epoch import TransferRows, count_steps
 from worker.evaluation.evaluate import EVALUATION_BATCH
@@ -54,7 +55,12 @@ class Profile:
 
 
 def memory_bytes(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> float:
-    """Peak memory of one device, or of one process of a training on a CPU.
+    """Peak memory of one device, or of one process of a training on a CPU."""
+    return sum(memory_parts(profile, num_ranks=num_ranks, on_gpu=on_gpu).values())
+
+
+def memory_parts(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> dict[MemoryPart, float]:
+    """Peak memory of one device, or of one process of a training on a CPU, in bytes by what takes it.
 
     Data are kept on a GPU if they fit into half of its free memory. Data that are larger than everything else together can stay
     on the host, so they do not count.
@@ -63,22 +69,31 @@ def memory_bytes(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> fl
     whole = min(profile.spec.batch_size, profile.num_samples)
     at_once = profile.spec.micro_batch if isinstance(profile.spec.micro_batch, int) else whole  # auto: where there is room for it
     batch = math.ceil(min(at_once, whole) / num_ranks)
-    resident = sum(each.weights for each in profile.resident.values())
-    held = step.weights + step.per_dataset_sample * profile.num_samples + step.optimizer + resident
     teacher_bytes = (
         max((each.peak_bytes(batch) for each in profile.resident.values()), default=0.0) if profile.runs_each_step else 0.0
     )
-    kept = step.gradients if num_ranks > 1 else 0  # DDP's gradient buckets are never freed
     saved = (step.saved - step.saved_by_loss) * batch + step.saved_by_loss * whole
     if num_ranks > 1:
         saved += step.exchanged * whole
-    training = held + step.gradients + step.saved_weights + saved / step.num_samples + teacher_bytes
+    training = step.saved_weights + saved / step.num_samples + teacher_bytes
+    kept = step.gradients if num_ranks > 1 else 0  # DDP's gradient buckets are never freed
     evaluated = min(profile.evaluation_batch, profile.num_samples)
-    networks = [profile.network, *profile.resident.values()]
-    needed = max(training, held + kept + max(each.peak_bytes(evaluated) for each in networks))
+    inference = max(each.peak_bytes(evaluated) for each in (profile.network, *profile.resident.values()))
+    trains_at_peak = step.gradients + training >= kept + inference
+    parts: dict[MemoryPart, float] = {
+        "weights": step.weights + step.per_dataset_sample * profile.num_samples,
+        "teachers": sum(each.weights for each in profile.resident.values()),
+        "optimizer": step.optimizer,
+        "gradients": step.gradients if trains_at_peak else kept,
+        "activations": training if trains_at_peak else inference,
+    }
+    needed = sum(parts.values())
     if on_gpu:
-        needed = needed * _UNUSED + CONTEXT_BYTES
-    return needed + profile.data if profile.data <= needed else needed
+        parts["device"] = needed * (_UNUSED - 1) + CONTEXT_BYTES
+        needed += parts["device"]
+    if profile.data <= needed:
+        parts["data"] = profile.data
+    return {name: size for name, size in parts.items() if size}
 
 
 def num_ranks(spec: JobSpec) -> int:

@@ -3,7 +3,7 @@
 Sizes are extrapolated from samples of a step to the whole data. N samples of a training split.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -68,6 +68,9 @@ class Findings:
     def add_training(self, role: Role, training: Training) -> None:
         """Takes one step of a training and measures it."""
         step = profile_step(training)
+        given = [self.networks.load_pretrained(each).network for each in self.networks.plan.given if each in self.resident]
+        shared = size_of(training.network) - size_of(training.network, beside=given)
+        step = replace(step, weights=step.weights - shared)
         inputs = training.samples.inputs_from(0, STEP_SAMPLES)
         network = self.measure_inference(training.network, inputs)
         has_views = training.samples.views is not None

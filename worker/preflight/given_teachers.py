@@ -10,14 +10,12 @@ from service.spec.source import is_given
 from worker.data import Data
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.loading import choose_loading, stored_bytes, stored_format, stored_parameters
+from worker.models.loading import FLOAT32, choose_loading, stored_bytes, stored_format, stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
 from worker.trained import TrainedNetwork
 
-BYTES_OF_A_WEIGHT = 4
-"""In float32."""
 _SCORING_SECONDS = 5.0
 """For all given teachers together; the attempt scores each on the whole validation split."""
 
@@ -43,7 +41,7 @@ def load_given(
             if findings.task.info.input_kind != "text":
                 networks.preprocessing(role, fitted_to=whole)
             folder = inputs.get(source)
-            if folder is None or stored_parameters(folder) * BYTES_OF_A_WEIGHT <= most_bytes:
+            if folder is None or stored_bytes(folder, FLOAT32) <= most_bytes:
                 findings.warnings += networks.start_warnings(role)
     return is_whole
 

@@ -146,9 +146,11 @@ def _bytes_of_8bit_moments(parameter: Tensor) -> int:
     return 8 * count if count < 4096 else 2 * (count + 4 * math.ceil(count / 256))
 
 
-def size_of(network: nn.Module) -> int:
-    """Bytes of the parameters and buffers; shared storage counts once."""
-    return sum({each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}.values())
+def size_of(network: nn.Module, *, beside: Iterable[nn.Module] = ()) -> int:
+    """Bytes of the parameters and buffers; shared storage counts once, and not at all if it is that of a network ``beside``."""
+    there = {each.untyped_storage()._cdata for other in beside for each in _tensors(other)}
+    sizes = {each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}
+    return sum(size for place, size in sizes.items() if place not in there)
 
 
 def profile_inference(network: nn.Module, inputs: Inputs, *, forward: Forward = nn.Module.__call__) -> float:

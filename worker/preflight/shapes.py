@@ -12,14 +12,14 @@ from worker.job.roles import CONTROL, STUDENT, Role
 from worker.models import UnfitArchitecture, num_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.preflight.findings import Findings
-from worker.preflight.given_teachers import BYTES_OF_A_WEIGHT
+from worker.preflight.profile import size_of
 from worker.preflight.sampling import STEP_SAMPLES
 from worker.training.parameter_groups import check_parts, freeze
 
 logger = logging.getLogger(__name__)
 
-_COPIES_OF_A_TRAINING = 4
-"""Weights, gradients and two moments."""
+_COPIES_OF_A_TRAINED_WEIGHT = 3
+"""A gradient and two moments, beside the weight."""
 
 
 def build_too_large(findings: Findings, *, most_bytes: float) -> dict[Role, nn.Module] | None:
@@ -34,8 +34,10 @@ def build_too_large(findings: Findings, *, most_bytes: float) -> dict[Role, nn.M
             networks[role] = findings.networks.build_on_meta(role)
         except UnfitArchitecture:
             continue  # building it for real reports the error, unless the meta device is to blame
-        copies = _COPIES_OF_A_TRAINING if role in findings.plan.trained else 1
-        num_bytes += num_parameters(networks[role]) * BYTES_OF_A_WEIGHT * copies
+        num_bytes += size_of(networks[role])
+        if role in findings.plan.trained:
+            trained = sum(weight.nbytes for weight in networks[role].parameters() if weight.requires_grad)
+            num_bytes += _COPIES_OF_A_TRAINED_WEIGHT * trained
     return networks if num_bytes > most_bytes else None
 
 

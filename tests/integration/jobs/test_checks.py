@@ -209,6 +209,24 @@ def test_what_no_host_could_hold_is_refused_with_figures_and_a_remedy(
     assert job.error["details"] == {"pointer": "/training/batch_size", "estimated_gib": needs, "largest_gib": largest}
 
 
+@pytest.mark.parametrize(
+    ("parts", "remedy"),
+    [
+        ({"teachers": 28.0, "activations": 2.0}, "smaller dtype"),
+        ({"optimizer": 20.0, "weights": 10.0}, "adamw-8bit"),
+        ({"activations": 29.0, "device": 1.0}, "micro_batch"),
+    ],
+)
+def test_a_refusal_for_memory_says_what_takes_it_and_what_makes_that_smaller(
+    team: Team, parts: dict[str, float], remedy: str
+) -> None:
+    add_host(team, "gpus", 24.0)
+    job = passed(team, estimate(30.0, student=30.0) | {"memory_parts_gib": {"student": parts}}, gpus=1)
+    assert job.error is not None
+    assert f"({', '.join(f'{part} {size:.1f}' for part, size in parts.items())})" in job.error["message"]
+    assert remedy in job.error["hint"]
+
+
 def test_a_refusal_is_at_the_training_that_takes_the_most(team: Team) -> None:
     add_host(team, "gpus", 24.0)
     for role, pointer in {"teacher": "/teacher/training/batch_size", "teacher-2": "/teacher/1/training/batch_size"}.items():

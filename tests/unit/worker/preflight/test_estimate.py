@@ -13,7 +13,9 @@ from tests.unit.worker.preflight.jobs import digits, estimate
 from worker.data.epoch import count_steps
 from worker.data.samples import Samples
 from worker.evaluation.precision import choose_precision
-from worker.preflight.estimate import CONTEXT_BYTES, GIB, InferenceProfile, Profile, memory_bytes, num_ranks
+from worker.models.loading import Loading
+from worker.models.quantised import quantise
+from worker.preflight.estimate import CONTEXT_BYTES, GIB, InferenceProfile, Profile, memory_bytes, memory_parts, num_ranks
 from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of
 from worker.targets import Targets
 from worker.tasks import TASKS
@@ -180,3 +182,29 @@ def test_a_batch_is_shared_by_all_processes(
         assert share == whole
     else:  # what is kept of the samples is most of it; the weights, and what loss and ranks exchange of the whole, stay
         assert whole / expected < share < 0.6 * whole
+
+
+def test_the_parts_of_a_trainings_memory_are_its_memory() -> None:
+    parts = memory_parts(replace(TRIED, data=500.0), num_ranks=1)
+    assert sum(parts.values()) == pytest.approx(memory_bytes(replace(TRIED, data=500.0), num_ranks=1))
+    step = TRIED.step
+    assert (parts["optimizer"], parts["gradients"], parts["data"]) == (step.optimizer, step.gradients, 500.0)
+    assert parts["weights"] == step.weights + step.per_dataset_sample * TRIED.num_samples
+    assert parts["device"] >= CONTEXT_BYTES
+    assert "device" not in memory_parts(TRIED, num_ranks=1, on_gpu=False)
+
+
+def test_what_is_a_teachers_in_memory_counts_once() -> None:
+    teacher, student = nn.Linear(20, 3), nn.Linear(20, 3)
+    student.weight = teacher.weight
+    assert size_of(student, beside=[teacher]) == 3 * FLOAT
+    assert size_of(student, beside=[nn.Linear(20, 3)]) == size_of(student) == 63 * FLOAT
+
+
+def test_a_quantised_network_has_the_size_of_its_integers() -> None:
+    network = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False))
+    quantise(network, Loading("int8"))
+    integers, scales = 64 * 64, 64 * (4 + 1)
+    assert size_of(network) == integers + scales + 2 * 64 * 64, "the output layer stays in bf16"
+    per_sample = profile_inference(network, torch.randn(2, 64).bfloat16())
+    assert 2 * 64 * 2 <= per_sample <= 64 * 64 * 4, "activations, and perhaps one weight in bf16"
