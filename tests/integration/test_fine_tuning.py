@@ -154,4 +154,4 @@ def test_a_new_head_is_not_frozen(texts: Path, backbone: Path, tmp_path: Path, p
     assert isinstance(failed, Failed)
     path = "/teacher/training/freeze" if place == "teacher" else "/training/freeze"
     assert (failed.code, failed.details["pointer"]) == ("invalid_spec", path)
-    assert "classifier.weight, classifier.bias was made anew" in failed.message
+    assert "classifier.bias, classifier.weight was made anew" in failed.message

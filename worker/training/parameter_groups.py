@@ -8,16 +8,18 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from service.spec.training import TrainingSpec
 from worker.data.samples import Samples
+from worker.data.tensors import Inputs
 from worker.errors import UnfitTraining
 from worker.models.depth import head_weights, inner_model, layer_paths, weight_depths
 from worker.training.optimizers import Group
 
 _MOST_LISTED = 40
+_MOST_TOKENS = 16
 
 
 def names_parts(spec: TrainingSpec) -> bool:
@@ -33,8 +35,8 @@ def check_parts(network: nn.Module, spec: TrainingSpec, *, made: Collection[str]
     Raises:
         UnfitTraining: it lacks one, or what could be trained, or has to be, is frozen.
     """
-    frozen = {weight for module in _frozen_modules(network, spec.freeze) for weight in module.parameters()}
-    if stuck := [name for name, weight in inner_model(network).named_parameters() if name in made and weight in frozen]:
+    frozen = tuple(f"{path}." for path in _frozen_modules(network, spec.freeze))
+    if stuck := [name for name in made if name.startswith(frozen)]:
         message = f"{', '.join(stuck)} was made anew for the job's outputs, and frozen it would stay noise"
         raise UnfitTraining("freeze", message, "Leave the head out of freeze.")
     if spec.layer_decay < 1 and not layer_paths(network):
@@ -47,15 +49,16 @@ def check_parts(network: nn.Module, spec: TrainingSpec, *, made: Collection[str]
 def freeze(network: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
     """Freezes the modules that ``paths`` name: their weights, and what else has the same, get no gradients.
 
-    Returns their norms with running statistics, which are to stay in evaluation mode.
+    Returns the norms with running statistics that are frozen, as the body of an adapter is, and stay in evaluation mode.
 
     Raises:
         UnfitTraining: a path names no module with weights, or no weight is left to train.
     """
-    frozen = _frozen_modules(network, paths)
-    for module in frozen:
-        module.requires_grad_(False)
-    return [part for module in frozen for part in module.modules() if isinstance(part, _NormBase)]
+    inside = set()
+    for module in _frozen_modules(network, paths).values():
+        inside |= set(module.requires_grad_(False).modules())
+    norms = [module for module in network.modules() if isinstance(module, _NormBase)]
+    return [norm for norm in norms if norm in inside or (norm.weight is not None and not norm.weight.requires_grad)]
 
 
 def parameter_groups(network: nn.Module, spec: TrainingSpec, samples: Samples) -> list[Group]:
@@ -66,7 +69,7 @@ def parameter_groups(network: nn.Module, spec: TrainingSpec, samples: Samples) -
     """
     check_parts(network, spec)
     head = set() if spec.head_learning_rate is None else set(head_weights(network))
-    depths = {} if spec.layer_decay == 1 else weight_depths(network, samples.inputs_from(0, 1))
+    depths = {} if spec.layer_decay == 1 else weight_depths(network, _short(samples.inputs_from(0, 1)))
     groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
     for parameter in network.parameters():
         if parameter.requires_grad:
@@ -77,11 +80,20 @@ def parameter_groups(network: nn.Module, spec: TrainingSpec, samples: Samples) -
     ]
 
 
-def _frozen_modules(network: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+def _short(inputs: Inputs) -> Inputs:
+    """Of rows of tokens the beginning: in which order layers run does not depend on their length."""
+    if isinstance(inputs, Tensor) and inputs.dim() == 2 and not inputs.is_floating_point():
+        return inputs[:, :_MOST_TOKENS]
+    return inputs
+
+
+def _frozen_modules(network: nn.Module, paths: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules that ``paths`` name, by their own."""
     model = inner_model(network)
     there = {path: module for path, module in model.named_modules() if path and next(module.parameters(), None) is not None}
-    named = [there[path] for index, pattern in enumerate(paths) for path in _matching(pattern, list(there), index=index)]
-    kept = {parameter for module in named for parameter in module.parameters()}
+    found = [path for index, pattern in enumerate(paths) for path in _matching(pattern, list(there), index=index)]
+    named = {path: there[path] for path in found}
+    kept = {parameter for module in named.values() for parameter in module.parameters()}
     if named and kept.issuperset(parameter for parameter in network.parameters() if parameter.requires_grad):
         raise UnfitTraining("freeze", "these modules have all of its weights, and none is left to train", "Name fewer modules.")
     return named

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from service.spec.adapters import Lora
 from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.training import TrainingSpec
@@ -20,6 +21,7 @@ from worker.errors import UnfitTraining
 from worker.eval_mode import in_eval_mode
 from worker.job.attempt import run
 from worker.models import build_network, build_on_meta
+from worker.models.adapters import attach
 from worker.models.depth import head_weights, layer_paths
 from worker.models.output_layer import find_output_layer
 from worker.models.privileged import PrivilegedNetwork
@@ -220,6 +222,16 @@ def test_norms_of_other_modules_and_dropout_of_all_stay_in_training_mode() -> No
     training = make_training(network, TOKENS, freeze=["bert"])
     training.train_mode()
     assert all(module.training for module in network.modules() if isinstance(module, nn.Dropout))
+
+
+def test_norms_of_the_body_of_an_adapter_stay_in_evaluation_mode_and_as_they_are() -> None:
+    network = build(*DEPTHS["resnet"][:2])
+    attach(network, Lora(name="lora", rank=2), new_weights=["classifier.1.weight", "classifier.1.bias"])
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    train(make_training(network, (1, 16, 16), layer_decay=0.5, head_learning_rate=1.0), Silent())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    with pytest.raises(UnfitTraining, match="was made anew"):
+        check_parts(network, TrainingSpec(freeze=["classifier"]), made=["classifier.1.weight", "classifier.1.bias"])
 
 
 def test_a_training_with_groups_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Path) -> None:
