@@ -19,6 +19,7 @@ from worker.data.errors import UnfitInputs
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
+from worker.models.adapters import adapter_of, merged
 from worker.models.loading import FLOAT32, Loading, dtype_of, held_bytes
 from worker.models.reported import read_reported
 from worker.targets import Targets
@@ -52,6 +53,8 @@ class TrainedNetwork:
     """The targets that it teaches; None for all."""
     num_bytes: int | None = None
     """Size of the weights on disk, for a network that was loaded."""
+    adapted: nn.Module | None = None
+    """The network with its adapter apart, of which ``network`` is the merged form; None for one that was trained whole."""
     bias: BiasCard | None = None
     """How the biases of its outputs were set after its training; None if they are as they were learned."""
     dtype: DtypeCard | None = None
@@ -93,10 +96,14 @@ def wrap_trained(
     teaches: Sequence[str] | None = None,
     start: StartCard | None = None,
 ) -> TrainedNetwork:
-    """Wraps a network that this job trained on all its ``targets``."""
+    """Wraps a network that this job trained on all its ``targets``; one with an adapter is merged."""
+    network.to(device).eval()
+    adapted = network if adapter_of(network) is not None else None
+    if adapted is not None:
+        network = merged(adapted)
     in_bf16 = dtype_of(network) is torch.bfloat16
     return TrainedNetwork(
-        network.to(device).eval(),
+        network,
         device,
         preprocessing,
         task,
@@ -104,6 +111,7 @@ def wrap_trained(
         architecture=architecture.model_dump(mode="json"),
         figures=trained.figures if trained else None,
         last_test=last_test,
+        adapted=adapted,
         output_order=None if teaches is None else map_outputs(_classes(targets), targets.classes, teaches=teaches).order,
         teaches=None if teaches is None else tuple(teaches),
         dtype=DtypeCard(format="bf16", files="bf16", bytes=sum(map(held_bytes, network.parameters()))) if in_bf16 else None,

@@ -121,6 +121,7 @@ def _network(
         },
         "dtype": None,
         "start": None,
+        "adapter": None,
     }
 
 

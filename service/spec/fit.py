@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.errors import FieldError
+from service.spec.adapter_fit import adapter_faults
 from service.spec.architectures import (
     Architecture,
     CifarResNet,
@@ -30,7 +31,6 @@ from service.spec.label_fit import label_faults, learned_without_labels
 from service.spec.memory_fit import memory_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
-from service.spec.not_yet import not_yet_faults
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
 from service.spec.task_fit import TASK_CHECKS
@@ -74,11 +74,11 @@ def check_fit(
         faults.append(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
         )
-    faults += not_yet_faults(spec)
     faults += format_faults(spec)
     faults += _precision_faults(spec)
     faults += start_faults(spec)
     faults += memory_faults(spec)
+    faults += adapter_faults(spec)
     faults += _export_faults(spec)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)

@@ -94,6 +94,28 @@ class StartCard(_Card):
     """Whether the job trained it; a teacher that it did not train teaches as it is."""
 
 
+class AdapterCard(_Card):
+    """The adapter that a network was trained as, which its own folder holds merged."""
+
+    name: str
+    """As in the spec."""
+    variant: str
+    """As in the spec."""
+    rank: int
+    """Of each update."""
+    alpha: float
+    """By which updates are scaled."""
+    targets: int
+    """Layers that have an update."""
+    parameters: int
+    """That were trained: of the updates, and of layers that the network was not found with."""
+    bytes: int
+    """Size of ``adapter_model.safetensors``."""
+    largest_difference: float
+    """Of an output of the adapter's folder, with the network that it is for, from the merged one's, on some samples; a share of
+    the largest output where that is above 1."""
+
+
 class NetworkCard(_Card):
     """One network. *best* is the best evaluation on the validation split, *last* the one after the last step."""
 
@@ -137,6 +159,8 @@ class NetworkCard(_Card):
     """The number format of its weights; null for float32, in which the files hold them as well."""
     start: StartCard | None = None
     """Null for a network that began with random weights or with its teacher's layers, and of several teachers together."""
+    adapter: AdapterCard | None = None
+    """Null for a network that was trained whole, or not at all; the control has the student's, which is not written."""
 
 
 class TeacherCard(NetworkCard):

@@ -55,7 +55,7 @@ def fold_units(network: TrainedNetwork, data: Data) -> nn.Module:
     if data.targets.units is None:
         return network.network
     folded = copy.deepcopy(network.network)
-    find_output_layer(folded, _few(network, data)).rescale(*data.targets.units)
+    find_output_layer(folded, few_inputs(network, data)).rescale(*data.targets.units)
     return folded
 
 
@@ -70,7 +70,7 @@ def unfold_units(loaded: TrainedNetwork, data: Data) -> nn.Module:
     if data.targets.units is None:
         return loaded.network
     unfolded = copy.deepcopy(loaded.network)
-    layer = find_output_layer(unfolded, _few(loaded, data))
+    layer = find_output_layer(unfolded, few_inputs(loaded, data))
     factors, shifts = torch.ones(layer.width, dtype=torch.float64), torch.zeros(layer.width, dtype=torch.float64)
     for scale, mean, place in zip(*data.targets.units, loaded.output_order or range(layer.width), strict=True):
         if place >= 0:
@@ -79,7 +79,7 @@ def unfold_units(loaded: TrainedNetwork, data: Data) -> nn.Module:
     return unfolded
 
 
-def _few(network: TrainedNetwork, data: Data) -> Inputs:
+def few_inputs(network: TrainedNetwork, data: Data) -> Inputs:
     """Some inputs (B, …) as the network reads them."""
     few = network.preprocessing(network.preprocessing.prepare(first(data.splits["train"].inputs, 2)))
     return to_device(few, network.device)

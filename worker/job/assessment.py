@@ -4,24 +4,26 @@ Invariant: the test split has no part in any choice before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from service.spec import JobSpec
 from service.spec.methods import BornAgain
-from service.spec.report import Latency, Report, SeedsCard
+from service.spec.report import AdapterCard, Latency, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.evaluation.evaluate import EvaluationResult, measure_latency
+from worker.export.adapter import check_adapter, export_adapter
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
 from worker.job.error_mapping import as_spec_error
 from worker.job.findings import gain_findings, student_findings, teacher_findings
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
-from worker.job.roles import STUDENT, Role, by_name, roles_by_seed
+from worker.job.roles import CONTROL, STUDENT, Role, adapter_folder, by_name, roles_by_seed
 from worker.job.teacher_check import compare_with_guess
 from worker.methods import privileged_term
 from worker.report.build import Assessed, Gain, make_report
@@ -71,6 +73,11 @@ def evaluate_and_export(
             for role, network in networks.items()
             if role != "control"
         }
+        adapters = {
+            str(role): _export_adapter(job, role, network, result)
+            for role in job.plan.reported
+            if role != CONTROL and (network := networks[str(role)]).adapted is not None
+        }
         expected = outputs["student"]
         check_export(result / "student", split=test, targets=targets, task=task, device=job.device, expected=expected)
         with as_spec_error("/exports"):
@@ -108,12 +115,22 @@ def evaluate_and_export(
             agreement=task.agreement(teacher_outputs, outputs["student"], targets, only=teachers.teaches),
             validation_agreement=_validation_agreement(networks["student"], teachers, job.data),
             exports=exports,
+            adapters=adapters,
             warnings=[*warnings, *_findings(job.data, networks["student"], teachers, assessed, outputs, gain)],
             gain=gain,
             seeds=seeds,
         )
         write_documents(result, report=report, spec=pinned_spec(job.submitted, job.revisions))
     return report
+
+
+def _export_adapter(job: Networks, role: Role, network: TrainedNetwork, result: Path) -> AdapterCard:
+    """Writes a network's adapter beside the network that it is merged into, and compares the two."""
+    folder = result / adapter_folder(role)
+    export_adapter(network, folder, data=job.data)
+    return check_adapter(
+        folder, network, merged=result / str(role), base=partial(job.base, role), split=job.data.splits["test"], data=job.data
+    )
 
 
 def _gain(assessed: Mapping[str, Assessed], seeds: SeedsCard | None, outputs: Mapping[str, Tensor], data: Data) -> Gain | None:

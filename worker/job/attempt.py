@@ -41,6 +41,7 @@ from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.job.trainings import TrainingBuilder
 from worker.models import num_parameters
+from worker.models.adapters import adapter_of
 from worker.protocol import (
     CHECKPOINT_FILE,
     RESULT_FOLDER,
@@ -269,7 +270,7 @@ class Attempt:
         self.phases.start(
             training.phase,
             f"{verb} the {planned.role}, {self.networks.architecture(planned.role).name} of "
-            f"{num_parameters(training.network):,} parameters, "
+            f"{num_parameters(training.network):,} parameters{_adapted(training.network)}, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         callback = TrainingReporter(
@@ -382,3 +383,8 @@ class Attempt:
         self.state.write(path, digest=self.digest, unfinished=unfinished, revisions=self.assignment.revisions)
         phase, step = after or ((unfinished[0].phase, unfinished[1]["step"]) if unfinished else ("evaluation", 0))
         self.reporter.emit(CheckpointWritten(phase=phase, step=step))
+
+
+def _adapted(network: nn.Module) -> str:
+    adapter = adapter_of(network)
+    return "" if adapter is None else f", of which its adapter trains {adapter.num_parameters:,}"

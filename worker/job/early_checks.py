@@ -1,34 +1,42 @@
 """Checks of the student, its method and its exports that run before the teacher is trained, not an hour later."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import TemporaryDirectory
 
+import torch
 from torch import nn
 
 from service.spec.source import is_given
-from worker.data import first
+from worker.data import Split, first
 from worker.data.augment.choose import check_same_views
 from worker.data.preprocessing import same_tokens
 from worker.data.tensors import only_tensor
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
+from worker.export.adapter import check_adapter, export_adapter
 from worker.export.folder import check_export, export_network
 from worker.export.forms import write_onnx
 from worker.export.int8 import quantize_int8
 from worker.job.bias import check_bias_place
 from worker.job.error_mapping import as_spec_error, as_training_fault
 from worker.job.networks import Networks
-from worker.job.roles import STUDENT
+from worker.job.roles import STUDENT, adapter_folder
 from worker.job.starts import GivenStart
 from worker.methods import compares_layers
 from worker.methods.layer_mapping import LayerMapping
 from worker.models import UnfitArchitecture, built_from, num_parameters
+from worker.models.adapters import adapter_of
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
+from worker.trained import TrainedNetwork
+from worker.training.kept_weights import kept, restore
 from worker.training.parameter_groups import check_parts, names_parts
 
 logger = logging.getLogger(__name__)
@@ -39,6 +47,7 @@ _SAVED_SAMPLES = 32
 _BYTES_OF_A_WEIGHT = 4
 _COPIES_OF_A_TRAINING = 10
 """Weights, best weights, two moments and a gradient, in a checkpoint and in the one that replaces it."""
+_MOVED = 0.01
 _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts bert, of sound wav2vec2."
 
 
@@ -54,7 +63,10 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     # As its users will have it: the parts that only training needs are folded away in the end.
     plain = student if networks.is_plain(STUDENT) else networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
     _check_places_for_units(networks, plain)
-    _check_student_folder(networks, plain)
+    with _as_if_trained(plain):
+        untrained = networks.as_trained(STUDENT, plain)
+        _check_student_folder(networks, untrained)
+    plain = untrained.network
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
     teacher = networks.preprocessing_of(next(iter(networks.teachers)))
@@ -141,11 +153,27 @@ def _check_exports(networks: Networks, student: nn.Module) -> None:
                 quantize_int8(path, Path(folder) / "student.int8.onnx", calibration=only_tensor(samples.inputs_from(0, 32)).cpu())
 
 
-def _check_student_folder(networks: Networks, student: nn.Module) -> None:
-    """Writes the untrained student as its users will load it, and loads it. Raises JobFault if it gives other outputs."""
-    if built_from(student).kind is None or num_parameters(student) > _MOST_SAVED_PARAMETERS:
+@contextmanager
+def _as_if_trained(student: nn.Module) -> Iterator[None]:
+    """Within the block the updates of an adapter do something, which before the first step they do not."""
+    if adapter_of(student) is None:
+        yield
         return
-    untrained = networks.as_trained(STUDENT, student)
+    before, generator = kept(student), torch.Generator().manual_seed(0)
+    moved = {name: weight + _MOVED * torch.randn(weight.shape, generator=generator) for name, weight in before.items()}
+    restore(student, moved)
+    yield
+    restore(student, before)
+
+
+def _check_student_folder(networks: Networks, untrained: TrainedNetwork) -> None:
+    """Writes the untrained student as its users will load it, and its adapter, and loads them.
+
+    Raises JobFault if one gives other outputs.
+    """
+    is_own = built_from(untrained.network).kind is None and untrained.adapted is None
+    if is_own or num_parameters(untrained.network) > _MOST_SAVED_PARAMETERS:
+        return
     test = networks.data.splits["test"]
     few = replace(
         test,
@@ -170,18 +198,33 @@ def _check_student_folder(networks: Networks, student: nn.Module) -> None:
             place = "source" if is_given(networks.source(STUDENT)) else "architecture"
             fault.details.setdefault("pointer", f"/student/{place}")
             raise
+        if untrained.adapted is not None:
+            _check_adapter(networks, untrained, Path(made), split=few)
+
+
+def _check_adapter(networks: Networks, untrained: TrainedNetwork, made: Path, *, split: Split) -> None:
+    adapter, merged = made / adapter_folder(STUDENT), made / str(STUDENT)
+    try:
+        export_adapter(untrained, adapter, data=networks.data)
+        base = partial(networks.base, STUDENT)
+        check_adapter(adapter, untrained, merged=merged, base=base, split=split, data=networks.data)
+    except JobFault as fault:
+        fault.details.setdefault("pointer", "/student/adapter")
+        raise
 
 
 def check_disk(networks: Networks) -> None:
     """Raises JobFault if this host's disk has no room for the checkpoints and the result of the networks that are trained."""
-    sizes = []
+    sizes, kept_sizes = [], []
     for role in networks.plan.trained:
         try:
             on_meta = networks.build_on_meta(role)
         except UnfitArchitecture:
             return  # said when it is built
         sizes.append(num_parameters(on_meta) * _BYTES_OF_A_WEIGHT)
-    needed = 2 * sum(sizes) + _COPIES_OF_A_TRAINING * max(sizes)
+        adapter = adapter_of(on_meta)
+        kept_sizes.append(sizes[-1] if adapter is None else adapter.num_parameters * _BYTES_OF_A_WEIGHT)
+    needed = 2 * sum(sizes) + _COPIES_OF_A_TRAINING * max(kept_sizes)
     free = disk_usage(networks.scratch).free
     if free < needed:
         raise JobFault(

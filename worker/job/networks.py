@@ -34,6 +34,7 @@ from worker.job.starts import GivenStart, RandomStart, begin_with_teacher_layers
 from worker.job.student_format import in_student_format
 from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
+from worker.models.adapters import adapter_of, share_weights
 from worker.models.folder import stored_targets
 from worker.models.loading import FLOAT32, Loading
 from worker.models.privileged import PrivilegedNetwork, fold_weights
@@ -111,6 +112,7 @@ class Networks:
                     str(key),
                     f"/{self.spec_path(key)}/source",
                     Loading(self.spec.student.weights) if key == STUDENT else FLOAT32,
+                    (self.teachers.get(key) or self.spec.student).adapter,
                 )
             else:
                 self._starts[key] = RandomStart(
@@ -319,8 +321,22 @@ class Networks:
         return privileged_term(self.spec.method) if role.kind == "student" else None
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
-        """Builds the network without the parts that only training needs. Raises JobFault."""
-        return self._in_format(role, self.start(role).build(num_outputs=num_outputs))
+        """Builds the network without the parts that only training needs. Raises JobFault.
+
+        What an adapter leaves as it is, and a teacher in memory has as well, is that teacher's.
+        """
+        network = self._in_format(role, self.start(role).build(num_outputs=num_outputs))
+        if adapter_of(network) is not None:
+            for teacher in self._pretrained.values():
+                share_weights(network, teacher.network)
+        return network
+
+    def base(self, role: Role) -> nn.Module:
+        """The network that exists for which a network's adapter is. Raises JobFault."""
+        start = self.start(role)
+        if not isinstance(start, GivenStart):
+            raise TypeError(f"the {role} has no adapter")
+        return start.base()
 
     def _in_format(self, role: Role, network: nn.Module) -> nn.Module:
         """Puts a student, or a control, into the format of its weights. Raises JobFault."""

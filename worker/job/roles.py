@@ -68,6 +68,11 @@ class Role:
 STUDENT, CONTROL = Role("student"), Role("control")
 
 
+def adapter_folder(role: Role) -> str:
+    """The folder of the result that holds a network's adapter."""
+    return "adapter" if role == STUDENT else f"{role}-adapter"
+
+
 def by_name(values: Mapping[Role, T]) -> dict[str, T]:
     """The same values by the texts of their roles."""
     return {str(role): value for role, value in values.items()}

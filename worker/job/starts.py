@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
+from service.spec.adapters import Lora
 from service.spec.architectures import Architecture
 from service.spec.report import StartCard
 from service.spec.shapes import InputShape
@@ -23,7 +25,9 @@ from worker.data.tensors import to_device
 from worker.errors import JobFault
 from worker.export.units import unfold_units
 from worker.models import LoadedNetwork, NetworkKind, UnfitArchitecture, UnreadableNetwork, build_network, build_on_meta
+from worker.models.adapters import UnfitAdapter, attach
 from worker.models.build import built_from
+from worker.models.depth import inner_model
 from worker.models.given import Fitted, describe_given, load_given
 from worker.models.loading import FLOAT32, Loading
 from worker.models.output_layer import NoOutputLayer, find_output_layer
@@ -88,6 +92,8 @@ class GivenStart:
     pointer: str
     """The place of the source in the spec."""
     loading: Loading = FLOAT32
+    lora: Lora | None = None
+    """The adapter that is trained in place of its weights."""
     fitted: Fitted | None = field(default=None, init=False)
     """What became of the head; None until the network was built."""
     _reads_alone: bool = field(default=False, init=False)
@@ -104,11 +110,19 @@ class GivenStart:
         return architecture
 
     def build(self, *, num_outputs: int) -> nn.Module:
-        return self._load().network
+        return self._adapted(self._load().network)
 
     def on_meta(self, *, num_outputs: int) -> nn.Module:
         with self._faults():
-            return describe_given(self.folder(), self.task.network, targets=self.targets()).network
+            return self._adapted(describe_given(self.folder(), self.task.network, targets=self.targets()).network)
+
+    def base(self) -> nn.Module:
+        """The network as it is adapted. What of it is not the folder's own, which its adapter has, holds no values."""
+        network = self._load().network
+        with torch.no_grad():
+            for name in self._replaced:
+                inner_model(network).get_parameter(name).fill_(torch.nan)
+        return network
 
     def preprocessing(self, data: Data) -> Preprocessing:
         """The network's own preprocessing, fitted to the data. Raises JobFault if it cannot read them."""
@@ -143,6 +157,21 @@ class GivenStart:
         if self.fitted is None:
             self._load()
         return () if self.fitted is None else self.fitted.made
+
+    @property
+    def _replaced(self) -> tuple[str, ...]:
+        return () if self.fitted is None else (*self.fitted.made, *self.fitted.mapped)
+
+    def _adapted(self, network: nn.Module) -> nn.Module:
+        if self.lora is None:
+            return network
+        try:
+            attach(network, self.lora, new_weights=self._replaced)
+        except UnfitAdapter as error:
+            message = f"The {self.role} {self.source} has no place for its adapter: {error}."
+            place = f"{self.pointer.removesuffix('source')}adapter/targets"
+            raise JobFault("invalid_spec", message, details={"pointer": place}) from error
+        return network
 
     def _load(self) -> LoadedNetwork:
         with self._faults():

@@ -1,8 +1,8 @@
 """Adapters: small updates of some layers of a network that itself stays as it is, by ``peft``, which is imported here alone.
 
-The updated layers stand at their old paths. Invariant: an adapter never changes a weight that it found, which may be another
-network's too (:func:`share_weights`); merging makes new ones. An update is given only to a layer that the network runs and whose
-weight is its own: past its layer a weight is read without the update, and a shared one changes in two places when it is merged.
+The updated layers stand at their old paths. Invariant: an adapter changes no weight and no statistic that it found, which may be
+another network's too (:func:`share_weights`); merging makes new ones. Only a layer that the network runs, and whose weight is its
+own, has an update: past its layer a weight is read without it, and a shared weight would change in two places.
 """
 
 import copy
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
@@ -26,6 +27,7 @@ from service.spec.shapes import TokenShape
 from worker.data.tensors import to_device
 from worker.eval_mode import in_eval_mode
 from worker.models.build import built_from
+from worker.models.depth import inner_model
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import blank
 
@@ -49,8 +51,10 @@ class Adapter:
     lora: Lora
     targets: tuple[str, ...]
     """Paths of the updated layers in the library's model, or in a network of the project's own."""
+    new: tuple[str, ...]
+    """Paths of the layers that it holds whole, since the network was not found with them."""
     names: frozenset[str]
-    """Of the entries of the network's state_dict that training changes: updates, new layers, buffers."""
+    """Of the entries of the network's state_dict that training changes: those of the updates and of new layers."""
     tuner: Any
     """The ``peft.PeftModel`` around the library's model."""
 
@@ -68,10 +72,10 @@ def attach(network: nn.Module, lora: Lora, *, new_weights: Iterable[str] = ()) -
     Raises:
         UnfitAdapter: a target is no layer that can have an update.
     """
-    model = _model(network)
+    model = inner_model(network)
     new = sorted({name.rpartition(".")[0] for name in new_weights})
     targets = target_paths(network, lora.targets, but=new)
-    with _peft() as peft:
+    with _peft() as peft, next(model.parameters()).device:
         config = peft.LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha,
@@ -87,12 +91,21 @@ def attach(network: nn.Module, lora: Lora, *, new_weights: Iterable[str] = ()) -
     if sorted(tuner.base_model.targeted_module_names) != targets or sorted(whole) != new:
         raise UnfitAdapter("peft finds other modules by the paths of these targets: name fewer of them, each by its whole path")
     trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
-    network.adapter = Adapter(lora, tuple(targets), frozenset(trained | _buffers(network)), tuner)  # type: ignore[assignment]
+    names = frozenset(name for name in network.state_dict() if name in trained or ".modules_to_save." in name)
+    network.adapter = Adapter(lora, tuple(targets), tuple(new), names, tuner)  # type: ignore[assignment]
 
 
 def adapter_of(network: nn.Module) -> Adapter | None:
     """The adapter that :func:`attach` gave a network; None for one that is trained whole."""
     return getattr(network, "adapter", None)
+
+
+def frozen_norms(network: nn.Module) -> list[nn.Module]:
+    """The norms beside an adapter whose running statistics are to stay as they are, which they do in evaluation mode."""
+    if adapter_of(network) is None:
+        return []
+    norms = (module for module in network.modules() if isinstance(module, _NormBase))
+    return [norm for norm in norms if not any(weight.requires_grad for weight in norm.parameters())]
 
 
 def target_paths(network: nn.Module, targets: str | Sequence[str], *, but: Sequence[str] = ()) -> list[str]:
@@ -103,7 +116,7 @@ def target_paths(network: nn.Module, targets: str | Sequence[str], *, but: Seque
     Raises:
         UnfitAdapter: a target is no layer that can have an update; the message names those that can.
     """
-    model = _model(network)
+    model = inner_model(network)
     runs = _running(network)
     fit = {path: module for path, module in model.named_modules() if path not in but and not _unfit(model, path, module, runs)}
     if isinstance(targets, str):
@@ -134,7 +147,7 @@ def merged(network: nn.Module) -> nn.Module:
     own = {f"{path}.base_layer." for path in adapter.targets}
     memo = {
         id(weight): weight
-        for name, weight in _model(network).named_parameters()
+        for name, weight in inner_model(network).named_parameters()
         if not any(name.startswith(prefix) for prefix in own) and not weight.requires_grad
     }
     # What the network was built from is told apart by its identity.
@@ -161,7 +174,7 @@ def write_adapter(network: nn.Module, folder: Path, *, base: str, revision: str 
 def read_adapter(network: nn.Module, folder: Path) -> None:
     """Gives a plain network the adapter in a folder, by ``PeftModel.from_pretrained`` as its users will."""
     with _peft() as peft:
-        peft.PeftModel.from_pretrained(_model(network), folder, autocast_adapter_dtype=False)
+        peft.PeftModel.from_pretrained(inner_model(network), folder, autocast_adapter_dtype=False)
 
 
 def share_weights(network: nn.Module, other: nn.Module) -> None:
@@ -235,16 +248,6 @@ def _choice(fit: Mapping[str, nn.Module]) -> str:
     return f"name {'one or more of ' if len(ends) > 1 else ''}{named}{' …' if len(ends) > _MOST_NAMED else ''}"
 
 
-def _buffers(network: nn.Module) -> set[str]:
-    return set(network.state_dict()) - {name for name, _ in network.named_parameters(remove_duplicate=False)}
-
-
-def _model(network: nn.Module) -> nn.Module:
-    """The library's model in a network; one of the project's own itself."""
-    model = getattr(network, "model", network)
-    return model if isinstance(model, nn.Module) else network
-
-
 def _needed(network: nn.Module) -> Adapter:
     adapter = adapter_of(network)
     if adapter is None:
@@ -265,7 +268,10 @@ def _peft() -> Iterator[Any]:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             # It corrects a setting that is one for all layers, where a network has both kinds of linear layer.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            import peft
+            try:
+                import peft
+            except ImportError as error:
+                raise UnfitAdapter("this host lacks peft, which stillhouse[worker] installs") from error
 
             yield peft
     finally:

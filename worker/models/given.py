@@ -6,7 +6,7 @@ weight of it that is missing refuses the folder. W outputs.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,8 @@ class Fitted:
     """The network's outputs that the job has no use for."""
     left_out: tuple[str, ...] = ()
     """The weights of the folder that the network has no place for, such as another task's head."""
+    mapped: tuple[str, ...] = ()
+    """The weights whose rows are the folder's in another order, or some of them."""
 
 
 def load_given(folder: Path, kind: NetworkKind, *, targets: Targets, loading: Loading = FLOAT32) -> tuple[LoadedNetwork, Fitted]:
@@ -106,7 +108,7 @@ def _load_own(
         fitted = Fitted("new", made=tuple(names), dropped=tuple(theirs.classes))
     else:
         select_outputs(network, names, found.order)
-        fitted = _of_map(found, targets, theirs)
+        fitted = _of_map(found, targets, theirs, names)
     return LoadedNetwork(network, reads, targets, input_shape, kind), fitted
 
 
@@ -140,7 +142,7 @@ def _load_transformers(
         refuse_missing(missing, unexpected=info["unexpected_keys"])
         refuse_mismatched(info["mismatched_keys"])
         select_outputs(model, names, found.order)
-        fitted = _of_map(found, targets, theirs)
+        fitted = _of_map(found, targets, theirs, names)
     elif targets.width:
         refuse_missing((name for name in missing if not _may_be_made(model, name, names)), unexpected=info["unexpected_keys"])
         refuse_mismatched(wrong for wrong in info["mismatched_keys"] if wrong[0] not in names)
@@ -186,9 +188,10 @@ def _find_outputs(ours: Targets, theirs: Targets) -> OutputMap | None:
         return None
 
 
-def _of_map(found: OutputMap, ours: Targets, theirs: Targets) -> Fitted:
+def _of_map(found: OutputMap, ours: Targets, theirs: Targets, names: Iterable[str]) -> Fitted:
     is_same = found.order == list(range(theirs.width))
-    return Fitted("kept" if is_same else "mapped", kept=tuple(ours.classes), dropped=tuple(found.unused))
+    kept = Fitted("kept" if is_same else "mapped", kept=tuple(ours.classes), dropped=tuple(found.unused))
+    return kept if is_same else replace(kept, mapped=tuple(names))
 
 
 def _build(kind: NetworkKind, config: Any, num_outputs: int) -> nn.Module:

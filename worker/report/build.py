@@ -12,6 +12,7 @@ import torch
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.report import (
+    AdapterCard,
     Compression,
     DataCard,
     EnvironmentCard,
@@ -76,6 +77,7 @@ def make_report(
     agreement: Agreement,
     validation_agreement: float | None = None,
     exports: Sequence[Exported] = (),
+    adapters: Mapping[str, AdapterCard] | None = None,
     gain: Gain | None = None,
     seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
@@ -87,7 +89,10 @@ def make_report(
     Of several teachers ``assessed["teacher"]`` is what they are together.
     """
     are_shares = TASKS[data.task].score_is_share(data.targets)
-    cards = {role: _network_card(network, assessed[role], are_shares=are_shares) for role, network in networks.items()}
+    cards = {
+        role: _network_card(network, assessed[role], are_shares=are_shares, adapter=(adapters or {}).get(role))
+        for role, network in networks.items()
+    }
     student, control = cards["student"], cards.get("control")
     each_teacher = (
         []
@@ -199,7 +204,7 @@ def _export_card(exported: Exported) -> ExportCard:
     )
 
 
-def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bool) -> NetworkCard:
+def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bool, adapter: AdapterCard | None) -> NetworkCard:
     figures, test = network.figures, assessed.test.result
 
     def accuracy(measured: EvaluationResult | None) -> float | None:
@@ -225,6 +230,7 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bo
         training=None if figures is None else _training_card(figures),
         dtype=network.dtype,
         start=network.start,
+        adapter=adapter,
     )
 
 

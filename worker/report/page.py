@@ -18,11 +18,17 @@ _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (
     ("parameters", lambda card: f"{card.parameters:,}"),
     ("bytes", lambda card: f"{card.bytes:,}"),
     ("number format in memory", lambda card: "" if card.dtype is None else f"{card.dtype.format}, {card.dtype.bytes:,} bytes"),
+    ("trained as an adapter", lambda card: _adapter(card)),
     ("latency, batch of 1", lambda card: f"{card.latency_ms.batch_1:.2f} ms"),
     ("latency, batch of 64", lambda card: f"{card.latency_ms.batch_64:.2f} ms"),
     ("optimizer steps", lambda card: f"{card.training.steps:,}" if card.training else ""),
     ("training time", lambda card: f"{card.training.seconds:,.1f} s" if card.training else ""),
 )
+
+
+def _adapter(card: NetworkCard) -> str:
+    adapter = card.adapter
+    return "" if adapter is None else f"{adapter.variant} of rank {adapter.rank}, {adapter.parameters:,} parameters"
 
 
 def _ends(card: NetworkCard) -> str:

@@ -15,7 +15,7 @@ Weights = dict[str, Tensor]
 
 
 def kept(network: nn.Module) -> Weights:
-    """Copies the weights and buffers that training may have changed to the CPU."""
+    """Copies what training may have changed, of a network without an adapter everything, to the CPU."""
     adapter = adapter_of(network)
     return {
         name: tensor.detach().to("cpu", copy=True)

@@ -31,6 +31,7 @@ from worker.distributed.rng import epoch_order, generator_states, restore_genera
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.precision import choose_precision
+from worker.models.adapters import frozen_norms
 from worker.protocol import Phase
 from worker.training.criterion import Criterion, StepContext
 from worker.training.kept_weights import Weights, kept, restore
@@ -90,7 +91,7 @@ class Training:
             self.module.append(criterion.module.to(samples.device))
         self.samples, self.validation, self.device = samples, validation, samples.device
         self.precision = choose_precision(spec.precision, self.device)
-        self._frozen_norms = freeze(network, spec.freeze)
+        self._frozen_norms = [*freeze(network, spec.freeze), *frozen_norms(network)]
         self.savings = MemorySavings(network, spec)
         groups = parameter_groups(network, spec, samples)
         if criterion.module is not None:
@@ -150,7 +151,7 @@ class Training:
         return [self.module]
 
     def train_mode(self) -> None:
-        """Puts the network into training mode, but for norms of frozen modules, whose running statistics are frozen too."""
+        """Puts the network into training mode, but for norms that are frozen, whose running statistics are frozen too."""
         self.network.train()
         for norm in self._frozen_norms:
             norm.eval()

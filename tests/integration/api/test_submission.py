@@ -369,15 +369,6 @@ def test_a_folder_that_holds_no_network_for_the_job_is_refused_with_its_place(
     assert words in answer.json()["errors"][0]["message"]
 
 
-def test_what_no_trainer_does_yet_is_refused_once_at_each_place(member: httpx.Client) -> None:
-    job_id = submit(member)["id"]
-    parts = {"student": {"source": f"job:{job_id}", "weights": "bf16"}, "training": {"micro_batch": 4}}
-    answer = member.post("/v1/jobs", json=spec(**parts))
-    assert _pointers(answer) == {"/training/micro_batch", "/student/weights"}
-    assert all("no trainer does this yet" in fault["message"] for fault in answer.json()["errors"])
-    assert len(answer.json()["errors"]) == 2
-
-
 def _write_folder(path: Path) -> Path:
     path.mkdir(exist_ok=True)
     for file in path.iterdir():

@@ -230,7 +230,8 @@ def test_only_the_same_bits_are_shared() -> None:
 def test_a_network_without_values_has_the_adapters_shapes() -> None:
     with torch.device("meta"):
         network = build_network(SmallCnn(name="small-cnn", width=4), input_shape=IMAGES, num_outputs=3)
-        attach(network, Lora(name="lora", rank=4))
+    attach(network, Lora(name="lora", rank=4))
+    assert all(weight.is_meta for weight in network.parameters())
     adapter, real = adapter_of(network), adapter_of(adapted("small-cnn"))
     assert adapter is not None
     assert real is not None

@@ -1,0 +1,179 @@
+"""Jobs that train adapters of networks that exist: what they leave; that they resume exactly; that a base stays as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+from service.spec import parse_spec
+from tests.integration.test_chain import StopIn, report
+from tests.integration.test_given_teachers import SMALL, warnings, write_texts
+from tests.integration.test_methods import student
+from tests.integration.test_texts import WORDPIECE, network
+from worker.export.folder import export_network
+from worker.job.attempt import run
+from worker.job.job_data import load_job_data
+from worker.job.networks import Networks
+from worker.job.roles import STUDENT, Role
+from worker.models.adapters import adapter_of
+from worker.protocol import CHECKPOINT_FILE, RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped
+from worker.training.checkpoint import read_checkpoint
+
+VIT = network(
+    "vit", {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "patch_size": 4}
+)
+LORA = {"name": "lora", "rank": 2}
+SHORT = {"max_steps": 4, "batch_size": 32, "optimizer": {"name": "adamw", "learning_rate": 0.01}}
+GIVEN = "model:given"
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    document = {
+        "task": "image-classification",
+        "dataset": {"source": "builtin:digits"},
+        "teacher": {"source": GIVEN},
+        "student": {"source": GIVEN, "adapter": LORA},
+        "training": SHORT,
+    }
+    return parse_spec(document | changes).model_dump(mode="json")
+
+
+def train(document: dict[str, Any], folder: Path, given: Path, *, stop_in: str | None = None) -> list[Any]:
+    folder.mkdir(exist_ok=True)
+    source = document["dataset"]["source"]
+    inputs = {GIVEN: given} | ({source: Path(source.removeprefix("file:"))} if source.startswith("file:") else {})
+    recorder = StopIn(stop_in)
+    run(Assignment(job_id="job_test", spec=document, folder=folder, inputs=inputs, num_threads=1), recorder)
+    return recorder.events
+
+
+def write_base(document: dict[str, Any], folder: Path) -> Path:
+    """An untrained teacher of the document as a folder, as if it had been trained elsewhere."""
+    made = parse_spec(document)
+    source = made.dataset.source
+    inputs = {source: Path(source.removeprefix("file:"))}
+    networks = Networks(made, load_job_data(made, inputs), device=torch.device("cpu"), inputs=inputs, scratch=folder)
+    torch.manual_seed(0)
+    role = Role("teacher")
+    export_network(networks.as_trained(role, networks.build(role)), folder, data=networks.data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of the digits."""
+    folder = tmp_path_factory.mktemp("base")
+    return write_base(spec(teacher={"architecture": VIT, "accept_score": "any"}), folder)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_texts(tmp_path_factory.mktemp("texts") / "feelings.jsonl")
+
+
+def test_a_job_leaves_the_adapter_and_the_student_with_it_merged(base: Path, tmp_path: Path) -> None:
+    teacher = {"source": GIVEN, "accept_score": "any"}
+    document = spec(teacher=teacher, evaluation={"control": True}, exports=["onnx", "onnx-int8"])
+    events = train(document, tmp_path / "job", base)
+    assert isinstance(events[-1], Finished), events[-1]
+    result, told = tmp_path / "job" / RESULT_FOLDER, report(tmp_path / "job")
+    card = told["student"]["adapter"]
+    assert (card["variant"], card["rank"], card["targets"]) == ("lora", 2, 12)
+    assert card["largest_difference"] < 1e-5
+    assert card["bytes"] == (result / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert told["student"]["parameters"] == told["teacher"]["parameters"]
+    assert [export["name"] for export in told["exports"]] == ["student.onnx", "student.int8.onnx"]
+    assert "lora of rank 2" in (result / "report.html").read_text()
+    assert "trained as an adapter (lora of rank 2" in (result / "README.md").read_text()
+    assert not (result / "control-adapter").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_a_new_head_is_in_the_adapter_whose_card_says_how_to_load_it(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = spec(
+        task="text-classification",
+        dataset={"source": f"file:{texts}"},
+        teacher={"architecture": network("bert", SMALL), "tokenizer": WORDPIECE | {"vocab_size": 200}, "training": SHORT},
+        method={"name": "fitnet", "layers": {"student": ["bert.encoder.layer.0"], "teacher": ["bert.encoder.layer.0"]}},
+    )
+    trained = write_base(document, tmp_path / "base")
+    AutoModelForMaskedLM.from_pretrained(trained).save_pretrained(tmp_path / "base")
+    events = train(document, tmp_path / "job", trained)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert "classifier.weight" in warnings(events)["head_made"]
+    monkeypatch.chdir(tmp_path / "job" / RESULT_FOLDER)
+    card = Path("adapter/README.md").read_text()
+    program = card.partition("```python\n")[2].partition("```")[0]
+    assert "num_labels=3, ignore_mismatched_sizes=True" in program
+    loaded: dict[str, Any] = {}
+    exec(program.replace(GIVEN, str(trained)), loaded)
+    ids = torch.tensor([[2, 7, 9, 11, 3]])
+    with torch.no_grad():
+        outputs = loaded["network"](ids).logits
+        merged = AutoModelForSequenceClassification.from_pretrained("student")(ids).logits
+    torch.testing.assert_close(outputs, merged, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_an_adapter_resumes_exactly_from_a_checkpoint_of_itself_alone(base: Path, tmp_path: Path, weights: str) -> None:
+    adapter = LORA | {"variant": "dora", "dropout": 0.2}
+    document = spec(teacher={"source": GIVEN, "accept_score": "any"}, student={"source": GIVEN, "adapter": adapter})
+    document["student"]["weights"] = weights
+    assert isinstance(train(document, tmp_path / "whole", base)[-1], Finished)
+    assert train(document, tmp_path / "stopped", base, stop_in="the student")[-1] == Stopped("drain")
+    _, state = read_checkpoint(tmp_path / "stopped" / CHECKPOINT_FILE)["unfinished"]
+    assert state["network"]
+    assert all("lora_" in name for name in state["network"])
+    assert isinstance(train(document, tmp_path / "stopped", base)[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
+    file = Path(RESULT_FOLDER, "adapter", "adapter_model.safetensors")
+    assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_teacher_is_tuned_as_an_adapter_of_the_body_that_the_student_begins_with(base: Path, tmp_path: Path) -> None:
+    teacher = {"source": GIVEN, "adapter": LORA | {"variant": "rslora"}, "training": SHORT | {"freeze": ["vit.layers.0"]}}
+    events = train(spec(teacher=teacher, student={"architecture": VIT}), tmp_path / "job", base)
+    assert isinstance(events[-1], Finished), events[-1]
+    result, told = tmp_path / "job" / RESULT_FOLDER, report(tmp_path / "job")
+    assert told["teacher"]["adapter"]["variant"] == "rslora"
+    assert told["student"]["adapter"] is None
+    assert (result / "teacher-adapter" / "adapter_model.safetensors").is_file()
+    assert not (result / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"),
+    [
+        ({"targets": ["to_q"]}, "no module 'to_q'; name one or more of"),
+        ({"targets": ["layernorm_before"]}, "LayerNorm"),
+    ],
+)
+def test_a_target_that_is_not_there_fails_the_job_before_anything_is_trained(
+    base: Path, tmp_path: Path, adapter: dict[str, Any], words: str
+) -> None:
+    document = spec(teacher={"architecture": VIT, "training": SHORT}, student={"source": GIVEN, "adapter": LORA | adapter})
+    *before, failed = train(document, tmp_path / "job", base)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.details["pointer"]) == ("invalid_spec", "/student/adapter/targets")
+    assert words in failed.message
+    assert not [event for event in before if isinstance(event, PhaseStarted)]
+
+
+def test_teacher_and_student_of_one_source_have_their_base_in_memory_once(base: Path, tmp_path: Path) -> None:
+    made = parse_spec(spec(teacher={"source": GIVEN, "accept_score": "any"}))
+    networks = Networks(made, load_job_data(made, {}), device=torch.device("cpu"), inputs={GIVEN: base}, scratch=tmp_path)
+    teacher, split = networks.load_pretrained(Role("teacher")), networks.data.splits["validation"]
+    before = teacher.outputs(split)
+    adapted = networks.build(STUDENT)
+    theirs = {weight.data_ptr() for weight in teacher.network.parameters()}
+    assert theirs == {weight.data_ptr() for weight in adapted.parameters() if not weight.requires_grad}
+    adapter = adapter_of(adapted)
+    assert adapter is not None
+    weights = {name: torch.ones_like(tensor) for name, tensor in adapted.state_dict().items() if name in adapter.names}
+    trained = networks.trained_network(STUDENT, weights)
+    assert not torch.equal(trained.outputs(split), before)
+    assert torch.equal(teacher.outputs(split), before)
