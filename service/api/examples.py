@@ -421,8 +421,16 @@ EXAMPLES: dict[str, Any] = {
     "JobSpec": SPEC,
     "JobView": JOB,
     "KeyList": _list(_KEY),
+    "HubToken": {"token": "hf_example"},
     "KeyRequest": {"user": "ada", "role": "member", "name": "laptop"},
-    "Me": {"id": _USER["id"], "object": "me", "name": "ada", "role": "member", "key_id": _KEY["id"]},
+    "Me": {
+        "id": _USER["id"],
+        "object": "me",
+        "name": "ada",
+        "role": "member",
+        "key_id": _KEY["id"],
+        "hub_token_set_at": "2026-11-24T10:00:00Z",
+    },
     "MethodList": _list(
         {
             "name": "soft-targets",
