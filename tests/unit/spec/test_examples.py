@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import named_entities
+from examples import named_entities, python_docs
 from service.formats import inspect_dataset
 from service.spec import load_spec
 from service.spec.builtin import BUILTIN_DATASETS
@@ -19,9 +19,13 @@ def datasets(spoken_digits: Path, tmp_path: Path) -> dict[str, DatasetInfo]:
     """By source: what comes with the service, and what scripts among the examples make."""
     entities = tmp_path / "entities.jsonl"
     named_entities.main([str(entities), "--sentences", "100"])
+    texts = tmp_path / "texts.csv"
+    python_docs.write(texts)
     made = {
         "file:spoken-digits.zip": inspect_dataset(spoken_digits, filename=spoken_digits.name, task="audio-classification"),
         "file:entities.jsonl": inspect_dataset(entities, filename=entities.name, task="token-classification"),
+        "file:docs.csv": inspect_dataset(texts, filename=texts.name, task="text-classification"),
+        "file:prose.csv": inspect_dataset(texts, filename=texts.name, task="causal-lm"),
     }
     return {f"builtin:{name}": dataset.info for name, dataset in BUILTIN_DATASETS.items()} | made
 
