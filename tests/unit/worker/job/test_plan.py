@@ -76,6 +76,13 @@ def test_a_given_teacher_is_not_trained() -> None:
     assert (made.teachers, made.given, made.trained) == ((TEACHER,), (TEACHER,), (STUDENT,))
 
 
+def test_a_given_teacher_with_a_training_is_fine_tuned_first() -> None:
+    made = plan(teacher={"source": "model:model_" + "0" * 26, "training": {"max_steps": 9}}, evaluation={"control": True})
+    assert order(made) == ["teacher", "student < teacher", "control"]
+    assert (made.teachers, made.given, made.trained) == ((TEACHER,), (), (TEACHER, STUDENT))
+    assert made.training_of(TEACHER).spec.max_steps == 9
+
+
 def test_several_teachers_given_and_trained_teach_together() -> None:
     made = plan(teacher=[{"architecture": CNN}, {"source": "hub:anna/digits"}, {"architecture": CNN | {"width": 6}}])
     assert order(made) == ["teacher-1", "teacher-3", "student < teacher-1 teacher-2 teacher-3"]

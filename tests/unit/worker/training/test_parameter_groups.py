@@ -22,7 +22,7 @@ from worker.eval_mode import in_eval_mode
 from worker.job.attempt import run
 from worker.models import build_network, build_on_meta
 from worker.models.adapters import attach
-from worker.models.depth import head_weights, layer_paths
+from worker.models.depth import head_weights, inner_model, layer_paths
 from worker.models.output_layer import find_output_layer
 from worker.models.privileged import PrivilegedNetwork
 from worker.protocol import Assignment, Failed, PhaseStarted
@@ -160,13 +160,14 @@ def test_without_groups_all_weights_learn_in_one() -> None:
     assert (list(group.parameters), group.scale, group.learning_rate) == (list(network.parameters()), 1.0, None)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(each, marks=[] if each in ("opt", "xlm-roberta", "swiftformer", "shufflenetv2") else pytest.mark.exhaustive)
-        for each in CASES
-    ],
+DRAWN = ("opt", "xlm-roberta", "swiftformer", "shufflenetv2")
+"""Of all architectures; the others are left to `make exhaustive`."""
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[] if each in DRAWN else pytest.mark.exhaustive) for each in CASES]
 )
+
+
+@EACH
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 def test_every_architecture_has_layers_and_the_layer_of_its_outputs_is_its_head(name: str) -> None:
     network, shape = build(*CASES[name]), CASES[name][1]
@@ -207,6 +208,22 @@ def test_a_frozen_module_comes_out_as_it_went_in_and_keeps_no_state(name: str, o
     learning = {each: parameter for each, parameter in network.named_parameters() if parameter.requires_grad}
     assert not frozen & learning.keys()
     assert set(training.optimizer.state) == set(learning.values())
+
+
+@EACH
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
+def test_frozen_layers_of_every_architecture_come_out_as_they_went_in(name: str) -> None:
+    architecture, shape = CASES[name]
+    network = build(architecture, shape)
+    there = {path for path, module in inner_model(network).named_modules() if next(module.parameters(), None) is not None}
+    paths = [path for path in layer_paths(network) if path in there] or ["features"]
+    before = kept(network)
+    last = train(make_training(network, shape, freeze=paths, optimizer={"name": "sgd", "learning_rate": 0.1}), Silent()).last
+    assert last is not None
+    inside = [each for each in before if each.removeprefix("model.").startswith(tuple(f"{path}." for path in paths))]
+    assert inside
+    assert all(torch.equal(last[each], before[each]) for each in inside)
+    assert any(not torch.equal(last[each], weight) for each, weight in before.items())
 
 
 def test_norms_of_other_modules_and_dropout_of_all_stay_in_training_mode() -> None:
