@@ -27,6 +27,7 @@ from worker.methods.output_head import OutputHead, TeacherStates, token_mean
 from worker.methods.sequence import token_loss
 from worker.models.generation import Decoding, write
 from worker.models.language_network import LanguageNetwork
+from worker.models.loading import dtype_of
 from worker.training.criterion import Criterion, StepContext
 from worker.training.micro_batch import Pieces, shares
 
@@ -324,7 +325,9 @@ def _distillation_loss(
 
 
 def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), precision.forward_pass():
+    # A teacher in another number format computes in that: the training's own beside it would not go with its weights.
+    own = precision if dtype_of(teacher) is torch.float32 else Precision(precision.device, None)
+    with torch.no_grad(), own.forward_pass():
         hidden = teacher.hidden(ids)
     return predictions(hidden, ids, mask)
 
