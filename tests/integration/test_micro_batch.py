@@ -1,5 +1,6 @@
 """Whole jobs whose batches go through the networks in parts, against the same jobs without, and again with an interruption."""
 
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from torch import Tensor
 
 from service.spec import parse_spec
 from tests.integration import test_ranks, test_texts
+from tests.integration.test_methods import Recorder, student
 from tests.integration.test_ranks import VIT, _fork_server, transformers
 from tests.integration.test_texts import rows
+from tests.unit.worker.training import test_memory
+from worker.distributed.group import join
+from worker.host.fork_server import context
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Finished, Stopped
+from worker.training.loop import train
 
 __all__ = ["_fork_server", "rows"]
 
@@ -31,7 +37,7 @@ DIGITS: dict[str, Any] = {
 def weights(document: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     """The student that a job makes."""
     folder.mkdir()
-    recorder = test_texts.Recorder()
+    recorder = Recorder()
     run(Assignment("job_test", parse_spec(document).model_dump(mode="json"), folder, num_threads=1), recorder)
     assert isinstance(recorder.events[-1], Finished), recorder.events[-1]
     return load_file(folder / RESULT_FOLDER / "student" / "model.safetensors")
@@ -92,4 +98,34 @@ def test_a_job_that_saves_memory_in_every_way_resumes_exactly(tmp_path: Path, ro
     stopped = test_texts.train(document, tmp_path / "again", stop_at=test_texts.STOP_AT)
     assert isinstance(stopped.events[-1], Stopped), stopped.events[-1]
     assert isinstance(test_texts.train(document, tmp_path / "again").events[-1], Finished)
-    assert test_texts.student(tmp_path / "again") == test_texts.student(tmp_path / "whole")
+    assert student(tmp_path / "again") == student(tmp_path / "whole")
+
+
+def rank(pipe: Connection, index: int, rendezvous: Path, loses: int, backward: bool) -> None:
+    """A rank of a training, of which one has too little memory for more than one sample at a time after the first passes."""
+    torch.set_num_threads(1)
+    group = join(rendezvous, rank=index, world_size=2, device=torch.device("cpu"))
+    limit: dict[str, Any] = {"most": 1 if index == loses else 100, "calls": 5, "backward": backward}
+    training = test_memory.training({"micro_batch": 4}, **limit, dropout=0.0, group=group)
+    told = test_memory.Warnings()
+    trained = train(training, told)
+    pipe.send((told.told, training.savings.state(), {name: tensor.tolist() for name, tensor in trained.best.items()}))
+
+
+@pytest.mark.parametrize(("loses", "backward"), [(0, False), (1, True)])
+def test_where_memory_runs_out_on_one_rank_all_take_the_step_again(loses: int, backward: bool, tmp_path: Path) -> None:
+    pipes, processes = [], []
+    for index in range(2):
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=rank, args=(theirs, index, tmp_path / "rendezvous", loses, backward)))
+        processes[-1].start()
+        pipes.append(ours)
+    (told, savings, first), (_, others, second) = (pipe.recv() for pipe in pipes)
+    for process in processes:
+        process.join()
+    assert savings == others == {"micro_batch": 2, "recomputes": False}
+    assert len(told) == 1
+    assert "step 2" in told[0]
+    assert first == second
+    alone = train(test_memory.training({"micro_batch": 2}, dropout=0.0), test_memory.Warnings()).best
+    assert_alike({name: torch.tensor(values) for name, values in first.items()}, alone)

@@ -18,7 +18,8 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from worker.distributed.collectives import GatherShards, WeightedMean, padded, rebuild_batch, sendable, split_tensors
-from worker.distributed.ranks import Losses, T
+from worker.distributed.out_of_memory import is_out_of_memory
+from worker.distributed.ranks import Losses, OutOfMemoryTogether, T
 from worker.distributed.rng import generator_states, restore_generators, seed_everything
 from worker.distributed.sync_batch_norm import convert_sync_batchnorm
 from worker.methods.batch import DistillationBatch
@@ -53,6 +54,7 @@ class Distributed:
         self.rank, self.world_size, self.is_rank0 = rank, world_size, rank == 0
         self.has_empty_shard = False
         """Whether the current batch has no samples for this rank, so that it computes on a placeholder that is left out."""
+        self.agrees_on_memory = False
         self._device = device
         self._local_states = generator_states(device)
 
@@ -84,6 +86,32 @@ class Distributed:
         common, self._local_states = states
         restore_generators(common, device)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        failure: BaseException | None = None
+        try:
+            yield
+        except OutOfMemoryTogether:
+            raise  # a block inside this one has told it
+        except (RuntimeError, MemoryError) as error:
+            if not self.agrees_on_memory or not is_out_of_memory(error):
+                raise
+            failure = error
+        if self.agrees_on_memory and not self.all_true(failure is None):
+            raise OutOfMemoryTogether(str(failure or "on another of the job's devices")) from failure
+
+    def average_gradients(self, module: nn.Module) -> None:
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        if not self.agrees_on_memory or not weights:
+            return
+        used = torch.tensor([weight.grad is not None for weight in weights]).int()
+        dist.all_reduce(used, dist.ReduceOp.MAX)
+        for weight, is_used in zip(weights, used.tolist(), strict=True):
+            if is_used:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                dist.all_reduce(weight.grad)
+                weight.grad /= self.world_size
+
     def total(self, count: int) -> int:
         sum_of_counts = torch.tensor(0 if self.has_empty_shard else count)
         dist.all_reduce(sum_of_counts)
@@ -102,6 +130,10 @@ class Distributed:
         return mean
 
     def wrap_ddp(self, module: nn.Module) -> Callable[[Callable[[], Losses]], Losses]:
+        if self.agrees_on_memory:
+            for tensor in module.state_dict().values():
+                tensor.copy_(self.broadcast_tensor(tensor))
+            return lambda compute: compute()
         # Unused weights are searched for in each step: layers may be dropped, and a method need not read all outputs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch have another name for broadcast_buffers

@@ -21,8 +21,16 @@ Losses = tuple[Tensor, ...]
 """A scalar for each network that is trained."""
 
 
+class OutOfMemoryTogether(MemoryError):
+    """Raised on every rank where a block of :meth:`ProcessGroup.together` ran out of memory on one."""
+
+
 class ProcessGroup(Protocol):
     """The ranks of one attempt, as one of them sees them."""
+
+    agrees_on_memory: bool
+    """Whether the ranks tell each other in each block of :meth:`together` whether memory ran out, and average the gradients once
+    in a step, so that no rank waits inside a backward pass; False at first."""
 
     @property
     def rank(self) -> int:
@@ -50,6 +58,15 @@ class ProcessGroup(Protocol):
 
     def set_rng_states(self, states: Any, device: torch.device) -> None:
         """Sets what :meth:`rng_states` read."""
+
+    def together(self) -> AbstractContextManager[object]:
+        """A block that all ranks leave, or none: if they agree on memory, and it runs out on one, all raise OutOfMemoryTogether.
+
+        A rank whose memory runs out has run the same collectives as the others up to a block of theirs.
+        """
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Averages the gradients of the module's weights over all ranks, if the backward passes have not."""
 
     def total(self, count: int) -> int:
         """The sum of a count over all ranks' shards."""
@@ -94,6 +111,7 @@ class SingleProcess:
     """The trivial group: one process on one device."""
 
     rank, world_size, is_rank0 = 0, 1, True
+    agrees_on_memory: bool = False
 
     def shard(self, indices: Tensor) -> Tensor:
         return indices
@@ -109,6 +127,12 @@ class SingleProcess:
 
     def set_rng_states(self, states: Any, device: torch.device) -> None:
         restore_generators(states, device)
+
+    def together(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def average_gradients(self, module: nn.Module) -> None:
+        pass
 
     def total(self, count: int) -> int:
         return count

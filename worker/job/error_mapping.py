@@ -13,12 +13,12 @@ from service.errors import InvalidSpec
 from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
 from worker.data.errors import UnreadableTokenizer
+from worker.distributed.out_of_memory import is_out_of_memory
 from worker.errors import JobFault, UnfitTraining
 from worker.export.onnx import UnexportableNetwork
 from worker.methods import UnfitLayers, UnknownLayer
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.protocol import Failed
-from worker.training.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -77,11 +77,15 @@ class LanguageCriterion(Criterion):
     def __call__(self, indices: Tensor, step: StepContext) -> Tensor:
         """A sum of means over the tokens of all ranks."""
         (rows,) = self.rows([indices], step)
-        return torch.stack([step.group.mean(term.loss, count=term.count) for term in self.terms(rows, step)]).sum()
+        with step.group.together():
+            terms = self.terms(rows, step)
+        return torch.stack([step.group.mean(term.loss, count=term.count) for term in terms]).sum()
 
     def pieces(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
         """Each part's means count by its tokens."""
-        rows, counts = self.rows(parts, step), []
+        with step.group.together():
+            rows = self.rows(parts, step)
+        counts = []
         for part, each in zip(parts, rows, strict=True):
             step.group.shard(part)  # so that the group knows whether this rank has any of it
             counts.append([step.group.total(count) for count in self.counts(each)])
@@ -89,8 +93,10 @@ class LanguageCriterion(Criterion):
 
         def piece(part: Tensor, rows: Rows, weights: Sequence[float]) -> Tensor:
             step.group.shard(part)
-            terms = zip(self.terms(rows, step), weights, strict=True)
-            return torch.stack([step.group.mean(term.loss, count=term.count) * weight for term, weight in terms]).sum()
+            with step.group.together():
+                terms = self.terms(rows, step)
+            means = [step.group.mean(term.loss, count=term.count) for term in terms]
+            return torch.stack([mean * weight for mean, weight in zip(means, weights, strict=True)]).sum()
 
         return map(partial(partial, piece), parts, rows, by_term)
 

@@ -163,6 +163,12 @@ class BatchCriterion(Criterion):
     def forward(self, indices: Tensor, step: StepContext, *, with_teacher: bool = True) -> DistillationBatch:
         """The outputs of the network and of its teacher on the samples ``indices`` (B,), computed by shards."""
         own = step.group.shard(indices)
+        with step.group.together():
+            own_batch = self._run(own, step, with_teacher=with_teacher)
+        return self._selected(step.group.gather_batch(own_batch, num_samples=len(indices)), indices)
+
+    def _run(self, own: Tensor, step: StepContext, *, with_teacher: bool) -> DistillationBatch:
+        """The outputs on this rank's shard (b,) of a batch."""
         batch = self.samples.batch(own, epoch=step.epoch)
         asked = self._teacher_outputs if with_teacher else None
         teacher = None if asked is None else asked(batch).at_least_float32()
@@ -170,7 +176,7 @@ class BatchCriterion(Criterion):
             extra = () if teacher is None or self._extra_inputs is None else self._extra_inputs(teacher.logits, step.progress)
             with step.precision.forward_pass():
                 outputs = self._extractor(batch.inputs, *extra)
-        own_batch = DistillationBatch(
+        return DistillationBatch(
             outputs.at_least_float32(),
             teacher,
             batch.labels,
@@ -178,7 +184,6 @@ class BatchCriterion(Criterion):
             step.epochs_done,
             batch.mixture,
         )
-        return self._selected(step.group.gather_batch(own_batch, num_samples=len(indices)), indices)
 
     def _selected(self, batch: DistillationBatch, indices: Tensor) -> DistillationBatch:
         """Leaves the predictions that count."""

@@ -93,6 +93,7 @@ class Training:
         self.precision = choose_precision(spec.precision, self.device)
         self._frozen_norms = [*freeze(network, spec.freeze), *frozen_norms(network)]
         self.savings = MemorySavings(network, spec)
+        group.agrees_on_memory = spec.micro_batch is not None
         groups = parameter_groups(network, spec, samples)
         if criterion.module is not None:
             groups.append(Group([weight for weight in criterion.module.parameters() if weight.requires_grad]))
@@ -182,7 +183,7 @@ class Training:
     @cached_property
     def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
         """Computes losses for backpropagation. Built at the first step: DDP broadcasts rank 0's weights."""
-        return self.group.wrap_ddp(self.module)
+        return self.group.wrap_ddp(nn.ModuleList(self.modules))
 
     def pieces(self, indices: Tensor) -> Iterator[Callable[[], Losses]]:
         """What computes the losses of a batch, whole or in micro batches: see :data:`Pieces`."""

@@ -6,7 +6,6 @@ and the step taken again. Invariant: a saving is part of the training's state, s
 of memory leaves neither gradients nor written buffers, and its random numbers are drawn again.
 """
 
-import errno
 import logging
 import math
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
+from worker.distributed.out_of_memory import is_out_of_memory
 from worker.errors import UnfitTraining
 from worker.models.depth import inner_model
 
@@ -122,35 +122,30 @@ def choose_savings(training: "Training") -> None:
 def within_memory(training: "Training", compute: Callable[[], T]) -> T:
     """Computes the gradients of a step, and where memory runs out, again with further savings, as long as there are some.
 
-    With several ranks memory ends the training at once: the others would wait for the one that ran out of it.
+    Several ranks do so in micro batches alone: elsewhere the others would wait for ever for the rank that ran out of memory.
     """
-    batch_size = min(training.spec.batch_size, len(training.samples))
-    while training.group.world_size == 1 and (save := training.savings.next(batch_size, is_asked_for=True)) is not None:
-        before = _Before(training)
+    group, savings, batch_size = training.group, training.savings, min(training.spec.batch_size, len(training.samples))
+    while True:
+        save = savings.next(batch_size, is_asked_for=True) if group.world_size == 1 or group.agrees_on_memory else None
+        before = None if save is None else _Before(training)
         try:
-            return compute()
+            with group.together():
+                result = compute()
+            break
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if save is None or before is None or not is_out_of_memory(error):
                 raise
             reason = next(iter(str(error).splitlines()), "")[:200]
         before.put_back()
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
-        training.savings.warn(
+        savings.warn(
             f"Memory ran out in step {training.step + 1:,} of the {training.name}'s training ({reason}). "
             f"This step was taken again, and those after it are taken, with {save()}.",
         )
-    return compute()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed, on a GPU or on the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    # The CPU allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))
+    for module in training.modules:
+        group.average_gradients(module)
+    return result
 
 
 def saved_bytes(training: "Training") -> float:

@@ -6,7 +6,6 @@ samples; the other's outputs are detached targets.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,11 +70,6 @@ class MutualTraining(Training):
     def modules(self) -> list[nn.Module]:
         """Both networks."""
         return [self.module, self.peer.module]
-
-    @cached_property
-    def losses(self) -> Callable[[Callable[[], Losses]], Losses]:
-        """Computes the losses of both networks."""
-        return self.group.wrap_ddp(nn.ModuleList(self.modules))
 
     def batch_losses(self, indices: Tensor) -> Losses:
         ours, peers = self._criteria

@@ -11,6 +11,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 from service.spec.training import Sgd, TrainingSpec
 from tests.unit.worker.training.test_micro_batch import TARGETS, Convolutions, Teacher, method
 from worker.data.samples import Samples
+from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import seed_everything
 from worker.errors import UnfitTraining
 from worker.methods.layer_mapping import map_layers
@@ -29,14 +30,18 @@ STEPS = {"max_steps": 4, "batch_size": 8, "optimizer": {"name": "sgd"}, "schedul
 class Hungry(nn.Module):
     """Needs more memory than any machine has for more than ``most`` samples at once, once ``calls`` passes are done."""
 
-    def __init__(self, most: int, *, calls: int) -> None:
+    def __init__(self, most: int, *, calls: int, backward: bool) -> None:
         super().__init__()
-        self.most, self.calls = most, calls
+        self.most, self.calls, self.backward = most, calls, backward
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls -= self.training
-        if self.training and self.calls < 0 and len(images) > self.most:
+        if not self.training or self.calls >= 0 or len(images) <= self.most:
+            return images
+        if not self.backward:
             torch.empty(2**60, dtype=torch.uint8)
+        images = images * 1
+        images.register_hook(lambda gradient: torch.empty(2**60, dtype=torch.uint8))  # type: ignore[no-untyped-call]
         return images
 
 
@@ -45,14 +50,22 @@ def images(count: int = 20) -> Samples:
     return Samples(torch.randn(count, 1, 6, 6, generator=generator), torch.arange(count) % 4, None, CPU)
 
 
-def training(spec: dict[str, Any], *, most: int = 100, calls: int = 0, name: str = "crd") -> Training:
-    """Of a network with dropout, by a method that draws random numbers and remembers."""
+def training(
+    spec: dict[str, Any],
+    *,
+    most: int = 100,
+    calls: int = 0,
+    backward: bool = False,
+    dropout: float = 0.3,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> Training:
+    """By a method that draws random numbers and remembers."""
     parsed = TrainingSpec.model_validate(STEPS | spec)
-    seed_everything(parsed.seed)
-    student, teacher, samples = Convolutions(3, 4, dropout=0.3), Convolutions(4, 4), images()
+    group.seed(parsed.seed)
+    student, teacher, samples = Convolutions(3, 4, dropout=dropout), Convolutions(4, 4), images()
     few = torch.randn(2, 1, 6, 6)
-    mapping = map_layers(method(name), student=student, teacher=teacher, student_inputs=few, teacher_inputs=few)
-    student.first.append(Hungry(most, calls=calls))
+    mapping = map_layers(method("crd"), student=student, teacher=teacher, student_inputs=few, teacher_inputs=few)
+    student.first.append(Hungry(most, calls=calls, backward=backward))
     return Training(
         student,
         phase="student",
@@ -66,6 +79,7 @@ def training(spec: dict[str, Any], *, most: int = 100, calls: int = 0, name: str
             layers=mapping.student_layers,
             teacher_outputs=Teacher(teacher, tuple(mapping.teacher_shapes)),
         ),
+        group=group,
     )
 
 
@@ -88,10 +102,11 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("micro_batch", [8, "auto"])
-def test_where_memory_runs_out_a_training_goes_on_as_if_it_had_asked_for_less(micro_batch: Any) -> None:
+def test_where_memory_runs_out_a_training_goes_on_as_if_it_had_asked_for_less(micro_batch: Any, backward: bool) -> None:
     callback = Warnings()
-    halved = train(training({"micro_batch": micro_batch}, most=2), callback)
+    halved = train(training({"micro_batch": micro_batch}, most=2, backward=backward), callback)
     assert len(callback.told) == 2
     assert "4 samples at a time, instead of 8" in callback.told[0]
     assert "2 samples at a time, instead of 4" in callback.told[1]
