@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForMaskedLM
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from service.spec import parse_spec
+from service.spec.inputs import TokenizerSpec
 from tests.integration.test_chain import StopIn, report
 from tests.integration.test_given_teachers import SMALL, warnings, write_texts
 from tests.integration.test_methods import student
 from tests.integration.test_texts import WORDPIECE, network
+from worker.data.text import train_text_preprocessing
 from worker.job.attempt import run
 from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, Stopped
@@ -155,3 +158,76 @@ def test_what_is_away_or_begins_with_a_network_in_turn_is_noted_by_the_check(tex
     tuned = run_job(document, tmp_path / "other", check_only=True, away=away)[-1]
     assert isinstance(tuned, Checked), tuned
     assert any("The Hub is away." in note for note in tuned.estimate["notes"])
+
+
+GPT2: dict[str, Any] = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+
+
+def language_model(folder: Path, *, vocabulary: int | None = None, positions: int = 16, tokens: int = 300, seed: int = 0) -> Path:
+    """A causal language model in a folder, with a tokenizer of so many tokens and an embedding that is ``vocabulary`` wide."""
+    texts = ["one and two make three", "four and five make nine"]
+    reads = train_text_preprocessing(texts, TokenizerSpec(train="bpe", vocab_size=tokens, max_length=positions))
+    size = vocabulary or len(reads.tokenizer)
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=size, n_positions=positions, bos_token_id=0, eos_token_id=0, **GPT2))
+    model.save_pretrained(folder)
+    reads.save(folder, input_shape=reads.input_shape([]))
+    return folder
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Path:
+    ones = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = [json.dumps({"text": f"{a} and {b} and {c}"}) for a in ones[:4] for b in ones[:4] for c in ones[:3]]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def language_spec(sums: Path, method: str = "forward-kl", **changes: Any) -> dict[str, Any]:
+    return {
+        "task": "causal-lm",
+        "dataset": {"source": f"file:{sums}"},
+        "teacher": {"source": "model:teacher", "accept_score": "any"},
+        "student": {"source": "model:given"},
+        "method": {"name": method},
+        "training": {"max_steps": 3, "batch_size": 4},
+    } | changes
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_language_models_of_one_tokenizer_read_rows_of_one_length_whatever_their_padding(
+    sums: Path, tmp_path: Path, tuned: bool
+) -> None:
+    given = language_model(tmp_path / "student", vocabulary=320, positions=12)
+    teacher = language_model(tmp_path / "teacher", vocabulary=304, positions=16, seed=1)
+    changes = {"teacher": {"source": "model:teacher", "training": {"max_steps": 2, "batch_size": 4}}} if tuned else {}
+    document = language_spec(sums, evaluation={"control": True}, **changes)
+    events = run_job(document, tmp_path / "job", given=given, teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+    assert told["agreement"] is not None
+    assert told["student"]["metrics"]["next token"]["perplexity"] > 1
+    saved = AutoTokenizer.from_pretrained(tmp_path / "job" / RESULT_FOLDER / "student")
+    assert saved.model_max_length == 12
+
+
+@pytest.mark.parametrize(
+    ("method", "packing", "pointer"), [("forward-kl", None, "/method"), ("uld", "packed", "/dataset/packing")]
+)
+@pytest.mark.parametrize("check_only", [False, True])
+def test_language_models_of_two_tokenizers_are_refused_where_tokens_are_compared(
+    sums: Path, tmp_path: Path, method: str, packing: str | None, pointer: str, check_only: bool
+) -> None:
+    given, teacher = language_model(tmp_path / "student", tokens=280), language_model(tmp_path / "teacher")
+    document = language_spec(sums, method, dataset={"source": f"file:{sums}"} | ({"packing": packing} if packing else {}))
+    failed = run_job(document, tmp_path / "job", given=given, teacher=teacher, check_only=check_only)[-1]
+    assert isinstance(failed, Failed), failed
+    assert failed.details["pointer"] == pointer
+
+
+def test_language_models_of_two_tokenizers_are_compared_text_by_text(sums: Path, tmp_path: Path) -> None:
+    given, teacher = language_model(tmp_path / "student", tokens=280), language_model(tmp_path / "teacher")
+    events = run_job(language_spec(sums, "uld"), tmp_path / "job", given=given, teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert report(tmp_path / "job")["agreement"] is None
