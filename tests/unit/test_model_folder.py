@@ -15,6 +15,11 @@ CONFIG = {"model_type": "resnet", "num_channels": 3, "id2label": {"0": "cat", "1
 OWN = {"model_type": "stillhouse", "architecture": {"name": "small-cnn"}, "input_shape": [1, 8, 8], "num_outputs": 2}
 
 
+def new_folder(tmp_path: Path) -> Path:
+    (folder := tmp_path / "new").mkdir()
+    return folder
+
+
 def inspected(folder: Path, **files: Any) -> FolderInfo:
     """A good folder with some files changed, or left out where they are None; ``__`` stands for a dot."""
     defaults = {"config.json": CONFIG, "preprocessor_config.json": {"size": 8}, "model.safetensors": WEIGHTS}
@@ -182,12 +187,15 @@ def test_pickles_beside_the_weights_are_only_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model-q4.gguf", "model.GGUF"])
-def test_gguf_is_refused_with_what_to_send(tmp_path: Path, name: str) -> None:
-    said = "GGUF holds weights in a form that cannot be trained from; send the folder that it was made of"
-    with pytest.raises(InvalidFile, match=said):
-        inspected(tmp_path, **{name: b"GGUF", "model.safetensors": None})
-    with pytest.raises(InvalidFile, match=said):
+def test_gguf_is_refused_beside_other_weights_alone_and_where_there_are_several(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidFile, match="leave the GGUF file out"):
+        inspected(tmp_path, **{name: b"GGUF"})
+    with pytest.raises(InvalidFile, match="a zip or tar of a folder that holds it alone"):
         refuse_loose_weights(name)
+    with pytest.raises(InvalidFile, match="leave one whole one"):
+        inspected(tmp_path, **{name: b"GGUF", "other.gguf": b"GGUF", "model.safetensors": None})
+    with pytest.raises(InvalidFile, match="is no GGUF file, or it is cut off"):
+        inspected(new_folder(tmp_path), **{name: b"GGUF", "model.safetensors": None})
 
 
 def test_shards_without_their_index_are_told_and_the_index_mends_it(tmp_path: Path) -> None:
