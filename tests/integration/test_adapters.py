@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from service.spec import parse_spec
 from tests.integration.test_chain import StopIn, report
 from tests.integration.test_given_teachers import SMALL, warnings, write_texts
 from tests.integration.test_methods import student
+from tests.integration.test_numbers import YEARS, write_images
 from tests.integration.test_texts import WORDPIECE, network
 from worker.export.folder import export_network
 from worker.job.attempt import run
@@ -110,7 +112,8 @@ def test_a_new_head_is_in_the_adapter_whose_card_says_how_to_load_it(
     program = card.partition("```python\n")[2].partition("```")[0]
     assert "num_labels=3, ignore_mismatched_sizes=True" in program
     loaded: dict[str, Any] = {}
-    exec(program.replace(GIVEN, str(trained)), loaded)
+    assert f"`base` is the folder of {GIVEN}" in card
+    exec(program.replace("'base'", repr(str(trained))), loaded)
     ids = torch.tensor([[2, 7, 9, 11, 3]])
     with torch.no_grad():
         outputs = loaded["network"](ids).logits
@@ -163,6 +166,21 @@ def test_a_target_that_is_not_there_fails_the_job_before_anything_is_trained(
     assert not [event for event in before if isinstance(event, PhaseStarted)]
 
 
+def test_a_new_head_beside_an_adapter_may_not_be_frozen(texts: Path, tmp_path: Path) -> None:
+    document = spec(
+        task="text-classification",
+        dataset={"source": f"file:{texts}"},
+        teacher={"architecture": network("bert", SMALL), "tokenizer": WORDPIECE | {"vocab_size": 200}, "training": SHORT},
+        training=SHORT | {"freeze": ["classifier"]},
+    )
+    trained = write_base(document, tmp_path / "base")
+    AutoModelForMaskedLM.from_pretrained(trained).save_pretrained(tmp_path / "base")
+    failed = train(document, tmp_path / "job", trained)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.details["pointer"].startswith("/training/freeze")
+    assert "made anew" in failed.message
+
+
 def test_teacher_and_student_of_one_source_have_their_base_in_memory_once(base: Path, tmp_path: Path) -> None:
     made = parse_spec(spec(teacher={"source": GIVEN, "accept_score": "any"}))
     networks = Networks(made, load_job_data(made, {}), device=torch.device("cpu"), inputs={GIVEN: base}, scratch=tmp_path)
@@ -177,3 +195,29 @@ def test_teacher_and_student_of_one_source_have_their_base_in_memory_once(base: 
     trained = networks.trained_network(STUDENT, weights)
     assert not torch.equal(trained.outputs(split), before)
     assert torch.equal(teacher.outputs(split), before)
+
+
+def test_numbers_are_in_the_units_of_the_data_with_the_adapter_as_with_it_merged(tmp_path: Path) -> None:
+    source = f"file:{write_images(tmp_path / 'years.npz', YEARS)}"
+    document = spec(
+        dataset={"source": source, "targets": ["year"]},
+        teacher={"architecture": VIT, "training": SHORT},
+        student={"source": GIVEN, "adapter": LORA},
+    )
+    events = train(document, tmp_path / "job", write_base(document, tmp_path / "base"))
+    assert isinstance(events[-1], Finished), events[-1]
+    card = report(tmp_path / "job")["student"]
+    assert card["metrics"]["year"]["mae"] < 10  # of years around 1997
+    assert card["adapter"]["largest_difference"] < 1e-5
+
+
+def test_statistics_of_a_networks_norms_are_not_the_adapters_and_stay(tmp_path: Path) -> None:
+    made = write_base(spec(teacher={"architecture": {"name": "resnet8x4"}, "accept_score": "any"}), tmp_path / "base")
+    teacher = {"source": GIVEN, "accept_score": "any"}
+    events = train(spec(teacher=teacher, method={"name": "similarity-preserving"}), tmp_path / "job", made)
+    assert isinstance(events[-1], Finished), events[-1]
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (made, tmp_path / "job" / RESULT_FOLDER / "student"))
+    norms = [name for name in theirs if "running_" in name]
+    assert norms
+    assert all(torch.equal(theirs[name], ours[name]) for name in norms)
+    assert any(not torch.equal(theirs[name], ours[name]) for name in theirs)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from service.spec.report import AdapterCard
+from service.spec.source import split_source
 from worker.data import Data, Split
 from worker.data.samples import Samples
 from worker.errors import JobFault
@@ -31,7 +32,7 @@ library_name: peft
 
 # An adapter of {base}
 
-{variant} of rank {rank}, trained by distillation. The folder beside this one has the whole network, with the adapter merged.
+{variant} of rank {rank}, trained by distillation. The folder beside this one has the whole network, with it merged.{told}
 
 ```python
 {program}
@@ -79,12 +80,15 @@ def _card(network: TrainedNetwork, data: Data, *, base: str, revision: str, fold
     options = f", revision={revision!r}" if revision else ""
     if adapter.new:
         options += f", num_labels={data.targets.width}, ignore_mismatched_sizes=True"
+    is_in_service = split_source(network.source).kind in {"job", "model"}
+    told = "" if not is_in_service else f" In the program, `base` is the folder of {base}."
+    place = "base" if is_in_service else base
     program = (
-        _OWN.format(base=base, folder=folder)
+        _OWN.format(base=place, folder=folder)
         if kind is None
-        else _LIBRARYS.format(auto_class=kind.auto_class.__name__, base=base, options=options, folder=folder)
+        else _LIBRARYS.format(auto_class=kind.auto_class.__name__, base=place, options=options, folder=folder)
     )
-    return _CARD.format(base=base, variant=adapter.lora.variant, rank=adapter.lora.rank, program=program.rstrip())
+    return _CARD.format(base=base, variant=adapter.lora.variant, rank=adapter.lora.rank, program=program.rstrip(), told=told)
 
 
 def _adapter_of(network: TrainedNetwork) -> Adapter:

@@ -23,6 +23,7 @@ from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import deterministic_kernels
 from worker.errors import StopAsked
+from worker.export.adapter import export_adapter
 from worker.export.folder import export_network, result_folder
 from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
@@ -36,12 +37,11 @@ from worker.job.plan import PlannedTraining, plan_of
 from worker.job.reading import BackgroundReading, ReadingReporter, read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
-from worker.job.roles import STUDENT, Role, by_name
+from worker.job.roles import STUDENT, Role, adapter_folder, by_name
 from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.job.trainings import TrainingBuilder
-from worker.models import num_parameters
-from worker.models.adapters import adapter_of
+from worker.models.adapters import adapter_of, num_merged_parameters
 from worker.protocol import (
     CHECKPOINT_FILE,
     RESULT_FOLDER,
@@ -270,7 +270,7 @@ class Attempt:
         self.phases.start(
             training.phase,
             f"{verb} the {planned.role}, {self.networks.architecture(planned.role).name} of "
-            f"{num_parameters(training.network):,} parameters{_adapted(training.network)}, "
+            f"{num_merged_parameters(training.network):,} parameters{_adapted(training.network)}, "
             f"on {len(training.samples):,} samples in at most {training.last_step:,} steps",
         )
         callback = TrainingReporter(
@@ -352,7 +352,10 @@ class Attempt:
         if weights is None or not self.group.is_rank0:
             return
         with result_folder(self.assignment.folder / RESULT_FOLDER) as folder:
-            export_network(self._load(STUDENT, weights), folder / "student", data=self.data)
+            student = self._load(STUDENT, weights)
+            export_network(student, folder / "student", data=self.data)
+            if student.adapted is not None:
+                export_adapter(student, folder / adapter_folder(STUDENT), data=self.data)
             write_spec(folder, pinned_spec(self.spec, self.networks.revisions))
 
     def _student_weights(self, *, best: bool) -> Weights | None:
@@ -387,4 +390,4 @@ class Attempt:
 
 def _adapted(network: nn.Module) -> str:
     adapter = adapter_of(network)
-    return "" if adapter is None else f", of which its adapter trains {adapter.num_parameters:,}"
+    return "" if adapter is None else f" with an adapter of {adapter.num_parameters:,}"

@@ -25,7 +25,7 @@ from worker.data.tensors import to_device
 from worker.errors import JobFault
 from worker.export.units import unfold_units
 from worker.models import LoadedNetwork, NetworkKind, UnfitArchitecture, UnreadableNetwork, build_network, build_on_meta
-from worker.models.adapters import UnfitAdapter, attach
+from worker.models.adapters import UnfitAdapter, adapted_name, attach
 from worker.models.build import built_from
 from worker.models.depth import inner_model
 from worker.models.given import Fitted, describe_given, load_given
@@ -156,7 +156,8 @@ class GivenStart:
         """The weights that are made anew, by their names in the library's model; the network is built for it if it was not."""
         if self.fitted is None:
             self._load()
-        return () if self.fitted is None else self.fitted.made
+        made = () if self.fitted is None else self.fitted.made
+        return made if self.lora is None else tuple(map(adapted_name, made))
 
     @property
     def _replaced(self) -> tuple[str, ...]:

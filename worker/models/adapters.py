@@ -26,7 +26,7 @@ from service.spec.adapters import Lora
 from service.spec.shapes import TokenShape
 from worker.data.tensors import to_device
 from worker.eval_mode import in_eval_mode
-from worker.models.build import built_from
+from worker.models.build import built_from, num_parameters
 from worker.models.depth import inner_model
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import blank
@@ -60,8 +60,12 @@ class Adapter:
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights that are trained, and saved as the adapter."""
-        return sum(weight.numel() for weight in self.tuner.parameters() if weight.requires_grad)
+        """Number of weights that are saved as the adapter."""
+        return sum(
+            weight.numel()
+            for name, weight in self.tuner.named_parameters()
+            if any(part in name for part in (".lora_", ".modules_to_save."))
+        )
 
 
 def attach(network: nn.Module, lora: Lora, *, new_weights: Iterable[str] = ()) -> None:
@@ -95,9 +99,22 @@ def attach(network: nn.Module, lora: Lora, *, new_weights: Iterable[str] = ()) -
     network.adapter = Adapter(lora, tuple(targets), tuple(new), names, tuner)  # type: ignore[assignment]
 
 
+def adapted_name(name: str) -> str:
+    """The name in an adapted network of a weight of a layer that is trained whole."""
+    path, _, leaf = name.rpartition(".")
+    return f"{path}.modules_to_save.default.{leaf}"
+
+
 def adapter_of(network: nn.Module) -> Adapter | None:
     """The adapter that :func:`attach` gave a network; None for one that is trained whole."""
     return getattr(network, "adapter", None)
+
+
+def num_merged_parameters(network: nn.Module) -> int:
+    """Number of weights of a network, of one with an adapter once it is merged."""
+    adapter = adapter_of(network)
+    # A layer that the adapter holds whole is there twice.
+    return num_parameters(network) - (0 if adapter is None else adapter.num_parameters)
 
 
 def frozen_norms(network: nn.Module) -> list[nn.Module]:

@@ -31,7 +31,8 @@ from worker.job.reporting import PhaseReporter
 from worker.job.roles import STUDENT, Role
 from worker.job.teacher_outputs import TeacherOutputProvider
 from worker.job.trainings import TrainingBuilder
-from worker.models import UnreadableNetwork, num_parameters
+from worker.models import UnreadableNetwork
+from worker.models.adapters import num_merged_parameters
 from worker.preflight.estimate import GIB, num_ranks
 from worker.preflight.findings import Findings
 from worker.preflight.given_teachers import load_given
@@ -192,7 +193,7 @@ class PreflightRun:
             self._try(planned, trainings, ready)
             for role in planned.roles:
                 if role.kind in ("student", "control"):
-                    findings.parameters[role] = num_parameters(self._plain(role, build(role)))
+                    findings.parameters[role] = num_merged_parameters(self._plain(role, build(role)))
                 else:
                     ready[role] = findings.add_resident(role, networks.as_trained(role, build(role)))
 
@@ -202,7 +203,7 @@ class PreflightRun:
             planned = replace(self._networks.plan.training_of(STUDENT), taught_by=())
             build = cache(self._networks.build)
             self._try(planned, self._trainings(build), {})
-            self._findings.parameters[STUDENT] = num_parameters(self._plain(STUDENT, build(STUDENT)))
+            self._findings.parameters[STUDENT] = num_merged_parameters(self._plain(STUDENT, build(STUDENT)))
 
     def _trainings(self, build: Callable[[Role], nn.Module]) -> TrainingBuilder:
         outputs = TeacherOutputProvider(self._networks, self._phases, cache=None)

@@ -9,7 +9,8 @@ from worker.data.tensors import zeros_like
 from worker.fake_tensors import with_fake_tensors
 from worker.job.error_mapping import as_training_fault
 from worker.job.roles import CONTROL, STUDENT, Role
-from worker.models import UnfitArchitecture, num_parameters
+from worker.models import UnfitArchitecture
+from worker.models.adapters import num_merged_parameters
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.preflight.findings import Findings
 from worker.preflight.profile import size_of
@@ -56,7 +57,7 @@ def measure_shapes(
         findings.add_resident(role, job.load_pretrained(role))
     for role, network in networks.items():
         check_stop()
-        findings.parameters[role] = num_parameters(network)
+        findings.parameters[role] = num_merged_parameters(network)
         is_trained = role in findings.plan.trained
         if is_trained:
             check(network)
