@@ -64,7 +64,7 @@ class FolderInUse(Exception):
 def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
     """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
 
-    One device is used from this process, which a process of its own would start later; several devices from one process each.
+    Each device is used from a process of its own.
 
     ``cache`` is a folder for the teachers' outputs, which other trainings may reuse.
 
@@ -89,10 +89,10 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
         placement=(HostDevices(devices=devices),),
         cache=cache,
     )
-    run_attempt = _prepare(len(assignment.devices))
+    _prepare()
     terminal = _Terminal(on_event)
     with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
-        run_attempt(assignment, terminal)
+        _run(assignment, terminal)
     match terminal.last:
         case Finished() as finished:
             _move_result(out)
@@ -217,24 +217,21 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(num_gpus))
 
 
-def _prepare(num_devices: int) -> Callable[[Assignment, _Terminal], None]:
-    """Imports what a trainer needs, which takes seconds, and returns what runs an attempt.
+def _prepare() -> None:
+    """Starts what imports all that a trainer needs, which takes seconds.
 
     Raises:
         ModuleNotFoundError: the libraries of a trainer are not installed.
     """
-    if num_devices > 1 and find_spec("torch") is not None:
-        from worker.host.fork_server import warm_up
+    if find_spec("torch") is None:
+        raise ModuleNotFoundError("there is no torch", name="torch")
+    from worker.host.fork_server import warm_up
 
-        warm_up()
-        return _run_ranks
-    from worker.job.attempt import run
-
-    return run
+    warm_up()
 
 
-def _run_ranks(assignment: Assignment, terminal: _Terminal) -> None:
-    """Runs each rank in a process of its own."""
+def _run(assignment: Assignment, terminal: _Terminal) -> None:
+    """Runs the attempt in processes of its own."""
     from worker.host.executor import LocalExecutor, follow
 
     ending = follow(LocalExecutor().start(assignment), on_event=terminal.emit, wanted_stop=terminal.stop_request)

@@ -1,4 +1,4 @@
-"""``stillhouse train``: trains a spec in this process, without a service."""
+"""``stillhouse train``: trains a spec on this machine, without a service."""
 
 import json
 import shlex

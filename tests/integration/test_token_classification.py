@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from nervaluate import Evaluator
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from examples.named_entities import sentences
@@ -125,6 +126,24 @@ def test_the_report_has_entities_by_type_and_its_library_loads_the_student(rows:
         theirs = model(**inputs).logits[0, [places.index(index) for index in range(len(words))]]
         ours = loaded.network(loaded.preprocessing(loaded.preprocessing.prepare([words])))[0]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+    test = [row for row in map(json.loads, rows.read_text(encoding="utf-8").splitlines()) if row["split"] == "test"]
+    found = [tags_of(model, tokenizer, row["tokens"]) for row in test]
+    reference = Evaluator([row["tags"] for row in test], found, tags=["LOC", "ORG", "PER"], loader="list").evaluate()
+    expected = {"tags": reference["overall"]} | {f"tags: {name}": each for name, each in reference["entities"].items()}
+    for name, by_scheme in expected.items():
+        strict, reported = by_scheme["strict"], card["metrics"][name]
+        scores = (reported["precision"], reported["recall"], reported["f1"])
+        assert scores == pytest.approx((strict.precision, strict.recall, strict.f1)), name
+
+
+def tags_of(model: Any, tokenizer: Any, words: list[str]) -> list[str]:
+    """The tags of a row of words as the library's documentation computes them: a word's is that of its first piece."""
+    inputs = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+    places = inputs.word_ids()
+    with torch.no_grad():
+        classes = model(**inputs).logits[0].argmax(dim=-1)
+    return [model.config.id2label[int(classes[places.index(index)])] for index in range(len(words))]
 
 
 def test_student_and_teacher_may_have_other_tokenizers(rows: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import psutil
 import pytest
-import torch
 from sqlalchemy import select
 
 from service import jobs
@@ -28,7 +27,8 @@ from service.spec import parse_spec
 from service.store import MARKER, Store
 from service.tables import Artifact, Job, JobEvent, Table, User, Worker
 from tests.trainers import trainers_of
-from worker import standalone
+from worker.host.executor import LocalExecutor, follow
+from worker.protocol import RESULT_FOLDER, Assignment, Finished
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 90
@@ -304,12 +304,10 @@ def start_worker(workers: Workers) -> Callable[..., WorkerProcess]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The student of ``long_spec`` when nothing happens to it, trained with no service at all."""
+    """The student of ``long_spec`` when nothing happens to it, trained with no worker at all."""
     folder = tmp_path_factory.mktemp("alone")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // SLOTS))
-    try:
-        standalone.train(parse_spec(long_spec()), folder / "out", lambda event: None)
-    finally:
-        torch.set_num_threads(threads)
-    return (folder / "out/student/model.safetensors").read_bytes()
+    threads = max(1, (os.cpu_count() or 1) // SLOTS)
+    spec = parse_spec(long_spec()).model_dump(mode="json")
+    ending = follow(LocalExecutor().start(Assignment(job_id="alone", spec=spec, folder=folder, num_threads=threads)))
+    assert isinstance(ending.last, Finished)
+    return (folder / RESULT_FOLDER / "student/model.safetensors").read_bytes()

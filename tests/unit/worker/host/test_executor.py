@@ -1,5 +1,6 @@
 """A trainer is followed to its end, is asked to stop once, and leaves no process behind."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +131,26 @@ def test_trainers_run_on_their_own_host_alone(tmp_path: Path) -> None:
     assert assignment.devices == ("cuda:0", "cuda:1", "cuda:0")
     with pytest.raises(UnsupportedPlacement, match=r"job_1 is placed on right; trainers run on one host, here on left"):
         LocalExecutor("left").start(assignment)
+
+
+def test_every_trainer_is_started_by_an_executor_and_followed_by_the_one_loop() -> None:
+    root = Path(__file__).parents[4]
+    sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in (root / "worker").rglob("*.py")}
+    naming = {
+        name: {path for path, text in sources.items() if re.search(pattern, text)}
+        for name, pattern in {
+            "the process": r"TrainerProcess\(",
+            "what it runs": r"from worker\.job\.attempt import",
+            "the loop": r"\bfollow\(",
+        }.items()
+    }
+    assert naming == {
+        "the process": {"worker/host/executor.py"},
+        "what it runs": {"worker/host/trainer_process.py"},
+        "the loop": {
+            "worker/host/executor.py",
+            "worker/host/preflight.py",
+            "worker/host/supervisor.py",
+            "worker/standalone.py",
+        },
+    }
