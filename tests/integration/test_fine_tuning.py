@@ -87,6 +87,14 @@ def test_a_fine_tuned_teacher_is_scored_and_told_and_a_stop_in_its_training_chan
     assert f"The teacher comes from {words}." in (tmp_path / "whole" / RESULT_FOLDER / "README.md").read_text(encoding="utf-8")
 
 
+def test_student_and_control_begin_with_the_same_new_head(texts: Path, backbone: Path, tmp_path: Path) -> None:
+    events = run_job(spec(texts, training=NOTHING, evaluation={"control": True}), tmp_path / "job", given=backbone)
+    assert isinstance(events[-1], Finished), events[-1]
+    told = report(tmp_path / "job")
+    assert told["student"]["test_loss"] == told["control"]["test_loss"]
+    assert told["student"]["start"]["head"] == "new"
+
+
 def test_a_teacher_that_is_not_tuned_and_worse_than_the_control_is_told_of_in_the_report_and_its_page(
     texts: Path, ignorant: Path, tmp_path: Path
 ) -> None:

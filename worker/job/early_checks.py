@@ -37,7 +37,7 @@ from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
 from worker.trained import TrainedNetwork
 from worker.training.kept_weights import kept, restore
-from worker.training.parameter_groups import check_parts, names_parts
+from worker.training.trainable import check_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     TASKS[networks.data.task].check_method(networks.spec, networks.preprocessing(STUDENT), teacher)
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks, plain)
-    _check_parts(networks, student)
+    _check_trainings(networks)
     _check_exports(networks, plain)
     _check_augmentation(networks)
     if compares_layers(networks.spec.method):
@@ -107,15 +107,17 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     networks.copy_teacher_layers(student, teacher)
 
 
-def _check_parts(networks: Networks, student: nn.Module) -> None:
-    """Raises JobFault if the training of a network names parts that it does not have."""
+def _check_trainings(networks: Networks) -> None:
+    """Raises JobFault if a network cannot be trained as the spec says."""
     for role in networks.plan.trained:
-        spec = networks.training_spec(role)
-        if names_parts(spec):
-            start = networks.start(role)
-            made = start.made() if spec.freeze and isinstance(start, GivenStart) else ()
-            with as_training_fault(str(role), networks.training_path(role)):
-                check_parts(student if role == STUDENT else networks.build_on_meta(role), spec, made=made)
+        spec, start = networks.training_spec(role), networks.start(role)
+        made = start.made() if spec.freeze and isinstance(start, GivenStart) else ()
+        try:
+            network = networks.build_on_meta(role)
+        except UnfitArchitecture:
+            network = networks.build_plain(role, num_outputs=networks.data.targets.width)
+        with as_training_fault(str(role), networks.training_path(role)):
+            check_trainable(network, spec, made=made)
 
 
 def _check_places_for_units(networks: Networks, student: nn.Module) -> None:

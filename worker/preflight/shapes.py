@@ -15,7 +15,8 @@ from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.preflight.findings import Findings
 from worker.preflight.profile import size_of
 from worker.preflight.sampling import STEP_SAMPLES
-from worker.training.parameter_groups import check_parts, freeze
+from worker.training.parameter_groups import freeze
+from worker.training.trainable import check_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def measure_shapes(
     """Measures networks on the meta device, each on labels alone. ``check`` is called with those that the job trains.
 
     Raises:
-        JobFault: a network lacks a part that its training names.
+        JobFault: a network cannot be trained as the spec says.
         StopAsked: raised by ``check_stop``.
     """
     findings.note("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
@@ -62,8 +63,8 @@ def measure_shapes(
         if is_trained:
             check(network)
             with as_training_fault(str(role), job.training_path(role)):
-                check_parts(network, job.training_spec(role))
-                freeze(network, job.training_spec(role).freeze)
+                check_trainable(job.build_on_meta(role), job.training_spec(role))
+            freeze(network, job.training_spec(role).freeze)
         samples = job.samples(role, "train").inputs_from(0, STEP_SAMPLES)
         try:
             with with_fake_tensors(network):

@@ -22,11 +22,6 @@ _MOST_LISTED = 40
 _MOST_TOKENS = 16
 
 
-def names_parts(spec: TrainingSpec) -> bool:
-    """Whether a training treats the parts of its network differently."""
-    return bool(spec.freeze) or spec.layer_decay < 1 or spec.head_learning_rate is not None
-
-
 def check_parts(network: nn.Module, spec: TrainingSpec, *, made: Collection[str] = ()) -> None:
     """Checks that a network, which may be on the ``meta`` device, has the parts that its training names.
 

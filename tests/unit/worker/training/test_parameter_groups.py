@@ -355,12 +355,30 @@ def test_a_module_that_is_not_there_is_refused_before_the_job_waits(tmp_path: Pa
     )
 
 
-def test_a_job_that_nobody_checked_ends_before_its_teacher_is_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_bytes", [None, 0], ids=["tried", "looked at as shapes"])
+def test_what_the_optimizer_and_the_savings_of_memory_refuse_is_refused_there_too(tmp_path: Path, most_bytes: int | None) -> None:
+    resnet = {"name": "transformers", "model_type": "resnet", "config": STAGES}
+    for field, value, place in (("optimizer", {"name": "muon"}, "optimizer/name"), ("micro_batch", 1, "micro_batch")):
+        refusal = refused(digits(student={"architecture": resnet}, training={field: value}), tmp_path, most_bytes=most_bytes)
+        assert refusal.details["pointer"] == f"/training/{place}"
+
+
+@pytest.mark.parametrize(
+    ("training", "place"),
+    [
+        ({"layer_decay": 0.9, "freeze": ["nothing"]}, "freeze/0"),
+        ({"optimizer": {"name": "muon"}}, "optimizer/name"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing"),
+    ],
+)
+def test_a_job_that_nobody_checked_ends_before_its_teacher_is_trained(
+    tmp_path: Path, training: dict[str, Any], place: str
+) -> None:
     recorder = Recorder()
-    run(Assignment("job_test", digits(training={"layer_decay": 0.9, "freeze": ["nothing"]}), tmp_path, num_threads=1), recorder)
+    run(Assignment("job_test", digits(training=training), tmp_path, num_threads=1), recorder)
     last = recorder.events[-1]
     assert isinstance(last, Failed)
-    assert (last.code, last.details["pointer"]) == ("invalid_spec", "/training/freeze/0")
+    assert (last.code, last.details["pointer"]) == ("invalid_spec", f"/training/{place}")
     assert not [event for event in recorder.events if isinstance(event, PhaseStarted) and event.phase == "teacher"]
 
 
