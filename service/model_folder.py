@@ -45,6 +45,8 @@ _READERS: dict[InputKind, tuple[str, str]] = {
 }
 """By what a network reads, the file that says how, and what the library calls its object."""
 _HARMLESS = {".safetensors", ".json", ".txt", ".md", ".jinja", ""}
+_HEADS = ("Classification", "ClassificationWithTeacher")
+"""How the library's classes end whose outputs are classes."""
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_SIDE = 16_384
 _MAX_CLASSES = 1_000_000
@@ -64,7 +66,7 @@ class FolderInfo:
     task: TaskName
     """The task that it is for."""
     classes: list[str]
-    """The names of its outputs; empty for a causal language model and for an encoder of embeddings."""
+    """The names of its outputs; empty for a causal language model, an encoder of embeddings, and a body without a head."""
     input_shape: list[int]
     """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
 
@@ -192,8 +194,10 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
         classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")
     elif _LABELS in names:
         classes = _output_names(_read(folder / _LABELS))
-    else:
+    elif _has_head(config):
         raise InvalidFile(f"neither {_CONFIG} (id2label) nor {_LABELS} names the classes")
+    else:
+        classes = []
     if kind == "text":
         return FolderInfo(task=task, classes=classes, input_shape=[])
     if kind == "audio":
@@ -205,6 +209,12 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
     channels = config.get("num_channels", 3)
     height, width = _image_size(_object(folder / _PREPROCESSOR), config)
     return FolderInfo(task=task, classes=classes, input_shape=_checked_shape(channels, height, width))
+
+
+def _has_head(config: dict[str, Any]) -> bool:
+    """Whether a network says that it is more than a body, to which a job gives the outputs that it needs."""
+    named = config.get("architectures")
+    return not isinstance(named, list) or any(str(name).endswith(_HEADS) for name in named)
 
 
 def _image_size(processor: dict[str, Any], config: dict[str, Any]) -> tuple[Any, Any]:

@@ -56,6 +56,13 @@ def test_classes_that_the_config_does_not_name_are_named_by_the_labels(tmp_path:
     assert info.classes == ["ä", "猫", "👍"]
 
 
+def test_a_body_without_a_head_has_no_classes(tmp_path: Path) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "id2label"}
+    assert inspected(tmp_path, config__json=config | {"architectures": ["ViTModel"]}).classes == []
+    with pytest.raises(InvalidFile, match="names the classes"):
+        inspected(tmp_path, config__json=config | {"architectures": ["ViTForImageClassification"]})
+
+
 def test_a_network_of_several_labels_a_sample_is_refused_unless_its_config_says_that_it_has_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match=r"through a sigmoid.*write \"problem_type\": \"single_label_classification\""):
         inspected(tmp_path, config__json=CONFIG | {"problem_type": "multi_label_classification"})

@@ -128,6 +128,7 @@ class GivenStart:
         """The network's own preprocessing, fitted to the data. Raises JobFault if it cannot read them."""
         # A network of texts is not run for it, and may be large.
         loaded = self.described if self.task.info.input_kind == "text" else self._load()
+        loaded.network.eval()  # it may be run
         with self._faults():
             reads = self.task.fit_inputs(loaded, data, source=self.source)
         self._reads_alone = bool(getattr(loaded.network, "reads_clips_alone", False))
