@@ -11,5 +11,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    # The CPU allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error))
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "could not create a primitive")
+"""Of the CPU's allocator, and of oneDNN, where it has no memory for its own buffers; neither has an exception of its own."""

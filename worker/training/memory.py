@@ -43,6 +43,7 @@ class MemorySavings:
         """Raises UnfitTraining if the network cannot save what the spec asks for."""
         self._network, self._spec = network, spec
         self._warnings: list[WarningMessage] = []
+        self._last_is_recomputation = False
         self.micro_batch = spec.micro_batch if isinstance(spec.micro_batch, int) else None
         """Samples that go through a network at once; None for the whole batch."""
         self.recomputes = False
@@ -68,8 +69,9 @@ class MemorySavings:
             self._recompute()
 
     def warn(self, message: str) -> None:
-        """Keeps what is to be told of a saving."""
-        self._warnings.append(WarningMessage(code="micro_batch_halved", message=message))
+        """Keeps what is to be told of the last saving."""
+        code = "gradient_checkpointing_on" if self._last_is_recomputation else "micro_batch_halved"
+        self._warnings.append(WarningMessage(code=code, message=message))
 
     def take_warnings(self) -> list[WarningMessage]:
         """The warnings since the last call."""
@@ -89,14 +91,14 @@ class MemorySavings:
         return None
 
     def _halve(self, size: int) -> str:
-        self.micro_batch = (size + 1) // 2
+        self.micro_batch, self._last_is_recomputation = (size + 1) // 2, False
         return f"{self.micro_batch:,} samples at a time, instead of {size:,}"
 
     def _recompute(self) -> str:
         model = inner_model(self._network)
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.disable_input_require_grads()  # of use to the other form alone; frozen embeddings would get gradients
-        self.recomputes = True
+        self.recomputes = self._last_is_recomputation = True
         return "the inner results of layers computed twice"
 
 
@@ -139,10 +141,8 @@ def within_memory(training: "Training", compute: Callable[[], T]) -> T:
         before.put_back()
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
-        savings.warn(
-            f"Memory ran out in step {training.step + 1:,} of the {training.name}'s training ({reason}). "
-            f"This step was taken again, and those after it are taken, with {save()}.",
-        )
+        where = f"step {training.step + 1:,} of the {training.name}'s training ({reason})"
+        savings.warn(f"Memory ran out in {where}. It was taken again, and all after it are taken, with {save()}.")
     for module in training.modules:
         group.average_gradients(module)
     return result

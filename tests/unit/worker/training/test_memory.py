@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from service.spec.training import Sgd, TrainingSpec
+from tests.unit.worker.models.test_build import VISION_TYPES, tiny
 from tests.unit.worker.training.test_micro_batch import TARGETS, Convolutions, Teacher, method
 from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import seed_everything
 from worker.errors import UnfitTraining
 from worker.methods.layer_mapping import map_layers
+from worker.models import build_network
 from worker.models.transformers_network import TransformersNetwork
 from worker.tasks import TASKS
 from worker.training import memory
@@ -92,7 +94,7 @@ class Warnings:
 
     def on_step_end(self, training: Training) -> None:
         warnings = training.savings.take_warnings()
-        assert {warning.code for warning in warnings} <= {"micro_batch_halved"}
+        assert {warning.code for warning in warnings} <= {"micro_batch_halved", "gradient_checkpointing_on"}
         self.told += [warning.message for warning in warnings]
         if self._keep is not None and training.step == self._keep[0]:
             write_checkpoint(self._keep[1], training.state())
@@ -190,6 +192,21 @@ def test_layers_that_compute_twice_learn_the_same(name: str, micro_batch: int | 
     assert same(twice.best, once.best)
 
 
+def test_where_memory_runs_out_layers_compute_twice_if_nothing_else_is_allowed() -> None:
+    each, callback = of_layers({}, name="soft-targets"), Warnings()
+
+    def need(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """More than there is for a whole batch, as long as the layers keep all."""
+        if network.training and len(inputs[0]) > 2 and not each.savings.recomputes:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    each.network.register_forward_pre_hook(need)
+    result = train(each, callback)
+    assert len(callback.told) == 1
+    assert "computed twice" in callback.told[0]
+    assert same(result.best, train(of_layers({"gradient_checkpointing": False}, name="soft-targets"), Warnings()).best)
+
+
 def test_layers_that_compute_twice_keep_less() -> None:
     sizes = []
     for is_on in (True, False):
@@ -244,3 +261,27 @@ def test_batch_norm_is_neither_divided_nor_counted_twice() -> None:
             Training(network, spec=TrainingSpec.model_validate({field: value, "batch_size": 8}), **parts)
         assert refused.value.field == field
     Training(network, spec=TrainingSpec(optimizer=Sgd(name="sgd")), **parts)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("model_type", VISION_TYPES)
+def test_every_model_type_that_computes_twice_has_the_same_gradients(model_type: str) -> None:
+    gradients = []
+    for is_on in (False, True):
+        torch.manual_seed(0)
+        network = build_network(
+            tiny(model_type), kind=TASKS["image-classification"].network, input_shape=(3, 64, 64), num_outputs=4
+        )
+        samples = Samples(torch.rand(4, 3, 64, 64), torch.arange(4), None, CPU)
+        parts: dict[str, Any] = {
+            "phase": "student",
+            "samples": samples,
+            "validation": TASKS["image-classification"].validation(samples, TARGETS),
+            "criterion": label_criterion(network, samples, TARGETS),
+        }
+        try:
+            each = Training(network, spec=TrainingSpec.model_validate(STEPS | {"gradient_checkpointing": is_on}), **parts)
+        except UnfitTraining:
+            return  # refused, with its reason
+        gradients.append(train(each, Warnings()).best)
+    assert same(*gradients)
