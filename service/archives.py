@@ -59,7 +59,7 @@ def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tup
         for number, (name, source) in enumerate(members(archive, filename, allowance)):
             if len(written) >= limits.max_files or number >= limits.max_files * _ENTRIES_PER_FILE:
                 raise InvalidFile(f"{filename!r} holds more than {limits.max_files} files; pack the model's own folder alone")
-            relative = None if source is None else _safe_path(name, filename)
+            relative = None if source is None else safe_path(name, filename)
             if source is None or relative is None:
                 continue
             target = folder / relative
@@ -157,7 +157,8 @@ class Metered:
             raise InvalidFile(f"{self._what} unpacks to far more than its own size; that is refused")
 
 
-def _safe_path(name: str, filename: str) -> Path | None:
+def safe_path(name: str, filename: str) -> Path | None:
+    """The path of a file within the folder that ``filename`` holds; None for a hidden one. Raises InvalidFile."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts:
         raise InvalidFile(f"{filename!r} holds {name!r:.200}, a path that leads out of it")

@@ -78,13 +78,9 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
         InvalidFile: the network could not be loaded; the text says why.
     """
     names = {path.as_posix() for path in files}
-    _refuse_adapter(names)
-    _refuse_nested(names)
-    gguf = find_gguf(folder, files)
-    _refuse_unsafe([path for path in files if gguf is None or path.name != gguf.name])
-    if gguf is not None:
+    if (gguf := refuse_unsafe(files)) is not None:
         task = next(task for task, info in TASKS.items() if info.gguf_architectures)
-        read_gguf_header(gguf, architectures=TASKS[task].gguf_architectures)
+        read_gguf_header(folder / gguf, architectures=TASKS[task].gguf_architectures)
         return FolderInfo(task=task, classes=[], input_shape=[])
     if _CONFIG not in names and _MODULES in names:
         raise InvalidFile(
@@ -97,6 +93,16 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     for shard in _shards(folder, names):
         read_header(folder / shard, filename=shard)
     return info
+
+
+def refuse_unsafe(files: Sequence[Path]) -> Path | None:
+    """Raises InvalidFile if no folder with files of these names can be used; returns the GGUF file that is its network, if any."""
+    names = {path.as_posix() for path in files}
+    _refuse_adapter(names)
+    _refuse_nested(names)
+    gguf = find_gguf(Path(), files)
+    _refuse_code([path for path in files if gguf is None or path.name != gguf.name])
+    return gguf
 
 
 def _need(file: str, names: set[str], *, of: str) -> None:
@@ -135,7 +141,7 @@ def _refuse_nested(names: set[str]) -> None:
         )
 
 
-def _refuse_unsafe(files: Sequence[Path]) -> None:
+def _refuse_code(files: Sequence[Path]) -> None:
     pickles = [path.as_posix() for path in files if path.suffix.lower() in _PICKLES]
     if pickles:
         is_whole = any(path.suffix.lower() == ".safetensors" for path in files)

@@ -24,7 +24,7 @@ from service.store import Store, StoredFile
 from service.tables import Job, JobTeacher, Model, User
 from service.unlisted_files import list_files, unlisted
 
-_MAX_FILES = 1000
+MAX_FILES = 1000
 _MOST_USES_SHOWN = 10
 _MOST_USES_READ = 1000
 """Of a model that more jobs use, the newest of them are looked through for those that have not finished."""
@@ -49,7 +49,7 @@ def ingest(database: Database, store: Store, new: NewModel, *, owner_id: str, ma
     """
     refuse_loose_weights(new.filename)
     with TemporaryDirectory(prefix="unpacked-", dir=new.path.parent) as unpacked:
-        limits = Limits(max_bytes=max_bytes, max_files=_MAX_FILES)
+        limits = Limits(max_bytes=max_bytes, max_files=MAX_FILES)
         root, files = unpack(new.path, Path(unpacked), filename=new.filename, limits=limits)
         model = describe(root, files, owner_id=owner_id, name=new.name)
         if new.task is not None and model.task != new.task:

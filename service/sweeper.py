@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from service import jobs, scheduling, unlisted_files
+from service import blobs, jobs, scheduling, unlisted_files
 from service.broker import Broker
 from service.database import Database
 from service.own_thread import run_in_own_thread
@@ -76,6 +76,8 @@ class Sweeper:
 
     def _remove_files(self) -> None:
         """The files first, then the rows: after a crash in between they still say what is to be removed."""
+        with self._database.transaction() as session:
+            blobs.sweep(session)
         with self._database.transaction() as session:
             spent, prefixes = jobs.spent_checkpoints(session), unlisted_files.to_remove(session)
             untidied = jobs.untidied(session, lease_seconds=self._lease_seconds)

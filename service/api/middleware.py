@@ -4,7 +4,6 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from math import ceil
 from urllib.parse import unquote_to_bytes
 
@@ -62,18 +61,16 @@ class RequestIds:
 class BodyLimit:
     """Refuses a body above the limit by its Content-Length, or without that header as soon as too many bytes have arrived."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, max_bytes_by_path: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_upload_bytes: int) -> None:
         self.app = app
         self._max_bytes = max_bytes
-        self._max_bytes_by_path = max_bytes_by_path
+        self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self._max_bytes
-        if scope["method"] == "POST":
-            limit = self._max_bytes_by_path.get(scope["path"], limit)
+        limit = self._max_upload_bytes if _is_upload(scope["method"], scope["path"]) else self._max_bytes
         detail = f"the body is larger than {limit} bytes, which is the most that this service takes here"
         declared = _header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > limit:
@@ -92,6 +89,12 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def _is_upload(method: str, path: str) -> bool:
+    return (method == "POST" and path in {"/v1/datasets", "/v1/models"}) or (
+        method == "PUT" and path.startswith("/v1/model-uploads/")
+    )
 
 
 class PlainAddresses:

@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,8 @@ from service.part_errors import Meaning, meaning_of
 
 _BATCH_BYTES = 2**20
 _MAX_FIELD_BYTES = 2**16
-_INGEST_SECONDS = 300.0
-_LEAST_BYTES_PER_SECOND = 2**20
+INGEST_SECONDS = 300.0
+LEAST_BYTES_PER_SECOND = 2**20
 """Of a store, and of a check, that does not hang."""
 Stored = TypeVar("Stored")
 
@@ -51,13 +52,20 @@ async def receive(request: Request, services: Services, form: UploadForm, store:
         InvalidInput: a part is missing, unknown, given twice or not printable UTF-8 text.
         Unavailable: there is no room for it, in the temporary folder or in the store, or the store is away.
     """
-    try:
+    with telling_what_is_away():
         await services.store_calls.run(services.store.ping)  # rather than after gigabytes
         parent = services.settings.scratch
         with TemporaryDirectory(prefix="stillhouse-upload-", dir=parent, ignore_cleanup_errors=True) as folder:
             upload = await _read_form(request, Path(folder), known_fields=frozenset(form.fields))
-            limit_seconds = _INGEST_SECONDS + upload.size / _LEAST_BYTES_PER_SECOND
+            limit_seconds = INGEST_SECONDS + upload.size / LEAST_BYTES_PER_SECOND
             return await services.ingests.run(partial(store, upload), limit_seconds=limit_seconds)
+
+
+@contextmanager
+def telling_what_is_away() -> Iterator[None]:
+    """Raises Unavailable for an error of a store that is away, or of a disk that takes no file."""
+    try:
+        yield
     except OSError as error:
         if meaning_of(error) is not Meaning.AWAY:
             raise

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from service.cli.application import AsJson
+from service.cli.failure import CommandFailed
 from service.cli.report_card import size_text
 from service.cli.tables import cell
 from service.cli.terminal import err, out
@@ -28,8 +29,7 @@ def upload(
         Path,
         typer.Argument(
             exists=True,
-            dir_okay=False,
-            help="npz, Parquet, JSON Lines, CSV, a zip or tar of class folders; or of a model's folder.",
+            help="npz, Parquet, JSON Lines, CSV, a zip or tar of class folders; with --model a folder, or its zip or tar.",
         ),
     ],
     *,
@@ -42,14 +42,25 @@ def upload(
         str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label if the task has one.")
     ] = None,
     model: Annotated[
-        bool, typer.Option("--model", help="Upload a teacher (a zip or tar of a from_pretrained folder) rather than a dataset.")
+        bool,
+        typer.Option(
+            "--model", help="Upload a network (a from_pretrained folder, or a zip or tar of one) rather than a dataset."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a dataset, or with --model a teacher."""
-    with Client() as client, err.status(f"uploading {path.name}"):
+    """Upload a dataset, or with --model a network. A folder that broke off goes on where it was."""
+    if path.is_dir() and not model:
+        raise CommandFailed(f"{path} is a folder: pack a dataset as a zip or tar, or add --model for the folder of a network")
+    path = path.resolve()  # "." has no name
+    with Client() as client, err.status(f"uploading {path.name}") as status:
+
+        def tell(file: str, num_bytes: int, size: int) -> None:
+            status.update(f"uploading {path.name}: {file}, {num_bytes / max(size, 1):.0%}")
+
         if model:
-            stored: BaseModel = client.upload_model(path, name=name or path.stem, task=task)
+            default = path.name if path.is_dir() else path.stem
+            stored: BaseModel = client.upload_model(path, name=name or default, task=task, on_sent=tell)
             source = f"model:{stored.model_dump()['id']}"
         else:
             stored = client.upload_dataset(

@@ -16,6 +16,7 @@ from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
 from service.client.errors import ApiError, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_lines, read_messages
+from service.client.folder_upload import OnSent, upload_folder
 from service.client.queue import Explanation, Queue, Usage, User, Worker
 from service.client.resources import Artifact, CheckedSpec, Dataset, Event, Job, Key, Me, MetricSeries, Model, NewKey
 from service.client.transport import Transport
@@ -233,8 +234,20 @@ class Client:
         """Deletes a dataset that no live job uses."""
         self._delete(address("datasets", dataset_id))
 
-    def upload_model(self, path: Path | str, *, name: str, task: str | None = None) -> Model:
-        """Uploads a network: a zip or tar of a ``from_pretrained`` folder with safetensors. Its config sets the default task."""
+    def upload_model(
+        self,
+        path: Path | str,
+        *,
+        name: str,
+        task: str | None = None,
+        on_sent: OnSent = lambda file, num_bytes, size: None,
+    ) -> Model:
+        """Uploads a network: a ``from_pretrained`` folder with safetensors, or a zip or tar of one. Its config sets the task.
+
+        Of a folder, files that the service has are not sent, and what breaks off goes on where it was, also in another call.
+        """
+        if Path(path).is_dir():
+            return Model.model_validate(upload_folder(self._transport, Path(path), name=name, task=task, on_sent=on_sent))
         form = {"name": name} | ({"task": task} if task else {})
         answer = self._transport.request("POST", "/v1/models", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Model.model_validate(answer.json())

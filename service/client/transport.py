@@ -54,11 +54,14 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        content: bytes | None = None,
         form: Mapping[str, str] | None = None,
         file: Path | None = None,
         read_timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """Returns a response with a status below 400 (304 included). ``file`` is streamed from disk as the form's part ``file``.
+
+        ``content`` is a whole body.
 
         Raises:
             ApiError: the service returned a problem.
@@ -66,7 +69,7 @@ class Transport:
         """
         for retry in Retry(self._max_retries if repeatable else 0):
             try:
-                response = self._send(method, path, params, headers, json, form, file, read_timeout_seconds)
+                response = self._send(method, path, params, headers, json, content, form, file, read_timeout_seconds)
             except httpx.TransportError as error:
                 retry.after_break(self.as_unreachable(error), may_wait=self._has_answered)
                 continue
@@ -118,6 +121,7 @@ class Transport:
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
         json: Any,
+        content: bytes | None,
         form: Mapping[str, str] | None,
         file: Path | None,
         read_timeout_seconds: float | None,
@@ -125,9 +129,9 @@ class Transport:
         timeout = httpx.Timeout(self.timeout_seconds, read=read_timeout_seconds or self.timeout_seconds)
         options: dict[str, Any] = {"params": _given(params), "headers": headers, "timeout": timeout}
         if file is None:
-            return self._http.request(method, path, json=json, **options)
-        with file.open("rb") as content:
-            return self._http.request(method, path, data=form, files={"file": (file.name, content)}, **options)
+            return self._http.request(method, path, json=json, content=content, **options)
+        with file.open("rb") as streamed:
+            return self._http.request(method, path, data=form, files={"file": (file.name, streamed)}, **options)
 
 
 class Retry:

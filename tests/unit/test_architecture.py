@@ -24,6 +24,7 @@ Layers = dict[str, set[str]]
 SERVICE_LAYERS: Layers = {
     "commands of the terminal": {"cli"},
     "the HTTP face, and the servers of one machine": {"api", "embedded"},
+    "folders that become models": {"model_uploads"},
     "whole requests: look-ups and a transaction, or files and a transaction": {
         "sweeper",
         "submission",
@@ -31,7 +32,7 @@ SERVICE_LAYERS: Layers = {
         "models",
         "read_statements",
     },
-    "pages and lists over its tables": {"queries"},
+    "pages and lists over its tables; files that several models have": {"queries", "blobs"},
     "which job starts, on which devices, and why another waits": {"scheduling"},
     "one resource each, over its tables": {
         "preflight",

@@ -47,6 +47,12 @@ ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("DELETE", "/v1/datasets/ds_x", MEMBER, {}),
     ("POST", "/v1/models", MEMBER, {}),
     ("DELETE", "/v1/models/model_x", MEMBER, {}),
+    ("POST", "/v1/model-uploads", MEMBER, {"json": {}}),
+    ("GET", "/v1/model-uploads/upload_x", MEMBER, {}),
+    ("DELETE", "/v1/model-uploads/upload_x", MEMBER, {}),
+    ("GET", "/v1/model-uploads/upload_x/files/y", MEMBER, {}),
+    ("PUT", "/v1/model-uploads/upload_x/files/y", MEMBER, {}),
+    ("POST", "/v1/model-uploads/upload_x/finish", MEMBER, {}),
     ("GET", "/v1/users", ADMIN, {}),
     ("POST", "/v1/users", ADMIN, {"json": {"name": "zoe"}}),
     ("GET", "/v1/keys", ADMIN, {}),
@@ -66,7 +72,7 @@ def test_the_matrix_covers_every_route(admin: httpx.Client) -> None:
 
     def shape(path: str) -> tuple[str, ...]:
         parts = path.split("/")
-        if len(parts) > 3 and parts[2] in {"jobs", "datasets", "models", "keys", "users", "workers"}:
+        if len(parts) > 3 and parts[2] in {"jobs", "datasets", "models", "model-uploads", "keys", "users", "workers"}:
             parts[3] = "*"
         if len(parts) > 5:
             parts[5:] = ["*"]
