@@ -96,7 +96,7 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
 
 
 def refuse_unsafe(files: Sequence[Path]) -> Path | None:
-    """Raises InvalidFile if no folder with files of these names can be used; returns the GGUF file that is its network, if any."""
+    """Raises InvalidFile if no folder of such names can be used; returns the GGUF file that is its network, if there is one."""
     names = {path.as_posix() for path in files}
     _refuse_adapter(names)
     _refuse_nested(names)

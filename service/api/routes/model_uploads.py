@@ -130,7 +130,7 @@ async def finish_upload(upload_id: UploadId, caller: Member, services: ServicesO
 
     def finish(folder: Path) -> ModelView:
         made = model_uploads.finish(services.database, services.store, upload_id, owner_id=caller.user_id, folder=folder)
-        return services.database.run(lambda session: model_view(*models.find(session, made.id)))
+        return services.database.run(lambda session: model_view(models.find(session, made.id)))
 
     async with _staging(services) as folder:
         view = await services.ingests.run(partial(finish, folder), limit_seconds=INGEST_SECONDS)
