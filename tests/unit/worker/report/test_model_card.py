@@ -51,6 +51,22 @@ def test_no_name_breaks_the_card(name: str) -> None:
     assert ModelCard(text).text.count("```") == 4  # the two blocks of code
 
 
+def test_it_says_which_networks_it_comes_from_and_what_became_of_their_heads() -> None:
+    assert "comes from" not in card()
+    start = {"source": "hub:anna/a@0123", "revision": "0123", "head": "mapped", "made": [], "dropped": ["x"], "tuned": False}
+    teachers = [
+        REPORT["teacher"] | {"weight": 1.0, "targets": None, "start": start},
+        REPORT["teacher"] | {"weight": 1.0, "targets": None},
+    ]
+    given = start | {"source": "file:/a\n# b", "head": "new", "tuned": True}
+    text = card(teachers=teachers, student=REPORT["student"] | {"start": given}, control=REPORT["student"] | {"start": given})
+    lines = [line for line in text.splitlines() if "comes from" in line]
+    assert lines == [
+        "The teacher 1 comes from hub:anna/a@0123, as it is, with its own head in the job's order.",
+        "The student comes from file:/a # b, fine-tuned, with a new head.",
+    ]
+
+
 def test_a_control_has_its_row_and_its_sentence() -> None:
     assert "The control is" not in card()
     text = card(control=REPORT["student"], gain=0.0111)
