@@ -96,12 +96,16 @@ def fetch_snapshot(
                 repository, revision=commit or revision, allow_patterns=patterns, ignore_patterns=["*/*"], **options
             )
         )
-        if beside := module_files(path):
-            snapshot_download(repository, revision=path.name, allow_patterns=[file.as_posix() for file in beside], **options)
+        beside = module_files(path)
+        more = [file.as_posix() for file in beside]
+        if not (only_local or is_offline() or any(path.glob("*.safetensors"))):
+            more += _only_gguf(repository, path.name, token=token)
+        if more:
+            snapshot_download(repository, revision=path.name, allow_patterns=more, **options)
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
         raise _as_told(source, error, token) from None
     folder.mkdir(parents=True, exist_ok=True)
-    names = [Path(file.name) for file in path.iterdir() if any(file.match(pattern) for pattern in _PATTERNS)]
+    names = [Path(file.name) for file in path.iterdir() if any(file.match(pattern) for pattern in (*_PATTERNS, "*.gguf"))]
     for name in [*names, *(file for file in beside if (path / file).is_file())]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         content = (path / name).resolve()
@@ -113,6 +117,13 @@ def fetch_snapshot(
     if library is not None:
         shutil.rmtree(library)
     return Snapshot(folder, path.name)
+
+
+def _only_gguf(repository: str, commit: str, *, token: str | None) -> list[str]:
+    """The GGUF file of a repository that has one; of several nobody has said which, and each is large."""
+    names = HfApi(token=token).list_repo_files(repository, revision=commit)
+    found = [name for name in names if name.endswith(".gguf") and "/" not in name]
+    return found if len(found) == 1 else []
 
 
 def _verify(content: Path, source: str) -> None:

@@ -198,3 +198,18 @@ def test_a_download_can_be_ended_and_a_file_that_arrives_damaged_is_none(tmp_pat
         hub.is_down = False
         with pytest.raises(SourceRefused, match="there is no repository"):
             download("hub:anna/none", tmp_path, commit=COMMIT, token=None, on_poll=lambda: None)
+
+
+@pytest.mark.parametrize(("files", "fetched"), [(["a.gguf"], ["a.gguf"]), (["a.gguf", "b.gguf"], [])])
+def test_a_gguf_file_is_fetched_where_it_is_the_only_one(
+    files: list[str], fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "given").mkdir()
+    for name in [*files, "README.md"]:
+        (tmp_path / "given" / name).write_bytes(os.urandom(200))
+    with hub_server() as hub:
+        hub.add("anna/words", tmp_path / "given", commit=COMMIT)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        (tmp_path / "into").mkdir()
+        download("hub:anna/words", tmp_path / "into", commit=COMMIT, token=None, on_poll=lambda: None)
+    assert sorted(path.name for path in (tmp_path / "into").iterdir()) == ["README.md", *fetched]
