@@ -11,7 +11,7 @@ from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from worker import standalone
 from worker.job.attempt import run
-from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped
+from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, Warned
 from worker.sources.errors import SourceRefused
 
 
@@ -26,6 +26,18 @@ def test_a_teacher_in_a_folder_teaches_without_the_service(tmp_path: Path) -> No
 
     assert isinstance(last, Finished)
     assert last.result["teacher"]["test_score"] == report(tmp_path / "made")["teacher"]["test_score"]
+
+
+def test_a_network_in_a_folder_is_fine_tuned_and_taught_without_the_service(tmp_path: Path) -> None:
+    train(spec({"architecture": CNN, "training": SHORT}), tmp_path / "made")
+    source = {"source": f"file:{tmp_path / 'made' / RESULT_FOLDER / 'teacher'}"}
+    events: list[Event] = []
+
+    last = standalone.train(parse_spec(spec(source | {"training": SHORT}, student=source)), tmp_path / "out", events.append)
+
+    assert isinstance(last, Finished)
+    assert last.result["teacher"]["parameters"] == last.result["student"]["parameters"]
+    assert not [event for event in events if isinstance(event, Warned) and event.code == "head_made"]
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])

@@ -369,6 +369,42 @@ def test_a_folder_that_holds_no_network_for_the_job_is_refused_with_its_place(
     assert words in answer.json()["errors"][0]["message"]
 
 
+def test_a_network_of_other_classes_may_be_a_student_or_a_teacher_that_is_fine_tuned(member: httpx.Client, api: Api) -> None:
+    (root,) = api.settings.file_roots
+    (_write_folder(root / "of-letters") / "labels.json").write_text(json.dumps(list("abcdefghij")))
+    source = {"source": f"file:{root}/of-letters"}
+    assert member.post("/v1/jobs", json=spec(student=source)).status_code == 201
+    assert member.post("/v1/jobs", json=spec(teacher=source | {"training": {}})).status_code == 201
+    texts = spec(
+        task="text-classification", dataset={"source": "builtin:languages"}, teacher=source | {"training": {}}, student=source
+    )
+    answer = member.post("/v1/jobs", json=texts)
+    assert _pointers(answer) == {"/teacher/source", "/student/source"}
+    assert "reads images, and text-classification reads texts" in answer.json()["errors"][0]["message"]
+
+
+def test_a_student_that_a_job_is_still_to_train_is_waited_for(member: httpx.Client) -> None:
+    first = submit(member)
+    assert submit(member, student={"source": f"job:{first['id']}"})["status"] == "waiting"
+    for source in ("job:job_00000000000000000000000000", "model:model_00000000000000000000000000"):
+        assert _pointers(member.post("/v1/jobs", json=spec(student={"source": source}))) == {"/student/source"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "born-again", "generations": 2},
+        {"name": "teacher-assistant", "assistants": [{"name": "small-cnn"}]},
+        {"name": "distillation-network"},
+        {"terms": [{"name": "soft-targets"}, {"name": "distillation-network"}]},
+    ],
+)
+def test_a_method_that_builds_the_student_itself_takes_none_that_exists(member: httpx.Client, method: dict[str, Any]) -> None:
+    answer = member.post("/v1/jobs", json=spec(student={"source": "hub:a/b"}, method=method))
+    assert _pointers(answer) == {"/student/source"}
+    assert "builds its networks itself" in answer.json()["errors"][0]["message"]
+
+
 def _write_folder(path: Path) -> Path:
     path.mkdir(exist_ok=True)
     for file in path.iterdir():
