@@ -9,6 +9,7 @@ from dataclasses import replace
 from textwrap import dedent
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
@@ -52,6 +53,7 @@ from worker.training.criterion import BuildCriterion, Criterion
 
 _FREQUENCY_TEXTS = 2_000
 """Of the training split, for the frequencies of tokens."""
+_COMPARED_TOKENS = 16
 _USAGE = """\
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -225,7 +227,12 @@ class CausalLM(Task):
         return first_logits(_language_network(network), samples)
 
     def compare_outputs(self, full: Tensor, held: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
-        metrics = agreement_metrics(full, held)
+        # A few tokens at a time: the divergence is computed in float64, from several tensors of all logits.
+        parts = [
+            (len(ours), agreement_metrics(ours, theirs))
+            for ours, theirs in zip(*(torch.split(each, _COMPARED_TOKENS) for each in (full, held)), strict=True)
+        ]
+        metrics = {name: sum(count * each[name] for count, each in parts) / len(full) for name in parts[0][1]}
         return Agreement(metrics["agreement"], {PREDICTED: metrics})
 
     def words(self, report: Report, *, is_own: bool) -> CardWords:
