@@ -20,7 +20,8 @@ from worker.job.job_data import load_job_data
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT, Role
 from worker.models.adapters import adapter_of
-from worker.protocol import CHECKPOINT_FILE, RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped
+from worker.preflight import check
+from worker.protocol import CHECKPOINT_FILE, RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Stopped
 from worker.training.checkpoint import read_checkpoint
 
 VIT = network(
@@ -221,3 +222,16 @@ def test_statistics_of_a_networks_norms_are_not_the_adapters_and_stay(tmp_path: 
     assert norms
     assert all(torch.equal(theirs[name], ours[name]) for name in norms)
     assert any(not torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("adapter", [LORA, None])
+def test_a_base_that_is_too_large_to_be_tried_counts_once(base: Path, tmp_path: Path, adapter: dict[str, Any] | None) -> None:
+    document = spec(teacher={"source": GIVEN, "accept_score": "any"}, student={"source": GIVEN, "adapter": adapter})
+    recorder = StopIn(None)
+    assignment = Assignment(job_id="job_test", spec=document, folder=tmp_path, inputs={GIVEN: base}, most_bytes=1000)
+    check(assignment, recorder)
+    checked = recorder.events[-1]
+    assert isinstance(checked, Checked), checked
+    parts, whole = checked.estimate["memory_parts_gib"]["student"], checked.estimate["parameters"]["student"] * 4 / 2**30
+    assert parts["teachers"] == pytest.approx(whole)
+    assert parts["weights"] == pytest.approx(whole) if adapter is None else parts["weights"] < whole / 3

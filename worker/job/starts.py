@@ -172,7 +172,8 @@ class GivenStart:
         except UnfitAdapter as error:
             message = f"The {self.role} {self.source} has no place for its adapter: {error}."
             place = f"{self.pointer.removesuffix('source')}adapter/targets"
-            raise JobFault("invalid_spec", message, details={"pointer": place}) from error
+            hint = "Name other layers; without targets the linear ones of the body are taken."
+            raise JobFault("invalid_spec", message, hint=hint, details={"pointer": place}) from error
         return network
 
     def _load(self) -> LoadedNetwork:

@@ -5,6 +5,7 @@ Sizes are extrapolated from samples of a step to the whole data. N samples of a 
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from service.spec.warning_message import WarningMessage
@@ -16,6 +17,8 @@ from worker.job.networks import Networks
 from worker.job.plan import JobPlan
 from worker.job.roles import CONTROL, Role, by_name
 from worker.models import num_parameters
+from worker.models.adapters import adapter_of
+from worker.models.loading import DTYPES, NumberFormat, dtype_of
 from worker.preflight.estimate import InferenceProfile, Profile
 from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of
 from worker.preflight.sampling import STEP_SAMPLES, SampledData, count_rows
@@ -43,6 +46,9 @@ class Findings:
     """The networks whose preprocessing is known."""
     resident: dict[Role, InferenceProfile] = field(default_factory=dict)
     """The networks that are in memory beside one that is trained."""
+
+    formats: dict[Role, NumberFormat] = field(default_factory=dict)
+    """Those of the teachers that are too large to be loaded here."""
 
     @property
     def task(self) -> Task:
@@ -81,7 +87,18 @@ class Findings:
         spec = self.networks.training_spec(role)
         precision = choose_precision(spec.precision, self.networks.device)
         step = profile_on_meta(network, inputs, spec.optimizer, precision, forward=self.task.step_outputs)
+        step = replace(step, weights=step.weights - self._shared_by_shape(role, network))
         self._add(role, step, self.measure_inference(network, inputs), inputs)
+
+    def _shared_by_shape(self, role: Role, network: nn.Module) -> int:
+        """Bytes of an adapter's base that a teacher which is not loaded here has as well: one of its source and format."""
+        if adapter_of(network) is None:
+            return 0
+        ours = self.networks.source(role), dtype_of(network)
+        theirs = [(self.networks.source(each), dtype) for each, name in self.formats.items() for dtype in _dtypes(name)]
+        if ours not in theirs:
+            return 0
+        return sum(weight.nbytes for weight in network.parameters() if not weight.requires_grad)
 
     def _add(
         self,
@@ -136,3 +153,7 @@ class Findings:
             stored = (num_bytes(made.inputs) + made.labels.nbytes) / num_rows(made.inputs)
         counts = self.sampled.counts
         return answers + stored * num_samples * (1 + counts["validation"] / counts["train"])
+
+
+def _dtypes(name: NumberFormat) -> list[torch.dtype]:
+    return [dtype for other, dtype in DTYPES.items() if other == name]

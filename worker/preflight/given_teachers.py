@@ -10,7 +10,7 @@ from service.spec.source import is_given
 from worker.data import Data
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.loading import FLOAT32, choose_loading, stored_bytes, stored_format, stored_parameters
+from worker.models.loading import FLOAT32, Loading, choose_loading, stored_bytes, stored_format, stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
@@ -57,8 +57,9 @@ def _load_teachers(
             continue
         with located_at(f"/{networks.spec_path(role)}/source"):
             folder = inputs.get(spec.source)
-            size = 0 if folder is None else _size(folder, spec, findings)
-            if folder is not None and size > most_bytes:
+            loading = None if folder is None else _loading(folder, spec, findings)
+            if folder is not None and loading is not None and (size := stored_bytes(folder, loading)) > most_bytes:
+                findings.formats[role] = loading.format
                 count = findings.parameters[role] = stored_parameters(folder)
                 findings.resident[role] = InferenceProfile(size, 0.0, 0)
                 findings.note(f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method.")
@@ -70,11 +71,11 @@ def _load_teachers(
     return True
 
 
-def _size(folder: Path, teacher: TeacherSpec, findings: Findings) -> int:
-    """Bytes of a teacher's weights in the job, by the headers of its files."""
+def _loading(folder: Path, teacher: TeacherSpec, findings: Findings) -> Loading:
+    """How the job loads a teacher."""
     job = findings.networks
     on_gpu = job.spec.resources.gpus > 0
-    return stored_bytes(folder, choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu))
+    return choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu)
 
 
 def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:

@@ -5,7 +5,7 @@ its step, and no job is refused for what only a long training would reveal.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -88,9 +88,7 @@ class PreflightRun:
         del whole
         if not self._findings.is_complete:
             self._try_student_alone()
-        elif (networks := build_too_large(self._findings, most_bytes=self._most_bytes)) is not None:
-            measure_shapes(self._findings, networks, check=self._check_distributed, check_stop=self._phases.check_stop)
-        else:
+        elif not self._is_too_large(self._networks.plan.trained):
             self._try_all()
         return self._findings
 
@@ -199,11 +197,20 @@ class PreflightRun:
 
     def _try_student_alone(self) -> None:
         """Trains the student on its labels, if it has a preprocessing of its own and labels."""
-        if self._reads_alone() and not self._findings.task.labelled_by_teacher:
+        if not self._reads_alone() or self._findings.task.labelled_by_teacher:
+            return
+        if not self._is_too_large((STUDENT,)):
             planned = replace(self._networks.plan.training_of(STUDENT), taught_by=())
             build = cache(self._networks.build)
             self._try(planned, self._trainings(build), {})
             self._findings.parameters[STUDENT] = num_merged_parameters(self._plain(STUDENT, build(STUDENT)))
+
+    def _is_too_large(self, roles: Sequence[Role]) -> bool:
+        """Whether networks are too large to be built here; they are measured by their shapes then."""
+        networks = build_too_large(self._findings, roles, most_bytes=self._most_bytes)
+        if networks is not None:
+            measure_shapes(self._findings, networks, check=self._check_distributed, check_stop=self._phases.check_stop)
+        return networks is not None
 
     def _trainings(self, build: Callable[[Role], nn.Module]) -> TrainingBuilder:
         outputs = TeacherOutputProvider(self._networks, self._phases, cache=None)

@@ -1,7 +1,7 @@
 """Networks too large for the memory of a check: measured by their shapes, without a weight."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -24,11 +24,10 @@ _COPIES_OF_A_TRAINED_WEIGHT = 3
 """A gradient and two moments, beside the weight."""
 
 
-def build_too_large(findings: Findings, *, most_bytes: float) -> dict[Role, nn.Module] | None:
-    """Builds the networks of the job on the meta device; None if all of them fit into ``most_bytes``."""
+def build_too_large(findings: Findings, roles: Sequence[Role], *, most_bytes: float) -> dict[Role, nn.Module] | None:
+    """Builds networks of the job on the meta device; None if all of them fit into ``most_bytes``."""
     networks: dict[Role, nn.Module] = {}
     num_bytes = 0
-    roles = findings.networks.plan.trained
     if all(findings.networks.architecture(role).name != "transformers" for role in roles):
         return None
     for role in roles:
@@ -54,7 +53,7 @@ def measure_shapes(
     """
     findings.note("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
     job = findings.networks
-    for role in job.plan.given:
+    for role in job.plan.given if findings.is_complete else ():
         findings.add_resident(role, job.load_pretrained(role))
     for role, network in networks.items():
         check_stop()
