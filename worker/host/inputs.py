@@ -182,7 +182,7 @@ class InputFetcher:
     def _named_folder(self, source: str, folder: Path) -> tuple[Path, str]:
         if not folder.is_dir():
             raise SourceRefused(f"{source} is no folder on this host.", "Mount it on every host, or upload the network instead.")
-        revision = folder_digest(folder)
+        revision = folder_digest(folder, on_poll=self._on_poll)
         if self._noted.get(source, revision) != revision:
             raise SourceRefused(
                 f"The files of {source} are others than at the job's first attempt.",

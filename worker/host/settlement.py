@@ -47,7 +47,7 @@ class Settlement:
             case Finished(result=result):
                 self._succeed(result)
             case Stopped(reason="time_limit"):
-                self._fail_by_time_limit("The student as far as it came is an artifact.")
+                self.fail_by_time_limit("The student as far as it came is an artifact.")
             case Stopped(reason=reason):
                 self.took = reason == "signal"
                 files = self._store_result() if reason == "cancel" else []
@@ -62,7 +62,7 @@ class Settlement:
                 else:
                     self.fail(failure)
             case _ if ending.killed and ending.asked is not None and ending.asked.reason == "time_limit":
-                self._fail_by_time_limit("It did not stop in time to keep its student.")
+                self.fail_by_time_limit("It did not stop in time to keep its student.")
             case _ if ending.killed and ending.asked is not None:
                 reason = ending.asked.reason
                 self._settle(lambda session: jobs.settle_stopped(session, self._fence, reason=reason))
@@ -78,6 +78,17 @@ class Settlement:
         """Fails the job, for what another attempt would repeat; ``files`` are its artifacts, with the log."""
         failure, files = self._with_log(failure), files or self._store_log()
         self._settle(lambda session: jobs.fail(session, self._fence, failure, files=files, models=left))
+
+    def fail_by_time_limit(self, what_is_left: str) -> None:
+        """Fails the job for the time that it ran; ``what_is_left`` is a sentence."""
+        limit = self._job.spec["resources"]["max_runtime_seconds"]
+        failure = JobFailure(
+            code="time_limit",
+            message=f"the job ran longer than its {limit} s",
+            hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
+        )
+        files = self._store_result()
+        self.fail(failure, files=files, left=self._models(files))
 
     def lose(self, failure: JobFailure) -> None:
         """Requeues the job at no charge: this host took the attempt from it."""
@@ -120,16 +131,6 @@ class Settlement:
         if not left:
             raise RuntimeError("a trainer that has finished leaves a student")
         self._settle(lambda session: jobs.succeed(session, self._fence, result=result, files=files, models=left))
-
-    def _fail_by_time_limit(self, what_is_left: str) -> None:
-        limit = self._job.spec["resources"]["max_runtime_seconds"]
-        failure = JobFailure(
-            code="time_limit",
-            message=f"the job ran longer than its {limit} s",
-            hint=f"Raise resources.max_runtime_seconds and submit again. {what_is_left}",
-        )
-        files = self._store_result()
-        self.fail(failure, files=files, left=self._models(files))
 
     def _models(self, files: Sequence[StoredFile]) -> list[Model]:
         """The student among ``files`` as a model row, then the teacher that was trained; none if there is no student.

@@ -32,6 +32,10 @@ from worker.sources.errors import HubAway, SourceRefused
 logger = logging.getLogger(__name__)
 
 
+class _TimeIsUp(Exception):
+    """The job has run for as long as it may."""
+
+
 class Supervisor:
     """The parent of one trainer on ``host``. ``leaving`` tells whether the worker drains, so that the job is requeued."""
 
@@ -131,6 +135,8 @@ class Supervisor:
                 self._settlement.fail(JobFailure(code="input_unavailable", message=error.detail))
             except SourceRefused as refused:
                 self._settlement.fail(unavailable(refused))
+            except _TimeIsUp:
+                self._settlement.fail_by_time_limit("Its networks were being fetched.")
             except HubAway as away:
                 self._settlement.lose(JobFailure(code="input_unavailable", message=away.message, hint=away.hint))
             else:
@@ -188,7 +194,10 @@ class Supervisor:
 
     def _on_fetch_poll(self) -> None:
         self._access.require_lease()
-        if self._wanted_stop() is not None:
+        stop = self._wanted_stop()
+        if stop is not None and stop.reason == "time_limit":
+            raise _TimeIsUp
+        if stop is not None:
             raise GaveUpWaiting("the networks that it names")
 
     def _wanted_stop(self) -> StopRequest | None:

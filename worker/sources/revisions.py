@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
 from service.spec.source import split_hub, split_source
+
+_CHUNK_BYTES = 2**24
 
 
 def pinned(source: str, revisions: Mapping[str, str]) -> str:
@@ -35,11 +37,19 @@ def files_digest(files: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """The :func:`files_digest` of a folder on disk. Raises OSError."""
+def folder_digest(folder: Path, *, on_poll: Callable[[], None] = lambda: None) -> str:
+    """The :func:`files_digest` of a folder on disk; ``on_poll``, called many times a second, may end it by raising.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     digests = []
     for path in folder.rglob("*"):
         if path.is_file():
+            digest = hashlib.sha256()
             with path.open("rb") as file:
-                digests.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    on_poll()
+            digests.append((path.relative_to(folder).as_posix(), digest.hexdigest()))
     return files_digest(digests)

@@ -1,15 +1,17 @@
 """A user's token for the Hub: it fetches what it may, and nothing of the service ever holds it."""
 
+import fcntl
+import hashlib
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from service import jobs
 from service.api.app import create_app
@@ -19,7 +21,7 @@ from service.database import Database
 from service.embedded.servers import Valkey
 from service.security import create_key
 from service.settings import Settings
-from service.tables import JobSource
+from service.tables import Job, JobSource
 from tests.hub import Hub, hub_server
 from tests.integration.test_chain import train
 from tests.integration.test_teachers import CNN, SHORT, spec
@@ -171,6 +173,35 @@ def test_an_attempt_on_another_host_gets_the_commit_that_the_first_one_got(
     with queue.database.transaction() as session:
         assert session.get_one(JobSource, (job_id, "hub:anna/open")).revision == COMMIT
     assert queue.job(job_id).crashes == 0
+
+
+def test_what_ends_a_job_ends_its_wait_for_a_network(hub_worker: WorkerProcess, hub: Hub, queue: Queue) -> None:
+    forever = {"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 20}
+    hub.add("anna/open", hub.repositories["anna/open"].commits[COMMIT], commit=COMMIT)
+    job_id = queue.submit(**learns_from("hub:anna/open", training=forever))
+    queue.until_status(job_id, "running")
+
+    def ask(act: Callable[..., object]) -> None:
+        with queue.database.transaction() as session:
+            act(session, job_id)
+        queue.broker.wake("default")
+
+    ask(jobs.request_pause)
+    queue.until_status(job_id, "paused")
+    name = hashlib.sha256(f"hub:anna/open@{COMMIT}".encode()).hexdigest()[:40]
+    with (hub_worker.folder / "scratch" / "network-cache" / f"{name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if another worker were fetching it
+        ask(jobs.resume)
+        queue.until_status(job_id, "running")
+        ask(jobs.request_pause)
+        queue.until_status(job_id, "paused")
+        with queue.database.transaction() as session:
+            session.execute(update(Job).values(run_seconds=1e9))
+        ask(jobs.resume)
+        failed = queue.until_status(job_id, "failed")
+    assert failed.error is not None
+    assert failed.error["code"] == "time_limit"
+    assert failed.crashes == 0
 
 
 def test_without_a_key_of_its_own_a_service_takes_no_token(
