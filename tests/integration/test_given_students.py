@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from service.spec import parse_spec
 from service.spec.inputs import TokenizerSpec
@@ -14,6 +14,8 @@ from tests.integration.test_chain import StopIn, report
 from tests.integration.test_given_teachers import SMALL, warnings, write_texts
 from tests.integration.test_methods import student
 from tests.integration.test_texts import WORDPIECE, network
+from tests.unit.worker.models.test_gguf_folder import network as tiny_network
+from tests.unit.worker.models.test_gguf_folder import write as write_gguf
 from worker.data.text import train_text_preprocessing
 from worker.job.attempt import run
 from worker.preflight import check
@@ -232,3 +234,19 @@ def test_language_models_of_two_tokenizers_are_compared_text_by_text(sums: Path,
     events = run_job(language_spec(sums, "uld"), tmp_path / "job", given=given, teacher=teacher)
     assert isinstance(events[-1], Finished), events[-1]
     assert report(tmp_path / "job")["agreement"] is None
+
+
+def test_a_network_of_llama_cpp_is_student_and_teacher_and_leaves_a_plain_folder(sums: Path, tmp_path: Path) -> None:
+    given = write_gguf(tmp_path / "gguf" / "tiny.gguf", tiny_network())
+    document = language_spec(sums, dataset={"source": f"file:{sums}", "row_tokens": 16})
+    parts = {"network_cache": tmp_path / "cache", "network_cache_bytes": 2**30}
+    checked = run_job(document, tmp_path / "check", given=given, teacher=given, check_only=True, **parts)[-1]
+    assert isinstance(checked, Checked), checked
+    events = run_job(document, tmp_path / "job", given=given, teacher=given, **parts)
+    assert isinstance(events[-1], Finished), events[-1]
+    student = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / RESULT_FOLDER / "student")
+    assert student.config.model_type == "qwen2"
+    (given / "tiny.gguf").write_bytes(b"GGUF")
+    failed = run_job(document, tmp_path / "broken", given=given, check_only=True, **parts)[-1]
+    assert isinstance(failed, Failed), failed
+    assert (failed.code, failed.details["pointer"]) == ("input_unavailable", "/student/source")
