@@ -239,7 +239,7 @@ def test_language_models_of_two_tokenizers_are_compared_text_by_text(sums: Path,
 def test_a_network_of_llama_cpp_is_student_and_teacher_and_leaves_a_plain_folder(sums: Path, tmp_path: Path) -> None:
     given = write_gguf(tmp_path / "gguf" / "tiny.gguf", tiny_network())
     document = language_spec(sums, dataset={"source": f"file:{sums}", "row_tokens": 16})
-    parts = {"network_cache": tmp_path / "cache", "network_cache_bytes": 2**30}
+    parts: dict[str, Any] = {"network_cache": tmp_path / "cache", "network_cache_bytes": 2**30}
     checked = run_job(document, tmp_path / "check", given=given, teacher=given, check_only=True, **parts)[-1]
     assert isinstance(checked, Checked), checked
     events = run_job(document, tmp_path / "job", given=given, teacher=given, **parts)
