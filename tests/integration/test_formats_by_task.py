@@ -1,8 +1,12 @@
 """Each task's networks in number formats: pixels, waveforms and tokens go into them, and every method reads what they say."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.spec import parse_spec
@@ -136,3 +140,16 @@ def test_words_are_compared_one_by_one(
     made = tmp_path / "made" / RESULT_FOLDER / "teacher"
     card = finished(by_given(document, dtype), tmp_path / "job", source | {GIVEN: made})
     assert card["teacher"]["dtype"]["rows"] > 64, "words"
+
+
+@pytest.mark.exhaustive
+def test_the_program_of_a_students_card_runs_where_its_weights_are_bf16(tmp_path: Path, of_images: Path) -> None:
+    finished(by_given(images({"name": "soft-targets"}), "auto"), tmp_path / "job", {GIVEN: of_images})
+    folder = tmp_path / "job" / RESULT_FOLDER
+    np.save(folder / "image.npy", np.zeros((8, 8, 1), dtype=np.float32))
+    (program,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip().isdigit()

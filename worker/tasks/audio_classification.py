@@ -29,10 +29,10 @@ _LIBRARY_READER = """\
     student = AutoModelForAudioClassification.from_pretrained("student").eval()
     clip, rate = soundfile.read("clip.wav", dtype="float32")  # one channel, at extractor.sampling_rate
     """
-_SPECTROGRAM = 'inputs = extractor(clip, sampling_rate=rate, return_tensors="pt")\n'
+_SPECTROGRAM = 'inputs = extractor(clip, sampling_rate=rate, return_tensors="pt").to(student.dtype)\n'
 _WAVEFORM = """\
     as_trained = {"padding": "max_length", "max_length": extractor.num_samples, "truncation": True}
-    inputs = extractor(clip, sampling_rate=rate, **as_trained, return_tensors="pt")
+    inputs = extractor(clip, sampling_rate=rate, **as_trained, return_tensors="pt").to(student.dtype)
     """
 
 

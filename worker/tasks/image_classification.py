@@ -29,7 +29,7 @@ _LIBRARY_READER = """\
     student = AutoModelForImageClassification.from_pretrained("student").eval()
     {pixels}
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    inputs = processor(pixels, input_data_format="channels_last", return_tensors="pt")
+    inputs = processor(pixels, input_data_format="channels_last", return_tensors="pt").to(student.dtype)
     """
 _STORED = {
     255.0: 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")))  # of the size and mode of its data',
