@@ -196,7 +196,9 @@ class Attempt:
             self.networks.data = replace(self.data, warnings=(*self.data.warnings, *told))
         if not self.state.finished and self.state.interrupted is None and self.group.is_rank0:
             check_disk(self.networks)
-            check_early(self.networks, self.networks.build(STUDENT))
+            student = self.trainings.build_ahead(self.plan.training_of(STUDENT))
+            check_early(self.networks, student)
+            student.to("cpu")  # where it waits for its training
         heads = self.networks.start_warnings() if self.group.is_rank0 else []
         for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data), *heads):
             self._warn(warning)

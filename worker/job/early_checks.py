@@ -52,7 +52,7 @@ _OTHER_NETWORK = "Or give it another architecture, of images small-cnn, of texts
 
 
 def check_early(networks: Networks, student: nn.Module) -> None:
-    """Checks everything that can fail without a trained teacher; ``student`` is an untrained one, built for this.
+    """Checks everything that can fail without a trained teacher; ``student`` is an untrained one, whose weights stay as they are.
 
     Raises JobFault or UnusableData.
     """
@@ -104,7 +104,9 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
             "A student with its teacher's layers uses its teacher's tokenizer: leave student.tokenizer out.",
             details={"pointer": "/student/tokenizer"},
         )
+    before = kept(student)
     networks.copy_teacher_layers(student, teacher)
+    restore(student, before)
 
 
 def _check_trainings(networks: Networks) -> None:

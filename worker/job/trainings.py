@@ -5,11 +5,12 @@ from its seed: what is computed between them, such as the teachers' outputs, lea
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
@@ -37,6 +38,15 @@ class TrainingBuilder:
     phases: PhaseReporter
     teacher_outputs: TeacherOutputProvider
     group: ProcessGroup = SINGLE_PROCESS
+    _ahead: dict[Role, tuple[nn.Module, Tensor]] = field(default_factory=dict, init=False)
+    """Networks that wait for their training, each with the generator's state behind its first weights."""
+
+    def build_ahead(self, planned: PlannedTraining) -> nn.Module:
+        """Builds the network of a training before it, for checks that leave its weights as they are."""
+        self.group.seed(planned.spec.seed)
+        network = self.build_network(planned.role)
+        self._ahead[planned.role] = network, torch.get_rng_state()
+        return network
 
     def build(self, planned: PlannedTraining, *, teachers: Teachers | None = None, num_steps: int | None = None) -> Training:
         """Builds a training and its network, freshly initialised.
@@ -50,7 +60,12 @@ class TrainingBuilder:
         samples = self.networks.samples(planned.role, "train")
         # Student and control have the same seed, hence the same initial weights and the same batches.
         self.group.seed(planned.spec.seed)
-        network = self.build_network(planned.role)
+        if planned.role in self._ahead:
+            network, state = self._ahead.pop(planned.role)
+            network.train()
+            torch.set_rng_state(state)
+        else:
+            network = self.build_network(planned.role)
         if planned.peer is not None:
             return self._build_peers(planned, planned.peer, network, samples)
         validation_teacher: ValidationTeacher | None = None

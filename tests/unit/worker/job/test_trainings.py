@@ -1,5 +1,6 @@
 """A training begins with the numbers that its seed draws first, whatever is computed before its first step."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from service.spec import parse_spec
 from worker.distributed.rng import preserved_generators, seed_everything
+from worker.job.early_checks import check_early
 from worker.job.job_data import load_job_data
 from worker.job.networks import Networks
 from worker.job.plan import plan_of
@@ -22,6 +24,13 @@ from worker.training.mutual import MutualTraining
 CPU, TEACHER = torch.device("cpu"), Role("teacher")
 TEACHER_CNN: dict[str, Any] = {"name": "resnet8x4"}
 STUDENT_CNN: dict[str, Any] = {"name": "small-cnn", "width": 4}
+VIT: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "patch_size": 4,
+}
 
 
 class Quiet:
@@ -44,13 +53,15 @@ class Builds:
         return self._networks.build(role)
 
 
-def builder(tmp_path: Path, method: dict[str, Any], *, teacher: dict[str, Any] = TEACHER_CNN) -> tuple[TrainingBuilder, Builds]:
+def builder(
+    tmp_path: Path, method: dict[str, Any], *, teacher: dict[str, Any] = TEACHER_CNN, student: dict[str, Any] | None = None
+) -> tuple[TrainingBuilder, Builds]:
     spec = parse_spec(
         {
             "task": "image-classification",
             "dataset": {"source": "builtin:digits"},
             "teacher": {"architecture": teacher},
-            "student": {"architecture": STUDENT_CNN},
+            "student": student or {"architecture": STUDENT_CNN},
             "method": method,
             "training": {"max_steps": 2, "seed": 7},
             "evaluation": {"control": True},
@@ -96,3 +107,33 @@ def test_what_is_drawn_in_between_changes_nothing() -> None:
     drawn = torch.rand(2)
     seed_everything(3)
     assert torch.equal(drawn, torch.rand(2))
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"architecture": {"name": "resnet8x4"}},
+        {"architecture": {"name": "transformers", "model_type": "vit", "config": VIT | {"num_hidden_layers": 1}}},
+        {"architecture": {"name": "transformers", "model_type": "vit", "config": VIT}, "source": "teacher-layers"},
+    ],
+    ids=["with-running-statistics", "of-the-library", "with-its-teachers-layers"],
+)
+@pytest.mark.parametrize("method", ["soft-targets", "distillation-network"])
+def test_a_student_is_built_once_and_its_check_leaves_it_as_it_is(student: dict[str, Any], method: str, tmp_path: Path) -> None:
+    teacher = {"name": "transformers", "model_type": "vit", "config": VIT}
+    trainings, builds = builder(tmp_path, {"name": method}, teacher=teacher, student=student)
+    networks, planned = trainings.networks, plan_of(trainings.networks.spec).training_of(STUDENT)
+    check_early(networks, trainings.build_ahead(planned))
+    seed_everything(8)
+    alone = replace(planned, taught_by=())
+    training = trainings.build(alone)
+    assert builds.roles == [STUDENT]
+    draws = torch.rand(3)
+    seed_everything(7)
+    fresh = networks.build(STUDENT)
+    for name, tensor in fresh.state_dict().items():
+        assert torch.equal(training.network.state_dict()[name], tensor), name
+    assert training.network.training
+    seed_everything(7)
+    trainings.build(alone)
+    assert torch.equal(draws, torch.rand(3))
