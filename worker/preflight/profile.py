@@ -27,6 +27,7 @@ from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
 from worker.models.loading import plain_tensors
 from worker.training.loop import Training
+from worker.training.memory import recomputed_inputs
 from worker.training.mutual import MutualTraining
 from worker.training.optimizers import hidden_matrices
 
@@ -76,7 +77,12 @@ def profile_step(training: Training) -> StepProfile:
     saved = _SavedTensors(modules)
     for each in trainings:
         each.group = saved.group
-    with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
+    with (
+        _WithoutAttentionDropout(),
+        FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter,
+        saved.watching(),
+        recomputed_inputs(modules, saved.see),
+    ):
         training.update([torch.arange(num_samples, device=training.samples.home)])
     training.read_losses()
     parameters = [parameter for module in modules for parameter in module.parameters()]
@@ -203,9 +209,10 @@ class _SavedTensors:
 
     def watching(self) -> Any:
         """Context in which saved tensors are counted."""
-        return torch.autograd.graph.saved_tensors_hooks(self._see, lambda saved: saved)
+        return torch.autograd.graph.saved_tensors_hooks(self.see, lambda saved: saved)
 
-    def _see(self, tensor: Tensor) -> Tensor:
+    def see(self, tensor: Tensor) -> Tensor:
+        """Counts a tensor, and returns it."""
         storage = tensor.untyped_storage()
         place = storage._cdata
         if place not in self._known:

@@ -8,7 +8,8 @@ of memory leaves neither gradients nor written buffers, and its random numbers a
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,6 +105,15 @@ class MemorySavings:
 
 def choose_savings(training: "Training") -> None:
     """Makes the savings that a training needs, as measured by a forward pass of one sample and of two, before its first step."""
+    try:
+        _choose_savings(training)
+    except (RuntimeError, MemoryError) as error:
+        # Even these may be too much: the first step finds out what is not.
+        if training.group.world_size > 1 or not is_out_of_memory(error):
+            raise
+
+
+def _choose_savings(training: "Training") -> None:
     savings, group = training.savings, training.group
     batch_size = min(training.spec.batch_size, len(training.samples))
     if savings.next(batch_size) is None or (free := _free_bytes(training.device)) is None:
@@ -162,21 +172,41 @@ def saved_bytes(training: "Training") -> float:
         for each in tensors
     }
     before, sizes = _Before(training), []
-    for count in (group.world_size, 2 * group.world_size):
-        saved: dict[int, int] = {}
+    try:
+        for count in (group.world_size, 2 * group.world_size):
+            saved: dict[int, int] = {}
 
-        def see(tensor: Tensor, saved: dict[int, int] = saved) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in known:
-                saved[storage._cdata] = storage.nbytes()
-            return tensor
+            def see(tensor: Tensor, saved: dict[int, int] = saved) -> Tensor:
+                storage = tensor.untyped_storage()
+                if storage._cdata not in known:
+                    saved[storage._cdata] = storage.nbytes()
+                return tensor
 
-        indices = torch.full((count,), row, device=samples.home)
-        with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
-            training.batch_losses(indices)
-        sizes.append(sum(saved.values()))
-    before.put_back()
+            indices = torch.full((count,), row, device=samples.home)
+            with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor), recomputed_inputs(training.modules, see):
+                training.batch_losses(indices)
+            sizes.append(sum(saved.values()))
+    finally:
+        before.put_back()
     return float(max(0, sizes[1] - sizes[0]))
+
+
+@contextmanager
+def recomputed_inputs(modules: Sequence[nn.Module], see: Callable[[Tensor], object]) -> Iterator[None]:
+    """Shows ``see`` the inputs of layers that compute twice: they are kept until then, and autograd's hooks do not see them."""
+
+    def before(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        for each in inputs:
+            if isinstance(each, Tensor):
+                see(each)
+
+    layers = [part for module in modules for part in module.modules() if getattr(part, "gradient_checkpointing", False)]
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Before:
