@@ -4,6 +4,7 @@ Invariant: what is rounded on its way into memory is measured, unless the caller
 memory at a time. M compared rows, W outputs.
 """
 
+import gc
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,8 @@ def load_frozen(
         if loading.quantised is not None:
             check_format(loading.quantised, on_gpu=on_gpu)
         full = _some_outputs(load(loading=Loading(stored)), data) if measures and loading.rounds(stored) else None
+        if full is not None:
+            gc.collect()  # networks of the library are in cycles of references, and would stay beside the next
         teacher = load(loading=loading)
     except UnquantisableNetwork as error:
         message = f"The teacher {source} cannot be held in {loading.format}: {error}."
