@@ -29,7 +29,7 @@ from service.spec.data import DatasetInfo, as_declared
 from service.spec.data_fit import chosen_splits, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit, image_shape
-from service.spec.source import TEACHER_PART, split_network, split_source
+from service.spec.source import TEACHER_PART, is_given, split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from service.tables import Job, Model
@@ -155,7 +155,8 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
         plan = planned.get(source)
         info = None if plan is None else describe(plan, plan.dataset.source, pointer=pointer)
         if plan is not None and info is not None:
-            shape, names = image_shape(info, plan.dataset.input), output_names(plan.dataset, info)
+            shape = None if _begins_with_another(plan, source) else image_shape(info, plan.dataset.input)
+            names = output_names(plan.dataset, info)
             teachers[source] = TeacherInfo(task=plan.task, classes=names, input_shape=shape)
     for pointer, source in _teacher_sources(spec):
         if split_source(source).kind == "file":
@@ -235,6 +236,12 @@ def _teachers(
                 planned[source] = plan
     reported = {fault.pointer for fault in faults}
     return teachers, planned, faults + [fault for fault in named.need_faults if fault.pointer not in reported]
+
+
+def _begins_with_another(spec: JobSpec, source: str) -> bool:
+    """Whether the network that a job is to leave as ``source`` reads as one that existed before."""
+    part = spec.trained_teachers[0] if split_network(source).part == "teacher" else spec.student
+    return is_given(part.source)
 
 
 def _left_as(model: Model) -> str:
@@ -331,6 +338,7 @@ def _allowed_path(name: str, roots: list[Path], *, upload: str) -> Path:
 
 def _teacher_info(model: Model) -> TeacherInfo:
     shape = model.input_shape
-    # What an uploaded network's image processor makes of other sizes and of grey images, the check of the job finds out.
-    input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 and model.job_id is not None else None
+    # What the image processor of an uploaded network, or of one that began with such, makes of other images, the check finds out.
+    is_built = model.job_id is not None and model.base is None
+    input_shape = (shape[0], shape[1], shape[2]) if len(shape) == 3 and is_built else None
     return TeacherInfo(task=cast(TaskName, model.task), classes=model.classes, input_shape=input_shape)

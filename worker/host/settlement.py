@@ -13,6 +13,8 @@ from service.errors import JobFailure, NotFound
 from service.lifecycle import Outcome
 from service.part_errors import is_of_machine
 from service.scheduling import Claim
+from service.spec import JobSpec
+from service.spec.source import is_given
 from service.store import StoredFile
 from service.tables import Model
 from worker.host.access import LeasedAccess, attempt_prefix
@@ -141,17 +143,20 @@ class Settlement:
         teachers = [folder for folder in folders if _TEACHER.fullmatch(folder)]
         if STUDENT_FOLDER not in folders:
             return []
-        left = [self._model(files, STUDENT_FOLDER, part="student", name=self._job.name or self._job.id)]
+        spec, name = JobSpec.model_validate(self._job.spec), self._job.name or self._job.id
+        left = [self._model(files, STUDENT_FOLDER, part="student", source=spec.student.source, name=name)]
         if len(teachers) == 1:
-            left.append(self._model(files, teachers[0], part="teacher", name=f"{left[0].name}: the teacher"))
+            (trained,) = spec.trained_teachers
+            left.append(self._model(files, teachers[0], part="teacher", source=trained.source, name=f"{name}: the teacher"))
         return left
 
-    def _model(self, files: Sequence[StoredFile], folder: str, *, part: str, name: str) -> Model:
-        """The network in a folder of the result as a model row."""
+    def _model(self, files: Sequence[StoredFile], folder: str, *, part: str, source: str, name: str) -> Model:
+        """The network in a folder of the result, which began with ``source``, as a model row."""
         own = {file.name.removeprefix(f"{folder}/"): file for file in files if file.name.startswith(f"{folder}/")}
         files_of = [Path(file) for file in own]
         model = models.describe(self._folder / RESULT_FOLDER / folder, files_of, owner_id=self._job.owner_id, name=name)
         model.task, model.job_id, model.part = self._job.spec["task"], self._job.id, part
+        model.base = source if is_given(source) else None
         model.files = [
             {"name": file, "path": stored.path, "size": stored.size, "sha256": stored.sha256, "media_type": stored.media_type}
             for file, stored in own.items()
