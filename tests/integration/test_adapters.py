@@ -138,14 +138,16 @@ def test_an_adapter_resumes_exactly_from_a_checkpoint_of_itself_alone(base: Path
     assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_a_teacher_is_tuned_as_an_adapter_of_the_body_that_the_student_begins_with(base: Path, tmp_path: Path) -> None:
+def test_a_teacher_is_tuned_as_an_adapter_but_for_its_frozen_layers(base: Path, tmp_path: Path) -> None:
     teacher = {"source": GIVEN, "adapter": LORA | {"variant": "rslora"}, "training": SHORT | {"freeze": ["vit.layers.0"]}}
     events = train(spec(teacher=teacher, student={"architecture": VIT}), tmp_path / "job", base)
     assert isinstance(events[-1], Finished), events[-1]
     result, told = tmp_path / "job" / RESULT_FOLDER, report(tmp_path / "job")
     assert told["teacher"]["adapter"]["variant"] == "rslora"
     assert told["student"]["adapter"] is None
-    assert (result / "teacher-adapter" / "adapter_model.safetensors").is_file()
+    weights = load_file(result / "teacher-adapter" / "adapter_model.safetensors")
+    updates = {name: bool(weight.any()) for name, weight in weights.items() if "lora_B" in name}
+    assert [updates[name] for name in updates] == [".layers.1." in name for name in updates]  # those of a frozen layer stay none
     assert not (result / "adapter").exists()
 
 
