@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from service.spec.source import is_given
 from worker.data import Split, first
 from worker.data.augment.choose import check_same_views
 from worker.data.preprocessing import same_tokens
@@ -143,7 +142,7 @@ def _check_places_for_units(networks: Networks, student: nn.Module) -> None:
                 "invalid_spec",
                 f"The {role} cannot predict numbers this far from 0: {numbers}. Its output layer has no bias.",
                 hint=f"Subtract the mean from the column, or one near it. {_OTHER_NETWORK}",
-                details={"pointer": f"/{networks.spec_path(role)}/architecture"},
+                details={"pointer": networks.start(role).pointer},
             )
 
 
@@ -199,8 +198,7 @@ def _check_student_folder(networks: Networks, untrained: TrainedNetwork) -> None
                 expected=untrained.outputs(few),
             )
         except JobFault as fault:
-            place = "source" if is_given(networks.source(STUDENT)) else "architecture"
-            fault.details.setdefault("pointer", f"/student/{place}")
+            fault.details.setdefault("pointer", networks.start(STUDENT).pointer)
             raise
         if untrained.adapted is not None:
             _check_adapter(networks, untrained, Path(made), split=few)
