@@ -228,11 +228,12 @@ def _told(fitted: Fitted, targets: Targets, *, role: str, source: str) -> Iterat
     dropped = _listed(fitted.dropped)
     if fitted.kind == "new":
         ours = _listed([target.name if target.classes is None else name for target in targets for name in target.classes or [""]])
-        why = (
-            f"its outputs are {dropped}, and the job's {ours}"
-            if fitted.dropped
-            else f"it has none of this task with a name for each of its outputs, and the job's are {ours}"
-        )
+        if any(target.classes is None for target in targets):
+            why = "a number is learned in the data's own unit"
+        elif fitted.dropped:
+            why = f"its outputs are {dropped}, and the job's {ours}"
+        else:
+            why = f"it has none of this task with a name for each of its outputs, and the job's are {ours}"
         left_out = f" What it has instead takes no part: {_listed(fitted.left_out)}." if fitted.left_out else ""
         message = f"The head of the {role} {source} is made anew ({_listed(fitted.made)}): {why}.{left_out}"
         yield WarningMessage(code="head_made", message=message)

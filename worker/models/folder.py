@@ -5,6 +5,7 @@ A network of ``transformers`` is saved in the library's own form, which ``from_p
 ``config.json``. Invariant: nothing is unpickled, nothing is fetched, no code of the folder is run.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 OWN_MODEL_TYPE = "stillhouse"
 
+_LAYER = re.compile(r"\.\d+\.")
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 # Fields of an uploaded config that would load code, or load weights in another form.
@@ -209,7 +211,19 @@ def load_model(folder: Path, config: Any, kind: NetworkKind, *, loading: Loading
             use_safetensors=True,
             ignore_mismatched_sizes=True,
         )
+    _refuse_surplus(model, info["unexpected_keys"])
     return model, info
+
+
+def _refuse_surplus(model: Any, unexpected: Iterable[str]) -> None:
+    """Raises UnreadableNetwork if the files have more layers than the config: the library would leave them out in silence."""
+    prefix = f"{model.base_model_prefix}."
+    body = {_LAYER.sub(".#.", name) for name in model.base_model.state_dict()}
+    if surplus := sorted(name for name in unexpected if _LAYER.sub(".#.", name.removeprefix(prefix)) in body):
+        raise UnreadableNetwork(
+            f"{WEIGHTS_FILE} has {', '.join(surplus[:3])}{' …' if len(surplus) > 3 else ''}, and {CONFIG_FILE} makes a network "
+            "with fewer layers: save config and weights of one network"
+        )
 
 
 @contextmanager

@@ -169,6 +169,16 @@ def test_a_body_that_is_not_whole_is_refused(tmp_path: Path, auto_class: str, ta
         load_given(folder, kind(task), targets=targets)
 
 
+@pytest.mark.parametrize(
+    ("auto_class", "task"), [("AutoModel", "text-classification"), ("AutoModelForMaskedLM", "sentence-embedding")]
+)
+def test_a_body_with_more_layers_than_its_config_says_is_refused(tmp_path: Path, auto_class: str, task: TaskName) -> None:
+    folder = text_folder(tmp_path / "folder", auto_class)
+    edit(folder, "config.json", num_hidden_layers=1)
+    with pytest.raises(UnreadableNetwork, match=r"encoder\.layer\.1\..* makes a network with fewer layers"):
+        load_given(folder, kind(task), targets=Targets.of_classes(["a", "b"]) if TASKS[task].info.targets else Targets(()))
+
+
 def test_a_language_model_without_its_output_layer_is_refused(tmp_path: Path) -> None:
     folder = text_folder(tmp_path / "folder", "AutoModelForCausalLM", model_type="llama", tie_word_embeddings=False)
     lose(folder, "lm_head")
