@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.part_errors import Meaning, PartAway, ends_session, is_of_machine, is_of_other_schema, meaning_of
+from worker.sources.errors import HubAway, SourceRefused
 
 
 def of_database(state: str) -> DBAPIError:
@@ -48,6 +49,8 @@ def test_an_error_of_postgresql_means_what_its_sqlstate_says(state: str, meaning
         (OSError(errno.EROFS, "read-only"), Meaning.AWAY),
         (FileNotFoundError(errno.ENOENT, "gone"), Meaning.OURS),
         (PartAway("the store is another one"), Meaning.AWAY),
+        (HubAway("the Hub does not answer", "Wait."), Meaning.AWAY),
+        (SourceRefused("it is gated", "Ask for it."), Meaning.OURS),
         (RedisConnectionError("refused"), Meaning.AWAY),
         (ReadOnlyError("You can't write against a read only replica."), Meaning.AWAY),
         (ResponseError("WRONGTYPE Operation against a key"), Meaning.OURS),
@@ -96,6 +99,8 @@ def test_a_session_ends_where_another_may_do_better() -> None:
         (PermissionError(errno.EACCES, "denied"), False, True),
         (OSError("without a number"), False, False),
         (PartAway("the fork server has ended"), True, True),
+        (HubAway("the Hub does not answer", "Wait."), True, True),
+        (SourceRefused("it is gated", "Ask for it."), False, False),
         (of_database("42501"), True, True),  # what the service may not do is nothing of the job's
         (of_database("22003"), False, False),
         (ZeroDivisionError(), False, False),
