@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.jobs import Renewal
@@ -19,8 +20,11 @@ AWAY = HubAway("the Hub does not answer", "Wait.")
 @pytest.fixture
 def lease(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
     monkeypatch.setattr(access, "_RETRY_SECONDS", 0.01)
-    timing = {"heartbeat_seconds": 60, "lease_seconds": 600, "outage_seconds": 60}
-    with Lease(database, "job_1", lambda session: Renewal(None, None), **timing) as held:
+
+    def renew(_: Session) -> Renewal:
+        return Renewal(None, None)
+
+    with Lease(database, "job_1", renew, heartbeat_seconds=60, lease_seconds=600, outage_seconds=60) as held:
         yield held
 
 
