@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidSpec
+from service.gguf_header import find_gguf, read_gguf_header
+from service.spec.tasks import TASKS
 from service.spec.yaml_document import NotYaml, load_yaml
 from service.weights import read_header
 
@@ -44,6 +46,10 @@ def read_facts(folder: Path, files: Sequence[Path]) -> ModelFacts:
             for name, tensor in read_header(folder / file, filename=file.name).items():
                 if tensor.dtype in _FORMATS and not name.endswith(_STATISTICS):
                     counts[_FORMATS[tensor.dtype]] += math.prod(tensor.shape)
+    if (gguf := find_gguf(folder, files)) is not None:
+        known = [name for info in TASKS.values() for name in info.gguf_architectures]
+        header = read_gguf_header(gguf, architectures=known)
+        return ModelFacts(header.parameters, dtype=None, base=None, licence=_words(header.fields.get("general.license")))
     card = _front_matter(folder / _CARD) if Path(_CARD) in files else {}
     licence = _words(card.get("license"))
     return ModelFacts(

@@ -10,6 +10,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from service.model_facts import read_facts
 from service.model_folder import inspect_folder
 from worker.models import UnreadableNetwork
 from worker.models.gguf_folder import plain_folder
@@ -58,6 +59,7 @@ def write(path: Path, model: Any, change: Callable[[Any], object] = lambda write
     writer.add_token_merges(["o n", "on e"])
     writer.add_eos_token_id(256)
     writer.add_bos_token_id(256)
+    writer.add_license("mit")
     change(writer)
     for name, weight in model.state_dict().items():
         of, _, leaf = name.rpartition(".")
@@ -74,6 +76,8 @@ def test_a_network_of_llama_cpp_is_converted_once_and_computes_as_before(tmp_pat
     folder, cache = write(tmp_path / "given" / "tiny.gguf", model), NetworkCache(tmp_path / "cache", max_bytes=2**30)
     info = inspect_folder(folder, [Path("tiny.gguf")])
     assert (info.task, info.classes) == ("causal-lm", [])
+    facts = read_facts(folder, [Path("tiny.gguf")])
+    assert (facts.parameters, facts.licence) == (sum(weight.numel() for weight in model.parameters()), "mit")
     with plain_folder(folder, cache=cache) as plain, plain_folder(folder, cache=cache) as again:
         assert plain == again
         loaded, fitted = load_given(plain, LANGUAGE_MODELS, targets=Targets(()))
