@@ -139,6 +139,7 @@ def test_a_pretrained_encoder_is_fine_tuned_and_teaches_a_smaller_one_in_few_ste
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
 def test_pretrained_networks_gain_over_the_same_from_nothing_and_an_interruption_changes_no_byte(
     client: Client, running_stack: Stack, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("student", ["half", "lora"])
 def test_a_real_language_model_teaches_its_own_half_and_itself_as_an_adapter(
     client: Client, running_stack: Stack, smollm2: Path, tmp_path: Path, student: str
