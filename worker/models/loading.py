@@ -32,6 +32,9 @@ _EXPONENTS: Mapping[FloatFormat, int] = {"fp32": 8, "bf16": 8, "fp16": 5}
 _BITS: Mapping[NumberFormat, int] = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 5}
 """Bits of a weight; in int4 every 32 share a scale and an offset."""
 _LAYER = re.compile(r"\.\d+\.")
+_FREQUENCIES = "inv_freq"
+"""The end of the names of buffers by which a network turns what stands at a position: times a position of some hundreds their
+rounding is a turn of its own. The library has them in float32 whatever the format of a network is."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,18 @@ def hold(network: nn.Module, loading: Loading) -> nn.Module:
 def compute_in(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Puts what of a network is not quantised into a type, and has it take inputs of any other; returns it."""
     if not any(is_traceable_wrapper_subclass(each) for each in network.parameters()):
+        exact = [(module, name, buffer) for module, name, buffer in _buffers(network) if is_exact(name)]
         network.to(dtype)
+        for module, name, buffer in exact:
+            setattr(module, name, buffer)
     if _cast_inputs not in network._forward_pre_hooks.values():
         network.register_forward_pre_hook(_cast_inputs)
     return network
+
+
+def is_exact(name: str) -> bool:
+    """Whether the buffer of that name stays in float32 in every format."""
+    return name.endswith(_FREQUENCIES)
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
@@ -153,6 +164,10 @@ def _stored(folder: Path) -> dict[str, StoredTensor]:
     except (OSError, InvalidFile):
         return {}
     return {name: tensor for header in headers for name, tensor in header.items()}
+
+
+def _buffers(network: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    return ((module, name, each) for module in network.modules() for name, each in module.named_buffers(recurse=False))
 
 
 def _cast_inputs(network: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

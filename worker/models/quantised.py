@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
-from worker.models.loading import Loading, held_bytes
+from worker.models.loading import Loading, held_bytes, is_exact
 
 GROUP = 32
 """Weights that share a scale in int4: larger groups leave out what they do not divide, or lose a hundred times more."""
@@ -84,9 +84,9 @@ def quantise(network: nn.Module, loading: Loading) -> None:
             layer.register_forward_pre_hook(_in_bf16)
     for module in network.modules():
         if not is_quantised(module):
-            for own in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            for name, own in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
                 if own.is_floating_point():
-                    own.data = own.data.to(loading.device, torch.bfloat16)
+                    own.data = own.data.to(loading.device, own.dtype if is_exact(name) else torch.bfloat16)
     network.requires_grad_(False)
 
 

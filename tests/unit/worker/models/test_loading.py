@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from service.spec.architectures import TransformersNetwork
+from service.spec.shapes import TokenShape
 from tests.unit.worker.models.test_language_network import built
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.tokenization import train_tokenizer
-from worker.models import UnfitArchitecture, save_network
+from worker.models import UnfitArchitecture, build_network, save_network
 from worker.models.loading import (
     FLOAT32,
     FloatFormat,
@@ -27,7 +29,7 @@ from worker.models.loading import (
 )
 from worker.models.quantised import check_format, count_quantised, is_quantised, quantise
 from worker.targets import Targets
-from worker.tasks import load_network
+from worker.tasks import TASKS, load_network
 
 CPU = torch.device("cpu")
 
@@ -151,6 +153,28 @@ def test_integers_take_the_inner_layers_alone_and_answer_as_the_network_does(for
     assert found.num_bytes < (0.32 if format == "int8" else 0.24) * full
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(logits(network, ids), logits(network, ids))
+
+
+@pytest.mark.parametrize("format", ["bf16", "fp16", "int8"])
+@pytest.mark.parametrize("model_type", ["gpt_neox", "qwen3"])
+def test_far_positions_are_turned_as_the_library_turns_them_in_every_format(model_type: str, format: NumberFormat) -> None:
+    network, far = wide(model_type), torch.arange(3000, 3010)[None]
+    expected = network.model.base_model.rotary_emb(torch.empty(1), far)
+    hold(network, Loading(format))
+    assert all(map(torch.equal, network.model.base_model.rotary_emb(torch.empty(1), far), expected))
+
+
+def test_each_kind_of_layer_of_one_network_keeps_its_positions() -> None:
+    network = build_network(
+        TransformersNetwork(name="transformers", model_type="modernbert", config={"hidden_size": 32, "num_attention_heads": 2}),
+        kind=TASKS["text-classification"].network,
+        input_shape=TokenShape(20, 8, pad=1, start=0, end=0),
+        num_outputs=2,
+    )
+    before = {name: each.clone() for name, each in network.named_buffers() if "inv_freq" in name}
+    after = dict(hold(network, Loading("bf16")).named_buffers())
+    assert len(before) > 1
+    assert all(torch.equal(after[name], each) for name, each in before.items())
 
 
 def test_the_size_by_the_headers_is_that_of_the_quantised_network(tmp_path: Path) -> None:
