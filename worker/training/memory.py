@@ -104,7 +104,7 @@ class MemorySavings:
 
 
 def choose_savings(training: "Training") -> None:
-    """Makes the savings that a training needs, as measured by a forward pass of one sample and of two, before its first step."""
+    """Makes the savings that a training needs, as measured by forward passes of a few samples, before its first step."""
     try:
         _choose_savings(training)
     except (RuntimeError, MemoryError) as error:
@@ -171,9 +171,11 @@ def saved_bytes(training: "Training") -> float:
         for tensors in (module.parameters(), module.buffers())
         for each in tensors
     }
+    has_norm = any(isinstance(part, _BatchNorm) for module in training.modules for part in module.modules())
+    least = max(group.world_size, 2 if has_norm else 1)  # of one sample a batch norm, which a method may have, has no variance
     before, sizes = _Before(training), []
     try:
-        for count in (group.world_size, 2 * group.world_size):
+        for count in (least, least + group.world_size):
             saved: dict[int, int] = {}
 
             def see(tensor: Tensor, saved: dict[int, int] = saved) -> Tensor:

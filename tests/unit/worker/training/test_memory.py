@@ -286,3 +286,26 @@ def test_every_model_type_that_computes_twice_has_the_same_gradients(model_type:
             return  # refused, with its reason
         gradients.append(train(each, Warnings()).best)
     assert same(*gradients)
+
+
+@pytest.mark.parametrize("name", ["review", "fitnet"])
+def test_a_method_with_a_batch_norm_of_its_own_is_measured_where_maps_are_a_single_value(name: str) -> None:
+    pixels = torch.randn(20, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    samples = Samples(pixels, torch.arange(20) % 4, None, CPU)
+    student, teacher = Convolutions(3, 4), Convolutions(4, 4)
+    mapping = map_layers(method(name), student=student, teacher=teacher, student_inputs=pixels[:2], teacher_inputs=pixels[:2])
+    each = Training(
+        student,
+        phase="student",
+        samples=samples,
+        validation=TASKS["image-classification"].validation(samples, TARGETS),
+        spec=TrainingSpec.model_validate(STEPS | {"micro_batch": "auto"}),
+        criterion=BatchCriterion(
+            student,
+            samples,
+            mapping.objective(targets=TARGETS, labels=samples.labels),
+            layers=mapping.student_layers,
+            teacher_outputs=Teacher(teacher, tuple(mapping.teacher_shapes)),
+        ),
+    )
+    assert train(each, Warnings()).figures.steps == 4
