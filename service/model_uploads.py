@@ -22,8 +22,8 @@ from service.ids import new_id
 from service.model_folder import refuse_unsafe
 from service.models import MAX_FILES, describe
 from service.store import Store, media_type
-from service.tables import Model, ModelBlob, ModelUpload, ModelUploadFile, ModelUploadPart
-from service.unlisted_files import forget, note
+from service.tables import Blob, Model, ModelBlob, ModelUpload, ModelUploadFile, ModelUploadPart
+from service.unlisted_files import note
 
 _HEAD_BYTES = 256 * 2**20
 """Of a larger file so much is looked at: more than the header of any file of weights has."""
@@ -46,7 +46,7 @@ class UploadState:
     upload: ModelUpload
     files: Sequence[ModelUploadFile]
     offsets: dict[str, int]
-    whole: frozenset[str]
+    whole: dict[str, Blob]
     """Contents that are here whole."""
 
     def size(self, sha256: str) -> int:
@@ -79,6 +79,7 @@ def begin(
     for upload in session.scalars(begun.order_by(ModelUpload.id)).all():
         state = _state(session, upload)
         if {(file.name, file.size, file.sha256) for file in state.files} == wanted:
+            upload.touched_at = clock.now(session)
             return state, False
     upload = ModelUpload(id=new_id("upload"), owner_id=owner_id, name=name, task=task)
     session.add(upload)
@@ -87,7 +88,9 @@ def begin(
     session.add_all(ModelUploadFile(upload_id=upload.id, name=file.name, sha256=file.sha256, size=file.size) for file in files)
     session.flush()
     note(session, _prefix(upload.id))
-    return _state(session, upload), True
+    state = _state(session, upload)
+    _refuse_other_sizes(state)
+    return state, True
 
 
 def find(session: Session, upload_id: str, *, owner_id: str, lock: bool = False) -> UploadState:
@@ -95,7 +98,7 @@ def find(session: Session, upload_id: str, *, owner_id: str, lock: bool = False)
     upload = session.get(ModelUpload, upload_id, with_for_update=lock, populate_existing=True)
     if upload is None or upload.owner_id != owner_id:
         raise NotFound(f"you have no upload {upload_id!r:.80}; it is finished, or nothing came of it for a day")
-    return _state(session, upload)
+    return _state(session, upload, hold=lock)
 
 
 def add(database: Database, store: Store, upload_id: str, sha256: str, received: Path, *, start: int, owner_id: str) -> int:
@@ -113,14 +116,20 @@ def add(database: Database, store: Store, upload_id: str, sha256: str, received:
     if start + num_bytes > size:
         raise InvalidFile(f"{start + num_bytes} bytes came of a file that was said to have {size}")
     if start + num_bytes < size:
+        if not num_bytes:
+            raise InvalidFile(f"no byte came of a file of which {start} of {size} are here; has it become shorter?")
         _keep_part(database, store, state, sha256, received, start=start)
         return start + num_bytes
-    if start:
-        _put_before(received, store, database.run(lambda session: _parts(session, upload_id, sha256)))
-    with received.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = None
+    with suppress(NotFound):  # its parts: the same rest, sent twice at a time, has made a blob of them
+        if start:
+            _put_before(received, store, database.run(lambda session: _parts(session, upload_id, sha256)))
+        with received.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest == sha256:
         blobs.put(database, store, received, sha256=sha256)
+    elif database.run(lambda session: sha256 in blobs.stored(session, [sha256])):
+        return size
     parts = database.run(lambda session: _drop_parts(session, upload_id, sha256))
     store.remove(parts)
     if digest != sha256:
@@ -147,26 +156,26 @@ def finish(database: Database, store: Store, upload_id: str, *, owner_id: str, f
     if known is not None and known.owner_id == owner_id:
         return known
 
-    def read(session: Session) -> tuple[UploadState, dict[str, str]]:
-        state = _whole(session, upload_id, owner_id)
-        return state, {sha256: blob.path for sha256, blob in blobs.stored(session, state.offsets).items()}
-
-    state, paths = database.run(read)
+    state = database.run(lambda session: _whole(session, upload_id, owner_id))
     for file in state.files:
-        _look(store, paths[file.sha256], folder / file.name, size=file.size)
+        _look(store, state.whole[file.sha256].path, folder / file.name, size=file.size)
     names = [Path(file.name) for file in state.files]
     model = describe(folder, names, owner_id=owner_id, name=state.upload.name)
     if state.upload.task is not None and model.task != state.upload.task:
         raise InvalidFile(f"the folder holds a network for {model.task}, not for {state.upload.task}", param="/task")
 
     def keep(session: Session) -> Model:
-        whole = _whole(session, upload_id, owner_id, lock=True)
-        held = blobs.stored(session, whole.offsets, hold=True)
+        try:
+            whole = _whole(session, upload_id, owner_id, lock=True)
+        except NotFound:  # the same request, sent again by somebody who got no answer, may have come to its end first
+            if (made := session.get(Model, model_id)) is None:
+                raise
+            return made
         model.id = model_id
         model.files = [
             {
                 "name": file.name,
-                "path": held[file.sha256].path,
+                "path": whole.whole[file.sha256].path,
                 "size": file.size,
                 "sha256": file.sha256,
                 "media_type": media_type(file.name),
@@ -175,14 +184,13 @@ def finish(database: Database, store: Store, upload_id: str, *, owner_id: str, f
         ]
         session.add(model)
         session.flush()
-        session.add_all(ModelBlob(model_id=model_id, sha256=sha256) for sha256 in held)
+        session.add_all(ModelBlob(model_id=model_id, sha256=sha256) for sha256 in whole.whole)
         session.delete(whole.upload)
         return model
 
     made = database.run(keep)
-    with suppress(OSError):  # what is left of its parts, the sweep removes
+    with suppress(OSError):  # what is left of its parts, or comes late, the sweep removes: they stay noted
         store.remove_prefix(_prefix(upload_id))
-        database.run(lambda session: forget(session, _prefix(upload_id)))
     return made
 
 
@@ -195,6 +203,7 @@ def abandon(session: Session, upload_id: str, *, owner_id: str) -> str:
 def _check(files: Sequence[NewFile], max_bytes: int) -> None:
     faults: list[FieldError] = []
     seen: set[str] = set()
+    folders: set[str] = set()
     sizes: dict[str, int] = {}
     for index, file in enumerate(files):
         try:
@@ -205,12 +214,13 @@ def _check(files: Sequence[NewFile], max_bytes: int) -> None:
         if path is None or path.as_posix() != file.name:
             message = f"{file.name!r:.200} is a hidden file, or no plain name: leave it out"
             faults.append(FieldError(pointer=f"/files/{index}/name", message=message))
-        if file.name in seen or any(parent.as_posix() in seen for parent in Path(file.name).parents):
+        if file.name in seen or file.name in folders or any(parent.as_posix() in seen for parent in Path(file.name).parents):
             faults.append(FieldError(pointer=f"/files/{index}/name", message=f"{file.name!r:.200} is there twice"))
         if sizes.setdefault(file.sha256, file.size) != file.size:
             message = "a file of the same SHA-256 has another size"
             faults.append(FieldError(pointer=f"/files/{index}/size", message=message))
         seen.add(file.name)
+        folders |= {parent.as_posix() for parent in Path(file.name).parents}
     if len(files) > MAX_FILES:
         faults.append(FieldError(pointer="/files", message=f"at most {MAX_FILES:,} files"))
     if (total := sum(file.size for file in files)) > max_bytes:
@@ -222,7 +232,7 @@ def _check(files: Sequence[NewFile], max_bytes: int) -> None:
     refuse_unsafe([Path(file.name) for file in files])
 
 
-def _state(session: Session, upload: ModelUpload) -> UploadState:
+def _state(session: Session, upload: ModelUpload, *, hold: bool = False) -> UploadState:
     files = session.scalars(
         select(ModelUploadFile).where(ModelUploadFile.upload_id == upload.id).order_by(ModelUploadFile.name)
     ).all()
@@ -232,8 +242,8 @@ def _state(session: Session, upload: ModelUpload) -> UploadState:
         .group_by(ModelUploadPart.sha256)
     )
     offsets = dict.fromkeys((file.sha256 for file in files), 0) | {sha256: int(size) for sha256, size in arrived}
-    whole = blobs.stored(session, offsets)
-    return UploadState(upload, files, offsets | {sha256: blob.size for sha256, blob in whole.items()}, frozenset(whole))
+    whole = blobs.stored(session, offsets, hold=hold)
+    return UploadState(upload, files, offsets | {sha256: blob.size for sha256, blob in whole.items()}, whole)
 
 
 def _whole(session: Session, upload_id: str, owner_id: str, *, lock: bool = False) -> UploadState:
@@ -241,7 +251,14 @@ def _whole(session: Session, upload_id: str, owner_id: str, *, lock: bool = Fals
     state = find(session, upload_id, owner_id=owner_id, lock=lock)
     if missing := [file.name for file in state.files if file.sha256 not in state.whole]:
         raise Conflict(f"{', '.join(missing[:5])}: not all of it is here yet; send the rest first")
+    _refuse_other_sizes(state)
     return state
+
+
+def _refuse_other_sizes(state: UploadState) -> None:
+    for file in state.files:
+        if file.sha256 in state.whole and (size := state.whole[file.sha256].size) != file.size:
+            raise InvalidFile(f"{file.name!r:.200} has {size} bytes, by its SHA-256, and not {file.size}: begin again with that")
 
 
 def _keep_part(database: Database, store: Store, state: UploadState, sha256: str, received: Path, *, start: int) -> None:

@@ -61,6 +61,8 @@ def _send(transport: Transport, place: str, path: Path, file: str, on_sent: OnSe
                 content.seek(sent)
                 while True:
                     piece = content.read(_PIECE_BYTES)
+                    if not piece and sent < size:
+                        raise ClientError(f"{path} has become shorter while it was sent")
                     answer = transport.request(
                         "PUT",
                         place,

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from service import blobs
+from service import blobs, model_uploads
 from service.client import Client, ClientError, Unreachable
 from service.client.transport import Transport
 from service.store import Store
@@ -184,6 +184,7 @@ def test_other_bytes_than_were_said_are_none(in_parts: bool, member: httpx.Clien
         ({"a/./config.json": b"{}"}, "/files/0/name", "no plain name"),
         ({".hidden": b"{}"}, "/files/0/name", "hidden"),
         ({"a": b"1", "a/b": b"2"}, "/files/1/name", "twice"),
+        ({"a/b/c": b"1", "a": b"2"}, "/files/1/name", "twice"),
         ({"config.json": bytes(4_000_001)}, "/files", "more than the 4000000"),
     ],
 )
@@ -283,3 +284,74 @@ def test_the_same_bytes_that_come_at_one_time_are_stored_once(team: Team, api: A
     with team.database.transaction() as session:
         stored = blobs.stored(session, [digest(LARGE)])
         assert session.get(UnlistedFiles, stored[digest(LARGE)].path) is None
+
+
+def test_a_size_that_the_bytes_do_not_have_is_refused_whenever_they_came(member: httpx.Client) -> None:
+    files = folder() | {"notes.txt": b"abcdef"}
+    sizes = {"notes.txt": 11}
+    listed = [{"name": name, "size": sizes.get(name, len(content)), "sha256": digest(content)} for name, content in files.items()]
+    early = member.post("/v1/model-uploads", json={"name": "early", "files": listed}).json()["id"]
+    assert finish(member, send_all(member, files)).status_code == 201
+    late = member.post("/v1/model-uploads", json={"name": "late", "files": listed})
+    for refused in (late, finish(member, early)):
+        assert refused.status_code == 422
+        assert "'notes.txt' has 6 bytes" in refused.json()["detail"]
+    assert member.delete(f"/v1/model-uploads/{early}").status_code == 204
+
+
+def test_a_piece_without_bytes_is_refused_and_the_file_goes_on(member: httpx.Client) -> None:
+    upload_id = begin(member, folder(model__safetensors=LARGE)).json()["id"]
+    assert send(member, upload_id, b"", of=LARGE).status_code == 422
+    assert send(member, upload_id, LARGE[:100], of=LARGE).status_code == 204
+    assert send(member, upload_id, b"", of=LARGE, at=100).status_code == 422
+    assert send(member, upload_id, LARGE[100:200], of=LARGE, at=100).headers["Upload-Offset"] == "200"
+
+
+def blocked(team: Team, count: int) -> bool:
+    with team.database.transaction() as session:
+        waits = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        return session.scalar(waits) == count
+
+
+def test_who_asks_twice_at_a_time_is_answered_twice(member: httpx.Client, team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder(model__safetensors=LARGE)
+    upload_id = begin(member, files).json()["id"]
+    assert send(member, upload_id, LARGE[:100], of=LARGE).status_code == 204
+
+    def rest() -> httpx.Response:
+        return send(member, upload_id, LARGE[100:], of=LARGE, at=100)
+
+    put_before, others = model_uploads._put_before, [rest]
+
+    def after_the_other(received: Path, store: Store, parts: list[str]) -> None:
+        while others:  # the same rest comes a second time, and is done first
+            assert others.pop()().status_code == 204
+        put_before(received, store, parts)
+
+    monkeypatch.setattr(model_uploads, "_put_before", after_the_other)
+    assert rest().headers["Upload-Offset"] == str(len(LARGE))
+    upload_id = send_all(member, files)
+    with ThreadPoolExecutor(2) as pool:
+        with team.database.transaction() as session:
+            session.get_one(ModelUpload, upload_id, with_for_update=True)
+            answers = [pool.submit(finish, member, upload_id) for _ in range(2)]
+            until(lambda: blocked(team, 2))
+        first, second = (answer.result() for answer in answers)
+    assert (first.status_code, second.json()) == (201, first.json())
+
+
+def test_a_sweep_that_forgets_files_of_a_model_that_is_made_meanwhile_is_told(member: httpx.Client, team: Team) -> None:
+    made = finish(member, send_all(member, folder())).json()["id"]
+    assert member.delete(f"/v1/models/{made}").status_code == 204
+    with team.database.transaction() as session:
+        made_old(session)
+    with ThreadPoolExecutor(1) as pool:
+        with team.database.transaction() as session:
+            blobs.sweep(session)
+            begun = begin(member, folder()).json()
+            answer = pool.submit(finish, member, begun["id"])
+            until(lambda: blocked(team, 1))
+        assert answer.result().status_code == 409
+    assert begun["missing"] == []
+    assert len(begin(member, folder()).json()["missing"]) == len(folder())
+    assert finish(member, send_all(member, folder())).status_code == 201
