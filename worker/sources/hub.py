@@ -35,6 +35,8 @@ _ANSWER_SECONDS = 10.0
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _SHA256 = re.compile("[0-9a-f]{64}")
 """The library names a large file by it, as the Hub lists it."""
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=\?)[^\s'\"]+")
+"""What an address may permit, to whoever has it: a name with a password, and the query, by which storage signs it."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _as_told(source: str, error: Exception, token: str | None) -> Exception:
             )
         case OSError() if error.errno is not None and is_machines_number(error.errno):
             return OSError(error.errno, error.strerror, error.filename)
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    reason = _CREDENTIALS.sub("…", next(iter(str(error).splitlines()), type(error).__name__))[:300]
     if token:
         reason = reason.replace(token, "…")
     return HubAway(

@@ -126,7 +126,7 @@ class ModelEdit(View):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=200)] = ""
     """The new name."""
     handle: ModelHandle | None = None
     """What ``model:HANDLE`` in a spec finds it by, one model each; null takes it away."""

@@ -1,9 +1,10 @@
 """Requests and responses about users and keys."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from service.api.responses.shape import Listing, View
 from service.security import Role
@@ -16,6 +17,8 @@ def _plain(name: str) -> str:
     return name
 
 
+_MOST_TOKEN_CHARACTERS = 500
+_TOKEN = re.compile("[!-~]+")
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain)]
 
 
@@ -132,11 +135,11 @@ class Me(View):
     """When the token was set that your jobs fetch networks of the Hub by; null if there is none."""
 
 
-def _is_token(token: SecretStr) -> SecretStr:
-    secret = token.get_secret_value()
-    if not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise ValueError("a token has visible ASCII characters alone")
-    return token
+def _is_token(given: Any) -> Any:
+    # A ValueError is told in its own words; of pydantic's own checks an answer repeats what was given.
+    if not (isinstance(given, str) and len(given) <= _MOST_TOKEN_CHARACTERS and _TOKEN.fullmatch(given)):
+        raise ValueError(f"a token has visible ASCII characters alone, at most {_MOST_TOKEN_CHARACTERS}")
+    return given
 
 
 class HubToken(BaseModel):
@@ -144,8 +147,15 @@ class HubToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    token: Annotated[SecretStr, Field(min_length=1, max_length=500), AfterValidator(_is_token)]
+    token: Annotated[SecretStr, Field(min_length=1, max_length=_MOST_TOKEN_CHARACTERS), BeforeValidator(_is_token)]
     """`hf_…`, with the right to read. No answer ever holds it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_an_object_of_a_token(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.keys() != {"token"}:
+            raise ValueError("write an object with the field token alone")
+        return given
 
 
 def user_view(user: User) -> UserView:

@@ -46,6 +46,7 @@ ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("POST", "/v1/datasets", MEMBER, {}),
     ("DELETE", "/v1/datasets/ds_x", MEMBER, {}),
     ("POST", "/v1/models", MEMBER, {}),
+    ("PATCH", "/v1/models/model_x", MEMBER, {"json": {}}),
     ("DELETE", "/v1/models/model_x", MEMBER, {}),
     ("POST", "/v1/model-uploads", MEMBER, {"json": {}}),
     ("GET", "/v1/model-uploads/upload_x", MEMBER, {}),
@@ -142,3 +143,14 @@ def test_users_have_names_of_their_own(admin: httpx.Client) -> None:
     assert admin.post("/v1/users", json={"name": "zoe"}).status_code == 201
     assert admin.post("/v1/users", json={"name": "zoe"}).status_code == 409
     assert [user["name"] for user in admin.get("/v1/users").json()["data"]] == ["root", "zoe"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["hf_canary", ["hf_canary"], {"hf_canary": 1}, {"token": ["hf_canary"]}, {"token": {"a": "hf_canary"}},
+     {"token": "hf_canary" * 100}, {"token": "hf_canary x"}, {"token": "hf_canary", "hf_canary": 1}],
+)  # fmt: skip
+def test_no_refusal_repeats_what_may_be_a_token(body: Any, member: httpx.Client) -> None:
+    refused = member.put("/v1/me/hub-token", json=body)
+    assert refused.status_code == 422
+    assert "hf_canary" not in refused.text
