@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.error_numbers import FULL_NUMBERS
@@ -145,9 +145,8 @@ def _used_at(lock: Path) -> float:
 def _num_bytes(lock: Path) -> int:
     total = 0
     for folder in _folders(lock):
-        for path in folder.rglob("*"):
-            try:
-                total += path.lstat().st_size
-            except FileNotFoundError:  # it is being removed
-                continue
+        for parent, _, names in os.walk(folder):  # which leaves out folders that are being removed
+            for name in names:
+                with suppress(FileNotFoundError):  # so is the file
+                    total += Path(parent, name).lstat().st_size
     return total

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.hub import hub_server
 from tests.integration.worker.conftest import until
+from worker.sources import cache as cache_module
 from worker.sources.cache import NetworkCache
 from worker.sources.download import download
 from worker.sources.errors import HubAway, SourceRefused
@@ -213,3 +215,21 @@ def test_a_gguf_file_is_fetched_where_it_is_the_only_one(
         (tmp_path / "into").mkdir()
         download("hub:anna/words", tmp_path / "into", commit=COMMIT, token=None, on_poll=lambda: None)
     assert sorted(path.name for path in (tmp_path / "into").iterdir()) == ["README.md", *fetched]
+
+
+def test_an_entry_that_another_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "sync", lambda path: None)  # which is slow, and not the matter here
+
+    def fetch(part: Path) -> None:
+        for number in range(20):
+            (part / str(number)).mkdir(exist_ok=True)
+            (part / str(number) / "weights").write_bytes(bytes(100))
+
+    def holds(worker: int) -> None:
+        cache = NetworkCache(tmp_path, max_bytes=3000)
+        for number in range(40):
+            with cache.hold(f"{worker} {number}", fetch) as entry:
+                assert len(list(entry.rglob("weights"))) == 20
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(holds, range(4)))
