@@ -310,7 +310,7 @@ def test_a_piece_without_bytes_is_refused_and_the_file_goes_on(member: httpx.Cli
 def blocked(team: Team, count: int) -> bool:
     with team.database.transaction() as session:
         waits = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        return session.scalar(waits) == count
+        return bool(session.scalar(waits) == count)
 
 
 def test_who_asks_twice_at_a_time_is_answered_twice(member: httpx.Client, team: Team, monkeypatch: pytest.MonkeyPatch) -> None:

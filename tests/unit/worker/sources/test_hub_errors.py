@@ -1,17 +1,17 @@
 """What is told of the Hub's errors: no address in it permits anything."""
 
-import httpx
+import httpx2
 import pytest
-from huggingface_hub.utils import hf_raise_for_status
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from worker.sources.errors import HubAway
 from worker.sources.hub import _as_told
 
 
 def signed(status: int) -> Exception:
-    request = httpx.Request("GET", "https://cdn.example/model.safetensors?X-Amz-Signature=CANARY&e=1")
+    request = httpx2.Request("GET", "https://cdn.example/model.safetensors?X-Amz-Signature=CANARY&e=1")
     try:
-        hf_raise_for_status(httpx.Response(status, request=request))
+        hf_raise_for_status(httpx2.Response(status, request=request))
     except Exception as error:  # noqa: BLE001 - whichever the library has for it
         return error
     raise AssertionError("it raises")
@@ -23,7 +23,7 @@ def signed(status: int) -> Exception:
         signed(503),
         signed(429),
         ConnectionError("HTTPSConnectionPool(host='cdn.example', port=443): url: /x?Signature=CANARY (Caused by timeout)"),
-        httpx.ConnectError("no route to https://ana:CANARY@mirror.example/anna/x"),
+        httpx2.ConnectError("no route to https://ana:CANARY@mirror.example/anna/x"),
         ValueError("Illegal header value b'Bearer CANARY'"),
     ],
     ids=lambda error: str(error)[:20],
