@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Select, case, cast, exists, func, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
@@ -20,8 +20,9 @@ from service.ids import new_id
 from service.lifecycle import FINAL
 from service.model_facts import read_facts
 from service.model_folder import inspect_folder, refuse_loose_weights
+from service.spec.source import TEACHER_PART
 from service.store import Store, StoredFile
-from service.tables import Job, JobTeacher, Model, User
+from service.tables import Job, JobDependency, JobTeacher, Model, User
 from service.unlisted_files import list_files, unlisted
 
 MAX_FILES = 1000
@@ -183,14 +184,32 @@ def _prefix(model_id: str) -> str:
     return f"models/{model_id}"
 
 
-_LATEST = (
-    select(JobTeacher.job_id)
-    .where(JobTeacher.model_id == Model.id)
-    .order_by(JobTeacher.job_id.desc())
-    .limit(_MOST_USES_READ)
-    .correlate(Model)
-    .subquery()
+_NAMED = JobTeacher.model_id == Model.id
+_IS_NAMED_BY_ITS_JOB = func.jsonb_path_exists(
+    Job.spec,
+    cast("$.*.source ? (@ == $it)", JSONPATH),
+    func.jsonb_build_object("it", "job:" + Model.job_id + case((Model.part == "teacher", TEACHER_PART), else_="")),
 )
+_WAITED = (
+    select(JobDependency.job_id)
+    .join(Job, Job.id == JobDependency.job_id)
+    .where(
+        JobDependency.needs_job_id == Model.job_id,
+        _IS_NAMED_BY_ITS_JOB,
+        ~exists().where(_NAMED, JobTeacher.job_id == JobDependency.job_id),
+    )
+    .correlate(Model)
+)
+"""The jobs that were submitted before this model was there, as what a job of that id was to leave."""
+_LATEST = union_all(
+    *(
+        uses.order_by(id_.desc()).limit(_MOST_USES_READ)
+        for uses, id_ in (
+            (select(JobTeacher.job_id).where(_NAMED).correlate(Model), JobTeacher.job_id),
+            (_WAITED, JobDependency.job_id),
+        )
+    )
+).subquery()
 _SHOWN = (
     select(Job.id)
     .join(_LATEST, _LATEST.c.job_id == Job.id)
@@ -200,7 +219,8 @@ _SHOWN = (
 _CATALOGUE: Select[Any] = select(
     Model,
     User.name,
-    select(func.count()).where(JobTeacher.model_id == Model.id).scalar_subquery(),
+    select(func.count()).where(_NAMED).correlate(Model).scalar_subquery()
+    + _WAITED.with_only_columns(func.count()).scalar_subquery(),
     func.array(_SHOWN.scalar_subquery(), type_=ARRAY(Text)),
 ).join(User)
 """Each model with its owner's name and its uses, in one statement."""

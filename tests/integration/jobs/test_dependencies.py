@@ -4,6 +4,7 @@ from itertools import permutations
 
 import pytest
 
+from service import models
 from service.errors import InvalidSpec
 from service.ids import new_id
 from service.jobs import Fence
@@ -106,3 +107,16 @@ def test_a_job_that_does_not_exist_is_not_to_be_needed(team: Team) -> None:
     with pytest.raises(InvalidSpec, match=nobody):
         team.submit(depends_on=[nobody])
     assert team.everything() == before
+
+
+def test_a_model_says_which_jobs_waited_for_it(team: Team) -> None:
+    needed = team.running()
+    source = f"job:{needed.job_id}"
+    waits = team.submit(teacher={"source": source})
+    student = team.submit(student={"source": source}, teacher=[{"source": source}, {"source": "hub:anna/digits"}])
+    team.submit(teacher={"source": f"{source}/teacher"})
+    team.submit(depends_on=[needed.job_id])
+    team.do(lambda session: succeed(session, needed))
+    later = team.submit(teacher={"source": source})
+    (left,), _ = team.do(lambda session: models.page(session, after=None, limit=10))
+    assert (left.num_uses, left.used_by) == (3, sorted([waits, student, later], reverse=True))
