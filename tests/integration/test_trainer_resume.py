@@ -306,6 +306,15 @@ def test_a_stop_leaves_a_checkpoint_of_that_very_step(host: Host, digits: Undist
     assert_same(tmp_path, [stopped, resumed], digits)
 
 
+def test_a_student_that_is_kept_when_its_time_is_over_changes_nothing_of_how_it_goes_on(host: Host, tmp_path: Path) -> None:
+    whole = host.run(WITH_DROPOUT, tmp_path / "whole")
+    run = Undisturbed(Outcome.of(tmp_path / "whole"), whole)
+    stopped = host.run(WITH_DROPOUT, tmp_path / "job", on_step=lambda number: StopRequest("time_limit") if number == 23 else None)
+    assert stopped.events[-2] == CheckpointWritten("student", 6)
+    assert (tmp_path / "job" / "result" / "student" / "model.safetensors").is_file()
+    assert_same(tmp_path / "job", [stopped, host.run(WITH_DROPOUT, tmp_path / "job")], run)
+
+
 def test_a_stop_between_phases_leaves_a_checkpoint_too(host: Host, digits: Undisturbed, tmp_path: Path) -> None:
     # The looks after the teacher's last step are those while it is asked about the training split.
     first = teacher_steps(digits) + 1

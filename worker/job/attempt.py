@@ -21,7 +21,7 @@ from worker.data import Data
 from worker.data.data_warnings import with_warnings
 from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
-from worker.distributed.rng import deterministic_kernels
+from worker.distributed.rng import deterministic_kernels, preserved_generators
 from worker.errors import StopAsked
 from worker.export.adapter import export_adapter
 from worker.export.folder import export_network, result_folder
@@ -143,7 +143,8 @@ class Attempt:
             return self._finish() if self.group.is_rank0 else None
         except StopAsked as stop:
             if stop.request.reason in {"cancel", "time_limit"}:
-                self._export_partial_student(stop.request)
+                with preserved_generators(self.device):  # of which the checkpoint tells
+                    self._export_partial_student(stop.request)
             if stop.request.reason != "cancel":
                 self._write_checkpoint()
             return Stopped(reason=stop.request.reason)
@@ -198,7 +199,8 @@ class Attempt:
             check_disk(self.networks)
             student = self.trainings.build_ahead(self.plan.training_of(STUDENT))
             check_early(self.networks, student)
-            student.to("cpu")  # where it waits for its training
+            if adapter_of(student) is None:  # or else it has weights of a teacher's, which teaches before
+                student.to("cpu")  # where it waits for its training
         heads = self.networks.start_warnings() if self.group.is_rank0 else []
         for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data), *heads):
             self._warn(warning)
