@@ -15,7 +15,7 @@ from torch import nn
 from worker.data import Split, first
 from worker.data.augment.choose import check_same_views
 from worker.data.preprocessing import same_tokens
-from worker.data.tensors import only_tensor
+from worker.data.tensors import only_tensor, to_device
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
 from worker.export.adapter import check_adapter, export_adapter
@@ -132,8 +132,9 @@ def _check_places_for_units(networks: Networks, student: nn.Module) -> None:
         reads = networks.preprocessing(role)
         # Whether a layer's outputs are the network's is told by values: a network without any would not do.
         network = student if role == STUDENT else networks.build_plain(role, num_outputs=targets.width)
+        inputs = to_device(reads(reads.prepare(few)), next(network.parameters()).device)
         try:
-            is_shiftable = find_output_layer(network, reads(reads.prepare(few))).is_shiftable
+            is_shiftable = find_output_layer(network, inputs).is_shiftable
         except NoOutputLayer as error:
             raise JobFault("invalid_spec", f"The {role} cannot predict numbers: {error}.", hint=_OTHER_NETWORK) from error
         if far and not is_shiftable:

@@ -328,7 +328,7 @@ class Networks:
         network = self._in_format(role, self.start(role).build(num_outputs=num_outputs))
         if adapter_of(network) is not None:
             for teacher in self._pretrained.values():
-                share_weights(network, teacher.network)
+                share_weights(network.to(self.device), teacher.network)
         return network
 
     def base(self, role: Role) -> nn.Module:
