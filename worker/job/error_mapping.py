@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
 from worker.data.errors import UnreadableTokenizer
 from worker.distributed.out_of_memory import is_out_of_memory
+from worker.durable import OS_ERROR
 from worker.errors import JobFault, UnfitTraining
 from worker.export.onnx import UnexportableNetwork
 from worker.methods import UnfitLayers, UnknownLayer
@@ -23,7 +23,6 @@ from worker.protocol import Failed
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_THREAD = "can't start new thread"
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
@@ -93,8 +92,8 @@ def _machines_number(error: Exception) -> int | None:
     told: BaseException | None = error
     while told is not None:
         number = told.errno if isinstance(told, OSError) else None
-        if isinstance(told, SafetensorError) and (words := _OS_ERROR.search(str(told))):
-            number = int(words[1])  # it writes files itself, and has the number in its words alone
+        if isinstance(told, SafetensorError) and (words := OS_ERROR.search(str(told))):
+            number = int(words[1])
         elif isinstance(told, RuntimeError) and str(told) == _NO_THREAD:
             number = errno.EAGAIN
         if number is not None and is_machines_number(number):

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from service.error_numbers import FULL_NUMBERS
-from worker.durable import sync
+from worker.durable import OS_ERROR, sync
 
 _LOCK, _PART = ".lock", ".part"
 _POLL_SECONDS = 0.1
@@ -74,8 +76,8 @@ class NetworkCache:
             try:
                 fetch(part)
                 break
-            except OSError as error:
-                if is_last or error.errno not in FULL_NUMBERS:
+            except Exception as error:
+                if is_last or not _is_of_full_disk(error):
                     raise
                 self._trim(0)  # another program has taken the room
         for path in [*part.rglob("*"), part]:
@@ -97,6 +99,18 @@ class NetworkCache:
             if (not is_counted or total > most_bytes) and _remove(lock):
                 total -= size if is_counted else 0
                 logger.info("removed a network of %d bytes from the cache, which may have %d", size, self.max_bytes)
+
+
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, tells of a disk that takes no file."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, SafetensorError) and (words := OS_ERROR.search(str(error))):
+            number = int(words[1])
+        if number in FULL_NUMBERS:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _remove(lock: Path) -> bool:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from tests.hub import hub_server
 from tests.integration.worker.conftest import until
@@ -146,14 +147,25 @@ def test_a_fetch_that_broke_off_goes_on_and_is_never_read(tmp_path: Path) -> Non
         assert sorted(path.name for path in entry.iterdir()) == ["weights-1", "weights-2"]
 
 
-def test_a_full_disk_is_given_the_room_of_what_nobody_reads(tmp_path: Path) -> None:
+def of_the_library(number: int) -> Exception:
+    error = ValueError("this network cannot be saved")
+    error.__cause__ = SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    return error
+
+
+@pytest.mark.parametrize(
+    "full",
+    [OSError(errno.ENOSPC, "No space left"), of_the_library(errno.ENOSPC), of_the_library(errno.EDQUOT)],
+    ids=["file", "library", "quota"],
+)
+def test_a_full_disk_is_given_the_room_of_what_nobody_reads(full: Exception, tmp_path: Path) -> None:
     cache = NetworkCache(tmp_path / "cache", max_bytes=1000)
     with cache.hold("held", writes(b"1")), cache.hold("free", writes(b"2")) as free:
         pass
 
     def fetch(part: Path) -> None:
         if free.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise full
         (part / "weights").write_bytes(b"3")
 
     with cache.hold("new", fetch) as new:
