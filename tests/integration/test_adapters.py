@@ -151,6 +151,17 @@ def test_a_teacher_is_tuned_as_an_adapter_but_for_its_frozen_layers(base: Path, 
     assert not (result / "adapter").exists()
 
 
+@pytest.mark.parametrize("variant", ["rslora", "dora"])
+def test_a_student_begins_with_the_layers_of_a_teacher_that_is_tuned_as_an_adapter(
+    base: Path, tmp_path: Path, variant: str
+) -> None:
+    teacher = {"source": GIVEN, "accept_score": "any", "training": SHORT, "adapter": LORA | {"variant": variant}}
+    shallow = VIT | {"config": VIT["config"] | {"num_hidden_layers": 1}}
+    document = spec(teacher=teacher, student={"architecture": shallow, "source": "teacher-layers"})
+    events = train(document, tmp_path / "job", base)
+    assert isinstance(events[-1], Finished), events[-1]
+
+
 @pytest.mark.parametrize(
     ("adapter", "words"),
     [

@@ -30,7 +30,7 @@ from worker.job.starts import GivenStart
 from worker.methods import compares_layers
 from worker.methods.layer_mapping import LayerMapping
 from worker.models import UnfitArchitecture, built_from, num_parameters
-from worker.models.adapters import adapter_of
+from worker.models.adapters import adapter_of, merged
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.output_layer import NoOutputLayer, find_output_layer
 from worker.tasks import TASKS
@@ -97,6 +97,8 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     """Raises JobFault if the student's layers differ from its teacher's, or its tokenizer does."""
     role = next(iter(networks.teachers))
     teacher = networks.build_or_load(role)
+    if adapter_of(teacher) is not None:
+        teacher = merged(teacher)  # as it will be when its layers are taken
     if not same_tokens(networks.preprocessing(STUDENT), networks.preprocessing_of(role)):
         raise JobFault(
             "invalid_spec",
