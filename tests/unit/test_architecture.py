@@ -83,7 +83,7 @@ WORKER_LAYERS: Layers = {
     "losses of the methods and the layers that they compare": {"methods"},
     "samples, preprocessing and augmentation": {"data"},
     "where networks that exist are fetched from": {"sources"},
-    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "fake_tensors", "durable", "spec_file"},
+    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "fake_tensors", "durable", "quiet", "spec_file"},
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}

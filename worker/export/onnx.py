@@ -5,7 +5,6 @@ file has no trace of the machine that wrote it. The exporter and the runtime are
 """
 
 import copy
-import logging
 import math
 import threading
 import warnings
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from worker.quiet import quiet
 
 _MOST_BYTES = 1536 * 2**20
 """A file of the format holds 2 GiB; above this size torch would write the weights into a second file."""
@@ -134,19 +135,13 @@ def _quiet_exporter() -> Iterator[None]:
 
     A trainer process exits without cleanup, so the semaphore would leak.
     """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     bar: Any = torch.hub.tqdm  # type: ignore[attr-defined]
     monitor_interval, bar.monitor_interval = bar.monitor_interval, 0
     bar.set_lock(threading.RLock())
     try:
-        with warnings.catch_warnings():
+        with quiet("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings():
             # torch.export triggers its own deprecation warning.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             yield
     finally:
         bar.monitor_interval = monitor_interval
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -6,7 +6,6 @@ own, has an update: past its layer a weight is read without it, and a shared wei
 """
 
 import copy
-import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -30,6 +29,7 @@ from worker.models.build import built_from, num_parameters
 from worker.models.depth import inner_model
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import blank
+from worker.quiet import quiet
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -275,22 +275,14 @@ def _needed(network: nn.Module) -> Adapter:
 @contextmanager
 def _peft() -> Iterator[Any]:
     """``peft``, which takes seconds to import, as it imports torchao and bitsandbytes, and none of what they tell of kernels."""
-    told = [logging.getLogger(name) for name in ("torchao", "bitsandbytes", "torch.utils._pytree")]
-    levels = [each.level for each in told]
-    try:
-        for each in told:
-            each.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            # It asks the library's models by a name that they are to lose.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            # It corrects a setting that is one for all layers, where a network has both kinds of linear layer.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            try:
-                import peft
-            except ImportError as error:
-                raise UnfitAdapter("this host lacks peft, which stillhouse[worker] installs") from error
+    with quiet("bitsandbytes"), warnings.catch_warnings():
+        # It asks the library's models by a name that they are to lose.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        # It corrects a setting that is one for all layers, where a network has both kinds of linear layer.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        try:
+            import peft
+        except ImportError as error:
+            raise UnfitAdapter("this host lacks peft, which stillhouse[worker] installs") from error
 
-            yield peft
-    finally:
-        for each, level in zip(told, levels, strict=True):
-            each.setLevel(level)
+        yield peft

@@ -7,9 +7,7 @@ int8 has one scale for each row of a weight (LLM.int8() without its outliers: De
 scale and an offset for each 32 weights of a row (as GPTQ's groups: Frantar et al., 2022, arXiv:2210.17323).
 """
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.loading import Loading, held_bytes, is_exact
+from worker.quiet import quiet
 
 GROUP = 32
 """Weights that share a scale in int4: larger groups leave out what they do not divide, or lose a hundred times more."""
@@ -72,7 +71,7 @@ def quantise(network: nn.Module, loading: Loading) -> None:
     if not layers:
         widths = "" if format == "int8" else f" of a multiple of {GROUP} inputs and {_TILE} outputs"
         raise UnquantisableNetwork(f"it has no linear layer{widths} beside its outputs, so {format} changes nothing: take bf16")
-    with _quiet_torchao(), torch.no_grad():
+    with quiet("root"), torch.no_grad():
         from torchao.quantization import quantize_
 
         config = _config(format, on_gpu=on_gpu)
@@ -146,17 +145,3 @@ def _config(format: Literal["int8", "int4"], *, on_gpu: bool) -> Any:
 def _in_bf16(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Autocast does not see a quantised layer, and a norm before it may have computed in float32."""
     return tuple(each.to(torch.bfloat16) for each in given)
-
-
-@contextmanager
-def _quiet_torchao() -> Iterator[None]:
-    """Silences what the import of torchao says of kernels for other machines."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree", "root")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -16,6 +16,7 @@ from torch import nn, optim
 from service.spec.training import Adafactor, AdamW, AdamW8bit, Muon, Optimizer, Sgd
 from worker.errors import UnfitTraining
 from worker.models.hidden_layers import find_hidden_layers
+from worker.quiet import quiet
 
 _PLACE = "optimizer/name"
 
@@ -125,18 +126,13 @@ def _adamw(spec: AdamW | AdamW8bit) -> dict[str, Any]:
 
 def _adamw_8bit(groups: list[dict[str, Any]], spec: AdamW8bit) -> optim.Optimizer:
     """Imports bitsandbytes, which takes seconds and logs what it has no use for here."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with quiet("bitsandbytes", below=logging.CRITICAL), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from bitsandbytes.cextension import ErrorHandlerMockBNBNativeLibrary, lib
             from bitsandbytes.optim.adamw import AdamW8bit as Optimizer8bit
     except ImportError as error:
         raise UnfitTraining(_PLACE, f"adamw-8bit needs the package bitsandbytes: {error}", _INSTALL) from error
-    finally:
-        logger.setLevel(level)
     if isinstance(lib, ErrorHandlerMockBNBNativeLibrary):  # each of its functions raises, at the first step
         raise UnfitTraining(_PLACE, "adamw-8bit needs bitsandbytes' library for this machine, which cannot be loaded", _INSTALL)
     built: optim.Optimizer = Optimizer8bit(groups, **_adamw(spec))  # type: ignore[no-untyped-call]
