@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -25,11 +26,14 @@ from worker.data import load_data
 from worker.data.data_warnings import with_warnings
 from worker.data.preprocessing import Preprocessing
 from worker.errors import JobFault
+from worker.export.folder import export_network
 from worker.job.attempt import run
+from worker.job.job_data import load_job_data
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
 from worker.job.roles import Role
 from worker.models import save_network
+from worker.models.loading import dtype_of
 from worker.models.output_layer import find_output_layer
 from worker.protocol import RESULT_FOLDER, Assignment, Failed, Finished, PhaseStarted, Stopped, StopRequest
 from worker.tasks import TASKS, load_network
@@ -418,3 +422,27 @@ def test_ratings_that_look_like_classes_are_learned_from_a_teacher_of_numbers_on
     assert "labels_from_floats" not in {warning.code for warning in as_numbers.warnings}
     outputs = networks.load_pretrained(Role("teacher")).outputs(as_numbers.splits["test"])
     assert outputs.shape == (len(as_numbers.splits["test"]), 1)
+
+
+@pytest.mark.parametrize(("dtype", "gpus"), [(torch.float32, 1), (torch.bfloat16, 0)], ids=["on a GPU", "in bf16 files"])
+@pytest.mark.parametrize("kind", [False, True])
+def test_a_given_teachers_numbers_keep_their_digits_unless_a_format_is_asked_for(
+    tmp_path: Path, dtype: torch.dtype, gpus: int, kind: bool
+) -> None:
+    source = write_images(tmp_path / "images.npz", YEARS, kind=kind)
+    own = {"architecture": {"name": "small-cnn", "width": 4}, "accept_score": "any"}
+    given = {"source": "model:given", "accept_score": "any"}
+    document = spec(source, ["year", "kind"] if kind else ["year"], teacher=own)
+    folder, inputs = tmp_path / "given", {document["dataset"]["source"]: source, "model:given": tmp_path / "given"}
+
+    def networks(teacher: dict[str, Any]) -> Networks:
+        parsed = parse_spec(document | {"teacher": teacher, "resources": {"gpus": gpus}})
+        data = load_job_data(parsed, inputs)
+        return Networks(parsed, data, device=torch.device("cpu"), inputs=inputs, scratch=tmp_path)
+
+    role, made = Role("teacher"), networks(own)
+    export_network(made.as_trained(role, made.build(role)), folder, data=made.data)
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for asked, taken in (("auto", torch.float32), ("bf16", torch.bfloat16)):
+        assert dtype_of(networks(given | {"dtype": asked}).load_pretrained(role).network) is taken

@@ -55,7 +55,7 @@ def load_frozen(
         JobFault: the teacher does not fit the data, or the format does not fit the teacher.
     """
     stored = stored_format(folder)
-    loading = choose_loading(spec.dtype, stored, device, on_gpu=on_gpu)
+    loading = choose_loading(spec.dtype, stored, device, on_gpu=on_gpu, in_units=data.targets.units is not None)
     load = partial(load_teacher, folder, source=source, revision=revision, data=data, teaches=spec.targets)
     try:
         if loading.quantised is not None:

@@ -67,15 +67,21 @@ FLOAT32 = Loading()
 
 
 def choose_loading(
-    name: Literal["auto"] | NumberFormat, stored: FloatFormat, device: torch.device, *, on_gpu: bool | None = None
+    name: Literal["auto"] | NumberFormat,
+    stored: FloatFormat,
+    device: torch.device,
+    *,
+    on_gpu: bool | None = None,
+    in_units: bool = False,
 ) -> Loading:
     """The loading that a spec's ``name`` stands for, of files that hold ``stored``.
 
-    ``auto`` is what the files hold, on a CPU to the last bit, and bf16 on a GPU that computes in it. ``on_gpu`` says what the job
-    itself runs on, where a check tries it elsewhere.
+    ``auto`` is what the files hold, on a CPU to the last bit, and bf16 on a GPU that computes in it; float32 for numbers that are
+    ``in_units`` of data, of which bf16 has two digits. ``on_gpu`` says what the job itself runs on, where a check tries it
+    elsewhere.
     """
-    if name != "auto":
-        return Loading(name, device)
+    if name != "auto" or in_units:
+        return Loading("fp32" if name == "auto" else name, device)
     if on_gpu if on_gpu is not None else device.type == "cuda":
         has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
         return Loading("bf16" if has_bf16 else stored, device)

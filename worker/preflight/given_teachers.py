@@ -74,8 +74,8 @@ def _load_teachers(
 def _loading(folder: Path, teacher: TeacherSpec, findings: Findings) -> Loading:
     """How the job loads a teacher."""
     job = findings.networks
-    on_gpu = job.spec.resources.gpus > 0
-    return choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu)
+    on_gpu, in_units = job.spec.resources.gpus > 0, job.data.targets.units is not None
+    return choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu, in_units=in_units)
 
 
 def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:
