@@ -143,6 +143,34 @@ def test_labels_and_spent_checkpoints_of_stored_jobs_come_along_and_back(empty_u
         assert connection.scalar(text("SELECT count(*) FROM artifacts WHERE kind = 'checkpoint'")) == 4
 
 
+def test_models_of_finished_jobs_come_along_and_back(empty_url: str, empty_engine: Engine) -> None:
+    model = "INSERT INTO models (id, owner_id, name, task, job_id, classes, input_shape, files{}) VALUES "
+    upgrade(empty_url, "0003")
+    with empty_engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (id, name) VALUES ('user_1', 'ana')"))
+        for job_id in ("job_1", "job_2"):
+            connection.execute(text(OLD_JOB), {"id": job_id, "status": "cancelled", "error": None})
+    upgrade(empty_url, "0011")
+    with empty_engine.begin() as connection:
+        connection.execute(text(model.format("") + "('model_1', 'user_1', '', '', 'job_1', '{}', '{}', '[]')"))
+        connection.execute(text("INSERT INTO job_teachers (job_id, model_id) VALUES ('job_2', 'model_1')"))
+    upgrade(empty_url)
+    with empty_engine.begin() as connection:
+        connection.execute(text(model.format(", part") + "('model_2', 'user_1', '', '', 'job_1', '{}', '{}', '[]', 'teacher')"))
+        connection.execute(text(model.format(", handle") + "('model_3', 'user_1', '', '', NULL, '{}', '{}', '[]', 'signs')"))
+        connection.execute(text("INSERT INTO job_teachers (job_id, model_id) VALUES ('job_2', 'model_2'), ('job_2', 'model_3')"))
+        connection.execute(text("INSERT INTO blobs (sha256, path, size) VALUES ('00', 'blobs/00', 1)"))
+        connection.execute(text("INSERT INTO model_blobs (model_id, sha256) VALUES ('model_3', '00')"))
+    downgrade(empty_url, "0011")
+    upgrade(empty_url)
+    with empty_engine.begin() as connection:
+        assert connection.execute(text("SELECT id, part, handle FROM models ORDER BY id")).all() == [
+            ("model_1", "student", None),
+            ("model_3", "student", None),
+        ]
+        assert connection.scalars(text("SELECT model_id FROM job_teachers ORDER BY 1")).all() == ["model_1", "model_3"]
+
+
 def test_an_upgrade_that_is_repeated_changes_nothing(empty_url: str, empty_engine: Engine) -> None:
     upgrade(empty_url)
     first = schema(empty_engine)
