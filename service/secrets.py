@@ -3,7 +3,6 @@
 Invariant: a secret is read again by a worker's host alone, for a job of its user; no answer, event or log holds it.
 """
 
-import logging
 from datetime import datetime
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -16,7 +15,9 @@ from service.tables import UserSecret
 
 HUB_TOKEN = "hub_token"  # noqa: S105 - its name
 
-logger = logging.getLogger(__name__)
+
+class SecretUnreadable(Exception):
+    """A secret was encrypted with another key than there is here."""
 
 
 def checked_key(key: str) -> str:
@@ -50,12 +51,13 @@ def set_at(session: Session, user_id: str, name: str) -> datetime | None:
 
 
 def read(session: Session, user_id: str, name: str, *, key: str) -> str | None:
-    """Decrypts a secret; None if there is none, or if it was encrypted with another key than this one, which is logged."""
+    """Decrypts a secret; None if there is none. Raises SecretUnreadable."""
     value = session.scalar(select(UserSecret.value).where(UserSecret.user_id == user_id, UserSecret.name == name))
     if value is None:
         return None
     try:
         return Fernet(key).decrypt(value).decode()
     except (InvalidToken, ValueError):
-        logger.warning("the %s of %s cannot be read: STILLHOUSE_SECRET_KEY is not set here, or another one", name, user_id)
-        return None
+        raise SecretUnreadable(
+            f"the {name} of {user_id} cannot be read: STILLHOUSE_SECRET_KEY is not set here, or another one"
+        ) from None

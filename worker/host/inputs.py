@@ -6,6 +6,7 @@ gets the revisions that the job's first attempt has noted.
 
 import errno
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 from service import secrets
 from service.errors import NotFound
 from service.part_errors import HostDiskFull
+from service.secrets import SecretUnreadable
 from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import NetworkSource, is_given, split_hub, split_network, split_source
@@ -32,6 +34,11 @@ from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
 from worker.sources.revisions import files_digest, folder_digest, network_sources
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
+_HOW_TO_BE_READ = (
+    "This worker cannot read your token: let its operator give API and workers one STILLHOUSE_SECRET_KEY, or, if it has "
+    "changed since, set the token again (stillhouse hub-token set)."
+)
 
 
 class Access(Protocol):
@@ -83,6 +90,7 @@ class InputFetcher:
         self._spec, self._folder, self._access = JobSpec.model_validate(spec), folder, access
         self._cache, self._token, self._on_poll, self._noted = cache, token, on_poll, revisions or {}
         self._held = ExitStack()
+        self._is_unread = False
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +166,8 @@ class InputFetcher:
             return self._named_folder(source, Path(network.name)) if network.kind == "file" else self._stored(network)
         except SourceRefused as refused:
             refused.pointer = pointer
+            if network.kind == "hub" and self._is_unread:
+                refused.hint = _HOW_TO_BE_READ
             raise
 
     def _stored(self, network: NetworkSource) -> tuple[Path, str] | None:
@@ -196,7 +206,7 @@ class InputFetcher:
         if is_offline():
             return _in(fetch_snapshot(source, links, commit=noted))
         try:
-            token = self._token()
+            token = self._read_token()
             commit = noted or resolve(source, token=token)
             fetch = partial(download, source, commit=commit, token=token, on_poll=self._on_poll)
             return self._hold(f"hub:{split_hub(source)[0]}@{commit}", fetch), commit
@@ -207,12 +217,24 @@ class InputFetcher:
                 pass
             raise
 
+    def _read_token(self) -> str | None:
+        try:
+            return self._token()
+        except SecretUnreadable as error:  # what everybody may read can be had all the same
+            logger.warning("%s", error)
+            self._is_unread = True
+            return None
+
     def _hold(self, key: str, fetch: Callable[[Path], None], *, num_bytes: int = 0) -> Path:
         return self._held.enter_context(self._cache.hold(key, fetch, num_bytes=num_bytes, on_wait=self._on_poll))
 
 
 def hub_token(access: Access, job: Job, settings: Settings) -> str | None:
-    """The token that the owner of a job has for the Hub, decrypted; None for that of this host, if it has one."""
+    """The token that the owner of a job has for the Hub, decrypted; None for that of this host, if it has one.
+
+    Raises:
+        SecretUnreadable: the key of this host is another one.
+    """
     key = settings.secret_key.get_secret_value()
     return access.in_database(lambda session: secrets.read(session, job.owner_id, secrets.HUB_TOKEN, key=key))
 

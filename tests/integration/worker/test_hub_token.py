@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import text, update
 
 from service import jobs
@@ -21,7 +22,7 @@ from service.database import Database
 from service.embedded.servers import Valkey
 from service.security import create_key
 from service.settings import Settings
-from service.tables import Job, JobSource
+from service.tables import Job, JobSource, UserSecret
 from tests.hub import Hub, hub_server
 from tests.integration.test_chain import train
 from tests.integration.test_teachers import CNN, SHORT, spec
@@ -128,6 +129,16 @@ def test_a_token_fetches_a_gated_network_and_is_nowhere_to_be_found(
             assert (job.status, job.attempt, job.error.code) == ("failed", 0, "input_unavailable")
             assert why in job.error.message
             assert job.error.details["pointer"] == "/teacher/source"
+
+        # What was encrypted with another key lets nobody in, and is not asked for as if it were not there.
+        ben.set_hub_token(CANARY)
+        with queue.database.transaction() as session:
+            other = Fernet(Fernet.generate_key()).encrypt(CANARY.encode())
+            session.execute(update(UserSecret).where(UserSecret.user_id == ben.me().id).values(value=other))
+        unread = ben.wait(ben.submit(learns_from("hub:anna/gated")).id)
+        assert unread.error is not None
+        assert "let its operator give API and workers one STILLHOUSE_SECRET_KEY" in str(unread.error.hint)
+        assert unread.error.details["pointer"] == "/teacher/source"
 
         with pytest.raises(ApiError) as wrong:
             ana.set_hub_token(f"{CANARY} and more")
