@@ -166,6 +166,8 @@ def _secret_key(file: Path) -> str:
         unfinished.unlink(missing_ok=True)
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
             writer.write(base64.urlsafe_b64encode(os.urandom(32)))
+            writer.flush()
+            os.fsync(writer.fileno())  # without it no token can be read again
         unfinished.replace(file)
     return file.read_text()
 

@@ -1,12 +1,14 @@
-"""The port of a stack: whoever has it has it from the beginning, also of those that start at one moment."""
+"""The stack of one folder: its port is its own from the beginning, also of starts at one moment; its key is kept."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from service.embedded.stack import PortTaken, listen
+from service.embedded.stack import PortTaken, _secret_key, listen
+from service.secrets import checked_key
 
 _NUM_STARTS = 8
 
@@ -32,3 +34,13 @@ def test_who_connects_before_the_api_accepts_waits_and_is_not_refused() -> None:
         with accepted:
             accepted.sendall(b"ready")
             assert client.recv(5) == b"ready"
+
+
+def test_the_key_of_a_folder_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "secret.key"
+    file.with_suffix(".new").write_text("of a start that was killed")
+    key = _secret_key(file)
+    assert checked_key(key) == key != ""
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (_secret_key(file), [path.name for path in tmp_path.iterdir()]) == (key, [file.name])
+    assert _secret_key(tmp_path / "other.key") != key
