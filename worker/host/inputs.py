@@ -184,6 +184,7 @@ class InputFetcher:
     def _fetch_files(self, row: Model, folder: Path) -> None:
         store = self._access.store
         for file in row.files:
+            self._on_poll()
             try:
                 self._access.in_store(partial(store.fetch, file["path"], folder / file["name"], sha256=file["sha256"]))
             except HostDiskFull as full:

@@ -8,18 +8,30 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from safetensors import SafetensorError
+from sqlalchemy.orm import Session
 
+from service.database import Database
+from service.store import Store
+from service.tables import Model, User
+from tests.access import DirectAccess
 from tests.hub import hub_server
 from tests.integration.worker.conftest import until
+from tests.unit.worker.preflight.jobs import digits
+from worker.errors import StopAsked
+from worker.host.inputs import InputFetcher
+from worker.protocol import StopRequest
 from worker.sources import cache as cache_module
 from worker.sources.cache import NetworkCache
 from worker.sources.download import download
 from worker.sources.errors import HubAway, SourceRefused
 
+T = TypeVar("T")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HOLDER = """
 import sys, time
@@ -245,3 +257,33 @@ def test_an_entry_that_another_removes_meanwhile_is_no_error(tmp_path: Path, mon
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(holds, range(4)))
+
+
+def test_what_ends_a_job_ends_its_fetch_of_a_stored_network_after_the_next_file(database: Database, tmp_path: Path) -> None:
+    store, files = Store(f"file://{tmp_path}/store"), []
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+        files.append(asdict(store.put(tmp_path / name, f"models/{name}", name=name)))
+    with database.transaction() as session:
+        session.add(User(id="user_ana", name="ana"))
+        session.flush()
+        session.add(Model(id="model_1", owner_id="user_ana", name="", task="", classes=[], input_shape=[], files=files))
+    polls = iter([None, StopAsked(StopRequest("pause"))])
+
+    def on_poll() -> None:
+        if (stop := next(polls, None)) is not None:
+            raise stop
+
+    @dataclass
+    class Access(DirectAccess):
+        def in_database(self, work: Callable[[Session], T]) -> T:
+            return database.run(work)
+
+    access, cache = Access(store), NetworkCache(tmp_path / "cache", max_bytes=1000)
+    document = digits(teacher={"source": "model:model_1"})
+    with InputFetcher(document, tmp_path, access=access, cache=cache, on_poll=on_poll) as fetcher:
+        with pytest.raises(StopAsked):
+            fetcher.fetch()
+        assert [path.name for path in cache.folder.rglob("*st")] == ["first"]
+        folder = fetcher.fetch().paths["model:model_1"]
+        assert sorted(path.read_text() for path in folder.iterdir()) == ["first", "second"]
