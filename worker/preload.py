@@ -7,6 +7,7 @@ trainer: that would take time, and copy the memory that trainers share.
 
 import gc
 import signal
+import sys
 from importlib import import_module
 
 MODULES = (
@@ -34,6 +35,10 @@ MODULES = (
 # A stop of the whole service may signal every process of it: this one ends with its worker, after the trainers have.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 gc.disable()
+# transformers imports torchao where it is installed, and that asks CUDA. Here it finds none; a trainer that needs it imports it.
+sys.modules["torchao"] = None  # type: ignore[assignment]
+import_module("transformers.quantizers.auto")
+del sys.modules["torchao"]
 for module in MODULES:
     import_module(module)
 import_module("worker.data.digits").read_digits()
