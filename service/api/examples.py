@@ -332,6 +332,8 @@ _USAGE = {
     "fair_share": 0.667,
     "decayed": 51_200.0,
 }
+_CONFIG_FILE: dict[str, Any] = {"name": "config.json", "size": 714, "sha256": "4f" * 32}
+_WEIGHTS_FILE: dict[str, Any] = {"name": "model.safetensors", "size": 90_868_376, "sha256": "a1" * 32}
 _KEY = {
     "id": "key_01k5zq3v7m8n9p0q1r2s3t4v5w",
     "object": "key",
@@ -444,6 +446,16 @@ EXAMPLES: dict[str, Any] = {
     "MetricList": _list({"name": "student/train_loss", "points": [[20, 1.91], [40, 0.83]]}),
     "ModelEdit": {"name": "sign teacher", "handle": "signs"},
     "ModelPage": _page(MODEL),
+    "ModelUploadRequest": {"name": "sign teacher", "task": "image-classification", "files": [_CONFIG_FILE, _WEIGHTS_FILE]},
+    "ModelUploadView": {
+        "id": "upload_01k5zq3v7m8n9p0q1r2s3t4v5w",
+        "object": "model_upload",
+        "name": "sign teacher",
+        "task": "image-classification",
+        "files": [_CONFIG_FILE | {"offset": 714}, _WEIGHTS_FILE | {"offset": 33_554_432}],
+        "missing": [_WEIGHTS_FILE["sha256"]],
+        "created_at": "2026-11-24T10:00:00Z",
+    },
     "ModelView": MODEL,
     "NewKey": _KEY | {"key": "sh_…"},
     "NewUser": {"name": "ada"},
