@@ -194,7 +194,7 @@ def test_a_real_language_model_teaches_its_own_half_and_itself_as_an_adapter(
     killed = ended_though_killed(client, running_stack, spec)
     assert weights(client, killed, "student", "adapter") == weights(client, whole, "student", "adapter")
     report = client.report(whole.id)
-    perplexity = {name: report[name]["metrics"]["perplexity"] for name in ("teacher", "student", "control")}
+    perplexity = {name: report[name]["metrics"]["next token"]["perplexity"] for name in ("teacher", "student", "control")}
     if student == "half":
         assert perplexity["teacher"] < min(perplexity["student"], perplexity["control"]), "eight steps heal no missing layers"
     else:
