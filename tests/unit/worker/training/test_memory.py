@@ -64,16 +64,22 @@ def training(
     """By a method that draws random numbers and remembers."""
     parsed = TrainingSpec.model_validate(STEPS | spec)
     group.seed(parsed.seed)
-    student, teacher, samples = Convolutions(3, 4, dropout=dropout), Convolutions(4, 4), images()
-    few = torch.randn(2, 1, 6, 6)
-    mapping = map_layers(method("crd"), student=student, teacher=teacher, student_inputs=few, teacher_inputs=few)
+    student, teacher = Convolutions(3, 4, dropout=dropout), Convolutions(4, 4)
+    made = taught(student, teacher, parsed, name="crd", group=group)
     student.first.append(Hungry(most, calls=calls, backward=backward))
+    return made
+
+
+def taught(student: nn.Module, teacher: nn.Module, spec: TrainingSpec, *, name: str, group: ProcessGroup) -> Training:
+    """The training of a student by a method of that name."""
+    samples, few = images(), torch.randn(2, 1, 6, 6)
+    mapping = map_layers(method(name), student=student, teacher=teacher, student_inputs=few, teacher_inputs=few)
     return Training(
         student,
         phase="student",
         samples=samples,
         validation=TASKS["image-classification"].validation(images(8), TARGETS),
-        spec=parsed,
+        spec=spec,
         criterion=BatchCriterion(
             student,
             samples,
@@ -163,23 +169,7 @@ def of_layers(spec: dict[str, Any], *, name: str = "fitnet") -> Training:
     """Of a library's network, taught at its layers."""
     parsed = TrainingSpec.model_validate(STEPS | spec)
     seed_everything(parsed.seed)
-    student, teacher, samples = vit(), vit(dropout=0.0).eval(), images()
-    few = torch.randn(2, 1, 6, 6)
-    mapping = map_layers(method(name), student=student, teacher=teacher, student_inputs=few, teacher_inputs=few)
-    return Training(
-        student,
-        phase="student",
-        samples=samples,
-        validation=TASKS["image-classification"].validation(images(8), TARGETS),
-        spec=parsed,
-        criterion=BatchCriterion(
-            student,
-            samples,
-            mapping.objective(targets=TARGETS, labels=samples.labels),
-            layers=mapping.student_layers,
-            teacher_outputs=Teacher(teacher, tuple(mapping.teacher_shapes)),
-        ),
-    )
+    return taught(vit(), vit(dropout=0.0).eval(), parsed, name=name, group=SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 3])
