@@ -5,15 +5,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from safetensors import SafetensorError
-
 from service.error_numbers import is_machines_number
 from service.errors import InvalidSpec
 from worker.data import UnusableData
 from worker.data.augment.choose import UnfitAugmentation
 from worker.data.errors import UnreadableTokenizer
 from worker.distributed.out_of_memory import is_out_of_memory
-from worker.durable import OS_ERROR
+from worker.durable import os_error_numbers
 from worker.errors import JobFault, UnfitTraining
 from worker.export.onnx import UnexportableNetwork
 from worker.methods import UnfitLayers, UnknownLayer
@@ -22,7 +20,6 @@ from worker.protocol import Failed
 
 logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_THREAD = "can't start new thread"
 
 
 @contextmanager
@@ -89,17 +86,7 @@ def as_failure(error: Exception) -> Failed:
 
 def _machines_number(error: Exception) -> int | None:
     """The operating system's number of an error that is the machine's; None of any other error, however it was told."""
-    told: BaseException | None = error
-    while told is not None:
-        number = told.errno if isinstance(told, OSError) else None
-        if isinstance(told, SafetensorError) and (words := OS_ERROR.search(str(told))):
-            number = int(words[1])
-        elif isinstance(told, RuntimeError) and str(told) == _NO_THREAD:
-            number = errno.EAGAIN
-        if number is not None and is_machines_number(number):
-            return number
-        told = told.__cause__
-    return None
+    return next(filter(is_machines_number, os_error_numbers(error)), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from worker.data.errors import UnfitInputs
 from worker.errors import JobFault
 from worker.job.starts import refuse_untuned
 from worker.models import UnreadableNetwork
-from worker.models.loading import Loading, choose_loading, stored_format
+from worker.models.loading import FloatFormat, Loading, choose_loading, stored_format
 from worker.models.quantised import UnquantisableNetwork, check_format, count_quantised
 from worker.tasks import TASKS
 from worker.trained import TrainedNetwork, load_teacher
@@ -29,6 +29,14 @@ COMPARED_ROWS = 64
 """Of the validation split, at most."""
 _LEAST_AGREEMENT, _MOST_DIVERGENCE = 0.95, 0.05
 """A format that keeps less of the network than this is told; of a language model 4 bits diverge by about 0.004."""
+
+
+def frozen_loading(
+    folder: Path, spec: TeacherSpec, data: Data, *, device: torch.device, on_gpu: bool
+) -> tuple[Loading, FloatFormat]:
+    """How a teacher that is not trained is loaded, and the format of its files; ``on_gpu`` as of :func:`load_frozen`."""
+    stored = stored_format(folder)
+    return choose_loading(spec.dtype, stored, device, on_gpu=on_gpu, in_units=data.targets.units is not None), stored
 
 
 def load_frozen(
@@ -54,8 +62,7 @@ def load_frozen(
         UnreadableNetwork: the folder cannot be loaded.
         JobFault: the teacher does not fit the data, or the format does not fit the teacher.
     """
-    stored = stored_format(folder)
-    loading = choose_loading(spec.dtype, stored, device, on_gpu=on_gpu, in_units=data.targets.units is not None)
+    loading, stored = frozen_loading(folder, spec, data, device=device, on_gpu=on_gpu)
     load = partial(load_teacher, folder, source=source, revision=revision, data=data, teaches=spec.targets)
     try:
         if loading.quantised is not None:

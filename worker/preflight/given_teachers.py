@@ -8,9 +8,10 @@ from pathlib import Path
 from service.spec.job import TeacherSpec
 from service.spec.source import is_given
 from worker.data import Data
+from worker.job.given_formats import frozen_loading
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.loading import FLOAT32, Loading, choose_loading, stored_bytes, stored_format, stored_parameters
+from worker.models.loading import FLOAT32, Loading, stored_bytes, stored_parameters
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
@@ -74,8 +75,7 @@ def _load_teachers(
 def _loading(folder: Path, teacher: TeacherSpec, findings: Findings) -> Loading:
     """How the job loads a teacher."""
     job = findings.networks
-    on_gpu, in_units = job.spec.resources.gpus > 0, job.data.targets.units is not None
-    return choose_loading(teacher.dtype, stored_format(folder), job.device, on_gpu=on_gpu, in_units=in_units)
+    return frozen_loading(folder, teacher, job.data, device=job.device, on_gpu=job.spec.resources.gpus > 0)[0]
 
 
 def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:

@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from service.error_numbers import FULL_NUMBERS
-from worker.durable import OS_ERROR, sync
+from worker.durable import os_error_numbers, sync
 
 _LOCK, _PART = ".lock", ".part"
 _POLL_SECONDS = 0.1
@@ -101,16 +99,9 @@ class NetworkCache:
                 logger.info("removed a network of %d bytes from the cache, which may have %d", size, self.max_bytes)
 
 
-def _is_of_full_disk(error: BaseException | None) -> bool:
+def _is_of_full_disk(error: BaseException) -> bool:
     """Whether an error, or what it was raised from, tells of a disk that takes no file."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, SafetensorError) and (words := OS_ERROR.search(str(error))):
-            number = int(words[1])
-        if number in FULL_NUMBERS:
-            return True
-        error = error.__cause__
-    return False
+    return any(number in FULL_NUMBERS for number in os_error_numbers(error))
 
 
 def _remove(lock: Path) -> bool:
