@@ -15,7 +15,9 @@ CONNECTION_FILE = "connection.json"
 class ClientSettings(BaseSettings):
     """The environment variables that a client reads."""
 
-    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STILLHOUSE_", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     url: str = ""
     """``https://stillhouse.example.org``."""

@@ -1,5 +1,6 @@
 """The only reader of the environment."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -8,9 +9,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Every setting of API and worker; each is an environment variable ``STILLHOUSE_<NAME>`` unless told otherwise."""
+    """Every setting of API and worker; each is an environment variable ``STILLHOUSE_<NAME>`` unless told otherwise.
 
-    model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", extra="ignore", use_attribute_docstrings=True)
+    A variable that is empty counts as one that is not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="STILLHOUSE_", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host/name``."""
@@ -35,8 +41,10 @@ class Settings(BaseSettings):
     network_cache_bytes: int = Field(default=100 * 2**30, gt=0)
     """Most bytes of networks that are kept there; the least recently used are removed first, and none that a job uses."""
 
-    cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
-    """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default."""
+    cuda_visible_devices: str | None = Field(
+        default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"), validation_alias="CUDA_VISIBLE_DEVICES"
+    )
+    """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default, none if it is empty."""
 
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     """How often a worker renews the lease of each job that it runs."""

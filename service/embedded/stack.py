@@ -115,18 +115,7 @@ def stack(
         say("starting PostgreSQL and Valkey")
         database_server = parts.enter_context(postgres(folder / "postgres"))
         broker = parts.enter_context(valkey(folder / "valkey"))
-        env = (
-            {"STILLHOUSE_SECRET_KEY": _secret_key(folder / "secret.key")}
-            | os.environ
-            | {
-                "DATABASE_URL": database_server.url,
-                "REDIS_URL": broker.url,
-                "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
-                "STILLHOUSE_SCRATCH": str(folder / "scratch"),
-                "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
-                "STILLHOUSE_NETWORK_CACHE": str(folder / "network-cache"),
-            }
-        )
+        env = _environment(folder, database_url=database_server.url, redis_url=broker.url)
         serve = ["service.cli", "serve", "--listener", str(listener.fileno())]
         api = _child("API", serve, env=env, log=logs / "api.log", inherited=[listener.fileno()])
         worker = _child("worker", ["worker", *(["--devices", devices] if devices else [])], env=env, log=logs / "worker.log")
@@ -157,6 +146,19 @@ def stack(
             worker=worker,
             keeper=keeper,
         )
+
+
+def _environment(folder: Path, *, database_url: str, redis_url: str) -> dict[str, str]:
+    """What API and worker read, beside what this process was given; its own key for secrets goes before the folder's."""
+    return os.environ | {
+        "STILLHOUSE_SECRET_KEY": os.environ.get("STILLHOUSE_SECRET_KEY") or _secret_key(folder / "secret.key"),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
+        "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+        "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
+        "STILLHOUSE_NETWORK_CACHE": str(folder / "network-cache"),
+    }
 
 
 def _secret_key(file: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded.stack import PortTaken, _secret_key, listen
+from service.embedded.stack import PortTaken, _environment, _secret_key, listen
 from service.secrets import checked_key
 
 _NUM_STARTS = 8
@@ -44,3 +44,17 @@ def test_the_key_of_a_folder_is_made_once_and_for_its_owner_alone(tmp_path: Path
     assert file.stat().st_mode & 0o777 == 0o600
     assert (_secret_key(file), [path.name for path in tmp_path.iterdir()]) == (key, [file.name])
     assert _secret_key(tmp_path / "other.key") != key
+
+
+def test_a_key_of_the_environment_goes_before_the_folders_and_an_empty_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for given in ("", "a key", None):
+        if given is None:
+            monkeypatch.delenv("STILLHOUSE_SECRET_KEY")
+        else:
+            monkeypatch.setenv("STILLHOUSE_SECRET_KEY", given)
+        found.append(_environment(tmp_path, database_url="d", redis_url="r")["STILLHOUSE_SECRET_KEY"])
+    own = (tmp_path / "secret.key").read_text()
+    assert found == [own, "a key", own]
