@@ -27,7 +27,9 @@ class StopIn(Recorder):
 
     def stop_request(self) -> StopRequest | None:
         begun = [
-            event.message for event in self.events if isinstance(event, PhaseStarted) and event.message.startswith("Training")
+            event.message
+            for event in self.events
+            if isinstance(event, PhaseStarted) and event.message.startswith(("Training", "Fine-tuning"))
         ]
         self._steps += bool(begun and self._word and self._word in begun[-1])
         return StopRequest("drain") if self._steps >= 3 else None

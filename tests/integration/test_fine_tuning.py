@@ -13,7 +13,7 @@ from tests.integration.test_chain import report
 from tests.integration.test_given_students import SHORT, TEACHER, run_job, spec
 from tests.integration.test_given_teachers import named, warnings, write_texts
 from tests.unit.worker.preflight.jobs import normalised, refused
-from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
+from worker.protocol import RESULT_FOLDER, Failed, Finished, PhaseStarted, Stopped
 
 GENTLE = {
     "max_steps": 30,
@@ -69,7 +69,13 @@ def test_a_fine_tuned_teacher_is_scored_and_told_and_a_stop_in_its_training_chan
     whole = run_job(document, tmp_path / "whole", given=backbone)
     assert isinstance(whole[-1], Finished), whole[-1]
     assert run_job(document, tmp_path / "stopped", given=backbone, stop_in="the teacher")[-1] == Stopped("drain")
-    assert isinstance(run_job(document, tmp_path / "stopped", given=backbone)[-1], Finished)
+    resumed = run_job(document, tmp_path / "stopped", given=backbone)
+    assert isinstance(resumed[-1], Finished)
+    begun = [[event.message for event in events if isinstance(event, PhaseStarted)] for events in (whole, resumed)]
+    assert [messages[0].partition(" the teacher,")[0] for messages in begun] == [
+        "Fine-tuning",
+        "Resuming at step 3 the fine-tuning of",
+    ]
     for name in ("teacher", "student"):
         weights = [tmp_path / each / RESULT_FOLDER / name / "model.safetensors" for each in ("whole", "stopped")]
         assert len({sha256(path) for path in weights}) == 1

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from service.spec import JobSpec, parse_spec
+from service.spec.source import is_given
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.data_warnings import with_warnings
@@ -269,7 +270,9 @@ class Attempt:
         if self.state.interrupted is not None and self.state.interrupted[0] == planned.role:
             training.restore(self.state.interrupted[1])
         self.state.interrupted, self._running = None, (planned, training)
-        verb = f"Resuming at step {training.step:,} the training of" if training.step else "Training"
+        is_tuning = planned.role in self.networks.teachers and is_given(self.networks.source(planned.role))
+        verb = "fine-tuning" if is_tuning else "training"
+        verb = f"Resuming at step {training.step:,} the {verb} of" if training.step else verb.capitalize()
         verb += f" the {planned.peer} and" if planned.peer else ""
         self.phases.start(
             training.phase,
