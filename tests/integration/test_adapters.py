@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from worker.job.roles import STUDENT, Role
 from worker.models.adapters import adapter_of
 from worker.preflight import check
 from worker.protocol import CHECKPOINT_FILE, RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Stopped
+from worker.tasks import load_network
 from worker.training.checkpoint import read_checkpoint
 
 VIT = network(
@@ -120,6 +122,27 @@ def test_a_new_head_is_in_the_adapter_whose_card_says_how_to_load_it(
         outputs = loaded["network"](ids).logits
         merged = AutoModelForSequenceClassification.from_pretrained("student")(ids).logits
     torch.testing.assert_close(outputs, merged, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["small-cnn", "resnet8x4"])
+def test_the_card_of_an_adapter_of_our_own_network_replaces_the_layer_that_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    made = {"architecture": {"name": architecture}, "accept_score": "any"}
+    trained = write_base(spec(teacher=made), tmp_path / "base")
+    images = np.random.default_rng(0).integers(0, 17, (90, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "kinds.npz", image=images, label=np.arange(90) % 3)
+    document = spec(dataset={"source": f"file:{tmp_path / 'kinds.npz'}"}, teacher=made | {"training": SHORT})
+    events = train(document, tmp_path / "job", trained)
+    assert isinstance(events[-1], Finished), events[-1]
+    monkeypatch.chdir(tmp_path / "job" / RESULT_FOLDER)
+    program = Path("adapter/README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    loaded: dict[str, Any] = {}
+    exec(program.replace("'base'", repr(str(trained))), loaded)
+    pixels = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        merged = load_network(Path("student")).network(pixels)
+        torch.testing.assert_close(loaded["network"](pixels), merged, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("weights", ["fp32", "bf16"])

@@ -19,6 +19,7 @@ from worker.errors import JobFault
 from worker.export.units import few_inputs, rounding_of_units
 from worker.models.adapters import ADAPTER_WEIGHTS, Adapter, adapter_of, read_adapter, write_adapter
 from worker.models.build import built_from
+from worker.models.depth import inner_model
 from worker.models.output_layer import find_output_layer
 from worker.sources.folder_files import CARD_FILE
 from worker.tasks import TASKS, load_network
@@ -48,11 +49,11 @@ network = PeftModel.from_pretrained(base, {folder!r}).eval()
 _OWN = """\
 from pathlib import Path
 
-from peft import PeftModel
+{imports}from peft import PeftModel
 from stillhouse import load_network
 
 base = load_network(Path({base!r})).network
-network = PeftModel.from_pretrained(base, {folder!r}).eval()
+{heads}network = PeftModel.from_pretrained(base, {folder!r}).eval()
 """
 _CHECKED_SAMPLES = 16
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-5}
@@ -83,8 +84,10 @@ def _card(network: TrainedNetwork, data: Data, *, base: str, revision: str, fold
     is_in_service = split_source(network.source).kind in {"job", "model"}
     told = "" if not is_in_service else f" In the program, `base` is the folder of {base}."
     place = "base" if is_in_service else base
+    new = {path: inner_model(network.network).get_submodule(path) for path in adapter.new}
+    heads = "".join(f"base.set_submodule({path!r}, nn.{layer!r})\n" for path, layer in new.items())
     program = (
-        _OWN.format(base=place, folder=folder)
+        _OWN.format(imports="from torch import nn\n" if heads else "", base=place, heads=heads, folder=folder)
         if kind is None
         else _LIBRARYS.format(auto_class=kind.auto_class.__name__, base=place, options=options, folder=folder)
     )
