@@ -14,8 +14,6 @@ from service.spec.yaml_document import NotYaml, load_yaml
 from service.weights import read_header
 
 _CARD = "README.md"
-_FORMATS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E5M2": "fp8", "F8_E4M3": "fp8"}
-"""The number formats of weights, by their names in safetensors; other tensors are counters and positions."""
 _STATISTICS = ("running_mean", "running_var")
 """The ends of names of batch norm's statistics, which no training changes as weights."""
 _MAX_CARD_BYTES = 2**16
@@ -44,8 +42,8 @@ def read_facts(folder: Path, files: Sequence[Path]) -> ModelFacts:
     for file in files:
         if file.suffix == ".safetensors" and len(file.parts) == 1:
             for name, tensor in read_header(folder / file, filename=file.name).items():
-                if tensor.dtype in _FORMATS and not name.endswith(_STATISTICS):
-                    counts[_FORMATS[tensor.dtype]] += math.prod(tensor.shape)
+                if tensor.format is not None and not name.endswith(_STATISTICS):
+                    counts[tensor.format.name] += math.prod(tensor.shape)
     if (gguf := find_gguf(folder, files)) is not None:
         known = [name for info in TASKS.values() for name in info.gguf_architectures]
         header = read_gguf_header(gguf, architectures=known)

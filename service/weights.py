@@ -6,9 +6,10 @@ A file is 8 bytes with the header's length, the header as JSON, and the tensors'
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from service.errors import InvalidFile
 
@@ -22,12 +23,36 @@ _BITS = {
 }  # fmt: skip
 
 
+class StoredFormat(NamedTuple):
+    """A number format of weights in a file."""
+
+    name: str
+    computed: Literal["fp32", "bf16", "fp16"] | None
+    """The format in which such weights compute; None where they need scales from elsewhere."""
+
+
+STORED_FORMATS: Mapping[str, StoredFormat] = {
+    "F64": StoredFormat("fp64", computed="fp32"),
+    "F32": StoredFormat("fp32", computed="fp32"),
+    "BF16": StoredFormat("bf16", computed="bf16"),
+    "F16": StoredFormat("fp16", computed="fp16"),
+    "F8_E5M2": StoredFormat("fp8", computed=None),
+    "F8_E4M3": StoredFormat("fp8", computed=None),
+}
+"""By the types of tensors; those of other types are counters and positions."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of a file."""
 
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def format(self) -> StoredFormat | None:
+        """The number format of a tensor of weights; None for any other tensor."""
+        return STORED_FORMATS.get(self.dtype)
 
 
 def read_header(path: Path, *, filename: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.export.units import fold_units, rounding_of_units
 from worker.models import UnreadableNetwork, save_network
-from worker.models.loading import Loading, stored_format
+from worker.models.loading import Loading, StoredWeights
 from worker.targets import Targets
 from worker.tasks import Task, load_network
 from worker.trained import TrainedNetwork, weight_bytes
@@ -51,7 +51,7 @@ def check_export(folder: Path, *, split: Split, targets: Targets, task: Task, de
         JobFault: the folder cannot be loaded, or the outputs differ by more than rounding.
     """
     try:
-        loaded = load_network(folder, loading=Loading(stored_format(folder)))
+        loaded = load_network(folder, loading=Loading(StoredWeights.of(folder).format))
     except UnreadableNetwork as error:
         raise JobFault("export_mismatch", f"The exported {folder.name} cannot be loaded: {error}") from error
     samples = Samples.of(split, loaded.preprocessing, device=device)

@@ -20,7 +20,7 @@ from worker.data.errors import UnfitInputs
 from worker.errors import JobFault
 from worker.job.starts import refuse_untuned
 from worker.models import UnreadableNetwork
-from worker.models.loading import FloatFormat, Loading, choose_loading, stored_format
+from worker.models.loading import Loading, StoredWeights, choose_loading
 from worker.models.quantised import UnquantisableNetwork, check_format, count_quantised
 from worker.tasks import TASKS
 from worker.trained import TrainedNetwork, load_teacher
@@ -33,10 +33,10 @@ _LEAST_AGREEMENT, _MOST_DIVERGENCE = 0.95, 0.05
 
 def frozen_loading(
     folder: Path, spec: TeacherSpec, data: Data, *, device: torch.device, on_gpu: bool
-) -> tuple[Loading, FloatFormat]:
-    """How a teacher that is not trained is loaded, and the format of its files; ``on_gpu`` as of :func:`load_frozen`."""
-    stored = stored_format(folder)
-    return choose_loading(spec.dtype, stored, device, on_gpu=on_gpu, in_units=data.targets.units is not None), stored
+) -> tuple[Loading, StoredWeights]:
+    """How a teacher that is not trained is loaded, and what its files hold; ``on_gpu`` as of :func:`load_frozen`."""
+    stored = StoredWeights.of(folder)
+    return choose_loading(spec.dtype, stored.format, device, on_gpu=on_gpu, in_units=data.targets.units is not None), stored
 
 
 def load_frozen(
@@ -62,7 +62,8 @@ def load_frozen(
         UnreadableNetwork: the folder cannot be loaded.
         JobFault: the teacher does not fit the data, or the format does not fit the teacher.
     """
-    loading, stored = frozen_loading(folder, spec, data, device=device, on_gpu=on_gpu)
+    loading, weights = frozen_loading(folder, spec, data, device=device, on_gpu=on_gpu)
+    stored = weights.format
     load = partial(load_teacher, folder, source=source, revision=revision, data=data, teaches=spec.targets)
     try:
         if loading.quantised is not None:

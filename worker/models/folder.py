@@ -30,7 +30,7 @@ from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.encoder_files import read_encoder_files
 from worker.models.errors import UnreadableNetwork
 from worker.models.labels_file import LABELS_FILE, read_json, read_labels, write_json, write_labels
-from worker.models.loading import DTYPES, FLOAT32, Loading, hold, stored_format
+from worker.models.loading import DTYPES, FLOAT32, Loading, StoredWeights, hold
 from worker.models.network_kind import LoadedNetwork, NetworkKind
 from worker.models.weight_names import common_prefix, unwrapped_state
 from worker.models.without_progress import no_load_report, no_progress_bars
@@ -260,7 +260,7 @@ def refuse_missing(names: Iterable[str], *, unexpected: Iterable[str]) -> None:
 def _as(loading: Loading, folder: Path) -> dict[str, Any]:
     """What the library is asked for: the format, on the device at once. What is to be quantised stays in its file's pages."""
     if loading.quantised is not None:
-        return {"dtype": DTYPES[stored_format(folder)]}
+        return {"dtype": DTYPES[StoredWeights.of(folder).format]}
     on_cpu = loading.device.type == "cpu"  # where weights stay the pages of their file
     return {"dtype": loading.dtype} | ({} if on_cpu else {"device_map": {"": loading.device}})
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ FloatFormat = Literal["fp32", "bf16", "fp16"]
 NumberFormat = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 
 DTYPES: Mapping[FloatFormat, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_STORED: Mapping[str, FloatFormat] = {"F64": "fp32", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 _DIGITS: Mapping[NumberFormat, int] = {"fp32": 24, "fp16": 11, "bf16": 8, "int8": 8, "int4": 4}
 """Binary digits of a weight."""
 _EXPONENTS: Mapping[FloatFormat, int] = {"fp32": 8, "bf16": 8, "fp16": 5}
@@ -88,28 +87,44 @@ def choose_loading(
     return Loading(stored, device)
 
 
-def stored_format(folder: Path) -> FloatFormat:
-    """The format of most weights in a folder's files, read from the headers alone; fp32 if there are none of a known format."""
-    counts: Counter[FloatFormat] = Counter()
-    for tensor in _stored(folder).values():
-        if tensor.dtype in _STORED:
-            counts[_STORED[tensor.dtype]] += prod(tensor.shape)
-    return counts.most_common(1)[0][0] if counts else "fp32"
+@dataclass(frozen=True)
+class StoredWeights:
+    """What the headers of a folder's files say of its weights."""
 
+    tensors: Mapping[str, StoredTensor]
+    """By name; none if a header cannot be read."""
 
-def stored_parameters(folder: Path) -> int:
-    """Number of weights in a folder, read from the headers alone; 0 if there are none or they cannot be read."""
-    return sum(prod(tensor.shape) for tensor in _stored(folder).values())
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Reads the headers alone."""
+        try:
+            headers = [read_header(path, filename=path.name) for path in sorted(folder.glob("*.safetensors"))]
+        except (OSError, InvalidFile):
+            return cls({})
+        return cls({name: tensor for header in headers for name, tensor in header.items()})
 
+    @property
+    def format(self) -> FloatFormat:
+        """That in which most of them compute; fp32 if there are none of a known format."""
+        counts: Counter[FloatFormat] = Counter()
+        for tensor in self.tensors.values():
+            if tensor.format is not None and tensor.format.computed is not None:
+                counts[tensor.format.computed] += prod(tensor.shape)
+        return counts.most_common(1)[0][0] if counts else "fp32"
 
-def stored_bytes(folder: Path, loading: Loading) -> int:
-    """Bytes that a folder's weights take when they are loaded so, by the headers alone: of integers the matrices of numbered
-    layers, and the rest as it is beside them."""
-    num_bits = 0
-    for name, tensor in _stored(folder).items():
-        is_quantised = loading.quantised is not None and len(tensor.shape) == 2 and _LAYER.search(name) is not None
-        num_bits += prod(tensor.shape) * (_BITS[loading.format] if is_quantised else 8 * loading.dtype.itemsize)
-    return num_bits // 8
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+
+    def bytes(self, loading: Loading) -> int:
+        """Bytes that the weights take when they are loaded so: of integers the matrices of numbered layers, and the rest as it
+        is beside them."""
+        num_bits = 0
+        for name, tensor in self.tensors.items():
+            is_quantised = loading.quantised is not None and len(tensor.shape) == 2 and _LAYER.search(name) is not None
+            num_bits += prod(tensor.shape) * (_BITS[loading.format] if is_quantised else 8 * loading.dtype.itemsize)
+        return num_bits // 8
 
 
 def hold(network: nn.Module, loading: Loading) -> nn.Module:
@@ -161,15 +176,6 @@ def plain_tensors(tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 def held_bytes(tensor: Tensor) -> int:
     """Bytes that a weight takes."""
     return sum(inner.nbytes for _, inner in plain_tensors(tensor))
-
-
-def _stored(folder: Path) -> dict[str, StoredTensor]:
-    """The tensors of a folder's files; none if one cannot be read."""
-    try:
-        headers = [read_header(path, filename=path.name) for path in sorted(folder.glob("*.safetensors"))]
-    except (OSError, InvalidFile):
-        return {}
-    return {name: tensor for header in headers for name, tensor in header.items()}
 
 
 def _buffers(network: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from service.spec.job import TeacherSpec
 from service.spec.source import is_given
 from worker.data import Data
 from worker.job.given_formats import frozen_loading
 from worker.job.roles import Role
 from worker.job.teacher_check import TeacherCheck, compare_some
-from worker.models.loading import FLOAT32, Loading, stored_bytes, stored_parameters
+from worker.models.loading import FLOAT32, StoredWeights
 from worker.preflight.estimate import InferenceProfile
 from worker.preflight.findings import Findings
 from worker.preflight.outcome import located_at
@@ -42,7 +41,7 @@ def load_given(
             if findings.task.info.input_kind != "text":
                 networks.preprocessing(role, fitted_to=whole)
             folder = inputs.get(source)
-            if folder is None or stored_bytes(folder, FLOAT32) <= most_bytes:
+            if folder is None or StoredWeights.of(folder).bytes(FLOAT32) <= most_bytes:
                 findings.warnings += networks.start_warnings(role)
     return is_whole
 
@@ -58,12 +57,7 @@ def _load_teachers(
             continue
         with located_at(f"/{networks.spec_path(role)}/source"):
             folder = inputs.get(spec.source)
-            loading = None if folder is None else _loading(folder, spec, findings)
-            if folder is not None and loading is not None and (size := stored_bytes(folder, loading)) > most_bytes:
-                findings.formats[role] = loading.format
-                count = findings.parameters[role] = stored_parameters(folder)
-                findings.resident[role] = InferenceProfile(size, 0.0, 0)
-                findings.note(f"The {role} of {count:,} parameters is too large to be tried on a CPU, and so is the method.")
+            if folder is not None and _is_too_large(findings, role, folder, most_bytes=most_bytes):
                 return False
             if spec.source in away:
                 findings.note(f"The {role} was not tried, nor the method. {away[spec.source]}")
@@ -72,10 +66,17 @@ def _load_teachers(
     return True
 
 
-def _loading(folder: Path, teacher: TeacherSpec, findings: Findings) -> Loading:
-    """How the job loads a teacher."""
+def _is_too_large(findings: Findings, role: Role, folder: Path, *, most_bytes: float) -> bool:
+    """Whether a teacher takes more than ``most_bytes`` as the job loads it, which is found then with its size."""
     job = findings.networks
-    return frozen_loading(folder, teacher, job.data, device=job.device, on_gpu=job.spec.resources.gpus > 0)[0]
+    loading, stored = frozen_loading(folder, job.teachers[role], job.data, device=job.device, on_gpu=job.spec.resources.gpus > 0)
+    size = stored.bytes(loading)
+    if size <= most_bytes:
+        return False
+    findings.formats[role], findings.parameters[role] = loading.format, stored.parameters
+    findings.resident[role] = InferenceProfile(size, 0.0, 0)
+    findings.note(f"The {role} of {stored.parameters:,} parameters is too large to be tried on a CPU, and so is the method.")
+    return True
 
 
 def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[], bool]) -> None:

@@ -19,13 +19,11 @@ from worker.models.loading import (
     FloatFormat,
     Loading,
     NumberFormat,
+    StoredWeights,
     choose_loading,
     dtype_of,
     held_bytes,
     hold,
-    stored_bytes,
-    stored_format,
-    stored_parameters,
 )
 from worker.models.quantised import check_format, count_quantised, is_quantised, quantise
 from worker.targets import Targets
@@ -63,8 +61,9 @@ def test_a_file_is_held_in_its_own_format_and_computes_what_its_widened_weights_
     folder: Path, tmp_path: Path, dtype: torch.dtype, name: FloatFormat
 ) -> None:
     path = in_format(folder, tmp_path / name, dtype)
-    assert stored_format(path) == name
-    loading = choose_loading("auto", stored_format(path), CPU)
+    stored = StoredWeights.of(path)
+    assert stored.format == name
+    loading = choose_loading("auto", stored.format, CPU)
     network = load_network(path, loading=loading).network
     assert dtype_of(network) is dtype
     ids = torch.randint(2, 20, (2, 8))
@@ -72,8 +71,8 @@ def test_a_file_is_held_in_its_own_format_and_computes_what_its_widened_weights_
     assert dtype_of(wide) is torch.float32
     rounding = 0.0 if dtype is torch.float32 else 8 * torch.finfo(dtype).eps
     torch.testing.assert_close(logits(network, ids), logits(wide, ids), rtol=rounding, atol=rounding)
-    assert sum(held_bytes(each) for each in network.parameters()) == stored_bytes(path, loading)
-    assert stored_parameters(path) * dtype.itemsize == stored_bytes(path, loading)
+    assert sum(held_bytes(each) for each in network.parameters()) == stored.bytes(loading)
+    assert stored.parameters * dtype.itemsize == stored.bytes(loading)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_the_size_by_the_headers_is_that_of_the_quantised_network(tmp_path: Path
     for format in ("int8", "int4"):
         network = wide("llama")
         quantise(network, Loading(format))
-        assert stored_bytes(path, Loading(format)) == pytest.approx(count_quantised(network).num_bytes, rel=0.1)
+        assert StoredWeights.of(path).bytes(Loading(format)) == pytest.approx(count_quantised(network).num_bytes, rel=0.1)
 
 
 def test_layers_that_int4_does_not_divide_stay_as_they_are_and_are_counted() -> None:
