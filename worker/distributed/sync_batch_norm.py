@@ -21,9 +21,15 @@ def convert_sync_batchnorm(network: nn.Module, *, has_empty_shard: Callable[[], 
     """Replaces every batch norm of the network by :class:`SyncBatchNorm`, in place. Raises what
     :func:`check_no_layer_drop` raises."""
     check_no_layer_drop(network)
-    for parent, name, norm in _batch_norms(network):
+    for parent, name, norm in batch_norms(network):
         setattr(parent, name, SyncBatchNorm(norm, has_empty_shard=has_empty_shard))
     return network
+
+
+def batch_norms(network: nn.Module) -> list[tuple[nn.Module, str, _BatchNorm]]:
+    """Each batch norm of the network, with its parent module and its name there."""
+    named = [(parent, name, part) for parent in network.modules() for name, part in parent.named_children()]
+    return [(parent, name, part) for parent, name, part in named if isinstance(part, _BatchNorm)]
 
 
 def check_no_layer_drop(network: nn.Module) -> None:
@@ -34,7 +40,7 @@ def check_no_layer_drop(network: nn.Module) -> None:
             rank would wait forever for the others.
     """
     configs = [config for module in network.modules() if (config := getattr(module, "config", None)) is not None]
-    if _batch_norms(network) and any(getattr(config, "layerdrop", 0.0) for config in configs):
+    if batch_norms(network) and any(getattr(config, "layerdrop", 0.0) for config in configs):
         raise JobFault(
             "invalid_spec",
             "A network with batch norm that drops whole layers cannot be trained on several devices.",
@@ -145,9 +151,3 @@ def _statistics(input: Tensor, *, is_counted: bool) -> tuple[Tensor, Tensor, Ten
 
 def _all_but_channels(input: Tensor) -> list[int]:
     return [0, *range(2, input.dim())]
-
-
-def _batch_norms(network: nn.Module) -> list[tuple[nn.Module, str, _BatchNorm]]:
-    """Each batch norm of the network, with its parent module and its name there."""
-    named = [(parent, name, part) for parent in network.modules() for name, part in parent.named_children()]
-    return [(parent, name, part) for parent, name, part in named if isinstance(part, _BatchNorm)]

@@ -3,11 +3,10 @@
 from torch import nn
 
 from service.spec.job import StudentSpec
+from worker.distributed.sync_batch_norm import batch_norms
 from worker.errors import JobFault
 from worker.models.loading import DTYPES, compute_in
 from worker.targets import Targets
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def in_student_format(network: nn.Module, spec: StudentSpec, targets: Targets) -> nn.Module:
@@ -19,7 +18,7 @@ def in_student_format(network: nn.Module, spec: StudentSpec, targets: Targets) -
     if spec.weights == "fp32":
         return network
     reason = None
-    if any(isinstance(module, _NORMS) for module in network.modules()):
+    if batch_norms(network):
         reason = "its batch norms' running statistics change by less than bf16 can hold"
     elif targets.units is not None:
         reason = "it predicts numbers in the data's units, of which bf16 holds two digits"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
 from worker.distributed.out_of_memory import is_out_of_memory
+from worker.distributed.sync_batch_norm import batch_norms
 from worker.errors import UnfitTraining
 from worker.models.depth import inner_model
 
@@ -171,7 +171,7 @@ def saved_bytes(training: "Training") -> float:
         for tensors in (module.parameters(), module.buffers())
         for each in tensors
     }
-    has_norm = any(isinstance(part, _BatchNorm) for module in training.modules for part in module.modules())
+    has_norm = any(batch_norms(module) for module in training.modules)
     least = max(group.world_size, 2 if has_norm else 1)  # of one sample a batch norm, which a method may have, has no variance
     before, sizes = _Before(training), []
     try:
@@ -251,8 +251,7 @@ def _told(path: Path, name: str, *, unit: int) -> int | None:
 
 def _counting_norms(network: nn.Module) -> bool:
     """Whether the network has batch norm that a training does not freeze."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    return any(norm.weight is None or norm.weight.requires_grad for norm in norms)
+    return any(norm.weight is None or norm.weight.requires_grad for _, _, norm in batch_norms(network))
 
 
 def _is_recomputable(network: nn.Module) -> bool:
