@@ -1,4 +1,4 @@
-"""Real servers for the tests: one PostgreSQL and one Valkey a session, a database of its own for each test module.
+"""Real servers for the tests: one PostgreSQL and one Valkey a session, a database of its own for each test module; and texts.
 
 A module's database is a copy of a migrated template; ``database`` empties its tables before each test that asks for it.
 """
@@ -19,6 +19,7 @@ from service.notifications import Notifier
 from service.store import Store
 from service.tables import Table
 from tests.conftest import own_folder, reserved_port
+from tests.integration.feelings import write_texts
 
 _TEMPLATE = "stillhouse_template"
 
@@ -76,6 +77,12 @@ def broker(valkey_server: Valkey) -> Iterator[Broker]:
 def store(tmp_path: Path) -> Store:
     """An empty store in a folder."""
     return Store(f"file://{tmp_path}/store")
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of three feelings."""
+    return write_texts(tmp_path_factory.mktemp("texts") / "feelings.jsonl")
 
 
 def empty(database: Database) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from service.spec import parse_spec
 from tests.integration.test_chain import StopIn, report
-from tests.integration.test_given_teachers import SMALL, warnings, write_texts
+from tests.integration.test_given_teachers import SMALL, warnings
 from tests.integration.test_methods import student
 from tests.integration.test_numbers import YEARS, write_images
 from tests.integration.test_texts import WORDPIECE, network
@@ -71,11 +71,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier of the digits."""
     folder = tmp_path_factory.mktemp("base")
     return write_base(spec(teacher={"architecture": VIT, "accept_score": "any"}), folder)
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("texts") / "feelings.jsonl")
 
 
 def test_a_job_leaves_the_adapter_and_the_student_with_it_merged(base: Path, tmp_path: Path) -> None:

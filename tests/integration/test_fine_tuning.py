@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from tests.integration.test_chain import report
 from tests.integration.test_given_students import SHORT, TEACHER, run_job, spec
-from tests.integration.test_given_teachers import named, warnings, write_texts
+from tests.integration.test_given_teachers import named, warnings
 from tests.unit.worker.preflight.jobs import normalised, refused
 from worker.protocol import RESULT_FOLDER, Failed, Finished, PhaseStarted, Stopped
 
@@ -25,11 +25,6 @@ GENTLE = {
     "freeze": ["bert.embeddings.position_embeddings"],
 }
 NOTHING = {"max_steps": 1, "optimizer": {"name": "sgd", "learning_rate": 1e-9}}
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("data") / "feelings.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from service.spec import parse_spec
 from service.spec.inputs import TokenizerSpec
 from tests.integration.test_chain import StopIn, report
-from tests.integration.test_given_teachers import SMALL, warnings, write_texts
+from tests.integration.test_given_teachers import SMALL, warnings
 from tests.integration.test_methods import student
 from tests.integration.test_texts import WORDPIECE, network
 from tests.unit.worker.models.test_gguf_folder import network as tiny_network
@@ -56,11 +56,6 @@ def spec(texts: Path, **changes: Any) -> dict[str, Any]:
         "student": {"source": "model:given"},
         "training": SHORT,
     } | changes
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("data") / "feelings.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from service.spec import parse_spec
+from tests.integration.feelings import CLASSES, write_texts
 from tests.integration.test_methods import Recorder
 from tests.integration.test_texts import BERT, WORDPIECE, network
 from worker.job.attempt import run
@@ -18,24 +19,7 @@ from worker.models.reported import read_reported
 from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Stopped, Warned
 
-WORDS = {
-    "anger": ["fury", "rage", "wrath", "ire"],
-    "joy": ["glee", "mirth", "bliss", "cheer"],
-    "sadness": ["gloom", "grief", "woe", "sorrow"],
-}
-CLASSES = list(WORDS)
 SMALL = BERT | {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
-
-
-def write_texts(path: Path, *, classes: list[str] = CLASSES, count: int = 240) -> Path:
-    """Texts of two words of one of the three feelings, whose class is called as ``classes`` says."""
-    lines = []
-    for index in range(count):
-        words = WORDS[CLASSES[index % 3]]
-        text = f"{words[index // 3 % 4]} {words[index // 12 % 4]}"
-        lines.append(json.dumps({"text": text, "label": classes[index % 3]}))
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def spec(texts: Path, **changes: Any) -> dict[str, Any]:
@@ -85,11 +69,6 @@ def write_card(folder: Path, **figures: float) -> None:
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / RESULT_FOLDER / "report.json").read_text(encoding="utf-8"))
     return found
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("data") / "feelings.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.spec import parse_spec
-from tests.integration.test_given_teachers import SMALL, named, write_texts
+from tests.integration.feelings import CLASSES
+from tests.integration.test_given_teachers import SMALL, named
 from tests.integration.test_given_teachers import spec as spec_of_texts
 from tests.integration.test_methods import Recorder, student
 from tests.integration.test_texts import WORDPIECE, network
@@ -18,12 +19,6 @@ from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, PhaseStarted, Stopped, Warned
 
 WIDE = SMALL | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-CLASSES = ["anger", "joy", "sadness"]
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("texts") / "texts.jsonl")
 
 
 @pytest.fixture(scope="module")
