@@ -1,11 +1,16 @@
 """The only reader of the environment."""
 
-import os
 from functools import cache
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _CudaSettings(BaseSettings):
+    """CUDA's own, of which an empty one is not one that is not set."""
+
+    visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
 
 
 class Settings(BaseSettings):
@@ -42,7 +47,7 @@ class Settings(BaseSettings):
     """Most bytes of networks that are kept there; the least recently used are removed first, and none that a job uses."""
 
     cuda_visible_devices: str | None = Field(
-        default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"), validation_alias="CUDA_VISIBLE_DEVICES"
+        default_factory=lambda: _CudaSettings().visible_devices, validation_alias="CUDA_VISIBLE_DEVICES"
     )
     """CUDA's own variable: which of the host's GPUs a worker may see, by index or UUID; all by default, none if it is empty."""
 

@@ -150,15 +150,19 @@ def stack(
 
 def _environment(folder: Path, *, database_url: str, redis_url: str) -> dict[str, str]:
     """What API and worker read, beside what this process was given; its own key for secrets goes before the folder's."""
-    return os.environ | {
-        "STILLHOUSE_SECRET_KEY": os.environ.get("STILLHOUSE_SECRET_KEY") or _secret_key(folder / "secret.key"),
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
-        "STILLHOUSE_SCRATCH": str(folder / "scratch"),
-        "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
-        "STILLHOUSE_NETWORK_CACHE": str(folder / "network-cache"),
-    }
+    given = {name: value for name, value in os.environ.items() if (name, value) != ("STILLHOUSE_SECRET_KEY", "")}
+    return (
+        {"STILLHOUSE_SECRET_KEY": _secret_key(folder / "secret.key")}
+        | given
+        | {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "STILLHOUSE_STORE": f"file://{folder / 'store'}",  # not quoted: fsspec takes the path literally
+            "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+            "STILLHOUSE_TEACHER_CACHE": str(folder / "teacher-cache"),
+            "STILLHOUSE_NETWORK_CACHE": str(folder / "network-cache"),
+        }
+    )
 
 
 def _secret_key(file: Path) -> str:
