@@ -88,14 +88,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(401, "RepoNotFound")
             return
         commit = repository.branches.get(revision, revision)
+        files = sorted(path for path in repository.commits.get(commit, Path("none")).rglob("*") if path.is_file())
         if commit not in repository.commits:
             self._refuse(404, "RevisionNotFound")
         elif verb == "revision":
-            self._send_json({"id": name, "sha": commit, "siblings": []})
+            names = [{"rfilename": path.relative_to(repository.commits[commit]).as_posix()} for path in files]
+            self._send_json({"id": name, "sha": commit, "siblings": names})
         elif verb == "tree":
-            files = sorted(path for path in repository.commits[commit].rglob("*") if path.is_file())
             self._send_json([_entry(path, repository.commits[commit]) for path in files])
-        elif repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
+        elif (
+            repository.token is not None
+            and rest != ["README.md"]
+            and self.headers.get("Authorization") != f"Bearer {repository.token}"
+        ):
             self._refuse(403, "GatedRepo")
         else:
             self._send_file(repository.commits[commit] / "/".join(rest), commit, damage="/".join(rest) in hub.damaged)

@@ -31,6 +31,7 @@ from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.folder_files import CARD_FILE, module_files
 
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", CARD_FILE)
+_WEIGHTS = (".safetensors", ".gguf")
 _ANSWER_SECONDS = 10.0
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -63,8 +64,13 @@ def resolve(source: str, *, token: str | None = None) -> str:
     try:
         info = HfApi(token=token).model_info(repository, revision=revision, timeout=_ANSWER_SECONDS)
         commit = info.sha or ""
-        with suppress(EntryNotFoundError):  # what is in a gated repository, everybody may know; its files are not everybody's
-            get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=commit), token=token, timeout=_ANSWER_SECONDS)
+        names = [file.rfilename for file in info.siblings or []]
+        # What is in a gated repository, everybody may know, and read its card; its other files are not everybody's.
+        guarded = [name for name in names if not name.startswith(".") and name != CARD_FILE]
+        guarded.sort(key=lambda name: not name.endswith(_WEIGHTS))
+        with suppress(EntryNotFoundError):
+            url = hf_hub_url(repository, (guarded or ["config.json"])[0], revision=commit)
+            get_hf_file_metadata(url, token=token, timeout=_ANSWER_SECONDS)
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
         raise _as_told(source, error, token) from None
     return commit
