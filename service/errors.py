@@ -13,6 +13,7 @@
      ├── SecretKeyMissing     409 secret_key_missing    the service cannot encrypt
      ├── CircularDependency   422 circular_dependency   jobs that would depend on each other
      ├── QueueLimitReached    429 queue_limit_reached   the user's limit on waiting jobs
+     ├── UploadLimitReached   429 upload_limit_reached  the limit on uploads that a user has not finished
      ├── RequestInFlight      409 request_in_flight     a request with the same Idempotency-Key is in progress
      ├── IdempotencyMismatch  422 idempotency_mismatch
      ├── PreconditionFailed   412 precondition_failed
@@ -116,6 +117,10 @@ class CircularDependency(StillhouseError):
 
 class QueueLimitReached(StillhouseError):
     code, status = "queue_limit_reached", 429
+
+
+class UploadLimitReached(StillhouseError):
+    code, status = "upload_limit_reached", 429
 
 
 class RequestInFlight(StillhouseError):

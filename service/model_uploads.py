@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 from service import blobs, clock
 from service.archives import safe_path
 from service.database import Database
-from service.errors import Conflict, FieldError, InvalidFile, InvalidInput, NotFound
+from service.errors import Conflict, FieldError, InvalidFile, InvalidInput, NotFound, UploadLimitReached
 from service.ids import new_id
 from service.model_folder import refuse_unsafe
 from service.models import MAX_FILES, describe
 from service.store import Store, media_type
-from service.tables import Blob, Model, ModelBlob, ModelUpload, ModelUploadFile, ModelUploadPart
+from service.tables import Blob, Model, ModelBlob, ModelUpload, ModelUploadFile, ModelUploadPart, User
 from service.unlisted_files import note
 
 _HEAD_BYTES = 256 * 2**20
@@ -63,13 +63,21 @@ class UploadState:
 
 
 def begin(
-    session: Session, files: Sequence[NewFile], *, owner_id: str, name: str, task: str | None, max_bytes: int
+    session: Session,
+    files: Sequence[NewFile],
+    *,
+    owner_id: str,
+    name: str,
+    task: str | None,
+    max_bytes: int,
+    most_unfinished: int,
 ) -> tuple[UploadState, bool]:
     """Begins an upload, or finds the one of the same files that the caller has begun; returns whether it is new.
 
     Raises:
         InvalidInput: a name leads out of the folder, two files have one name, or they are too many or too large.
         InvalidFile: no folder with such files can be used.
+        UploadLimitReached: the caller has begun as many as permitted.
     """
     _check(files, max_bytes)
     wanted = {(file.name, file.size, file.sha256) for file in files}
@@ -81,6 +89,7 @@ def begin(
         if {(file.name, file.size, file.sha256) for file in state.files} == wanted:
             upload.touched_at = clock.now(session)
             return state, False
+    _require_room(session, owner_id, most_unfinished)
     upload = ModelUpload(id=new_id("upload"), owner_id=owner_id, name=name, task=task)
     session.add(upload)
     session.flush()
@@ -230,6 +239,18 @@ def _check(files: Sequence[NewFile], max_bytes: int) -> None:
     if faults:
         raise InvalidInput(faults)
     refuse_unsafe([Path(file.name) for file in files])
+
+
+def _require_room(session: Session, owner_id: str, most: int) -> None:
+    """Raises UploadLimitReached unless the user may begin one more upload; no other begins one of theirs until the commit."""
+    session.execute(select(User.id).where(User.id == owner_id).with_for_update(key_share=True))
+    own = select(ModelUpload.id).where(ModelUpload.owner_id == owner_id)
+    begun = session.scalars(own.order_by(ModelUpload.touched_at, ModelUpload.id)).all()
+    if len(begun) >= most:
+        raise UploadLimitReached(
+            f"{len(begun)} of your uploads are not finished, and {most} may be: finish one, or give up the one that rests for "
+            f"longest by DELETE /v1/model-uploads/{begun[0]}; one that rests for a day is given up by itself"
+        )
 
 
 def _state(session: Session, upload: ModelUpload, *, hold: bool = False) -> UploadState:

@@ -93,12 +93,14 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""
+    max_unfinished_uploads: int = Field(default=20, gt=0)
+    """Most uploads of models' folders that a user may have begun and not finished; one that rests for a day ends."""
     max_request_bytes: int = Field(default=2**20, gt=0)
     """Largest body of any other request."""
     requests_per_second: float = Field(default=200.0, gt=0)
     """Sustained rate of one API key, on one API process; bursts of twice as many pass."""
     file_roots: list[Path] = []
-    """Folders under which a spec may name ``file:PATH``, as a JSON list; none by default."""
+    """Folders under which a spec may name ``file:PATH``, as a JSON list, of API and workers alike; none by default."""
 
     @property
     def patient_database_seconds(self) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import FieldError
+from service.spec.names import ONE_LINE, require_one_line
 
 MAX_NAME_CHARACTERS = 200
 
@@ -15,7 +16,7 @@ class UploadForm:
 
     file_description: str
     fields: Mapping[str, Mapping[str, Any]]
-    """The JSON Schema of each text field; its keywords ``enum`` and ``maxLength`` are checked."""
+    """The JSON Schema of each text field; of its keywords ``enum``, ``maxLength`` and the ``pattern`` of one line are checked."""
     required: tuple[str, ...]
     example: Mapping[str, Any]
 
@@ -41,4 +42,9 @@ class UploadForm:
                 found.append(FieldError(pointer=f"/{name}", message=message))
             if max_length is not None and len(value) > max_length:
                 found.append(FieldError(pointer=f"/{name}", message=f"at most {max_length:,} characters"))
+            if schema.get("pattern") == ONE_LINE:
+                try:
+                    require_one_line(value)
+                except ValueError as error:
+                    found.append(FieldError(pointer=f"/{name}", message=str(error)))
         return found

@@ -11,12 +11,13 @@ from service.spec.data import DatasetSpec
 from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
+from service.spec.names import OneLine
 from service.spec.source import NetworkSource, StudentSource, TeacherSource, is_given, split_network
 from service.spec.strict import StrictModel
 from service.spec.tasks import TASKS, TaskName
 from service.spec.training import TrainingSpec
 
-Label = Annotated[str, Field(max_length=200)]
+Label = Annotated[OneLine, Field(max_length=200)]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -197,7 +198,7 @@ class ResourceSpec(StrictModel):
 class JobSpec(StrictModel):
     """A distillation job: a dataset, a teacher, a student, a method."""
 
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[OneLine, Field(max_length=200)] = ""
     """For people; need not be unique."""
     task: TaskName
     """What the networks do."""
@@ -223,7 +224,7 @@ class JobSpec(StrictModel):
     """Jobs that must succeed before this one starts. A teacher given as ``job:ID`` is one by itself."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How often the job may be started before a crash is final. A drained or paused attempt does not count."""
-    labels: Annotated[dict[Annotated[str, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
+    labels: Annotated[dict[Annotated[OneLine, Field(min_length=1, max_length=63)], Label], Field(max_length=64)] = {}
     """Words to find the job by."""
 
     @model_validator(mode="after")

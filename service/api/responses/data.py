@@ -9,6 +9,7 @@ from service.api.responses.shape import Page, View
 from service.formats import Sample
 from service.models import Listed
 from service.spec.data import Column, DatasetInfo
+from service.spec.names import OneLine
 from service.spec.source import ModelHandle
 from service.spec.warning_message import WarningMessage
 from service.tables import Dataset
@@ -126,7 +127,7 @@ class ModelEdit(View):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=200)] = ""
+    name: Annotated[OneLine, Field(min_length=1, max_length=200)] = ""
     """The new name."""
     handle: ModelHandle | None = None
     """What ``model:HANDLE`` in a spec finds it by, one model each; null takes it away."""

@@ -20,6 +20,7 @@ from service.scheduling.queue_status_cache import QueueStatusCache
 from service.scheduling.snapshot import need_of, shares
 from service.spec.estimate import Estimate
 from service.spec.job import JobId
+from service.spec.names import OneLine
 from service.spec.warning_message import WarningMessage
 from service.tables import Job
 
@@ -181,10 +182,11 @@ class JobEdit(View):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[OneLine, Field(max_length=200)] = ""
     """The new name."""
     labels: Annotated[
-        dict[Annotated[str, Field(min_length=1, max_length=63)], Annotated[str, Field(max_length=200)]], Field(max_length=64)
+        dict[Annotated[OneLine, Field(min_length=1, max_length=63)], Annotated[OneLine, Field(max_length=200)]],
+        Field(max_length=64),
     ] = {}
     """Replaces all labels."""
     priority: Literal["low", "normal", "high"] = "normal"

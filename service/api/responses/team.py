@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.api.responses.shape import Listing, View
 from service.security import Role
+from service.spec.names import OneLine
 from service.tables import ApiKey, User
 
 
@@ -76,7 +77,7 @@ class KeyRequest(View):
     """The user of the key; a new name creates a user. By default the key's own name."""
     role: Role = "member"
     """What it permits: a viewer reads, a member also submits and manages its own jobs and files, an admin does everything."""
-    name: Annotated[str, Field(max_length=100)] | None = None
+    name: Annotated[OneLine, Field(max_length=100)] | None = None
     """What the key is for."""
 
     @model_validator(mode="after")

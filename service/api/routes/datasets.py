@@ -19,6 +19,7 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.datasets import NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.spec.names import ONE_LINE
 from service.spec.tasks import MAX_TARGETS, TaskName, default_inputs, default_targets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
@@ -38,7 +39,13 @@ _TARGET = (
 _FORM = UploadForm(
     file_description=_FILE,
     fields={
-        "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARACTERS, "description": "For people."},
+        "name": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_NAME_CHARACTERS,
+            "pattern": ONE_LINE,
+            "description": "For people.",
+        },
         "task": {"enum": list(get_args(TaskName)), "description": "What it is to train."},
         "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},

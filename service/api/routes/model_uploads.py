@@ -21,7 +21,7 @@ from service.api.removal import remove_with_files
 from service.api.responses.data import ModelView, model_view
 from service.api.responses.model_uploads import ModelUploadRequest, ModelUploadView, upload_view
 from service.api.uploads import INGEST_SECONDS, LEAST_BYTES_PER_SECOND, telling_what_is_away
-from service.errors import Conflict, Forbidden, InvalidFile, InvalidInput, InvalidRequest, NotFound
+from service.errors import Conflict, Forbidden, InvalidFile, InvalidInput, InvalidRequest, NotFound, UploadLimitReached
 from service.model_uploads import NewFile
 
 router = APIRouter(prefix="/v1/model-uploads", tags=["models"], route_class=StrictRoute)
@@ -37,7 +37,7 @@ _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", 
 @router.post(
     "",
     status_code=201,
-    responses=described(Forbidden, InvalidFile, InvalidInput)
+    responses=described(Forbidden, InvalidFile, InvalidInput, UploadLimitReached)
     | {200: {"model": ModelUploadView, "description": "One of the same files that you have begun."}},
 )
 def begin_upload(new: ModelUploadRequest, caller: Member, services: ServicesOf, response: Response) -> ModelUploadView:
@@ -45,9 +45,14 @@ def begin_upload(new: ModelUploadRequest, caller: Member, services: ServicesOf, 
     files = [NewFile(file.name, file.size, file.sha256) for file in new.files]
 
     def begin(session: Session) -> tuple[ModelUploadView, bool]:
-        max_bytes = services.settings.max_upload_bytes
         state, is_new = model_uploads.begin(
-            session, files, owner_id=caller.user_id, name=new.name, task=new.task, max_bytes=max_bytes
+            session,
+            files,
+            owner_id=caller.user_id,
+            name=new.name,
+            task=new.task,
+            max_bytes=services.settings.max_upload_bytes,
+            most_unfinished=services.settings.max_unfinished_uploads,
         )
         return upload_view(state), is_new
 

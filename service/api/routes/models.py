@@ -20,6 +20,7 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.errors import Conflict, Forbidden, HandleTaken, InvalidFile, InvalidInput, NotFound
 from service.models import NewModel
+from service.spec.names import ONE_LINE
 from service.spec.tasks import TaskName
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
@@ -27,7 +28,12 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute
 _FORM = UploadForm(
     file_description="A zip or tar of a `from_pretrained` folder with safetensors weights.",
     fields={
-        "name": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": "By default the file's name."},
+        "name": {
+            "type": "string",
+            "maxLength": MAX_NAME_CHARACTERS,
+            "pattern": ONE_LINE,
+            "description": "By default the file's name.",
+        },
         "task": {"enum": list(get_args(TaskName)), "description": "What it is for. By default what it says itself."},
     },
     required=(),

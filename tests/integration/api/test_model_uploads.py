@@ -355,3 +355,16 @@ def test_a_sweep_that_forgets_files_of_a_model_that_is_made_meanwhile_is_told(me
     assert begun["missing"] == []
     assert len(begin(member, folder()).json()["missing"]) == len(folder())
     assert finish(member, send_all(member, folder())).status_code == 201
+
+
+def test_a_user_who_has_begun_many_uploads_is_told_to_finish_one_or_give_one_up(api: Api, team: Team) -> None:
+    ana, ben = team.join("ana"), team.join("ben")
+    most = api.settings.max_unfinished_uploads
+    begun = [begin(ana, folder(), name=f"teacher {number}").json()["id"] for number in range(most)]
+    refused = begin(ana, folder(), name="one more")
+    assert (refused.status_code, refused.json()["code"]) == (429, "upload_limit_reached")
+    assert f"DELETE /v1/model-uploads/{begun[0]}" in refused.json()["detail"]
+    assert begin(ana, folder(), name="teacher 3").json()["id"] == begun[3], "one that is begun may go on"
+    assert begin(ben, folder()).status_code == 201
+    assert ana.delete(f"/v1/model-uploads/{begun[0]}").status_code == 204
+    assert begin(ana, folder(), name="one more").status_code == 201

@@ -3,11 +3,12 @@
 import pytest
 
 from service.api.upload_form import UploadForm
+from service.spec.names import ONE_LINE
 
 FORM = UploadForm(
     file_description="Bytes.",
     fields={
-        "name": {"type": "string", "maxLength": 3},
+        "name": {"type": "string", "maxLength": 3, "pattern": ONE_LINE},
         "task": {"enum": ["a", "b"]},
         "notes": {"type": "string", "maxLength": 1000},
     },
@@ -20,7 +21,11 @@ FORM = UploadForm(
     ("values", "expected"),
     [
         ({"name": "abc", "task": "b"}, []),
-        ({"name": "abc", "task": "b", "notes": ""}, []),
+        ({"name": "abc", "task": "b", "notes": "two\nlines"}, []),
+        (
+            {"name": "a\n", "task": "b"},
+            ["/name: a name has one line: leave out line breaks and other control characters"],
+        ),
         ({}, ["/name: this part is needed", "/task: this part is needed"]),
         ({"name": "", "task": "a"}, ["/name: this part is needed"]),
         ({"name": "abcd", "task": "c"}, ["/name: at most 3 characters", "/task: 'c' is not known; use one of a, b"]),
