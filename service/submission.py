@@ -19,6 +19,7 @@ from service import jobs
 from service.capacity import resource_faults
 from service.database import Database
 from service.errors import FieldError, InvalidFile, InvalidSpec
+from service.file_roots import allowed_file, allowed_folder
 from service.formats import inspect_source
 from service.lifecycle import Status
 from service.model_folder import inspect_folder
@@ -298,42 +299,11 @@ def _read_outside(
     return found
 
 
-def allowed_file(name: str, roots: list[Path]) -> Path:
-    """The file that ``file:NAME`` means, links followed. Raises InvalidFile when it is not under a root that is allowed."""
-    path = _allowed_path(name, roots, upload="/v1/datasets")
-    if not path.is_file():
-        raise InvalidFile(f"there is no file {name!r}")
-    return path
-
-
-def allowed_folder(name: str, roots: list[Path]) -> Path:
-    """The folder that ``file:NAME`` means. Raises InvalidFile when it, or a file in it, is not under a root that is allowed."""
-    path = _allowed_path(name, roots, upload="/v1/models")
-    if not path.is_dir():
-        raise InvalidFile(f"there is no folder {name!r}")
-    for file in path.rglob("*"):
-        _allowed_path(str(file), roots, upload="/v1/models")
-    return path
-
-
 def _describe_folder(name: str, roots: list[Path]) -> TeacherInfo:
     """Looks through the folder of a network that can teach. Raises InvalidFile."""
     folder = allowed_folder(name, roots)
     info = inspect_folder(folder, [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()])
     return TeacherInfo(task=info.task, classes=info.classes, input_shape=None)
-
-
-def _allowed_path(name: str, roots: list[Path], *, upload: str) -> Path:
-    """The path, links followed; ``upload`` is where the file could be sent instead. Raises InvalidFile."""
-    try:
-        path = Path(name).resolve()
-        inside = any(path.is_relative_to(root.resolve()) for root in roots)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidFile(f"{name!r} is no path") from error
-    if not inside:
-        allowed = ", ".join(map(str, roots)) or f"none: upload it with POST {upload} instead"
-        raise InvalidFile(f"{name!r} is outside the folders that this service may read ({allowed})")
-    return path
 
 
 def _teacher_info(model: Model) -> TeacherInfo:

@@ -35,7 +35,7 @@ def fetched_for_check(document: dict[str, Any], folder: Path) -> Inputs:
     """What a host gives to a check whose files are in ``folder``."""
     access = DirectAccess(Store(f"file://{folder}/store"))
     cache = NetworkCache(folder.parent / "network-cache", max_bytes=2**30)
-    with InputFetcher(document, folder, access=access, cache=cache) as fetcher:
+    with InputFetcher(document, folder, access=access, cache=cache, roots=[Path("/")]) as fetcher:
         return fetcher.fetch_for_check()
 
 
@@ -43,5 +43,5 @@ def fetched(document: dict[str, Any], folder: Path, *, revisions: dict[str, str]
     """What a host gives to the trainer of an attempt whose files are in ``folder``."""
     access = DirectAccess(Store(f"file://{folder}/store"))
     cache = NetworkCache(folder.parent / "network-cache", max_bytes=2**30)
-    with InputFetcher(document, folder, access=access, cache=cache, revisions=revisions) as fetcher:
+    with InputFetcher(document, folder, access=access, cache=cache, roots=[Path("/")], revisions=revisions) as fetcher:
         return fetcher.fetch()

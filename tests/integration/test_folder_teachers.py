@@ -6,12 +6,15 @@ import pytest
 
 from service.errors import InvalidSpec
 from service.spec import parse_spec
-from tests.access import fetched
+from service.store import Store
+from tests.access import DirectAccess, fetched
 from tests.integration.test_chain import StopIn, report, train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from worker import standalone
+from worker.host.inputs import InputFetcher
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped, Warned
+from worker.sources.cache import NetworkCache
 from worker.sources.errors import SourceRefused
 
 
@@ -62,6 +65,30 @@ def test_a_worker_reads_a_teacher_where_it_lies(tmp_path: Path) -> None:
     with pytest.raises(SourceRefused, match="are others than at the job's first attempt") as refused:
         fetched(document, tmp_path / "job", revisions=inputs.revisions)
     assert refused.value.pointer == "/teacher/0/source"
+
+
+@pytest.mark.parametrize("outside", ["folder", "link", "file", "data"])
+def test_what_lies_outside_a_workers_own_roots_is_not_read_there(outside: str, tmp_path: Path) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    for folder in (root / "given", secret):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (root / "linked").symlink_to(secret)
+    (root / "given" / "labels.json").symlink_to(secret / "config.json")
+    (secret / "data.npz").write_bytes(b"")
+    source = f"file:{ {'folder': secret, 'link': root / 'linked', 'file': root / 'given'}.get(outside, secret / 'data.npz') }"
+    place, changes = "/teacher/source", {}
+    if outside == "data":
+        place, changes = "/dataset/source", {"dataset": {"source": source}}
+    document = spec({"source": source} if outside != "data" else {"architecture": CNN}, **changes)
+    access, cache = DirectAccess(Store(f"file://{tmp_path}/store")), NetworkCache(tmp_path / "cache", max_bytes=1)
+    with (
+        InputFetcher(document, tmp_path / "job", access=access, cache=cache, roots=[root]) as fetcher,
+        pytest.raises(SourceRefused, match="outside the folders that this service may read") as refused,
+    ):
+        fetcher.fetch()
+    assert refused.value.pointer == place
+    assert "STILLHOUSE_FILE_ROOTS" in refused.value.hint
 
 
 def test_a_run_does_not_go_on_with_another_teacher_in_the_folder(tmp_path: Path) -> None:

@@ -52,14 +52,12 @@ def attempt(
     *,
     revisions: dict[str, str] | None = None,
     stop_in: str | None = None,
-    bare: Path | None = None,
 ) -> tuple[list[Event], dict[str, str]]:
     """The events of an attempt with what a host has fetched for it, and the revisions that the host would note."""
     inputs = fetched(document, folder, revisions=revisions)
-    paths = inputs.paths if bare is None else inputs.paths | {"file:bare": bare}
     recorder = StopIn(stop_in)
     folder.mkdir(exist_ok=True)
-    run(Assignment("job_test", document, folder, paths, inputs.revisions, num_threads=1), recorder)
+    run(Assignment("job_test", document, folder, inputs.paths, inputs.revisions, num_threads=1), recorder)
     return recorder.events, inputs.revisions
 
 
@@ -99,9 +97,9 @@ def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: s
     given = tmp_path / "made" / RESULT_FOLDER / "teacher"
     lay_out(offline, given, commit=COMMIT)
     bare = write_npz(tmp_path / "bare.npz", image=some_images(60, 8, 8))
-    document = spec({"source": "hub:anna/digits", "accept_score": "any"}, dataset={"source": "file:bare"})
+    document = spec({"source": "hub:anna/digits", "accept_score": "any"}, dataset={"source": f"file:{bare}"})
 
-    stopped, noted = attempt(document, tmp_path / "job", stop_in="student", bare=bare)
+    stopped, noted = attempt(document, tmp_path / "job", stop_in="student")
     assert stopped[-1] == Stopped("drain")
     branches = offline / "models--anna--digits" / "refs"
     if branch == "moved":
@@ -113,7 +111,7 @@ def test_unlabelled_data_keep_the_classes_of_the_commit_that_was_found(branch: s
         lay_out(offline, given, commit=COMMIT[::-1])
     else:
         (branches / "main").unlink()
-    events, _ = attempt(document, tmp_path / "job", revisions=noted, bare=bare)
+    events, _ = attempt(document, tmp_path / "job", revisions=noted)
 
     assert isinstance(events[-1], Finished), events[-1]
     begun = [event.message for event in events if isinstance(event, PhaseStarted)]

@@ -62,6 +62,7 @@ SERVICE_LAYERS: Layers = {
         "notifications",
         "connection",
         "archives",
+        "file_roots",
         "store",
         "database_engine",
     },

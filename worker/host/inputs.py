@@ -7,8 +7,8 @@ gets the revisions that the job's first attempt has noted.
 import errno
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from service import secrets
-from service.errors import NotFound
+from service.errors import InvalidFile, NotFound
+from service.file_roots import allowed_file, allowed_folder
 from service.part_errors import HostDiskFull
 from service.secrets import SecretUnreadable
 from service.settings import Settings
@@ -38,6 +39,10 @@ logger = logging.getLogger(__name__)
 _HOW_TO_BE_READ = (
     "This worker cannot read your token: let its operator give API and workers one STILLHOUSE_SECRET_KEY, or, if it has "
     "changed since, set the token again (stillhouse hub-token set)."
+)
+
+_ON_EVERY_HOST = (
+    "Mount it on every host, where the STILLHOUSE_FILE_ROOTS of the worker allow it as those of the API do, or upload it instead."
 )
 
 
@@ -72,8 +77,9 @@ class Inputs:
 class InputFetcher:
     """Fetches the inputs of one job; its networks stay in the cache until the ``with`` block ends.
 
-    ``token`` gives that of the job's owner for the Hub. ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is
-    called several times a second while a network is fetched, which it ends by raising.
+    ``roots`` are the folders under which ``file:PATH`` may lie on this host. ``token`` gives that of the job's owner for the Hub.
+    ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
+    fetched, which it ends by raising.
     """
 
     def __init__(
@@ -83,12 +89,14 @@ class InputFetcher:
         *,
         access: Access,
         cache: NetworkCache,
+        roots: Sequence[Path],
         token: Callable[[], str | None] = lambda: None,
         on_poll: Callable[[], None] = lambda: None,
         revisions: Mapping[str, str] | None = None,
     ) -> None:
         self._spec, self._folder, self._access = JobSpec.model_validate(spec), folder, access
-        self._cache, self._token, self._on_poll, self._noted = cache, token, on_poll, revisions or {}
+        self._cache, self._roots, self._token = cache, roots, token
+        self._on_poll, self._noted = on_poll, revisions or {}
         self._held = ExitStack()
         self._is_unread = False
 
@@ -103,7 +111,7 @@ class InputFetcher:
 
         Raises:
             NotFound: a dataset is gone.
-            SourceRefused: a network is gone, or is not what it was for an earlier attempt.
+            SourceRefused: a file or a network is gone, may not be read here, or is not what it was for an earlier attempt.
             HubAway: the Hub did not come back.
         """
         inputs = Inputs(paths=self._fetch_data())
@@ -146,7 +154,8 @@ class InputFetcher:
             if kind == "dataset":
                 paths[source] = self._fetch_dataset(name, part)
             elif kind == "file":
-                paths[source] = Path(name)
+                with _of_this_host(source, pointer="/dataset/source" if part == "dataset" else "/dataset/transfer"):
+                    paths[source] = allowed_file(name, self._roots)
         return paths
 
     def _fetch_dataset(self, dataset_id: str, part: str) -> Path:
@@ -163,7 +172,7 @@ class InputFetcher:
         try:
             if network.kind == "hub":
                 return self._from_hub(source)
-            return self._named_folder(source, Path(network.name)) if network.kind == "file" else self._stored(network)
+            return self._named_folder(source, network.name) if network.kind == "file" else self._stored(network)
         except SourceRefused as refused:
             refused.pointer = pointer
             if network.kind == "hub" and self._is_unread:
@@ -190,9 +199,9 @@ class InputFetcher:
             except HostDiskFull as full:
                 raise OSError(errno.ENOSPC, str(full)) from full  # the cache may make room
 
-    def _named_folder(self, source: str, folder: Path) -> tuple[Path, str]:
-        if not folder.is_dir():
-            raise SourceRefused(f"{source} is no folder on this host.", "Mount it on every host, or upload the network instead.")
+    def _named_folder(self, source: str, name: str) -> tuple[Path, str]:
+        with _of_this_host(source):
+            folder = allowed_folder(name, self._roots)
         revision = folder_digest(folder, on_poll=self._on_poll)
         if self._noted.get(source, revision) != revision:
             raise SourceRefused(
@@ -238,6 +247,15 @@ def hub_token(access: Access, job: Job, settings: Settings) -> str | None:
     """
     key = settings.secret_key.get_secret_value()
     return access.in_database(lambda session: secrets.read(session, job.owner_id, secrets.HUB_TOKEN, key=key))
+
+
+@contextmanager
+def _of_this_host(source: str, *, pointer: str | None = None) -> Iterator[None]:
+    """Raises SourceRefused for a file or a folder that this host lacks, or may not read."""
+    try:
+        yield
+    except InvalidFile as error:
+        raise SourceRefused(f"{source} cannot be read on this host: {error.detail}.", _ON_EVERY_HOST, pointer=pointer) from error
 
 
 def _in(snapshot: Snapshot) -> tuple[Path, str]:

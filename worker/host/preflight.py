@@ -204,6 +204,7 @@ class Checker:
                 folder,
                 access=access,
                 cache=cache,
+                roots=self._settings.file_roots,
                 token=lambda: hub_token(access, job, self._settings),
                 on_poll=give_up_if_needed,
             ) as fetcher:

@@ -124,6 +124,7 @@ class Supervisor:
             self._folder,
             access=access,
             cache=self._networks,
+            roots=self._settings.file_roots,
             token=lambda: hub_token(access, self._claim.job, self._settings),
             on_poll=self._on_fetch_poll,
             revisions=noted,

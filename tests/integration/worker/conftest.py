@@ -56,6 +56,7 @@ class WorkerProcess:
             "REDIS_URL": valkey.url,
             "STILLHOUSE_STORE": store_url,
             "STILLHOUSE_SCRATCH": str(folder / "scratch"),
+            "STILLHOUSE_FILE_ROOTS": '["/"]',
             "STILLHOUSE_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
             "STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
             "STILLHOUSE_DATABASE_SECONDS": "1",
