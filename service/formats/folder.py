@@ -23,7 +23,8 @@ from service.formats.chunk import (
     Waveform,
     refuse_lacking,
 )
-from service.formats.image import ImageShape, decode_image, image_shape
+from service.formats.image import ImageShape, image_shape
+from service.formats.image_file import decode_image
 from service.formats.layout import Layout, read_layout
 from service.formats.members import open_members
 from service.spec.data import Column

@@ -1,27 +1,19 @@
-"""Images: their shapes and layouts, decoding, checks of their values. N samples, H height, W width, C channels."""
+"""Images: their shapes and layouts, checks of their values. N samples, H height, W width, C channels."""
 
-import io
 import math
-import struct
-import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from service.errors import InvalidFile
+from service.formats.image_file import MAX_IMAGE_VALUES
 
 MAX_CHANNELS = 4
 MIN_SIDE = 2
-MAX_IMAGE_VALUES = 2**26
-"""Values of one image: 8192x8192 pixels of one channel."""
 
 Layout = Literal["HW", "HWC", "CHW"]
-# Pillow's decoders report a broken file by any of these.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError, TypeError, struct.error)
-_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBA": "RGBA", "PA": "RGBA", "LA": "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -79,41 +71,6 @@ def image_shape(shape: tuple[int, ...], *, place: str) -> ImageShape:
     if math.prod(shape) > MAX_IMAGE_VALUES:
         raise InvalidFile(f"{place} is {written}: more than {MAX_IMAGE_VALUES:,} values an image; make the images smaller")
     return found
-
-
-def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
-    """Decodes a PNG or JPEG to (H, W) or (H, W, C), turned as its EXIF orientation says, as every viewer shows it.
-
-    Raises:
-        InvalidFile: it is another format, broken, or far too large.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata that are partly broken
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > MAX_IMAGE_VALUES:
-                    raise InvalidFile(f"{place} is {image.height}x{image.width} pixels; make the images smaller")
-                mode = _MODES.get(image.mode)
-                if mode is None:
-                    raise InvalidFile(f"{place} has pixels of kind {image.mode}; convert it to 8-bit grey, RGB or RGBA")
-                return np.asarray(_upright(image).convert(mode))
-    except UnidentifiedImageError as error:
-        raise InvalidFile(f"{place} is neither a PNG nor a JPEG; convert it or take it out") from error
-    except _BROKEN as error:
-        raise InvalidFile(f"{place} is a broken PNG or JPEG: {error}; save it again or take it out") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidFile(f"{place} declares far too many pixels: {error}") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        image.load()  # the metadata of a PNG may follow its pixels
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except _BROKEN:
-        # Of an image that is whole but for its metadata, viewers show the pixels as they are stored.
-        is_turned = False
-    return ImageOps.exif_transpose(image) if is_turned else image
 
 
 def check_values(images: NDArray[np.generic], *, place: str, first_row: int) -> NDArray[np.generic]:

@@ -1,4 +1,4 @@
-"""The images of a Parquet column: the bytes of PNGs or JPEGs, plain or as Hugging Face's ``{bytes, path}``, or nested lists.
+"""The images of a Parquet column: the bytes of image files, plain or as Hugging Face's ``{bytes, path}``, or nested lists.
 
 Invariant: every image has the shape of the first.
 """
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from service.errors import InvalidFile
 from service.formats.arrow import HOW_TO_EMBED, is_binary, is_list, is_string, refuse_nulls, refuse_paths, where_null
 from service.formats.chunk import CHUNK_BYTES
-from service.formats.image import check_values, decode_image, image_shape
+from service.formats.image import check_values, image_shape
+from service.formats.image_file import decode_image
 from service.spec.data import Column
 
 _MOST_ROWS_AT_ONCE = 1024
@@ -49,7 +50,7 @@ class ImageColumn:
         place = f"column {self._name!r}"
         if pa.types.is_struct(column.type):
             if "bytes" not in [field.name for field in column.type]:
-                raise InvalidFile(f"{place} is a struct without 'bytes'; store the PNG or JPEG itself, as {{bytes, path}}")
+                raise InvalidFile(f"{place} is a struct without 'bytes'; store the image file itself, as {{bytes, path}}")
             refuse_nulls(column, place=place, first_row=first_row)
             refuse_paths(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
@@ -59,7 +60,7 @@ class ImageColumn:
         if is_list(column.type):
             numbers = _nested_numbers(column, place=place, first_row=first_row)
             return check_values(numbers, place=place, first_row=first_row)
-        what = f"{place} is of {str(column.type)[:100]}; images are the bytes of a PNG or JPEG, or nested lists of numbers"
+        what = f"{place} is of {str(column.type)[:100]}; images are the bytes of an image file, or nested lists of numbers"
         raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
 
 

@@ -152,9 +152,9 @@ def test_a_layout_that_says_no_class_of_each_file_is_refused(paths: list[str], w
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        (("dog/x.png", PNGS[4][:60]), "'dog/x.png' is a broken PNG"),
-        (("dog/x.png", b""), "'dog/x.png' is neither a PNG nor a JPEG"),
-        (("dog/notes.txt", b"bites"), "'dog/notes.txt' is neither a PNG nor a JPEG"),
+        (("dog/x.png", PNGS[4][:60]), "'dog/x.png' is a broken image file"),
+        (("dog/x.png", b""), "'dog/x.png' is not a PNG, JPEG, WebP, GIF, BMP or TIFF"),
+        (("dog/notes.txt", b"bites"), "'dog/notes.txt' is not a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (
             ("dog/x.png", encoded(some_images(9, 5, 3))),
             "'dog/x.png' is 9x5x3, and 'cat/1.png' is 8x5x3; make all images one size",
