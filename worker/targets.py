@@ -9,8 +9,8 @@ parts, M targets, W outputs.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ class Target:
     """Of a number, the value that counts as 0; of the training split's labels, see :func:`standard_of`."""
     scale: float = 1.0
     """Of a number, the difference that counts as 1: the standard deviation of the training split's labels."""
+    class_weights: tuple[float, ...] | None = field(default=None, repr=False)
+    """Of classes in a training, the weight of each one's labels in the label loss; None for 1."""
+    label_smoothing: float = field(default=0.0, repr=False)
+    """Of classes in a training, the share of each label that is spread evenly over all classes."""
 
     @property
     def width(self) -> int:
@@ -66,6 +70,11 @@ class Targets:
     def is_classification(self) -> bool:
         """Whether there is one target, of classes, as in most of the literature."""
         return len(self.each) == 1 and self.each[0].classes is not None
+
+    @property
+    def count_alike(self) -> bool:
+        """Whether all labels count the same in the label loss: its mean is one over predictions, however they are divided."""
+        return len(self.each) <= 1 and all(target.class_weights is None for target in self.each)
 
     @property
     def classes(self) -> list[str]:
@@ -133,7 +142,14 @@ def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixed
     It counts the samples that have a label, and is 0, without a gradient, if none has one.
     """
     if targets.is_classification and mixture is None:
-        loss = functional.cross_entropy(outputs, labels, ignore_index=-1)
+        (target,) = targets
+        loss = functional.cross_entropy(
+            outputs,
+            labels,
+            weight=_class_weights(target, outputs),
+            ignore_index=-1,
+            label_smoothing=target.label_smoothing,
+        )
         return torch.where((labels >= 0).any(), loss, 0.0)
     return target_losses(targets, outputs, labels, mixture).sum()
 
@@ -142,28 +158,44 @@ def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mi
     """Computes each target's mean loss (M,) over the samples that have a label for it, 0 if none has.
 
     Cross-entropy for classes; for a number the squared error, which is in units of the number's variance, so that the scale of
-    its column does not affect its weight. In a mixture each of the two labels counts by its share.
+    its column does not affect its weight. In a mixture each of the two labels counts by its share. Where classes have weights,
+    the mean is weighted by those of the labels, as is torch's cross-entropy.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
-        errors, known = _errors(target, part, targets.labels_of(labels, index))
-        if mixture is None:
-            losses.append((errors * known).sum() / known.sum().clamp(min=1))
-            continue
-        others, others_known = _errors(target, part, targets.labels_of(mixture.partner_labels, index))
-        own, other = mixture.shares * known, (1 - mixture.shares) * others_known
-        weight = (own + other).sum().clamp(min=torch.finfo(torch.float32).tiny)
-        losses.append((errors * own + others * other).sum() / weight)
+        errors, counts = _errors(target, part, targets.labels_of(labels, index))
+        if mixture is not None:
+            others, others_count = _errors(target, part, targets.labels_of(mixture.partner_labels, index))
+            own, other = mixture.shares, 1 - mixture.shares
+            errors, counts = errors * own + others * other, counts * own + others_count * other
+        losses.append(errors.sum() / _at_least_one_label(counts))
     return torch.stack(losses)
 
 
 def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Computes each sample's error (B,) and whether it has a label (B,) from one target's outputs (B, its width)."""
+    """Computes each sample's error (B,), 0 without a label, and what its label counts for (B,), from one target's outputs."""
+    known = target.is_known(wanted)
     if target.classes is None:
-        errors = (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square()
-    else:
-        errors = functional.cross_entropy(outputs, wanted.clamp(min=0), reduction="none")
-    return errors, target.is_known(wanted)
+        return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() * known, known
+    weights, wanted = _class_weights(target, outputs), wanted.clamp(min=0)
+    errors = functional.cross_entropy(outputs, wanted, weight=weights, reduction="none", label_smoothing=target.label_smoothing)
+    return errors * known, known if weights is None else weights[wanted] * known
+
+
+def _at_least_one_label(counts: Tensor) -> Tensor:
+    """The sum of what labels (B,) count for, or where it is 0, as no sample has a label, what may be divided by."""
+    return counts.sum().clamp(min=torch.finfo(torch.float32).tiny if counts.is_floating_point() else 1)
+
+
+def _class_weights(target: Target, outputs: Tensor) -> Tensor | None:
+    """The weights of a target's classes (C,) where its outputs are, and in their type; None for 1."""
+    return None if target.class_weights is None else _tensor(target.class_weights, outputs.dtype, outputs.device)
+
+
+@lru_cache(maxsize=64)
+def _tensor(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept, as a step that copied it to a GPU would wait for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def has_labels(labels: Tensor) -> bool:

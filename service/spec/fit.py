@@ -28,6 +28,7 @@ from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
 from service.spec.label_fit import label_faults, learned_without_labels
+from service.spec.label_loss_fit import label_loss_faults
 from service.spec.memory_fit import memory_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
@@ -85,6 +86,7 @@ def check_fit(
     faults += TASK_CHECKS[spec.task](spec) if spec.task in TASK_CHECKS else []
     faults += data_faults(spec.dataset, dataset, task=spec.task, without_labels=learned_without_labels(spec))
     faults += label_faults(spec, dataset)
+    faults += label_loss_faults(spec, dataset)
     faults += transfer_faults(spec, dataset, transfer)
     faults += _reading_faults(spec)
     has_targets = bool(TASKS[spec.task].targets)

@@ -11,6 +11,8 @@ from service.spec.strict import StrictModel
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ClassName = Annotated[str, Field(min_length=1, max_length=1300)]
+ClassWeight = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class AdamW(StrictModel):
@@ -165,6 +167,11 @@ class TrainingSpec(StrictModel):
     views: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Number of views of each sample, through which the epochs go again and again: the teacher computes outputs once for each,
     if they can be kept. null: another view in each epoch, and the teacher computes its outputs in each step."""
+    label_smoothing: Share = 0.0
+    """Share of each label that is spread evenly over all classes in the label loss (Szegedy et al., 2016, arXiv:1512.00567)."""
+    class_weights: Literal["balanced"] | dict[ClassName, ClassWeight] | None = None
+    """Weights of the classes in the label loss, by name, 1 for those that are not named; of several targets the names are
+    ``target: class``. ``balanced``: each class counts as much as any other, by its rows in the training split."""
     optimizer: Optimizer = AdamW()
     """The optimizer, which computes an update from a gradient."""
     head_learning_rate: LearningRate | None = None

@@ -21,9 +21,11 @@ from worker.job.plan import PlannedTraining
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import Role
 from worker.job.teacher_outputs import TeacherOutputProvider
+from worker.targets import Targets
 from worker.tasks import TASKS, Distillation, Task
 from worker.teachers.ensemble import Teachers
 from worker.training.criterion import BuildCriterion
+from worker.training.label_loss import targets_to_learn
 from worker.training.loop import Training
 from worker.training.mutual import MutualTraining
 from worker.training.validation import ValidationTeacher
@@ -69,14 +71,15 @@ class TrainingBuilder:
         if planned.peer is not None:
             return self._build_peers(planned, planned.peer, network, samples)
         validation_teacher: ValidationTeacher | None = None
-        build_criterion: BuildCriterion = partial(self._task.label_criterion, targets=self.networks.data.targets)
+        targets = self._targets(planned, samples)
+        build_criterion: BuildCriterion = partial(self._task.label_criterion, targets=targets)
         if teachers is not None:
             if self.networks.spec.student.source == "teacher-layers":
                 self.networks.copy_teacher_layers(network, teachers.first.network)
             network.to(self.networks.device)
             with preserved_generators(self.networks.device):
                 validation_teacher = self._validation_teacher(teachers)
-                build_criterion = self._task.student_criterion(self._distillation(planned, network, samples, teachers))
+                build_criterion = self._task.student_criterion(self._distillation(planned, network, samples, teachers, targets))
         parts = self._parts(planned, planned.role, network, samples, build_criterion, validation_teacher)
         with as_training_fault(str(planned.role), self.networks.training_path(planned.role)):
             return Training(**parts, num_steps=num_steps)
@@ -85,7 +88,8 @@ class TrainingBuilder:
         """Builds the training of two networks that learn from each other."""
         other = self.build_network(peer)
         mapping = self.networks.map_layers(network, other, self.networks.preprocessing(peer))
-        build_criterion = partial(self._task.peer_criterion, targets=self.networks.data.targets, mapping=mapping)
+        targets = self._targets(planned, samples)
+        build_criterion = partial(self._task.peer_criterion, targets=targets, mapping=mapping)
         parts = self._parts(planned, planned.role, network, samples, build_criterion)
         theirs = self._parts(planned, peer, other, self.networks.samples(peer, "train"), build_criterion)
         with as_training_fault(str(peer), self.networks.training_path(peer)):
@@ -123,7 +127,14 @@ class TrainingBuilder:
             return None
         return ValidationTeacher(teachers.outputs(split), teachers.teaches)
 
-    def _distillation(self, planned: PlannedTraining, network: nn.Module, samples: Samples, teachers: Teachers) -> Distillation:
+    def _targets(self, planned: PlannedTraining, samples: Samples) -> Targets:
+        """The targets as the training's label loss reads them."""
+        place = self.networks.training_path(planned.role)
+        return targets_to_learn(self.networks.data.targets, planned.spec, samples.labels, place=place)
+
+    def _distillation(
+        self, planned: PlannedTraining, network: nn.Module, samples: Samples, teachers: Teachers, targets: Targets
+    ) -> Distillation:
         """What the task builds the criterion of a network with teachers from."""
         teacher, role = teachers.first, planned.role
 
@@ -135,7 +146,7 @@ class TrainingBuilder:
             self.networks.spec,
             str(role),
             planned.spec.seed,
-            self.networks.data.targets,
+            targets,
             samples,
             teacher.network,
             self.networks.preprocessing(role),

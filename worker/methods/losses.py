@@ -83,7 +83,7 @@ class WeightedSum(nn.Module):
     def is_mean(self) -> bool:
         """Whether it is the mean over a batch's predictions, if all of them have labels."""
         by_class = any(spec.name == "logit-standardization" and spec.loss == "dist" for spec, _ in self._terms)
-        return len(self._targets) <= 1 and not by_class and all(spec.name in _MEANS for spec, _ in self._terms)
+        return self._targets.count_alike and not by_class and all(spec.name in _MEANS for spec, _ in self._terms)
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         total: Tensor | None = None

@@ -211,7 +211,7 @@ def label_criterion(
     def loss(batch: DistillationBatch) -> Tensor:
         return label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
 
-    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask, is_mean=len(targets) <= 1)
+    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask, is_mean=targets.count_alike)
 
 
 def extra_inputs(method: Any) -> ExtraInputs | None:

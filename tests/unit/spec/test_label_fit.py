@@ -193,3 +193,21 @@ def test_data_without_labels_have_their_teachers_classes() -> None:
 def test_integers_are_read_by_a_teacher_that_knows_them_all() -> None:
     assert faults(images(["0", "1", "2"]), known=DIGITS) == {}
     assert faults(images(["0", "1", "2", "3"], train=[20, 0, 20, 20], test=[5, 5, 5, 5]), known=DIGITS) == {}
+
+
+def test_smoothed_labels_and_weighted_classes_need_classes() -> None:
+    number = Column(kind="number", dtype="float64")
+    image = Column(kind="image", dtype="uint8", shape=[8, 8, 1])
+    sizes = DatasetInfo(task="image-classification", splits=ROWS, columns={"image": image, "label": number}, classes=[])
+    teacher = TRAINED | {"training": {"label_smoothing": 0.1}}
+    found = faults(sizes, teacher=teacher, training={"class_weights": "balanced"})
+
+    assert found.keys() == {"/training/class_weights", "/teacher/training/label_smoothing"}
+    assert "no target of classes: leave class_weights out" in found["/training/class_weights"]
+    assert not faults(images(), teacher=teacher, training={"class_weights": "balanced"})
+
+
+def test_the_weight_of_a_class_that_is_none_is_refused_by_its_name() -> None:
+    found = faults(images(), training={"class_weights": {"cat": 2, "cow/ox": 3}})
+    assert list(found) == ["/training/class_weights/cow~1ox"]
+    assert "it has 'cat', 'dog', 'emu'" in found["/training/class_weights/cow~1ox"]

@@ -9,7 +9,7 @@ from torch.nn import functional
 from worker.data.adopted import relabel_samples
 from worker.evaluation.evaluate import agreement, score_by_teacher, score_outputs
 from worker.evaluation.metrics import target_agreement, target_metrics
-from worker.targets import Target, Targets, has_labels, label_loss, standard_of, target_losses
+from worker.targets import MixedLabels, Target, Targets, has_labels, label_loss, standard_of, target_losses
 
 COLOUR, SIZE, SHAPE = Target("colour", ("red", "blue")), Target("size", None), Target("shape", ("a", "b", "c"))
 MANY = Targets((COLOUR, SIZE, SHAPE))
@@ -189,3 +189,36 @@ def test_labels_of_parts_are_renumbered_and_stay_where_they_were() -> None:
     before, after = Targets((COLOUR, SIZE)), Targets((Target("colour", ("blue", "red")), SIZE))
     expected = torch.tensor([[[1.0, 1.5], [NAN, NAN]], [[0.0, NAN], [-math.inf] * 2]])
     torch.testing.assert_close(relabel_samples(labels, before, after), expected, rtol=0, atol=0, equal_nan=True)
+
+
+WEIGHTED = Target("shape", ("a", "b", "c"), class_weights=(0.5, 2.0, 5.0), label_smoothing=0.2)
+
+
+@pytest.mark.parametrize("labels", [[0, 2, 1, 2], [0, -1, 1, -1]])
+def test_weighted_classes_and_smoothed_labels_are_those_of_torch(labels: list[int]) -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    theirs = functional.cross_entropy(
+        logits,
+        torch.tensor(labels),
+        weight=torch.tensor([0.5, 2.0, 5.0], dtype=torch.float64),
+        label_smoothing=0.2,
+        ignore_index=-1,
+    ).item()
+
+    alone = label_loss(Targets((WEIGHTED,)), logits, torch.tensor(labels))
+    beside = torch.tensor([[NAN if label < 0 else label, 0.0] for label in labels], dtype=torch.float64)
+    among = target_losses(Targets((WEIGHTED, SIZE)), torch.cat([logits, torch.ones(4, 1)], dim=1), beside)
+
+    assert alone.item() == pytest.approx(theirs)
+    assert among.tolist() == pytest.approx([theirs, 1.0])
+
+
+def test_a_mixture_of_weighted_classes_counts_each_label_by_its_share() -> None:
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    own, other, shares = torch.tensor([0, 1]), torch.tensor([2, -1]), torch.tensor([0.75, 0.25], dtype=torch.float64)
+    mixed = label_loss(Targets((WEIGHTED,)), logits, own, MixedLabels(other, shares))
+
+    # As torch has it of six rows, each as often as its share says.
+    rows, labels = logits[[0, 0, 0, 0, 1]], torch.tensor([0, 0, 0, 2, 1])
+    weight = torch.tensor([0.5, 2.0, 5.0], dtype=torch.float64)
+    assert mixed.item() == pytest.approx(functional.cross_entropy(rows, labels, weight=weight, label_smoothing=0.2).item())

@@ -1,0 +1,58 @@
+"""The targets of a training as its label loss reads them: with the weights of their classes, and smoothed labels."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from service.spec.training import TrainingSpec
+from worker.errors import JobFault
+from worker.targets import Target, Targets, column_names
+
+
+def targets_to_learn(targets: Targets, spec: TrainingSpec, labels: Tensor, *, place: str) -> Targets:
+    """The targets, with what the spec says of the label loss; ``labels`` are the training split's, ``place`` is the spec's.
+
+    Raises:
+        JobFault: a class that has a weight is none of the targets'.
+    """
+    if not spec.label_smoothing and spec.class_weights is None:
+        return targets
+    if isinstance(spec.class_weights, dict) and (unknown := spec.class_weights.keys() - set(targets.classes)):
+        name = sorted(unknown)[0]
+        raise JobFault(
+            "invalid_spec",
+            f"There is no class {name!r} to be weighted.",
+            hint=f"Name some of {', '.join(map(repr, targets.classes[:20]))}.",
+            details={"pointer": f"{place}/class_weights"},
+        )
+    return Targets(
+        tuple(
+            target
+            if target.classes is None
+            else replace(
+                target,
+                label_smoothing=spec.label_smoothing,
+                class_weights=_class_weights(targets, target, spec, targets.labels_of(labels, index)),
+            )
+            for index, target in enumerate(targets)
+        )
+    )
+
+
+def _class_weights(targets: Targets, target: Target, spec: TrainingSpec, labels: Tensor) -> tuple[float, ...] | None:
+    classes = target.classes or ()
+    match spec.class_weights:
+        case None:
+            return None
+        case "balanced":
+            return _balanced(torch.bincount(labels[labels >= 0].cpu(), minlength=len(classes)))
+        case by_name:
+            names = classes if targets.is_classification else column_names(target)
+            return tuple(by_name.get(name, 1.0) for name in names)
+
+
+def _balanced(counts: Tensor) -> tuple[float, ...]:
+    """Weights by which each class that has labels counts as much as any other, and a label 1 on average (scikit-learn's)."""
+    present = int((counts > 0).sum())
+    return tuple(float(counts.sum()) / (present * count) if count else 1.0 for count in counts.tolist())
