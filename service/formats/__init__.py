@@ -9,7 +9,7 @@ from service.formats.chunk import RawInputs, Waveform
 from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
 from service.formats.source import inspect_source
-from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset
+from service.formats.table import DataArrays, SplitArrays, inspect_dataset, read_dataset, write_shards
 from service.formats.target import TargetArray
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "inspect_dataset",
     "inspect_source",
     "read_dataset",
+    "write_shards",
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.chunk import Waveform
+from service.formats.encoded import EncodedAudio, sound_digest
 from service.spec.data import Column
 
 MAX_SECONDS = 30 * 60
@@ -39,6 +40,12 @@ _OTHER_FORMATS = [
     (0, b"RF64", "RF64"),
     (0, b"riff", "W64"),
 ]
+
+
+def check_audio(data: bytes, *, place: str) -> EncodedAudio:
+    """Decodes a file as :func:`decode_audio` does, and returns it as it is with its length. Raises InvalidFile."""
+    sound = decode_audio(data, place=place)
+    return EncodedAudio(data, num_samples=len(sound.samples), rate=sound.rate, digest=sound_digest(sound.samples, sound.rate))
 
 
 def decode_audio(data: bytes, *, place: str) -> Waveform:
@@ -72,13 +79,13 @@ class AudioExtent:
     longest_seconds: float = 0.0
     rates: set[int] = field(default_factory=set)
 
-    def add(self, waveform: Waveform, *, max_unpacked_bytes: int) -> None:
-        """Adds one waveform. Raises InvalidFile if the total exceeds the limit."""
-        self.num_bytes += waveform.samples.nbytes
+    def add(self, clip: EncodedAudio, *, max_unpacked_bytes: int) -> None:
+        """Adds one clip. Raises InvalidFile if the total exceeds the limit."""
+        self.num_bytes += clip.decoded_bytes
         if self.num_bytes > max_unpacked_bytes:
             raise InvalidFile(f"unpacked, the sound has more than {max_unpacked_bytes:,} bytes; send less, or at a lower rate")
-        self.longest_seconds = max(self.longest_seconds, len(waveform.samples) / waveform.rate)
-        self.rates.add(waveform.rate)
+        self.longest_seconds = max(self.longest_seconds, clip.num_samples / clip.rate)
+        self.rates.add(clip.rate)
 
     def column(self) -> Column:
         """The description of the audio column."""

@@ -5,8 +5,8 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidFile
 from service.formats.arrow import HOW_TO_EMBED, is_binary, is_string, refuse_nulls, refuse_paths
-from service.formats.audio import AudioExtent, decode_audio
-from service.formats.chunk import Waveform
+from service.formats.audio import AudioExtent, check_audio
+from service.formats.encoded import EncodedAudio
 from service.spec.data import Column
 
 
@@ -24,15 +24,15 @@ class AudioColumn:
     def describe(self) -> Column:
         return self._extent.column()
 
-    def read(self, column: pa.Array, *, first_row: int) -> list[Waveform]:
+    def read(self, column: pa.Array, *, first_row: int) -> list[EncodedAudio]:
         if first_row == 0:
             self._extent = AudioExtent()
-        waveforms = []
+        clips = []
         for row, data in enumerate(self._files(column, first_row=first_row), start=first_row):
-            waveform = decode_audio(data.as_buffer().to_pybytes(), place=f"column {self._name!r}, row {row}")
-            self._extent.add(waveform, max_unpacked_bytes=self._max_unpacked_bytes)
-            waveforms.append(waveform)
-        return waveforms
+            clip = check_audio(data.as_buffer().to_pybytes(), place=f"column {self._name!r}, row {row}")
+            self._extent.add(clip, max_unpacked_bytes=self._max_unpacked_bytes)
+            clips.append(clip)
+        return clips
 
     def _files(self, column: pa.Array, *, first_row: int) -> pa.Array:
         place = f"column {self._name!r}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
+from service.formats.encoded import EncodedAudio, EncodedImage
 from service.spec.data import Column
 from service.spec.tasks import TASKS, InputColumnKind, InputKind, TargetKind, TaskName
 from service.spec.warning_message import WarningMessage
@@ -38,6 +39,8 @@ class Waveform:
 
 RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
 """Images (N, C, H, W), uint8 or float32; N texts; N waveforms; or the words of N rows."""
+ChunkInputs = NDArray[np.generic] | Sequence[str] | Sequence[EncodedImage] | Sequence[EncodedAudio] | Sequence[list[str]]
+"""The same, with images and sound that are files still encoded."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None] | Sequence[Any]
 """(N,). Class indices, -1 if missing, ``MINUS_ONE`` where the file says -1; numbers, NaN if missing; class names and answers,
 None if missing; or tags and spans as they stand in the file, None if missing."""
@@ -51,7 +54,7 @@ class Chunk:
     split: str
     rows: NDArray[np.int64]
     """The row numbers in the file, from 0."""
-    inputs: RawInputs
+    inputs: ChunkInputs
     targets: dict[str, TargetValues]
     """By column, each (N,)."""
     lines: NDArray[np.int64] | None = None
@@ -139,7 +142,7 @@ def divide(
     splits: Sequence[str] | None,
     *,
     rows: NDArray[np.int64],
-    inputs: RawInputs,
+    inputs: ChunkInputs,
     targets: dict[str, TargetValues],
     lines: NDArray[np.int64] | None = None,
 ) -> Iterator[Chunk]:

@@ -11,20 +11,19 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.audio import AudioExtent, decode_audio
+from service.formats.audio import AudioExtent, check_audio
 from service.formats.chunk import (
     CHUNK_BYTES,
     Chunk,
+    ChunkInputs,
     ColumnSelection,
-    RawInputs,
-    Waveform,
     refuse_lacking,
 )
-from service.formats.image import ImageShape, image_shape
-from service.formats.image_file import decode_image
+from service.formats.encoded import EncodedAudio, EncodedImage
+from service.formats.image import image_shape
+from service.formats.image_file import check_image
 from service.formats.layout import Layout, read_layout
 from service.formats.members import open_members
 from service.spec.data import Column
@@ -66,7 +65,7 @@ class FolderTable:
             self.splits = dict(Counter(file.split for file in self._files))
             self._extent = AudioExtent()
             if self._kind == "image":
-                self._shape = self._first_shape()
+                self._first = self._first_image()
             self._close = stack.pop_all()
 
     def __enter__(self) -> "FolderTable":
@@ -79,58 +78,51 @@ class FolderTable:
         targets = {name: Column(kind="label", dtype="string") for name in self.targets}
         if self._kind == "audio":
             return {self._kind: self._extent.column(), **targets}
-        sides = [self._shape.height, self._shape.width, self._shape.channels]
+        sides = [self._first.height, self._first.width, self._first.channels]
         return {self._kind: Column(kind="image", dtype="uint8", shape=sides), **targets}
 
     def chunks(self) -> Iterator[Chunk]:
-        first, inputs, num_bytes = 0, list[NDArray[np.generic] | Waveform](), 0
+        first, inputs, num_bytes = 0, list[EncodedImage | EncodedAudio](), 0
         for row, file in enumerate(self._files):
             read = self._read_image(file.path) if self._kind == "image" else self._read_audio(file.path)
             inputs.append(read)
-            num_bytes += read.nbytes if isinstance(read, np.ndarray) else read.samples.nbytes
+            num_bytes += read.decoded_bytes
             is_last = row + 1 == len(self._files) or self._files[row + 1].split != file.split
             if is_last or num_bytes >= CHUNK_BYTES:
                 yield self._chunk(first, inputs)
                 first, inputs, num_bytes = row + 1, [], 0
 
-    def _chunk(self, first: int, inputs: list[NDArray[np.generic] | Waveform]) -> Chunk:
+    def _chunk(self, first: int, inputs: list[EncodedImage | EncodedAudio]) -> Chunk:
         files = self._files[first : first + len(inputs)]
-        arrays: RawInputs
-        if self._kind == "image":
-            arrays = self._shape.to_channels_first(np.stack(cast(list[NDArray[np.generic]], inputs)))
-        else:
-            arrays = cast(list[Waveform], inputs)
         return Chunk(
             split=files[0].split,
             rows=np.arange(first, first + len(files), dtype=np.int64),
-            inputs=arrays,
+            inputs=cast(ChunkInputs, inputs),
             targets={name: [file.label for file in files] for name in self.targets},
         )
 
-    def _first_shape(self) -> ImageShape:
+    def _first_image(self) -> EncodedImage:
         first = self._files[0].path
-        image = decode_image(self._members.read(first), place=repr(str(first)))
+        image = check_image(self._members.read(first), place=repr(str(first)))
         image_shape(image.shape[:2], place=repr(str(first)))
-        height, width, *channels = self._stored_shape = image.shape
-        if image.nbytes * len(self._files) > self._max_unpacked_bytes:
-            raise InvalidFile(
-                f"unpacked, the images are {image.nbytes * len(self._files):,} bytes; at most {self._max_unpacked_bytes:,} may be"
-            )
-        return ImageShape(height, width, channels[0] if channels else 1, "HWC" if channels else "HW")
+        decoded = image.decoded_bytes * len(self._files)
+        if decoded > self._max_unpacked_bytes:
+            raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {self._max_unpacked_bytes:,} may be")
+        return image
 
-    def _read_image(self, path: PurePosixPath) -> NDArray[np.generic]:
-        image = decode_image(self._members.read(path), place=repr(str(path)))
-        if image.shape != self._stored_shape:
-            wrong, usual = ("x".join(map(str, shape)) for shape in (image.shape, self._stored_shape))
+    def _read_image(self, path: PurePosixPath) -> EncodedImage:
+        image = check_image(self._members.read(path), place=repr(str(path)))
+        if image.shape != self._first.shape:
+            wrong, usual = ("x".join(map(str, shape)) for shape in (image.shape, self._first.shape))
             raise InvalidFile(
                 f"{str(path)!r} is {wrong}, and {str(self._files[0].path)!r} is {usual}; make all images one size and one mode"
             )
         return image
 
-    def _read_audio(self, path: PurePosixPath) -> Waveform:
-        waveform = decode_audio(self._members.read(path), place=repr(str(path)))
-        self._extent.add(waveform, max_unpacked_bytes=self._max_unpacked_bytes)
-        return waveform
+    def _read_audio(self, path: PurePosixPath) -> EncodedAudio:
+        clip = check_audio(self._members.read(path), place=repr(str(path)))
+        self._extent.add(clip, max_unpacked_bytes=self._max_unpacked_bytes)
+        return clip
 
 
 def _without_classes(layout: Layout) -> str:

@@ -4,6 +4,7 @@ Invariant: every image has the shape of the first.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from service.errors import InvalidFile
 from service.formats.arrow import HOW_TO_EMBED, is_binary, is_list, is_string, refuse_nulls, refuse_paths, where_null
 from service.formats.chunk import CHUNK_BYTES
+from service.formats.encoded import EncodedImage
 from service.formats.image import check_values, image_shape
-from service.formats.image_file import decode_image
+from service.formats.image_file import check_image
 from service.spec.data import Column
 
 _MOST_ROWS_AT_ONCE = 1024
@@ -27,10 +29,17 @@ class ImageColumn:
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
         self._name = name
         images = self._read_raw(first, first_row=0)
-        self._stored_shape = images.shape[1:]
-        self._shape = image_shape(self._stored_shape, place=f"column {name!r}, row 0")
-        self._dtype = "uint8" if images.dtype == np.uint8 else "float32"
-        decoded = num_rows * self._shape.num_values * images.dtype.itemsize
+        place = f"column {name!r}, row 0"
+        if isinstance(images, np.ndarray):
+            self._stored_shape: tuple[int, ...] = images.shape[1:]
+            self._shape = image_shape(self._stored_shape, place=place)
+            self._dtype = "uint8" if images.dtype == np.uint8 else "float32"
+        else:
+            first_image, self._dtype = images[0], "uint8"
+            self._stored_shape = first_image.shape
+            sides = image_shape(self._stored_shape[:2], place=place)
+            self._shape = replace(sides, channels=first_image.channels)
+        decoded = num_rows * self._shape.num_values * np.dtype(self._dtype).itemsize
         if decoded > max_unpacked_bytes:
             raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {max_unpacked_bytes:,} may be")
         self.rows_at_once = max(1, min(_MOST_ROWS_AT_ONCE, CHUNK_BYTES // (self._shape.num_values * _WIDEST_NUMBER_BYTES)))
@@ -38,15 +47,17 @@ class ImageColumn:
     def describe(self) -> Column:
         return Column(kind="image", dtype=self._dtype, shape=[self._shape.height, self._shape.width, self._shape.channels])
 
-    def read(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic]:
-        """(N, C, H, W)."""
+    def read(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage]:
+        """Files, or arrays (N, C, H, W)."""
         images = self._read_raw(column, first_row=first_row)
-        if images.shape[1:] != self._stored_shape:
-            raise _another_shape(f"column {self._name!r}", first_row, images.shape[1:], 0, self._stored_shape)
-        return self._shape.to_channels_first(images)
+        shapes = [images.shape[1:]] if isinstance(images, np.ndarray) else [image.shape for image in images]
+        for row, shape in enumerate(shapes, start=first_row):
+            if shape != self._stored_shape:
+                raise _another_shape(f"column {self._name!r}", row, shape, 0, self._stored_shape)
+        return self._shape.to_channels_first(images) if isinstance(images, np.ndarray) else images
 
-    def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic]:
-        """Reads images (N, …) in their stored layout, uint8 or float32."""
+    def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage]:
+        """Reads files, or arrays (N, …) in their stored layout, uint8 or float32."""
         place = f"column {self._name!r}"
         if pa.types.is_struct(column.type):
             if "bytes" not in [field.name for field in column.type]:
@@ -56,22 +67,13 @@ class ImageColumn:
             column = pc.struct_field(column, "bytes")
         if is_binary(column.type):
             refuse_nulls(column, place=f"{place} (the image's bytes)", first_row=first_row)
-            return _decode_all(column, place=place, first_row=first_row)
+            files = enumerate(column, start=first_row)
+            return [check_image(data.as_buffer().to_pybytes(), place=f"{place}, row {row}") for row, data in files]
         if is_list(column.type):
             numbers = _nested_numbers(column, place=place, first_row=first_row)
             return check_values(numbers, place=place, first_row=first_row)
         what = f"{place} is of {str(column.type)[:100]}; images are the bytes of an image file, or nested lists of numbers"
         raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
-
-
-def _decode_all(column: pa.Array, *, place: str, first_row: int) -> NDArray[np.generic]:
-    images: list[NDArray[np.uint8]] = []
-    for row, data in enumerate(column, start=first_row):
-        image = decode_image(data.as_buffer(), place=f"{place}, row {row}")
-        if images and image.shape != images[0].shape:
-            raise _another_shape(place, row, image.shape, first_row, images[0].shape)
-        images.append(image)
-    return np.stack(images)
 
 
 def _nested_numbers(column: pa.Array, *, place: str, first_row: int) -> NDArray[np.generic]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from service.errors import InvalidFile
+from service.formats.encoded import EncodedImage, pixels_digest
 
 MAX_IMAGE_VALUES = 2**26
 """Values of one image: 8192x8192 pixels of one channel."""
@@ -71,6 +72,18 @@ def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
     """Decodes a file to (H, W), or (H, W, C) with 3 or 4 channels. Raises InvalidFile as :func:`read_image`."""
     image, _ = read_image(data, place=place)
     return np.asarray(image)
+
+
+def check_image(data: bytes, *, place: str) -> EncodedImage:
+    """Decodes a file as :func:`decode_image` does, and returns it as it is, with its sides. Raises InvalidFile."""
+    pixels = channels_first(decode_image(data, place=place))
+    channels, height, width = pixels.shape
+    return EncodedImage(data, height=height, width=width, channels=channels, digest=pixels_digest(pixels))
+
+
+def channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Transposes one decoded image, (H, W) or (H, W, C), to (C, H, W)."""
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

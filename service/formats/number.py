@@ -68,7 +68,8 @@ class NumberTally(TargetTally):
             refuse_signs(self, num_classes - 1)
         self.missing_counts += self.num_minus_ones
         self.num_present = Counter({split: count - self.num_minus_ones[split] for split, count in self.num_present.items()})
-        self.first_missing = self.first_missing or self.first_minus_one
+        if not self.first_missing:
+            self._missing = self._minus_one
         counts = {split: [found[index] for index in range(num_classes)] for split, found in self._counts.items()}
         return Settled(
             missing_counts=dict(self.missing_counts), classes=[str(index) for index in range(num_classes)], counts=counts

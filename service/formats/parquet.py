@@ -21,8 +21,8 @@ from service.formats.audio_column import AudioColumn
 from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
+    ChunkInputs,
     ColumnSelection,
-    RawInputs,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -47,7 +47,7 @@ class InputColumn(Protocol):
     rows_at_once: int
     """The most rows to read at once."""
 
-    def read(self, column: pa.Array, *, first_row: int) -> RawInputs:
+    def read(self, column: pa.Array, *, first_row: int) -> ChunkInputs:
         """Converts some rows; ``first_row`` is the number of the first, for messages. Raises InvalidFile."""
 
     def describe(self) -> Column:

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
+from service.formats.decoding import decode
 from service.formats.table import MAX_UNPACKED_BYTES, open_table, read_chunks, select_columns
 from service.spec.data import Column
 from service.spec.tasks import TaskName
@@ -84,7 +85,7 @@ def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Co
     label = next(iter(targets.values()), None)
     is_label = isinstance(label, str) and "text" not in table.targets.values()
     sample = Sample(split=chunk.split, row=int(chunk.rows[index]), targets=targets, label=str(label) if is_label else None)
-    match chunk.inputs[index]:
+    match decode(chunk.inputs[index : index + 1])[0]:
         case str() as text:
             return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])
         case list() as words:

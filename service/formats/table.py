@@ -1,8 +1,8 @@
 """Opens a dataset file with the reader of its format, inspects it, and reads it into arrays."""
 
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, cast
@@ -15,6 +15,7 @@ from service.errors import InvalidFile
 from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
+from service.formats.decoding import decode
 from service.formats.folder import FolderTable
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
@@ -24,6 +25,8 @@ from service.formats.number import NumberTally, as_indices
 from service.formats.other_formats import refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
+from service.formats.shard_table import ShardTable
+from service.formats.shard_writer import ShardWriter
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
@@ -83,13 +86,15 @@ def inspect_dataset(
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
     numbers: Collection[str] = (),
+    shards: Path | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
     """Reads a whole file, a few MB at a time, and describes its contents.
 
     ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task; a file
     that lacks the task's default target is one without labels, and one that lacks a named target is refused. ``numbers`` are the
-    targets that are numbers also where their floats look like class indices.
+    targets that are numbers also where their floats look like class indices. ``shards`` is a folder that the rows are written
+    into on the way, as :func:`write_shards` does.
 
     Raises:
         InvalidFile: it cannot be trained on; the text names the member, split, row or line, and what to change.
@@ -99,9 +104,7 @@ def inspect_dataset(
     )
     with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection, numbers)
-        for chunk in read_chunks(table, selection):
-            for tally in tallies.values():
-                tally.add(chunk)
+        _read_through(table, selection, tallies, shards=shards)
         settled = {column: tally.settle() for column, tally in tallies.items()}
         _refuse_classes(settled, tallies, numbers)
         columns = table.columns()
@@ -118,6 +121,29 @@ def inspect_dataset(
         class_counts=(first and first.counts) or {},
         warnings=told,
     )
+
+
+def write_shards(
+    path: Path,
+    folder: Path,
+    *,
+    filename: str,
+    task: TaskName,
+    input_column: str | None = None,
+    target_columns: Sequence[str] = (),
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+) -> None:
+    """Writes the rows of a file into a folder of shards, which reads as the file does; see :mod:`service.formats.shard_index`.
+
+    Raises:
+        InvalidFile: a row, or the file, cannot be read. What its targets are as a whole is told once they are read.
+    """
+    selection = select_columns(
+        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+    )
+    selection = replace(selection, without_target="miss")
+    with open_table(path, filename, selection) as table:
+        _read_through(table, selection, _tallies(table, selection, ()), shards=folder)
 
 
 def read_dataset(
@@ -180,11 +206,13 @@ def select_columns(
 
 
 def open_table(path: Path, filename: str, selection: ColumnSelection) -> AbstractContextManager[DataTable]:
-    """Opens the file with the reader of its format.
+    """Opens the file with the reader of its format; a folder is one of shards.
 
     Raises:
         InvalidFile: no reader supports its format, or the file is invalid.
     """
+    if path.is_dir():
+        return ShardTable(path, selection)
     with path.open("rb") as file:
         start = file.read(4096)
     refuse_other_format(path, start, filename)
@@ -268,15 +296,34 @@ def _refuse_classes(settled: dict[str, Settled], tallies: dict[str, TargetTally]
             )
 
 
+def _read_through(
+    table: DataTable, selection: ColumnSelection, tallies: Mapping[str, TargetTally], *, shards: Path | None
+) -> None:
+    """Reads all rows, counts their targets and writes them into the folder ``shards``, if there is one."""
+    with ExitStack() as stack:
+        writer = None if shards is None else stack.enter_context(closing(ShardWriter(shards, table, selection)))
+        for stored in table.chunks():
+            chunk = _completed(stored, table, selection)
+            for tally in tallies.values():
+                tally.add(chunk)
+            if writer is not None:
+                writer.add(stored, read_as=chunk)
+        if writer is not None:
+            writer.finish()
+
+
 def read_chunks(table: DataTable, selection: ColumnSelection) -> Iterator[Chunk]:
     """Yields all rows, with missing labels for the targets that the file lacks, and texts as words where the task reads words."""
     for chunk in table.chunks():
-        if selection.reads_words:
-            words = as_words(chunk, selection.input_column)
-            yield replace(words, targets={**words.targets, **{column: [None] * len(words.rows) for column in table.lacking}})
-            continue
-        missing = {column: np.full(len(chunk.rows), -1, dtype=np.int64) for column in table.lacking}
-        yield replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
+        yield _completed(chunk, table, selection)
+
+
+def _completed(chunk: Chunk, table: DataTable, selection: ColumnSelection) -> Chunk:
+    if selection.reads_words:
+        words = as_words(chunk, selection.input_column)
+        return replace(words, targets={**words.targets, **{column: [None] * len(words.rows) for column in table.lacking}})
+    missing = {column: np.full(len(chunk.rows), -1, dtype=np.int64) for column in table.lacking}
+    return replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
 
 
 def _absent(of_input: Column, selection: ColumnSelection) -> Column:
@@ -310,17 +357,18 @@ class _SplitBuilder:
 
     @classmethod
     def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_SplitBuilder":
-        first = chunk.inputs
+        first = decode(chunk.inputs[:1])
         room = np.empty((num_rows, *first.shape[1:]), dtype=first.dtype) if isinstance(first, np.ndarray) else None
         targets = {column: tally.empty(num_rows) for column, tally in tallies.items()}
         return cls(inputs=[] if room is None else room, targets=targets)
 
     def add(self, chunk: Chunk, tallies: dict[str, TargetTally]) -> None:
         start, stop = self.num_filled, self.num_filled + len(chunk.rows)
+        inputs = decode(chunk.inputs)
         if isinstance(self.inputs, np.ndarray):
-            self.inputs[start:stop] = cast(NDArray[np.generic], chunk.inputs)
+            self.inputs[start:stop] = cast(NDArray[np.generic], inputs)
         else:
-            self.inputs.extend(chunk.inputs)
+            self.inputs.extend(inputs)
         for column, tally in tallies.items():
             cast(Any, self.targets[column])[start:stop] = tally.add(chunk)
         self.rows.append(chunk.rows)

@@ -34,14 +34,22 @@ class TargetTally(ABC):
     column: str
     missing_counts: Counter[str] = field(default_factory=Counter)
     """By split, of the splits that have rows without a value."""
-    first_missing: str = ""
-    """The place of the first row without a value."""
-    first_minus_one: str = ""
-    """The place of the first -1 beside class indices, which is a row without a value."""
     num_minus_ones: Counter[str] = field(default_factory=Counter)
     """By split."""
     num_present: Counter[str] = field(default_factory=Counter)
     """By split, including splits without any value."""
+    _missing: "_FirstRow" = field(default_factory=lambda: _FirstRow())
+    _minus_one: "_FirstRow" = field(default_factory=lambda: _FirstRow())
+
+    @property
+    def first_missing(self) -> str:
+        """The place of the first row without a value."""
+        return self._missing.place
+
+    @property
+    def first_minus_one(self) -> str:
+        """The place of the first -1 beside class indices, which is a row without a value."""
+        return self._minus_one.place
 
     @abstractmethod
     def empty(self, num_rows: int) -> TargetArray:
@@ -65,15 +73,14 @@ class TargetTally(ABC):
 
     def _count(self, chunk: Chunk, is_missing: NDArray[np.bool_]) -> None:
         missing = int(np.count_nonzero(is_missing))
-        if missing and not self.first_missing:
-            self.first_missing = chunk.place(self.column, int(np.argmax(is_missing)))
         if missing:
+            self._missing.add(chunk, self.column, is_missing)
             self.missing_counts[chunk.split] += missing
         self.num_present[chunk.split] += len(is_missing) - missing
 
     def _count_minus_ones(self, chunk: Chunk, is_minus_one: NDArray[np.bool_]) -> None:
         if count := int(np.count_nonzero(is_minus_one)):
-            self.first_minus_one = self.first_minus_one or chunk.place(self.column, int(np.argmax(is_minus_one)))
+            self._minus_one.add(chunk, self.column, is_minus_one)
             self.num_minus_ones[chunk.split] += count
 
     def _settle_without_values(self) -> Settled:
@@ -83,3 +90,17 @@ class TargetTally(ABC):
             counts={split: [] for split in self.num_present},
             index_of_code=np.array([-1]),
         )
+
+
+@dataclass
+class _FirstRow:
+    """The place of the row with the lowest number in the file: shards hold the rows split by split, which may mix in the file."""
+
+    place: str = ""
+    _row: int = -1
+
+    def add(self, chunk: Chunk, column: str, mask: NDArray[np.bool_]) -> None:
+        """Adds the rows of a chunk where ``mask`` (N,) is set, of which there is one."""
+        index = int(np.argmax(mask))
+        if not self.place or chunk.rows[index] < self._row:
+            self.place, self._row = chunk.place(column, index), int(chunk.rows[index])

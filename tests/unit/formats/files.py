@@ -3,7 +3,9 @@
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import InvalidFile
-from service.formats import DataArrays, SplitArrays, inspect_dataset, read_dataset
+from service.formats import DataArrays, SplitArrays, inspect_dataset, read_dataset, write_shards
 from service.spec.data import DatasetInfo
 from service.spec.tasks import TASKS, TaskName
 
@@ -53,14 +55,57 @@ def encoded(image: NDArray[np.uint8], *, format: str = "PNG") -> bytes:
 def read(
     path: Path, *, task: TaskName = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
 ) -> DataArrays:
-    """Its arrays, by the name that it has; without ``targets`` with those of the task."""
-    chosen = TASKS[task].targets if targets is None else targets
-    return read_dataset(path, filename=path.name, task=task, input_column=input_column, target_columns=chosen)
+    """Its arrays, by the name that it has; without ``targets`` with those of the task. Its shards have the same."""
+    columns: Any = {
+        "task": task,
+        "input_column": input_column,
+        "target_columns": TASKS[task].targets if targets is None else targets,
+    }
+    arrays = read_dataset(path, filename=path.name, **columns)
+    with TemporaryDirectory() as shards:
+        write_shards(path, Path(shards), filename=path.name, **columns)
+        assert_same(read_dataset(Path(shards), **columns), arrays)
+    return arrays
 
 
 def inspect(path: Path, *, task: TaskName = "image-classification", **options: Any) -> DatasetInfo:
-    """What is told of it, by the name that it has."""
-    return inspect_dataset(path, filename=path.name, task=task, **options)
+    """What is told of it, by the name that it has, and of its shards."""
+    with TemporaryDirectory() as shards:
+        info = inspect_dataset(path, filename=path.name, task=task, **options, shards=Path(shards))
+        assert inspect_dataset(Path(shards), filename="", task=task, **options) == info
+    return info
+
+
+def assert_same(found: DataArrays, expected: DataArrays) -> None:
+    """Both hold the same values of the same types, row by row."""
+    assert list(found.splits) == list(expected.splits)
+    assert (found.classes, found.warnings) == (expected.classes, expected.warnings)
+    for name, split in expected.splits.items():
+        assert_equal(found.splits[name].inputs, split.inputs)
+        assert_equal(found.splits[name].targets, split.targets)
+        assert_equal(found.splits[name].places, split.places)
+
+
+def assert_equal(found: object, expected: object) -> None:
+    """Compares whatever arrays are held by."""
+    assert type(found) is type(expected)
+    if isinstance(expected, np.ndarray):
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    elif isinstance(expected, dict):
+        assert isinstance(found, dict)
+        assert list(found) == list(expected)
+        assert_equal(list(found.values()), list(expected.values()))
+    elif isinstance(expected, list):
+        assert isinstance(found, list)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    elif is_dataclass(expected):
+        assert_equal(vars(found), vars(expected))
+    else:
+        assert found == expected
 
 
 def refusal(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidFile
-from service.formats.audio import MAX_SECONDS, AudioExtent, decode_audio
+from service.formats.audio import MAX_SECONDS, AudioExtent, check_audio, decode_audio
 from tests.unit.formats.sounds import some_sound, sound_file
 
 SOUND = some_sound()
@@ -150,8 +150,8 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else_ever_happens(whole: 
 
 def test_all_sound_together_may_be_too_much() -> None:
     extent = AudioExtent()
-    waveform = decode_audio(WAV, place="a")
-    extent.add(waveform, max_unpacked_bytes=4_000)
+    clip = check_audio(WAV, place="a")
+    extent.add(clip, max_unpacked_bytes=4_000)
     assert (extent.column().rates, extent.column().longest_seconds) == ([8_000], 0.1)
     with pytest.raises(InvalidFile, match="more than 4,000 bytes; send less"):
-        extent.add(waveform, max_unpacked_bytes=4_000)
+        extent.add(clip, max_unpacked_bytes=4_000)

@@ -1,0 +1,82 @@
+"""Reads a folder of shards as any other dataset file; see :mod:`service.formats.shard_index`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.errors import InvalidFile
+from service.formats.chunk import Chunk, ColumnSelection, check_columns
+from service.formats.shard_index import ARROW, LINE, ROW, read_index, shard_path
+from service.formats.shard_values import read_inputs, read_target
+from service.formats.shard_writer import ROW_GROUP_BYTES
+from service.spec.data import Column
+from service.spec.tasks import TASKS
+from service.spec.warning_message import WarningMessage
+
+_MOST_ROWS_AT_ONCE = 1024
+
+
+class ShardTable:
+    """An open folder of shards; see :class:`service.formats.chunk.DataTable`. Fewer targets may be selected than it has."""
+
+    def __init__(self, folder: Path, selection: ColumnSelection) -> None:
+        self._folder, self._index = folder, read_index(folder)
+        kept = [*self._index.input, *self._index.targets]
+        self.lacking = check_columns(selection, kept)
+        for column in self.lacking:
+            if column in self._index.columns:
+                how = f"upload the file again with target_column={column}"
+                raise InvalidFile(f"column {column!r} was not kept as a target: {how}")
+        if selection.input_column not in self._index.input:
+            raise InvalidFile(f"column {selection.input_column!r} was kept as a target; the input is {self._index.input[0]!r}")
+        held, read = self._index.columns[selection.input_column].kind, TASKS[selection.task].input_columns
+        if held not in read:
+            raise InvalidFile(
+                f"column {selection.input_column!r} holds {held}; for {selection.task} it holds {' or '.join(read)}"
+            )
+        self._selection = selection = selection.without(self.lacking)
+        self.targets = {column: self._index.targets[column] for column in selection.target_columns}
+        self.class_names = {column: names for column, names in self._index.class_names.items() if column in self.targets}
+        self.splits = {name: split.rows for name, split in self._index.splits.items()}
+        self.warnings: list[WarningMessage] = list(self._index.warnings)
+
+    def __enter__(self) -> "ShardTable":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def columns(self) -> dict[str, Column]:
+        unselected = self._index.targets.keys() - self.targets.keys()
+        return {
+            name: column.model_copy(update={"kind": "other"}) if name in unselected else column
+            for name, column in self._index.columns.items()
+        }
+
+    def chunks(self) -> Iterator[Chunk]:
+        for split, shards in self._index.splits.items():
+            for name in shards.shards:
+                for batch in _batches(shard_path(self._folder, name)):
+                    yield Chunk(
+                        split=split,
+                        rows=batch.column(ROW).to_numpy(),
+                        inputs=read_inputs(self._selection.input_column, batch),
+                        targets={column: read_target(column, batch) for column in self.targets},
+                        lines=batch.column(LINE).to_numpy() if LINE in batch.schema.names else None,
+                    )
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of one shard, some at a time."""
+    if path.suffix == ARROW:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+            for number in range(file.num_record_batches):
+                yield file.get_batch(number)
+        return
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            metadata = file.metadata.row_group(group)
+            rows_at_once = max(1, metadata.num_rows * ROW_GROUP_BYTES // max(metadata.total_byte_size, 1))
+            yield from file.iter_batches(batch_size=min(rows_at_once, _MOST_ROWS_AT_ONCE), row_groups=[group], use_threads=False)
