@@ -69,7 +69,7 @@ def me_by_shell(said: list[str]) -> dict[str, str]:
     return me
 
 
-def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
+def test_killed_outright_it_takes_everything_along_and_the_next_goes_on_with_its_jobs_and_stops_on_sigterm(
     tmp_path: Path, environment: dict[str, str], spec: dict[str, object]
 ) -> None:
     folder = tmp_path / "data"
@@ -79,7 +79,18 @@ def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
         assert (folder / "connection.json").stat().st_mode & 0o777 == 0o600
         assert folder.stat().st_mode & 0o066 == 0
         with connected(folder) as client:
-            job = client.wait(client.submit(spec).id, timeout_seconds=240)
+            job_id = client.submit(spec).id
+        children = all_of(process)
+        assert len(children) >= 4
+        process.kill()
+        process.wait()
+        assert_gone(children)
+    key = read_connection(folder)
+    assert key is not None
+    with up(folder, environment) as process:
+        with connected(folder) as client:
+            assert read_connection(folder) == key.model_copy(update={"url": client.url}), "the key stays"
+            job = client.wait(job_id, timeout_seconds=240)
             assert job.status == "succeeded", job.error
         second = subprocess.run(
             [sys.executable, "-m", "service.cli", "up", "--data-dir", str(folder)],
@@ -90,25 +101,14 @@ def test_it_runs_once_a_folder_stops_on_sigterm_and_keeps_data_and_key(
         assert second.returncode == 1
         assert f"in use by process {process.pid}" in second.stderr
         children = all_of(process)
-        assert len(children) >= 4
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
         assert_gone(children)
-    key = read_connection(folder)
-    with up(folder, environment) as process, connected(folder) as client:
-        assert client.job(job.id).status == "succeeded"
-        assert key is not None
-        assert read_connection(folder) == key.model_copy(update={"url": client.url}), "the key stays"
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 0
-
-
-def test_killed_outright_it_takes_everything_along(tmp_path: Path, environment: dict[str, str]) -> None:
-    with up(tmp_path / "data", environment) as process:
-        children = all_of(process)
-        process.kill()
-        process.wait()
-        assert_gone(children)
+    kept = read_connection(folder)
+    assert kept is not None
+    assert kept.api_key == key.api_key
+    with postgres(folder / "postgres") as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT id, status FROM jobs").fetchall() == [(job_id, "succeeded")]
 
 
 def test_a_folder_that_a_newer_version_has_used_is_refused_in_a_sentence(tmp_path: Path, environment: dict[str, str]) -> None:
