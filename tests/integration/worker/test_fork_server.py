@@ -12,25 +12,21 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
-# A forked child of a process whose OpenMP threads have started waits for them forever.
-_NO_OPERATION = """
-import os, torch, worker.preload
+# Even counting the devices initialises the driver, which no child can use afterwards. And a forked child of a process whose
+# OpenMP threads have started waits for them forever.
+_NOTHING_DONE = """
+import os, torch
+def asked(*_, **__): raise SystemExit("CUDA was asked")
+for name in ("is_available", "device_count", "init", "_lazy_init", "current_device", "get_device_properties"):
+    setattr(torch.cuda, name, asked)
+import worker.preload
+print(torch.cuda.is_initialized())
 def threads(): return len(os.listdir("/proc/self/task"))
 torch.set_num_threads(2)
 before = threads()
 torch.ones(512, 512) @ torch.ones(512, 512)
 torch.ones(1_000_000).add(1)
 print(threads() - before)
-"""
-
-# Even counting the devices initialises the driver, which no child can use afterwards.
-_NO_CUDA = """
-import torch
-def asked(*_, **__): raise SystemExit("CUDA was asked")
-for name in ("is_available", "device_count", "init", "_lazy_init", "current_device", "get_device_properties"):
-    setattr(torch.cuda, name, asked)
-import worker.preload
-print(torch.cuda.is_initialized())
 """
 
 # A trainer's own start, forked twice: the second would hang if the first left threads behind in the server.
@@ -90,19 +86,13 @@ if __name__ == "__main__":
 """
 
 
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
-def test_what_is_preloaded_has_run_no_operation_on_threads() -> None:
-    assert int(run(_NO_OPERATION)) > 0, "the threads were there before the first operation"
-
-
-def test_what_is_preloaded_has_asked_cuda_for_nothing() -> None:
-    assert run(_NO_CUDA).strip() == "False"
+def test_what_is_preloaded_has_asked_cuda_for_nothing_and_run_no_operation_on_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", _NOTHING_DONE], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    is_initialized, num_threads = done.stdout.split()
+    assert is_initialized == "False"
+    assert int(num_threads) > 0, "the threads were there before the first operation"
 
 
 def test_trainers_forked_one_after_the_other_compute_on_threads_that_sleep_when_idle(tmp_path: Path) -> None:

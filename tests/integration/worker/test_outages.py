@@ -95,6 +95,12 @@ def during(postgres_url: str, database_url: str) -> Callable[[Outage], AbstractC
     return lambda outage: outage(postgres_url, name)
 
 
+@pytest.fixture
+def worker(workers: Workers, queue: Queue) -> WorkerProcess:
+    """A worker that runs, and that is stopped soon, as the database may be away then."""
+    return workers.running() or workers.start(stop_grace_seconds=1)
+
+
 @pytest.mark.parametrize("outage", [read_only, frozen, crashing])
 def test_a_job_trains_on_through_an_outage_that_is_longer_than_its_lease(
     worker: WorkerProcess,
@@ -179,11 +185,13 @@ def test_a_cancel_ends_a_job_that_waits_for_the_store(worker: WorkerProcess, que
     assert (job.attempt, job.crashes) == (1, 0)
 
 
-# The last, as it needs workers of its own.
 def test_a_worker_ends_and_another_starts_while_the_database_is_away(
-    workers: Workers, queue: Queue, during: Callable[[Outage], AbstractContextManager[None]], undisturbed: bytes
+    worker: WorkerProcess,
+    workers: Workers,
+    queue: Queue,
+    during: Callable[[Outage], AbstractContextManager[None]],
+    undisturbed: bytes,
 ) -> None:
-    worker = workers.start(stop_grace_seconds=1)
     job_id = queue.submit()
     queue.until_checkpoint(job_id, phase="student")
     with during(unreachable):
