@@ -95,7 +95,7 @@ class Site:
     def step_back(self, trainers: Iterable[psutil.Process]) -> None:
         """Has them leave the cores to whatever else runs here: nobody waits for what they train."""
         for trainer in trainers:
-            trainer.nice(10)
+            trainer.nice(19)
 
     def until_trains(self, job_id: str, *, steps: int = 1) -> Job:
         def training() -> Job | None:

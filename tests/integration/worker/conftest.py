@@ -173,6 +173,11 @@ class Queue:
 
         until(written)
 
+    def end(self, job_id: str) -> None:
+        """Cancels a job, which leaves the cores to the others."""
+        with self.database.transaction() as session:
+            jobs.request_cancel(session, job_id, keep="none")
+
     def end_all(self) -> None:
         """Cancels what has not ended, and waits until it has."""
         left = select(Job.id).where(Job.finished_at.is_(None))

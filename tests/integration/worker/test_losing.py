@@ -15,7 +15,7 @@ from service.embedded.servers import Valkey
 from service.jobs import Fence
 from service.tables import Artifact, Job
 from tests.integration.jobs.conftest import FAILURE
-from tests.integration.worker.conftest import LONG_STEPS, Queue, WorkerProcess, until
+from tests.integration.worker.conftest import LONG_STEPS, SHORT, Queue, WorkerProcess, until
 from tests.trainers import open_files
 
 Start = Callable[..., WorkerProcess]
@@ -105,11 +105,12 @@ def test_a_killed_worker_takes_its_trainers_along_and_another_resumes_its_jobs_a
     worker.wait()
     until(lambda: not [one for one in trainers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
     start_worker()
+    queue.until_checkpoint(last_attempt, phase="student", attempt=2)
+    assert "worker_lost" in str([event.data for event in queue.events(last_attempt, "job.queued")])
+    queue.end(last_attempt)
     job = queue.until_status(job_id, "succeeded")
     assert (job.attempt, job.crashes) == (2, 0)
     assert queue.student(job_id) == undisturbed
-    queue.until_checkpoint(last_attempt, phase="student", attempt=2)
-    assert "worker_lost" in str([event.data for event in queue.events(last_attempt, "job.queued")])
 
 
 def test_a_drained_worker_checkpoints_requeues_and_exits(
@@ -177,7 +178,7 @@ def test_redis_killed_restarted_and_flushed_costs_a_running_job_nothing(
     queue.until_checkpoint(job_id, phase="student")
     os.kill(valkey_server.pid, signal.SIGKILL)
     valkey_server.stop()
-    meanwhile = queue.submit()  # its wake-up is lost
+    meanwhile = queue.submit(**SHORT)  # its wake-up is lost
     valkey_server.start()
     with redis.Redis.from_url(valkey_server.url) as client:
         client.flushall()
@@ -188,7 +189,7 @@ def test_redis_killed_restarted_and_flushed_costs_a_running_job_nothing(
     assert worker.process.poll() is None
     valkey_server.stop()
     valkey_server.start()
-    queue.until_status(queue.submit(), "succeeded")
+    queue.until_status(queue.submit(**SHORT), "succeeded")
     assert worker.process.poll() is None
     assert "AttributeError" not in worker.log
 
