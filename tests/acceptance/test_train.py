@@ -14,38 +14,40 @@ from service.cli import main
 Spec = dict[str, object]
 
 
-def command(spec: Spec, folder: Path) -> list[str]:
+def arguments(spec: Spec, folder: Path) -> list[str]:
     (folder / "job.yaml").write_text(yaml.safe_dump(spec))
-    return [sys.executable, "-m", "service.cli", "train", str(folder / "job.yaml"), "--out", str(folder / "out")]
+    return ["train", str(folder / "job.yaml"), "--out", str(folder / "out")]
 
 
-def train(spec: Spec, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(spec, folder), capture_output=True, text=True, env=environment)
+def command(spec: Spec, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "service.cli", *arguments(spec, folder)]
 
 
-def exit_code_here(spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def exit_code_here(spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
     """What the command ends with in this process, which has imported torch already."""
-    monkeypatch.setattr(sys, "argv", ["stillhouse", *command(spec, folder)[3:]])
+    monkeypatch.setattr(sys, "argv", ["stillhouse", *arguments(spec, folder), *options])
     with pytest.raises(SystemExit) as ended:
         main()
     return ended.value.code
 
 
-def test_it_leaves_the_student_and_its_report_and_shows_both(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
+def test_it_leaves_the_student_and_its_report_and_shows_both(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     said = tmp_path / "said"
-    asked = [*command(spec, tmp_path), "--teacher-cache", str(said)]
-    done = subprocess.run(asked, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    code = exit_code_here(spec, tmp_path, monkeypatch, "--teacher-cache", str(said))
+    told = capsys.readouterr()
+    assert code == 0, told.err
     assert list(said.rglob("outputs.json"))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert f"{report['student']['test_accuracy']:.2%}" in done.stdout
-    subprocess.run([sys.executable, "-c", done.stdout.split("Load it with:\n")[1]], check=True, env=environment)
+    assert f"{report['student']['test_accuracy']:.2%}" in told.out
+    exec(told.out.split("Load it with:\n")[1], {})
 
 
 def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
     tmp_path: Path, spec: Spec, environment: dict[str, str]
 ) -> None:
-    spec["training"] = {"epochs": 40}
+    spec["training"] = {"epochs": 25}
     process = subprocess.Popen(command(spec, tmp_path), stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     for line in process.stderr:
@@ -55,7 +57,7 @@ def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
     _, rest = process.communicate()
     assert process.returncode == 130
     assert "go on with: stillhouse train" in rest
-    resumed = train(spec, tmp_path, environment)
+    resumed = subprocess.run(command(spec, tmp_path), capture_output=True, text=True, env=environment)
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming at step" in resumed.stderr
 
@@ -74,8 +76,9 @@ def test_what_cannot_be_trained_here_is_told_with_its_place(
     assert f"{pointer}: " in capsys.readouterr().err
 
 
-def test_a_training_that_fails_says_why(tmp_path: Path, spec: Spec, environment: dict[str, str]) -> None:
+def test_a_training_that_fails_says_why(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec["training"] = {"epochs": 20, "optimizer": {"name": "sgd", "learning_rate": 1000.0}}
-    failed = train(spec, tmp_path, environment)
-    assert failed.returncode == 1
-    assert "non_finite_loss" in failed.stderr
+    assert exit_code_here(spec, tmp_path, monkeypatch) == 1
+    assert "non_finite_loss" in capsys.readouterr().err
