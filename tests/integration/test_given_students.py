@@ -20,6 +20,8 @@ from worker.data.text import train_text_preprocessing
 from worker.job.attempt import run
 from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, Stopped
+from worker.sources.cache import NetworkCache
+from worker.sources.conversion import plain_folder
 
 TEACHER = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE | {"vocab_size": 200}}
 SHORT = {"max_steps": 4, "batch_size": 16}
@@ -234,14 +236,10 @@ def test_language_models_of_two_tokenizers_are_compared_text_by_text(sums: Path,
 def test_a_network_of_llama_cpp_is_student_and_teacher_and_leaves_a_plain_folder(sums: Path, tmp_path: Path) -> None:
     given = write_gguf(tmp_path / "gguf" / "tiny.gguf", tiny_network())
     document = language_spec(sums, dataset={"source": f"file:{sums}", "row_tokens": 16})
-    parts: dict[str, Any] = {"network_cache": tmp_path / "cache", "network_cache_bytes": 2**30}
-    checked = run_job(document, tmp_path / "check", given=given, teacher=given, check_only=True, **parts)[-1]
-    assert isinstance(checked, Checked), checked
-    events = run_job(document, tmp_path / "job", given=given, teacher=given, **parts)
+    with plain_folder(given, source="model:given", cache=NetworkCache(tmp_path / "cache", max_bytes=2**30)) as plain:
+        checked = run_job(document, tmp_path / "check", given=plain, teacher=plain, check_only=True)[-1]
+        assert isinstance(checked, Checked), checked
+        events = run_job(document, tmp_path / "job", given=plain, teacher=plain)
     assert isinstance(events[-1], Finished), events[-1]
     student = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / RESULT_FOLDER / "student")
     assert student.config.model_type == "qwen2"
-    (given / "tiny.gguf").write_bytes(b"GGUF")
-    failed = run_job(document, tmp_path / "broken", given=given, check_only=True, **parts)[-1]
-    assert isinstance(failed, Failed), failed
-    assert (failed.code, failed.details["pointer"]) == ("input_unavailable", "/student/source")

@@ -7,6 +7,7 @@ gets the revisions that the job's first attempt has noted.
 import errno
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from service.spec.source import NetworkSource, is_given, split_hub, split_networ
 from service.store import Store
 from service.tables import Dataset, Job, Model
 from worker.sources.cache import NetworkCache
+from worker.sources.conversion import plain_folder
 from worker.sources.download import download
 from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
@@ -99,6 +101,8 @@ class InputFetcher:
         self._on_poll, self._noted = on_poll, revisions or {}
         self._held = ExitStack()
         self._is_unread = False
+        self.conversion_seconds = 0.0
+        """How long networks have been converted by now, for this job and all that follow it on this host."""
 
     def __enter__(self) -> Self:
         return self
@@ -171,8 +175,10 @@ class InputFetcher:
         network = split_network(source)
         try:
             if network.kind == "hub":
-                return self._from_hub(source)
-            return self._named_folder(source, network.name) if network.kind == "file" else self._stored(network)
+                found: tuple[Path, str] | None = self._from_hub(source)
+            else:
+                found = self._named_folder(source, network.name) if network.kind == "file" else self._stored(network)
+            return None if found is None else (self._plain(source, found[0]), found[1])
         except SourceRefused as refused:
             refused.pointer = pointer
             if network.kind == "hub" and self._is_unread:
@@ -226,6 +232,19 @@ class InputFetcher:
             except HubAway:
                 pass
             raise
+
+    def _plain(self, source: str, folder: Path) -> Path:
+        """The network as a plain folder."""
+        begun, before = time.monotonic(), self.conversion_seconds
+
+        def on_poll() -> None:
+            self.conversion_seconds = before + time.monotonic() - begun
+            self._on_poll()
+
+        plain = self._held.enter_context(plain_folder(folder, source=source, cache=self._cache, on_poll=on_poll))
+        if plain != folder:
+            self.conversion_seconds = before + time.monotonic() - begun
+        return plain
 
     def _read_token(self) -> str | None:
         try:

@@ -191,7 +191,7 @@ class Checker:
 
         def give_up_if_needed() -> None:
             access.require_lease()
-            if time.monotonic() > give_up_at:
+            if time.monotonic() > give_up_at + fetcher.conversion_seconds:
                 raise _TooLong
             if self._leaving():
                 raise _Leaving
@@ -208,7 +208,7 @@ class Checker:
                 token=lambda: hub_token(access, job, self._settings),
                 on_poll=give_up_if_needed,
             ) as fetcher:
-                assignment = self._assignment(job, folder, access, fetcher.fetch_for_check(), cache)
+                assignment = self._assignment(job, folder, access, fetcher.fetch_for_check())
                 ending = follow(self._executor.start(assignment), on_event=on_event, on_poll=give_up_if_needed)
         except _TooLong:
             return _inconclusive(f"its check took more than {self._settings.preflight_seconds:g} s")
@@ -222,7 +222,7 @@ class Checker:
             logger.warning("the check of %s came to nothing: %s\n%s", job.id, last.message, log)
         return last
 
-    def _assignment(self, job: Job, folder: Path, access: LeasedAccess, inputs: Inputs, cache: NetworkCache) -> Assignment:
+    def _assignment(self, job: Job, folder: Path, access: LeasedAccess, inputs: Inputs) -> Assignment:
         memory = host_memory_gib()
         known = inputs.paths.keys()
         return Assignment(
@@ -236,8 +236,6 @@ class Checker:
             planned=access.in_database(lambda session: _planned(session, job, known=known)),
             away=inputs.away,
             most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
-            network_cache=cache.folder,
-            network_cache_bytes=cache.max_bytes,
         )
 
 

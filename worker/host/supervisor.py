@@ -171,8 +171,6 @@ class Supervisor:
             revisions=inputs.revisions,
             placement=(HostDevices(self._host, devices),),
             cache=self._settings.teacher_cache_folder,
-            network_cache=self._networks.folder,
-            network_cache_bytes=self._networks.max_bytes,
             num_threads=self._num_threads,
         )
 

@@ -30,7 +30,7 @@ from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
 from worker.job.early_checks import check_disk, check_early
 from worker.job.error_mapping import as_failure
-from worker.job.job_data import load_job_data, plain_networks
+from worker.job.job_data import load_job_data
 from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
@@ -85,8 +85,8 @@ def run(assignment: Assignment, reporter: Reporter, *, group: ProcessGroup = SIN
     """
     try:
         spec = parse_spec(assignment.spec)
-        with deterministic_kernels(torch.device(assignment.devices[group.rank])), plain_networks(assignment) as plain:
-            last = Attempt(spec, plain, reporter, group=group).run()
+        with deterministic_kernels(torch.device(assignment.devices[group.rank])):
+            last = Attempt(spec, assignment, reporter, group=group).run()
     except Exception as error:
         if group.is_peer_failure(error):
             raise RankLost from error

@@ -1,14 +1,10 @@
-"""A network of llama.cpp, one ``.gguf`` file, as the plain folder that everything else reads.
+"""Converts a network of llama.cpp, one ``.gguf`` file, to the plain folder that everything else reads.
 
-Its weights are widened to float32, as they are computed with; the tokenizer and the chat template come out of the same file.
-Invariant: a folder is converted once, however many jobs use it at the same time, and the file itself stays as it is.
+Its weights are widened to float32, as they are computed with; the tokenizer and the chat template come out of the same file. As
+a program it is the process that :mod:`worker.sources.conversion` starts.
 """
 
-import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from functools import partial
+from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,15 +14,13 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from service.errors import InvalidFile
-from service.gguf_header import GgufHeader, find_gguf, read_gguf_header
+from service.gguf_header import GgufHeader, read_gguf_header
 from service.spec.tasks import TASKS
 from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.errors import UnreadableNetwork
 from worker.models.folder import refuse_mismatched, refuse_missing
 from worker.models.without_progress import no_load_report, no_progress_bars
-from worker.sources.cache import NetworkCache
-
-logger = logging.getLogger(__name__)
+from worker.sources.own_process import answer
 
 _ARCHITECTURES = [name for info in TASKS.values() for name in info.gguf_architectures]
 
@@ -39,34 +33,12 @@ _SPLITS = {
 """How texts are split before a byte-level tokenizer merges, beside what the library knows of it, by llama.cpp's name of it."""
 
 
-@contextmanager
-def plain_folder(folder: Path, *, cache: NetworkCache) -> Iterator[Path]:
-    """The folder itself; of one that holds a ``.gguf`` file its conversion, which stays in the cache until the block ends.
-
-    Raises:
-        UnreadableNetwork: the file cannot be read, or the folder has several.
-    """
-    try:
-        gguf = find_gguf(folder)
-    except InvalidFile as error:
-        raise UnreadableNetwork(error.detail) from error
-    if gguf is None:
-        yield folder
-        return
-
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with cache.hold(f"gguf:{digest}", partial(convert, gguf)) as converted:
-        yield converted
-
-
 def convert(gguf: Path, folder: Path) -> None:
     """Writes the network of a ``.gguf`` file and its tokenizer into ``folder`` as ``from_pretrained`` reads them.
 
     Raises:
         UnreadableNetwork: the library cannot read the file, or not as llama.cpp does.
     """
-    logger.info("Converting %s, which is done once on this host.", gguf.name)
     try:
         header = read_gguf_header(gguf, architectures=_ARCHITECTURES)
         with no_progress_bars(), no_load_report(), redirect_stderr(StringIO()):  # where it shows one more bar
@@ -105,3 +77,17 @@ def _read_tokenizer(gguf: Path, header: GgufHeader) -> Any:
             "that it was made of, with its tokenizer.json"
         )
     return tokenizer
+
+
+def _convert(request: dict[str, str]) -> list[Any]:
+    try:
+        convert(Path(request["gguf"]), Path(request["folder"]))
+    except UnreadableNetwork as error:
+        return ["refused", str(error)]
+    except OSError as error:
+        return ["machine", error.errno or 0, str(error.strerror or error)]
+    return ["done"]
+
+
+if __name__ == "__main__":
+    answer(_convert)

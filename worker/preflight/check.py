@@ -11,7 +11,6 @@ from service.spec.source import split_network
 from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from worker.errors import StopAsked
-from worker.job.job_data import plain_networks
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.preflight.estimate import GIB, memory_parts, num_ranks, steps_by_phase
 from worker.preflight.outcome import outcome_of
@@ -29,8 +28,7 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
     started = time.monotonic()
     last: Event
     try:
-        with plain_networks(assignment) as plain:
-            estimate = _estimate(plain, reporter)
+        estimate = _estimate(assignment, reporter)
         seconds = time.monotonic() - started
         last = Checked(estimate.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
     except StopAsked as stop:

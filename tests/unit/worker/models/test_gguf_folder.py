@@ -1,6 +1,7 @@
 """Networks of llama.cpp, as the plain folders that everything else reads."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from service.model_facts import read_facts
 from service.model_folder import inspect_folder
 from worker.models import UnreadableNetwork
-from worker.models.gguf_folder import plain_folder
+from worker.models.gguf_folder import convert
 from worker.models.given import load_given
 from worker.sources.cache import NetworkCache
+from worker.sources.conversion import plain_folder
 from worker.targets import Targets
 from worker.tasks import TASKS
 
@@ -78,7 +80,8 @@ def test_a_network_of_llama_cpp_is_converted_once_and_computes_as_before(tmp_pat
     assert (info.task, info.classes) == ("causal-lm", [])
     facts = read_facts(folder, [Path("tiny.gguf")])
     assert (facts.parameters, facts.licence) == (sum(weight.numel() for weight in model.parameters()), "mit")
-    with plain_folder(folder, cache=cache) as plain, plain_folder(folder, cache=cache) as again:
+    hold = partial(plain_folder, source="file:tiny", cache=cache)
+    with hold(folder) as plain, hold(folder) as again:
         assert plain == again
         loaded, fitted = load_given(plain, LANGUAGE_MODELS, targets=Targets(()))
         tokenizer: Any = loaded.preprocessing.own_tokenizer
@@ -89,7 +92,7 @@ def test_a_network_of_llama_cpp_is_converted_once_and_computes_as_before(tmp_pat
         torch.testing.assert_close(found, expected)
         assert fitted.kind == "kept"
         assert AutoModelForCausalLM.from_pretrained(plain).config.model_type == "qwen2"
-    with plain_folder(plain, cache=cache) as itself:
+    with hold(plain) as itself:
         assert itself == plain
 
 
@@ -107,11 +110,8 @@ def test_what_would_be_computed_otherwise_is_refused(
     tmp_path: Path, change: Callable[[Any], object], split: str, words: str
 ) -> None:
     folder = write(tmp_path / "given" / "tiny.gguf", network(), change, split=split)
-    with (
-        pytest.raises(UnreadableNetwork, match=words),
-        plain_folder(folder, cache=NetworkCache(tmp_path / "cache", max_bytes=2**30)),
-    ):
-        pass
+    with pytest.raises(UnreadableNetwork, match=words):
+        convert(folder / "tiny.gguf", tmp_path / "converted")
 
 
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
@@ -119,11 +119,8 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     whole = (folder / "tiny.gguf").read_bytes()
     for length in (3, 40, len(whole) // 2):
         (folder / "tiny.gguf").write_bytes(whole[:length])
-        with (
-            pytest.raises(UnreadableNetwork, match=r"cut off|no GGUF file"),
-            plain_folder(folder, cache=NetworkCache(tmp_path / "cache", max_bytes=2**30)),
-        ):
-            pass
+        with pytest.raises(UnreadableNetwork, match=r"cut off|no GGUF file"):
+            convert(folder / "tiny.gguf", tmp_path / "converted")
 
 
 def test_a_real_chat_model_answers_as_it_was_taught(smollm2: Path) -> None:
