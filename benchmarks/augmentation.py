@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.augment import Crop, Cutout, Flip
+from service.spec.image_augment import Crop, Cutout, Flip
 from worker.data.augment import Augmentation, Stored
 
 CROP, FLIP, CUTOUT = Crop(name="crop"), Flip(name="flip"), Cutout(name="cutout")

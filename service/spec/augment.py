@@ -6,92 +6,29 @@ spectrogram comes after all that acts on the waveform behind it, wherever it sta
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from service.spec.strict import StrictModel
+from service.spec.augmenting import Alpha, Augmenting, Share
+from service.spec.image_augment import (
+    Affine,
+    Blur,
+    Colour,
+    Crop,
+    CutMix,
+    Cutout,
+    Flip,
+    Greyscale,
+    RandAugment,
+    RandomErasing,
+    RandomResizedCrop,
+    TrivialAugment,
+    VerticalFlip,
+)
 from service.spec.tasks import Modality
 
-Probability = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Strength = Annotated[float, Field(ge=0, le=1)]
-Alpha = Annotated[float, Field(ge=0.01, le=100)]
 Decibels = Annotated[float, Field(ge=-120, le=120)]
-
-
-class Augmenting(StrictModel):
-    """One augmentation of a sample's input as it is stored, before a network's own preprocessing, or of its spectrogram."""
-
-    modalities: ClassVar[tuple[Modality, ...]]
-    """What it can be applied to."""
-
-
-class Crop(Augmenting):
-    """A window of the image's own size, anywhere in the image with a frame around it."""
-
-    modalities = ("image",)
-
-    name: Literal["crop"]
-    """Which augmentation this is."""
-    padding: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Width of the frame, in pixels: the image moves by up to so many."""
-    mode: Literal["zero", "reflect"] = "zero"
-    """What the frame shows: black, or the image mirrored at its border pixels."""
-
-
-class Flip(Augmenting):
-    """Left and right change places. Not for digits, letters or anything else that has a reading direction."""
-
-    modalities = ("image",)
-
-    name: Literal["flip"]
-    """Which augmentation this is."""
-    probability: Probability = 0.5
-    """How often."""
-
-
-class Cutout(Augmenting):
-    """A square of one brightness anywhere over the image; where it reaches over the border, less of the image is hidden."""
-
-    modalities = ("image",)
-
-    name: Literal["cutout"]
-    """Which augmentation this is."""
-    size: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Side of the square, in pixels. Published: 16 for CIFAR-10, 8 for CIFAR-100, 20 for SVHN."""
-    fill: Strength = 0.0
-    """Brightness of the square: 0 is black, 1 the brightest value."""
-
-
-class Colour(Augmenting):
-    """Brightness, then contrast, then saturation, each by a factor of its own."""
-
-    modalities = ("image",)
-
-    name: Literal["colour"]
-    """Which augmentation this is."""
-    brightness: Strength = 0.2
-    """The factor lies within 1 ± this; 0 leaves the brightness as it is."""
-    contrast: Strength = 0.2
-    """The same for the distance from the image's mean grey."""
-    saturation: Strength = 0.2
-    """The same for the distance from each pixel's own grey; images of one channel have none."""
-
-
-class Affine(Augmenting):
-    """Turned, moved and made larger or smaller, in one bilinear resampling; what comes from outside the image is black."""
-
-    modalities = ("image",)
-
-    name: Literal["affine"]
-    """Which augmentation this is."""
-    degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    """The image is turned by up to this, either way."""
-    shift: Strength = 0.1
-    """It is moved by up to this share of its height and of its width, either way."""
-    scale: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """It becomes larger or smaller by a factor within 1 ± this."""
 
 
 class Mixup(Augmenting):
@@ -103,19 +40,6 @@ class Mixup(Augmenting):
     """Which augmentation this is."""
     alpha: Alpha = 0.2
     """The sample's weight is drawn from Beta(α, α): near 0 or 1 for a small α, evenly for 1. ImageNet took 0.2, CIFAR 1."""
-
-
-class CutMix(Augmenting):
-    """A box of another sample of the training split in place of the sample's own; their labels share the loss by area."""
-
-    modalities = ("image",)
-
-    name: Literal["cutmix"]
-    """Which augmentation this is."""
-    alpha: Alpha = 1.0
-    """1 less the box's share of the area is drawn from Beta(α, α); what sticks out of the image does not count."""
-    probability: Probability = 0.5
-    """How often. Published: 0.5 for CIFAR, 1 for ImageNet."""
 
 
 class Gain(Augmenting):
@@ -198,14 +122,39 @@ class TokenDropout(Augmenting):
 
 
 AugmentationSpec = Annotated[
-    Crop | Flip | Cutout | Colour | Affine | Mixup | CutMix | Gain | Noise | TimeShift | SpecAugment | TokenDropout,
+    RandomResizedCrop
+    | Crop
+    | Flip
+    | VerticalFlip
+    | RandAugment
+    | TrivialAugment
+    | Cutout
+    | RandomErasing
+    | Colour
+    | Greyscale
+    | Blur
+    | Affine
+    | Mixup
+    | CutMix
+    | Gain
+    | Noise
+    | TimeShift
+    | SpecAugment
+    | TokenDropout,
     Field(discriminator="name"),
 ]
 AugmentationName = Literal[
+    "random-resized-crop",
     "crop",
     "flip",
+    "vertical-flip",
+    "rand-augment",
+    "trivial-augment",
     "cutout",
+    "random-erasing",
     "colour",
+    "greyscale",
+    "blur",
     "affine",
     "mixup",
     "cutmix",
@@ -252,6 +201,11 @@ class AugmentationPage:
 
 
 AUGMENTATIONS: dict[AugmentationName, AugmentationPage] = {
+    "random-resized-crop": AugmentationPage(
+        spec=RandomResizedCrop,
+        summary="A window of the whole image, of any place, size and proportions, resized to the images' size.",
+        paper="Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv:1409.4842",
+    ),
     "crop": AugmentationPage(
         spec=Crop,
         summary="A window of the image's own size, anywhere in the image with a frame around it.",
@@ -262,15 +216,41 @@ AUGMENTATIONS: dict[AugmentationName, AugmentationPage] = {
         summary="Left and right change places.",
         paper="Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012",
     ),
+    "vertical-flip": AugmentationPage(spec=VerticalFlip, summary="Top and bottom change places.", paper=None),
+    "rand-augment": AugmentationPage(
+        spec=RandAugment,
+        summary="Operations drawn for each sample, all of one strength.",
+        paper="Cubuk, Zoph, Shlens, Le: RandAugment, 2019, arXiv:1909.13719",
+    ),
+    "trivial-augment": AugmentationPage(
+        spec=TrivialAugment,
+        summary="One operation drawn for each sample, of a drawn strength.",
+        paper="Müller, Hutter: TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation, 2021, arXiv:2103.10158",
+    ),
     "cutout": AugmentationPage(
         spec=Cutout,
         summary="A square of one brightness over a part of the image.",
         paper="DeVries, Taylor: Improved Regularization of Convolutional Neural Networks with Cutout, 2017, arXiv:1708.04552",
     ),
+    "random-erasing": AugmentationPage(
+        spec=RandomErasing,
+        summary="A box of any size and proportions, of one brightness, over a part of the image.",
+        paper="Zhong, Zheng, Kang, Li, Yang: Random Erasing Data Augmentation, 2017, arXiv:1708.04896",
+    ),
     "colour": AugmentationPage(
         spec=Colour,
         summary="Brightness, contrast and saturation, each by a factor.",
         paper="Howard: Some Improvements on Deep Convolutional Neural Network Based Image Classification, 2013, arXiv:1312.5402",
+    ),
+    "greyscale": AugmentationPage(
+        spec=Greyscale,
+        summary="The image without its colours.",
+        paper="Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning, 2020, arXiv:2002.05709",
+    ),
+    "blur": AugmentationPage(
+        spec=Blur,
+        summary="A Gaussian blur of a drawn width.",
+        paper="Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning, 2020, arXiv:2002.05709",
     ),
     "affine": AugmentationPage(
         spec=Affine,

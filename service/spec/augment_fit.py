@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from service.errors import FieldError
-from service.spec.augment import AUGMENTATIONS, AugmentationSpec, Crop, Cutout, SpecAugment, TokenDropout
+from service.spec.augment import AUGMENTATIONS, AugmentationSpec, SpecAugment, TokenDropout
+from service.spec.image_augment import Crop, Cutout
 from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec
 from service.spec.tasks import TASKS, TaskName
 

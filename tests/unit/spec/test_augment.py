@@ -85,7 +85,7 @@ def test_what_does_not_fit_a_task_is_named_with_what_does() -> None:
     found = faults("crop", "specaugment", "token-dropout")
     assert found.keys() == {"/training/augment/1", "/training/augment/2"}
     assert (
-        "specaugment is for log-mel inputs, which image-classification does not read; use one of crop,"
+        "specaugment is for log-mel inputs, which image-classification does not read; use one of random-resized-crop, crop,"
         in found["/training/augment/1"]
     )
     assert "use one of token-dropout" in faults("crop", task="text-classification", shape=None)["/training/augment/0"]

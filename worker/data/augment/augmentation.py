@@ -8,20 +8,39 @@ from torch import Tensor
 
 from service.spec.augment import AugmentationName, AugmentationSpec
 from worker.data.augment.audio import gain, noise, specaugment, time_shift
-from worker.data.augment.image import affine, colour, crop, cutout, flip
+from worker.data.augment.image import (
+    affine,
+    blur,
+    colour,
+    crop,
+    cutout,
+    flip,
+    greyscale,
+    random_erasing,
+    vertical_flip,
+)
 from worker.data.augment.mixture import MixOperation, cutmix, mixup
 from worker.data.augment.operation import Operation, Stored
+from worker.data.augment.policy import rand_augment, trivial_augment
 from worker.data.augment.text import token_dropout
+from worker.data.augment.window import random_resized_crop
 from worker.data.counter_rng import Numbers
 
 Fetch = Callable[[Tensor], Tensor]
 """From indices into the training split (B,) to the stored inputs (B, …) of these samples, on the device that trains."""
 
 OPERATIONS: dict[AugmentationName, Operation] = {
+    "random-resized-crop": random_resized_crop,
     "crop": crop,
     "flip": flip,
+    "vertical-flip": vertical_flip,
+    "rand-augment": rand_augment,
+    "trivial-augment": trivial_augment,
     "cutout": cutout,
+    "random-erasing": random_erasing,
     "colour": colour,
+    "greyscale": greyscale,
+    "blur": blur,
     "affine": affine,
     "gain": gain,
     "noise": noise,

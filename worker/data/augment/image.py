@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.augment import Affine, Colour, Crop, Cutout, Flip
+from service.spec.image_augment import Affine, Blur, Colour, Crop, Cutout, Flip, Greyscale, RandomErasing, VerticalFlip
 from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, Stored, between, by_sample, up_to
+from worker.data.augment.policy import grey_of
+from worker.data.augment.window import NUM_DRAWS, random_windows
 
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a pixel's luma (ITU-R BT.601)."""
@@ -33,10 +35,52 @@ def flip(spec: Flip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     return paste(images, images.flip(3), by_sample(flipped, images))
 
 
+def vertical_flip(spec: VerticalFlip, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Flips a share of the images vertically."""
+    flipped = (draw(1)[:, 0] < spec.probability).to(images.dtype)
+    return paste(images, images.flip(2), by_sample(flipped, images))
+
+
 def cutout(spec: Cutout, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
     """Fills a square whose centre is any of the image's pixels (DeVries & Taylor, 2017)."""
     square = boxes(images, draw(2), heights=spec.size, widths=spec.size)
     return paste(images, _value(spec.fill, images, stored), square)
+
+
+def random_erasing(spec: RandomErasing, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Fills a box in a share of the images; one that would not fit is drawn again, ten times at most (Zhong et al., 2017)."""
+    draws = draw(1 + NUM_DRAWS)
+    height, width = images.shape[2:]
+    sides = torch.tensor([[height, width]], device=images.device).expand(len(images), 2)
+    tops, lefts, heights, widths = random_windows(spec.scale, spec.ratio, sides, draws[:, 1:]).unbind(1)
+    is_erased = draws[:, 0] < spec.probability
+    rows, columns = (torch.arange(side, device=images.device) for side in (height, width))
+    within_rows = (rows >= tops[:, None]) & (rows < (tops + heights)[:, None]) & is_erased[:, None]
+    within_columns = (columns >= lefts[:, None]) & (columns < (lefts + widths)[:, None])
+    box = (within_rows[:, :, None] & within_columns[:, None])[:, None].to(images.dtype)
+    return paste(images, _value(spec.fill, images, stored), box)
+
+
+def greyscale(spec: Greyscale, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Replaces the colours of a share of the images by their grey; transparency, a fourth channel, stays."""
+    grey = (draw(1)[:, 0] < spec.probability).to(images.dtype)
+    colours = images[:, :3] if images.shape[1] == 4 else images
+    made = grey_of(colours) if images.dtype == torch.uint8 else _grey(colours)
+    changed = paste(colours, made.expand_as(colours), by_sample(grey, colours))
+    return torch.cat([changed, images[:, 3:]], dim=1) if images.shape[1] == 4 else changed
+
+
+def blur(spec: Blur, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
+    """Blurs a share of the images by a Gaussian, cut off at four standard deviations, of the image mirrored at its border."""
+    draws = draw(2).to(torch.float64)
+    sigmas = between(draws[:, 1], *spec.sigma)
+    values = images.to(torch.float64)
+    along, across = (_gaussian(sigmas, side, most=spec.sigma[1]) for side in images.shape[2:])
+    blurred = (along[:, None] @ values) @ across[:, None].mT
+    if not images.is_floating_point():
+        blurred = blurred.round_().clamp_(0, 255)
+    is_blurred = (draws[:, 0] < spec.probability).to(images.dtype)
+    return paste(images, blurred.to(images.dtype), by_sample(is_blurred, images))
 
 
 def colour(spec: Colour, images: Tensor, draw: Draw, stored: Stored) -> Tensor:
@@ -93,6 +137,18 @@ def _mirrored(size: int, padding: int, device: torch.device) -> Tensor:
     period = max(1, 2 * (size - 1))
     places = torch.arange(-padding, size + padding, device=device) % period
     return torch.minimum(places, (period - places) % period)
+
+
+def _gaussian(sigmas: Tensor, size: int, *, most: float) -> Tensor:
+    """Weights (B, ``size``, ``size``) float64 of a side's pixels in the blurred ones; no sigma is above ``most``."""
+    reach = int(4 * most + 0.5)
+    offsets = torch.arange(-reach, reach + 1, device=sigmas.device)
+    reaches = (4 * sigmas + 0.5).floor()[:, None]
+    kernel = torch.exp(-0.5 * (offsets / sigmas[:, None]).square()) * (offsets.abs() <= reaches)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    sources = _mirrored(size, reach, sigmas.device).unfold(0, 2 * reach + 1, 1)  # (size, 2 reach + 1)
+    weights = torch.zeros(len(sigmas), size, size, dtype=torch.float64, device=sigmas.device)
+    return weights.scatter_add_(2, sources.expand(len(sigmas), -1, -1), kernel[:, None].expand(-1, size, -1))
 
 
 def _value(brightness: float, images: Tensor, stored: Stored) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from service.spec.augment import CutMix, Mixup
+from service.spec.augment import Mixup
+from service.spec.image_augment import CutMix
 from worker.data.augment.box import boxes, paste
 from worker.data.augment.operation import Draw, beta, by_sample
 

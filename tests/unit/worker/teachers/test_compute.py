@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.spec.architectures import CifarResNet, TransformersNetwork
-from service.spec.augment import Crop
+from service.spec.image_augment import Crop
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape
 from worker.data import Data, PixelPreprocessing, Split

@@ -1,14 +1,17 @@
 """What each operation on images does to them, pixel by pixel."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec.augment import Affine, Colour, Crop, Cutout, Flip
+from service.spec.image_augment import Affine, Blur, Colour, Crop, Cutout, Flip, Greyscale, RandomErasing, VerticalFlip
 from tests.unit.worker.data.augment.draws import chosen, drawn
 from worker.data.augment import Stored
-from worker.data.augment.image import affine, colour, crop, cutout, flip
+from worker.data.augment.image import affine, blur, colour, crop, cutout, flip, greyscale, random_erasing, vertical_flip
 
 STORED = Stored(value_range=(0.0, 255.0))
 BOTH = pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -167,3 +170,45 @@ def test_affine_makes_larger_about_the_centre() -> None:
     ramp = torch.arange(7.0).expand(1, 1, 5, 7)
     larger = affine(turning(scale=0.5), ramp, chosen([MIDDLE, 1.0, MIDDLE, MIDDLE]), STORED)
     torch.testing.assert_close(larger, (3 + (ramp - 3) / 1.5), atol=1e-4, rtol=0)
+
+
+@BOTH
+def test_vertical_flip_turns_the_rows_round(dtype: torch.dtype) -> None:
+    batch = images(2, 3, 5, 4, dtype=dtype)
+    flipped = vertical_flip(VerticalFlip(name="vertical-flip"), batch, chosen([0.49], [0.5]), STORED)
+    assert torch.equal(flipped, torch.stack([batch[0].flip(1), batch[1]]))
+
+
+@BOTH
+@CHANNELS
+def test_an_erased_box_has_the_share_that_was_drawn(dtype: torch.dtype, channels: int) -> None:
+    batch = images(2_000, channels, 30, 40, dtype=dtype)
+    spec = RandomErasing(name="random-erasing", probability=0.5, scale=[0.1, 0.2])
+    erased = random_erasing(spec, batch, drawn(2_000), STORED)
+    assert erased.dtype is dtype
+    holes = (erased == 0).all(dim=1)
+    shares = holes.flatten(1).double().mean(dim=1)
+    assert 0.45 < (shares > 0).double().mean() < 0.55
+    assert shares[shares > 0].min() > 0.09
+    assert shares.max() < 0.22
+    assert torch.equal(torch.where(holes[:, None], batch, erased), batch)
+
+
+def test_greyscale_images_are_pillows_in_every_channel() -> None:
+    batch = images(2, 4, 5, 6, dtype=torch.uint8)
+    made = greyscale(Greyscale(name="greyscale"), batch, chosen([0.1], [0.9]), STORED)
+    expected = np.asarray(Image.fromarray(batch[0, :3].permute(1, 2, 0).numpy()).convert("L"))
+    assert all(np.array_equal(channel.numpy(), expected) for channel in made[0, :3])
+    assert torch.equal(made[0, 3], batch[0, 3])
+    assert torch.equal(made[1], batch[1])
+
+
+@BOTH
+def test_a_blur_is_scipys_gaussian(dtype: torch.dtype) -> None:
+    batch = images(3, 2, 9, 7, dtype=dtype)
+    made = blur(Blur(name="blur", sigma=[0.5, 2.5]), batch, chosen([0.1, 0.0], [0.1, 0.999], [0.9, 0.3]), STORED)
+    assert made.dtype is dtype
+    for sample, sigma in ((0, 0.5), (1, 0.5 + 2 * 0.999)):
+        expected = gaussian_filter(batch[sample].numpy().astype(float), (0, sigma, sigma), mode="mirror", truncate=4.0)
+        np.testing.assert_allclose(made[sample].numpy(), expected, atol=0.51 if dtype is torch.uint8 else 1e-3)
+    assert torch.equal(made[2], batch[2])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from service.spec.augment import CutMix, Mixup
+from service.spec.augment import Mixup
+from service.spec.image_augment import CutMix
 from tests.unit.worker.data.augment.draws import chosen, drawn
 from worker.data.augment.mixture import cutmix, mixup
 
