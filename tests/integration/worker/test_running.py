@@ -82,7 +82,7 @@ def test_progress_and_log_tell_what_was_done_in_its_order_by_a_worker_that_never
 
 
 def test_two_jobs_share_a_worker_of_two_slots_and_leave_nothing_unacknowledged(queue: Queue, valkey_server: Valkey) -> None:
-    first, second = queue.submit(), queue.submit()
+    first, second = queue.submit(**SHORT), queue.submit(**SHORT)
     until(lambda: queue.job(first).status == queue.job(second).status == "running")
     with redis.Redis.from_url(valkey_server.url) as client:
         assert client.hlen("unacked") == 0
