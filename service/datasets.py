@@ -27,6 +27,10 @@ _SAMPLES = "samples.json"
 _SAMPLE_LIST = TypeAdapter(list[Sample])
 
 
+WEIGHT_MARK = ",,"
+"""Between the targets and the weight in a stored ``target_column``."""
+
+
 @dataclass(frozen=True)
 class NewDataset:
     """An uploaded file with its description."""
@@ -40,17 +44,20 @@ class NewDataset:
     input_column: str = ""
     """Empty: the default column of the task."""
     target_column: str = ""
-    """One column, or several with commas between; empty: the default columns of the task."""
+    """One column, or several with commas between; empty: the default columns of the task. Two commas go before the column of the
+    rows' weights, if there is one: no target's name is empty."""
 
     @property
     def columns(self) -> "_Columns":
-        targets = self.target_column.split(",") if self.target_column else None
-        return {"input_column": self.input_column or None, "target_columns": targets}
+        named, _, weight = self.target_column.partition(WEIGHT_MARK)
+        targets = named.split(",") if named else None
+        return {"input_column": self.input_column or None, "target_columns": targets, "weight_column": weight or None}
 
 
 class _Columns(TypedDict):
     input_column: str | None
     target_columns: list[str] | None
+    weight_column: str | None
 
 
 def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) -> tuple[Dataset, bool]:

@@ -134,14 +134,18 @@ class MixedLabels:
     """(B,) or (B, M): labels of the second samples."""
     shares: Tensor
     """(B,), float32: shares of the first samples in the loss, ``share · ℓ(own) + (1 − share) · ℓ(partner's)``."""
+    partner_weights: Tensor | None = None
+    """(B,): weights of the second samples; None where samples have none."""
 
 
-def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
+def label_loss(
+    targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None, *, weights: Tensor | None = None
+) -> Tensor:
     """Computes the task's own loss, by which a network without a teacher is trained: the sum of :func:`target_losses`.
 
     It counts the samples that have a label, and is 0, without a gradient, if none has one.
     """
-    if targets.is_classification and mixture is None:
+    if targets.is_classification and mixture is None and weights is None:
         (target,) = targets
         loss = functional.cross_entropy(
             outputs,
@@ -151,29 +155,37 @@ def label_loss(targets: Targets, outputs: Tensor, labels: Tensor, mixture: Mixed
             label_smoothing=target.label_smoothing,
         )
         return torch.where((labels >= 0).any(), loss, 0.0)
-    return target_losses(targets, outputs, labels, mixture).sum()
+    return target_losses(targets, outputs, labels, mixture, weights=weights).sum()
 
 
-def target_losses(targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None) -> Tensor:
+def target_losses(
+    targets: Targets, outputs: Tensor, labels: Tensor, mixture: MixedLabels | None = None, *, weights: Tensor | None = None
+) -> Tensor:
     """Computes each target's mean loss (M,) over the samples that have a label for it, 0 if none has.
 
     Cross-entropy for classes; for a number the squared error, which is in units of the number's variance, so that the scale of
     its column does not affect its weight. In a mixture each of the two labels counts by its share. Where classes have weights,
-    the mean is weighted by those of the labels, as is torch's cross-entropy.
+    the mean is weighted by those of the labels, as is torch's cross-entropy. ``weights`` (B,) multiply the samples' errors.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
-        errors, counts = _errors(target, part, targets.labels_of(labels, index))
+        errors, counts = _errors(target, part, targets.labels_of(labels, index), weights)
         if mixture is not None:
-            others, others_count = _errors(target, part, targets.labels_of(mixture.partner_labels, index))
+            theirs = targets.labels_of(mixture.partner_labels, index)
+            others, others_count = _errors(target, part, theirs, mixture.partner_weights)
             own, other = mixture.shares, 1 - mixture.shares
             errors, counts = errors * own + others * other, counts * own + others_count * other
         losses.append(errors.sum() / _at_least_one_label(counts))
     return torch.stack(losses)
 
 
-def _errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Computes each sample's error (B,), 0 without a label, and what its label counts for (B,), from one target's outputs."""
+def _errors(target: Target, outputs: Tensor, wanted: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Computes each sample's weighted error (B,), 0 without a label, and what its label counts for in the mean (B,)."""
+    errors, counts = _own_errors(target, outputs, wanted)
+    return errors if weights is None else errors * weights, counts
+
+
+def _own_errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     known = target.is_known(wanted)
     if target.classes is None:
         return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() * known, known

@@ -41,6 +41,7 @@ def upload(
     target_column: Annotated[
         str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label if the task has one.")
     ] = None,
+    weight_column: Annotated[str | None, typer.Option(help="The column of the rows' weights, for dataset.weight.")] = None,
     model: Annotated[
         bool,
         typer.Option(
@@ -69,6 +70,7 @@ def upload(
                 task=task or first_task("image"),
                 input_column=input_column,
                 target_column=target_column,
+                weight_column=weight_column,
             )
             source = f"dataset:{stored.model_dump()['id']}"
     if as_json:

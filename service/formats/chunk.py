@@ -75,6 +75,8 @@ class ColumnSelection:
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
     """The most bytes that the file may unpack to."""
+    weight_column: str | None = None
+    """The last of ``target_columns`` if that holds the weights of the rows."""
     without_target: Literal["refuse", "doubt", "miss"] = "refuse"
     """What becomes of a file that lacks a target: it is refused; it is refused if a column has almost that name, and else read
     with the target missing in every row; or it is read so at once."""
@@ -203,6 +205,8 @@ def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], names: It
     """
     if not lacking:
         return
+    if selection.weight_column in lacking:
+        raise InvalidFile(f"the file has no weight column {selection.weight_column!r}; {there}")
     if selection.has_answers or selection.without_target == "refuse":
         raise InvalidFile(f"the file has no target column {lacking[0]!r}; {there}")
     if selection.without_target == "doubt":

@@ -92,10 +92,8 @@ def column_warnings(columns: Mapping[str, Column], selection: ColumnSelection) -
     if not unused:
         return []
     message = f"column {listed(unused)} takes no part: the input is {selection.input_column!r}, "
-    if selection.target_columns:
-        message += (
-            f"the targets are {listed(selection.target_columns)}; to predict another, upload the file with target_column=NAME"
-        )
+    if targets := [name for name in selection.target_columns if name != selection.weight_column]:
+        message += f"the targets are {listed(targets)}; to predict another, upload the file with target_column=NAME"
     else:
         message += "and there are no targets"
     return [WarningMessage(code="column_unused", message=message)]

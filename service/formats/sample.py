@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -31,6 +31,8 @@ class Sample:
     """By column: the name of the class, the number, the start of the answer, or the tags of the shown words; null if missing."""
     label: str | None = None
     """The class name of the first target; null if that is not a label."""
+    weight: float | None = None
+    """The row's weight; null where rows have none."""
     text: str | None = None
     """The text, or its first 500 characters."""
     tokens: list[str] | None = None
@@ -56,6 +58,7 @@ def first_samples(
     task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
+    weight_column: str | None = None,
     num_rows: int,
     columns: Mapping[str, Column] | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
@@ -65,7 +68,11 @@ def first_samples(
     ``columns`` are those that it described, whose class names take the place of numbers that are class indices.
     """
     selection = select_columns(
-        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+        task,
+        input_column=input_column,
+        target_columns=target_columns,
+        weight_column=weight_column,
+        max_unpacked_bytes=max_unpacked_bytes,
     )
     samples: list[Sample] = []
     with open_table(path, filename, selection) as table:
@@ -73,18 +80,21 @@ def first_samples(
             for index in range(len(chunk.rows)):
                 if len(samples) == num_rows:
                     return samples
-                samples.append(_sample(chunk, index, table, columns or {}))
+                samples.append(_sample(chunk, index, table, columns or {}, weight_column))
     return samples
 
 
-def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Column]) -> Sample:
+def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Column], weight_column: str | None) -> Sample:
     targets = {
         column: _shown_target(chunk, index, column, table, columns[column].classes if column in columns else None)
         for column in table.targets
+        if column != weight_column
     }
     label = next(iter(targets.values()), None)
     is_label = isinstance(label, str) and "text" not in table.targets.values()
     sample = Sample(split=chunk.split, row=int(chunk.rows[index]), targets=targets, label=str(label) if is_label else None)
+    if weight_column is not None:
+        sample = replace(sample, weight=float(cast(Any, chunk.targets[weight_column][index])))
     match decode(chunk.inputs[index : index + 1])[0]:
         case str() as text:
             return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])

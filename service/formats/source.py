@@ -34,5 +34,6 @@ def inspect_source(spec: JobSpec, source: str, *, find_file: Callable[[str], Pat
         task=spec.task,
         input_column=spec.dataset.input,
         target_columns=[] if transfer else named_targets(spec.dataset, spec.task),
+        weight_column=None if transfer else spec.dataset.weight,
         numbers=spec.dataset.numbers,
     )

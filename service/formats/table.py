@@ -30,6 +30,7 @@ from service.formats.shard_writer import ShardWriter
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
+from service.formats.weight import WeightTally
 from service.formats.words import as_words
 from service.spec.data import Column, DatasetInfo
 from service.spec.tasks import TASKS, InputColumnKind, InputKind, TaskName
@@ -85,6 +86,7 @@ def inspect_dataset(
     task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] | None = None,
+    weight_column: str | None = None,
     numbers: Collection[str] = (),
     shards: Path | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
@@ -100,7 +102,11 @@ def inspect_dataset(
         InvalidFile: it cannot be trained on; the text names the member, split, row or line, and what to change.
     """
     selection = select_columns(
-        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+        task,
+        input_column=input_column,
+        target_columns=target_columns,
+        weight_column=weight_column,
+        max_unpacked_bytes=max_unpacked_bytes,
     )
     with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection, numbers)
@@ -112,6 +118,8 @@ def inspect_dataset(
     told += split_warnings(table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
         columns[column] = _described(columns.get(column) or _absent(columns[selection.input_column], selection), found)
+    if weight_column is not None:
+        columns[weight_column] = Column(kind="weight", dtype=columns[weight_column].dtype)
     first = settled[selection.target_columns[0]] if settled else None
     return DatasetInfo(
         task=task,
@@ -131,6 +139,7 @@ def write_shards(
     task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] = (),
+    weight_column: str | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> None:
     """Writes the rows of a file into a folder of shards, which reads as the file does; see :mod:`service.formats.shard_index`.
@@ -139,7 +148,11 @@ def write_shards(
         InvalidFile: a row, or the file, cannot be read. What its targets are as a whole is told once they are read.
     """
     selection = select_columns(
-        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+        task,
+        input_column=input_column,
+        target_columns=target_columns,
+        weight_column=weight_column,
+        max_unpacked_bytes=max_unpacked_bytes,
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename, selection) as table:
@@ -153,6 +166,7 @@ def read_dataset(
     task: TaskName,
     input_column: str | None = None,
     target_columns: Sequence[str] = (),
+    weight_column: str | None = None,
     numbers: Collection[str] = (),
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DataArrays:
@@ -164,7 +178,11 @@ def read_dataset(
         InvalidFile: as :func:`inspect_dataset`.
     """
     selection = select_columns(
-        task, input_column=input_column, target_columns=target_columns, max_unpacked_bytes=max_unpacked_bytes
+        task,
+        input_column=input_column,
+        target_columns=target_columns,
+        weight_column=weight_column,
+        max_unpacked_bytes=max_unpacked_bytes,
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename or path.name, selection) as table:
@@ -185,7 +203,12 @@ def read_dataset(
 
 
 def select_columns(
-    task: TaskName, *, input_column: str | None, target_columns: Sequence[str] | None, max_unpacked_bytes: int
+    task: TaskName,
+    *,
+    input_column: str | None,
+    target_columns: Sequence[str] | None,
+    weight_column: str | None = None,
+    max_unpacked_bytes: int,
 ) -> ColumnSelection:
     """Selects the columns to read; by default those of the task.
 
@@ -201,8 +224,18 @@ def select_columns(
     most = TASKS[task].max_targets
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
+    if weight_column is not None:
+        targets = (*targets, _checked_weight(task, weight_column, (input_column, *targets)))
     without_target: Literal["refuse", "doubt"] = "doubt" if target_columns is None else "refuse"
-    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, without_target=without_target)
+    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, weight_column, without_target=without_target)
+
+
+def _checked_weight(task: TaskName, name: str, others: Sequence[str]) -> str:
+    if not TASKS[task].takes_weights:
+        raise InvalidFile(f"the rows of a {task} dataset have no weights: leave the weight column out")
+    if name in others:
+        raise InvalidFile(f"column {name!r} is an input or a target, and the weight too; name another")
+    return name
 
 
 def open_table(path: Path, filename: str, selection: ColumnSelection) -> AbstractContextManager[DataTable]:
@@ -273,8 +306,11 @@ def _article(name: str) -> str:
 
 def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[str]) -> dict[str, TargetTally]:
     tallies: dict[str, TargetTally] = {}
-    is_only = len(selection.target_columns) == 1
+    is_only = len(selection.target_columns) - (selection.weight_column is not None) == 1
     for column in selection.target_columns:
+        if column == selection.weight_column:
+            tallies[column] = WeightTally(column)
+            continue
         match table.targets.get(column, selection.kind_of_lacking):
             case "label":
                 tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)

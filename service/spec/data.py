@@ -48,6 +48,9 @@ class DatasetSpec(StrictModel):
     numbers: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS)] = []
     """Those of the targets that are numbers though all of their floats are whole, 0 to 31, and repeat, as class indices do. The
     stored spec names all that are numbers."""
+    weight: ColumnName | None = None
+    """The column of the rows' weights, numbers of 0 and more: a row of weight 2 counts as two in every loss that trains, its
+    label's and its teacher's. They are divided by their mean over the training split. Figures are not weighted."""
     splits: Splits | None = None
     """The dataset's splits by their own names; by default those called train, validation and test."""
     transfer: DatasetSource | None = None
@@ -138,9 +141,10 @@ def _is_of(warning: WarningMessage, columns: Collection[str]) -> bool:
 class Column(StrictModel):
     """One column of a dataset."""
 
-    kind: Literal["image", "text", "audio", "tokens", "label", "number", "tags", "spans", "other"]
+    kind: Literal["image", "text", "audio", "tokens", "label", "number", "tags", "spans", "weight", "other"]
     """What it can be used as: an input (``image``, ``text``, ``audio``; ``tokens``, words in a list), a target (``label``,
-    ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` is the answer for a ``causal-lm``), or neither."""
+    ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` is the answer for a ``causal-lm``), the ``weight`` of
+    the rows, or none of these."""
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None

@@ -78,7 +78,30 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
         elif found.kind not in kinds:
             held = " or ".join(map(plural, kinds))
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
-    return [*faults, *_number_faults(spec, dataset), *_number_of_targets_faults(spec, task=task)]
+    return [
+        *faults,
+        *_weight_faults(spec, dataset, task=task),
+        *_number_faults(spec, dataset),
+        *_number_of_targets_faults(spec, task=task),
+    ]
+
+
+def _weight_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -> list[FieldError]:
+    name = spec.weight
+    if name is None:
+        return []
+    column, how = dataset.columns.get(name), f"upload the file again with weight_column={name}"
+    if not TASKS[task].takes_weights:
+        message = f"rows of a {task} have no weights: leave weight out"
+    elif name in (spec.input, *spec.targets):
+        message = f"column {name!r} is an input or a target too: name another"
+    elif column is None:
+        message = f"the dataset has no column {name!r}; it has {listed(list(dataset.columns))}"
+    elif column.kind not in ("weight", "number"):
+        message = f"column {name!r} was not uploaded as a weight ({column.dtype}): {how}, if it holds numbers"
+    else:
+        return []
+    return [FieldError(pointer="/dataset/weight", message=message)]
 
 
 def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:

@@ -27,8 +27,11 @@ def spec_warnings(spec: JobSpec) -> list[WarningMessage]:
 def dataset_warnings(spec: JobSpec, dataset: DatasetInfo) -> list[WarningMessage]:
     """Finds what the spec leaves out of a dataset, and the fields that have no effect on it."""
     targets = [name for name, column in dataset.columns.items() if column.kind in (*WITH_CLASSES, "number")]
-    unused = [name for name in targets if name not in spec.dataset.targets]
+    unused = [name for name in targets if name not in (*spec.dataset.targets, spec.dataset.weight)]
     found = [*split_warnings(spec.dataset, dataset.splits), *reading_warnings(dataset, spec.dataset.targets)]
+    if spec.dataset.weight is None and (weights := [name for name, each in dataset.columns.items() if each.kind == "weight"]):
+        message = f"the dataset's weights {listed(weights)} take no part: dataset.weight names none"
+        found.append(WarningMessage(code="weight_unused", message=message))
     if unused and split_source(spec.dataset.source).kind != "builtin":  # whose targets are there to choose from
         message = f"the dataset's target {listed(unused)} takes no part: dataset.targets names {listed(spec.dataset.targets)}"
         found.append(WarningMessage(code="target_unused", message=message))

@@ -31,6 +31,7 @@ def method_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
         *_batch_faults(spec),
         *_target_faults(spec, dataset),
         *_weight_faults(spec),
+        *_row_weight_faults(spec),
         *_mixture_faults(spec),
         *_teaching_faults(spec),
         *_token_faults(spec),
@@ -97,6 +98,16 @@ def _weight_faults(spec: JobSpec) -> Iterator[FieldError]:
                 yield FieldError(
                     pointer=f"{pointer}/target_weights/{name.replace('~', '~0').replace('/', '~1')}", message=message
                 )
+
+
+def _row_weight_faults(spec: JobSpec) -> Iterator[FieldError]:
+    unfit = [term.name for term in terms_of(spec.method) if not compared_method(term).weighs_rows]
+    if spec.dataset.weight is not None and unfit:
+        message = (
+            f"{', '.join(unfit)} compares inner layers, or samples with each other, and its loss is no mean in which a row has a "
+            "weight: leave weight out, or take a method of outputs, such as soft-targets"
+        )
+        yield FieldError(pointer="/dataset/weight", message=message)
 
 
 def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:

@@ -91,6 +91,11 @@ class TaskInfo:
         return self.columns or (self.input_kind,)
 
     @property
+    def takes_weights(self) -> bool:
+        """Whether rows may have weights: of those with targets of their own, each of which is one prediction."""
+        return bool(self.targets) and not self.reads_words
+
+    @property
     def reads_words(self) -> bool:
         """Whether a row is a list of words, and a target one tag for each."""
         return "tokens" in self.input_columns

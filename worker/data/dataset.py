@@ -54,6 +54,8 @@ class Split:
     """Whether texts are concatenated and cut into rows for a causal language model, rather than one text per row."""
     transfer: TransferRows | None = None
     """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
+    weights: Tensor | None = None
+    """(N,) float32, of the samples of a training split in its losses, 1 on average; None where all count the same."""
     part: SplitName | None = None
     """The split that it is of the job's data."""
     places: tuple[RowPlaces, ...] = ()
@@ -70,20 +72,31 @@ class Split:
         if self.transfer is None:
             return self
         count = len(self) - self.transfer.count
-        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], transfer=None)
+        weights = None if self.weights is None else self.weights[:count]
+        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], weights=weights, transfer=None)
 
     @cached_property
     def transferred(self) -> "Split":
         """The transfer rows alone, none or more; the same object at each call."""
         count = len(self) - (0 if self.transfer is None else self.transfer.count)
-        return replace(self, inputs=self.inputs[count:], labels=self.labels[count:], transfer=None, places=())
+        inputs, labels = self.inputs[count:], self.labels[count:]
+        return replace(self, inputs=inputs, labels=labels, weights=None, transfer=None, places=())
 
     def at(self, rows: Tensor) -> "Split":
         """Selects the samples at ``rows`` (B,); their places in files are not told."""
         chosen = rows.numpy()
         answers = None if self.answers is None else take(self.answers, chosen)
-        inputs, labels = take(self.inputs, chosen), self.labels[rows]
-        return replace(self, inputs=inputs, labels=labels, answers=answers, transfer=None, places=(), read=PreparedSamples())
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(
+            self,
+            inputs=take(self.inputs, chosen),
+            labels=self.labels[rows],
+            answers=answers,
+            weights=weights,
+            transfer=None,
+            places=(),
+            read=PreparedSamples(),
+        )
 
     def place_of(self, index: int) -> RowPlaces:
         """The place of one sample in its file."""
@@ -228,7 +241,9 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task:
     added = places_of(arrays.splits[name]) or (RowPlaces(name, np.arange(len(inputs))),)
     places = (*ours, *(replace(each, source=dataset.transfer) for each in added))
     warnings += _transfer_warnings(dataset.transfer, arrays, used=name)
-    with_rows = replace(train, inputs=whole, labels=labels, transfer=rows, places=places)
+    # A transfer row counts as a row of the dataset does on average.
+    weights = None if train.weights is None else torch.cat([train.weights, torch.ones(len(inputs))])
+    with_rows = replace(train, inputs=whole, labels=labels, weights=weights, transfer=rows, places=places)
     return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
 
 
@@ -271,6 +286,7 @@ def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *,
             task=task,
             input_column=dataset.input,
             target_columns=list(target_columns),
+            weight_column=dataset.weight if target_columns else None,
             numbers=dataset.numbers,
         )
     except InvalidFile as error:

@@ -23,14 +23,30 @@ def labelled_samples(
     """Splits whose labels are those of the dataset's targets; numbers are standardised by the training split.
 
     Raises:
-        UnusableData: the numbers of a target are beyond 32-bit floats.
+        UnusableData: the numbers of a target are beyond 32-bit floats, or all weights are 0.
     """
     targets = _targets(dataset, arrays, chosen["train"])
     splits = {
-        part: Split(stored_inputs(split.inputs), _labels(split, targets), part=part, places=places_of(split))
+        part: Split(
+            stored_inputs(split.inputs),
+            _labels(split, targets),
+            weights=_weights(split, dataset.weight) if part == "train" else None,
+            part=part,
+            places=places_of(split),
+        )
         for part, split in chosen.items()
     }
     return splits, targets
+
+
+def _weights(split: SplitArrays, column: str | None) -> Tensor | None:
+    """The rows' weights (N,), by their mean. Raises UnusableData if all are 0."""
+    if column is None:
+        return None
+    weights = torch.from_numpy(np.asarray(split.targets[column], dtype=np.float64))
+    if not bool(weights.any()):
+        raise UnusableData(f"all weights of the training split are 0 in column {column!r}: nothing would be learnt")
+    return (weights / weights.mean()).to(torch.float32)
 
 
 def append_unlabelled(labels: Tensor, count: int) -> Tensor:

@@ -49,6 +49,8 @@ class Batch:
     stored_view: Tensor | None = None
     """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
     mixture: MixedLabels | None = None
+    weights: Tensor | None = None
+    """(B,), of the samples in a loss; None where all count the same."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Samples:
     """Augmentation of a training split, whose inputs are then still in their stored form."""
     transfer: TransferRows | None = None
     """Those of the samples, the last ones, that are transfer rows; None if there are none."""
+    weights: Tensor | None = None
+    """(N,), where the labels are; None where all samples count the same."""
 
     @classmethod
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
@@ -78,14 +82,15 @@ class Samples:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if num_bytes(inputs) <= free_bytes * _DEVICE_MEMORY_SHARE else home
         inputs, labels = to_device(inputs, home), labels.to(home)
+        weights = None if split.weights is None else split.weights.to(home)
         count = num_rows(inputs)
         if views is None and preprocessing.keeps_size and count:
             values = num_values(preprocessing(slice_rows(inputs, 0, 1))) * count
             if values * 4 <= PREPROCESS_ONCE_BYTES:
                 starts = range(0, count, _CHUNK_SAMPLES)
                 whole = concatenate([preprocessing(slice_rows(inputs, start, start + _CHUNK_SAMPLES)) for start in starts])
-                return cls(whole, labels, None, device, transfer=split.transfer)
-        return cls(inputs, labels, preprocessing, device, views=views, transfer=split.transfer)
+                return cls(whole, labels, None, device, transfer=split.transfer, weights=weights)
+        return cls(inputs, labels, preprocessing, device, views=views, transfer=split.transfer, weights=weights)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,7 +102,8 @@ class Samples:
 
     def first(self, count: int) -> Self:
         """The first samples, ``count`` at most."""
-        return replace(self, inputs=slice_rows(self.inputs, 0, count), labels=self.labels[:count])
+        weights = None if self.weights is None else self.weights[:count]
+        return replace(self, inputs=slice_rows(self.inputs, 0, count), labels=self.labels[:count], weights=weights)
 
     def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
         """Returns the samples at ``indices`` (B,), augmented as in ``epoch``, counted from 0."""
@@ -106,7 +112,7 @@ class Samples:
         if self.views is not None:
             return self._augmented(self.views, indices, labels, epoch=epoch)
         inputs = self._preprocess(select_rows(self.inputs, indices), self.preprocessing)
-        return Batch(indices, epoch, inputs, labels)
+        return Batch(indices, epoch, inputs, labels, weights=self._weights_of(indices))
 
     def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Inputs:
         """Computes the inputs (B, …) of a network behind another ``preprocessing`` from the same view as an augmented batch."""
@@ -133,13 +139,18 @@ class Samples:
         view = views.stored(fetch, indices, epoch=epoch)
         mixture = None
         if view.partners is not None and view.shares is not None:
-            mixture = MixedLabels(self._labels_of(view.partners), view.shares.to(self.device, non_blocking=True))
+            shares = view.shares.to(self.device, non_blocking=True)
+            mixture = MixedLabels(self._labels_of(view.partners), shares, self._weights_of(view.partners))
         inputs = only_tensor(self._preprocess(view.inputs, preprocessing))
         inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
-        return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture)
+        weights = self._weights_of(indices)
+        return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture, weights=weights)
 
     def _labels_of(self, indices: Tensor) -> Tensor:
         return self.labels.index_select(0, indices).to(self.device, non_blocking=True)
+
+    def _weights_of(self, indices: Tensor) -> Tensor | None:
+        return None if self.weights is None else self.weights.index_select(0, indices).to(self.device, non_blocking=True)
 
     def _preprocess(self, stored: Inputs, preprocessing: Preprocessing | None) -> Inputs:
         if preprocessing is None:

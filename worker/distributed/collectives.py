@@ -64,6 +64,8 @@ def split_tensors(batch: DistillationBatch) -> tuple[list[Tensor], list[Tensor]]
         batch.labels,
         batch.indices,
         *([batch.mixture.partner_labels, batch.mixture.shares] if batch.mixture else []),
+        *([batch.mixture.partner_weights] if batch.mixture and batch.mixture.partner_weights is not None else []),
+        *([batch.weights] if batch.weights is not None else []),
     ]
 
 
@@ -77,7 +79,8 @@ def rebuild_batch(like: DistillationBatch, differentiable: Sequence[Tensor], con
         teacher=_rebuild_outputs(like.teacher, rest, rest) if like.teacher else None,
         labels=next(rest),
         indices=next(rest),
-        mixture=MixedLabels(next(rest), next(rest)) if like.mixture else None,
+        mixture=_rebuild_mixture(like.mixture, rest) if like.mixture else None,
+        weights=None if like.weights is None else next(rest),
     )
 
 
@@ -89,6 +92,10 @@ def _rebuild_outputs(like: Outputs, values: Iterator[Tensor], token_mask: Iterat
     return Outputs(
         next(values), {path: next(values) for path in like.features}, None if like.token_mask is None else next(token_mask)
     )
+
+
+def _rebuild_mixture(like: MixedLabels, rest: Iterator[Tensor]) -> MixedLabels:
+    return MixedLabels(next(rest), next(rest), None if like.partner_weights is None else next(rest))
 
 
 def padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:

@@ -135,6 +135,8 @@ def job_digest(spec: JobSpec, data: Data) -> str:
         split = data.splits[name]
         digest.update(repr((len(split), split.answers)).encode())
         digest.update(split.labels.numpy().tobytes())
+        if split.weights is not None:
+            digest.update(split.weights.numpy().tobytes())
         digest.update(_first_bytes(split.inputs))
         if split.transfer is not None:
             digest.update(_first_bytes(split.inputs[len(split) - split.transfer.count :]))

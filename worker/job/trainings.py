@@ -130,7 +130,7 @@ class TrainingBuilder:
     def _targets(self, planned: PlannedTraining, samples: Samples) -> Targets:
         """The targets as the training's label loss reads them."""
         place = self.networks.training_path(planned.role)
-        return targets_to_learn(self.networks.data.targets, planned.spec, samples.labels, place=place)
+        return targets_to_learn(self.networks.data.targets, planned.spec, samples.labels, weights=samples.weights, place=place)
 
     def _distillation(
         self, planned: PlannedTraining, network: nn.Module, samples: Samples, teachers: Teachers, targets: Targets

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from worker.targets import MixedLabels
+from worker.targets import MixedLabels, Targets, label_loss
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,16 @@ class DistillationBatch:
     """Number of epochs done; a warm-up depends on it."""
     mixture: MixedLabels | None = None
     """The second labels and the shares, if each sample is a mixture of two."""
+    weights: Tensor | None = None
+    """(B,), of the samples, 1 on average over the training split; None where all count the same."""
+
+    @property
+    def row_weights(self) -> Tensor | None:
+        """What the teacher's answers to the rows count for (B,), those of a mixture by its shares."""
+        if self.weights is None or self.mixture is None or self.mixture.partner_weights is None:
+            return self.weights
+        shares = self.mixture.shares
+        return shares * self.weights + (1 - shares) * self.mixture.partner_weights
 
     @property
     def teacher_outputs(self) -> Outputs:
@@ -53,6 +63,16 @@ class DistillationBatch:
 
 Loss = Callable[[DistillationBatch], Tensor]
 """A scalar, the batch's mean. One with weights or memory of its own is an ``nn.Module``, and is checkpointed."""
+
+
+def batch_label_loss(targets: Targets, batch: DistillationBatch) -> Tensor:
+    """Computes the task's own loss of a batch, see :func:`worker.targets.label_loss`."""
+    return label_loss(targets, batch.student.logits, batch.labels, batch.mixture, weights=batch.weights)
+
+
+def row_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean of the losses (B,) of a batch's rows, each times its weight."""
+    return losses.mean() if weights is None else (losses * weights).mean()
 
 
 def at_least_float32(values: Tensor) -> Tensor:

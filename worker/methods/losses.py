@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from service.spec.methods import Labels, Weighted
-from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.batch import DistillationBatch, Loss, batch_label_loss
 from worker.methods.context import LossContext
 from worker.methods.crd import ContrastiveLoss
 from worker.methods.distilbert import DistilBertLoss
@@ -24,7 +24,7 @@ from worker.methods.relation import CongruenceLoss, probabilistic_loss, relation
 from worker.methods.response import OneForAllLoss, correlation_loss, decoupled_loss, standardized_loss, teacher_free_loss
 from worker.methods.review import ReviewLoss
 from worker.methods.soft_targets import soft_target_loss
-from worker.targets import Targets, label_loss
+from worker.targets import Targets
 
 LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
     "soft-targets": soft_target_loss,
@@ -53,8 +53,7 @@ LOSSES: dict[str, Callable[[Any, LossContext], Loss]] = {
 }
 """From a method's name to the function or class that builds its loss from its spec. Raises UnfitLayers."""
 
-
-_MEANS = {
+MEANS = {
     "labels",
     "soft-targets",
     "distillation-network",
@@ -83,7 +82,7 @@ class WeightedSum(nn.Module):
     def is_mean(self) -> bool:
         """Whether it is the mean over a batch's predictions, if all of them have labels."""
         by_class = any(spec.name == "logit-standardization" and spec.loss == "dist" for spec, _ in self._terms)
-        return self._targets.count_alike and not by_class and all(spec.name in _MEANS for spec, _ in self._terms)
+        return self._targets.count_alike and not by_class and all(spec.name in MEANS for spec, _ in self._terms)
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         total: Tensor | None = None
@@ -111,8 +110,8 @@ def _weighted(spec: Any, loss: Loss, batch: DistillationBatch, targets: Targets)
     label_weight = spec.label_weight if isinstance(spec, Weighted) else 0.0
     if not label_weight:
         return value
-    return value + label_weight * label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
+    return value + label_weight * batch_label_loss(targets, batch)
 
 
 def _labels(spec: Labels, context: LossContext) -> Loss:
-    return lambda batch: label_loss(context.targets, batch.student.logits, batch.labels, batch.mixture)
+    return lambda batch: batch_label_loss(context.targets, batch)

@@ -6,14 +6,24 @@ from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, MultiTask
 from service.spec.methods.tasks import Divergence
-from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.batch import DistillationBatch, Loss, batch_label_loss
 from worker.methods.context import LossContext
 from worker.methods.layer_pairs import TEACHER_HEAD
-from worker.targets import Target, Targets, label_loss, target_losses
+from worker.targets import Target, Targets, target_losses
 
 
-def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, divergence: Divergence, temperature: float) -> Tensor:
+def teacher_losses(
+    targets: Targets,
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    divergence: Divergence,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Computes each target's divergence (M,) of student outputs (B, W) from teacher outputs (B, W), the mean over samples.
+
+    ``weights`` (B,) multiply the samples' divergences.
 
     A target without outputs of the teacher (NaN) counts nothing.
     """
@@ -21,7 +31,8 @@ def teacher_losses(targets: Targets, student: Tensor, teacher: Tensor, *, diverg
     for target, ours, theirs in zip(targets, targets.split(student), targets.split(teacher), strict=True):
         known = theirs.isfinite().all(dim=-1)
         each = _by_sample(target, ours, theirs.nan_to_num(nan=0.0), divergence=divergence, temperature=temperature)
-        losses.append((each * known).sum() / known.sum().clamp(min=1))
+        each = each * known if weights is None else each * known * weights
+        losses.append(each.sum() / known.sum().clamp(min=1))
     return torch.stack(losses)
 
 
@@ -46,11 +57,12 @@ def distillation_network(method: DistillationNetwork, targets: Targets, batch: D
         batch.teacher_outputs.logits,
         divergence=method.divergence,
         temperature=method.temperature,
+        weights=batch.row_weights,
     )
     loss = method.teacher_weight * teacher_head.sum()
     if not method.label_weight:
         return loss
-    return loss + method.label_weight * label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
+    return loss + method.label_weight * batch_label_loss(targets, batch)
 
 
 class MultiTaskLoss(nn.Module):
@@ -66,7 +78,7 @@ class MultiTaskLoss(nn.Module):
 
     def forward(self, batch: DistillationBatch) -> Tensor:
         method, outputs = self._method, batch.student.logits
-        losses = method.label_weight * target_losses(self._targets, outputs, batch.labels, batch.mixture)
+        losses = method.label_weight * target_losses(self._targets, outputs, batch.labels, batch.mixture, weights=batch.weights)
         if method.teacher_weight and batch.teacher is not None:
             losses = losses + method.teacher_weight * teacher_losses(
                 self._targets,
@@ -74,6 +86,7 @@ class MultiTaskLoss(nn.Module):
                 batch.teacher.logits,
                 divergence=method.divergence,
                 temperature=method.temperature,
+                weights=batch.row_weights,
             )
         if self.log_variances is not None:
             weighted = 0.5 * ((-self.log_variances).exp() * losses + self.log_variances)

@@ -12,5 +12,10 @@ from worker.methods.multi_task import teacher_losses
 def deep_mutual_loss(spec: DeepMutual, context: LossContext) -> Loss:
     """``KL(p_other ‖ p_own)`` of either network, summed over the targets; the other network is its teacher."""
     return lambda batch: teacher_losses(
-        context.targets, batch.student.logits, batch.teacher_outputs.logits, divergence="kl", temperature=spec.temperature
+        context.targets,
+        batch.student.logits,
+        batch.teacher_outputs.logits,
+        divergence="kl",
+        temperature=spec.temperature,
+        weights=batch.row_weights,
     ).sum()

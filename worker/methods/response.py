@@ -15,7 +15,7 @@ from service.spec.methods import (
     OneForAll,
     TeacherFree,
 )
-from worker.methods.batch import DistillationBatch, Loss
+from worker.methods.batch import DistillationBatch, Loss, row_mean
 from worker.methods.compared import pooled, pooled_width
 from worker.methods.context import LossContext
 
@@ -24,7 +24,7 @@ _STD_EPSILON = 1e-7
 _COSINE_EPSILON = 1e-8
 
 
-def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, weights: Tensor | None = None) -> Tensor:
     """``τ² · KL(p_t ‖ p_s)``, batch mean, wholly in log space, so that a probability of 0 is harmless.
 
     It avoids two errors of public code: the sum over classes is averaged over the batch alone (``reduction="mean"`` would
@@ -32,18 +32,34 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, *, temperature
     """
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
-    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+    return _mean_divergence(student, teacher, weights) * temperature**2
 
 
-def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+def _mean_divergence(student: Tensor, teacher: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over rows of KL(teacher ‖ student) of log-probabilities (B, C); weighted, it would round otherwise."""
+    if weights is None:
+        return functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return row_mean(functional.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1), weights)
+
+
+def soft_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """``τ² · H(p_t, p_s)``, batch mean: the KL divergence and the teacher's entropy, with the same gradient."""
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.softmax(teacher_logits / temperature, dim=-1)
-    return -(teacher * student).sum(dim=-1).mean() * temperature**2
+    return -row_mean((teacher * student).sum(dim=-1), weights) * temperature**2
 
 
 def decoupled(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, beta: float, temperature: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """``τ² · (α · target-class KL + β · non-target KL)`` with labels (B,) (Zhao et al., 2022, arXiv:2203.08679).
 
@@ -52,11 +68,10 @@ def decoupled(
     is_target = functional.one_hot(labels, student_logits.shape[-1]).bool()
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.log_softmax(teacher_logits / temperature, dim=-1)
-    target = functional.kl_div(
-        _target_or_not(student, is_target), _target_or_not(teacher, is_target), reduction="batchmean", log_target=True
-    )
+    target = _mean_divergence(_target_or_not(student, is_target), _target_or_not(teacher, is_target), weights)
     student_others, teacher_others = (_among_others(log_p, is_target) for log_p in (student, teacher))
-    others = (teacher_others.exp() * (teacher_others - student_others)).masked_fill(is_target, 0).sum(dim=-1).mean()
+    by_row = (teacher_others.exp() * (teacher_others - student_others)).masked_fill(is_target, 0).sum(dim=-1)
+    others = row_mean(by_row, weights)
     return (alpha * target + beta * others) * temperature**2
 
 
@@ -95,15 +110,30 @@ def standardized(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=-1, keepdim=True)) / (logits.std(dim=-1, keepdim=True) + _STD_EPSILON)
 
 
-def one_for_all(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, epsilon: float, temperature: float) -> Tensor:
+def one_for_all(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
     """``−Σ ((p_t + y)^ε − y) · log p_s``, y one-hot for unlike architectures (Hao et al., 2023, arXiv:2310.19444)."""
     target = functional.one_hot(labels, student_logits.shape[-1]).to(student_logits.dtype)
     student = functional.log_softmax(student_logits / temperature, dim=-1)
     teacher = functional.softmax(teacher_logits / temperature, dim=-1)
-    return -(((teacher + target) ** epsilon - target) * student).sum(dim=-1).mean()
+    return -row_mean((((teacher + target) ** epsilon - target) * student).sum(dim=-1), weights)
 
 
-def virtual_teacher(student_logits: Tensor, labels: Tensor, *, correct_probability: float, temperature: float) -> Tensor:
+def virtual_teacher(
+    student_logits: Tensor,
+    labels: Tensor,
+    *,
+    correct_probability: float,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
     """``τ² · KL(p_v ‖ p_s)`` to a virtual teacher: it gives the label ``correct_probability`` and spreads the rest evenly.
 
     Both are softened at τ, as if the virtual teacher's probabilities were logits. Yuan et al., 2020, arXiv:1909.11723.
@@ -111,7 +141,7 @@ def virtual_teacher(student_logits: Tensor, labels: Tensor, *, correct_probabili
     num_classes = student_logits.shape[-1]
     rest = (1 - correct_probability) / (num_classes - 1)
     virtual = torch.full_like(student_logits, rest).scatter(1, labels.unsqueeze(1), correct_probability)
-    return kl_divergence(student_logits, virtual, temperature=temperature)
+    return kl_divergence(student_logits, virtual, temperature=temperature, weights=weights)
 
 
 def decoupled_loss(spec: DecoupledDistillation, context: LossContext) -> Loss:
@@ -122,6 +152,7 @@ def decoupled_loss(spec: DecoupledDistillation, context: LossContext) -> Loss:
         alpha=spec.alpha,
         beta=spec.beta,
         temperature=spec.temperature,
+        weights=batch.row_weights,
     )
 
 
@@ -136,9 +167,10 @@ def standardized_loss(spec: LogitStandardization, context: LossContext) -> Loss:
         ours, theirs = standardized(batch.student.logits), standardized(batch.teacher_outputs.logits)
         match spec.loss:
             case "kl":
-                return kl_divergence(ours, theirs, temperature=spec.temperature)
+                return kl_divergence(ours, theirs, temperature=spec.temperature, weights=batch.row_weights)
             case "dkd":
-                return decoupled(ours, theirs, batch.labels, alpha=1.0, beta=8.0, temperature=spec.temperature)
+                weights, temperature = batch.row_weights, spec.temperature
+                return decoupled(ours, theirs, batch.labels, alpha=1.0, beta=8.0, temperature=temperature, weights=weights)
             case "dist":
                 return correlation(ours, theirs, beta=1.0, gamma=1.0, temperature=spec.temperature)
 
@@ -147,7 +179,11 @@ def standardized_loss(spec: LogitStandardization, context: LossContext) -> Loss:
 
 def teacher_free_loss(spec: TeacherFree, context: LossContext) -> Loss:
     return lambda batch: virtual_teacher(
-        batch.student.logits, batch.labels, correct_probability=spec.correct_probability, temperature=spec.temperature
+        batch.student.logits,
+        batch.labels,
+        correct_probability=spec.correct_probability,
+        temperature=spec.temperature,
+        weights=batch.row_weights,
     )
 
 
@@ -165,6 +201,9 @@ class OneForAllLoss(nn.Module):
         teacher_outputs = batch.teacher_outputs.logits
         logits = [batch.student.logits]
         logits += [out(pooled(batch.student, layer)) for out, layer in zip(self.exits, self._layers, strict=True)]
-        epsilon, temperature = self._spec.epsilon, self._spec.temperature
-        losses = [one_for_all(each, teacher_outputs, batch.labels, epsilon=epsilon, temperature=temperature) for each in logits]
+        epsilon, temperature, weights = self._spec.epsilon, self._spec.temperature, batch.row_weights
+        losses = [
+            one_for_all(each, teacher_outputs, batch.labels, epsilon=epsilon, temperature=temperature, weights=weights)
+            for each in logits
+        ]
         return torch.stack(losses).sum()

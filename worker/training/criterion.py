@@ -17,8 +17,8 @@ from worker.data.samples import Batch, Samples
 from worker.distributed.ranks import ProcessGroup
 from worker.evaluation.precision import Precision
 from worker.methods import DistillationBatch, FeatureExtractor, Outputs, privileged_term
-from worker.methods.batch import Loss
-from worker.targets import Targets, label_loss
+from worker.methods.batch import Loss, batch_label_loss
+from worker.targets import Targets
 from worker.training.micro_batch import Pieces, shares, two_passes
 
 
@@ -183,6 +183,7 @@ class BatchCriterion(Criterion):
             own.to(self.samples.device),
             step.epochs_done,
             batch.mixture,
+            batch.weights,
         )
 
     def _selected(self, batch: DistillationBatch, indices: Tensor) -> DistillationBatch:
@@ -208,10 +209,9 @@ def label_criterion(
 ) -> BatchCriterion:
     """The criterion of a network without a teacher: the task's own loss."""
 
-    def loss(batch: DistillationBatch) -> Tensor:
-        return label_loss(targets, batch.student.logits, batch.labels, batch.mixture)
-
-    return BatchCriterion(network, samples, loss, prediction_mask=prediction_mask, is_mean=targets.count_alike)
+    return BatchCriterion(
+        network, samples, partial(batch_label_loss, targets), prediction_mask=prediction_mask, is_mean=targets.count_alike
+    )
 
 
 def extra_inputs(method: Any) -> ExtraInputs | None:

@@ -10,8 +10,11 @@ from worker.errors import JobFault
 from worker.targets import Target, Targets, column_names
 
 
-def targets_to_learn(targets: Targets, spec: TrainingSpec, labels: Tensor, *, place: str) -> Targets:
-    """The targets, with what the spec says of the label loss; ``labels`` are the training split's, ``place`` is the spec's.
+def targets_to_learn(
+    targets: Targets, spec: TrainingSpec, labels: Tensor, *, weights: Tensor | None = None, place: str
+) -> Targets:
+    """The targets, with what the spec says of the label loss; ``labels`` and ``weights`` (N,) are the training split's samples',
+    ``place`` is the spec's.
 
     Raises:
         JobFault: a class that has a weight is none of the targets'.
@@ -33,20 +36,24 @@ def targets_to_learn(targets: Targets, spec: TrainingSpec, labels: Tensor, *, pl
             else replace(
                 target,
                 label_smoothing=spec.label_smoothing,
-                class_weights=_class_weights(targets, target, spec, targets.labels_of(labels, index)),
+                class_weights=_class_weights(targets, target, spec, targets.labels_of(labels, index), weights),
             )
             for index, target in enumerate(targets)
         )
     )
 
 
-def _class_weights(targets: Targets, target: Target, spec: TrainingSpec, labels: Tensor) -> tuple[float, ...] | None:
+def _class_weights(
+    targets: Targets, target: Target, spec: TrainingSpec, labels: Tensor, weights: Tensor | None
+) -> tuple[float, ...] | None:
     classes = target.classes or ()
     match spec.class_weights:
         case None:
             return None
         case "balanced":
-            return _balanced(torch.bincount(labels[labels >= 0].cpu(), minlength=len(classes)))
+            known = target.is_known(labels)
+            of_labels = None if weights is None else weights[known].cpu().double()
+            return _balanced(torch.bincount(labels[known].cpu(), of_labels, minlength=len(classes)))
         case by_name:
             names = classes if targets.is_classification else column_names(target)
             return tuple(by_name.get(name, 1.0) for name in names)

@@ -17,7 +17,7 @@ from service.api.removal import remove_with_files
 from service.api.responses.data import DatasetDetail, DatasetPage, DatasetView, dataset_detail, dataset_view
 from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
-from service.datasets import NewDataset
+from service.datasets import WEIGHT_MARK, NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.spec.names import ONE_LINE
 from service.spec.tasks import MAX_TARGETS, TaskName, default_inputs, default_targets
@@ -36,6 +36,7 @@ _TARGET = (
     "them, make a multi-task dataset. A row need not have a value; a file without the default column is stored as unlabelled. "
     f"By default {default_targets()}; a `causal-lm` may have one of texts, the answers."
 )
+_WEIGHT = "The weights of the rows, numbers of 0 and more, for the spec's `dataset.weight`. None by default."
 _FORM = UploadForm(
     file_description=_FILE,
     fields={
@@ -48,6 +49,7 @@ _FORM = UploadForm(
         },
         "task": {"enum": list(get_args(TaskName)), "description": "What it is to train."},
         "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
+        "weight_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _WEIGHT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
     },
     required=("name", "task"),
@@ -116,6 +118,7 @@ async def delete_dataset(dataset_id: DatasetId, caller: Member, services: Servic
 def _new_dataset(upload: Upload) -> NewDataset:
     faults = _FORM.field_errors(upload.fields)
     targets = [name.strip() for name in upload.fields.get("target_column", "").split(",")]
+    weight = upload.fields.get("weight_column", "").strip()
     if targets != [""]:
         faults += _target_faults(targets)
     if faults:
@@ -128,7 +131,7 @@ def _new_dataset(upload: Upload) -> NewDataset:
         name=upload.fields["name"],
         task=cast(TaskName, upload.fields["task"]),
         input_column=upload.fields.get("input_column", ""),
-        target_column=",".join(targets),
+        target_column=",".join(targets) + (f"{WEIGHT_MARK}{weight}" if weight else ""),
     )
 
 

@@ -19,6 +19,7 @@ class DeepMutual(Weighted):
     formula = "L_s = label_weight · CE(y, z_s) + weight · τ² · KL(softmax(z_t/τ) ‖ softmax(z_s/τ)); L_t with s and t exchanged"
     paper = "Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, 2018, arXiv:1706.00384"
     stands_alone = True
+    weighs_rows = True
 
     name: Literal["deep-mutual"]
     """The method's name."""

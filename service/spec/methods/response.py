@@ -10,6 +10,8 @@ from service.spec.methods.terms import Method, Temperature, Weight, Weighted
 class Softened(Method):
     """The divergence of softened outputs, and a share of the cross-entropy with the labels."""
 
+    weighs_rows = True
+
     weight: Weight = 1.0
     """Weight of the whole, labels included, in a sum of terms."""
     temperature: Temperature = 4.0
@@ -38,6 +40,7 @@ class DecoupledDistillation(Weighted):
     formula = "L = label_weight · CE + weight · min(1, epoch/warmup_epochs) · τ² · (α · KL(target) + β · KL(others))"
     paper = "Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679"
     needs_classes = True
+    weighs_rows = True
     reads_one_class = True
 
     name: Literal["dkd"]
@@ -80,6 +83,7 @@ class LogitStandardization(Weighted):
     formula = "L = label_weight · CE + weight · loss(Z(z_s), Z(z_t)), Z(z) = (z − mean) / std"
     paper = "Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, 2024, arXiv:2403.01427"
     needs_classes = True
+    weighs_rows = True
 
     name: Literal["logit-standardization"]
     """The method's name."""
@@ -101,6 +105,7 @@ class OneForAll(Weighted):
     paper = "Hao, Guo, Han, Tang, Hu, Wang, Xu: One-for-All, 2023, arXiv:2310.19444"
     kind = "layers"
     needs_classes = True
+    weighs_rows = True
     reads_one_class = True
 
     name: Literal["ofa"]
@@ -120,6 +125,7 @@ class TeacherFree(Weighted):
     formula = "L = label_weight · CE + weight · τ² · KL(softmax(p_v/τ) ‖ softmax(z_s/τ))"
     paper = "Yuan, Tay, Li, Wang, Feng: Revisiting Knowledge Distillation via Label Smoothing, 2020, arXiv:1909.11723"
     needs_classes = True
+    weighs_rows = True
     reads_one_class = True
 
     name: Literal["teacher-free"]

@@ -17,6 +17,7 @@ class DistillationNetwork(Method):
     formula = "L = label_weight · ℓ(y, S(x, t)) + λ · ℓ(T(x), T̂(x)), t = T(x), for a growing share of the samples T̂(x)"
     paper = "Romero et al., 2015, arXiv:1412.6550, for λ's part; Vapnik, Izmailov: Learning Using Privileged Information, 2015"
     kind = "layers"
+    weighs_rows = True
 
     name: Literal["distillation-network"]
     """The method's name."""
@@ -44,6 +45,7 @@ class MultiTask(Method):
     summary = "Several targets in one student, a head each, with labels and teachers by target; labels may be missing."
     formula = "L = Σ_j w_j · (label_weight · ℓ_j(y_j, S_j) + λ · ℓ_j(T_j, S_j)); learned: Σ_j w_j · ½ (e^−s_j · part_j + s_j)"
     paper = "Caruana: Multitask Learning, 1997; weights: Kendall, Gal, Cipolla, 2018, arXiv:1705.07115"
+    weighs_rows = True
 
     name: Literal["multi-task"]
     """The method's name."""

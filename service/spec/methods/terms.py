@@ -24,12 +24,16 @@ class LossTerm(StrictModel):
     """Whether it is made for one target of classes."""
     reads_one_class: ClassVar[bool] = False
     """Whether it reads the one class of each sample, which a mixture of two samples does not have."""
+    weighs_rows: ClassVar[bool] = False
+    """Whether its loss is a mean over rows, in which each may have a weight."""
     compares_tokens: ClassVar[bool] = False
     """Whether it compares the outputs of two networks for one token, where the layers have something for each token."""
 
 
 class Labels(LossTerm):
     """The task's own loss, the cross-entropy with the labels: a term of a sum."""
+
+    weighs_rows = True
 
     name: Literal["labels"]
     """The term's name."""

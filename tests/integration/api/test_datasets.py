@@ -100,6 +100,22 @@ def test_the_same_bytes_are_stored_once_for_each_task_and_targets(member: httpx.
     assert [answer.json() for answer in again] == [answer.json() for answer in stored]
 
 
+def test_a_column_of_weights_is_stored_beside_the_targets_and_is_told_where_it_takes_no_part(member: httpx.Client) -> None:
+    rows = [{"text": f"row {index}", "label": index % 2, "trust": 1 + index % 3} for index in range(60)]
+    for columns in ({}, {"target_column": "label"}):
+        answer = upload_texts(member, *rows, task="text-classification", weight_column="trust", **columns)
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["columns"]["trust"]["kind"], answer.json()["classes"]) == ("weight", ["0", "1"])
+        (first, *_) = member.get(f"/v1/datasets/{answer.json()['id']}").json()["samples"]
+        assert (first["weight"], first["targets"]) == (1.0, {"label": "0"})
+    assert upload_texts(member, *rows, task="text-classification", weight_column="trust").status_code == 200
+    assert upload_texts(member, *rows, task="text-classification").status_code == 201
+    wrong = upload_texts(
+        member, *rows[:3], {"text": "a", "label": 0, "trust": -2}, task="text-classification", weight_column="trust"
+    )
+    assert wrong.status_code == 422
+
+
 def test_a_dataset_may_have_as_many_targets_with_as_long_names_as_a_spec_names(member: httpx.Client) -> None:
     names = [f"{index:02}{'ü' * 198}" for index in range(64)]
     rows = [{"text": f"row {row}"} | dict.fromkeys(names, row % 2) for row in range(2)]

@@ -211,3 +211,30 @@ def test_the_weight_of_a_class_that_is_none_is_refused_by_its_name() -> None:
     found = faults(images(), training={"class_weights": {"cat": 2, "cow/ox": 3}})
     assert list(found) == ["/training/class_weights/cow~1ox"]
     assert "it has 'cat', 'dog', 'emu'" in found["/training/class_weights/cow~1ox"]
+
+
+def with_weights(data: DatasetInfo, kind: Any = "weight") -> DatasetInfo:
+    return data.model_copy(update={"columns": data.columns | {"trust": Column(kind=kind, dtype="float64")}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "why"),
+    [
+        ("other", "trust", "upload the file again with weight_column=trust"),
+        ("weight", "truth", "the dataset has no column 'truth'"),
+        ("weight", "label", "column 'label' is an input or a target too"),
+    ],
+)
+def test_a_weight_is_a_column_that_was_uploaded_as_one(kind: str, weight: str, why: str) -> None:
+    found = faults(with_weights(images(), kind), dataset={"source": "dataset:ds_1", "weight": weight})
+    assert found.keys() == {"/dataset/weight"}
+    assert why in found["/dataset/weight"]
+
+
+def test_rows_have_weights_in_losses_that_are_means_over_them() -> None:
+    data, dataset = with_weights(images()), {"source": "dataset:ds_1", "weight": "trust"}
+    assert not faults(data, dataset=dataset)
+    assert not faults(data, dataset=dataset, method={"terms": [{"name": "labels"}, {"name": "logit-standardization"}]})
+    for method in ({"name": "rkd"}, {"name": "logit-standardization", "loss": "dist"}):
+        found = faults(data, dataset=dataset, method=method)
+        assert "its loss is no mean in which a row has a weight: leave weight out" in found["/dataset/weight"]

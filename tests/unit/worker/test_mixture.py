@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.spec.methods import DistillationNetwork, Labels, MultiTask, SoftTargets, SumOfTerms, terms_of
+from worker.distributed.collectives import rebuild_batch, split_tensors
 from worker.methods import DistillationBatch, LayerPairs, LossContext, Outputs, WeightedSum, build_loss
 from worker.methods.layer_pairs import TEACHER_HEAD
 from worker.targets import MixedLabels, Target, Targets, label_loss, target_losses
@@ -71,3 +72,17 @@ def test_every_method_that_weighs_labels_weighs_them_by_the_shares(method: Any) 
     seen = Outputs(logits, {TEACHER_HEAD: logits})
     loss = objective(DistillationBatch(seen, Outputs(logits), own, torch.arange(3), mixture=mixture))
     torch.testing.assert_close(loss, label_loss(CLASSES, logits, own, mixture))
+
+
+def test_each_sample_of_a_mixture_counts_by_its_share_and_its_own_weight() -> None:
+    logits, own, other = outputs(CLASSES), torch.tensor([0, 1, 2]), torch.tensor([2, 2, 1])
+    weights, theirs = torch.tensor([1.0, 0.0, 3.0]), torch.tensor([5.0, 2.0, 0.0])
+    mixture = MixedLabels(other, SHARES, theirs)
+    each = [functional.cross_entropy(logits, labels, reduction="none") for labels in (own, other)]
+    expected = (weights * SHARES * each[0] + theirs * (1 - SHARES) * each[1]).mean()
+    batch = DistillationBatch(Outputs(logits), None, own, torch.arange(3), mixture=mixture, weights=weights)
+
+    torch.testing.assert_close(label_loss(CLASSES, logits, own, mixture, weights=weights), expected)
+    assert batch.row_weights is not None
+    assert batch.row_weights.tolist() == pytest.approx([1.0, 0.75 * 2.0, 1.5])
+    assert rebuild_batch(batch, *split_tensors(batch)) == batch

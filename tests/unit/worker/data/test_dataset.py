@@ -97,6 +97,29 @@ def test_classes_too_rare_for_every_part_are_held_out_with_the_unlabelled_rows(
         assert all(int((split.labels == label).sum()) >= least for label in (0, 1))  # as ever, a share of each
 
 
+def test_weights_are_of_the_training_split_and_1_on_average_beside_transfer_rows(tmp_path: Path) -> None:
+    labels, weights = np.arange(40) % 2, np.arange(40.0)
+    path = write_npz(tmp_path / "a.npz", image=some_images(40, 4, 4), label=labels, trust=weights)
+    more = write_npz(tmp_path / "b.npz", image=some_images(5, 4, 4, seed=1))
+    spec = DatasetSpec(source="dataset:a", weight="trust", transfer="dataset:b")
+    data = load_data(spec, path, task=TASKS["image-classification"], transfer=more)
+    train = data.splits["train"]
+    assert train.weights is not None
+    assert train.own.weights is not None
+    rows = [train.place_of(index).rows[0] for index in range(len(train.own))]
+
+    assert train.own.weights.mean().item() == pytest.approx(1.0)
+    np.testing.assert_allclose(train.own.weights.numpy(), weights[rows] / weights[rows].mean(), rtol=1e-6)
+    assert train.weights[-5:].tolist() == [1.0] * 5
+    assert all(data.splits[name].weights is None for name in ("validation", "test"))
+
+
+def test_weights_of_0_alone_teach_nothing(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", image=some_images(20, 4, 4), label=np.arange(20) % 2, trust=np.zeros(20))
+    with pytest.raises(UnusableData, match="all weights of the training split are 0 in column 'trust'"):
+        load(DatasetSpec(source="dataset:a", weight="trust"), path)
+
+
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", a_image=some_images(6, 4, 4), a_label=np.arange(6) % 2)
     with pytest.raises(UnusableData, match="no split 'train' to be the train split; it has 'a'"):

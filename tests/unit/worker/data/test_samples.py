@@ -1,5 +1,6 @@
 """Batches: every sample once an epoch, in an order that is a function of seed and epoch alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,8 +99,9 @@ def test_a_view_follows_from_epoch_and_sample_whatever_the_batch() -> None:
     assert not torch.equal(only_tensor(samples.batch(torch.arange(20), epoch=5).inputs), only_tensor(whole.inputs))
 
 
-def test_a_mixture_carries_its_partners_labels_and_shares() -> None:
+def test_a_mixture_carries_its_partners_labels_weights_and_shares() -> None:
     split, samples = augmented(["mixup"])
+    samples = replace(samples, weights=torch.arange(20.0))
     indices = torch.arange(20)
     batch = samples.batch(indices, epoch=1)
 
@@ -108,6 +110,10 @@ def test_a_mixture_carries_its_partners_labels_and_shares() -> None:
     assert batch.mixture is not None
     assert view.partners is not None
     assert torch.equal(batch.mixture.partner_labels, split.labels[view.partners])
+    assert batch.mixture.partner_weights is not None
+    assert torch.equal(batch.mixture.partner_weights, view.partners.float())
+    assert batch.weights is not None
+    assert torch.equal(batch.weights, indices.float())
     assert view.shares is not None
     assert torch.equal(batch.mixture.shares, view.shares)
 

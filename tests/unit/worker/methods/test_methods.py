@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.unit.spec.test_fit import spec as digits_spec
 from worker.methods import LOSSES, DistillationBatch, LayerPairs, LossContext, Outputs, UnfitLayers, UnknownLayer, privileged_term
 from worker.methods.feature import attention, hierarchical_context, hint, neuron_selectivity, similarity
 from worker.methods.layer_mapping import LayerMapping, map_layers
+from worker.methods.losses import MEANS
 from worker.methods.relation import congruence, probabilistic, relational
 from worker.methods.response import correlation, decoupled, kl_divergence, one_for_all, standardized
 from worker.methods.sequence import TOKEN_LOSSES, generalized_jsd
@@ -32,6 +34,10 @@ SEEDED_FILE = Path(__file__).parents[3] / "data" / "seeded_losses.json"
 
 def of_width(logits: Tensor) -> Targets:
     return Targets.of_classes([str(index) for index in range(logits.shape[-1])])
+
+
+def of(student: Tensor, teacher: Tensor, labels: Tensor) -> DistillationBatch:
+    return DistillationBatch(Outputs(student), Outputs(teacher), labels, torch.arange(len(labels)))
 
 
 DIVERGENCES = ("kl", "cross-entropy", "mse")
@@ -55,9 +61,7 @@ REFERENCES: dict[str, Callable[[dict[str, Any], dict[str, float]], Tensor]] = {
     "soft_targets kl": lambda x, s: soft_targets(
         SoftTargets(temperature=s["T"], label_weight=0.0),
         of_width(x["student_logits"]),
-        x["student_logits"],
-        x["teacher_logits"],
-        x["labels"],
+        of(x["student_logits"], x["teacher_logits"], x["labels"]),
     ),
     "fitnet hint mse": lambda x, s: hint(x["student_map"], x["teacher_map"]),
     "attention_transfer": lambda x, s: attention(x["student_map"], x["teacher_map"], power=s["p"]),
@@ -211,6 +215,33 @@ def test_every_weight_of_the_method_and_every_output_of_the_student_is_taught(na
     assert all(feature.grad is not None for feature in step.student.features.values())
 
 
+def test_the_methods_in_which_rows_have_weights_are_means_over_rows() -> None:
+    weighing = {name for name, page in METHODS.items() if page.weighs_rows} | {"labels"}
+    assert weighing == MEANS - {"embedding"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in METHODS if METHODS[name].weighs_rows))
+def test_a_row_counts_by_its_weight(name: str) -> None:
+    """The mean of each row's own loss times its weight; so a row of weight 2 is a row twice, and one of weight 0 is none."""
+    planned, *_ = networks({"name": name} | SIZES.get(name, {}))
+    objective, step = seeded_objective(planned), made_up_step(planned)
+    weights = torch.tensor([2.0, 0.0, 0.5, 1.0, 3.0, 1.0], dtype=torch.float64)
+
+    def rows_of(outputs: Outputs | None, rows: Tensor) -> Outputs:
+        assert outputs is not None
+        return Outputs(outputs.logits[rows], {path: feature[rows] for path, feature in outputs.features.items()})
+
+    def loss(rows: list[int], **changes: Any) -> float:
+        at = torch.tensor(rows)
+        batch = replace(step, student=rows_of(step.student, at), teacher=rows_of(step.teacher, at), labels=step.labels[at])
+        value: Tensor = objective(replace(batch, indices=at, **changes))
+        return value.item()
+
+    alone = [loss([row]) for row in range(6)]
+    assert loss(list(range(6)), weights=weights) == pytest.approx((torch.tensor(alone) * weights).mean().item(), rel=1e-6)
+    assert loss([0, 3], weights=torch.tensor([4 / 3, 2 / 3])) == pytest.approx(loss([0, 0, 3]), rel=1e-6)
+
+
 def test_terms_are_summed_by_their_weights_and_labels_count_where_they_are_named() -> None:
     terms = [{"name": "labels", "weight": 0.5}, {"name": "dkd", "weight": 2.0, "warmup_epochs": 0}, {"name": "nst"}]
     summed, *_ = networks({"terms": terms})
@@ -259,7 +290,7 @@ def test_gradients_agree_with_finite_differences(
     method = SoftTargets(temperature=2.5, divergence=divergence, label_weight=label_weight)
 
     def loss(logits: Tensor) -> Tensor:
-        return soft_targets(method, TARGETS, logits, teacher, labels)
+        return soft_targets(method, TARGETS, of(logits, teacher, labels))
 
     assert torch.autograd.gradcheck(loss, (student.requires_grad_(),))
 
@@ -267,7 +298,7 @@ def test_gradients_agree_with_finite_differences(
 def test_cross_entropy_is_the_kl_divergence_and_the_teachers_entropy(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
     kl, cross_entropy = (
-        soft_targets(SoftTargets(temperature=3.0, divergence=name, label_weight=0.0), TARGETS, student, teacher, labels)
+        soft_targets(SoftTargets(temperature=3.0, divergence=name, label_weight=0.0), TARGETS, of(student, teacher, labels))
         for name in ("kl", "cross-entropy")
     )
     probabilities = torch.softmax(teacher / 3.0, dim=-1)
@@ -279,7 +310,7 @@ def test_cross_entropy_is_the_kl_divergence_and_the_teachers_entropy(batch: tupl
 def test_mse_is_on_the_logits_themselves(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
     cold, hot = (
-        soft_targets(SoftTargets(temperature=t, divergence="mse", label_weight=0.0), TARGETS, student, teacher, labels)
+        soft_targets(SoftTargets(temperature=t, divergence="mse", label_weight=0.0), TARGETS, of(student, teacher, labels))
         for t in (1, 20)
     )
 
@@ -289,7 +320,7 @@ def test_mse_is_on_the_logits_themselves(batch: tuple[Tensor, Tensor, Tensor]) -
 def test_the_label_weight_mixes_the_two_losses(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, labels = batch
     soft, hard, mixed = (
-        soft_targets(SoftTargets(label_weight=w), TARGETS, student, teacher, labels).item() for w in (0.0, 1.0, 0.3)
+        soft_targets(SoftTargets(label_weight=w), TARGETS, of(student, teacher, labels)).item() for w in (0.0, 1.0, 0.3)
     )
 
     assert hard == functional.cross_entropy(student, labels).item()

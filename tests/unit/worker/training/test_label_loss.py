@@ -28,6 +28,14 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert target.label_smoothing == 0.1
 
 
+def test_weighted_rows_are_balanced_by_their_weights() -> None:
+    labels, weights = torch.tensor([0, 0, 1, -1]), torch.tensor([0.5, 1.5, 6.0, 9.0])
+    (target,) = targets_to_learn(
+        Targets((COLOUR,)), TrainingSpec(class_weights="balanced"), labels, weights=weights, place="/training"
+    )
+    assert target.class_weights == pytest.approx((8 / (2 * 2), 8 / (2 * 6)))
+
+
 def test_a_class_without_a_row_changes_no_balance() -> None:
     (target,) = learned(Targets((SHAPE,)), torch.tensor([0, 0, 0, 2]), class_weights="balanced")
     assert target.class_weights == pytest.approx((4 / 6, 1.0, 4 / 2))

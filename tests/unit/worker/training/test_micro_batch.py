@@ -72,7 +72,12 @@ def method(name: str, **settings: Any) -> Any:
 
 
 def criterion(
-    name: str, *, targets: Targets = TARGETS, dropout: float = 0.0, is_mean: bool | None = None
+    name: str,
+    *,
+    targets: Targets = TARGETS,
+    dropout: float = 0.0,
+    is_mean: bool | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[BatchCriterion, nn.Module]:
     """A method's criterion on eight images, and its student, in float64."""
     spec = method(name)
@@ -90,7 +95,7 @@ def criterion(
     objective = mapping.objective(targets=targets, labels=labels).double()
     built = BatchCriterion(
         student,
-        Samples(images, labels, None, CPU),
+        Samples(images, labels, None, CPU, weights=weights),
         objective,
         layers=mapping.student_layers,
         teacher_outputs=Teacher(teacher, tuple(mapping.teacher_shapes)),
@@ -140,6 +145,22 @@ def test_a_method_teaches_in_parts_what_it_teaches_at_once(name: str) -> None:
     parts, whole = (taught(*criterion(name), size=size) for size in (2, None))
     assert_alike(parts, whole)
     assert parts.next_number == whole.next_number
+
+
+WEIGHTED = Targets((Target("kind", ("a", "b", "c", "d"), class_weights=(1.0, 0.2, 5.0, 1.0), label_smoothing=0.1),))
+
+
+@pytest.mark.parametrize("name", ["soft-targets", "dkd", "multi-task"])
+@pytest.mark.parametrize("targets", [TARGETS, WEIGHTED, SEVERAL], ids=["rows", "rows and classes", "of several targets"])
+def test_weighted_rows_and_classes_teach_in_parts_what_they_teach_at_once(name: str, targets: Targets) -> None:
+    if name == "dkd" and targets is SEVERAL:
+        return
+    weights = torch.tensor([0.0, 1.0, 3.0, 0.5, 2.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    (built, student), whole = criterion(name, targets=targets, weights=weights), criterion(name, targets=targets, weights=weights)
+    assert built.is_divided == (targets is TARGETS)
+    parts, plain = taught(built, student, size=2), taught(*criterion(name, targets=targets))
+    assert_alike(parts, taught(*whole))
+    assert parts.loss != pytest.approx(plain.loss)
 
 
 @pytest.mark.parametrize("name", ["soft-targets", "multi-task", "distillation-network"])
