@@ -69,12 +69,14 @@ class DtypeCard(_Card):
     """Linear layers that are not: of the outputs, outside the hidden layers, and of sizes that the format does not take."""
     rows: int | None = None
     """Rows of the validation split, or tokens, that the outputs were compared on; null where nothing is rounded."""
+    compared_with: Literal["fp32", "bf16", "fp16"] | None = None
+    """The format that the outputs were compared with: the files' own, and of numbers fp32; null where nothing is rounded."""
     largest_difference: float | None = None
-    """Of an output from that in the files' format; a share of the largest output where that is above 1."""
+    """Of an output from that in the format that it is compared with; a share of the largest output where that is above 1."""
     agreement: float | None = None
     """Of the outputs, as between student and teacher."""
     kl_divergence: float | None = None
-    """From the files' own format, in nats; the largest of several targets. Null of numbers and embeddings."""
+    """From that format, in nats; the largest of several targets. Null of numbers and embeddings."""
 
 
 class StartCard(_Card):

@@ -213,6 +213,41 @@ def test_a_new_head_beside_an_adapter_may_not_be_frozen(texts: Path, tmp_path: P
     assert "made anew" in failed.message
 
 
+@pytest.mark.parametrize("freeze", [["vit"], ["vit.layers.*"]])
+@pytest.mark.parametrize("classes", [10, 3])
+def test_all_layers_of_an_adapter_may_not_be_frozen_which_is_told_before_anything_is_trained(
+    base: Path, tmp_path: Path, freeze: list[str], classes: int
+) -> None:
+    images = np.random.default_rng(0).integers(0, 17, (90, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "kinds.npz", image=images, label=np.arange(90) % classes)
+    document = spec(
+        dataset={"source": f"file:{tmp_path / 'kinds.npz'}"},
+        teacher={"architecture": VIT, "training": SHORT},
+        training=SHORT | {"freeze": freeze},
+    )
+    *before, failed = train(document, tmp_path / "job", base)
+    assert isinstance(failed, Failed), failed
+    assert (failed.code, failed.details["pointer"]) == ("invalid_spec", "/training/freeze")
+    assert not [event for event in before if isinstance(event, PhaseStarted)]
+
+
+@pytest.mark.parametrize("place", ["student", "teacher"])
+def test_a_rate_for_a_head_that_an_adapter_leaves_as_it_is_has_no_effect_and_is_refused(
+    base: Path, tmp_path: Path, place: str
+) -> None:
+    rated = SHORT | {"head_learning_rate": 0.1}
+    if place == "student":
+        document = spec(teacher={"architecture": VIT, "training": SHORT}, training=rated)
+    else:
+        document = spec(teacher={"source": GIVEN, "adapter": LORA, "training": rated}, student={"architecture": VIT})
+    *before, failed = train(document, tmp_path / "job", base)
+    assert isinstance(failed, Failed), failed
+    pointer = {"student": "/training/head_learning_rate", "teacher": "/teacher/training/head_learning_rate"}[place]
+    assert (failed.code, failed.details["pointer"]) == ("invalid_spec", pointer)
+    assert "the adapter does not update it" in failed.message
+    assert not [event for event in before if isinstance(event, PhaseStarted)]
+
+
 def test_teacher_and_student_of_one_source_have_their_base_in_memory_once(base: Path, tmp_path: Path) -> None:
     made = parse_spec(spec(teacher={"source": GIVEN, "accept_score": "any"}))
     networks = Networks(made, load_job_data(made, {}), device=torch.device("cpu"), inputs={GIVEN: base}, scratch=tmp_path)

@@ -13,6 +13,7 @@ from tests.integration.feelings import CLASSES
 from tests.integration.test_given_teachers import SMALL, named
 from tests.integration.test_given_teachers import spec as spec_of_texts
 from tests.integration.test_methods import Recorder, student
+from tests.integration.test_numbers import YEARS, write_images
 from tests.integration.test_texts import WORDPIECE, network
 from worker.job.attempt import run
 from worker.preflight import check
@@ -238,3 +239,29 @@ def test_a_student_that_bf16_is_too_coarse_for_is_refused_before_it_waits(tmp_pa
     assert isinstance(last, Failed)
     assert last.details["pointer"] == "/student/weights"
     assert "batch norms" in last.message
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("bf16", torch.float32)])
+def test_numbers_in_a_short_format_are_compared_with_fp32_though_the_files_hold_no_more(
+    tmp_path: Path, dtype: str, stored: torch.dtype
+) -> None:
+    source = write_images(tmp_path / "years.npz", YEARS)
+    small = {"architecture": {"name": "small-cnn", "width": 4}}
+    document: dict[str, Any] = {
+        "task": "image-classification",
+        "dataset": {"source": f"file:{source}", "targets": ["year"]},
+        "teacher": small | {"training": {"max_steps": 4, "batch_size": 16}, "accept_score": "any"},
+        "student": small,
+        "training": {"max_steps": 2, "batch_size": 16},
+    }
+    assert isinstance(train(document, tmp_path / "made").events[-1], Finished)
+    folder = tmp_path / "made" / RESULT_FOLDER / "teacher"
+    weights = {name: tensor.to(stored) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    document["teacher"] = {"source": "model:given", "dtype": dtype, "accept_score": "any"}
+    last = train(document, tmp_path / "job", teacher=folder).events[-1]
+    assert isinstance(last, Finished), last
+    card = report(tmp_path / "job")["teacher"]["dtype"]
+    assert (card["format"], card["compared_with"]) == (dtype, "fp32")
+    assert card["rows"] > 0
+    assert card["largest_difference"] > 0

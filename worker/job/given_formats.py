@@ -20,7 +20,7 @@ from worker.data.errors import UnfitInputs
 from worker.errors import JobFault
 from worker.job.starts import refuse_untuned
 from worker.models import UnreadableNetwork
-from worker.models.loading import Loading, StoredWeights, choose_loading
+from worker.models.loading import FloatFormat, Loading, StoredWeights, choose_loading
 from worker.models.quantised import UnquantisableNetwork, check_format, count_quantised
 from worker.tasks import TASKS
 from worker.trained import TrainedNetwork, load_teacher
@@ -54,7 +54,7 @@ def load_frozen(
     """Loads a teacher that is not trained, in its spec's format.
 
     With ``measures`` it is first run in its files' own format, on the CPU, where its weights stay the pages of their files: a
-    device may have no room for it.
+    device may have no room for it. Of numbers that have units of data it is run in fp32, which ``auto`` takes for them.
 
     ``on_gpu`` says what the job runs on, where a check tries it elsewhere.
 
@@ -68,7 +68,8 @@ def load_frozen(
     try:
         if loading.quantised is not None:
             check_format(loading.quantised, on_gpu=on_gpu)
-        full = _some_outputs(load(loading=Loading(stored)), data) if measures and loading.rounds(stored) else None
+        widest: FloatFormat = "fp32" if data.targets.units is not None else stored
+        full = _some_outputs(load(loading=Loading(widest)), data) if measures and loading.rounds(widest) else None
         if full is not None:
             gc.collect()  # networks of the library are in cycles of references, and would stay beside the next
         teacher = load(loading=loading)
@@ -90,6 +91,7 @@ def load_frozen(
         layers_left_out=counted.left_out if loading.quantised is not None else None,
     )
     if full is not None:
+        card = card.model_copy(update={"compared_with": widest})
         card = _compared(card, full, _some_outputs(teacher, data), teacher, data)
     return replace(teacher, dtype=card, warnings=(*teacher.warnings, *_warnings(card, source=source)))
 
@@ -109,7 +111,8 @@ def _compared(card: DtypeCard, full: Tensor, held: Tensor, teacher: TrainedNetwo
     if not bool(held.isfinite().any()):
         raise JobFault(
             "non_finite_loss",
-            f"The outputs of the teacher {teacher.source} in {card.format} hold NaN or infinity, those in {card.files} do not.",
+            f"The outputs of the teacher {teacher.source} in {card.format} hold NaN or infinity, "
+            f"those in {card.compared_with} do not.",
             hint="Take bf16, which has the range of fp32.",
         )
     found = TASKS[data.task].compare_outputs(full, held, data.targets, only=teacher.teaches)
@@ -133,8 +136,9 @@ def _warnings(card: DtypeCard, *, source: str) -> tuple[WarningMessage, ...]:
         return ()
     divergence = "" if card.kl_divergence is None else f", with a divergence of {card.kl_divergence:.3g}"
     agreement = "do not compare" if card.agreement is None else f"agree to {card.agreement:.4f}"
+    held = ", as its files hold it" if card.compared_with == card.files else ""
     message = (
-        f"The teacher {source} answers otherwise in {card.format} than in {card.files}, as its files hold it: on {card.rows} "
+        f"The teacher {source} answers otherwise in {card.format} than in {card.compared_with}{held}: on {card.rows} "
         f"rows of validation its outputs {agreement}{divergence}. The student learns from these answers: take a wider dtype."
     )
     return (WarningMessage(code="dtype_difference", message=message),)

@@ -110,6 +110,11 @@ def adapter_of(network: nn.Module) -> Adapter | None:
     return getattr(network, "adapter", None)
 
 
+def update_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The weights of an adapted network's updates, without those of layers that the adapter holds whole."""
+    return [weight for name, weight in network.named_parameters() if ".lora_" in name]
+
+
 def num_merged_parameters(network: nn.Module) -> int:
     """Number of weights of a network, of one with an adapter once it is merged."""
     adapter = adapter_of(network)

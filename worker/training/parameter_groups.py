@@ -15,6 +15,7 @@ from service.spec.training import TrainingSpec
 from worker.data.samples import Samples
 from worker.data.tensors import Inputs
 from worker.errors import UnfitTraining
+from worker.models.adapters import adapter_of, update_weights
 from worker.models.depth import head_weights, inner_model, layer_paths, weight_depths
 from worker.training.optimizers import Group
 
@@ -30,14 +31,23 @@ def check_parts(network: nn.Module, spec: TrainingSpec, *, made: Collection[str]
     Raises:
         UnfitTraining: it lacks one, or what could be trained, or has to be, is frozen.
     """
-    frozen = tuple(f"{path}." for path in _frozen_modules(network, spec.freeze))
+    modules = _frozen_modules(network, spec.freeze)
+    kept = {weight for module in modules.values() for weight in module.parameters()}
+    frozen = tuple(f"{path}." for path in modules)
     if stuck := [name for name in made if name.startswith(frozen)]:
         message = f"{', '.join(stuck)} was made anew for the job's outputs, and frozen it would stay noise"
         raise UnfitTraining("freeze", message, "Leave the head out of freeze.")
+    if modules and adapter_of(network) is not None and kept.issuperset(update_weights(network)):
+        message = "these modules have all layers that the adapter updates, and it would stay as it began"
+        raise UnfitTraining("freeze", message, "Name fewer modules, or leave the adapter out.")
     if spec.layer_decay < 1 and not layer_paths(network):
         raise UnfitTraining("layer_decay", "the network has no list of layers", "Leave layer_decay out.")
     if spec.head_learning_rate is not None and not head_weights(network):
         message = "the network has no output layer with weights of its own: it has none, or its embedding is the output layer too"
+        raise UnfitTraining("head_learning_rate", message, "Leave head_learning_rate out.")
+    if spec.head_learning_rate is not None and not any(each.requires_grad for each in set(head_weights(network)) - kept):
+        why = "freeze names it" if adapter_of(network) is None else "it is kept, and the adapter does not update it"
+        message = f"the network's output layer stays as it is: {why}"
         raise UnfitTraining("head_learning_rate", message, "Leave head_learning_rate out.")
 
 
