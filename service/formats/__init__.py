@@ -6,6 +6,7 @@ and the remedy.
 """
 
 from service.formats.chunk import RawInputs, Waveform
+from service.formats.encoded import EncodedImage
 from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
 from service.formats.source import inspect_source
@@ -14,6 +15,7 @@ from service.formats.target import TargetArray
 
 __all__ = [
     "DataArrays",
+    "EncodedImage",
     "RawInputs",
     "RowPlaces",
     "Sample",
