@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -310,10 +311,18 @@ def start_worker(workers: Workers) -> Callable[..., WorkerProcess]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The student of ``long_spec`` when nothing happens to it, trained with no worker at all."""
-    folder = tmp_path_factory.mktemp("alone")
-    threads = max(1, (os.cpu_count() or 1) // SLOTS)
-    spec = parse_spec(long_spec()).model_dump(mode="json")
-    ending = follow(LocalExecutor().start(Assignment(job_id="alone", spec=spec, folder=folder, num_threads=threads)))
-    assert isinstance(ending.last, Finished)
-    return (folder / RESULT_FOLDER / "student/model.safetensors").read_bytes()
+    """The student of ``long_spec`` when nothing happens to it, trained with no worker at all, once in a run of the suite:
+    whichever of its test processes comes first."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "alone"
+    folder.mkdir(exist_ok=True)
+    student = folder / RESULT_FOLDER / "student/model.safetensors"
+    with (folder / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        if not (folder / "finished").exists():
+            threads = max(1, (os.cpu_count() or 1) // SLOTS)
+            spec = parse_spec(long_spec()).model_dump(mode="json")
+            ending = follow(LocalExecutor().start(Assignment(job_id="alone", spec=spec, folder=folder, num_threads=threads)))
+            assert isinstance(ending.last, Finished)
+            (folder / "finished").touch()
+        return student.read_bytes()
