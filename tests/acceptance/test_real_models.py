@@ -107,10 +107,12 @@ def minilm_of_three_layers(folder: Path) -> Path:
     return folder
 
 
-def pretrained_spec(client: Client, folder: Path, *, steps: tuple[int, int], train: int, held_out: int) -> dict[str, Any]:
-    """``steps`` of the teacher and of the student."""
+def pretrained_spec(
+    client: Client, folder: Path, *, steps: tuple[int, int], train: int, held_out: int, **training: Any
+) -> dict[str, Any]:
+    """``steps`` of the teacher and of the student; ``training`` is that of both."""
     shutil.copytree(MINILM, folder / "six")
-    teachers, students = (FINE_TUNING | {"max_steps": each, "checkpoint_steps": 4} for each in steps)
+    teachers, students = (FINE_TUNING | {"max_steps": each} | training for each in steps)
     return {
         "task": "text-classification",
         "dataset": {"source": of_docs(client, folder, "text-classification", train=train, held_out=held_out)},
@@ -141,7 +143,8 @@ def test_a_pretrained_encoder_is_fine_tuned_and_teaches_a_smaller_one_in_few_ste
 def test_pretrained_networks_gain_over_the_same_from_nothing_and_an_interruption_changes_no_byte(
     client: Client, running_stack: Stack, tmp_path: Path
 ) -> None:
-    spec = pretrained_spec(client, tmp_path, steps=(30, 90), train=40, held_out=30) | {"evaluation": {"control": True}}
+    spec = pretrained_spec(client, tmp_path, steps=(30, 90), train=40, held_out=30, checkpoint_steps=4)
+    spec |= {"evaluation": {"control": True}}
     whole = ended(client, spec)
     assert weights(client, ended_though_killed(client, running_stack, spec), "student", "teacher") == weights(
         client, whole, "student", "teacher"
