@@ -84,7 +84,16 @@ WORKER_LAYERS: Layers = {
     "losses of the methods and the layers that they compare": {"methods"},
     "samples, preprocessing and augmentation": {"data"},
     "where networks that exist are fetched from": {"sources"},
-    "what everything of a trainer may know": {"targets", "errors", "eval_mode", "fake_tensors", "durable", "quiet", "spec_file"},
+    "what everything of a trainer may know": {
+        "targets",
+        "errors",
+        "eval_mode",
+        "fake_tensors",
+        "durable",
+        "quiet",
+        "spec_file",
+        "free_memory",
+    },
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}

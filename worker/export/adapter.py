@@ -4,6 +4,7 @@ Invariant: the check loads both from their files, as their users will, on the CP
 """
 
 import copy
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -115,6 +116,8 @@ def check_adapter(
     few = split if split.is_packed else split.at(torch.arange(min(_CHECKED_SAMPLES, len(split))))
     samples = Samples.of(few, loaded.preprocessing, device=torch.device("cpu")).first(_CHECKED_SAMPLES)
     expected = targets.standardise(task.compared_outputs(loaded.network, samples))
+    del loaded
+    gc.collect()  # in float32 these are the largest networks of a job: one of the two at a time
     adapted = base().float()
     read_adapter(adapted, folder)
     outputs = targets.standardise(task.compared_outputs(adapted.eval(), samples))

@@ -26,6 +26,7 @@ from worker.distributed.rng import deterministic_kernels, preserved_generators
 from worker.errors import StopAsked
 from worker.export.adapter import export_adapter
 from worker.export.folder import export_network, result_folder
+from worker.free_memory import return_free_memory
 from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
 from worker.job.early_checks import check_disk, check_early
@@ -270,6 +271,7 @@ class Attempt:
         if self.state.interrupted is not None and self.state.interrupted[0] == planned.role:
             training.restore(self.state.interrupted[1])
         self.state.interrupted, self._running = None, (planned, training)
+        return_free_memory()
         is_tuning = planned.role in self.networks.teachers and is_given(self.networks.source(planned.role))
         verb = "fine-tuning" if is_tuning else "training"
         verb = f"Resuming at step {training.step:,} the {verb} of" if training.step else verb.capitalize()
@@ -294,6 +296,7 @@ class Attempt:
         self._record_result(planned.role, training.network, trained)
         self._running = None
         self._write_checkpoint(after=(training.phase, trained.figures.steps))
+        return_free_memory()
 
     def _record_result(self, role: Role, network: nn.Module, trained: TrainingResult) -> None:
         """Records the result of a training, and scores the last weights, which the network still has, on the test split."""

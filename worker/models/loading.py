@@ -1,7 +1,8 @@
 """The number format in which a network's weights are held, and where: the only way that either enters a loader.
 
 A network computes in the format of its weights, and takes inputs in float32 whatever that is. Invariant: weights go from their
-file into their format, never through a float32 copy, and those of a file that has the format already stay the file's own pages.
+file into their format, never through a float32 copy, and those of a file that has the format already stay the file's own pages,
+unless others of that network are integers.
 """
 
 import re

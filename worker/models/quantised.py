@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers.pytorch_utils import Conv1D
 
+from worker.free_memory import return_free_memory
 from worker.models.errors import UnfitArchitecture
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.loading import Loading, held_bytes, is_exact
@@ -82,10 +83,12 @@ def quantise(network: nn.Module, loading: Loading) -> None:
                 raise UnquantisableNetwork(f"{layer} stays as it is in {format}: take bf16")
             layer.register_forward_pre_hook(_in_bf16)
     for module in network.modules():
-        if not is_quantised(module):
-            for name, own in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                if own.is_floating_point():
-                    own.data = own.data.to(loading.device, own.dtype if is_exact(name) else torch.bfloat16)
+        for name, own in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if not is_traceable_wrapper_subclass(own):
+                dtype = torch.bfloat16 if own.is_floating_point() and not is_exact(name) else own.dtype
+                # A copy: a single weight that is still its file's own pages would keep all of them in memory.
+                own.data = own.data.to(loading.device, dtype, copy=True)
+    return_free_memory()
     network.requires_grad_(False)
 
 

@@ -1,5 +1,6 @@
 """Networks in number formats: what files hold is found, kept where it is asked for, and never widened on its way."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_weights_of_the_files_format_stay_the_pages_of_their_file(folder: Path, 
         for line in Path("/proc/self/maps").read_text().splitlines()
         for start, end in [line.split()[0].split("-")]
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="the maps of a process are read from /proc")
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_a_quantised_network_keeps_no_page_of_its_file(folder: Path, tmp_path: Path, name: NumberFormat) -> None:
+    path = in_format(folder, tmp_path / name, torch.bfloat16)
+    network = load_network(path, loading=Loading(name)).network
+    gc.collect()
+    assert count_quantised(network).layers
+    assert str(path) not in Path("/proc/self/maps").read_text()
 
 
 def test_an_own_network_of_images_takes_float32_in_every_format() -> None:
