@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     checkpoint."""
     sweep_seconds: float = Field(default=5.0, gt=0)
     """How often each process looks for expired leases and forgotten jobs."""
+    hub_seconds: float = Field(default=600.0, ge=0)
+    """How long a job waits on its devices for a Hub that is away, before another job may have them."""
     stop_grace_seconds: float = Field(default=60.0, gt=0)
     """How long a trainer may take to checkpoint and end after a stop was requested, before it is killed."""
 

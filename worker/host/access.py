@@ -24,7 +24,6 @@ _RETRY_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 600.0
 """For an error of the store that does not say that it is away."""
-_HUB_PATIENCE_SECONDS = 600.0
 
 
 def attempt_prefix(fence: Fence) -> str:
@@ -54,10 +53,11 @@ class LeasedAccess:
         lease: Lease,
         leaving: Callable[[], bool],
         grace_seconds: float,
+        hub_seconds: float,
     ) -> None:
         self._store = store
         self._job_id, self._database, self._lease = job_id, database, lease
-        self._leaving, self._grace_seconds = leaving, grace_seconds
+        self._leaving, self._grace_seconds, self._hub_seconds = leaving, grace_seconds, hub_seconds
         self._hurried_since: float | None = None
         self._said = ("", 0.0)
         self._numbers = itertools.count(1)  # two threads never get the same
@@ -114,8 +114,8 @@ class LeasedAccess:
                 self._wait("the store", error, hurried=self._leaving() or renewal.stop_requested == "cancel")
 
     def in_hub(self, work: Callable[[], T]) -> T:
-        """Repeats work on the Hub until it is available. Raises HubAway after some minutes, in which devices were idle."""
-        give_up_at = time.monotonic() + _HUB_PATIENCE_SECONDS
+        """Repeats work on the Hub until it is available. Raises HubAway after ``hub_seconds``, in which devices were idle."""
+        give_up_at = time.monotonic() + self._hub_seconds
         while True:
             self._await_lease()
             try:

@@ -119,6 +119,7 @@ class Checker:
                 lease=lease,
                 leaving=self._leaving,
                 grace_seconds=_LEAVING_SECONDS,
+                hub_seconds=self._settings.hub_seconds,
             )
             settled: list[bool] = []
 

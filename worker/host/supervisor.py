@@ -89,6 +89,7 @@ class Supervisor:
                 lease=lease,
                 leaving=self._leaving,
                 grace_seconds=settings.stop_grace_seconds,
+                hub_seconds=settings.hub_seconds,
             )
             self._recorder = Recorder(self._claim, self._folder, self._access)
             self._settlement = Settlement(self._claim, self._folder, self._access, self._recorder.log)

@@ -31,7 +31,9 @@ def lease(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease
 @pytest.fixture
 def hub_access(lease: Lease, database: Database, tmp_path: Path) -> LeasedAccess:
     store = Store(f"file://{tmp_path}")
-    return LeasedAccess("job_1", database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=0.05)
+    return LeasedAccess(
+        "job_1", database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=0.05, hub_seconds=0.1
+    )
 
 
 def test_what_the_hub_gives_in_the_end_is_had_and_what_it_refuses_is_not_asked_for_again(hub_access: LeasedAccess) -> None:
@@ -48,7 +50,7 @@ def test_what_the_hub_gives_in_the_end_is_had_and_what_it_refuses_is_not_asked_f
     assert hub_access.in_hub(fetch) == "fetched"
 
 
-def test_a_hub_that_stays_away_is_given_up(hub_access: LeasedAccess, lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_stays_away_is_given_up(hub_access: LeasedAccess, lease: Lease) -> None:
     def fetch() -> None:
         raise AWAY
 
@@ -56,6 +58,5 @@ def test_a_hub_that_stays_away_is_given_up(hub_access: LeasedAccess, lease: Leas
     with pytest.raises(GaveUpWaiting, match="the Hub"):
         hub_access.in_hub(fetch)
     lease.renewal = Renewal(None, None)
-    monkeypatch.setattr(access, "_HUB_PATIENCE_SECONDS", 0.05)
     with pytest.raises(HubAway):
         hub_access.in_hub(fetch)

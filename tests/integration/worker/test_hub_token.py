@@ -215,6 +215,24 @@ def test_what_ends_a_job_ends_its_wait_for_a_network(hub_worker: WorkerProcess, 
     assert failed.crashes == 0
 
 
+def test_a_hub_that_stays_away_gives_the_devices_to_others_and_charges_no_attempt(
+    hub: Hub, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "STILLHOUSE_HUB_SECONDS": "0.2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STILLHOUSE_PREFLIGHT", "false")
+    workers.start()
+    hub.is_down = True
+    job_id = queue.submit(**learns_from("hub:anna/open"))
+    until(lambda: queue.job(job_id).losses)
+    hub.is_down = False
+    done = queue.until_status(job_id, "succeeded")
+    assert done.crashes == 0
+    assert done.attempt >= 2
+    told = [event.message for event in queue.events(job_id, "job.queued")]
+    assert [message for message in told if "was lost: hub:anna/open cannot be fetched: the Hub cannot be reached" in message]
+
+
 def test_without_a_key_of_its_own_a_service_takes_no_token(
     queue: Queue, database_url: str, valkey_server: Valkey, store_url: str, tmp_path: Path
 ) -> None:

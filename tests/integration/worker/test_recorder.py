@@ -41,7 +41,9 @@ def test_a_checkpoint_that_is_recorded_twice_leaves_no_other_in_the_store(
     folder = tmp_path / "attempt"
     folder.mkdir()
     with Lease(database, fence.job_id, renew, heartbeat_seconds=1, lease_seconds=60, outage_seconds=60) as lease:
-        access = Unsure(fence.job_id, database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=60)
+        access = Unsure(
+            fence.job_id, database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=60, hub_seconds=1
+        )
         recorder = Recorder(claim, folder, access)
         for step in (1, 2, 3):
             (folder / CHECKPOINT_FILE).write_text(f"the state after step {step}")
@@ -74,7 +76,9 @@ def test_a_lease_that_ends_with_the_attempts_own_end_is_not_lost(
         return jobs.renew_lease(session, fence, lease_seconds=60)
 
     with Lease(database, fence.job_id, renew, heartbeat_seconds=60, lease_seconds=60, outage_seconds=60) as lease:
-        access = Ended(fence.job_id, database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=60)
+        access = Ended(
+            fence.job_id, database=database, store=store, lease=lease, leaving=lambda: False, grace_seconds=60, hub_seconds=1
+        )
         if was_ended_by_another:
             team.do(crash, fence)
             with pytest.raises(LeaseLost):
