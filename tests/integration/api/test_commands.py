@@ -7,12 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from service import jobs
 from service.cli import app
 from service.client import Client, QueueLimitReached
 from service.database import Database
+from service.settings import Settings
+from service.tables import UserSecret
 from tests.integration.api.conftest import Api, Host, add_host, spec
 from tests.integration.api.test_models import folder, zipped
 from tests.integration.jobs.conftest import succeed
@@ -26,8 +30,8 @@ class Terminal:
         self._environment = {"STILLHOUSE_URL": str(client.base_url).rstrip("/"), "STILLHOUSE_API_KEY": key}
         self.client = Client(self._environment["STILLHOUSE_URL"], key)
 
-    def run(self, *arguments: str) -> Result:
-        return CliRunner(env=self._environment).invoke(app, arguments)
+    def run(self, *arguments: str, typed: str | None = None) -> Result:
+        return CliRunner(env=self._environment).invoke(app, arguments, input=typed)
 
     def text(self, *arguments: str) -> str:
         done = self.run(*arguments)
@@ -36,6 +40,11 @@ class Terminal:
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.text(*arguments, "--json"))
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"secret_key": SecretStr("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=")})
 
 
 @pytest.fixture
@@ -172,3 +181,37 @@ def test_a_model_is_named_by_a_command_and_listed_with_its_facts_and_uses(ada: T
     assert ada.client.edit_model(model, name="Road signs").name == ada.client.model(model).name == "Road signs"
     assert ada.run("name", model).exit_code == 2
     assert ada.text("name", model, "--remove") == f"model:{model}\n"
+
+
+def test_a_token_for_the_hub_is_read_from_standard_input_and_shown_nowhere(ada: Terminal, database: Database) -> None:
+    set_ = ada.run("hub-token", "set", typed="hf_aTokenOfAdas\n")
+    assert (set_.exit_code, ada.client.me().hub_token_set_at is not None) == (0, True), set_.output
+    wrong = ada.run("hub-token", "set", typed="hf_aTokenOfAdas and more\n")
+    assert wrong.exit_code != 0
+    assert "hf_aTokenOfAdas" not in set_.output + wrong.output + str(wrong.exception)
+    with database.transaction() as session:
+        stored = session.scalars(select(UserSecret.value)).all()
+    assert len(stored) == 1
+    assert b"hf_aTokenOfAdas" not in stored[0]
+    assert ada.run("hub-token", "remove").exit_code == 0
+    assert ada.client.me().hub_token_set_at is None
+
+
+def test_the_folder_of_a_network_is_uploaded_by_its_files(ada: Terminal, tmp_path: Path) -> None:
+    given = tmp_path / "teacher"
+    given.mkdir()
+    for name, content in folder().items():
+        (given / name).write_bytes(content)
+    model = ada.json("upload", "--model", str(given))
+    assert (model["name"], model["task"]) == ("teacher", "image-classification")
+    assert [file["name"] for file in model["files"]] == sorted(folder())
+    done = ada.run("upload", "--model", str(given), "--name", "again")
+    assert done.stdout.startswith("model:model_")
+    assert done.stdout.strip() != f"model:{model['id']}"
+    (given / "labels.json").unlink()
+    refused = ada.run("upload", "--model", str(given))
+    assert refused.exit_code != 0
+    assert "labels.json is missing" in refused.output + str(refused.exception)
+    not_said = ada.run("upload", str(given))
+    assert not_said.exit_code != 0
+    assert "--model" in not_said.output + str(not_said.exception)
