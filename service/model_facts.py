@@ -49,13 +49,22 @@ def read_facts(folder: Path, files: Sequence[Path]) -> ModelFacts:
         header = read_gguf_header(gguf, architectures=known)
         return ModelFacts(header.parameters, dtype=None, base=None, licence=_words(header.fields.get("general.license")))
     card = _front_matter(folder / _CARD) if Path(_CARD) in files else {}
-    licence = _words(card.get("license"))
     return ModelFacts(
         parameters=counts.total() or None,
         dtype=max(counts, key=counts.__getitem__) if counts else None,
         base=_words(card.get("base_model")),
-        licence=_words(card.get("license_name")) or licence if licence == "other" else licence,
+        licence=_licence(card),
     )
+
+
+def read_licence(folder: Path) -> str | None:
+    """The licence that the card in a folder says; None where that says nothing."""
+    return _licence(_front_matter(folder / _CARD)) if (folder / _CARD).is_file() else None
+
+
+def _licence(card: dict[str, Any]) -> str | None:
+    licence = _words(card.get("license"))
+    return _words(card.get("license_name")) or licence if licence == "other" else licence
 
 
 def _front_matter(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from service.model_facts import read_licence
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import NUMBERS, ONE_LABEL
@@ -168,6 +169,7 @@ def load_teacher(
             made=[],
             dropped=list(outputs.unused) if teaches is None else [],
             tuned=False,
+            licence=read_licence(folder),
         ),
         warnings=task.teacher_warnings(loaded, data, source=source)
         + (_unused_outputs(outputs, source=source) if teaches is None else ()),

@@ -94,6 +94,8 @@ class StartCard(_Card):
     """The network's own outputs that the job has no use for."""
     tuned: bool
     """Whether the job trained it; a teacher that it did not train teaches as it is."""
+    licence: str | None = None
+    """As its card says; what has its weights has it too. Null where that says nothing."""
 
 
 class AdapterCard(_Card):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from service.model_facts import read_licence
 from service.spec import parse_spec
 from tests.integration.test_chain import StopIn, report
 from tests.integration.test_given_teachers import SMALL, warnings
@@ -125,12 +126,14 @@ def test_the_card_of_an_adapter_of_our_own_network_replaces_the_layer_that_is_ne
 ) -> None:
     made = {"architecture": {"name": architecture}, "accept_score": "any"}
     trained = write_base(spec(teacher=made), tmp_path / "base")
+    (trained / "README.md").write_text("---\nlicense: mit\n---\n")
     images = np.random.default_rng(0).integers(0, 17, (90, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "kinds.npz", image=images, label=np.arange(90) % 3)
     document = spec(dataset={"source": f"file:{tmp_path / 'kinds.npz'}"}, teacher=made | {"training": SHORT})
     events = train(document, tmp_path / "job", trained)
     assert isinstance(events[-1], Finished), events[-1]
     monkeypatch.chdir(tmp_path / "job" / RESULT_FOLDER)
+    assert read_licence(Path("adapter")) == read_licence(Path("student")) == "mit"
     program = Path("adapter/README.md").read_text().partition("```python\n")[2].partition("```")[0]
     loaded: dict[str, Any] = {}
     exec(program.replace("'base'", repr(str(trained))), loaded)

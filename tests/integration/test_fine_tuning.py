@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoModel
 
+from service.model_facts import read_licence
 from tests.integration.test_chain import report
 from tests.integration.test_given_students import SHORT, TEACHER, run_job, spec
 from tests.integration.test_given_teachers import named, warnings
@@ -44,6 +45,7 @@ def backbone(ignorant: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     AutoModel.from_pretrained(ignorant).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((ignorant / name).read_bytes())
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: house-licence\n---\n# A body\n", encoding="utf-8")
     return folder
 
 
@@ -82,6 +84,8 @@ def test_a_fine_tuned_teacher_is_scored_and_told_and_a_stop_in_its_training_chan
     start: dict[str, Any] = {"source": "model:given", "revision": None, "head": "new", "dropped": [], "tuned": True}
     assert {"classifier.weight", "classifier.bias"} <= set(teacher["start"]["made"])
     assert {name: teacher["start"][name] for name in start} == start
+    for name in ("teacher", "student"):
+        assert read_licence(tmp_path / "whole" / RESULT_FOLDER / name) == "house-licence", name
     assert ours["start"] == told["control"]["start"] == teacher["start"]
     words = "model:given, fine-tuned, with a new head"
     assert f"<td>{words}</td>" in (tmp_path / "whole" / RESULT_FOLDER / "report.html").read_text(encoding="utf-8")
@@ -111,7 +115,7 @@ def test_a_teacher_that_is_not_tuned_and_worse_than_the_control_is_told_of_in_th
     assert isinstance(events[-1], Finished), events[-1]
     told = report(tmp_path / "job")
     assert told["teacher"]["start"] == {
-        "source": "model:given", "revision": None, "head": "kept", "made": [], "dropped": [], "tuned": False
+        "source": "model:given", "revision": None, "head": "kept", "made": [], "dropped": [], "tuned": False, "licence": None
     }  # fmt: skip
     message = warnings(events)["teacher_untuned"]
     assert message.startswith("The teacher model:given was not fine-tuned on these data, and its test score, 0.")

@@ -99,8 +99,8 @@ WORKER_LAYERS: Layers = {
 HOST_SIDE = {"host", "__main__"}
 BETWEEN_SIDES = {"protocol", "sources"}
 """Without torch and without the database: what both sides know."""
-SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "gguf_header", "errors", "error_numbers"}
-"""What a trainer may know of the service: the spec, the readers of data files and of headers of weights, the errors."""
+SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "gguf_header", "model_facts", "errors", "error_numbers"}
+"""What a trainer may know of the service: the spec, the readers of data files, headers of weights and cards, the errors."""
 
 
 def modules(*packages: str) -> dict[str, ast.Module]:

@@ -5,6 +5,7 @@ Invariant: the check loads both from their files, as their users will, on the CP
 
 import copy
 import gc
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -29,7 +30,7 @@ from worker.trained import TrainedNetwork
 _CARD = """\
 ---
 base_model: {base}
-library_name: peft
+{licence}library_name: peft
 ---
 
 # An adapter of {base}
@@ -92,7 +93,11 @@ def _card(network: TrainedNetwork, data: Data, *, base: str, revision: str, fold
         if kind is None
         else _LIBRARYS.format(auto_class=kind.auto_class.__name__, base=place, options=options, folder=folder)
     )
-    return _CARD.format(base=base, variant=adapter.lora.variant, rank=adapter.lora.rank, program=program.rstrip(), told=told)
+    licence = network.start.licence if network.start is not None else None
+    said = f"license: {json.dumps(licence)}\n" if licence is not None else ""
+    return _CARD.format(
+        base=base, licence=said, variant=adapter.lora.variant, rank=adapter.lora.rank, program=program.rstrip(), told=told
+    )
 
 
 def _adapter_of(network: TrainedNetwork) -> Adapter:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from service.model_facts import read_licence
 from service.spec.adapters import Lora
 from service.spec.architectures import Architecture
 from service.spec.report import StartCard
@@ -151,6 +152,7 @@ class GivenStart:
             made=list(self.fitted.made),
             dropped=list(self.fitted.dropped),
             tuned=True,
+            licence=read_licence(self.folder()),
         )
 
     def made(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Its weights are widened to float32, as they are computed with; the tokenizer and
 a program it is the process that :mod:`worker.sources.conversion` starts.
 """
 
+import json
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from worker.models.build_transformers import LIBRARY_ERRORS
 from worker.models.errors import UnreadableNetwork
 from worker.models.folder import refuse_mismatched, refuse_missing
 from worker.models.without_progress import no_load_report, no_progress_bars
+from worker.sources.folder_files import CARD_FILE
 from worker.sources.own_process import answer
 
 _ARCHITECTURES = [name for info in TASKS.values() for name in info.gguf_architectures]
@@ -56,6 +58,8 @@ def convert(gguf: Path, folder: Path) -> None:
             refuse_missing(info["missing_keys"], unexpected=info["unexpected_keys"])
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        if isinstance(licence := header.fields.get("general.license"), str):
+            (folder / CARD_FILE).write_text(f"---\nlicense: {json.dumps(licence)}\n---\n", encoding="utf-8")
     except InvalidFile as error:
         raise UnreadableNetwork(error.detail) from error
     except LIBRARY_ERRORS as error:

@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from service.spec import JobSpec
 from service.spec.methods import method_names
 from service.spec.report import NetworkCard, Report, StartCard
+from service.spec.source import split_source
 from worker.report.template import render, told_gain
 from worker.tasks import TASKS
 
@@ -16,7 +17,10 @@ def model_card(report: Report, spec: JobSpec) -> str:
     is_transformers = (report.student.architecture or {}).get("name") == "transformers"
     info, words, figure = TASKS[report.task].info, TASKS[report.task].words(report, is_own=not is_transformers), _figure(report)
     metric = "agreement" if figure == "agreement" else words.score
+    origin = origin_of_student(report, spec)
     data = ModelCardData(
+        license=None if origin is None else origin.licence,
+        base_model=None if origin is None else _on_hub(origin),
         pipeline_tag=info.pipeline_tag or report.task,
         library_name="transformers" if is_transformers else "stillhouse",
         tags=["distillation", *method_names(spec.method)],
@@ -50,6 +54,22 @@ def model_card(report: Report, spec: JobSpec) -> str:
         spec=json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def origin_of_student(report: Report, spec: JobSpec) -> StartCard | None:
+    """The network that exists whose weights the student began with, of its own or by its teacher's layers."""
+    return report.teacher.start if spec.student.source == "teacher-layers" else report.student.start
+
+
+def lineage_card(origin: StartCard) -> str:
+    """The card of a network that has the weights of another, and nothing else to tell: its base and its licence."""
+    data = ModelCardData(license=origin.licence, base_model=_on_hub(origin))
+    return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n"
+
+
+def _on_hub(origin: StartCard) -> str | None:
+    kind, name = split_source(origin.source)
+    return name.partition("@")[0] if kind == "hub" else None
 
 
 def _starts(report: Report) -> dict[str, StartCard]:

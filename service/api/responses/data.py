@@ -109,7 +109,8 @@ class ModelView(View):
     base: str | None
     """The network that it was made of, as its model card says; null where that says nothing."""
     licence: str | None
-    """Its licence, as its model card says; null where that says nothing."""
+    """Its licence, as its model card says; a job's network has that of the network whose weights it began with. Null where it
+    says none."""
     used_by: ModelUses
     """The jobs that use it."""
     classes: list[str]

@@ -11,7 +11,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from service.model_facts import read_facts
+from service.model_facts import read_facts, read_licence
 from service.model_folder import inspect_folder
 from worker.models import UnreadableNetwork
 from worker.models.gguf_folder import convert
@@ -92,6 +92,7 @@ def test_a_network_of_llama_cpp_is_converted_once_and_computes_as_before(tmp_pat
         torch.testing.assert_close(found, expected)
         assert fitted.kind == "kept"
         assert AutoModelForCausalLM.from_pretrained(plain).config.model_type == "qwen2"
+        assert read_licence(plain) == "mit"
     with hold(plain) as itself:
         assert itself == plain
 

@@ -67,6 +67,25 @@ def test_it_says_which_networks_it_comes_from_and_what_became_of_their_heads() -
     ]
 
 
+@pytest.mark.parametrize(
+    ("student", "origin", "said"),
+    [
+        ({"source": "hub:anna/a"}, "student", {"license": "apache-2.0", "base_model": "anna/a"}),
+        ({"source": "teacher-layers", "architecture": {"name": "transformers", "model_type": "vit"}}, "teacher",
+         {"license": "apache-2.0", "base_model": "anna/a"}),
+        ({"architecture": {"name": "small-cnn"}}, "teacher", {}),
+    ],
+    ids=["began with it", "with its layers", "learned from it"],
+)  # fmt: skip
+def test_a_student_has_the_licence_of_the_weights_that_it_began_with_alone(
+    student: dict[str, Any], origin: str, said: dict[str, str]
+) -> None:
+    start = {"source": "hub:anna/a@0123", "revision": "0123", "head": "kept", "made": [], "dropped": [], "tuned": True}
+    spec = {"student": student, "teacher": {"source": "hub:anna/a"}}
+    found = metadata(card(spec=spec, **{origin: REPORT[origin] | {"start": start | {"licence": "apache-2.0"}}}))
+    assert {name: found[name] for name in ("license", "base_model") if name in found} == said
+
+
 def test_a_control_has_its_row_and_its_sentence() -> None:
     assert "The control is" not in card()
     text = card(control=REPORT["student"], gain=0.0111)
