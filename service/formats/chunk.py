@@ -38,7 +38,7 @@ class Waveform:
 
 
 RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
-"""Images (N, C, H, W), uint8 or float32; N texts; N waveforms; or the words of N rows."""
+"""Images (N, C, H, W), uint8 or float32; N texts, of which each may be a chat; N waveforms; or the words of N rows."""
 ChunkInputs = NDArray[np.generic] | Sequence[str] | Sequence[EncodedImage] | Sequence[EncodedAudio] | Sequence[list[str]]
 """The same, with images and sound that are files still encoded."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None] | Sequence[Any]
@@ -107,6 +107,11 @@ class ColumnSelection:
     def has_answers(self) -> bool:
         """Whether the targets are texts, the answers to prompts."""
         return "text" in TASKS[self.task].target_kinds
+
+    @property
+    def reads_chats(self) -> bool:
+        """Whether the inputs may be chats."""
+        return TASKS[self.task].reads_chats
 
     def without(self, columns: Collection[str]) -> "ColumnSelection":
         """The same selection without some of its targets."""
@@ -223,8 +228,8 @@ def _how_to_name(names: Sequence[str], selection: ColumnSelection) -> str:
         return "; upload it with input_column=text and, of its spans, target_column=spans"
     if "prompt" in names and "completion" in names:
         return "; upload it with input_column=prompt and target_column=completion"
-    if "messages" in names:
-        return "; write each chat of 'messages' as a text: tokenizer.apply_chat_template(messages, tokenize=False)"
+    if "messages" in names and selection.reads_chats:
+        return "; upload it with input_column=messages"
     return ""
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidFile
 from service.formats.arrow import check_batch, is_list, is_string, strings, where_null, whole_strings
 from service.formats.audio_column import AudioColumn
+from service.formats.chat import TOOLS_COLUMN, check_answer_kind
 from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
@@ -31,6 +32,7 @@ from service.formats.chunk import (
 )
 from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
+from service.formats.messages_column import MESSAGES_FIELD, MessagesColumn, chats_of
 from service.formats.text_column import TextColumn
 from service.formats.tokens_column import TokensColumn, check_list_type, feature_names, named_tags
 from service.spec.data import Column
@@ -65,6 +67,7 @@ INPUT_COLUMNS: dict[InputColumnKind, OpenInputColumn] = {
     "text": TextColumn,
     "audio": AudioColumn,
     "tokens": TokensColumn,
+    "messages": MessagesColumn,
 }
 
 
@@ -113,6 +116,7 @@ class ParquetTable:
 
     def chunks(self) -> Iterator[Chunk]:
         names = [*self._selection.columns, *([SPLIT_COLUMN] if self._splits_named else [])]
+        names += [TOOLS_COLUMN] if self._has_tools else []
         for first_row, batch in self._batches(names, rows_at_once=self._inputs.rows_at_once):
             splits = None
             if self._splits_named:
@@ -120,7 +124,7 @@ class ParquetTable:
             yield from divide(
                 splits,
                 rows=np.arange(first_row, first_row + batch.num_rows, dtype=np.int64),
-                inputs=self._inputs.read(batch.column(self._selection.input_column), first_row=first_row),
+                inputs=self._inputs.read(self._input_of(batch), first_row=first_row),
                 targets={name: self._target(batch.column(name), name, first_row=first_row) for name in self.targets},
             )
 
@@ -138,19 +142,34 @@ class ParquetTable:
             raise InvalidFile(f"the Parquet file is broken: it declares {self._num_rows} rows and holds {first_row}")
 
     @property
+    def _has_tools(self) -> bool:
+        return (
+            self._input_kind == "messages" and TOOLS_COLUMN in self._schema.names and TOOLS_COLUMN not in self._selection.columns
+        )
+
+    def _input_of(self, batch: pa.RecordBatch) -> pa.Array:
+        """The inputs of a batch; with tools, a struct of chats and tools."""
+        inputs = batch.column(self._selection.input_column)
+        if not self._has_tools:
+            return inputs
+        return pa.StructArray.from_arrays([inputs, batch.column(TOOLS_COLUMN)], [MESSAGES_FIELD, TOOLS_COLUMN])
+
+    @property
     def _input_kind(self) -> InputColumnKind:
         """The kind of the input column, by its type where the task has several."""
         if self._selection.reads_words:
             return "tokens" if is_list(self._schema.field(self._selection.input_column).type) else "text"
+        if self._selection.reads_chats and is_list(self._schema.field(self._selection.input_column).type):
+            return "messages"
         return self._selection.input_kind
 
     def _target_kind(self, column: str) -> TargetKind:
         type_ = self._schema.field(column).type
         found = f"column {column!r} is of {str(type_)[:100]}"
         if self._selection.has_answers:
-            if not is_string(type_):
+            if not is_string(type_) and not is_list(type_):
                 raise InvalidFile(f"{found}; the answers of a {self._selection.task} are strings: name another column, or none")
-            return "text"
+            return check_answer_kind(column, "messages" if is_list(type_) else "text", self._input_kind)
         if self._selection.reads_words:
             kind = self._selection.word_targets(self._input_kind)
             check_list_type(column, type_, kind, has_names=self._class_names(column) is not None)
@@ -203,6 +222,8 @@ class ParquetTable:
             rows: list[Any] = column.to_pylist()
             names = self.class_names.get(name)
             return rows if names is None else named_tags(rows, names, name=name, first_row=first_row)
+        if self.targets[name] == "messages":
+            return chats_of(column, place=f"column {name!r}", first_row=first_row)
         if is_string(column.type):
             texts = strings(column)
             return texts if self.targets[name] == "text" else [text if text and not text.isspace() else None for text in texts]

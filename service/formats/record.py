@@ -2,20 +2,23 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
+from service.formats.chat import TOOLS_COLUMN, check_answer_kind, check_chats
 from service.formats.chunk import (
     CHUNK_BYTES,
     MAX_COLUMNS,
     SPLIT_COLUMN,
     Chunk,
     ColumnSelection,
+    RawInputs,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -95,6 +98,8 @@ class RecordTable:
         self._splits_named = SPLIT_COLUMN not in selection.columns and records.columns.get(SPLIT_COLUMN) in ("string", "null")
         are_lists = selection.reads_words and records.columns[selection.input_column] == "list"
         self._input_kind: InputColumnKind = "tokens" if are_lists else "text"
+        if selection.reads_chats and records.columns[selection.input_column] == "list":
+            self._input_kind = "messages"
         self._types: dict[str, type[Scalar]] = {}
         self.splits = self._scan()
         if blank := records.blank.count:
@@ -115,7 +120,9 @@ class RecordTable:
         found: dict[str, Column] = {}
         for name, dtype in self._columns.items():
             if name == self._selection.input_column:
-                found[name] = Column(kind=self._input_kind, dtype="list" if self._input_kind == "tokens" else "string")
+                found[name] = Column(
+                    kind=self._input_kind, dtype="list" if self._input_kind in ("tokens", "messages") else "string"
+                )
             elif name in self.targets:
                 found[name] = Column(kind=self.targets[name], dtype=_DTYPES[self._types[name]] if name in self._types else "list")
             else:
@@ -165,14 +172,19 @@ class RecordTable:
 
     def _kind(self, column: str) -> TargetKind:
         if self._selection.has_answers:
-            return "text"
+            return check_answer_kind(column, "messages" if self._columns[column] == "list" else "text", self._input_kind)
         if self._selection.reads_words:
             return self._selection.word_targets(self._input_kind)
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
         inputs = [self._value(record, self._selection.input_column) for record in held]
-        check = check_tokens if self._input_kind == "tokens" else check_texts
+        check: Callable[..., RawInputs] = check_texts
+        match self._input_kind:
+            case "tokens":
+                check = check_tokens
+            case "messages":
+                check = partial(check_chats, tools=[record.values.get(TOOLS_COLUMN) for record in held])
         yield from divide(
             [self._split(record) for record in held] if self._splits_named else None,
             rows=np.arange(first_row, first_row + len(held), dtype=np.int64),
@@ -184,6 +196,9 @@ class RecordTable:
     def _target(self, column: str, held: Sequence[Record]) -> TargetValues:
         if self.targets[column] == "text":
             return [self._value(record, column) for record in held]
+        if self.targets[column] == "messages":
+            answers = [self._value(record, column) for record in held]
+            return check_chats(answers, place=lambda index: _place(column, held[index]))
         if self._selection.reads_words:
             return [record.values.get(column) for record in held]
         values = [self._scalar(record, column) for record in held]

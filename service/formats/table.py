@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Literal, cast
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.archives import DAMAGE, is_damage
 from service.errors import InvalidFile
+from service.formats.chat import refuse_chats_as_text
 from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
@@ -316,7 +318,7 @@ def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[s
                 tallies[column] = LabelTally(column, names=table.class_names.get(column), is_only=is_only)
             case "number":
                 tallies[column] = NumberTally(column, is_only=is_only, is_quantity=column in numbers)
-            case "text":
+            case "text" | "messages":
                 tallies[column] = AnswerTally(column)
             case "tags" | "spans":
                 tallies[column] = TagTally(column, names=table.class_names.get(column))
@@ -358,6 +360,8 @@ def _completed(chunk: Chunk, table: DataTable, selection: ColumnSelection) -> Ch
     if selection.reads_words:
         words = as_words(chunk, selection.input_column)
         return replace(words, targets={**words.targets, **{column: [None] * len(words.rows) for column in table.lacking}})
+    if selection.reads_chats:
+        refuse_chats_as_text(cast(Sequence[str], chunk.inputs), place=partial(chunk.place, selection.input_column))
     missing = {column: np.full(len(chunk.rows), -1, dtype=np.int64) for column in table.lacking}
     return replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
 

@@ -1,13 +1,15 @@
 """Checks of texts, and the answers of a ``causal-lm`` dataset."""
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from service.errors import InvalidFile
+from service.formats.chat import Chat
 from service.formats.chunk import Chunk, is_unicode
 from service.formats.target import Settled, TargetTally
 
 HOW_TO_WRITE_CHATS = (
-    "write each chat as one text, as the tokenizer of the language model writes it: "
+    "chats are for a causal-lm; for other tasks write each as one text, for instance "
     "tokenizer.apply_chat_template(messages, tokenize=False)"
 )
 HOW_TO_WRITE_LISTS = "write one text a row, for instance with ' '.join(…)"
@@ -36,7 +38,11 @@ class AnswerTally(TargetTally):
         return [""] * num_rows
 
     def add(self, chunk: Chunk) -> list[str]:
-        answers = check_texts(chunk.targets[self.column], place=lambda index: chunk.place(self.column, index))
+        values = chunk.targets[self.column]
+        if all(isinstance(value, Chat) for value in values):
+            answers = cast(list[str], list(values))  # checked where they were read
+        else:
+            answers = check_texts(values, place=lambda index: chunk.place(self.column, index))
         self.num_present[chunk.split] += len(answers)
         return answers
 

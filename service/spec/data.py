@@ -65,9 +65,16 @@ class DatasetSpec(StrictModel):
     """Share of the training split held out, stratified by class, when the dataset has no test split."""
     clip_seconds: Annotated[float, Field(ge=0.05, le=1800)] = 10.0
     """Of sound: most seconds of a clip that are read. Clips are as long as the training split's longest, and at most this."""
-    packing: Literal["packed", "padded"] | None = None
+    packing: Literal["packed", "padded", "isolated"] | None = None
     """Of texts for a ``causal-lm``: ``packed``, one after another, each with its end, cut into rows without padding; ``padded``,
-    one a row. By default ``padded`` where there are answers and for ``uld``, else ``packed``."""
+    one a row; ``isolated``, several whole ones in a row, none of which attends to another, so that what is learned is as if they
+    were padded. By default ``padded`` where there are answers or chats and for ``uld``, else ``packed``."""
+    overlong: Literal["cut", "refuse"] = "cut"
+    """What becomes of a text of a ``causal-lm`` that is longer than a row, where texts are not ``packed``: it is cut, or the job
+    is refused with its row. A chat loses its oldest turns first, and never the system's."""
+    chat_template: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    """The template (Jinja) by which chats are written, in the place of the one that the tokenizer comes with; the student keeps
+    it."""
     row_tokens: Annotated[int, Field(ge=4, le=32_768)] | None = None
     """Most tokens of a row for a ``causal-lm``; by default the tokenizer's own ``max_length``, of one that comes with a teacher
     1,024 at most."""
@@ -141,10 +148,10 @@ def _is_of(warning: WarningMessage, columns: Collection[str]) -> bool:
 class Column(StrictModel):
     """One column of a dataset."""
 
-    kind: Literal["image", "text", "audio", "tokens", "label", "number", "tags", "spans", "weight", "other"]
-    """What it can be used as: an input (``image``, ``text``, ``audio``; ``tokens``, words in a list), a target (``label``,
-    ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` is the answer for a ``causal-lm``), the ``weight`` of
-    the rows, or none of these."""
+    kind: Literal["image", "text", "audio", "tokens", "messages", "label", "number", "tags", "spans", "weight", "other"]
+    """What it can be used as: an input (``image``, ``text``, ``audio``; ``tokens``, words in a list; ``messages``, the turns of a
+    chat), a target (``label``, ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` and ``messages`` are the answer
+    for a ``causal-lm``), the ``weight`` of the rows, or none of these."""
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None

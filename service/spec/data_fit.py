@@ -83,6 +83,7 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
         *_weight_faults(spec, dataset, task=task),
         *_number_faults(spec, dataset),
         *_number_of_targets_faults(spec, task=task),
+        *_chat_faults(spec, dataset),
     ]
 
 
@@ -129,6 +130,24 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: TaskName) -> list[Fiel
         kinds = " or ".join(map(plural, info.target_kinds))
         return [FieldError(pointer="/dataset/targets", message=f"{task} predicts something: name a column of {kinds}")]
     return []
+
+
+def _chat_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
+    """Finds what a spec says of chats whose input holds texts, and the other way round."""
+    kind = dataset.columns[spec.input].kind if spec.input in dataset.columns else None
+    faults = []
+    if kind == "messages" and spec.packing == "packed":
+        message = "chats are not cut into rows one after another, for what counts are the answers: make it padded or isolated"
+        faults.append(FieldError(pointer="/dataset/packing", message=message))
+    if kind == "text" and spec.chat_template is not None:
+        message = f"column {spec.input!r} holds texts, and a template writes chats: name a column of messages, or leave it out"
+        faults.append(FieldError(pointer="/dataset/chat_template", message=message))
+    for index, name in enumerate(spec.targets):
+        other = dataset.columns[name].kind if name in dataset.columns else None
+        if {kind, other} == {"text", "messages"}:
+            message = f"column {name!r} holds {plural(str(other))}, and the input {plural(str(kind))}: take both of one kind"
+            faults.append(FieldError(pointer=f"/dataset/targets/{index}", message=message))
+    return faults
 
 
 def _split_faults(spec: DatasetSpec, dataset: DatasetInfo, without_labels: Collection[str]) -> list[FieldError]:

@@ -295,10 +295,12 @@ class JobSpec(StrictModel):
         """Fills in the columns that the task has by default, so that a stored spec is complete."""
         defaults: dict[str, Any] = {"input": TASKS[self.task].input_columns[0], "targets": list(TASKS[self.task].targets)}
         if TASKS[self.task].packs_rows and self.dataset.packing is None:
+            # Whether the input holds chats, which are not packed either, its column says.
             by_text = ("targets" in self.dataset.model_fields_set and self.dataset.targets) or getattr(
                 self.method, "name", ""
             ) == "uld"
-            object.__setattr__(self, "dataset", self.dataset.model_copy(update={"packing": "padded" if by_text else "packed"}))
+            if by_text:
+                object.__setattr__(self, "dataset", self.dataset.model_copy(update={"packing": "padded"}))
         if unsaid := {name: value for name, value in defaults.items() if name not in self.dataset.model_fields_set}:
             object.__setattr__(self, "dataset", self.dataset.model_copy(update=unsaid))
         return self

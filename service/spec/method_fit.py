@@ -55,7 +55,7 @@ def _packing_faults(spec: JobSpec) -> Iterator[FieldError]:
     if TASKS[spec.task].packs_rows:
         return
     owners = " and ".join(f"{info.network}s" for info in TASKS.values() if info.packs_rows)
-    for name in ("packing", "row_tokens"):
+    for name in ("packing", "row_tokens", "chat_template"):
         if getattr(spec.dataset, name) is not None:
             message = f"{name} is of {owners}, and this job is {spec.task}: leave it out"
             yield FieldError(pointer=f"/dataset/{name}", message=message)

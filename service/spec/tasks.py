@@ -16,10 +16,11 @@ TaskName = Literal[
     "causal-lm",
 ]
 InputKind = Literal["image", "text", "audio"]
-InputColumnKind = Literal["image", "text", "audio", "tokens"]
-"""What a column of inputs holds; ``tokens`` are the words of a text as a list."""
-TargetKind = Literal["label", "number", "text", "tags", "spans"]
-"""What a column of targets holds: ``tags``, one for each of the tokens; ``spans`` of a text's characters; ``text``, an answer."""
+InputColumnKind = Literal["image", "text", "audio", "tokens", "messages"]
+"""What a column of inputs holds; ``tokens`` are the words of a text as a list, ``messages`` turns of a chat."""
+TargetKind = Literal["label", "number", "text", "messages", "tags", "spans"]
+"""What a column of targets holds: ``tags``, one for each of the tokens; ``spans`` of a text's characters; ``text``, an answer,
+and ``messages``, one that is part of a chat."""
 Modality = Literal["image", "waveform", "log-mel", "text"]
 """What an augmentation is applied to."""
 MethodKind = Literal["outputs", "layers", "next-tokens", "embeddings"]
@@ -100,6 +101,11 @@ class TaskInfo:
         """Whether a row is a list of words, and a target one tag for each."""
         return "tokens" in self.input_columns
 
+    @property
+    def reads_chats(self) -> bool:
+        """Whether a row may be a chat, a list of messages."""
+        return "messages" in self.input_columns
+
     def word_targets(self, column: InputColumnKind) -> TargetKind:
         """What says of the words of an input what they are, by the kind of the input's column."""
         return dict(zip(self.columns, self.target_kinds, strict=True))[column]
@@ -155,8 +161,9 @@ TASKS: dict[TaskName, TaskInfo] = {
         input_kind="text",
         network="causal language model",
         auto_class="AutoModelForCausalLM",
+        columns=("text", "messages"),
         targets=(),
-        target_kinds=("text",),
+        target_kinds=("text", "messages"),
         only_target="the answer to its input",
         methods=("next-tokens",),
         architectures=("ForCausalLM", "LMHeadModel"),

@@ -51,7 +51,11 @@ class Split:
     answers: list[str] | None = None
     """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
     is_packed: bool = False
-    """Whether texts are concatenated and cut into rows for a causal language model, rather than one text per row."""
+    """Whether several texts share a row for a causal language model, rather than one text per row."""
+    is_isolated: bool = False
+    """Of texts that share rows: whether they are whole and do not attend to each other."""
+    overlong: Literal["cut", "refuse"] = "cut"
+    """What becomes of a text that is longer than a row of its own."""
     transfer: TransferRows | None = None
     """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
     weights: Tensor | None = None
@@ -135,6 +139,8 @@ class Data:
     """Seconds at which clips of sound are cut."""
     row_tokens: int | None = None
     """Tokens at which the rows of a causal language model are cut, if the spec has a limit."""
+    chat_template: str | None = None
+    """By which all networks write chats, in the place of their own; None where each has one."""
     warnings: tuple[WarningMessage, ...] = ()
     """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
     rows_by_split: Mapping[str, int] = field(default_factory=dict)
@@ -193,6 +199,7 @@ def load_data(
         max_value=max_value if is_eight_bit else None,
         clip_seconds=dataset.clip_seconds,
         row_tokens=dataset.row_tokens,
+        chat_template=dataset.chat_template,
         warnings=tuple(arrays.warnings),
         rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
     )

@@ -20,6 +20,8 @@ class Losses:
     """Texts, and answers, that are cut."""
     prompts: tuple[int, int] = (0, 0)
     """Prompts that lose their beginning."""
+    turns: tuple[int, int] = (0, 0)
+    """Chats that lose their oldest turns."""
     tokens: tuple[int, int] = (0, 0)
     """Tokens of an incomplete last row, and all tokens."""
 

@@ -25,7 +25,7 @@ def prepare_once(split: Split, preprocessing: Any, make: Callable[[Split], Prepa
     """
     sources = (split.inputs, split.answers, preprocessing.tokenizer)
     others = {each.name: getattr(preprocessing, each.name) for each in fields(preprocessing) if each.name != "tokenizer"}
-    settings = (type(preprocessing), others, split.is_packed)
+    settings = (type(preprocessing), others, split.is_packed, split.is_isolated, split.overlong)
     made = split.read.find(sources, settings)
     if made is None:
         try:
@@ -51,6 +51,7 @@ def describe_unread_texts(
     for code, what, (count, first), how in (
         ("texts_cut", "answers" if split.answers else "texts", losses.texts, cut_at),
         ("prompts_cut", "prompts", losses.prompts, "at their beginning"),
+        ("turns_cut", "chats", losses.turns, "by their oldest turns"),
     ):
         if count:
             message = (

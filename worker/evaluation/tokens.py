@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.data.language import predictions
+from worker.data.language import ids_and_positions, predictions
 from worker.data.samples import Samples
-from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
@@ -32,13 +31,13 @@ def predict_tokens(
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """Computes (M, 3): loss, predicted token and true token of each token that counts, in the rows' order; in ``eval()``."""
-    count = max(1, BATCH_TOKENS // max(1, only_tensor(samples.inputs).shape[1]))
+    count = max(1, BATCH_TOKENS // max(1, ids_and_positions(samples.inputs)[0].shape[1]))
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         batch = samples.batch(torch.arange(start, min(start + count, len(samples))))
-        ids, mask = only_tensor(batch.inputs), batch.labels
+        (ids, positions), mask = ids_and_positions(batch.inputs), batch.labels
         with precision.forward_pass():
-            hidden = network.hidden(ids)
+            hidden = network.hidden(ids, positions)
         return {"outputs": _token_outputs(*predictions(hidden, ids, mask), network.head)}
 
     pieces: list[Tensor] = []
@@ -56,8 +55,8 @@ def first_logits(network: LanguageNetwork, samples: Samples) -> Tensor:
     with in_eval_mode(network):
         for row in range(len(samples)):
             batch = samples.batch(torch.tensor([row]))
-            ids = only_tensor(batch.inputs)
-            hidden, _ = predictions(network.hidden(ids), ids, batch.labels)
+            ids, positions = ids_and_positions(batch.inputs)
+            hidden, _ = predictions(network.hidden(ids, positions), ids, batch.labels)
             pieces.append(head(hidden[: most - num_tokens]).to(torch.float32))
             num_tokens += len(pieces[-1])
             if num_tokens >= most:

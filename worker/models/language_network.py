@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from service.spec.language_fit import NOT_ISOLATED
+from worker.errors import JobFault
 from worker.methods.output_head import OutputHead
 
 
@@ -22,9 +24,26 @@ class LanguageNetwork(nn.Module):
         """Maps rows of tokens (B, L) to the logits (B, V) of the next token, for generation."""
         return self.head(self.hidden(ids)[:, -1])
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Maps rows of tokens (B, L), padded at the end alone, to hidden states (B, L, D); each predicts the next token."""
-        states: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    def hidden(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Maps rows of tokens (B, L), padded at the end alone, to hidden states (B, L, D); each predicts the next token.
+
+        With ``positions`` (B, L), which begin again at 0 with each text of a row, no text attends to another: so reads the
+        library a forward pass without an attention mask.
+
+        Raises:
+            JobFault: the network does not tell texts by their positions.
+        """
+        if positions is None:
+            states: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            return states
+        if self.model.config.model_type in NOT_ISOLATED:
+            raise JobFault(
+                "invalid_spec",
+                f"A network of {self.model.config.model_type} does not keep the texts of a row from attending to each other.",
+                hint="Set dataset.packing to padded.",
+                details={"pointer": "/dataset/packing"},
+            )
+        states = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         return states
 
     @property

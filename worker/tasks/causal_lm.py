@@ -7,7 +7,7 @@ Invariant: a token that a network predicts is one of its own tokenizer, so that 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from textwrap import dedent
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,18 @@ from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import SequenceLevel, UniversalLogit
 from service.spec.report import Report
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
-from worker.data.language_preprocessing import USUAL_ROW_TOKENS, LanguagePreprocessing, train_language_preprocessing
+from worker.data.chat_template import template_of
+from worker.data.language import ids_and_positions
+from worker.data.language_preprocessing import (
+    USUAL_ROW_TOKENS,
+    LanguagePreprocessing,
+    chat_settings,
+    same_chats,
+    train_language_preprocessing,
+)
 from worker.data.samples import Samples
-from worker.data.tensors import Inputs, only_tensor
-from worker.data.texts_alone import samples_of_texts
+from worker.data.tensors import Inputs
+from worker.data.texts_alone import holds_chats, samples_of_texts
 from worker.data.tokenization import same_tokenizer
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
@@ -49,6 +57,7 @@ from worker.training.causal_lm import (
     generate_texts,
     language_criterion,
 )
+from worker.training.chats import check_answers, check_chats
 from worker.training.criterion import BuildCriterion, Criterion
 
 _FREQUENCY_TEXTS = 2_000
@@ -73,25 +82,38 @@ class CausalLM(Task):
     def samples(
         self, dataset: DatasetSpec, arrays: DataArrays, chosen: Mapping[SplitName, SplitArrays]
     ) -> tuple[dict[SplitName, Split], Targets]:
-        answers = dataset.targets[0] if dataset.targets else None
-        return samples_of_texts(chosen, answers=answers, is_packed=dataset.packing == "packed"), Targets(())
+        return samples_of_texts(chosen, dataset), Targets(())
 
     def fit_inputs(self, loaded: LoadedNetwork, data: Data, *, source: str) -> Preprocessing:
-        reads = cast(LanguagePreprocessing, loaded.preprocessing)
+        reads = _language(loaded.preprocessing)
         # A network's own limit may be the length of a book: rows of that length would not fit into memory.
-        return replace(reads, max_length=min(reads.max_length, data.row_tokens or USUAL_ROW_TOKENS))
+        length = min(reads.max_length, data.row_tokens or USUAL_ROW_TOKENS)
+        return replace(reads, max_length=length, **chat_settings(data))
 
     def settle_rows(self, data: Data, readers: Sequence[Preprocessing]) -> Data:
         # Networks of one tokenizer read the same rows, which none of them may find too long.
-        first, *others = (cast(LanguagePreprocessing, reads) for reads in readers)
+        first, *others = map(_language, readers)
         if not all(same_tokenizer(first.tokenizer, reads.tokenizer) for reads in others):
             return data
         longest = min(first.max_length, *(reads.max_length for reads in others))
-        return replace(data, row_tokens=min(longest, data.row_tokens or USUAL_ROW_TOKENS))
+        data = replace(data, row_tokens=min(longest, data.row_tokens or USUAL_ROW_TOKENS))
+        if data.chat_template is not None or not holds_chats(data.splits["train"].inputs):
+            return data
+        templates = [template_of(reads.tokenizer) for reads in (first, *others)]
+        known = {template for template in templates if template is not None}
+        # One that was trained on texts alone learns chats by the other's template.
+        return replace(data, chat_template=known.pop()) if len(known) == 1 and None in templates else data
 
     def check_method(self, spec: JobSpec, student: Preprocessing, teacher: Preprocessing) -> None:
-        check_generation_fits(spec.method, cast(LanguagePreprocessing, student).max_length)
+        check_generation_fits(spec.method, _language(student).max_length)
         if same_tokenizer(student.own_tokenizer, teacher.own_tokenizer):
+            if not same_chats(_language(student), _language(teacher)):
+                raise JobFault(
+                    "invalid_spec",
+                    "Student and teacher have one tokenizer, and write chats by two templates: they read other tokens.",
+                    hint="Give dataset.chat_template, the teacher's say.",
+                    details={"pointer": "/dataset/chat_template"},
+                )
             return
         if not isinstance(spec.method, UniversalLogit):
             raise JobFault(
@@ -100,7 +122,7 @@ class CausalLM(Task):
                 hint="Take the method uld, which compares texts that are cut differently, or networks of one tokenizer.",
                 details={"pointer": "/method"},
             )
-        if spec.dataset.packing == "packed":
+        if spec.dataset.packing in ("packed", "isolated"):
             raise JobFault(
                 "invalid_spec",
                 "The student's tokenizer is not its teacher's, so that each row must be one text.",
@@ -137,12 +159,13 @@ class CausalLM(Task):
 
     def infer(self, network: nn.Module, inputs: Inputs) -> Tensor:
         """The hidden states; logits are computed of some tokens at a time."""
-        return _language_network(network).hidden(only_tensor(inputs))
+        return _language_network(network).hidden(*ids_and_positions(inputs))
 
     def evaluation_batch(self, inputs: Inputs) -> int:
-        return max(1, BATCH_TOKENS // only_tensor(inputs).shape[1])
+        return max(1, BATCH_TOKENS // ids_and_positions(inputs)[0].shape[1])
 
     def label_criterion(self, network: nn.Module, samples: Samples, targets: Targets) -> Criterion:
+        check_answers(samples, learner="a network without a teacher")
         return NextTokenCriterion(_language_network(network), samples)
 
     def student_criterion(self, distillation: Distillation) -> BuildCriterion:
@@ -151,6 +174,8 @@ class CausalLM(Task):
         teacher = _language_teacher(distillation.teacher, distillation.teacher_preprocessing)
         if not same_tokenizer(distillation.preprocessing.own_tokenizer, distillation.teacher_preprocessing.own_tokenizer):
             teacher = replace(teacher, samples=distillation.teacher_samples())
+        if _language(distillation.preprocessing).reads_chats:
+            check_chats(method, samples, teacher)
         generated = None
         if isinstance(method, SequenceLevel):
             what = f"the texts of the {distillation.role}'s teacher for {len(samples):,} rows, once for all epochs"
@@ -219,7 +244,7 @@ class CausalLM(Task):
         only: Collection[str] | None = None,
     ) -> list[GuessComparison]:
         rows, vocabulary = training_rows(_FREQUENCY_TEXTS), len(_language_network(network).head.weight)
-        predicted = only_tensor(rows.inputs)[:, 1:][rows.labels[:, 1:].bool()]
+        predicted = ids_and_positions(rows.inputs)[0][:, 1:][rows.labels[:, 1:].bool()]
         return [compare_tokens_with_guess(outputs, token_frequencies(predicted, vocabulary))]
 
     def compared_outputs(self, network: nn.Module, samples: Samples) -> Tensor:
@@ -249,9 +274,14 @@ class CausalLM(Task):
 
 def _language_teacher(network: nn.Module, preprocessing: Preprocessing) -> LanguageTeacher:
     """A teacher with the student's tokenizer."""
+    reads = _language(preprocessing)
+    return LanguageTeacher(_language_network(network), reads.framing, reads.max_length)
+
+
+def _language(preprocessing: Preprocessing) -> LanguagePreprocessing:
     if not isinstance(preprocessing, LanguagePreprocessing):
         raise TypeError(f"{type(preprocessing).__name__} makes no rows of tokens")
-    return LanguageTeacher(_language_network(network), preprocessing.framing, preprocessing.max_length)
+    return preprocessing
 
 
 def _language_network(network: nn.Module) -> LanguageNetwork:

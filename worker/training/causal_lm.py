@@ -10,16 +10,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data.language import Framing, TokenRows, paired, predictions, prompts_of
+from worker.data.language import (
+    Framing,
+    TokenRows,
+    ids_and_positions,
+    paired,
+    predictions,
+    prompts_of,
+)
 from worker.data.samples import Samples
-from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
@@ -35,12 +41,22 @@ _GENERATION_BATCH = 32
 """Rows for which the teacher generates texts at a time; the same texts are drawn again only in the same batches."""
 
 
+class TokenBatch(NamedTuple):
+    """Some rows of tokens (b, L)."""
+
+    ids: Tensor
+    mask: Tensor
+    """The loss mask."""
+    positions: Tensor | None = None
+    """Where several texts share a row."""
+
+
 @dataclass(frozen=True)
 class Rows:
-    """A rank's shard of some rows of tokens: ids and loss mask (b, L) of what each network reads."""
+    """A rank's shard of some rows of tokens, as each network reads them."""
 
-    texts: tuple[Tensor, Tensor]
-    teachers: tuple[Tensor, Tensor] | None = None
+    texts: TokenBatch
+    teachers: TokenBatch | None = None
     """The same texts by the teacher's own tokenizer, or what the teacher generated; None if all networks read ``texts``."""
     is_generated: bool = False
     """Whether the student generated them."""
@@ -118,7 +134,7 @@ class NextTokenCriterion(LanguageCriterion):
     """The cross-entropy with the texts' own tokens: the criterion of a network without a teacher."""
 
     def terms(self, rows: Rows, step: StepContext) -> list[Term]:
-        return [_text_loss(self.student, *rows.texts, step, weight=1.0)]
+        return [_text_loss(self.student, rows.texts, step, weight=1.0)]
 
 
 @dataclass(frozen=True)
@@ -140,13 +156,14 @@ class DistributionCriterion(LanguageCriterion):
         weight = self.method.label_weight
         if rows.teachers is None:
             networks = self.student, self.teacher.network
-            return [_distillation_loss(self.method, *networks, *rows.texts, step, label_weight=weight)]
-        (ids, mask), (teacher_ids, teacher_mask) = rows.texts, rows.teachers
+            return [_distillation_loss(self.method, *networks, rows.texts, step, label_weight=weight)]
+        (ids, mask, _), (teacher_ids, teacher_mask, _) = rows.texts, rows.teachers
         student_mask, teacher_mask = paired(mask, teacher_mask)
         with step.group.rank_local_rng(), step.precision.forward_pass():
             hidden = self.student.hidden(ids)
         states, labels = predictions(hidden, ids, student_mask)
-        teacher_hidden, _ = _teacher_states(self.teacher.network, teacher_ids, teacher_mask, step.precision)
+        aligned = TokenBatch(teacher_ids, teacher_mask)
+        teacher_hidden, _ = _teacher_states(self.teacher.network, aligned, step.precision)
         teacher_states = TeacherStates(teacher_hidden, self.teacher.network.head, token_loss(self.method), self.method.weight)
         loss = token_mean(states, self.student.head, labels, label_weight=0.0, teacher_states=teacher_states)
         terms = [Term(loss, len(labels))]
@@ -158,7 +175,7 @@ class DistributionCriterion(LanguageCriterion):
     def counts(self, rows: Rows) -> list[int]:
         if rows.teachers is None:
             return [_count(rows.texts)]
-        aligned, _ = paired(rows.texts[1], rows.teachers[1])
+        aligned, _ = paired(rows.texts.mask, rows.teachers.mask)
         return [int(aligned.sum()), *([_count(rows.texts)] if self.method.label_weight else [])]
 
 
@@ -176,9 +193,9 @@ class SequenceLevelCriterion(LanguageCriterion):
     def terms(self, rows: Rows, step: StepContext) -> list[Term]:
         """Weighted means over the generated tokens and over the texts' own tokens."""
         assert rows.teachers is not None
-        terms = [_text_loss(self.student, *rows.teachers, step, weight=self.method.weight)]
+        terms = [_text_loss(self.student, rows.teachers, step, weight=self.method.weight)]
         if self.method.label_weight:
-            terms.append(_text_loss(self.student, *rows.texts, step, weight=self.method.label_weight))
+            terms.append(_text_loss(self.student, rows.texts, step, weight=self.method.label_weight))
         return terms
 
     def counts(self, rows: Rows) -> list[int]:
@@ -200,25 +217,25 @@ class OnPolicyCriterion(LanguageCriterion):
         if not is_generated:
             return rows
         with step.group.rank_local_rng():
-            return [Rows(self._generate(*each.texts), is_generated=True) for each in rows]
+            return [Rows(self._generate(each.texts), is_generated=True) for each in rows]
 
     def terms(self, rows: Rows, step: StepContext) -> list[Term]:
         label_weight = 0.0 if rows.is_generated else self.method.label_weight
         networks = self.student, self.teacher.network
-        return [_distillation_loss(self.method, *networks, *rows.texts, step, label_weight=label_weight)]
+        return [_distillation_loss(self.method, *networks, rows.texts, step, label_weight=label_weight)]
 
-    def _generate(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _generate(self, texts: TokenBatch) -> TokenBatch:
         method = self.method
         prompts = prompts_of(
-            ids,
-            mask,
+            texts.ids,
+            texts.mask,
             self.teacher.framing,
             prompt_tokens=method.prompt_tokens,
             longest=self.teacher.row_tokens - method.max_new_tokens,
         )
         decoding = Decoding(method.max_new_tokens, temperature=method.sampling_temperature)
         written = write(self.student.model, *prompts, self.teacher.framing, decoding)
-        return written.ids, written.mask
+        return TokenBatch(written.ids, written.mask)
 
 
 def language_criterion(
@@ -273,7 +290,7 @@ def generate_texts(
         torch.manual_seed(seed)
         for start in range(0, len(samples), _GENERATION_BATCH):
             indices = torch.arange(start, min(start + _GENERATION_BATCH, len(samples)))
-            ids, mask = _batch(samples, indices)
+            ids, mask, _ = _batch(samples, indices)
             prompts = prompts_of(ids, mask, teacher.framing, prompt_tokens=method.prompt_tokens, longest=longest)
             pieces.append(write(teacher.network.model, *prompts, teacher.framing, decoding))
             after_batch(start + len(indices))
@@ -288,24 +305,26 @@ def _pad_columns(rows: Tensor, width: int, value: int | bool) -> Tensor:
     return torch.nn.functional.pad(rows, (0, width - rows.shape[1]), value=value)
 
 
-def _batch(samples: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, L), cut after the last token that counts in any row."""
+def _batch(samples: Samples, indices: Tensor) -> TokenBatch:
+    """Rows (B, L), cut after the last token that counts in any of them; whole, if one has none, as a chat's prompt."""
     batch = samples.batch(indices)
-    ids, mask = only_tensor(batch.inputs), batch.labels
+    (ids, positions), mask = ids_and_positions(batch.inputs), batch.labels
     counted = mask.any(dim=0).nonzero()
     width = int(counted[-1]) + 1 if len(counted) else 1
-    return ids[:, :width], mask[:, :width]
+    if len(mask) and not mask.any(dim=1).all():
+        width = mask.shape[1]
+    return TokenBatch(ids[:, :width], mask[:, :width], None if positions is None else positions[:, :width])
 
 
-def _count(rows: tuple[Tensor, Tensor]) -> int:
+def _count(rows: TokenBatch) -> int:
     """The number of tokens that count, as :func:`predictions` selects them."""
-    return int(rows[1][:, 1:].sum())
+    return int(rows.mask[:, 1:].sum())
 
 
-def _text_loss(network: LanguageNetwork, ids: Tensor, mask: Tensor, step: StepContext, *, weight: float) -> Term:
+def _text_loss(network: LanguageNetwork, rows: TokenBatch, step: StepContext, *, weight: float) -> Term:
     with step.group.rank_local_rng(), step.precision.forward_pass():
-        hidden = network.hidden(ids)
-    states, labels = predictions(hidden, ids, mask)
+        hidden = network.hidden(rows.ids, rows.positions)
+    states, labels = predictions(hidden, rows.ids, rows.mask)
     return Term(token_mean(states, network.head, labels, label_weight=weight), len(labels))
 
 
@@ -313,29 +332,28 @@ def _distillation_loss(
     method: Any,
     student: LanguageNetwork,
     teacher: LanguageNetwork,
-    ids: Tensor,
-    mask: Tensor,
+    rows: TokenBatch,
     step: StepContext,
     *,
     label_weight: float,
 ) -> Term:
     """The loss of student and teacher on the same tokens."""
     with step.group.rank_local_rng(), step.precision.forward_pass():
-        hidden = student.hidden(ids)
-    states, labels = predictions(hidden, ids, mask)
-    teacher_hidden, _ = _teacher_states(teacher, ids, mask, step.precision)
+        hidden = student.hidden(rows.ids, rows.positions)
+    states, labels = predictions(hidden, rows.ids, rows.mask)
+    teacher_hidden, _ = _teacher_states(teacher, rows, step.precision)
     student_head, teacher_head = _same_vocabulary(student.head, teacher.head)
     teacher_states = TeacherStates(teacher_hidden, teacher_head, token_loss(method), method.weight)
     loss = token_mean(states, student_head, labels, label_weight=label_weight, teacher_states=teacher_states)
     return Term(loss, len(labels))
 
 
-def _teacher_states(teacher: LanguageNetwork, ids: Tensor, mask: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+def _teacher_states(teacher: LanguageNetwork, rows: TokenBatch, precision: Precision) -> tuple[Tensor, Tensor]:
     # A teacher in another number format computes in that: the training's own beside it would not go with its weights.
     own = precision if dtype_of(teacher) is torch.float32 else Precision(precision.device, None)
     with torch.no_grad(), own.forward_pass():
-        hidden = teacher.hidden(ids)
-    return predictions(hidden, ids, mask)
+        hidden = teacher.hidden(rows.ids, rows.positions)
+    return predictions(hidden, rows.ids, rows.mask)
 
 
 def _same_vocabulary(*heads: OutputHead) -> tuple[OutputHead, ...]:

@@ -16,8 +16,6 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, inspect, refusal, some_images, write_jsonl, write_npz, write_parquet
@@ -141,29 +139,15 @@ def test_paths_in_place_of_files_are_told_and_files_embedded_as_told_are_read(tm
     assert inspect(write_parquet(tmp_path / "a.parquet", {kind: embedded, "label": LABELS}), task=task).splits == {"train": 4}
 
 
-def test_chats_are_to_be_written_as_texts(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    remedy = "tokenizer.apply_chat_template(messages, tokenize=False)"
-    rows = write_jsonl(tmp_path / "a.jsonl", [{"messages": CHAT}] * 2)
-    table = write_parquet(tmp_path / "a.parquet", {"messages": [CHAT] * 2})
+def test_chats_are_for_a_causal_lm_and_texts_elsewhere(tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "a.jsonl", [{"messages": CHAT, "label": row % 2} for row in range(4)])
+    table = write_parquet(tmp_path / "a.parquet", {"messages": [CHAT] * 4, "label": LABELS})
     for path in (rows, table):
-        assert remedy in refusal(path, task="causal-lm")
+        assert "upload it with input_column=messages" in refusal(path, task="causal-lm")
+        assert inspect(path, task="causal-lm", input_column="messages", target_columns=[]).columns["messages"].kind == "messages"
         with pytest.raises(Exception, match=r"texts? (is a string|are strings)") as named:
-            inspect(path, task="causal-lm", input_column="messages")
-        assert remedy in str(named.value)
-    text = tiny_tokenizer.apply_chat_template(CHAT, tokenize=False)
-    assert text == "user: why?\nassistant: because\n"
-    assert inspect(write_jsonl(tmp_path / "a.jsonl", [{"text": text}] * 2), task="causal-lm").splits == {"train": 2}
-
-
-@pytest.fixture
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    template = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-    vocabulary = {
-        "version": "1.0",
-        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"},
-        "added_tokens": [],
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(vocabulary)), chat_template=template)
+            inspect(path, task=TEXT, input_column="messages")
+        assert "tokenizer.apply_chat_template(messages, tokenize=False)" in str(named.value)
 
 
 def test_prompts_and_completions_are_to_be_named(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def faults(spec: JobSpec, *, dataset: DatasetInfo = TEXTS, teacher: TeacherInfo 
 def test_a_plain_one_fits_and_is_packed_where_texts_need_not_be_rows() -> None:
     plain = spec({"name": "forward-kl"})
     assert faults(plain) == {}
-    assert plain.dataset.packing == "packed"
+    assert plain.dataset.packing is None
     assert parse_spec(plain.model_dump(mode="json")) == plain
     answers = spec({"name": "forward-kl"}, dataset={"source": "builtin:languages", "targets": ["answer"]})
     assert (faults(answers), answers.dataset.packing) == ({}, "padded")

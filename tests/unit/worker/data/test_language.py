@@ -14,6 +14,7 @@ from worker.data import UnusableData
 from worker.data.errors import UnreadableTokenizer, UnusableRow
 from worker.data.language import (
     Framing,
+    RowStyle,
     TokenRows,
     answered,
     continued,
@@ -46,10 +47,10 @@ def test_packed_documents_follow_each_other_with_their_ends_and_without_padding(
 
 
 def test_padded_documents_have_a_row_each_and_lose_their_end_where_they_are_cut() -> None:
-    rows = padded([[5, 6, 7, 8], [5]], STARTED, length=5)
+    rows = padded([[5, 6, 7, 8], [5]], STARTED, RowStyle(5))
     assert rows_of(rows) == [[2, 5, 6, 7, 8], [2, 5, 1, 0, 0]]
     assert rows.mask.tolist() == [[True] * 5, [True, True, True, False, False]]
-    assert padded([[5], [6, 7]], PLAIN, length=100).ids.shape == (2, 3)
+    assert padded([[5], [6, 7]], PLAIN, RowStyle(100)).ids.shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -62,19 +63,19 @@ def test_padded_documents_have_a_row_each_and_lose_their_end_where_they_are_cut(
     ],
 )
 def test_the_loss_is_on_the_answer_and_its_end(prompt: list[int], answer: list[int], row: list[int], tokens: list[int]) -> None:
-    rows = answered([prompt], [answer], STARTED, length=6)
+    rows = answered([prompt], [answer], STARTED, RowStyle(6))
     assert rows_of(rows) == [row]
     assert learned(rows) == [tokens]
 
 
 def test_answers_of_several_lengths_are_padded_and_no_loss_is_on_the_padding() -> None:
-    rows = answered([[4], [4, 5, 6]], [[7], [8, 9]], PLAIN, length=10)
+    rows = answered([[4], [4, 5, 6]], [[7], [8, 9]], PLAIN, RowStyle(10))
     assert rows_of(rows) == [[4, 7, 1, 0, 0, 0], [4, 5, 6, 8, 9, 1]]
     assert learned(rows) == [[7, 1], [8, 9, 1]]
 
 
 def test_a_hidden_state_goes_with_the_token_behind_it() -> None:
-    rows = answered([[4], [4, 5, 6]], [[7], [8, 9]], PLAIN, length=10)
+    rows = answered([[4], [4, 5, 6]], [[7], [8, 9]], PLAIN, RowStyle(10))
     hidden = torch.arange(12).view(2, 6, 1)
     states, tokens = predictions(hidden, rows.ids, rows.mask)
     assert states.flatten().tolist() == [0, 1, 8, 9, 10]
@@ -94,18 +95,18 @@ def test_the_tokens_of_two_tokenizers_go_in_pairs_as_far_as_both_have_them() -> 
 @pytest.mark.parametrize("length", [1, 2])
 def test_rows_without_room_for_a_token_behind_another_are_refused(length: int) -> None:
     with pytest.raises(UnusableData, match=f"rows of {length} tokens are too short .* take 3 or more"):
-        padded([[5]], STARTED, length=length)
+        padded([[5]], STARTED, RowStyle(length))
 
 
 def test_an_empty_text_is_refused_with_its_row() -> None:
     with pytest.raises(UnusableData, match="row 1: the text holds no token: fill it, or remove the row"):
-        padded([[5], []], PLAIN, length=8)
+        padded([[5], []], PLAIN, RowStyle(8))
     with pytest.raises(UnusableData, match="row 0: the text holds no token"):
         packed([[]], PLAIN, length=8)
     with pytest.raises(UnusableData, match="row 0: the prompt holds no token"):
-        answered([[]], [[5]], PLAIN, length=8)
+        answered([[]], [[5]], PLAIN, RowStyle(8))
     with pytest.raises(UnusableData, match="row 2: the answer holds no token"):
-        answered([[5], [5], [5]], [[5], [5], []], PLAIN, length=8)
+        answered([[5], [5], [5]], [[5], [5], []], PLAIN, RowStyle(8))
 
 
 def test_less_than_a_row_of_text_is_refused() -> None:
@@ -121,27 +122,27 @@ def prompts(rows: TokenRows, frame: Framing, **limits: int) -> tuple[Tensor, Ten
 
 
 def test_prompts_end_side_by_side() -> None:
-    rows = answered([[4], [4, 5, 6]], [[7, 8], [9]], STARTED, length=10)
+    rows = answered([[4], [4, 5, 6]], [[7, 8], [9]], STARTED, RowStyle(10))
     ids, real = prompts(rows, STARTED)
     assert ids.tolist() == [[0, 0, 2, 4], [2, 4, 5, 6]]
     assert real.int().tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
 
 
 def test_prompts_that_are_too_long_lose_their_beginning_but_for_what_the_tokenizer_puts_there() -> None:
-    rows = answered([[4], [4, 5, 6, 7], [4, 5]], [[7, 8], [9], [9]], STARTED, length=10)
+    rows = answered([[4], [4, 5, 6, 7], [4, 5]], [[7, 8], [9], [9]], STARTED, RowStyle(10))
     assert prompts(rows, STARTED, longest=3)[0].tolist() == [[0, 2, 4], [2, 6, 7], [2, 4, 5]]
-    rows = answered([[4], [4, 5, 6, 7]], [[7, 8], [9]], PLAIN, length=10)
+    rows = answered([[4], [4, 5, 6, 7]], [[7, 8], [9]], PLAIN, RowStyle(10))
     assert prompts(rows, PLAIN, longest=3)[0].tolist() == [[0, 0, 4], [5, 6, 7]]
 
 
 def test_a_text_without_an_answer_begins_with_its_prompt() -> None:
-    rows = padded([[4, 5, 6, 7], [8]], PLAIN, length=10)
+    rows = padded([[4, 5, 6, 7], [8]], PLAIN, RowStyle(10))
     assert prompts(rows, PLAIN)[0].tolist() == [[4, 5], [0, 8]]
     assert prompts(rows, PLAIN, prompt_tokens=7)[0].tolist() == [[4, 5, 6, 7], [0, 0, 0, 8]]
 
 
 def test_what_is_written_goes_behind_its_prompt_up_to_its_end() -> None:
-    ids, real = prompts(answered([[4], [4, 5, 6]], [[7, 8], [9]], PLAIN, length=10), PLAIN)
+    ids, real = prompts(answered([[4], [4, 5, 6]], [[7, 8], [9]], PLAIN, RowStyle(10)), PLAIN)
     written = torch.tensor([[7, 1, 0], [8, 8, 9]])
     rows = continued(ids, real, written, PLAIN)
     assert rows_of(rows) == [[4, 7, 1, 0, 0, 0], [4, 5, 6, 8, 8, 9]]
@@ -152,7 +153,7 @@ def test_what_is_written_goes_behind_its_prompt_up_to_its_end() -> None:
 
 def test_where_the_end_is_also_the_padding_the_first_is_the_end() -> None:
     frame = Framing(start=(), end=1, pad=1)
-    ids, real = prompts(answered([[4], [4, 5]], [[7], [8]], frame, length=10), frame)
+    ids, real = prompts(answered([[4], [4, 5]], [[7], [8]], frame, RowStyle(10)), frame)
     rows = continued(ids, real, torch.tensor([[7, 1, 1], [1, 1, 1]]), frame)
     assert learned(rows) == [[7, 1], [1]]
 
@@ -165,7 +166,7 @@ def test_a_trained_tokenizers_texts_become_rows_and_texts_again() -> None:
     tokenizer = train_tokenizer(texts, "bpe", 300, splits_special_tokens=False)
     frame = framing(tokenizer)
     assert frame == Framing(start=(), end=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
-    rows = padded(token_ids(tokenizer, texts), frame, length=200)
+    rows = padded(token_ids(tokenizer, texts), frame, RowStyle(200))
     assert [tokenizer.decode(ids[mask], skip_special_tokens=True) for ids, mask in zip(rows.ids, rows.mask, strict=True)] == texts
     # A chat's markup is what it stands for.
     assert token_ids(tokenizer, ["<|endoftext|>"]) == [[tokenizer.eos_token_id]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from worker.data.language import Framing, TokenRows, answered, prompts_of
+from worker.data.language import Framing, RowStyle, TokenRows, answered, prompts_of
 from worker.models.generation import Decoding, write
 
 FRAME = Framing(start=(), end=1, pad=0)
@@ -23,7 +23,7 @@ def model() -> Any:
 
 
 def prompts(*texts: list[int]) -> tuple[Tensor, Tensor]:
-    rows = answered(texts, [[9]] * len(texts), FRAME, length=32)
+    rows = answered(texts, [[9]] * len(texts), FRAME, RowStyle(32))
     return prompts_of(rows.ids, rows.mask, FRAME, prompt_tokens=4, longest=20)
 
 
