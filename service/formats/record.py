@@ -17,8 +17,8 @@ from service.formats.chunk import (
     MAX_COLUMNS,
     SPLIT_COLUMN,
     Chunk,
+    ChunkInputs,
     ColumnSelection,
-    RawInputs,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -179,7 +179,7 @@ class RecordTable:
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
         inputs = [self._value(record, self._selection.input_column) for record in held]
-        check: Callable[..., RawInputs] = check_texts
+        check: Callable[..., ChunkInputs] = check_texts
         match self._input_kind:
             case "tokens":
                 check = check_tokens

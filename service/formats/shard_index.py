@@ -62,9 +62,9 @@ class ShardIndex(StrictModel):
 class Stored(StrictModel):
     """What a field of a shard holds."""
 
-    kind: Literal["image", "pixels", "audio", "text", "json", "index", "number", "name"]
-    """Files of images or sound; arrays of pixels; texts; lists and whatever is nested, as JSON; class indices, -1 and -2 where
-    there is none; numbers, NaN where there is none; class names and answers, null where there is none."""
+    kind: Literal["image", "pixels", "audio", "text", "chat", "json", "index", "number", "name"]
+    """Files of images or sound; arrays of pixels; texts; chats; lists and whatever is nested, as JSON; class indices, -1 and -2
+    where there is none; numbers, NaN where there is none; class names and answers, null where there is none."""
     shape: list[int] | None = Field(None, min_length=3, max_length=3)
     """Of pixels: channels, height, width."""
     dtype: Literal["uint8", "float32"] | None = None

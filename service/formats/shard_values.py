@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.formats.arrow import strings
+from service.formats.chat import Chat
 from service.formats.chunk import ChunkInputs, TargetValues
 from service.formats.encoded import DIGEST_BYTES, EncodedAudio, EncodedImage, pixels_digest, text_digest
 from service.formats.shard_index import HASH, LENGTH, SIDES, Stored, field_name, stored_as, stored_field
@@ -34,6 +35,8 @@ def input_fields(column: str, inputs: ChunkInputs) -> Fields:
             clips = cast(Sequence[EncodedAudio], inputs)
             lengths = zip(LENGTH, zip(*((clip.num_samples, clip.rate) for clip in clips), strict=True), strict=True)
             return [_files(column, "audio", [clip.data for clip in clips]), *(_integers(*each) for each in lengths)]
+        case Chat():
+            return [_named(column, "chat", inputs)]
         case str():
             return [_named(column, "text", inputs)]
         case _:
@@ -61,6 +64,8 @@ def read_inputs(column: str, batch: pa.RecordBatch) -> ChunkInputs:
             return [EncodedAudio(*each) for each in zip(values.to_pylist(), *lengths, digests, strict=True)]
         case "text":
             return cast(list[str], strings(values))
+        case "chat":
+            return _chats(values)
         case _:
             return cast(list[list[str]], _from_json(values))
 
@@ -70,7 +75,7 @@ def target_field(column: str, values: TargetValues, kind: TargetKind) -> tuple[p
     if kind in ("tags", "spans"):
         return _as_json(column, cast(Sequence[Any], values))
     if not isinstance(values, np.ndarray):
-        return _named(column, "name", values)
+        return _named(column, "chat" if kind == "messages" else "name", values)
     array = pa.array(values)
     return stored_field(column, array.type, Stored(kind="number" if kind == "number" else "index")), array
 
@@ -83,6 +88,8 @@ def read_target(column: str, batch: pa.RecordBatch) -> TargetValues:
             return _from_json(values)
         case "name":
             return strings(values)
+        case "chat":
+            return _chats(values)
         case _:
             return cast(NDArray[np.int64], values.to_numpy(zero_copy_only=False).copy())
 
@@ -126,6 +133,10 @@ def _as_json(column: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
     # What no JSON has can only stand in fields that nobody reads, as a date beside the label of a span.
     written = [None if value is None else json.dumps(value, default=repr) for value in values]
     return stored_field(column, pa.large_string(), Stored(kind="json")), pa.array(written, pa.large_string())
+
+
+def _chats(values: pa.Array) -> list[str]:
+    return [Chat(text) for text in values.to_pylist()]
 
 
 def _from_json(values: pa.Array) -> list[Any]:

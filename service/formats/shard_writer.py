@@ -25,7 +25,9 @@ class ShardWriter:
 
     def add(self, chunk: Chunk, *, read_as: Chunk) -> None:
         """Writes the rows of a chunk; in ``read_as`` their texts are words, where the task reads words."""
-        answers = next((read_as.targets[name] for name, kind in self._table.targets.items() if kind == "text"), None)
+        answers = next(
+            (read_as.targets[name] for name, kind in self._table.targets.items() if kind in ("text", "messages")), None
+        )
         fields: Fields = [(pa.field(ROW, pa.int64()), pa.array(chunk.rows))]
         if chunk.lines is not None:
             fields.append((pa.field(LINE, pa.int64()), pa.array(chunk.lines)))

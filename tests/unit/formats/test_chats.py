@@ -106,3 +106,16 @@ def test_chats_are_for_a_language_model_alone(path: Path) -> None:
         read_dataset(path, task="text-classification", input_column="messages", target_columns=("label",))
     with pytest.raises(InvalidFile, match="upload it with input_column=messages"):
         read_dataset(path, task="causal-lm")
+
+
+def test_shards_read_as_the_file_does(path: Path, tmp_path: Path) -> None:
+    write(
+        path, [{"prompt": [ASKED, CALL, ANSWER], "completion": [SAID], "tools": TOOLS}, {"prompt": [ASKED], "completion": [SAID]}]
+    )
+    columns: dict[str, Any] = {"task": "causal-lm", "input_column": "prompt", "target_columns": ["completion"]}
+    folder = tmp_path / "shards"
+    described = inspect_dataset(path, filename=path.name, shards=folder, **columns)
+    assert inspect_dataset(folder, filename="shards", **columns) == described
+    of_file, of_shards = (read_dataset(each, **columns).splits["train"] for each in (path, folder))
+    assert [type(each) for each in [*of_shards.inputs, *of_shards.targets["completion"]]] == [Chat] * 4
+    assert (of_shards.inputs, of_shards.targets) == (of_file.inputs, of_file.targets)
