@@ -12,10 +12,13 @@ from service.errors import InvalidFile
 from service.formats import inspect_dataset, read_dataset
 from service.formats.chat import Chat
 
-ASKED = {"role": "user", "content": "Is it raining in Oslo?"}
-SAID = {"role": "assistant", "content": "It is."}
-CALL = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "rain", "arguments": {"city": "Oslo"}}}]}
-ANSWER = {"role": "tool", "name": "rain", "content": "yes"}
+ASKED: dict[str, Any] = {"role": "user", "content": "Is it raining in Oslo?"}
+SAID: dict[str, Any] = {"role": "assistant", "content": "It is."}
+CALL: dict[str, Any] = {
+    "role": "assistant",
+    "tool_calls": [{"type": "function", "function": {"name": "rain", "arguments": {"city": "Oslo"}}}],
+}
+ANSWER: dict[str, Any] = {"role": "tool", "name": "rain", "content": "yes"}
 TOOLS = [{"type": "function", "function": {"name": "rain", "parameters": {"type": "object"}}}]
 
 
@@ -37,7 +40,10 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_messages_and_tools_are_read_as_they_were_written(path: Path) -> None:
-    rows = [{"messages": [ASKED, CALL, ANSWER, SAID], "tools": TOOLS}, {"messages": [ASKED, SAID], "tools": None}]
+    rows: list[dict[str, Any]] = [
+        {"messages": [ASKED, CALL, ANSWER, SAID], "tools": TOOLS},
+        {"messages": [ASKED, SAID], "tools": None},
+    ]
     first, second = chats(write(path, rows))
     assert (first.messages, first.tools) == ([ASKED, CALL, ANSWER, SAID], TOOLS)
     assert (second.messages, second.tools) == ([ASKED, SAID], None)
@@ -49,6 +55,7 @@ def test_a_prompt_and_its_completion_are_both_messages(path: Path) -> None:
     write(path, [{"prompt": [ASKED], "completion": [SAID]}])
     arrays = read_dataset(path, task="causal-lm", input_column="prompt", target_columns=("completion",))
     (prompt,), (answer,) = arrays.splits["train"].inputs, arrays.splits["train"].targets["completion"]
+    assert isinstance(prompt, Chat)
     assert isinstance(answer, Chat)
     assert (prompt.messages, answer.messages) == ([ASKED], [SAID])
     write(path, [{"prompt": [ASKED], "completion": "It is."}])
