@@ -27,9 +27,9 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.data import DatasetInfo, as_declared
-from service.spec.data_fit import chosen_splits, output_names
+from service.spec.data_fit import chosen_splits, image_shape, output_names
 from service.spec.effect import dataset_warnings, spec_warnings
-from service.spec.fit import TeacherInfo, check_fit, image_shape
+from service.spec.fit import TeacherInfo, check_fit
 from service.spec.source import TEACHER_PART, is_given, split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
@@ -156,7 +156,7 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
         plan = planned.get(source)
         info = None if plan is None else describe(plan, plan.dataset.source, pointer=pointer)
         if plan is not None and info is not None:
-            shape = None if _begins_with_another(plan, source) else image_shape(info, plan.dataset.input)
+            shape = None if _begins_with_another(plan, source) else image_shape(plan.dataset, info)
             names = output_names(plan.dataset, info)
             teachers[source] = TeacherInfo(task=plan.task, classes=names, input_shape=shape)
     for pointer, source in _teacher_sources(spec):

@@ -1,5 +1,7 @@
 """Arrow columns: their types, nulls and strings."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,6 +48,13 @@ def refuse_paths(column: pa.StructArray, *, place: str, first_row: int) -> None:
     named = column[row].as_py()["path"]
     if named:
         raise InvalidFile(f"{place}, row {first_row + row}: the path {named!r:.200} without the file's bytes; {HOW_TO_EMBED}")
+
+
+def file_bytes(column: pa.Array) -> Iterator[bytes | None]:
+    """The values of a binary column one after another, None for null."""
+    for value in column:
+        buffer = value.as_buffer()
+        yield None if buffer is None else buffer.to_pybytes()
 
 
 def strings(column: pa.Array) -> list[str | None]:

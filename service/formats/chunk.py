@@ -37,10 +37,13 @@ class Waveform:
     """Samples per second."""
 
 
-RawInputs = NDArray[np.generic] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
-"""Images (N, C, H, W), uint8 or float32; N texts, of which each may be a chat; N waveforms; or the words of N rows."""
+RawInputs = NDArray[np.generic] | Sequence[EncodedImage] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
+"""Images (N, C, H, W), uint8 or float32, or N files of images of several sizes; N texts, of which each may be a chat; N
+waveforms; or the words of N rows."""
 ChunkInputs = NDArray[np.generic] | Sequence[str] | Sequence[EncodedImage] | Sequence[EncodedAudio] | Sequence[list[str]]
 """The same, with images and sound that are files still encoded."""
+ReadInputs = ChunkInputs | Sequence[EncodedImage | None] | Sequence[EncodedAudio | None]
+"""The same, with None for files that cannot be read and are left out."""
 TargetValues = NDArray[np.int64] | NDArray[np.float64] | Sequence[str | None] | Sequence[Any]
 """(N,). Class indices, -1 if missing, ``MINUS_ONE`` where the file says -1; numbers, NaN if missing; class names and answers,
 None if missing; or tags and spans as they stand in the file, None if missing."""
@@ -60,6 +63,16 @@ class Chunk:
     lines: NDArray[np.int64] | None = None
     """In a text file, the lines on which the rows begin, from 1."""
 
+    def take(self, rows: NDArray[np.int64]) -> "Chunk":
+        """Selects rows by their index in the chunk."""
+        return replace(
+            self,
+            rows=self.rows[rows],
+            inputs=take(self.inputs, rows),
+            targets={column: take(values, rows) for column, values in self.targets.items()},
+            lines=None if self.lines is None else self.lines[rows],
+        )
+
     def place(self, column: str, index: int) -> str:
         """The place of a value, for messages."""
         line = "" if self.lines is None else f" (line {self.lines[index]})"
@@ -77,6 +90,8 @@ class ColumnSelection:
     """The most bytes that the file may unpack to."""
     weight_column: str | None = None
     """The last of ``target_columns`` if that holds the weights of the rows."""
+    skip_broken: bool = False
+    """Whether rows whose file of an image or of sound cannot be read are left out and told, rather than refused."""
     without_target: Literal["refuse", "doubt", "miss"] = "refuse"
     """What becomes of a file that lacks a target: it is refused; it is refused if a column has almost that name, and else read
     with the target missing in every row; or it is read so at once."""
@@ -149,25 +164,19 @@ def divide(
     splits: Sequence[str] | None,
     *,
     rows: NDArray[np.int64],
-    inputs: ChunkInputs,
+    inputs: ReadInputs,
     targets: dict[str, TargetValues],
     lines: NDArray[np.int64] | None = None,
 ) -> Iterator[Chunk]:
     """Yields one chunk for each split among the rows; without ``splits`` all are in ``train``."""
-    names = [] if splits is None else list(dict.fromkeys(splits))
+    whole = Chunk(split="train", rows=rows, inputs=cast(ChunkInputs, inputs), targets=targets, lines=lines)
+    names = ["train"] if splits is None else list(dict.fromkeys(splits))
     if splits is None or len(names) == 1:
-        yield Chunk(split="train" if splits is None else names[0], rows=rows, inputs=inputs, targets=targets, lines=lines)
+        yield replace(whole, split=names[0])
         return
     of_row = np.array(splits)
     for name in names:
-        chosen = np.flatnonzero(of_row == name)
-        yield Chunk(
-            split=name,
-            rows=rows[chosen],
-            inputs=take(inputs, chosen),
-            targets={column: take(values, chosen) for column, values in targets.items()},
-            lines=None if lines is None else lines[chosen],
-        )
+        yield replace(whole.take(np.flatnonzero(of_row == name)), split=name)
 
 
 def take(values: _Values, rows: NDArray[np.int64]) -> _Values:

@@ -1,7 +1,7 @@
 """A zip or tar of images or audio, whose folders say split and class; see :mod:`service.formats.layout`.
 
 Its columns are ``image`` or ``audio``, and ``label`` unless no file is in a class folder. Invariant: the rows are in the order of
-the sorted paths, not of the archive; every image has the size and mode of the first.
+the sorted paths, not of the archive.
 """
 
 from collections import Counter
@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 
 from service.errors import InvalidFile
-from service.formats.audio import AudioExtent, check_audio
 from service.formats.chunk import (
     CHUNK_BYTES,
     Chunk,
@@ -22,9 +21,8 @@ from service.formats.chunk import (
     refuse_lacking,
 )
 from service.formats.encoded import EncodedAudio, EncodedImage
-from service.formats.image import image_shape
-from service.formats.image_file import check_image
 from service.formats.layout import Layout, read_layout
+from service.formats.media import MediaFiles
 from service.formats.members import open_members
 from service.spec.data import Column
 from service.spec.tasks import TargetKind
@@ -63,9 +61,7 @@ class FolderTable:
                 self.warnings.append(WarningMessage(code="lone_folder", message=_without_classes(layout)))
             self.targets = dict.fromkeys(selection.without(self.lacking).target_columns, "label")
             self.splits = dict(Counter(file.split for file in self._files))
-            self._extent = AudioExtent()
-            if self._kind == "image":
-                self._first = self._first_image()
+            self._media = MediaFiles(max_unpacked_bytes=self._max_unpacked_bytes, skip_broken=selection.skip_broken)
             self._close = stack.pop_all()
 
     def __enter__(self) -> "FolderTable":
@@ -76,23 +72,21 @@ class FolderTable:
 
     def columns(self) -> dict[str, Column]:
         targets = {name: Column(kind="label", dtype="string") for name in self.targets}
-        if self._kind == "audio":
-            return {self._kind: self._extent.column(), **targets}
-        sides = [self._first.height, self._first.width, self._first.channels]
-        return {self._kind: Column(kind="image", dtype="uint8", shape=sides), **targets}
+        return {self._kind: self._media.column(), **targets}
 
     def chunks(self) -> Iterator[Chunk]:
-        first, inputs, num_bytes = 0, list[EncodedImage | EncodedAudio](), 0
+        first, inputs, num_bytes = 0, list[EncodedImage | EncodedAudio | None](), 0
         for row, file in enumerate(self._files):
-            read = self._read_image(file.path) if self._kind == "image" else self._read_audio(file.path)
+            read = self._read(file.path)
             inputs.append(read)
-            num_bytes += read.decoded_bytes
+            num_bytes += 0 if read is None else read.decoded_bytes
             is_last = row + 1 == len(self._files) or self._files[row + 1].split != file.split
             if is_last or num_bytes >= CHUNK_BYTES:
                 yield self._chunk(first, inputs)
                 first, inputs, num_bytes = row + 1, [], 0
+        self.warnings += self._media.warnings()
 
-    def _chunk(self, first: int, inputs: list[EncodedImage | EncodedAudio]) -> Chunk:
+    def _chunk(self, first: int, inputs: list[EncodedImage | EncodedAudio | None]) -> Chunk:
         files = self._files[first : first + len(inputs)]
         return Chunk(
             split=files[0].split,
@@ -101,28 +95,9 @@ class FolderTable:
             targets={name: [file.label for file in files] for name in self.targets},
         )
 
-    def _first_image(self) -> EncodedImage:
-        first = self._files[0].path
-        image = check_image(self._members.read(first), place=repr(str(first)))
-        image_shape(image.shape[:2], place=repr(str(first)))
-        decoded = image.decoded_bytes * len(self._files)
-        if decoded > self._max_unpacked_bytes:
-            raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {self._max_unpacked_bytes:,} may be")
-        return image
-
-    def _read_image(self, path: PurePosixPath) -> EncodedImage:
-        image = check_image(self._members.read(path), place=repr(str(path)))
-        if image.shape != self._first.shape:
-            wrong, usual = ("x".join(map(str, shape)) for shape in (image.shape, self._first.shape))
-            raise InvalidFile(
-                f"{str(path)!r} is {wrong}, and {str(self._files[0].path)!r} is {usual}; make all images one size and one mode"
-            )
-        return image
-
-    def _read_audio(self, path: PurePosixPath) -> EncodedAudio:
-        clip = check_audio(self._members.read(path), place=repr(str(path)))
-        self._extent.add(clip, max_unpacked_bytes=self._max_unpacked_bytes)
-        return clip
+    def _read(self, path: PurePosixPath) -> EncodedImage | EncodedAudio | None:
+        data, place = self._members.read(path), repr(str(path))
+        return self._media.image(data, place=place) if self._kind == "image" else self._media.clip(data, place=place)
 
 
 def _without_classes(layout: Layout) -> str:

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.image_file import MAX_IMAGE_VALUES
+from service.formats.image_file import MAX_IMAGE_VALUES, MIN_SIDE
 
 MAX_CHANNELS = 4
-MIN_SIDE = 2
 
 Layout = Literal["HW", "HWC", "CHW"]
 

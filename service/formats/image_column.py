@@ -1,10 +1,9 @@
 """The images of a Parquet column: the bytes of image files, plain or as Hugging Face's ``{bytes, path}``, or nested lists.
 
-Invariant: every image has the shape of the first.
+Invariant: every nested list has the shape of the first; files may differ.
 """
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.arrow import HOW_TO_EMBED, is_binary, is_list, is_string, refuse_nulls, refuse_paths, where_null
+from service.formats.arrow import HOW_TO_EMBED, file_bytes, is_binary, is_list, is_string, refuse_paths, where_null
 from service.formats.chunk import CHUNK_BYTES
 from service.formats.encoded import EncodedImage
-from service.formats.image import check_values, image_shape
-from service.formats.image_file import check_image
+from service.formats.image import ImageShape, check_values, image_shape
+from service.formats.media import MediaFiles
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 _MOST_ROWS_AT_ONCE = 1024
 _WIDEST_NUMBER_BYTES = 8
@@ -26,49 +26,53 @@ _WIDEST_NUMBER_BYTES = 8
 class ImageColumn:
     """See :class:`service.formats.parquet.InputColumn`."""
 
-    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
+        self._stored_shape: tuple[int, ...] = ()
+        self._shape: ImageShape | None = None
+        self.files = MediaFiles(max_unpacked_bytes=max_unpacked_bytes, skip_broken=skip_broken)
         images = self._read_raw(first, first_row=0)
-        place = f"column {name!r}, row 0"
-        if isinstance(images, np.ndarray):
-            self._stored_shape: tuple[int, ...] = images.shape[1:]
-            self._shape = image_shape(self._stored_shape, place=place)
-            self._dtype = "uint8" if images.dtype == np.uint8 else "float32"
+        if not isinstance(images, np.ndarray):
+            self.files = MediaFiles(max_unpacked_bytes=max_unpacked_bytes, skip_broken=skip_broken)
+            num_values = next((image.decoded_bytes for image in images if image is not None), 1)
         else:
-            first_image, self._dtype = images[0], "uint8"
-            self._stored_shape = first_image.shape
-            sides = image_shape(self._stored_shape[:2], place=place)
-            self._shape = replace(sides, channels=first_image.channels)
-        decoded = num_rows * self._shape.num_values * np.dtype(self._dtype).itemsize
-        if decoded > max_unpacked_bytes:
-            raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {max_unpacked_bytes:,} may be")
-        self.rows_at_once = max(1, min(_MOST_ROWS_AT_ONCE, CHUNK_BYTES // (self._shape.num_values * _WIDEST_NUMBER_BYTES)))
+            self._shape = image_shape(images.shape[1:], place=f"column {name!r}, row 0")
+            self._stored_shape = images.shape[1:]
+            self._dtype = "uint8" if images.dtype == np.uint8 else "float32"
+            num_values = self._shape.num_values
+            decoded = num_rows * num_values * images.dtype.itemsize
+            if decoded > max_unpacked_bytes:
+                raise InvalidFile(f"unpacked, the images are {decoded:,} bytes; at most {max_unpacked_bytes:,} may be")
+        self.rows_at_once = max(1, min(_MOST_ROWS_AT_ONCE, CHUNK_BYTES // (num_values * _WIDEST_NUMBER_BYTES)))
 
     def describe(self) -> Column:
+        if self._shape is None:
+            return self.files.column()
         return Column(kind="image", dtype=self._dtype, shape=[self._shape.height, self._shape.width, self._shape.channels])
 
-    def read(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage]:
-        """Files, or arrays (N, C, H, W)."""
-        images = self._read_raw(column, first_row=first_row)
-        shapes = [images.shape[1:]] if isinstance(images, np.ndarray) else [image.shape for image in images]
-        for row, shape in enumerate(shapes, start=first_row):
-            if shape != self._stored_shape:
-                raise _another_shape(f"column {self._name!r}", row, shape, 0, self._stored_shape)
-        return self._shape.to_channels_first(images) if isinstance(images, np.ndarray) else images
+    def warnings(self) -> list[WarningMessage]:
+        return self.files.warnings() if self._shape is None else []
 
-    def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage]:
+    def read(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage | None]:
+        """Files, None for one that is left out; or arrays (N, C, H, W)."""
+        images = self._read_raw(column, first_row=first_row)
+        if not isinstance(images, np.ndarray) or self._shape is None:
+            return images
+        if images.shape[1:] != self._stored_shape:
+            raise _another_shape(f"column {self._name!r}", first_row, images.shape[1:], self._stored_shape)
+        return self._shape.to_channels_first(images)
+
+    def _read_raw(self, column: pa.Array, *, first_row: int) -> NDArray[np.generic] | list[EncodedImage | None]:
         """Reads files, or arrays (N, …) in their stored layout, uint8 or float32."""
         place = f"column {self._name!r}"
         if pa.types.is_struct(column.type):
             if "bytes" not in [field.name for field in column.type]:
                 raise InvalidFile(f"{place} is a struct without 'bytes'; store the image file itself, as {{bytes, path}}")
-            refuse_nulls(column, place=place, first_row=first_row)
             refuse_paths(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
         if is_binary(column.type):
-            refuse_nulls(column, place=f"{place} (the image's bytes)", first_row=first_row)
-            files = enumerate(column, start=first_row)
-            return [check_image(data.as_buffer().to_pybytes(), place=f"{place}, row {row}") for row, data in files]
+            rows = enumerate(file_bytes(column), start=first_row)
+            return [self.files.image(data, place=f"{place}, row {row}") for row, data in rows]
         if is_list(column.type):
             numbers = _nested_numbers(column, place=place, first_row=first_row)
             return check_values(numbers, place=place, first_row=first_row)
@@ -110,8 +114,9 @@ def _nested_numbers(column: pa.Array, *, place: str, first_row: int) -> NDArray[
     return numbers.astype(np.uint8)
 
 
-def _another_shape(place: str, row: int, shape: tuple[int, ...], first_row: int, first_shape: tuple[int, ...]) -> InvalidFile:
+def _another_shape(place: str, row: int, shape: tuple[int, ...], first_shape: tuple[int, ...]) -> InvalidFile:
     wrong, usual = ("x".join(map(str, sides)) for sides in (shape, first_shape))
     return InvalidFile(
-        f"{place}, row {row}: the image is {wrong}, and row {first_row} is {usual}; make all images one size and one mode"
+        f"{place}, row {row}: the image is {wrong}, and row 0 is {usual}; arrays are of one shape: make all images one size and "
+        "one mode, or store them as image files (PNG)"
     )

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from service.errors import InvalidFile
 from service.formats.encoded import EncodedImage, pixels_digest
 
+MIN_SIDE = 2
 MAX_IMAGE_VALUES = 2**26
 """Values of one image: 8192x8192 pixels of one channel."""
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -29,6 +30,7 @@ _MODES: dict[str, Mode] = {
     "1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB",
     "RGBA": "RGBA", "RGBa": "RGBA", "PA": "RGBA", "LA": "RGBA", "La": "RGBA",
 }  # fmt: skip
+MODE_OF_CHANNELS: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 # Pillow's decoders report a broken file by any of these.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, KeyError, TypeError, struct.error)
@@ -68,17 +70,20 @@ def read_image(data: Any, *, place: str) -> tuple[Image.Image, ImageFacts]:
         raise InvalidFile(f"{place} declares far too many pixels: {error}") from error
 
 
-def decode_image(data: Any, *, place: str) -> NDArray[np.uint8]:
-    """Decodes a file to (H, W), or (H, W, C) with 3 or 4 channels. Raises InvalidFile as :func:`read_image`."""
-    image, _ = read_image(data, place=place)
-    return np.asarray(image)
-
-
-def check_image(data: bytes, *, place: str) -> EncodedImage:
-    """Decodes a file as :func:`decode_image` does, and returns it as it is, with its sides. Raises InvalidFile."""
-    pixels = channels_first(decode_image(data, place=place))
+def check_image(data: bytes, *, place: str) -> tuple[EncodedImage, ImageFacts]:
+    """Decodes a file as :func:`read_image` does, and returns it as it is, with its sides. Raises InvalidFile."""
+    image, facts = read_image(data, place=place)
+    pixels = channels_first(np.asarray(image))
     channels, height, width = pixels.shape
-    return EncodedImage(data, height=height, width=width, channels=channels, digest=pixels_digest(pixels))
+    if min(height, width) < MIN_SIDE:
+        raise InvalidFile(f"{place} is {height}x{width}: images have at least {MIN_SIDE}x{MIN_SIDE} pixels")
+    return EncodedImage(data, height=height, width=width, channels=channels, digest=pixels_digest(pixels)), facts
+
+
+def decode_as(image: EncodedImage, channels: int) -> NDArray[np.uint8]:
+    """Decodes a file that was checked to (C, H, W) with so many channels: 1 for grey, 3 for RGB, 4 with transparency."""
+    opened, _ = read_image(image.data, place="the image")
+    return channels_first(np.asarray(opened.convert(MODE_OF_CHANNELS[channels])))
 
 
 def channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from service.errors import InvalidFile
 from service.formats.arrow import is_list
 from service.formats.chat import HOW_TO_WRITE_CHAT, TOOLS_COLUMN, Chat, check_chats
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 MESSAGES_FIELD = "messages"
 """Of the struct that holds chats beside their tools."""
@@ -17,7 +18,7 @@ class MessagesColumn:
 
     rows_at_once = 256
 
-    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
         self._max_unpacked_bytes = max_unpacked_bytes
@@ -27,6 +28,9 @@ class MessagesColumn:
 
     def describe(self) -> Column:
         return Column(kind="messages", dtype=self._dtype)
+
+    def warnings(self) -> list[WarningMessage]:
+        return []
 
     def read(self, column: pa.Array, *, first_row: int) -> list[Chat]:
         chats = chats_of(column, place=f"column {self._name!r}", first_row=first_row)

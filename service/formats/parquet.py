@@ -22,8 +22,8 @@ from service.formats.chat import TOOLS_COLUMN, check_answer_kind
 from service.formats.chunk import (
     SPLIT_COLUMN,
     Chunk,
-    ChunkInputs,
     ColumnSelection,
+    ReadInputs,
     TargetValues,
     check_columns,
     check_num_splits,
@@ -49,8 +49,12 @@ class InputColumn(Protocol):
     rows_at_once: int
     """The most rows to read at once."""
 
-    def read(self, column: pa.Array, *, first_row: int) -> ChunkInputs:
-        """Converts some rows; ``first_row`` is the number of the first, for messages. Raises InvalidFile."""
+    def read(self, column: pa.Array, *, first_row: int) -> ReadInputs:
+        """Converts some rows, broken files to None where they are left out; ``first_row`` is the number of the first, for
+        messages. Raises InvalidFile."""
+
+    def warnings(self) -> list[WarningMessage]:
+        """What of the inputs is left out or not read, once all rows were read. Raises InvalidFile if they cannot be used."""
 
     def describe(self) -> Column:
         """The description of the column."""
@@ -59,7 +63,9 @@ class InputColumn(Protocol):
 class OpenInputColumn(Protocol):
     """Creates an :class:`InputColumn`; ``first`` is the first row of the file, which determines the shape of all."""
 
-    def __call__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> InputColumn: ...
+    def __call__(
+        self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool
+    ) -> InputColumn: ...
 
 
 INPUT_COLUMNS: dict[InputColumnKind, OpenInputColumn] = {
@@ -127,6 +133,7 @@ class ParquetTable:
                 inputs=self._inputs.read(self._input_of(batch), first_row=first_row),
                 targets={name: self._target(batch.column(name), name, first_row=first_row) for name in self.targets},
             )
+        self.warnings += self._inputs.warnings()
 
     def _batches(self, names: Sequence[str], *, rows_at_once: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields each batch with the number of its first row."""
@@ -214,6 +221,7 @@ class ParquetTable:
                 batch.column(0),
                 num_rows=self._num_rows,
                 max_unpacked_bytes=self._selection.max_unpacked_bytes,
+                skip_broken=self._selection.skip_broken,
             )
         raise InvalidFile("the Parquet file is broken: it declares rows and holds none")
 

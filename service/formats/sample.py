@@ -103,7 +103,8 @@ def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Co
         case Waveform() as sound:
             seconds = len(sound.samples) / sound.rate
             return replace(_with_spread(sample, sound.samples), seconds=seconds, rate=sound.rate)
-        case image:
+        case decoded:
+            image = cast(NDArray[Any], decoded)
             channels, height, width = image.shape
             return replace(_with_spread(sample, image), shape=(height, width, channels))
 

@@ -36,4 +36,5 @@ def inspect_source(spec: JobSpec, source: str, *, find_file: Callable[[str], Pat
         target_columns=[] if transfer else named_targets(spec.dataset, spec.task),
         weight_column=None if transfer else spec.dataset.weight,
         numbers=spec.dataset.numbers,
+        skip_broken=spec.dataset.skip_broken,
     )

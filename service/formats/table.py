@@ -17,8 +17,10 @@ from service.formats.chat import refuse_chats_as_text
 from service.formats.chunk import Chunk, ColumnSelection, DataTable, RawInputs, Reader
 from service.formats.csv import open_csv
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
-from service.formats.decoding import decode
+from service.formats.decoding import decode, decode_images
+from service.formats.encoded import EncodedImage
 from service.formats.folder import FolderTable
+from service.formats.image_extent import common_channels
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
 from service.formats.members import is_tar
@@ -90,6 +92,7 @@ def inspect_dataset(
     target_columns: Sequence[str] | None = None,
     weight_column: str | None = None,
     numbers: Collection[str] = (),
+    skip_broken: bool = False,
     shards: Path | None = None,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DatasetInfo:
@@ -97,7 +100,8 @@ def inspect_dataset(
 
     ``filename`` is the name that the user gave it, for messages and for its suffix. Columns default to those of the task; a file
     that lacks the task's default target is one without labels, and one that lacks a named target is refused. ``numbers`` are the
-    targets that are numbers also where their floats look like class indices. ``shards`` is a folder that the rows are written
+    targets that are numbers also where their floats look like class indices. ``skip_broken`` leaves rows out whose file of an
+    image or of sound cannot be read, and tells them. ``shards`` is a folder that the rows are written
     into on the way, as :func:`write_shards` does.
 
     Raises:
@@ -109,6 +113,7 @@ def inspect_dataset(
         target_columns=target_columns,
         weight_column=weight_column,
         max_unpacked_bytes=max_unpacked_bytes,
+        skip_broken=skip_broken,
     )
     with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection, numbers)
@@ -142,6 +147,7 @@ def write_shards(
     input_column: str | None = None,
     target_columns: Sequence[str] = (),
     weight_column: str | None = None,
+    skip_broken: bool = False,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> None:
     """Writes the rows of a file into a folder of shards, which reads as the file does; see :mod:`service.formats.shard_index`.
@@ -155,6 +161,7 @@ def write_shards(
         target_columns=target_columns,
         weight_column=weight_column,
         max_unpacked_bytes=max_unpacked_bytes,
+        skip_broken=skip_broken,
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename, selection) as table:
@@ -170,11 +177,14 @@ def read_dataset(
     target_columns: Sequence[str] = (),
     weight_column: str | None = None,
     numbers: Collection[str] = (),
+    as_files: bool = False,
+    skip_broken: bool = False,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DataArrays:
     """Reads all samples of a file; each array of images or targets is allocated once.
 
-    A target that the file lacks is missing in every row; ``numbers`` as there.
+    A target that the file lacks is missing in every row; ``numbers`` and ``skip_broken`` as there. Files of images of several
+    sizes stay files, and those of one size too if ``as_files``.
 
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
@@ -185,6 +195,7 @@ def read_dataset(
         target_columns=target_columns,
         weight_column=weight_column,
         max_unpacked_bytes=max_unpacked_bytes,
+        skip_broken=skip_broken,
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename or path.name, selection) as table:
@@ -197,11 +208,20 @@ def read_dataset(
         settled = {column: tally.settle() for column, tally in tallies.items()}
         _refuse_classes(settled, tallies, numbers)
         told = table.warnings + reading_warnings(tallies, settled, task=task) + column_warnings(table.columns(), selection)
+    channels = None if as_files else _channels_of_one_size(filled.values())
     return DataArrays(
-        splits={name: filled[name].finish(name, settled) for name in table.splits},
+        splits={name: filled[name].finish(name, settled, channels=channels) for name in table.splits},
         classes={column: found.classes for column, found in settled.items()},
         warnings=told,
     )
+
+
+def _channels_of_one_size(splits: Collection["_SplitBuilder"]) -> int | None:
+    """The channels in which files of images are decoded; None if they are of several sizes, or no images."""
+    images = [image for split in splits for image in split.inputs if isinstance(image, EncodedImage)]
+    if len({(image.height, image.width) for image in images}) != 1:
+        return None
+    return common_channels({image.channels for image in images})
 
 
 def select_columns(
@@ -211,6 +231,7 @@ def select_columns(
     target_columns: Sequence[str] | None,
     weight_column: str | None = None,
     max_unpacked_bytes: int,
+    skip_broken: bool = False,
 ) -> ColumnSelection:
     """Selects the columns to read; by default those of the task.
 
@@ -229,7 +250,15 @@ def select_columns(
     if weight_column is not None:
         targets = (*targets, _checked_weight(task, weight_column, (input_column, *targets)))
     without_target: Literal["refuse", "doubt"] = "doubt" if target_columns is None else "refuse"
-    return ColumnSelection(task, input_column, targets, max_unpacked_bytes, weight_column, without_target=without_target)
+    return ColumnSelection(
+        task,
+        input_column,
+        targets,
+        max_unpacked_bytes,
+        weight_column,
+        skip_broken=skip_broken,
+        without_target=without_target,
+    )
 
 
 def _checked_weight(task: TaskName, name: str, others: Sequence[str]) -> str:
@@ -340,7 +369,7 @@ def _read_through(
     """Reads all rows, counts their targets and writes them into the folder ``shards``, if there is one."""
     with ExitStack() as stack:
         writer = None if shards is None else stack.enter_context(closing(ShardWriter(shards, table, selection)))
-        for stored in table.chunks():
+        for stored in _kept_rows(table):
             chunk = _completed(stored, table, selection)
             for tally in tallies.values():
                 tally.add(chunk)
@@ -352,8 +381,22 @@ def _read_through(
 
 def read_chunks(table: DataTable, selection: ColumnSelection) -> Iterator[Chunk]:
     """Yields all rows, with missing labels for the targets that the file lacks, and texts as words where the task reads words."""
-    for chunk in table.chunks():
+    for chunk in _kept_rows(table):
         yield _completed(chunk, table, selection)
+
+
+def _kept_rows(table: DataTable) -> Iterator[Chunk]:
+    """Yields the rows without those whose file is left out, which no split counts any more."""
+    for chunk in table.chunks():
+        if isinstance(chunk.inputs, np.ndarray) or all(each is not None for each in chunk.inputs):
+            yield chunk
+            continue
+        rows = np.array([row for row, each in enumerate(chunk.inputs) if each is not None], dtype=np.int64)
+        table.splits[chunk.split] -= len(chunk.rows) - len(rows)
+        if not table.splits[chunk.split]:
+            del table.splits[chunk.split]
+        if len(rows):
+            yield chunk.take(rows)
 
 
 def _completed(chunk: Chunk, table: DataTable, selection: ColumnSelection) -> Chunk:
@@ -390,6 +433,7 @@ class _SplitBuilder:
     """The arrays of one split while it is being read."""
 
     inputs: NDArray[np.generic] | list[object]
+    """Files of images as such, until the sizes of all are known."""
     targets: dict[str, TargetArray]
     num_filled: int = field(default=0)
     rows: list[NDArray[np.int64]] = field(default_factory=list)
@@ -397,25 +441,30 @@ class _SplitBuilder:
 
     @classmethod
     def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "_SplitBuilder":
-        first = decode(chunk.inputs[:1])
+        first = chunk.inputs
         room = np.empty((num_rows, *first.shape[1:]), dtype=first.dtype) if isinstance(first, np.ndarray) else None
         targets = {column: tally.empty(num_rows) for column, tally in tallies.items()}
         return cls(inputs=[] if room is None else room, targets=targets)
 
     def add(self, chunk: Chunk, tallies: dict[str, TargetTally]) -> None:
         start, stop = self.num_filled, self.num_filled + len(chunk.rows)
-        inputs = decode(chunk.inputs)
         if isinstance(self.inputs, np.ndarray):
-            self.inputs[start:stop] = cast(NDArray[np.generic], inputs)
+            self.inputs[start:stop] = cast(NDArray[np.generic], chunk.inputs)
+        elif isinstance(chunk.inputs[0], EncodedImage):
+            self.inputs.extend(chunk.inputs)
         else:
-            self.inputs.extend(inputs)
+            self.inputs.extend(decode(chunk.inputs))
         for column, tally in tallies.items():
             cast(Any, self.targets[column])[start:stop] = tally.add(chunk)
         self.rows.append(chunk.rows)
         self.lines += [] if chunk.lines is None else [chunk.lines]
         self.num_filled = stop
 
-    def finish(self, name: str, settled: dict[str, Settled]) -> SplitArrays:
+    def finish(self, name: str, settled: dict[str, Settled], *, channels: int | None) -> SplitArrays:
+        """``channels`` are those that the files of images are to be decoded with; None if they are to stay files."""
+        if channels is not None:
+            self.inputs = decode_images(cast(Sequence[EncodedImage], self.inputs), channels)
+        self.targets = {column: values[: self.num_filled] for column, values in self.targets.items()}
         for column, found in settled.items():
             if isinstance(found_words := self.targets[column], list):
                 if found.index_of_code is not None:

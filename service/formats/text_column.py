@@ -6,6 +6,7 @@ from service.errors import InvalidFile
 from service.formats.arrow import is_list, is_string, strings
 from service.formats.text import HOW_TO_WRITE_CHATS, check_texts
 from service.spec.data import Column
+from service.spec.warning_message import WarningMessage
 
 
 class TextColumn:
@@ -14,7 +15,7 @@ class TextColumn:
     rows_at_once = 256
     """About a megabyte of texts of a page each."""
 
-    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
         self._max_unpacked_bytes = max_unpacked_bytes
@@ -26,6 +27,9 @@ class TextColumn:
 
     def describe(self) -> Column:
         return Column(kind="text", dtype=self._dtype)
+
+    def warnings(self) -> list[WarningMessage]:
+        return []
 
     def read(self, column: pa.Array, *, first_row: int) -> list[str]:
         texts = check_texts(strings(column), place=lambda index: f"column {self._name!r}, row {first_row + index}")

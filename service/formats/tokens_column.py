@@ -10,6 +10,7 @@ from service.formats.arrow import is_list, is_string
 from service.formats.words import HOW_TO_MARK_SPANS, HOW_TO_TAG, HOW_TO_WRITE_SPANS, check_tokens
 from service.spec.data import Column
 from service.spec.tasks import TargetKind
+from service.spec.warning_message import WarningMessage
 
 
 class TokensColumn:
@@ -17,7 +18,7 @@ class TokensColumn:
 
     rows_at_once = 256
 
-    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int) -> None:
+    def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
         self._max_unpacked_bytes = max_unpacked_bytes
@@ -27,6 +28,9 @@ class TokensColumn:
 
     def describe(self) -> Column:
         return Column(kind="tokens", dtype=self._dtype)
+
+    def warnings(self) -> list[WarningMessage]:
+        return []
 
     def read(self, column: pa.Array, *, first_row: int) -> list[list[str]]:
         rows = check_tokens(column.to_pylist(), place=lambda index: f"column {self._name!r}, row {first_row + index}")

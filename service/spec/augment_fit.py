@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from service.errors import FieldError
 from service.spec.augment import AUGMENTATIONS, AugmentationSpec, SpecAugment, TokenDropout
-from service.spec.image_augment import Crop, Cutout
+from service.spec.image_augment import Crop, Cutout, RandomResizedCrop
 from service.spec.inputs import Features, LogMelFeatures, TokenizerSpec
 from service.spec.tasks import TASKS, TaskName
 
@@ -31,6 +31,14 @@ def augmentation_faults(
         elif image_shape is not None:
             faults += _size_faults(each, image_shape, pointer=place)
     return faults
+
+
+def window_faults(augment: Sequence[AugmentationSpec], *, pointer: str) -> Iterator[FieldError]:
+    """Finds windows of images that are fitted to ``dataset.image``: they are of the whole images, and so come first."""
+    for index, each in enumerate(augment):
+        if isinstance(each, RandomResizedCrop) and index:
+            message = f"{each.name} takes its window of the whole image, before all else: put it first in the list"
+            yield FieldError(pointer=f"{pointer}/{index}", message=message)
 
 
 def sound_faults(augment: Sequence[AugmentationSpec], networks: Mapping[str, Features], *, pointer: str) -> Iterator[FieldError]:

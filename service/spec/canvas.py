@@ -9,6 +9,7 @@ from service.spec.strict import StrictModel
 Side = Annotated[int, Field(ge=2, le=8192)]
 Fit = Literal["crop", "pad", "stretch"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+_USUAL_SIDE = 224
 
 
 class ImageFit(StrictModel):
@@ -29,3 +30,12 @@ class ImageFit(StrictModel):
         if self.size is None:
             return None
         return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+
+
+def no_canvas_message(least: list[int], greatest: list[int]) -> str:
+    """Why images of several sizes need ``dataset.image.size``, with a proposal."""
+    side = max(2, min(_USUAL_SIDE, *least))
+    return (
+        f"the images are of several sizes, heights from {least[0]} to {greatest[0]} and widths from {least[1]} to {greatest[1]}, "
+        f"and no given network says what it reads: name the size that all are fitted to, for instance image: {{size: {side}}}"
+    )

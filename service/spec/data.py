@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from service.spec.source import DatasetSource
+from service.spec.canvas import ImageFit
+from service.spec.source import DatasetSource, split_source
 from service.spec.strict import StrictModel
 from service.spec.tasks import MAX_TARGETS, TASKS, TaskName
 from service.spec.warning_message import WarningMessage
@@ -59,6 +60,12 @@ class DatasetSpec(StrictModel):
     transfer_fraction: Fraction | None = None
     """Share of each batch that those are; by default 0.5 with ``transfer``. An epoch is one pass over the training split, or over
     the transfer rows where the training split has no labels."""
+    image: ImageFit | None = None
+    """Of files of images: the one size that all are fitted to, and how. Needed where they are of several sizes, unless a given
+    network's image processor says the size; null leaves images of one size as they are."""
+    skip_broken: bool = False
+    """Whether rows whose file of an image or of sound cannot be read are left out, and told with the first of their places,
+    rather than refused. Of ``file:`` data; of an upload it is said as it is uploaded."""
     validation_fraction: Fraction = 0.1
     """Share of the training split held out, stratified by class, when the dataset has no validation split."""
     test_fraction: Fraction = 0.2
@@ -96,6 +103,13 @@ class DatasetSpec(StrictModel):
             raise ValueError("transfer is the very source of the dataset, whose training split is learnt anyway: name another")
         if self.transfer is not None and self.transfer_fraction is None:
             object.__setattr__(self, "transfer_fraction", DEFAULT_TRANSFER_FRACTION)
+        return self
+
+    @model_validator(mode="after")
+    def _skips_what_is_read_here(self) -> Self:
+        sources = [self.source] if self.transfer is None else [self.source, self.transfer]
+        if self.skip_broken and all(split_source(each).kind in ("builtin", "dataset") for each in sources):
+            raise ValueError("skip_broken is said as a dataset is uploaded, with its field skip_broken: leave it out here")
         return self
 
     @model_validator(mode="after")
@@ -145,6 +159,19 @@ def _is_of(warning: WarningMessage, columns: Collection[str]) -> bool:
     return any(warning.message.startswith(f"column {name!r} ") for name in columns)
 
 
+class ImageSizes(StrictModel):
+    """The sizes of images that have several."""
+
+    least: list[int]
+    """The least height and the least width."""
+    greatest: list[int]
+    """The greatest height and the greatest width."""
+    most_common: list[list[int]]
+    """The ten most common sizes: height, width, and how many images have it."""
+    channels: int
+    """With which they are read: 1 for grey, 3 for RGB, 4 with transparency."""
+
+
 class Column(StrictModel):
     """One column of a dataset."""
 
@@ -155,7 +182,9 @@ class Column(StrictModel):
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None
-    """Of an image: height, width, channels."""
+    """Of images of one size: height, width, channels."""
+    sizes: ImageSizes | None = None
+    """Of images of several sizes."""
     rates: list[int] | None = None
     """Of audio: the numbers of samples a second that occur, the twenty lowest at most."""
     longest_seconds: float | None = None

@@ -15,7 +15,7 @@ def data_faults(
 
     ``without_labels`` names the targets that can be learned without: parts that are held out may lack a class of them.
     """
-    return _column_faults(spec, dataset, task=task) + _split_faults(spec, dataset, without_labels)
+    return _column_faults(spec, dataset, task=task) + _image_faults(spec, dataset) + _split_faults(spec, dataset, without_labels)
 
 
 def target_classes(dataset: DatasetInfo, name: str) -> list[str] | None:
@@ -103,6 +103,33 @@ def _weight_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
     else:
         return []
     return [FieldError(pointer="/dataset/weight", message=message)]
+
+
+def image_shape(spec: DatasetSpec, dataset: DatasetInfo) -> tuple[int, int, int] | None:
+    """(channels, height, width) of the images as all networks get them; None for another column, and where a given network's
+    image processor says it."""
+    found = dataset.columns.get(spec.input)
+    if found is None or found.kind != "image":
+        return None
+    if spec.image is not None and (sides := spec.image.sides) is not None:
+        channels = found.shape[2] if found.shape is not None else found.sizes.channels if found.sizes is not None else None
+        return None if channels is None else (channels, *sides)
+    if found.shape is None or len(found.shape) != 3 or spec.image is not None:
+        return None
+    height, width, channels = found.shape
+    return channels, height, width
+
+
+def _image_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
+    column = dataset.columns.get(spec.input)
+    if spec.image is None or column is None:
+        return []
+    if column.kind != "image":
+        return [FieldError(pointer="/dataset/image", message=f"column {spec.input!r} holds no images: leave it out")]
+    if column.dtype != "uint8":
+        message = "it fits files of images, and these are arrays of floats of one size: leave it out"
+        return [FieldError(pointer="/dataset/image", message=message)]
+    return []
 
 
 def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:

@@ -20,10 +20,11 @@ from service.spec.architectures import (
     Vgg,
     WideResNet,
 )
-from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults
+from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults, window_faults
+from service.spec.canvas import no_canvas_message
 from service.spec.class_names import UnknownOutputs, map_outputs
 from service.spec.data import DatasetInfo
-from service.spec.data_fit import data_faults, output_names, target_classes
+from service.spec.data_fit import data_faults, image_shape, output_names, target_classes
 from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
@@ -81,6 +82,7 @@ def check_fit(
     faults += memory_faults(spec)
     faults += adapter_faults(spec)
     faults += _export_faults(spec)
+    faults += _canvas_faults(spec, dataset)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
     faults += TASK_CHECKS[spec.task](spec) if spec.task in TASK_CHECKS else []
@@ -197,6 +199,20 @@ def _reading_faults(spec: JobSpec) -> list[FieldError]:
     return faults
 
 
+def _canvas_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
+    """Images of several sizes without a size that all are fitted to; that of a given network the worker reads."""
+    column = dataset.columns.get(spec.dataset.input)
+    sizes = None if column is None else column.sizes
+    if sizes is None or (spec.dataset.image is not None and spec.dataset.image.sides is not None):
+        return []
+    if any(network.source not in _MADE_HERE for _, network in _networks(spec)):
+        return []
+    return [FieldError(pointer="/dataset/image", message=no_canvas_message(sizes.least, sizes.greatest))]
+
+
+_MADE_HERE = ("train", "random", "teacher-layers")
+
+
 def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """A teacher that is not trained here is checked by the worker, which knows its inputs."""
     faults: list[FieldError] = []
@@ -210,8 +226,10 @@ def _augment_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
         if training is None or not training.augment:
             continue
         pointer = f"{place}/augment"
-        shape = image_shape(dataset, spec.dataset.input)
+        shape = image_shape(spec.dataset, dataset)
         found = augmentation_faults(training.augment, task=spec.task, image_shape=shape, pointer=pointer)
+        if spec.dataset.image is not None or any(column.sizes is not None for column in dataset.columns.values()):
+            found += window_faults(training.augment, pointer=pointer)
         match TASKS[spec.task].input_kind:
             case "audio" if not found:
                 read = {
@@ -235,7 +253,7 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
     """Shape of the network's input, as far as it is known before its tokenizer is trained; None if it is not."""
     match TASKS[spec.task].input_kind:
         case "image":
-            return image_shape(dataset, spec.dataset.input)
+            return image_shape(spec.dataset, dataset)
         case "text":
             tokenizer = network.tokenizer or spec.first_teacher.tokenizer
             if tokenizer is None:
@@ -277,15 +295,6 @@ def usual_features(architecture: Architecture) -> Features:
     return WaveformFeatures(name="waveform") if reads_waveforms else LogMelFeatures()
 
 
-def image_shape(dataset: DatasetInfo, column: str) -> tuple[int, int, int] | None:
-    """(channels, height, width) of an image column; None for another column."""
-    found = dataset.columns.get(column)
-    if found is None or found.kind != "image" or found.shape is None or len(found.shape) != 3:
-        return None
-    height, width, channels = found.shape
-    return channels, height, width
-
-
 def _precision_faults(spec: JobSpec) -> list[FieldError]:
     message = "fp16 trains on a GPU alone: set resources.gpus to 1, or take bf16, fp32 or auto"
     return [
@@ -323,7 +332,7 @@ def _teacher_faults(
         remedy = "" if _body_faults(spec, teacher, pointer=pointer) else f": {_TUNE}"
         return [FieldError(pointer=pointer, message=f"{untuned}{remedy}")]
     faults = []
-    input_shape = image_shape(dataset, spec.dataset.input)
+    input_shape = image_shape(spec.dataset, dataset)
     if TASKS[spec.task].targets and dataset.columns.keys() >= set(spec.dataset.targets):
         classes = {name: target_classes(dataset, name) for name in spec.dataset.targets}
         try:

@@ -45,12 +45,19 @@ def _misfits(spec: JobSpec, dataset: DatasetInfo, transfer: DatasetInfo) -> list
         messages.append(
             f"it has no {kind} column {column!r}, which /dataset/input names for both; its {kind} columns are {listed(of_kind)}"
         )
-    elif ours is not None and ours.kind == "image" and (_form(ours) != _form(theirs)):
+    elif ours is not None and ours.kind == "image" and not _are_fitted(spec, ours) and _form(ours) != _form(theirs):
         messages.append(f"its images are {_form(theirs)}, the dataset's {_form(ours)}: store both in the same form")
     return messages
 
 
+def _are_fitted(spec: JobSpec, ours: Column) -> bool:
+    """Whether the images of both are fitted to one size; whether their kinds of pixels are alike the worker says."""
+    return spec.dataset.image is not None or ours.sizes is not None
+
+
 def _form(column: Column) -> str:
+    if column.sizes is not None:
+        return f"of several sizes ({column.dtype})"
     return f"{'x'.join(map(str, column.shape or []))} ({column.dtype})"
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from service.formats import EncodedImage
-from service.formats.image_file import Mode, channels_first, read_image
+from service.formats.image_file import MODE_OF_CHANNELS, channels_first, read_image
 from service.spec.canvas import Fit, Interpolation
 
 _RESAMPLING: dict[Interpolation, Image.Resampling] = {
@@ -25,7 +25,6 @@ _RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def fit_images(images: Sequence[EncodedImage], canvas: Canvas, windows: Tensor |
 def fit_image(data: bytes, canvas: Canvas, window: Sequence[int] | None = None) -> NDArray[np.uint8]:
     """Decodes one image and fits it, or a window of it, to the canvas: (C, H, W)."""
     image, _ = read_image(data, place="the image")
-    image = image.convert(_MODES[canvas.channels])
+    image = image.convert(MODE_OF_CHANNELS[canvas.channels])
     if window is not None:
         top, left, height, width = window
         image = image.crop((left, top, left + width, top + height))

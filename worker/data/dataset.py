@@ -22,6 +22,8 @@ from service.spec.source import split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
+from worker.data.canvas import Canvas, WholeImages
+from worker.data.canvas_choice import ProcessorGeometry, canvas_warning, choose_canvas, files_among, files_of, on_canvas
 from worker.data.digits import MAX_PIXEL
 from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
@@ -60,6 +62,8 @@ class Split:
     """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
     weights: Tensor | None = None
     """(N,) float32, of the samples of a training split in its losses, 1 on average; None where all count the same."""
+    whole: WholeImages | None = None
+    """Of a training split whose images are fitted to a canvas, and of which windows are taken: the images themselves."""
     part: SplitName | None = None
     """The split that it is of the job's data."""
     places: tuple[RowPlaces, ...] = ()
@@ -77,14 +81,15 @@ class Split:
             return self
         count = len(self) - self.transfer.count
         weights = None if self.weights is None else self.weights[:count]
-        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], weights=weights, transfer=None)
+        whole = None if self.whole is None else self.whole[:count]
+        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], weights=weights, whole=whole, transfer=None)
 
     @cached_property
     def transferred(self) -> "Split":
         """The transfer rows alone, none or more; the same object at each call."""
         count = len(self) - (0 if self.transfer is None else self.transfer.count)
         inputs, labels = self.inputs[count:], self.labels[count:]
-        return replace(self, inputs=inputs, labels=labels, weights=None, transfer=None, places=())
+        return replace(self, inputs=inputs, labels=labels, weights=None, whole=None, transfer=None, places=())
 
     def at(self, rows: Tensor) -> "Split":
         """Selects the samples at ``rows`` (B,); their places in files are not told."""
@@ -97,6 +102,7 @@ class Split:
             labels=self.labels[rows],
             answers=answers,
             weights=weights,
+            whole=None if self.whole is None else self.whole.take(rows),
             transfer=None,
             places=(),
             read=PreparedSamples(),
@@ -135,6 +141,8 @@ class Data:
     targets: Targets
     max_value: float | None = None
     """Greatest possible value of a stored pixel; None for floating-point images and for other inputs."""
+    canvas: Canvas | None = None
+    """What the images were fitted to; None for other inputs, and for images that are as they were stored."""
     clip_seconds: float = 10.0
     """Seconds at which clips of sound are cut."""
     row_tokens: int | None = None
@@ -178,18 +186,32 @@ def load_data(
     task: TaskSamples,
     transfer: Path | None = None,
     without_labels: Collection[str] = (),
+    given: Mapping[str, ProcessorGeometry] | None = None,
+    takes_windows: bool = False,
 ) -> Data:
     """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` dataset, None for a builtin.
 
     ``transfer`` is the local file of the spec's transfer rows, which become the last of the training split. ``without_labels``
-    names the targets that can be learned without: parts that are held out may lack a rare class of them. Uses no global random
-    generator.
+    names the targets that can be learned without: parts that are held out may lack a rare class of them. ``given`` are the
+    geometries of given networks, which choose the canvas of images where the spec does not, and ``takes_windows`` keeps the whole
+    images of the training split too. Uses no global random generator.
 
     Raises:
+        NoCanvas: images are of several sizes, and nothing says which they are to have.
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
     arrays, max_value = _load(dataset.source, path, dataset, task.name, target_columns=dataset.targets)
-    splits, targets = task.samples(dataset, arrays, _choose(dataset, arrays, without_labels=without_labels))
+    chosen = _choose(dataset, arrays, without_labels=without_labels)
+    canvas, warnings = None, list(arrays.warnings)
+    if images := files_of(arrays):
+        canvas, whose = choose_canvas(images, dataset.image, given or {})
+        warnings.append(canvas_warning(canvas, whose, images))
+        files, chosen = chosen, {part: _fitted(split, canvas, dataset.source) for part, split in chosen.items()}
+    elif dataset.image is not None:
+        on_canvas(chosen["train"].inputs, Canvas(1, 1, 3), source=dataset.source)  # refuses what are no files
+    splits, targets = task.samples(dataset, arrays, chosen)
+    if canvas is not None and takes_windows:
+        splits["train"] = replace(splits["train"], whole=WholeImages(files_among(files["train"].inputs), canvas))
     inputs = splits["train"].inputs
     is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
     data = Data(
@@ -200,10 +222,15 @@ def load_data(
         clip_seconds=dataset.clip_seconds,
         row_tokens=dataset.row_tokens,
         chat_template=dataset.chat_template,
-        warnings=tuple(arrays.warnings),
+        canvas=canvas,
+        warnings=tuple(warnings),
         rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
     )
     return _with_transfer(data, dataset, transfer, task=task)
+
+
+def _fitted(split: SplitArrays, canvas: Canvas, source: str) -> SplitArrays:
+    return replace(split, inputs=on_canvas(split.inputs, canvas, source=source))
 
 
 def _load(
@@ -230,7 +257,11 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task:
         there = ", ".join(map(repr, arrays.splits))
         raise UnusableData(f"{dataset.transfer} has no split 'train' to be the transfer rows; it has {there}")
     train, warnings = data.splits["train"], list(data.warnings)
-    inputs = stored_inputs(arrays.splits[name].inputs)
+    files = files_among(arrays.splits[name].inputs)
+    if files and data.canvas is None:
+        raise UnusableData(f"{dataset.transfer} has images of several sizes, the dataset of one: name it as dataset.image.size")
+    fitted = arrays.splits[name] if data.canvas is None else _fitted(arrays.splits[name], data.canvas, dataset.transfer)
+    inputs = stored_inputs(fitted.inputs)
     if isinstance(inputs, Tensor) and isinstance(train.inputs, Tensor):
         for what, one, other in (
             ("images of shape", tuple(inputs.shape[1:]), tuple(train.inputs.shape[1:])),
@@ -250,7 +281,8 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task:
     warnings += _transfer_warnings(dataset.transfer, arrays, used=name)
     # A transfer row counts as a row of the dataset does on average.
     weights = None if train.weights is None else torch.cat([train.weights, torch.ones(len(inputs))])
-    with_rows = replace(train, inputs=whole, labels=labels, weights=weights, transfer=rows, places=places)
+    images = None if train.whole is None else WholeImages([*train.whole.images, *files], train.whole.canvas)
+    with_rows = replace(train, inputs=whole, labels=labels, weights=weights, whole=images, transfer=rows, places=places)
     return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
 
 
@@ -295,6 +327,8 @@ def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *,
             target_columns=list(target_columns),
             weight_column=dataset.weight if target_columns else None,
             numbers=dataset.numbers,
+            as_files=dataset.image is not None,
+            skip_broken=dataset.skip_broken,
         )
     except InvalidFile as error:
         raise UnusableData(f"{source}: {error.detail}") from error

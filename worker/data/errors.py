@@ -5,6 +5,10 @@ class UnusableData(Exception):
     """The dataset cannot be trained on; the message says where it fails and what to change."""
 
 
+class NoCanvas(UnusableData):
+    """The images are of several sizes, and nothing says to which they are fitted; the message says what to name."""
+
+
 class UnusableRow(UnusableData):
     """One sample cannot be trained on. Whoever knows the split names the row's place in the file."""
 

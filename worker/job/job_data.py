@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from service.spec import JobSpec
+from service.spec.image_augment import RandomResizedCrop
 from service.spec.label_fit import learned_without_labels
 from service.spec.source import split_source
 from worker.data import Data, load_data
+from worker.data.canvas_choice import read_geometry
+from worker.data.errors import NoCanvas
 from worker.errors import JobFault
+from worker.sources.revisions import network_sources
 from worker.tasks import TASKS
 
 
@@ -15,17 +19,28 @@ def load_job_data(spec: JobSpec, inputs: Mapping[str, Path]) -> Data:
     """Loads the data of a job as they are; ``inputs`` are the local files of the spec's sources.
 
     Raises:
-        JobFault: a file is gone.
+        JobFault: a file is gone, or nothing says the size that images of several are fitted to.
         UnusableData: the job cannot be trained on them.
     """
     dataset = spec.dataset
-    return load_data(
-        dataset,
-        _data_file(inputs, dataset.source),
-        task=TASKS[spec.task],
-        transfer=_data_file(inputs, dataset.transfer),
-        without_labels=learned_without_labels(spec),
-    )
+    geometries = {
+        pointer.split("/")[1]: read_geometry(inputs[source])
+        for pointer, source in network_sources(spec).items()
+        if source in inputs and inputs[source].is_dir()
+    }
+    trainings = [spec.training, *(teacher.training for teacher in spec.teachers.values() if teacher.training is not None)]
+    try:
+        return load_data(
+            dataset,
+            _data_file(inputs, dataset.source),
+            task=TASKS[spec.task],
+            transfer=_data_file(inputs, dataset.transfer),
+            without_labels=learned_without_labels(spec),
+            given={role: found for role, found in geometries.items() if found is not None},
+            takes_windows=any(isinstance(each, RandomResizedCrop) for training in trainings for each in training.augment),
+        )
+    except NoCanvas as error:
+        raise JobFault("invalid_spec", f"{dataset.source}: {error}", details={"pointer": "/dataset/image"}) from error
 
 
 def _data_file(inputs: Mapping[str, Path], source: str | None) -> Path | None:

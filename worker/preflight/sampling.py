@@ -128,6 +128,7 @@ def _of(split: Split, rows: NDArray[np.int64]) -> Split:
         inputs=these(split.inputs),
         labels=split.labels[torch.from_numpy(rows)],
         answers=None if split.answers is None else these(split.answers),
+        whole=None if split.whole is None else split.whole.take(torch.from_numpy(rows)),
         transfer=transfer,
         places=tuple(_places_of(split, rows)),
     )

@@ -53,13 +53,19 @@ def encoded(image: NDArray[np.uint8], *, format: str = "PNG") -> bytes:
 
 
 def read(
-    path: Path, *, task: TaskName = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
+    path: Path,
+    *,
+    task: TaskName = "image-classification",
+    input_column: str | None = None,
+    targets: Sequence[str] | None = None,
+    skip_broken: bool = False,
 ) -> DataArrays:
     """Its arrays, by the name that it has; without ``targets`` with those of the task. Its shards have the same."""
     columns: Any = {
         "task": task,
         "input_column": input_column,
         "target_columns": TASKS[task].targets if targets is None else targets,
+        "skip_broken": skip_broken,
     }
     arrays = read_dataset(path, filename=path.name, **columns)
     with TemporaryDirectory() as shards:

@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from service.spec.augment import AugmentationName, AugmentationSpec
+from service.spec.image_augment import RandomResizedCrop
 from worker.data.augment.audio import gain, noise, specaugment, time_shift
 from worker.data.augment.image import (
     affine,
@@ -23,7 +24,7 @@ from worker.data.augment.mixture import MixOperation, cutmix, mixup
 from worker.data.augment.operation import Operation, Stored
 from worker.data.augment.policy import rand_augment, trivial_augment
 from worker.data.augment.text import token_dropout
-from worker.data.augment.window import random_resized_crop
+from worker.data.augment.window import NUM_DRAWS, random_resized_crop, random_windows
 from worker.data.counter_rng import Numbers
 
 Fetch = Callable[[Tensor], Tensor]
@@ -80,12 +81,15 @@ class Augmentation:
 
     def __call__(self, fetch: Fetch, indices: Tensor, *, seed: int, epoch: int) -> View:
         """Computes the views of the samples at ``indices`` (B,) of the training split."""
-        inputs = fetch(indices)
+        of_whole = self._windows_of_whole(indices, seed=seed, epoch=epoch)
+        inputs = fetch(indices) if of_whole is None else of_whole.to(fetch(indices[:0]).device, non_blocking=True)
         numbers = Numbers.of(indices.to(inputs.device, non_blocking=True), seed=seed, epoch=epoch)
         partners = shares = None
         for index, spec in enumerate(self.specs):
             stream = self.first_stream + index
             draw = partial(numbers.uniforms, stream=stream)
+            if index == 0 and of_whole is not None:
+                continue
             if spec.name in OPERATIONS:
                 inputs = OPERATIONS[spec.name](spec, inputs, draw, self.stored)
             else:
@@ -97,3 +101,12 @@ class Augmentation:
                 others = before(fetch, partners, seed=seed, epoch=epoch).inputs
                 inputs, shares = MIX_OPERATIONS[spec.name](spec, inputs, others, draw)
         return View(inputs, partners, shares)
+
+    def _windows_of_whole(self, indices: Tensor, *, seed: int, epoch: int) -> Tensor | None:
+        """The first operation, where it takes windows of images that are larger than the stored ones; else None."""
+        if self.stored.whole is None or not self.specs or not isinstance(self.specs[0], RandomResizedCrop):
+            return None
+        rows, spec = indices.cpu(), self.specs[0]
+        images = self.stored.whole.take(rows)
+        draws = Numbers.of(rows, seed=seed, epoch=epoch).uniforms(NUM_DRAWS, stream=self.first_stream)
+        return images.windows(random_windows(spec.scale, spec.ratio, images.sides, draws))

@@ -69,7 +69,8 @@ def _stored(data: Data, preprocessing: Preprocessing, augment: Sequence[Augmenta
         hides = any(isinstance(each, TokenDropout) and each.mode == "mask" for each in augment)
         return Stored(vocabulary=_vocabulary(preprocessing.own_tokenizer, hides=hides))
     if data.max_value is not None:
-        return Stored(value_range=(0.0, data.max_value))
+        whole = data.splits["train"].whole
+        return Stored(value_range=(0.0, data.max_value), whole=whole, canvas=None if whole is None else whole.canvas)
     if isinstance(inputs, Tensor) and inputs.numel():  # floating-point images of any range
         low, high = inputs.aminmax()
         return Stored(value_range=(low.item(), high.item()))

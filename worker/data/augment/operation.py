@@ -6,12 +6,14 @@ and then rounded, or read from a table. B batch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from worker.data.canvas import Canvas, WholeImages
 
 Draw = Callable[[int], Tensor]
 """From a count to that many draws in [0, 1) for each sample, (B, count) float32; called once by each operation."""
@@ -37,6 +39,10 @@ class Stored:
     """Values of black and white in images."""
     vocabulary: Vocabulary | None = None
     """Given for texts alone."""
+    whole: WholeImages | None = field(default=None, repr=False)
+    """Of images that were fitted to a canvas, and of which windows are taken: the images themselves."""
+    canvas: Canvas | None = None
+    """The canvas of these."""
 
 
 Operation = Callable[[Any, Tensor, Draw, Stored], Tensor]

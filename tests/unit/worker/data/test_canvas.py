@@ -28,7 +28,7 @@ RESAMPLING = {
 def file_of(image: Image.Image) -> EncodedImage:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    return check_image(buffer.getvalue(), place="x")
+    return check_image(buffer.getvalue(), place="x")[0]
 
 
 PHOTOS = [Image.fromarray(some_images(*size, 3, seed=number)) for number, size in enumerate(SIZES)]
@@ -66,7 +66,7 @@ def test_images_are_padded_as_pillow_pads_them(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(fit_images(FILES, Canvas(height, width, 3, "pad", "bicubic")).numpy(), expected)
 
 
-@pytest.mark.parametrize("size", [(24, 36), (36, 24), (2, 9)])
+@pytest.mark.parametrize("size", [(24, 36), (36, 24)])
 def test_an_oblong_canvas_is_covered_by_the_middle_of_each_image(size: tuple[int, int]) -> None:
     ramp = Image.fromarray(np.add.outer(np.arange(60), np.arange(90)).astype(np.uint8))
     made = fit_images([file_of(ramp), file_of(ramp.transpose(Image.Transpose.TRANSPOSE))], Canvas(*size, 1))
@@ -99,7 +99,7 @@ def test_a_window_of_the_whole_image_is_stretched_to_the_canvas() -> None:
 
 
 def test_whole_images_are_taken_by_row_and_travel_to_other_processes() -> None:
-    whole = pickle.loads(pickle.dumps(WholeImages(FILES, Canvas(8, 9, 3))))  # noqa: S301: our own
+    whole = pickle.loads(pickle.dumps(WholeImages(FILES, Canvas(8, 9, 3))))
     chosen = whole.take(torch.tensor([6, 1]))
     assert chosen.sides.tolist() == [[480, 641], [30, 40]]
     assert torch.equal(chosen.fitted(), whole.fitted()[[6, 1]])

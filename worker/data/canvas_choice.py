@@ -1,0 +1,129 @@
+"""The canvas of a job's images: what the spec says of it, else what the image processors of its given networks do."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.formats import DataArrays, EncodedImage, RawInputs
+from service.formats.image_extent import common_channels
+from service.spec.canvas import Fit, ImageFit, Interpolation, no_canvas_message
+from service.spec.warning_message import WarningMessage
+from worker.data.canvas import Canvas, fit_images
+from worker.data.errors import NoCanvas, UnusableData
+from worker.data.processor_file import PROCESSOR_FILE
+
+_PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers, which processors' files have."""
+
+
+@dataclass(frozen=True)
+class ProcessorGeometry:
+    """The size that an image processor makes of any image, before it cuts the middle out, and how."""
+
+    height: int
+    width: int
+    fit: Fit
+    interpolation: Interpolation
+
+
+def read_geometry(folder: Path) -> ProcessorGeometry | None:
+    """Reads the geometry of the image processor in a network's folder; None if there is none that resizes to one size."""
+    try:
+        document = json.loads((folder / PROCESSOR_FILE).read_text(encoding="utf-8"))
+        return _geometry(document)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # whoever loads the network says what is wrong with the file
+
+
+def _geometry(document: Mapping[str, Any]) -> ProcessorGeometry | None:
+    size = document.get("size") or document.get("crop_size")
+    size = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
+    interpolation = _PILLOW.get(document.get("resample", 2), "bilinear")
+    if edge := size.get("shortest_edge"):
+        # Those of ConvNeXT resize to more than they cut out, by a share of their own, and stretch to a large size.
+        share = document.get("crop_pct") if edge < 384 else None
+        side = int(edge / share) if share else int(edge)
+        return ProcessorGeometry(side, side, "crop", interpolation)
+    if size.get("height") and size.get("width"):
+        return ProcessorGeometry(int(size["height"]), int(size["width"]), "stretch", interpolation)
+    return None
+
+
+def choose_canvas(
+    images: Iterable[EncodedImage], spec: ImageFit | None, given: Mapping[str, ProcessorGeometry]
+) -> tuple[Canvas, str]:
+    """Chooses the canvas of ``images``, and says whose size it is; ``given`` are the geometries of given networks by role.
+
+    Raises:
+        NoCanvas: neither the spec nor a network says the size.
+    """
+    seen = {(image.height, image.width, image.channels) for image in images}
+    return choose_canvas_of({size[:2] for size in seen}, {size[2] for size in seen}, spec, given)
+
+
+def choose_canvas_of(
+    sizes: set[tuple[int, int]], channels: set[int], spec: ImageFit | None, given: Mapping[str, ProcessorGeometry]
+) -> tuple[Canvas, str]:
+    """The same of images of these sizes (height, width) and numbers of channels."""
+    spec = spec or ImageFit()
+    role, geometry = max(given.items(), key=lambda item: item[1].height * item[1].width, default=("", None))
+    sides, whose = spec.sides, "dataset.image.size"
+    if sides is None:
+        if geometry is None:
+            raise NoCanvas(no_canvas_message([min(side) for side in zip(*sizes, strict=True)], _greatest(sizes)))
+        sides, whose = (geometry.height, geometry.width), f"the size that the image processor of the {role} reads"
+    is_theirs = geometry is not None and spec.sides is None
+    fit = spec.fit or (geometry.fit if geometry is not None and is_theirs else "crop")
+    interpolation = spec.interpolation or (geometry.interpolation if geometry is not None and is_theirs else "bilinear")
+    return Canvas(*sides, common_channels(channels), fit, interpolation), whose
+
+
+def _greatest(sizes: set[tuple[int, int]]) -> list[int]:
+    return [max(side) for side in zip(*sizes, strict=True)]
+
+
+def files_of(arrays: DataArrays) -> list[EncodedImage]:
+    """The images of all splits that are still files, of which a reader leaves all or none."""
+    return [image for split in arrays.splits.values() for image in files_among(split.inputs)]
+
+
+def files_among(inputs: RawInputs) -> list[EncodedImage]:
+    """The inputs, if they are files of images; else none."""
+    return [] if isinstance(inputs, np.ndarray) else [image for image in inputs if isinstance(image, EncodedImage)]
+
+
+def on_canvas(inputs: RawInputs, canvas: Canvas, *, source: str) -> np.ndarray[Any, Any]:
+    """Fits files of images to the canvas: (N, C, H, W).
+
+    Raises:
+        UnusableData: they are no files, or have other kinds of pixels than it.
+    """
+    images = files_among(inputs)
+    if len(images) != len(inputs):
+        raise UnusableData(
+            f"dataset.image fits files of images (PNG, JPEG, …), and those of {source} are arrays of one size: "
+            "resize them there, and leave dataset.image out"
+        )
+    channels = common_channels({image.channels for image in images}) if images else canvas.channels
+    if canvas.channels not in (3, channels):
+        raise UnusableData(f"{source} has images of {channels} channels, the dataset of {canvas.channels}: store both alike")
+    made: np.ndarray[Any, Any] = fit_images(images, canvas).numpy()
+    return made
+
+
+def canvas_warning(canvas: Canvas, whose: str, images: Iterable[EncodedImage]) -> WarningMessage:
+    """Tells what the images were made to be."""
+    sizes = {(image.height, image.width) for image in images}
+    how = {"crop": "their middle is cut out", "pad": "black is put around them", "stretch": "their proportions change"}
+    shown = (
+        " and ".join(f"{height}x{width}" for height, width in sorted(sizes)[:2]) if len(sizes) <= 2 else f"{len(sizes):,} sizes"
+    )
+    message = (
+        f"the images, of {shown}, are resized ({canvas.interpolation}) to {canvas.height}x{canvas.width} pixels, {whose}; "
+        f"{how[canvas.fit]}"
+    )
+    return WarningMessage(code="images_fitted", message=message)
