@@ -1,10 +1,10 @@
 """The memory of a pair of language models in each number format: ``python -m benchmarks.memory [--size NAME] [--model FOLDER]``.
 
-For each way to hold them, a process of its own trains a student on its teacher's outputs for a few steps, and another one checks
-the same job, as before it waits. Told is what the training took beyond what the process held after its imports (``anon``: its
-own pages; ``file``: pages of the models' files, which the system takes back when it needs them; ``peak``: the most of both at
-once, with pages that were read only once), what the check expects, its ratio to the own pages and those of files in the steps,
-and how much of the first way that is: both in float32, from files in bf16, as models are published.
+For each way to hold them, a process of its own trains a student on its teacher's outputs for a few steps, up to the evaluation
+of its last weights, and another one checks the same job, as before it waits. Told is what the job took beyond what a trainer
+holds when it is forked (``anon``: its own pages; ``file``: pages of files, which the system takes back when it needs them;
+``peak``: the most of both at once, with pages that were read only once), what the check expects, its ratio to the own pages and
+those of files in the end, and how much of the first way that is: both in float32, from files in bf16, as models are published.
 
 Pairs are made from a config with random weights, unless ``--model`` names a ``from_pretrained`` folder of a llama: its student
 has half of its layers. With a GPU, the peak is its allocator's.
@@ -87,8 +87,9 @@ def _spec(folder: Path, student: Mapping[str, int], way: Mapping[str, Any]) -> d
         "teacher": {"source": f"file:{folder / 'model'}", "dtype": way["dtype"], "accept_score": "any"},
         "student": of_it | {"weights": way.get("weights", "fp32")},
         "method": {"name": "forward-kl"},
+        "evaluation": {"control": False},
         "training": {
-            "max_steps": 100,
+            "max_steps": STEPS,
             "batch_size": BATCH,
             "optimizer": way.get("optimizer", {"name": "adamw"}),
             "micro_batch": way.get("micro_batch"),
@@ -129,16 +130,15 @@ def _make(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Enough(BaseException):
-    """The training has done its steps; no error of a job."""
+    """The training is over; no error of a job."""
 
 
 class _Watching:
-    """Ends a training after some steps, and watches the process's memory until then."""
+    """Watches the process's memory, and ends a job when its training and the evaluations of that are over."""
 
     def __init__(self) -> None:
         self._before = _resident()
         self.anon = self.file = self.peak = self.used = 0.0
-        self._looks = -1
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -146,16 +146,13 @@ class _Watching:
     def emit(self, event: Any) -> None:
         if type(event).__name__ == "Failed":
             raise RuntimeError(event.message)
-        if type(event).__name__ == "PhaseStarted" and event.phase == "student":
-            self._looks = 0
+        if type(event).__name__ == "PhaseStarted" and event.phase == "evaluation":
+            # What the files' pages are in the end are those that stay.
+            self.used = self.anon + self._now()[1]
+            raise _Enough
 
     def stop_request(self) -> None:
-        if self._looks >= 0:
-            self._looks += 1
-            # What the files' pages are in the end are those that stay.
-            self.used = max(self.used, self.anon + self._now()[1])
-            if self._looks > STEPS:
-                raise _Enough
+        return None
 
     def end(self) -> None:
         self._over.set()
@@ -175,6 +172,7 @@ def _train(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Trains for a few steps; MiB of the process's own pages, of its files' and of both, at their peaks."""
     import torch
 
+    import worker.preload  # noqa: F401 - a trainer of a host is forked from what has imported this
     from worker.job.attempt import run
     from worker.protocol import HostDevices
 

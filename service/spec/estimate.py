@@ -26,8 +26,9 @@ class Estimate(StrictModel):
     networks that teach, the data where they would be put there, and what CUDA itself takes. On CPUs, that of one process."""
     memory_parts_gib: dict[str, dict[MemoryPart, float]] = {}
     """The same by what takes it. ``weights`` are those of the network that is trained, in its number format, without what it
-    shares with a teacher; ``teachers`` those of the networks beside it, in theirs; ``optimizer`` and ``gradients`` are of trained
-    weights; ``activations`` of a micro batch, or of an evaluation if that takes more; ``data``; ``device``: what CUDA takes."""
+    shares with a teacher, and on a CPU its best ones as well; ``teachers`` those of the networks beside it, in theirs;
+    ``optimizer`` and ``gradients`` are of trained weights; ``activations`` of a micro batch, or of an evaluation or an update if
+    that takes more; ``data``; ``device``: what CUDA takes beside tensors, or on a CPU the trainer's process."""
     steps: dict[str, int]
     """Optimizer steps by phase, at most, where early stopping may end it sooner: ``teacher`` (all networks before the student),
     ``student``, ``control``, and ``repeats`` from other seeds, students and controls together."""

@@ -68,7 +68,7 @@ def test_the_page_on_adding_a_task_names_all_that_a_task_may_say() -> None:
     settings = {ast.unparse(node.target) for node in task.body if isinstance(node, ast.AnnAssign)} - {"name", "network"}
     told = spans("docs/tasks.md")
     assert not (methods | settings) - set(told)
-    assert {"predict", "inference_bytes"} <= methods | settings
+    assert {"predict", "teacher_runs_each_step"} <= methods | settings
 
 
 def test_the_classes_that_tell_a_task_are_found() -> None:

@@ -15,7 +15,7 @@ from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
-from worker.methods.output_head import CHUNK_LOGITS, CHUNK_TOKENS, OutputHead
+from worker.methods.output_head import CHUNK_LOGITS, OutputHead, tokens_of_chunk
 from worker.models.language_network import LanguageNetwork
 
 BATCH_TOKENS = 2**15
@@ -65,10 +65,10 @@ def first_logits(network: LanguageNetwork, samples: Samples) -> Tensor:
 
 
 def _token_outputs(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
-    chunk_tokens = max(CHUNK_TOKENS, CHUNK_LOGITS // head.weight.shape[0])
+    count = tokens_of_chunk(head.weight.shape[0])
     pieces = [torch.empty(0, 3, dtype=torch.float64, device=hidden.device)]
-    for start in range(0, len(hidden), chunk_tokens):
-        logits, true = head(hidden[start : start + chunk_tokens]), labels[start : start + chunk_tokens]
+    for start in range(0, len(hidden), count):
+        logits, true = head(hidden[start : start + count]), labels[start : start + count]
         loss = functional.cross_entropy(logits, true, reduction="none")
         pieces.append(torch.stack([loss.double(), logits.argmax(dim=-1).double(), true.double()], dim=1))
     return torch.cat(pieces)

@@ -22,6 +22,11 @@ CHUNK_LOGITS, CHUNK_TOKENS = 2**23, 256
 """Logits of one network in a chunk, 32 MiB in float32, and least tokens of a chunk: each chunk reads the whole head."""
 
 
+def tokens_of_chunk(vocabulary: int) -> int:
+    """Tokens of a chunk of logits, for a vocabulary of that size."""
+    return max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
+
+
 @dataclass(frozen=True)
 class OutputHead:
     """The linear map from hidden states to logits."""
@@ -78,7 +83,7 @@ def token_mean(
             parts.append(teacher_states.weight * teacher_states.loss(logits, teacher_logits))
         return torch.stack(parts).sum(dim=0)
 
-    chunk_tokens = chunk_tokens or max(CHUNK_TOKENS, CHUNK_LOGITS // vocabulary)
+    chunk_tokens = chunk_tokens or tokens_of_chunk(vocabulary)
     if not torch.is_grad_enabled():  # an autograd.Function does not see it
         hidden, head = hidden.detach(), head.detached()
     mean: Tensor = _ChunkedMean.apply(hidden, head.weight, head.bias, losses, chunk_tokens)  # type: ignore[no-untyped-call]

@@ -20,6 +20,10 @@ CONTEXT_BYTES = 9 * GIB // 10
 _UNUSED = 1.1
 """What PyTorch's allocator holds on a GPU, over what is used of it."""
 
+PROCESS_BYTES = 192 * 2**20
+"""What a trainer on a CPU takes beside tensors: packages that a format or an adapter imports (8 to 60 MiB), what torch's kernels
+keep, the texts, tokenizers, and holes between tensors. What it shares with the process that it is forked from is left out."""
+
 
 @dataclass(frozen=True)
 class InferenceProfile:
@@ -47,7 +51,9 @@ class Profile:
     resident: Mapping[str, InferenceProfile]
     """By role, the other networks on the device."""
     runs_each_step: bool
-    """Whether the resident networks run on each batch."""
+    """Whether the resident networks run on each batch, and did not in the step."""
+    kept: int
+    """A copy of what the training changes, as its best weights are kept on the CPU."""
     data: float
     """Samples and teacher outputs, where they are kept on a GPU that has room for them."""
     num_samples: int
@@ -66,27 +72,30 @@ def memory_parts(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> di
     on the host, so they do not count.
     """
     step = profile.step
-    whole = min(profile.spec.batch_size, profile.num_samples)
-    at_once = profile.spec.micro_batch if isinstance(profile.spec.micro_batch, int) else whole  # auto: where there is room for it
-    batch = math.ceil(min(at_once, whole) / num_ranks)
-    teacher_bytes = (
-        max((each.peak_bytes(batch) for each in profile.resident.values()), default=0.0) if profile.runs_each_step else 0.0
-    )
-    saved = (step.saved - step.saved_by_loss) * batch + step.saved_by_loss * whole
+    at_once = rows_at_once(profile.spec, profile.num_samples, num_ranks=num_ranks)
+    batch, whole = at_once.batch / step.num_samples, at_once.whole / step.num_samples
+    live = step.passes.bytes_of(batch, whole=whole)
+    if profile.runs_each_step:
+        live += max((each.peak_bytes(at_once.batch) for each in profile.resident.values()), default=0.0)
     if num_ranks > 1:
-        saved += step.exchanged * whole
-    training = step.saved_weights + saved / step.num_samples + teacher_bytes
+        live += step.exchanged * whole
     kept = step.gradients if num_ranks > 1 else 0  # DDP's gradient buckets are never freed
-    evaluated = min(profile.evaluation_batch, profile.num_samples)
-    inference = max(each.peak_bytes(evaluated) for each in (profile.network, *profile.resident.values()))
-    trains_at_peak = step.gradients + training >= kept + inference
+    if kept or at_once.whole > at_once.batch * num_ranks or profile.spec.gradient_accumulation > 1:
+        live += step.gradients - step.passes.gradients  # those of the passes before
+    inference = kept + max(each.peak_bytes(profile.evaluation_batch) for each in (profile.network, *profile.resident.values()))
+    # The last weights are kept beside the best ones, before a last evaluation.
+    copies = 0 if on_gpu else profile.kept
+    most = max(live, step.gradients + step.update, inference + copies)
+    gradients = min(step.gradients, most) if most > inference + copies else kept
     parts: dict[MemoryPart, float] = {
-        "weights": step.weights + step.per_dataset_sample * profile.num_samples,
+        "weights": step.weights + step.per_dataset_sample * profile.num_samples + copies,
         "teachers": sum(each.weights for each in profile.resident.values()),
         "optimizer": step.optimizer,
-        "gradients": step.gradients if trains_at_peak else kept,
-        "activations": training if trains_at_peak else inference,
+        "gradients": gradients,
+        "activations": most - gradients,
     }
+    if not on_gpu:
+        parts["device"] = PROCESS_BYTES
     needed = sum(parts.values())
     if on_gpu:
         parts["device"] = needed * (_UNUSED - 1) + CONTEXT_BYTES
@@ -94,6 +103,23 @@ def memory_parts(profile: Profile, *, num_ranks: int, on_gpu: bool = True) -> di
     if profile.data <= needed:
         parts["data"] = profile.data
     return {name: size for name, size in parts.items() if size}
+
+
+@dataclass(frozen=True)
+class RowsAtOnce:
+    """Samples of a training on one device."""
+
+    batch: int
+    """Those that go through the network at once."""
+    whole: int
+    """Those of a batch, on all devices."""
+
+
+def rows_at_once(spec: TrainingSpec, num_samples: int, *, num_ranks: int) -> RowsAtOnce:
+    """The samples of a training on one device, of so many in all; ``micro_batch: auto`` has room for a whole batch."""
+    whole = max(1, min(spec.batch_size, num_samples))
+    at_once = spec.micro_batch if isinstance(spec.micro_batch, int) else whole
+    return RowsAtOnce(math.ceil(min(at_once, whole) / num_ranks), whole)
 
 
 def num_ranks(spec: JobSpec) -> int:

@@ -3,6 +3,7 @@
 Sizes are extrapolated from samples of a step to the whole data. N samples of a training split.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,12 +20,14 @@ from worker.job.roles import CONTROL, Role, by_name
 from worker.models import num_parameters
 from worker.models.adapters import adapter_of
 from worker.models.loading import DTYPES, NumberFormat, dtype_of
-from worker.preflight.estimate import InferenceProfile, Profile
-from worker.preflight.profile import StepProfile, profile_inference, profile_on_meta, profile_step, size_of
+from worker.preflight.estimate import InferenceProfile, Profile, RowsAtOnce, num_ranks, rows_at_once
+from worker.preflight.profile import Chunk, StepProfile, profile_inference, profile_on_meta, profile_step, size_of
 from worker.preflight.sampling import STEP_SAMPLES, SampledData, count_rows
 from worker.tasks import TASKS, Task
 from worker.trained import TrainedNetwork
+from worker.training.kept_weights import num_kept_bytes
 from worker.training.loop import Training
+from worker.training.memory import MemorySavings
 
 
 @dataclass
@@ -69,26 +72,51 @@ class Findings:
     def measure_inference(self, network: nn.Module, inputs: Inputs) -> InferenceProfile:
         """Measures a network in inference on inputs (B, …)."""
         per_sample = profile_inference(network, inputs, forward=self.task.infer)
-        return InferenceProfile(size_of(network), per_sample, self.task.inference_bytes)
+        chunk = self._chunk(network)
+        # Outputs of a chunk in float32, and the probabilities that a score makes of them.
+        return InferenceProfile(size_of(network), per_sample, 0 if chunk is None else 2 * 4 * chunk.width * chunk.rows)
+
+    def _chunk(self, network: nn.Module) -> Chunk | None:
+        found = self.task.chunk(network)
+        return None if found is None else Chunk(*found)
+
+    def _rows(self, role: Role) -> RowsAtOnce:
+        spec = self.plan.training_of(role).spec
+        return rows_at_once(spec, self.num_samples(role) or 0, num_ranks=num_ranks(self.networks.spec))
 
     def add_training(self, role: Role, training: Training) -> None:
         """Takes one step of a training and measures it."""
-        step = profile_step(training)
+        rows = self._rows(role)
+        step = profile_step(training, batch=rows.batch, whole=rows.whole, chunk=self._chunk(training.network))
         given = [self.networks.load_pretrained(each).network for each in self.networks.plan.given if each in self.resident]
         shared = size_of(training.network) - size_of(training.network, beside=given)
         step = replace(step, weights=step.weights - shared)
         inputs = training.samples.inputs_from(0, STEP_SAMPLES)
         network = self.measure_inference(training.network, inputs)
-        has_views = training.samples.views is not None
-        self._add(role, step, network, inputs, data=self._data_bytes(role, training, inputs), has_views=has_views)
+        self._add(
+            role, step, network, inputs, kept=num_kept_bytes(training.network), data=self._data_bytes(role, training, inputs)
+        )
 
     def add_shapes(self, role: Role, network: nn.Module, inputs: Inputs) -> None:
         """Measures a step on labels alone of a network of fake tensors."""
         spec = self.networks.training_spec(role)
         precision = choose_precision(spec.precision, self.networks.device)
-        step = profile_on_meta(network, inputs, spec.optimizer, precision, forward=self.task.step_outputs)
+        rows = self._rows(role)
+        MemorySavings(network, spec)  # which has it compute twice where it is to
+        step = profile_on_meta(
+            network,
+            inputs,
+            spec.optimizer,
+            precision,
+            forward=self.task.step_outputs,
+            batch=rows.batch,
+            whole=rows.whole,
+            chunk=self._chunk(network),
+        )
         step = replace(step, weights=step.weights - self._shared_by_shape(role, network))
-        self._add(role, step, self.measure_inference(network, inputs), inputs)
+        runs_each_step = bool(self.plan.training_of(role).taught_by) and self.task.teacher_runs_each_step
+        kept = num_kept_bytes(network)
+        self._add(role, step, self.measure_inference(network, inputs), inputs, kept=kept, runs_each_step=runs_each_step)
 
     def _shared_by_shape(self, role: Role, network: nn.Module) -> int:
         """Bytes of an adapter's base that a teacher which is not loaded here has as well: one of its source and format."""
@@ -107,8 +135,9 @@ class Findings:
         network: InferenceProfile,
         inputs: Inputs,
         *,
+        kept: int,
         data: float = 0.0,
-        has_views: bool = False,
+        runs_each_step: bool = False,
     ) -> None:
         training = self.plan.training_of(role)
         self.profiles[role] = Profile(
@@ -116,11 +145,17 @@ class Findings:
             step,
             network,
             by_name(self.resident),
-            runs_each_step=bool(training.taught_by) and (has_views or self.task.teacher_runs_each_step),
+            runs_each_step=runs_each_step,
+            kept=kept,
             data=data,
-            num_samples=self.num_samples(role) or 0,
-            evaluation_batch=self.task.evaluation_batch(inputs),
+            num_samples=(num_samples := self.num_samples(role) or 0),
+            evaluation_batch=min(self.task.evaluation_batch(inputs), math.ceil(num_samples * self._evaluated_share())),
         )
+
+    def _evaluated_share(self) -> float:
+        """Size of the largest split that is evaluated, against the training split."""
+        counts = self.sampled.counts
+        return max(counts[name] for name in counts if name != "train") / max(1, counts["train"])
 
     def num_samples(self, role: Role) -> int | None:
         """Size of the training split as that network reads it; None if its preprocessing is unknown."""

@@ -5,7 +5,8 @@ supports no dropout, so a profiled step has none in its attention.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count, shape_wrapper
 
 from service.spec.training import Adafactor, AdamW, AdamW8bit, Muon, Optimizer
 from worker.data.tensors import Inputs, num_bytes, num_rows
@@ -27,12 +27,41 @@ from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
 from worker.models.loading import plain_tensors
 from worker.training.loop import Training
-from worker.training.memory import recomputed_inputs
 from worker.training.mutual import MutualTraining
 from worker.training.optimizers import hidden_matrices
 
 Forward = Callable[[nn.Module, Inputs], Tensor]
 """A forward pass of a network on inputs (B, …)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Outputs of which no more than some rows are in memory at once."""
+
+    width: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class LiveBytes:
+    """Sizes of the tensors that are alive at one moment of a step, by how they grow."""
+
+    gradients: int = 0
+    fixed: int = 0
+    """Of the shape of a weight, such as one that is cast, but no gradients of the whole step."""
+    growing: int = 0
+    """By the samples that go through the network at once."""
+    by_loss: int = 0
+    """By the samples of the whole batch, of which each of several ranks computes the loss."""
+    in_chunks: int = 0
+    """Outputs of ``chunk_rows`` rows, of which ``most_rows`` are there at once."""
+    chunk_rows: int = 0
+    most_rows: int = 0
+
+    def bytes_of(self, batch: float, *, whole: float) -> float:
+        """Their size with ``batch`` times the samples in the network, of a whole batch that is ``whole`` times as large."""
+        rows = min(self.most_rows, self.chunk_rows * batch) / self.chunk_rows if self.chunk_rows else 0.0
+        return self.gradients + self.fixed + self.growing * batch + self.by_loss * whole + self.in_chunks * rows
 
 
 @dataclass(frozen=True)
@@ -47,18 +76,18 @@ class StepProfile:
     """Buffers of the method per sample of the training split, such as memory banks."""
     gradients: int
     optimizer: int
-    saved: int
-    """Tensors saved for the backward pass that grow with the batch."""
-    saved_by_loss: int
-    """The part of ``saved`` that the loss saves: each of several ranks computes the loss of the whole batch."""
+    passes: LiveBytes
+    """What is there beside weights and moments at the moment of the two passes that takes most in a batch of the spec's size."""
+    update: int
+    """What the optimizer makes to update the weights, at most, beside gradients and moments."""
     exchanged: int
     """Outputs that ranks gather from each other."""
-    saved_weights: int
-    """Weights saved for the backward pass in the forward pass's precision."""
 
 
-def profile_step(training: Training) -> StepProfile:
+def profile_step(training: Training, *, batch: int, whole: int, chunk: Chunk | None = None) -> StepProfile:
     """Profiles a training's first step and checks its loss.
+
+    In the job, ``batch`` samples go through the network at once, of a batch of ``whole`` samples; ``chunk`` is the task's.
 
     Raises:
         JobFault: the loss is not finite.
@@ -74,57 +103,69 @@ def profile_step(training: Training) -> StepProfile:
         if buffer.shape[:1] == (num_samples,)
     ]
     training.train_mode()
-    saved = _SavedTensors(modules)
+    live = _StepTensors(modules, batch=batch / num_samples, whole=whole / num_samples, chunk=chunk)
     for each in trainings:
-        each.group = saved.group
-    with (
-        _WithoutAttentionDropout(),
-        FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter,
-        saved.watching(),
-        recomputed_inputs(modules, saved.see),
-    ):
+        each.group = live.group
+        each.optimizer.register_step_pre_hook(lambda *_: live.begin_update())
+    with _without_attention_dropout(), live:
         training.update([torch.arange(num_samples, device=training.samples.home)])
     training.read_losses()
     parameters = [parameter for module in modules for parameter in module.parameters()]
+    gradients = sum(parameter.nbytes for parameter in parameters if parameter.requires_grad)
     states = [value for each in trainings for state in each.optimizer.state.values() for value in state.values()]
     moments = {each.untyped_storage()._cdata: each.nbytes for each in states if isinstance(each, Tensor) and each.dim()}
     return StepProfile(
         num_samples=num_samples,
-        flops=counter.get_total_flops(),
+        flops=live.flops,
         weights=sum(map(size_of, modules)) - sum(buffer.nbytes for buffer in remembered),
         per_dataset_sample=sum(buffer.nbytes for buffer in remembered) / num_samples,
-        gradients=sum(parameter.nbytes for parameter in parameters if parameter.requires_grad),
+        gradients=gradients,
         optimizer=sum(moments.values()),
-        saved=saved.growing,
-        saved_by_loss=saved.by_loss,
-        exchanged=saved.group.exchanged,
-        saved_weights=saved.weights,
+        passes=live.passes,
+        update=max(0, live.update - sum(moments.values()) - gradients),
+        exchanged=live.group.exchanged,
     )
 
 
 def profile_on_meta(
-    network: nn.Module, inputs: Inputs, optimizer: Optimizer, precision: Precision, *, forward: Forward
+    network: nn.Module,
+    inputs: Inputs,
+    optimizer: Optimizer,
+    precision: Precision,
+    *,
+    forward: Forward,
+    batch: int,
+    whole: int,
+    chunk: Chunk | None = None,
 ) -> StepProfile:
-    """Profiles a step on labels alone of a network and inputs (B, …) without values, inside ``with_fake_tensors``."""
-    saved = _SavedTensors([network])
+    """Profiles a step on labels alone of a network and inputs (B, …) without values, inside ``with_fake_tensors``.
+
+    The other arguments are those of :func:`profile_step`.
+    """
+    num_samples = num_rows(inputs)
+    live = _StepTensors([network], batch=batch / num_samples, whole=whole / num_samples, chunk=chunk)
     network.train()
-    with _WithoutAttentionDropout(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, saved.watching():
+    with _without_attention_dropout(), live:
         with precision.forward_pass():
             outputs = forward(network, inputs)
         torch.autograd.backward(outputs.float().sum())
-    gradients = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    gradients = sum(parameter.nbytes for parameter in trained)
     return StepProfile(
-        num_samples=num_rows(inputs),
-        flops=counter.get_total_flops(),
+        num_samples=num_samples,
+        flops=live.flops,
         weights=size_of(network),
         per_dataset_sample=0.0,
         gradients=gradients,
         optimizer=_optimizer_bytes(network, optimizer, gradients),
-        saved=saved.growing,
-        saved_by_loss=0,
+        passes=live.passes,
+        update=_COPIES_TO_UPDATE.get(type(optimizer), 0) * max((each.nbytes for each in trained), default=0),
         exchanged=0,
-        saved_weights=saved.weights,
     )
+
+
+_COPIES_TO_UPDATE: Mapping[type[Optimizer], int] = {Adafactor: 4, Muon: 4}
+"""Of the largest weight, where no step was taken; the others update in place."""
 
 
 def _optimizer_bytes(network: nn.Module, optimizer: Optimizer, gradients: int) -> int:
@@ -161,8 +202,8 @@ def size_of(network: nn.Module, *, beside: Iterable[nn.Module] = ()) -> int:
 
 def profile_inference(network: nn.Module, inputs: Inputs, *, forward: Forward = nn.Module.__call__) -> float:
     """Peak bytes of a forward pass on inputs (B, …) without gradients: per sample, weights left out."""
-    live = _LiveTensors(network)
-    with in_eval_mode(network), _WithoutAttentionDropout(), live:
+    live = _LiveTensors([network])
+    with in_eval_mode(network), _without_attention_dropout(), live:
         forward(network, inputs)
     return (live.peak + num_bytes(inputs)) / num_rows(inputs)
 
@@ -183,79 +224,123 @@ class _CountingProcess(SingleProcess):
         return super().gather_batch(batch, num_samples=num_samples)
 
 
-class _SavedTensors:
-    """Sizes of the tensors that autograd saves: each storage once, parameters left out."""
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        known = [each for module in modules for each in _tensors(module)]
-        self._known = {each.untyped_storage()._cdata for each in known}
-        self._shapes = {tuple(sorted(each.shape)) for each in known}
-        self._growing: dict[int, int] = {}
-        self._by_loss: dict[int, int] = {}
-        self._weights: dict[int, int] = {}
-        self.group = _CountingProcess()
-
-    @property
-    def growing(self) -> int:
-        return sum(self._growing.values()) + self.by_loss
-
-    @property
-    def by_loss(self) -> int:
-        return sum(self._by_loss.values())
-
-    @property
-    def weights(self) -> int:
-        return sum(self._weights.values())
-
-    def watching(self) -> Any:
-        """Context in which saved tensors are counted."""
-        return torch.autograd.graph.saved_tensors_hooks(self.see, lambda saved: saved)
-
-    def see(self, tensor: Tensor) -> Tensor:
-        """Counts a tensor, and returns it."""
-        storage = tensor.untyped_storage()
-        place = storage._cdata
-        if place not in self._known:
-            is_weight = tensor.dtype in (torch.bfloat16, torch.float16) and tuple(sorted(tensor.shape)) in self._shapes
-            is_by_loss = self.group.sees_whole and place not in self._growing
-            sizes = self._weights if is_weight else self._by_loss if is_by_loss else self._growing
-            sizes[place] = max(sizes.get(place, 0), storage.nbytes())
-        return tensor
-
-
 class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Peak bytes of operation results that are alive at the same time."""
+    """The results of operations that are alive at the same time; what was there before takes no part."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {each.untyped_storage()._cdata for each in _tensors(network)}
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = 0
+        self._known = {each.untyped_storage()._cdata for network in networks for each in _tensors(network)}
+        self._live: dict[int, tuple[StorageWeakRef, int, str]] = {}
+        self._totals = dict.fromkeys(_KINDS, 0)
+        """At least what is alive, by kind."""
+        self.peak = 0.0
+        self.flops = 0
+        """Counted here, as torch's counter of them keeps what layers compute twice alive."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         results = function(*arguments, **(options or {}))
+        packet = function._overloadpacket
+        if (count := _CPU_ATTENTION.get(packet) or flop_registry.get(packet)) is not None:
+            self.flops += count(*arguments, **(options or {}), out_val=results)
+        given: set[int] | None = None
         for result in tree_leaves(results):
-            if isinstance(result, Tensor):
-                storage = result.untyped_storage()
-                if storage._cdata not in self._known:
-                    reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-                    self._live[storage._cdata] = (reference, storage.nbytes())
-        gone = [place for place, (reference, _) in self._live.items() if reference.expired()]  # type: ignore[no-untyped-call]
-        for place in gone:
-            del self._live[place]
-        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+            if not isinstance(result, Tensor):
+                continue
+            storage = result.untyped_storage()
+            place = storage._cdata
+            if place in self._known or (place in self._live and not self._live[place][0].expired()):  # type: ignore[no-untyped-call]
+                continue
+            if given is None:
+                leaves = tree_leaves((arguments, options))
+                given = {each.untyped_storage()._cdata for each in leaves if isinstance(each, Tensor)}
+            if place not in given:  # or else a view of what was there before
+                self._forget(place)
+                kind = self._kind(result)
+                self._live[place] = StorageWeakRef(storage), storage.nbytes(), kind  # type: ignore[no-untyped-call]
+                self._totals[kind] += storage.nbytes()
+        if self._size() > self.peak:
+            for place in [place for place, (reference, *_) in self._live.items() if reference.expired()]:  # type: ignore[no-untyped-call]
+                self._forget(place)
+            if (size := self._size()) > self.peak:
+                self.peak = size
+                self._at_peak()
         return results
 
+    def _forget(self, place: int) -> None:
+        if (gone := self._live.pop(place, None)) is not None:
+            self._totals[gone[2]] -= gone[1]
 
-class _WithoutAttentionDropout(TorchFunctionMode):
-    def __torch_function__(self, function: Callable[..., Any], types: Any, arguments: Any = (), options: Any = None) -> Any:
-        options = dict(options or {})
-        if function is functional.scaled_dot_product_attention:
-            if len(arguments) > 4:
-                arguments = (*arguments[:4], 0.0, *arguments[5:])
-            else:
-                options["dropout_p"] = 0.0
-        return function(*arguments, **options)
+    def _size(self) -> float:
+        return sum(self._totals.values())
+
+    def _kind(self, result: Tensor) -> str:
+        return "growing"
+
+    def _at_peak(self) -> None:
+        pass
+
+
+_KINDS = ("fixed", "growing", "by_loss", "in_chunks")
+
+
+class _StepTensors(_LiveTensors):  # type: ignore[no-untyped-call]
+    """The tensors of a step at the moment that takes most in a batch of the spec's size, and during the update."""
+
+    def __init__(self, modules: Sequence[nn.Module], *, batch: float, whole: float, chunk: Chunk | None) -> None:
+        super().__init__(modules)
+        known = [each for module in modules for each in _tensors(module)]
+        self._shapes = {tuple(sorted(each.shape)) for each in known}
+        self._parameters = [parameter for module in modules for parameter in module.parameters()]
+        self._batch, self._whole, self._chunk = batch, whole, chunk
+        self._rows = 0
+        self._updates = False
+        self.group = _CountingProcess()
+        self.passes = LiveBytes()
+        self.update = 0
+        """The most that is alive during the update."""
+
+    def begin_update(self) -> None:
+        """From here on the optimizer computes."""
+        if not self._updates:
+            self._updates, self.peak = True, 0.0
+
+    def _kind(self, result: Tensor) -> str:
+        if tuple(sorted(result.shape)) in self._shapes:
+            return "fixed"
+        if self._chunk is not None and self._chunk.width in result.shape[-1:]:
+            self._rows = max(self._rows, result.numel() // self._chunk.width)
+            return "in_chunks"
+        in_backward_pass = torch._C._current_graph_task_id() != -1  # of a loss, of what comes before it, and of recomputed layers
+        return "by_loss" if self.group.sees_whole and not in_backward_pass else "growing"
+
+    def _size(self) -> float:
+        return super()._size() if self._updates else self._now(gradients=0).bytes_of(self._batch, whole=self._whole)
+
+    def _at_peak(self) -> None:
+        if self._updates:
+            self.update = int(self.peak)
+        else:
+            self.passes = self._now(gradients=sum(each.grad.nbytes for each in self._parameters if each.grad is not None))
+
+    def _now(self, *, gradients: int) -> LiveBytes:
+        most = 0 if self._chunk is None else max(self._chunk.rows, 0)
+        sizes = self._totals | {"fixed": max(0, self._totals["fixed"] - gradients)}
+        return LiveBytes(gradients=gradients, **sizes, chunk_rows=self._rows, most_rows=most)
+
+
+@contextmanager
+def _without_attention_dropout() -> Iterator[None]:
+    """Takes the dropout from attention, also from that which a backward pass computes again: there no mode of torch's is on."""
+    attend = functional.scaled_dot_product_attention
+
+    def plain(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, dropout_p: float = 0.0, **options: Any) -> Tensor:
+        return attend(query, key, value, attn_mask, 0.0, **options)
+
+    functional.scaled_dot_product_attention = plain  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = attend
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -266,11 +351,11 @@ def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any
     return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
 
 
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+_CPU_ATTENTION: Mapping[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(_attention),  # type: ignore[no-untyped-call]
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: shape_wrapper(_attention_backward),  # type: ignore[no-untyped-call]
 }
-"""FlopCounterMode knows the kernels of GPUs only."""
+"""torch's counter knows the kernels of GPUs only."""
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

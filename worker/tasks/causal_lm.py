@@ -43,7 +43,7 @@ from worker.evaluation.precision import Precision
 from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
 from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
 from worker.evaluation.tokens import BATCH_TOKENS, first_logits, predict_tokens
-from worker.methods.output_head import CHUNK_LOGITS
+from worker.methods.output_head import tokens_of_chunk
 from worker.models import LoadedNetwork
 from worker.models.language_models import LanguageModels
 from worker.models.language_network import LanguageNetwork
@@ -151,8 +151,10 @@ class CausalLM(Task):
     """Packed texts need some, to fill a row."""
 
     teacher_runs_each_step = True
-    # Logits of a chunk of tokens, and the copy that the loss makes of them.
-    inference_bytes = 2 * 4 * CHUNK_LOGITS
+
+    def chunk(self, network: nn.Module) -> tuple[int, int] | None:
+        width = len(_language_network(network).head.weight)
+        return width, tokens_of_chunk(width)
 
     def step_outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
         return _language_network(network).head(self.infer(network, inputs))

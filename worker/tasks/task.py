@@ -181,8 +181,10 @@ class Task(ABC):
 
     teacher_runs_each_step: ClassVar[bool] = False
     """Whether a teacher computes its outputs in each step, even on samples that are the same in every epoch."""
-    inference_bytes: ClassVar[int] = 0
-    """Peak memory of inference beside the weights and what each sample takes."""
+
+    def chunk(self, network: nn.Module) -> tuple[int, int] | None:
+        """Width and number of the outputs that are in memory at once; None where those of a whole batch are."""
+        return None
 
     def step_outputs(self, network: nn.Module, inputs: Inputs) -> Tensor:
         """The outputs of a training step's forward pass on inputs (B, …)."""

@@ -4,7 +4,7 @@ Of a network with an adapter that is the adapter alone: checkpoints and best wei
 where the job has it. Invariant: :func:`restore` gives a network that was built the same way the kept one's state, bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -16,12 +16,12 @@ Weights = dict[str, Tensor]
 
 def kept(network: nn.Module) -> Weights:
     """Copies what training may have changed, of a network without an adapter everything, to the CPU."""
-    adapter = adapter_of(network)
-    return {
-        name: tensor.detach().to("cpu", copy=True)
-        for name, tensor in network.state_dict().items()
-        if adapter is None or name in adapter.names
-    }
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in _changed(network)}
+
+
+def num_kept_bytes(network: nn.Module) -> int:
+    """Bytes of what :func:`kept` copies."""
+    return sum(tensor.nbytes for _, tensor in _changed(network))
 
 
 def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -35,3 +35,10 @@ def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         wrong = sorted(weights.keys() ^ adapter.names)
         raise RuntimeError(f"these are the weights of another adapter: {', '.join(wrong[:5])} stand in one of the two alone")
     network.load_state_dict(weights, strict=adapter is None)
+
+
+def _changed(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    adapter = adapter_of(network)
+    for name, tensor in network.state_dict().items():
+        if adapter is None or name in adapter.names:
+            yield name, tensor
