@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -235,20 +234,11 @@ def test_an_uploaded_encoder_teaches_a_smaller_one_and_that_one_the_next(client:
         source = f"job:{job.id}"
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"digits/7/broken.png": b"\x89PNG\r\n\x1a\n and no more"}, "'digits/7/broken.png'"),
-        ({"digits/7/large.png": "9x9"}, "'digits/7/large.png' is 9x9, and 'digits/0/000.png' is 8x8"),
-    ],
-    ids=["a corrupt image", "images of two sizes"],
-)
-def test_what_is_wrong_with_an_archive_is_told_by_its_path(client: Client, tmp_path: Path, change: Any, words: str) -> None:
-    files = folders() | {name: png(np.zeros((9, 9), np.uint8)) if data == "9x9" else data for name, data in change.items()}
-    with pytest.raises(ApiError) as refused:
+def test_what_is_wrong_with_an_archive_is_told_by_its_path(client: Client, tmp_path: Path) -> None:
+    files = folders() | {"digits/7/broken.png": b"\x89PNG\r\n\x1a\n and no more"}
+    with pytest.raises(ApiError, match=r"'digits/7/broken\.png'") as refused:
         client.upload_dataset(as_zip(tmp_path / "digits.zip", files), name="wrong", task="image-classification")
     assert refused.value.status == 422
-    assert words in str(refused.value)
 
 
 def test_an_archive_of_one_folder_is_stored_without_labels_and_trains_no_teacher(client: Client, tmp_path: Path) -> None:
