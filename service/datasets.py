@@ -1,9 +1,12 @@
-"""Uploaded datasets: read through before they are stored, stored before they are listed; the same bytes are stored once."""
+"""Uploaded datasets: read through before they are stored, stored before they are listed; the same bytes are stored once.
+
+What is stored are the shards that the file is converted to while it is checked, and the file itself if the operator wants that.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pydantic import TypeAdapter
 from sqlalchemy import or_, select
@@ -15,7 +18,6 @@ from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
 from service.lifecycle import FINAL
-from service.spec.data import DatasetInfo
 from service.spec.tasks import TaskName
 from service.store import Store
 from service.tables import Dataset, Job, User
@@ -23,7 +25,7 @@ from service.unlisted_files import list_files, unlisted
 
 NUM_SAMPLES = 5
 """Rows that are kept for people to view."""
-_SAMPLES = "samples.json"
+_SAMPLES, _SHARDS = "samples.json", "shards"
 _SAMPLE_LIST = TypeAdapter(list[Sample])
 
 
@@ -60,8 +62,12 @@ class _Columns(TypedDict):
     weight_column: str | None
 
 
-def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) -> tuple[Dataset, bool]:
-    """Checks and stores a dataset; returns it with True if it is new, with False if bytes, task and columns are known already.
+def ingest(
+    database: Database, store: Store, new: NewDataset, *, owner_id: str, keep_original: bool = False
+) -> tuple[Dataset, bool]:
+    """Checks, converts and stores a dataset; returns it with True if it is new, with False if bytes, task and columns are known.
+
+    The folder of the file has room for its shards. ``keep_original``: the file is stored beside them.
 
     Raises:
         InvalidFile: it cannot be trained on.
@@ -69,13 +75,15 @@ def ingest(database: Database, store: Store, new: NewDataset, *, owner_id: str) 
     known = database.run(lambda session: _same(session, new))
     if known is not None:
         return known, False
-    info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns)
+    shards = new.path.with_name(_SHARDS)
+    info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns, shards=shards)
     samples = first_samples(
         new.path, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES, columns=info.columns
     )
     summary = new.path.with_name(_SAMPLES)
     summary.write_bytes(_SAMPLE_LIST.dump_json(samples))
-    return _store(database, store, new, info, summary, owner_id=owner_id)
+    values = {"owner_id": owner_id, "info": info.model_dump(mode="json")}
+    return _store(database, store, new, values, shards, summary, keep_original=keep_original)
 
 
 def samples(store: Store, dataset: Dataset) -> list[Sample]:
@@ -120,23 +128,27 @@ def remove(session: Session, dataset_id: str) -> str:
 
 
 def _store(
-    database: Database, store: Store, new: NewDataset, info: DatasetInfo, samples: Path, *, owner_id: str
+    database: Database,
+    store: Store,
+    new: NewDataset,
+    values: dict[str, Any],
+    shards: Path,
+    samples: Path,
+    *,
+    keep_original: bool,
 ) -> tuple[Dataset, bool]:
     dataset_id = new_id("ds")
     prefix = _prefix(dataset_id)
-    key = f"{prefix}/data"
-    values = {
+    values |= {
         "id": dataset_id,
-        "owner_id": owner_id,
         "name": new.name,
         "task": new.task,
         "filename": new.filename,
-        "path": key,
+        "path": f"{prefix}/data" if keep_original else None,
         "sha256": new.sha256,
         "bytes": new.size,
         "input_column": new.input_column,
         "target_column": new.target_column,
-        "info": info.model_dump(mode="json"),
     }
 
     def list_it(session: Session) -> Dataset | None:
@@ -148,7 +160,9 @@ def _store(
         return session.get(Dataset, added)
 
     with unlisted(database, store, prefix):
-        store.put(new.path, key)
+        values["files"] = [asdict(file) for file in store.put_folder(shards, f"{prefix}/{_SHARDS}")]
+        if keep_original:
+            store.put(new.path, f"{prefix}/data")
         store.put(samples, f"{prefix}/{_SAMPLES}")
         dataset = database.run(list_it)
     if dataset is None:

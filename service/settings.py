@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     ``network-cache`` in ``scratch`` by default. Where neither is set they are kept until the worker ends."""
     network_cache_bytes: int = Field(default=100 * 2**30, gt=0)
     """Most bytes of networks that are kept there; the least recently used are removed first, and none that a job uses."""
+    data_cache: Path | None = None
+    """Folder of the worker for datasets that it has fetched or converted, kept for later jobs, which all workers of a host may
+    share; ``data-cache`` in ``scratch`` by default. Where neither is set they are kept until the worker ends."""
+    data_cache_bytes: int = Field(default=200 * 2**30, gt=0)
+    """Most bytes of datasets that are kept there; the least recently used are removed first, and none that a job uses."""
 
     cuda_visible_devices: str | None = Field(
         default_factory=lambda: _CudaSettings().visible_devices, validation_alias="CUDA_VISIBLE_DEVICES"
@@ -95,6 +100,8 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(default=20 * 2**30, gt=0)
     """Largest dataset or model upload."""
+    keep_originals: bool = False
+    """Whether uploaded dataset files are kept beside the shards that they are converted to, and that all jobs read."""
     max_unfinished_uploads: int = Field(default=20, gt=0)
     """Most uploads of models' folders that a user may have begun and not finished; one that rests for a day ends."""
     max_request_bytes: int = Field(default=2**20, gt=0)
@@ -123,6 +130,11 @@ class Settings(BaseSettings):
     def network_cache_folder(self) -> Path | None:
         """Where that is."""
         return self.network_cache or (self.scratch / "network-cache" if self.scratch is not None else None)
+
+    @property
+    def data_cache_folder(self) -> Path | None:
+        """Where that is."""
+        return self.data_cache or (self.scratch / "data-cache" if self.scratch is not None else None)
 
 
 @cache

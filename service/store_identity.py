@@ -97,6 +97,9 @@ def _lacks_files(database: Database, store: Store) -> bool:
 
 def _newest_keys(session: Session) -> list[str]:
     artifacts = session.scalars(select(Artifact.path).order_by(Artifact.job_id.desc()).limit(_NUM_FILES))
-    datasets = session.scalars(select(Dataset.path).order_by(Dataset.id.desc()).limit(_NUM_FILES))
+    datasets = session.execute(select(Dataset.path, Dataset.files).order_by(Dataset.id.desc()).limit(_NUM_FILES))
     models = session.scalars(select(Model.files).order_by(Model.id.desc()).limit(_NUM_FILES))
-    return [*artifacts, *datasets, *(file["path"] for files in models for file in files)]
+    found = [*artifacts, *(file["path"] for files in models for file in files)]
+    for path, files in datasets:
+        found += [path] if files is None else [file["path"] for file in files]
+    return found

@@ -129,7 +129,7 @@ class ApiKey(Table):
 
 
 class Dataset(Table):
-    """An uploaded dataset; its bytes are in the store, whole, before this row exists."""
+    """An uploaded dataset; its shards are in the store, whole, before this row exists."""
 
     __tablename__ = "datasets"
     # What an index holds is short, and the names of many columns are not.
@@ -140,9 +140,13 @@ class Dataset(Table):
     name: Mapped[str]
     task: Mapped[str]
     filename: Mapped[str]
-    path: Mapped[str]
-    """Key in the store."""
+    path: Mapped[str | None]
+    """Key in the store of the uploaded file itself; NULL where it was not kept."""
+    files: Mapped[list[dict[str, Any]] | None]
+    """name, size, sha256, media_type and path (key in the store) of its shards and of their index; NULL of one that was uploaded
+    before there were shards: it is the file at ``path``."""
     sha256: Mapped[str]
+    """Of the uploaded file, as its ``bytes`` are."""
     bytes: Mapped[int] = mapped_column(BigInteger)
     input_column: Mapped[str] = mapped_column(server_default="")
     """Empty: that of the task."""

@@ -34,14 +34,17 @@ class DirectAccess:
 def fetched_for_check(document: dict[str, Any], folder: Path) -> Inputs:
     """What a host gives to a check whose files are in ``folder``."""
     access = DirectAccess(Store(f"file://{folder}/store"))
-    cache = NetworkCache(folder.parent / "network-cache", max_bytes=2**30)
-    with InputFetcher(document, folder, access=access, cache=cache, roots=[Path("/")]) as fetcher:
+    with InputFetcher(document, folder, access=access, **_caches(folder), roots=[Path("/")]) as fetcher:
         return fetcher.fetch_for_check()
 
 
 def fetched(document: dict[str, Any], folder: Path, *, revisions: dict[str, str] | None = None) -> Inputs:
     """What a host gives to the trainer of an attempt whose files are in ``folder``."""
     access = DirectAccess(Store(f"file://{folder}/store"))
-    cache = NetworkCache(folder.parent / "network-cache", max_bytes=2**30)
-    with InputFetcher(document, folder, access=access, cache=cache, roots=[Path("/")], revisions=revisions) as fetcher:
+    with InputFetcher(document, folder, access=access, **_caches(folder), roots=[Path("/")], revisions=revisions) as fetcher:
         return fetcher.fetch()
+
+
+def _caches(folder: Path) -> Any:
+    names = {"cache": "network-cache", "data_cache": "data-cache"}
+    return {name: NetworkCache(folder.parent / of_name, max_bytes=2**30) for name, of_name in names.items()}

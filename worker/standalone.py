@@ -39,6 +39,7 @@ from worker.protocol import (
 )
 from worker.sources.cache import NetworkCache
 from worker.sources.conversion import plain_folder
+from worker.sources.data_files import data_file, hold_file
 from worker.sources.errors import HubAway, SourceRefused
 from worker.sources.revisions import folder_digest, network_sources
 from worker.spec_file import SPEC_FILE, training_parts, write_spec
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 _REVISIONS_FILE = "revisions.json"
 """What the networks of an unfinished run were resolved to."""
 _NETWORKS_FOLDER = "networks"
-_CONVERTED_FOLDER = "converted"
-"""What networks of llama.cpp were converted to, where no cache is given for them."""
+_CONVERTED_FOLDER, _DATA_FOLDER = "converted", "data"
+"""What networks of llama.cpp, and files of data, were converted to, where no cache is given for them."""
 _MOST_CONVERTED_BYTES = 2**50
 
 
@@ -73,13 +74,14 @@ def train(
     *,
     cache: Path | None = None,
     networks: NetworkCache | None = None,
+    data: NetworkCache | None = None,
 ) -> Finished | Stopped:
     """Trains and leaves the result's files in ``out``, beside ``log.txt``. ``on_event`` gets every event.
 
     Each device is used from a process of its own.
 
-    ``cache`` is a folder for the teachers' outputs, ``networks`` for networks of llama.cpp that were converted, which other
-    trainings may reuse.
+    ``cache`` is a folder for the teachers' outputs, ``networks`` for networks of llama.cpp that were converted, ``data`` for files
+    that were, which other trainings may reuse.
 
     Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one aborts.
 
@@ -95,6 +97,7 @@ def train(
     _require_libraries()
     terminal = _Terminal(on_event)
     with ExitStack() as held:
+        shards = _convert_data(spec, inputs, data or NetworkCache(out / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held)
         found = _fetch_networks(
             spec, out, networks or NetworkCache(out / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held
         )
@@ -102,7 +105,7 @@ def train(
             job_id="alone",
             spec=spec.model_dump(mode="json"),
             folder=out,
-            inputs=inputs | {source: folder for source, (folder, _) in found.items()},
+            inputs=shards | {source: folder for source, (folder, _) in found.items()},
             revisions={source: revision for source, (_, revision) in found.items()},
             placement=(HostDevices(devices=devices),),
             cache=cache,
@@ -182,6 +185,18 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     if faults:
         raise InvalidSpec(faults)
     return inputs
+
+
+def _convert_data(spec: JobSpec, files: Mapping[str, Path], cache: NetworkCache, held: ExitStack) -> dict[str, Path]:
+    """The shards of each file, which ``held`` keeps in the cache until it is closed. Raises TrainingFailed."""
+    found = {}
+    for source, path in files.items():
+        file = data_file(spec, path.name, is_transfer=source != spec.dataset.source)
+        try:
+            found[source] = held.enter_context(hold_file(cache, source, path, file))
+        except SourceRefused as error:
+            raise TrainingFailed(Failed(error.code, error.message, error.hint, retryable=False)) from None
+    return found
 
 
 def _fetch_networks(spec: JobSpec, out: Path, cache: NetworkCache, held: ExitStack) -> dict[str, tuple[Path, str]]:
@@ -285,7 +300,7 @@ def _move_result(out: Path) -> None:
     (out / RESULT_FOLDER).rmdir()
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     (out / _REVISIONS_FILE).unlink(missing_ok=True)
-    for folder in (_NETWORKS_FOLDER, _CONVERTED_FOLDER):
+    for folder in (_NETWORKS_FOLDER, _CONVERTED_FOLDER, _DATA_FOLDER):
         shutil.rmtree(out / folder, ignore_errors=True)
 
 

@@ -209,6 +209,8 @@ DATASET: dict[str, Any] = {
     "filename": "signs.npz",
     "sha256": _SHA256,
     "bytes": 4608000,
+    "stored_bytes": 3912044,
+    "original_kept": False,
     "created_at": _MORNING,
 }
 _SAMPLE = {

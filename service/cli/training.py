@@ -35,7 +35,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a student on this machine, without a service. Ctrl-C stops it at a checkpoint, the same command resumes it."""
-    job = parse_spec(read_spec(spec))
+    job, own = parse_spec(read_spec(spec)), Settings()
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
@@ -47,7 +47,12 @@ def train(
             raise missing_extra(error, "worker") from error
         try:
             last = standalone.train(
-                job, folder, on_event=lambda event: show_event(view, event), cache=teacher_cache, networks=_network_cache()
+                job,
+                folder,
+                on_event=lambda event: show_event(view, event),
+                cache=teacher_cache,
+                networks=_cache(own.network_cache_folder, own.network_cache_bytes),
+                data=_cache(own.data_cache_folder, own.data_cache_bytes),
             )
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
@@ -67,12 +72,11 @@ def train(
     print_student(folder / "student")
 
 
-def _network_cache() -> "NetworkCache | None":
-    """Where a worker of this machine would keep networks, if that is set."""
+def _cache(folder: Path | None, max_bytes: int) -> "NetworkCache | None":
+    """That of the workers of this machine, if it is set where."""
     from worker.sources.cache import NetworkCache
 
-    own = Settings()
-    return NetworkCache(own.network_cache_folder, max_bytes=own.network_cache_bytes) if own.network_cache_folder else None
+    return None if folder is None else NetworkCache(folder, max_bytes=max_bytes)
 
 
 def print_student(student: Path) -> None:

@@ -129,6 +129,8 @@ class Dataset(Resource):
     warnings: list[dict[str, str]] = []
     sha256: str | None = None
     bytes: int | None = None
+    stored_bytes: int | None = None
+    original_kept: bool = False
 
 
 class ModelUses(Resource):

@@ -23,14 +23,15 @@ class ShardTable:
 
     def __init__(self, folder: Path, selection: ColumnSelection) -> None:
         self._folder, self._index = folder, read_index(folder)
-        kept = [*self._index.input, *self._index.targets]
-        self.lacking = check_columns(selection, kept)
-        for column in self.lacking:
-            if column in self._index.columns:
+        self.lacking = check_columns(selection, list(self._index.columns))
+        kept = {*self._index.targets, *self.lacking}
+        for column in selection.target_columns:
+            if column not in kept:
                 how = f"upload the file again with target_column={column}"
                 raise InvalidFile(f"column {column!r} was not kept as a target: {how}")
         if selection.input_column not in self._index.input:
-            raise InvalidFile(f"column {selection.input_column!r} was kept as a target; the input is {self._index.input[0]!r}")
+            how = f"upload the file again with input_column={selection.input_column}"
+            raise InvalidFile(f"column {selection.input_column!r} was not kept as the input: {how}")
         held, read = self._index.columns[selection.input_column].kind, TASKS[selection.task].input_columns
         if held not in read:
             raise InvalidFile(

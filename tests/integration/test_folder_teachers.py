@@ -93,7 +93,7 @@ def test_what_lies_outside_a_workers_own_roots_is_not_read_there(outside: str, t
     document = spec({"source": source} if outside != "data" else {"architecture": CNN}, **changes)
     access, cache = DirectAccess(Store(f"file://{tmp_path}/store")), NetworkCache(tmp_path / "cache", max_bytes=1)
     with (
-        InputFetcher(document, tmp_path / "job", access=access, cache=cache, roots=[root]) as fetcher,
+        InputFetcher(document, tmp_path / "job", access=access, cache=cache, data_cache=cache, roots=[root]) as fetcher,
         pytest.raises(SourceRefused, match="outside the folders that this service may read") as refused,
     ):
         fetcher.fetch()

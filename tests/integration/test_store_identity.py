@@ -36,13 +36,14 @@ def text(tmp_path: Path) -> Path:
 
 
 def upload(database: Database, store: Store, folder: Path) -> str:
-    """Stores a dataset; returns its key."""
+    """Stores a dataset; returns the key of a file of it."""
     path = folder / "rows.jsonl"
     path.write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
     with database.transaction() as session:
         session.merge(User(id="user_test", name="ana"))
     new = NewDataset(path, "rows.jsonl", sha256="0", size=path.stat().st_size, name="rows", task="text-classification")
-    return datasets.ingest(database, store, new, owner_id="user_test")[0].path
+    dataset, _ = datasets.ingest(database, store, new, owner_id="user_test")
+    return str((dataset.files or [])[0]["path"])
 
 
 def recorded(database: Database) -> tuple[str, bool]:
@@ -108,7 +109,7 @@ def test_a_store_from_before_is_adopted_by_the_files_that_it_holds(
     root.rmdir()
     root.with_name("away").rename(root)
     store = store_of(database, url)
-    assert b"".join(store.stream(key)).startswith(b'{"text"')
+    assert b"".join(store.stream(key)).startswith(b'{"version"')
     store.put(text, "a")
     assert recorded(database) == (store.marker(), True)
 

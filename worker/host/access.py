@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,23 @@ def attempt_prefix(fence: Fence) -> str:
 
 class GaveUpWaiting(Exception):
     """A part is away, and the job is to leave this worker before that part is back."""
+
+
+class Access(Protocol):
+    """A database, a store and a Hub that are waited for."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    def in_database(self, work: Callable[[Session], T]) -> T:
+        """Runs a function of a session in a transaction."""
+
+    def in_store(self, work: Callable[[], T]) -> T:
+        """Runs what uses the store."""
+
+    def in_hub(self, work: Callable[[], T]) -> T:
+        """Runs what uses the Hub. Raises HubAway if it does not come back."""
 
 
 class LeasedAccess:

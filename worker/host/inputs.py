@@ -1,4 +1,4 @@
-"""Fetches what a spec names to this host: datasets into the job's own folder, networks into the cache of the host.
+"""Fetches what a spec names to this host: data and networks into its caches.
 
 Invariant: a trainer needs no connection. Of each network it gets a folder, and the revision that the folder is of; an attempt
 gets the revisions that the job's first attempt has noted.
@@ -8,61 +8,39 @@ import errno
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self
 
 from sqlalchemy import and_, select
-from sqlalchemy.orm import Session
 
 from service import secrets
-from service.errors import InvalidFile, NotFound
-from service.file_roots import allowed_file, allowed_folder
+from service.file_roots import allowed_folder
 from service.part_errors import HostDiskFull
 from service.secrets import SecretUnreadable
 from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import NetworkSource, is_given, split_hub, split_network, split_source
-from service.store import Store
-from service.tables import Dataset, Job, Model
+from service.tables import Job, Model
+from worker.host.access import Access
+from worker.host.data_inputs import DataFetcher, on_this_host
 from worker.sources.cache import NetworkCache
 from worker.sources.conversion import plain_folder
+from worker.sources.data_files import Convert, convert
 from worker.sources.download import download
 from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
 from worker.sources.revisions import files_digest, folder_digest, network_sources
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 _HOW_TO_BE_READ = (
     "This worker cannot read your token: let its operator give API and workers one STILLHOUSE_SECRET_KEY, or, if it has "
     "changed since, set the token again (stillhouse hub-token set)."
 )
-
-_ON_EVERY_HOST = (
-    "Mount it on every host, where the STILLHOUSE_FILE_ROOTS of the worker allow it as those of the API do, or upload it instead."
-)
-
-
-class Access(Protocol):
-    """A database, a store and a Hub that are waited for."""
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-
-    def in_database(self, work: Callable[[Session], T]) -> T:
-        """Runs a function of a session in a transaction."""
-
-    def in_store(self, work: Callable[[], T]) -> T:
-        """Runs what uses the store."""
-
-    def in_hub(self, work: Callable[[], T]) -> T:
-        """Runs what uses the Hub. Raises HubAway if it does not come back."""
 
 
 @dataclass
@@ -77,8 +55,9 @@ class Inputs:
 
 
 class InputFetcher:
-    """Fetches the inputs of one job; its networks stay in the cache until the ``with`` block ends.
+    """Fetches the inputs of one job, which stay in the caches until the ``with`` block ends.
 
+    ``convert`` makes shards of a file; see :mod:`worker.sources.data_files`.
     ``roots`` are the folders under which ``file:PATH`` may lie on this host. ``token`` gives that of the job's owner for the Hub.
     ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
     fetched, which it ends by raising.
@@ -91,6 +70,8 @@ class InputFetcher:
         *,
         access: Access,
         cache: NetworkCache,
+        data_cache: NetworkCache,
+        convert: Convert = convert,
         roots: Sequence[Path],
         token: Callable[[], str | None] = lambda: None,
         on_poll: Callable[[], None] = lambda: None,
@@ -100,6 +81,9 @@ class InputFetcher:
         self._cache, self._roots, self._token = cache, roots, token
         self._on_poll, self._noted = on_poll, revisions or {}
         self._held = ExitStack()
+        self._data = DataFetcher(
+            self._spec, access=access, cache=data_cache, roots=roots, held=self._held, on_poll=on_poll, convert=convert
+        )
         self._is_unread = False
         self.conversion_seconds = 0.0
         """How long networks have been converted by now, for this job and all that follow it on this host."""
@@ -118,7 +102,7 @@ class InputFetcher:
             SourceRefused: a file or a network is gone, may not be read here, or is not what it was for an earlier attempt.
             HubAway: the Hub did not come back.
         """
-        inputs = Inputs(paths=self._fetch_data())
+        inputs = Inputs(paths=self._data.fetch())
         for pointer, source in self._networks():
             found = self._access.in_hub(partial(self._fetch_network, pointer, source))
             if found is None:
@@ -132,7 +116,7 @@ class InputFetcher:
         Raises:
             NotFound, SourceRefused: as :meth:`fetch` does.
         """
-        inputs = Inputs(paths=self._fetch_data())
+        inputs = Inputs(paths=self._data.fetch())
         for pointer, source in self._networks():
             try:
                 found = self._fetch_network(pointer, source)
@@ -149,26 +133,6 @@ class InputFetcher:
         """Each network that exists, once, behind the pointer to it."""
         by_source = {source: pointer for pointer, source in network_sources(self._spec).items() if is_given(source)}
         return [(pointer, source) for source, pointer in by_source.items()]
-
-    def _fetch_data(self) -> dict[str, Path]:
-        paths: dict[str, Path] = {}
-        dataset = self._spec.dataset
-        for part, source in (("dataset", dataset.source), ("transfer", dataset.transfer or "")):
-            kind, name = split_source(source)
-            if kind == "dataset":
-                paths[source] = self._fetch_dataset(name, part)
-            elif kind == "file":
-                with _of_this_host(source, pointer="/dataset/source" if part == "dataset" else "/dataset/transfer"):
-                    paths[source] = allowed_file(name, self._roots)
-        return paths
-
-    def _fetch_dataset(self, dataset_id: str, part: str) -> Path:
-        row = self._access.in_database(lambda session: session.get(Dataset, dataset_id))
-        if row is None:
-            raise NotFound(f"dataset {dataset_id} was deleted; upload it again and submit the job with its new id")
-        target = self._folder / "inputs" / part / Path(row.path).name
-        self._access.in_store(lambda: self._access.store.fetch(row.path, target, sha256=row.sha256))
-        return target
 
     def _fetch_network(self, pointer: str, source: str) -> tuple[Path, str] | None:
         """The folder of a network and its revision; None for a stored one without a row."""
@@ -206,7 +170,7 @@ class InputFetcher:
                 raise OSError(errno.ENOSPC, str(full)) from full  # the cache may make room
 
     def _named_folder(self, source: str, name: str) -> tuple[Path, str]:
-        with _of_this_host(source):
+        with on_this_host(source):
             folder = allowed_folder(name, self._roots)
         revision = folder_digest(folder, on_poll=self._on_poll)
         if self._noted.get(source, revision) != revision:
@@ -266,15 +230,6 @@ def hub_token(access: Access, job: Job, settings: Settings) -> str | None:
     """
     key = settings.secret_key.get_secret_value()
     return access.in_database(lambda session: secrets.read(session, job.owner_id, secrets.HUB_TOKEN, key=key))
-
-
-@contextmanager
-def _of_this_host(source: str, *, pointer: str | None = None) -> Iterator[None]:
-    """Raises SourceRefused for a file or a folder that this host lacks, or may not read."""
-    try:
-        yield
-    except InvalidFile as error:
-        raise SourceRefused(f"{source} cannot be read on this host: {error.detail}.", _ON_EVERY_HOST, pointer=pointer) from error
 
 
 def _in(snapshot: Snapshot) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from service.spec.source import split_network
 from service.store import Store
 from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
+from worker.host.conversion import convert_apart
 from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher, Inputs, hub_token
@@ -177,7 +179,7 @@ class Checker:
             return Failed("input_unavailable", error.detail)
         except SourceRefused as refused:
             details = {} if refused.pointer is None else {"pointer": refused.pointer}
-            return Failed("input_unavailable", refused.message, refused.hint, details)
+            return Failed(refused.code, refused.message, refused.hint, details)
         except (LeaseLost, GaveUpWaiting):
             raise
         except Exception as error:
@@ -199,12 +201,15 @@ class Checker:
 
         networks = self._settings.network_cache_folder or self._scratch / "network-cache"
         cache = NetworkCache(networks, max_bytes=self._settings.network_cache_bytes)
+        data = self._settings.data_cache_folder or self._scratch / "data-cache"
         try:
             with InputFetcher(
                 job.spec,
                 folder,
                 access=access,
                 cache=cache,
+                data_cache=NetworkCache(data, max_bytes=self._settings.data_cache_bytes),
+                convert=partial(convert_apart, on_poll=give_up_if_needed),
                 roots=self._settings.file_roots,
                 token=lambda: hub_token(access, job, self._settings),
                 on_poll=give_up_if_needed,

@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.settings import Settings
 from service.store import Store
 from service.tables import Artifact
 from worker.host.access import GaveUpWaiting, LeasedAccess
+from worker.host.conversion import convert_apart
 from worker.host.executor import Executor, Trainer, follow
 from worker.host.inputs import InputFetcher, Inputs, hub_token
 from worker.host.lease import Lease, LeaseLost
@@ -63,6 +65,7 @@ class Supervisor:
         self._num_threads = num_threads
         folder = settings.network_cache_folder or scratch / "network-cache"
         self._networks = NetworkCache(folder, max_bytes=settings.network_cache_bytes)
+        self._data = NetworkCache(settings.data_cache_folder or scratch / "data-cache", max_bytes=settings.data_cache_bytes)
         self._leaving = leaving
         self._folder = scratch / f"{claim.fence.job_id}-{claim.fence.attempt}"
         self._started = time.monotonic()
@@ -125,6 +128,8 @@ class Supervisor:
             self._folder,
             access=access,
             cache=self._networks,
+            data_cache=self._data,
+            convert=partial(convert_apart, on_poll=self._on_fetch_poll),
             roots=self._settings.file_roots,
             token=lambda: hub_token(access, self._claim.job, self._settings),
             on_poll=self._on_fetch_poll,
@@ -138,7 +143,7 @@ class Supervisor:
             except SourceRefused as refused:
                 self._settlement.fail(unavailable(refused))
             except _TimeIsUp:
-                self._settlement.fail_by_time_limit("Its networks were being fetched.")
+                self._settlement.fail_by_time_limit("Its data or its networks were being fetched.")
             except HubAway as away:
                 self._settlement.lose(JobFailure(code="input_unavailable", message=away.message, hint=away.hint))
             else:
@@ -198,7 +203,7 @@ class Supervisor:
         if stop is not None and stop.reason == "time_limit":
             raise _TimeIsUp
         if stop is not None:
-            raise GaveUpWaiting("the networks that it names")
+            raise GaveUpWaiting("the data and the networks that it names")
 
     def _wanted_stop(self) -> StopRequest | None:
         renewal = self._lease.renewal
@@ -224,6 +229,6 @@ class Supervisor:
 
 
 def unavailable(refused: SourceRefused) -> JobFailure:
-    """The failure of a job that names a network which cannot be had."""
+    """The failure of a job that names a network or data which cannot be had."""
     details = {} if refused.pointer is None else {"pointer": refused.pointer}
-    return JobFailure(code="input_unavailable", message=refused.message, hint=refused.hint, details=details)
+    return JobFailure(code=refused.code, message=refused.message, hint=refused.hint, details=details)

@@ -44,6 +44,10 @@ class DatasetView(View):
     """The SHA-256 of the uploaded file, in hexadecimal."""
     bytes: int
     """Size of the uploaded file."""
+    stored_bytes: int
+    """Size of what is kept: the shards that it was converted to, and the file itself if the service keeps those."""
+    original_kept: bool
+    """Whether the uploaded file itself is kept."""
     created_at: datetime
     """When it was first uploaded."""
 
@@ -154,6 +158,8 @@ def dataset_view(dataset: Dataset, owner: str) -> DatasetView:
         filename=dataset.filename,
         sha256=dataset.sha256,
         bytes=dataset.bytes,
+        stored_bytes=sum(file["size"] for file in dataset.files or ()) + (0 if dataset.path is None else dataset.bytes),
+        original_kept=dataset.path is not None,
         created_at=dataset.created_at,
     )
 

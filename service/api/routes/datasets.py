@@ -71,10 +71,16 @@ _FORM = UploadForm(
     },
 )
 async def upload_dataset(request: Request, caller: Member, services: ServicesOf, response: Response) -> DatasetView:
-    """Stores a dataset after the whole file was read and checked."""
+    """Stores a dataset after the whole file was read, checked and converted to shards, which jobs read."""
 
     def ingest(upload: Upload) -> tuple[DatasetView, bool]:
-        dataset, is_new = datasets.ingest(services.database, services.store, _new_dataset(upload), owner_id=caller.user_id)
+        dataset, is_new = datasets.ingest(
+            services.database,
+            services.store,
+            _new_dataset(upload),
+            owner_id=caller.user_id,
+            keep_original=services.settings.keep_originals,
+        )
         return services.database.run(lambda session: dataset_view(*datasets.find(session, dataset.id))), is_new
 
     view, is_new = await receive(request, services, _FORM, ingest)

@@ -281,7 +281,7 @@ def test_what_ends_a_job_ends_its_fetch_of_a_stored_network_after_the_next_file(
 
     access, cache = Access(store), NetworkCache(tmp_path / "cache", max_bytes=1000)
     document = digits(teacher={"source": "model:model_1"})
-    with InputFetcher(document, tmp_path, access=access, cache=cache, roots=[], on_poll=on_poll) as fetcher:
+    with InputFetcher(document, tmp_path, access=access, cache=cache, data_cache=cache, roots=[], on_poll=on_poll) as fetcher:
         with pytest.raises(StopAsked):
             fetcher.fetch()
         assert [path.name for path in cache.folder.rglob("*st")] == ["first"]
