@@ -27,18 +27,18 @@ from worker.sources.revisions import files_digest
 
 logger = logging.getLogger(__name__)
 _TRIES = 3
-_ORIGINAL = "original"
 _ON_EVERY_HOST = (
     "Mount it on every host, where the STILLHOUSE_FILE_ROOTS of the worker allow it as those of the API do, or upload it instead."
 )
 
 
 class DataFetcher:
-    """Fetches the data of one job; what it fetched is held until ``held`` is closed. ``convert`` as :func:`convert` there."""
+    """Fetches the data of one job, which stay in the cache until ``held`` is closed. ``folder`` is the job's own."""
 
     def __init__(
         self,
         spec: JobSpec,
+        folder: Path,
         *,
         access: Access,
         cache: NetworkCache,
@@ -47,7 +47,7 @@ class DataFetcher:
         on_poll: Callable[[], None] = lambda: None,
         convert: Convert = convert,
     ) -> None:
-        self._spec, self._access, self._cache, self._roots = spec, access, cache, roots
+        self._spec, self._folder, self._access, self._cache, self._roots = spec, folder, access, cache, roots
         self._held, self._on_poll, self._convert = held, on_poll, convert
 
     def fetch(self) -> dict[str, Path]:
@@ -101,7 +101,7 @@ class DataFetcher:
 
     def _convert_upload(self, source: str, row: Dataset, file: DataFile, folder: Path) -> None:
         """Converts what was uploaded before there were shards."""
-        original = folder.with_name(f"{folder.name}.{_ORIGINAL}")
+        original = self._folder / row.id
         try:
             self._fetch_file({"path": row.path, "sha256": row.sha256}, original)
             with telling(source):

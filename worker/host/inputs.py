@@ -82,7 +82,14 @@ class InputFetcher:
         self._on_poll, self._noted = on_poll, revisions or {}
         self._held = ExitStack()
         self._data = DataFetcher(
-            self._spec, access=access, cache=data_cache, roots=roots, held=self._held, on_poll=on_poll, convert=convert
+            self._spec,
+            folder / "inputs",
+            access=access,
+            cache=data_cache,
+            roots=roots,
+            held=self._held,
+            on_poll=on_poll,
+            convert=convert,
         )
         self._is_unread = False
         self.conversion_seconds = 0.0
