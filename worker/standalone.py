@@ -80,8 +80,8 @@ def train(
 
     Each device is used from a process of its own.
 
-    ``cache`` is a folder for the teachers' outputs, ``networks`` for networks of llama.cpp that were converted, ``data`` for files
-    that were, which other trainings may reuse.
+    ``cache`` is a folder for the teachers' outputs, ``networks`` for networks of llama.cpp that were converted, ``data`` for
+    files that were; other trainings may reuse what is there.
 
     Ctrl-C writes a checkpoint and stops (:class:`Stopped`); a second one aborts.
 
@@ -97,7 +97,8 @@ def train(
     _require_libraries()
     terminal = _Terminal(on_event)
     with ExitStack() as held:
-        shards = _convert_data(spec, inputs, data or NetworkCache(out / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held)
+        data = data or NetworkCache(out / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
+        shards = _convert_data(spec, inputs, data, held)
         found = _fetch_networks(
             spec, out, networks or NetworkCache(out / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held
         )

@@ -35,7 +35,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a student on this machine, without a service. Ctrl-C stops it at a checkpoint, the same command resumes it."""
-    job, own = parse_spec(read_spec(spec)), Settings()
+    job = parse_spec(read_spec(spec))
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
@@ -51,8 +51,8 @@ def train(
                 folder,
                 on_event=lambda event: show_event(view, event),
                 cache=teacher_cache,
-                networks=_cache(own.network_cache_folder, own.network_cache_bytes),
-                data=_cache(own.data_cache_folder, own.data_cache_bytes),
+                networks=_network_cache(),
+                data=_data_cache(),
             )
         except ModuleNotFoundError as error:
             raise missing_extra(error, "worker") from error
@@ -72,8 +72,19 @@ def train(
     print_student(folder / "student")
 
 
+def _network_cache() -> "NetworkCache | None":
+    """Where a worker of this machine would keep networks, if that is set."""
+    own = Settings()
+    return _cache(own.network_cache_folder, own.network_cache_bytes)
+
+
+def _data_cache() -> "NetworkCache | None":
+    """Where a worker of this machine would keep data, if that is set."""
+    own = Settings()
+    return _cache(own.data_cache_folder, own.data_cache_bytes)
+
+
 def _cache(folder: Path | None, max_bytes: int) -> "NetworkCache | None":
-    """That of the workers of this machine, if it is set where."""
     from worker.sources.cache import NetworkCache
 
     return None if folder is None else NetworkCache(folder, max_bytes=max_bytes)

@@ -6,7 +6,7 @@ Invariant: what was fetched is checked by its SHA-256, and stays in the cache un
 import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from service.spec.source import split_source
 from service.tables import Dataset
 from worker.host.access import Access
 from worker.sources.cache import NetworkCache
-from worker.sources.data_files import Convert, DataFile, convert, data_file, hold_file, telling
+from worker.sources.data_files import DataFile, convert, data_file, hold_file, telling
 from worker.sources.errors import SourceRefused
 from worker.sources.revisions import files_digest
 
@@ -33,7 +33,11 @@ _ON_EVERY_HOST = (
 
 
 class DataFetcher:
-    """Fetches the data of one job, which stay in the cache until ``held`` is closed. ``folder`` is the job's own."""
+    """Fetches the data of one job, which stay in the cache until ``held`` is closed.
+
+    ``folder`` is the job's own. ``on_poll`` is called several times a second, and may end it by raising; while a file is
+    converted it is what ``converting`` yields.
+    """
 
     def __init__(
         self,
@@ -44,11 +48,11 @@ class DataFetcher:
         cache: NetworkCache,
         roots: Sequence[Path],
         held: ExitStack,
-        on_poll: Callable[[], None] = lambda: None,
-        convert: Convert = convert,
+        on_poll: Callable[[], None],
+        converting: Callable[[], AbstractContextManager[Callable[[], None]]],
     ) -> None:
         self._spec, self._folder, self._access, self._cache, self._roots = spec, folder, access, cache, roots
-        self._held, self._on_poll, self._convert = held, on_poll, convert
+        self._held, self._on_poll, self._converting = held, on_poll, converting
 
     def fetch(self) -> dict[str, Path]:
         """The folder of shards of each source that is not built in.
@@ -83,8 +87,8 @@ class DataFetcher:
         with on_this_host(source):
             path = allowed_file(name, self._roots)
         file = data_file(self._spec, path.name, is_transfer=is_transfer)
-        held = hold_file(self._cache, source, path, file, convert=self._convert, on_wait=self._on_poll)
-        return self._held.enter_context(held)
+        with self._converting() as on_poll:
+            return self._held.enter_context(hold_file(self._cache, source, path, file, on_poll=on_poll))
 
     def _shards(self, files: Sequence[dict[str, Any]]) -> Path:
         key = f"shards:{files_digest((file['name'], file['sha256']) for file in files)}"
@@ -104,8 +108,8 @@ class DataFetcher:
         original = self._folder / row.id
         try:
             self._fetch_file({"path": row.path, "sha256": row.sha256}, original)
-            with telling(source):
-                self._convert(file, original, folder)
+            with telling(source), self._converting() as on_poll:
+                convert(file, original, folder, on_poll=on_poll)
         finally:
             original.unlink(missing_ok=True)
 

@@ -8,8 +8,8 @@ import errno
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from worker.host.access import Access
 from worker.host.data_inputs import DataFetcher, on_this_host
 from worker.sources.cache import NetworkCache
 from worker.sources.conversion import plain_folder
-from worker.sources.data_files import Convert, convert
 from worker.sources.download import download
 from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.hub import Snapshot, fetch_snapshot, is_offline, resolve
@@ -57,7 +56,6 @@ class Inputs:
 class InputFetcher:
     """Fetches the inputs of one job, which stay in the caches until the ``with`` block ends.
 
-    ``convert`` makes shards of a file; see :mod:`worker.sources.data_files`.
     ``roots`` are the folders under which ``file:PATH`` may lie on this host. ``token`` gives that of the job's owner for the Hub.
     ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
     fetched, which it ends by raising.
@@ -71,7 +69,6 @@ class InputFetcher:
         access: Access,
         cache: NetworkCache,
         data_cache: NetworkCache,
-        convert: Convert = convert,
         roots: Sequence[Path],
         token: Callable[[], str | None] = lambda: None,
         on_poll: Callable[[], None] = lambda: None,
@@ -89,11 +86,11 @@ class InputFetcher:
             roots=roots,
             held=self._held,
             on_poll=on_poll,
-            convert=convert,
+            converting=self._converting,
         )
         self._is_unread = False
         self.conversion_seconds = 0.0
-        """How long networks have been converted by now, for this job and all that follow it on this host."""
+        """How long data and networks have been converted by now, for this job and all that follow it on this host."""
 
     def __enter__(self) -> Self:
         return self
@@ -206,16 +203,19 @@ class InputFetcher:
 
     def _plain(self, source: str, folder: Path) -> Path:
         """The network as a plain folder."""
+        with self._converting() as on_poll:
+            return self._held.enter_context(plain_folder(folder, source=source, cache=self._cache, on_poll=on_poll))
+
+    @contextmanager
+    def _converting(self) -> Iterator[Callable[[], None]]:
+        """Counts the time of the block, as far as what it yields was called meanwhile."""
         begun, before = time.monotonic(), self.conversion_seconds
 
         def on_poll() -> None:
             self.conversion_seconds = before + time.monotonic() - begun
             self._on_poll()
 
-        plain = self._held.enter_context(plain_folder(folder, source=source, cache=self._cache, on_poll=on_poll))
-        if plain != folder:
-            self.conversion_seconds = before + time.monotonic() - begun
-        return plain
+        yield on_poll
 
     def _read_token(self) -> str | None:
         try:

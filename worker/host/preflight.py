@@ -9,7 +9,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from service.spec.source import split_network
 from service.store import Store
 from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
-from worker.host.conversion import convert_apart
 from worker.host.devices import host_memory_gib
 from worker.host.executor import Executor, follow
 from worker.host.inputs import InputFetcher, Inputs, hub_token
@@ -209,7 +207,6 @@ class Checker:
                 access=access,
                 cache=cache,
                 data_cache=NetworkCache(data, max_bytes=self._settings.data_cache_bytes),
-                convert=partial(convert_apart, on_poll=give_up_if_needed),
                 roots=self._settings.file_roots,
                 token=lambda: hub_token(access, job, self._settings),
                 on_poll=give_up_if_needed,

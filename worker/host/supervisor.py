@@ -9,7 +9,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from service.settings import Settings
 from service.store import Store
 from service.tables import Artifact
 from worker.host.access import GaveUpWaiting, LeasedAccess
-from worker.host.conversion import convert_apart
 from worker.host.executor import Executor, Trainer, follow
 from worker.host.inputs import InputFetcher, Inputs, hub_token
 from worker.host.lease import Lease, LeaseLost
@@ -129,7 +127,6 @@ class Supervisor:
             access=access,
             cache=self._networks,
             data_cache=self._data,
-            convert=partial(convert_apart, on_poll=self._on_fetch_poll),
             roots=self._settings.file_roots,
             token=lambda: hub_token(access, self._claim.job, self._settings),
             on_poll=self._on_fetch_poll,

@@ -214,7 +214,7 @@ def _assign(spare: Forked, part: _Part) -> bool:
 
 def _wait_for_part(pipe: Connection, scratch: Path) -> None:
     """Runs a spare process."""
-    settle_in()
+    _settle_in()
     from worker.preflight.rehearsal import rehearse
 
     rehearse(scratch)
@@ -229,7 +229,7 @@ def _wait_for_part(pipe: Connection, scratch: Path) -> None:
 def _main(pipe: Connection, part: _Part) -> None:
     """Runs one rank."""
     assignment, index, rendezvous = part
-    settle_in()
+    _settle_in()
     _redirect_output(assignment)
     from worker.job.attempt import RankLost, run_rank
     from worker.job.logs import log_to
@@ -250,7 +250,7 @@ def _main(pipe: Connection, part: _Part) -> None:
     os._exit(exit_code)  # no exit handlers: those of imported libraries may wait for threads
 
 
-def settle_in() -> None:
+def _settle_in() -> None:
     """Makes this process end with the others, and before any server; may be repeated."""
     _exit_with_parent()
     _be_first_oom_victim()

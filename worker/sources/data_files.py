@@ -6,11 +6,11 @@ that were read. So a file that changes is converted anew.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from service.errors import InvalidFile
 from service.formats import write_shards
@@ -20,6 +20,7 @@ from service.spec import JobSpec
 from service.spec.tasks import TaskName
 from worker.sources.cache import NetworkCache
 from worker.sources.errors import InvalidData
+from worker.sources.own_process import answer, call
 
 _VERSION = ShardIndex.model_fields["version"].default
 
@@ -32,37 +33,42 @@ class DataFile:
     """The name that its user gave it, by whose suffix some formats are told."""
     task: TaskName
     input_column: str
-    target_columns: tuple[str, ...]
+    target_columns: tuple[str, ...] = ()
+    weight_column: str | None = None
 
     def key(self, content: str) -> str:
         """The key of its shards; ``content`` is equal for equal contents alone."""
-        columns = json.dumps([_VERSION, content, self.filename, self.task, self.input_column, self.target_columns])
-        return f"data:{hashlib.sha256(columns.encode()).hexdigest()}"
+        of_it = json.dumps([_VERSION, content, asdict(self)])
+        return f"data:{hashlib.sha256(of_it.encode()).hexdigest()}"
 
 
 def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> DataFile:
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
-    targets = () if is_transfer else tuple(spec.dataset.targets)
-    return DataFile(filename, spec.task, spec.dataset.input, targets)
+    dataset = spec.dataset
+    if is_transfer:
+        return DataFile(filename, spec.task, dataset.input)
+    return DataFile(filename, spec.task, dataset.input, tuple(dataset.targets), dataset.weight if dataset.targets else None)
 
 
-Convert = Callable[[DataFile, Path, Path], None]
-"""Writes the shards of the file at a path into a folder. Raises InvalidFile, or OSError if it takes no file."""
+def convert(file: DataFile, path: Path, folder: Path, *, on_poll: Callable[[], None] = lambda: None) -> None:
+    """Writes the shards of a file into a folder, in a process of its own; what an earlier try left there is removed.
 
+    ``on_poll``, called several times a second meanwhile, may end it by raising.
 
-def convert(file: DataFile, path: Path, folder: Path) -> None:
-    """Writes the shards of a file into a folder, which loses what an earlier try left in it; see :data:`Convert`."""
-    for left in folder.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    write_shards(
-        path,
-        folder,
-        filename=file.filename,
-        task=file.task,
-        input_column=file.input_column,
-        target_columns=file.target_columns,
-    )
-    map_shards(folder)
+    Raises:
+        InvalidFile: it cannot be read as such data.
+        OSError: this host cannot, for instance as its disk is full.
+    """
+    request = {"path": str(path), "folder": str(folder), **asdict(file)}
+    match call("worker.sources.data_files", request, on_poll=on_poll):
+        case ["done"], _:
+            pass
+        case ["refused", detail], _:
+            raise InvalidFile(detail)
+        case ["machine", number, message], _:
+            raise OSError(number, message)
+        case _, exit_code:
+            raise RuntimeError(f"the conversion of {path} ended with exit code {exit_code}")
 
 
 @contextmanager
@@ -72,10 +78,9 @@ def hold_file(
     path: Path,
     file: DataFile,
     *,
-    convert: Convert = convert,
-    on_wait: Callable[[], None] = lambda: None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
-    """Yields the folder of the shards of a file of this host; ``source`` is its name in the spec.
+    """Yields the folder of the shards of a file of this host; ``source`` is its name in the spec. ``on_poll`` as above.
 
     Raises:
         InvalidData: it cannot be read, or changed meanwhile.
@@ -85,11 +90,11 @@ def hold_file(
 
     def fetch(folder: Path) -> None:
         with telling(source):
-            convert(file, path, folder)
+            convert(file, path, folder, on_poll=on_poll)
         if _state(path) != before:
             raise InvalidData(f"{source} was changed while it was read.", "Submit the job again once it is written.")
 
-    with cache.hold(file.key(f"{path} {before}"), fetch, num_bytes=before[0], on_wait=on_wait) as folder:
+    with cache.hold(file.key(f"{path} {before}"), fetch, num_bytes=before[0], on_wait=on_poll) as folder:
         yield folder
 
 
@@ -106,3 +111,21 @@ def _state(path: Path) -> tuple[int, ...]:
     """What of a file is another once it is written anew: its size first."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _convert(request: dict[str, Any]) -> list[Any]:
+    path, folder = Path(request.pop("path")), Path(request.pop("folder"))
+    for left in folder.iterdir():
+        left.unlink()
+    try:
+        write_shards(path, folder, **request)
+        map_shards(folder)
+    except InvalidFile as error:
+        return ["refused", error.detail]
+    except OSError as error:
+        return ["machine", error.errno or 0, str(error.strerror or error)]
+    return ["done"]
+
+
+if __name__ == "__main__":
+    answer(_convert)

@@ -1,11 +1,10 @@
 """Data as a host fetches and keeps them: shards of uploads, and what files of this host were converted to."""
 
-import errno
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,14 +15,13 @@ from sqlalchemy.orm import Session
 from service import datasets
 from service.database import Database
 from service.datasets import NewDataset
-from service.errors import InvalidFile, NotFound
+from service.errors import NotFound
 from service.formats import read_dataset
 from service.store import Store, file_sha256
 from service.tables import Dataset, User
 from tests.access import DirectAccess
 from tests.unit.formats.files import assert_same, some_images, write_npz
 from tests.unit.worker.preflight.jobs import digits
-from worker.host.conversion import ConversionLost, convert_apart
 from worker.host.inputs import InputFetcher
 from worker.sources.cache import NetworkCache
 from worker.sources.data_files import DataFile, convert
@@ -54,7 +52,7 @@ class Host:
 
     def fetcher(self, source: str, **options: Any) -> InputFetcher:
         document = digits(dataset={"source": source})
-        caches = {"cache": self.cache, "data_cache": self.cache}
+        caches: Any = {"cache": self.cache, "data_cache": self.cache}
         return InputFetcher(document, self.folder / "job", access=self, **caches, roots=[self.folder], **options)
 
     def upload(self, path: Path, *, keep_original: bool = False) -> Dataset:
@@ -87,15 +85,11 @@ def some_bytes(folder: Path) -> None:
     (folder / "bytes").write_bytes(bytes(10))
 
 
-def unconverted(file: DataFile, path: Path, folder: Path) -> None:
-    raise AssertionError(f"{path} was converted")
-
-
 def test_an_upload_is_fetched_as_shards_once_and_read_without_the_store(host: Host, squares: Path, tmp_path: Path) -> None:
     dataset = host.upload(squares)
     source = f"dataset:{dataset.id}"
     assert (dataset.path, [file["name"] for file in dataset.files or ()]) == (None, ["index.json", "train-00000.parquet"])
-    with host.fetcher(source, convert=unconverted) as fetcher:
+    with host.fetcher(source) as fetcher:
         folder = fetcher.fetch().paths[source]
         assert sorted(path.name for path in folder.iterdir()) == ["index.json", "train-00000.arrow"]
         assert_same(read_dataset(folder, **COLUMNS), read_dataset(squares, **COLUMNS))
@@ -144,7 +138,8 @@ def test_what_was_uploaded_before_there_were_shards_is_converted_here(host: Host
     source = f"dataset:{dataset.id}"
     with host.fetcher(source) as fetcher:
         assert_same(read_dataset(fetcher.fetch().paths[source], **COLUMNS), read_dataset(squares, **COLUMNS))
-    with host.fetcher(source, convert=unconverted) as again:
+    host.store.remove_prefix(f"datasets/{dataset.id}")
+    with host.fetcher(source) as again:
         again.fetch()
     assert list((host.folder / "job").rglob("*.*")) == []
 
@@ -159,15 +154,10 @@ def test_a_file_of_this_host_is_converted_anew_once_it_is_written_anew(host: Hos
         assert first != second
         assert_same(read_dataset(second, **COLUMNS), read_dataset(squares, **COLUMNS))
 
-    def written_meanwhile(file: DataFile, path: Path, folder: Path) -> None:
-        convert(file, path, folder)
-        write_npz(path, image=some_images(12, 6, 6, seed=3), label=np.arange(12) % 3)
+    def write_anew() -> None:
+        write_npz(squares, image=some_images(12, 6, 6, seed=2), label=np.arange(12) % 3)
 
-    write_npz(squares, image=some_images(12, 6, 6, seed=2), label=np.arange(12) % 3)
-    with (
-        host.fetcher(source, convert=written_meanwhile) as fetcher,
-        pytest.raises(InvalidData, match="changed while it was read"),
-    ):
+    with host.fetcher(source, on_poll=write_anew) as fetcher, pytest.raises(InvalidData, match="changed while it was read"):
         fetcher.fetch()
     squares.write_bytes(b"PK")
     with host.fetcher(source) as fetcher, pytest.raises(InvalidData, match=r"squares\.npz: the npz is broken") as refused:
@@ -175,68 +165,37 @@ def test_a_file_of_this_host_is_converted_anew_once_it_is_written_anew(host: Hos
     assert (refused.value.code, refused.value.pointer) == ("invalid_data", "/dataset/source")
 
 
-def test_two_jobs_at_once_convert_a_file_once(host: Host, squares: Path) -> None:
-    converted = []
+def test_two_jobs_at_once_have_one_conversion(host: Host, squares: Path) -> None:
+    both = Barrier(2)
 
-    def slowly(file: DataFile, path: Path, folder: Path) -> None:
-        converted.append(path)
-        assert len(host.entries()) == 1  # it is being written, and the other waits
-        convert(file, path, folder)
-
-    def fetch(_: int) -> Path:
-        with host.fetcher(f"file:{squares}", convert=slowly) as fetcher:
-            return fetcher.fetch().paths[f"file:{squares}"]
+    def fetch(_: int) -> tuple[Path, int]:
+        both.wait()
+        with host.fetcher(f"file:{squares}") as fetcher:
+            folder = fetcher.fetch().paths[f"file:{squares}"]
+            return folder, (folder / "index.json").stat().st_ino
 
     with ThreadPoolExecutor(2) as pool:
         assert len(set(pool.map(fetch, range(2)))) == 1
-    assert converted == [squares]
 
 
-def test_a_disk_that_fills_up_is_given_the_room_of_what_nobody_reads(host: Host, squares: Path) -> None:
-    with host.cache.hold("unread", some_bytes) as unread:
-        pass
-
-    def fills_up(file: DataFile, path: Path, folder: Path) -> None:
-        if unread.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        convert(file, path, folder)
-
-    with host.fetcher(f"file:{squares}", convert=fills_up) as fetcher:
-        fetcher.fetch()
-        assert len(host.entries()) == 1
-
-
-def test_a_file_is_converted_in_a_process_of_its_own(squares: Path, tmp_path: Path) -> None:
-    folder, lost = tmp_path / "shards", tmp_path / "lost"
+def test_a_file_is_converted_in_a_process_of_its_own_that_can_be_ended(squares: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
     folder.mkdir()
     (folder / "left").write_text("of an earlier try")
-    convert_apart(FILE, squares, folder, on_poll=lambda: None)
+    convert(FILE, squares, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["index.json", "train-00000.arrow"]
-    with pytest.raises(InvalidFile, match="there is no array 'picture'"):
-        convert_apart(replace(FILE, input_column="picture"), squares, folder, on_poll=lambda: None)
     with pytest.raises(FileNotFoundError):
-        convert_apart(FILE, squares, lost, on_poll=lambda: None)
-
-
-class Stopped(Exception):
-    """What ends a conversion."""
-
-
-def test_a_conversion_that_is_ended_or_killed_leaves_no_process(tmp_path: Path) -> None:
-    waiting = tmp_path / "pipe"  # reading it waits for a writer
-    os.mkfifo(waiting)
+        convert(FILE, squares, tmp_path / "none")
 
     def stop() -> None:
-        raise Stopped
-
-    with pytest.raises(Stopped):
-        convert_apart(FILE, waiting, tmp_path, on_poll=stop)
-    before = psutil.Process().children(recursive=True)
+        raise InterruptedError
 
     def kill() -> None:
-        for each in psutil.Process().children(recursive=True):
-            if each not in before:
+        for each in psutil.Process().children():
+            if "worker.sources.data_files" in each.cmdline():
                 each.kill()
 
-    with pytest.raises(ConversionLost, match="short of memory"):
-        convert_apart(FILE, waiting, tmp_path, on_poll=kill)
+    with pytest.raises(InterruptedError):
+        convert(FILE, squares, folder, on_poll=stop)
+    with pytest.raises(RuntimeError, match="ended with exit code -9"):
+        convert(FILE, squares, folder, on_poll=kill)
