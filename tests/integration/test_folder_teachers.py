@@ -136,7 +136,7 @@ def test_a_network_of_llama_cpp_is_converted_by_the_host_and_once_for_all_that_u
 ) -> None:
     access, cache = DirectAccess(Store(f"file://{tmp_path}/store")), NetworkCache(tmp_path / "cache", max_bytes=2**30)
     source, told = of_llama_cpp["student"]["source"], []
-    options: dict[str, Any] = {"access": access, "cache": cache, "roots": [tmp_path]}
+    options: dict[str, Any] = {"access": access, "cache": cache, "data_cache": cache, "roots": [tmp_path]}
     with InputFetcher(
         of_llama_cpp, tmp_path / "job", **options, on_poll=lambda: told.append(fetcher.conversion_seconds)
     ) as fetcher:

@@ -52,6 +52,6 @@ def answer(work: Callable[[dict[str, Any]], list[Any]]) -> None:
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # not by the file object, whose lock the interpreter needs to end
         pass
     os._exit(1)
