@@ -67,8 +67,10 @@ def convert(file: DataFile, path: Path, folder: Path, *, on_poll: Callable[[], N
             raise InvalidFile(detail)
         case ["machine", number, message], _:
             raise OSError(number, message)
+        case ["failed", words], _:
+            raise RuntimeError(f"{file.filename!r} could not be converted: {words}")
         case _, exit_code:
-            raise RuntimeError(f"the conversion of {path} ended with exit code {exit_code}")
+            raise RuntimeError(f"the conversion of {file.filename!r} ended with exit code {exit_code}")
 
 
 @contextmanager
@@ -89,8 +91,12 @@ def hold_file(
     before = _state(path)
 
     def fetch(folder: Path) -> None:
-        with telling(source):
-            convert(file, path, folder, on_poll=on_poll)
+        try:
+            with telling(source):
+                convert(file, path, folder, on_poll=on_poll)
+        except (InvalidData, RuntimeError):
+            if _state(path) == before:
+                raise
         if _state(path) != before:
             raise InvalidData(f"{source} was changed while it was read.", "Submit the job again once it is written.")
 
@@ -115,15 +121,17 @@ def _state(path: Path) -> tuple[int, ...]:
 
 def _convert(request: dict[str, Any]) -> list[Any]:
     path, folder = Path(request.pop("path")), Path(request.pop("folder"))
-    for left in folder.iterdir():
-        left.unlink()
     try:
+        for left in folder.iterdir():
+            left.unlink()
         write_shards(path, folder, **request)
         map_shards(folder)
     except InvalidFile as error:
         return ["refused", error.detail]
     except OSError as error:
         return ["machine", error.errno or 0, str(error.strerror or error)]
+    except Exception as error:  # noqa: BLE001 - told by whoever waits for the answer
+        return ["failed", f"{type(error).__name__}: {error}"]
     return ["done"]
 
 

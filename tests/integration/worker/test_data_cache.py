@@ -157,6 +157,7 @@ def test_a_file_of_this_host_is_converted_anew_once_it_is_written_anew(host: Hos
     def write_anew() -> None:
         write_npz(squares, image=some_images(12, 6, 6, seed=2), label=np.arange(12) % 3)
 
+    write_npz(squares, image=some_images(12, 6, 6, seed=3), label=np.arange(12) % 3)
     with host.fetcher(source, on_poll=write_anew) as fetcher, pytest.raises(InvalidData, match="changed while it was read"):
         fetcher.fetch()
     squares.write_bytes(b"PK")
