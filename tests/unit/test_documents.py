@@ -51,6 +51,7 @@ WORDS = {
     "`teacher-cache` in the scratch folder": None,
     "none": SecretStr(""),
     "`network-cache` in the scratch folder": None,
+    "`data-cache` in the scratch folder": None,
 }
 """Defaults of settings as they are written for people."""
 
