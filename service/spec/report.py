@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from service.spec.canvas import ImageFit
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 
@@ -262,6 +263,8 @@ class DataCard(_Card):
     """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
     pixel_range: list[float] | None = None
     """Black and white of the images; null where their values do not tell, as of standardised ones, and for other inputs."""
+    image_fit: ImageFit | None = None
+    """The size that images of several were fitted to, and how; null for images that came in one size, and for other inputs."""
 
 
 class EnvironmentCard(_Card):

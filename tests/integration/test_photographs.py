@@ -57,7 +57,10 @@ def test_student_and_teacher_read_their_own_sizes_of_windows_and_a_resumed_job_i
     assert "are resized (bilinear) to 20x20 pixels, dataset.image.size; their middle is cut out" in warnings["images_fitted"]
     assert {"first_frame", "sixteen_bit", "mixed_modes"} <= warnings.keys()
     result = tmp_path / "whole" / RESULT_FOLDER / "student"
-    assert json.loads((result / "preprocessor_config.json").read_text())["size"] == {"height": 20, "width": 20}
+    assert json.loads((result / "preprocessor_config.json").read_text())["crop_size"] == {"height": 20, "width": 20}
+    told = json.loads((result.parent / "report.json").read_text())["data"]["image_fit"]
+    assert told == {"size": [20, 20], "fit": "crop", "interpolation": "bilinear"}
+    assert "ImageOps.fit(image, (20, 20), Image.Resampling.BILINEAR)" in (result.parent / "README.md").read_text()
 
     assert run(archive, teacher, tmp_path / "stopped", spec, stop_at=STOP_AT)[-1] == Stopped("drain")
     assert isinstance(run(archive, teacher, tmp_path / "stopped", spec)[-1], Finished)

@@ -19,7 +19,7 @@ from service.formats import EncodedImage
 from service.formats.image_file import MODE_OF_CHANNELS, channels_first, read_image
 from service.spec.canvas import Fit, Interpolation
 
-_RESAMPLING: dict[Interpolation, Image.Resampling] = {
+RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -69,7 +69,7 @@ def fit_image(data: bytes, canvas: Canvas, window: Sequence[int] | None = None) 
 
 
 def _stretched(image: Image.Image, canvas: Canvas) -> Image.Image:
-    return image.resize((canvas.width, canvas.height), _RESAMPLING[canvas.interpolation])
+    return image.resize((canvas.width, canvas.height), RESAMPLING[canvas.interpolation])
 
 
 def _covering(image: Image.Image, canvas: Canvas) -> Image.Image:
@@ -79,7 +79,7 @@ def _covering(image: Image.Image, canvas: Canvas) -> Image.Image:
         sides = canvas.height, max(canvas.width, canvas.height * width // height)
     else:
         sides = max(canvas.height, canvas.width * height // width), canvas.width
-    resized = image.resize((sides[1], sides[0]), _RESAMPLING[canvas.interpolation])
+    resized = image.resize((sides[1], sides[0]), RESAMPLING[canvas.interpolation])
     top, left = (sides[0] - canvas.height) // 2, (sides[1] - canvas.width) // 2
     return resized.crop((left, top, left + canvas.width, top + canvas.height))
 
@@ -89,7 +89,7 @@ def _within(image: Image.Image, canvas: Canvas) -> Image.Image:
     scale = min(canvas.height / image.height, canvas.width / image.width)
     height = min(canvas.height, max(1, round(image.height * scale)))
     width = min(canvas.width, max(1, round(image.width * scale)))
-    resized = image.resize((width, height), _RESAMPLING[canvas.interpolation])
+    resized = image.resize((width, height), RESAMPLING[canvas.interpolation])
     made = Image.new(image.mode, (canvas.width, canvas.height))
     made.paste(resized, (round((canvas.width - width) * 0.5), round((canvas.height - height) * 0.5)))
     return made

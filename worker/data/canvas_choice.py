@@ -12,12 +12,12 @@ from service.formats import DataArrays, EncodedImage, RawInputs
 from service.formats.image_extent import common_channels
 from service.spec.canvas import Fit, ImageFit, Interpolation, no_canvas_message
 from service.spec.warning_message import WarningMessage
-from worker.data.canvas import Canvas, fit_images
+from worker.data.canvas import RESAMPLING, Canvas, fit_images
 from worker.data.errors import NoCanvas, UnusableData
 from worker.data.processor_file import PROCESSOR_FILE
 
-_PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers, which processors' files have."""
+_BY_NUMBER = {int(number): name for name, number in RESAMPLING.items()}
+"""By Pillow's numbers, which processors' files have."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def read_geometry(folder: Path) -> ProcessorGeometry | None:
 def _geometry(document: Mapping[str, Any]) -> ProcessorGeometry | None:
     size = document.get("size") or document.get("crop_size")
     size = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
-    interpolation = _PILLOW.get(document.get("resample", 2), "bilinear")
+    interpolation = _BY_NUMBER.get(document.get("resample", 2), "bilinear")
     if edge := size.get("shortest_edge"):
         # Those of ConvNeXT resize to more than they cut out, by a share of their own, and stretch to a large size.
         share = document.get("crop_pct") if edge < 384 else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.spec.shapes import InputShape, TokenShape
+from worker.data.canvas import Canvas
 from worker.data.pixel_range import PixelRange
 from worker.data.preprocessing import Preprocessing
 from worker.data.processor_file import write_processor_file
@@ -23,6 +24,8 @@ class PixelPreprocessing(Preprocessing):
     """1/255 for 8-bit images, 1 for floating-point images."""
     pixels: PixelRange | None = None
     """The range of the stored pixels that it was measured on; None if a network's files do not tell."""
+    canvas: Canvas | None = None
+    """What the images that it was measured on were fitted to; None for images that came in one size."""
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Returns images (N, C, H, W) unchanged."""
@@ -53,10 +56,12 @@ def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Te
     return factor, torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
-def measure_pixels(images: Tensor, *, rescale_factor: float, pixels: PixelRange | None = None) -> PixelPreprocessing:
+def measure_pixels(
+    images: Tensor, *, rescale_factor: float, pixels: PixelRange | None = None, canvas: Canvas | None = None
+) -> PixelPreprocessing:
     """Measures the normalisation that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
 
-    A constant channel is only centred. ``pixels`` is the range of the images of all splits.
+    A constant channel is only centred. ``pixels`` is the range of the images of all splits, ``canvas`` what they were fitted to.
     """
     channels = images.shape[1]
     count = images.numel() // channels
@@ -75,6 +80,7 @@ def measure_pixels(images: Tensor, *, rescale_factor: float, pixels: PixelRange 
         std=tuple((std * rescale_factor).tolist()),
         rescale_factor=rescale_factor,
         pixels=pixels,
+        canvas=canvas,
     )
 
 

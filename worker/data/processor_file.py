@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker.data.canvas import RESAMPLING
+
 if TYPE_CHECKING:
     from worker.data.pixels import PixelPreprocessing
 
@@ -19,7 +21,10 @@ BRIGHTEST_FIELD = "brightest_pixel"
 
 
 def write_processor_file(folder: Path, preprocessing: "PixelPreprocessing", *, input_shape: tuple[int, int, int]) -> None:
-    """Writes the file. The processor resizes images of another size to the network's, and keeps images of that size unchanged."""
+    """Writes the file. The processor resizes images of another size to the network's, and keeps images of that size unchanged.
+
+    Where the data were fitted to a square by cutting the middle out, it does so too; other ways no processor has in one file.
+    """
     channels, height, width = input_shape
     eight_bit = preprocessing.rescale_factor != 1.0
     document: dict[str, Any] = {
@@ -34,6 +39,15 @@ def write_processor_file(folder: Path, preprocessing: "PixelPreprocessing", *, i
         "image_mean": list(preprocessing.mean),
         "image_std": list(preprocessing.std),
     }
+    if (canvas := preprocessing.canvas) is not None:
+        document["resample"] = RESAMPLING[canvas.interpolation]
+        if canvas.fit == "crop" and height == width == canvas.height and document["do_resize"]:
+            document |= {
+                "image_processor_type": "CLIPImageProcessor",
+                "size": {"shortest_edge": height},
+                "do_center_crop": True,
+                "crop_size": {"height": height, "width": width},
+            }
     if (pixels := preprocessing.pixels) is not None:
         document[RANGE_FIELD] = [pixels.low, pixels.high]
         if pixels.brightest is not None:

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 
 from service.spec import JobSpec
+from service.spec.canvas import ImageFit
 from service.spec.job import TeacherSpec
 from service.spec.report import (
     AdapterCard,
@@ -119,6 +120,7 @@ def make_report(
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
             pixel_range=_pixel_range(data),
+            image_fit=_image_fit(data),
         ),
         teacher=teacher,
         teachers=each_teacher,
@@ -152,6 +154,13 @@ def make_report(
             platform=f"{platform.system()} {platform.machine()}",
         ),
     )
+
+
+def _image_fit(data: Data) -> ImageFit | None:
+    canvas = data.canvas
+    if canvas is None:
+        return None
+    return ImageFit(size=[canvas.height, canvas.width], fit=canvas.fit, interpolation=canvas.interpolation)
 
 
 def _pixel_range(data: Data) -> list[float] | None:

@@ -4,7 +4,9 @@ from textwrap import dedent
 
 from torch import nn
 
+from service.formats.image_file import MODE_OF_CHANNELS
 from service.spec.architectures import Architecture
+from service.spec.canvas import ImageFit
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
@@ -36,6 +38,12 @@ _STORED = {
     1.0: 'pixels = numpy.array(ImageOps.exif_transpose(Image.open("image.png")), dtype="float32") / 255  # as its data were',
 }
 """How a file's pixels are made those of the data, by their white."""
+_FITTED = {
+    "crop": "ImageOps.fit(image, ({width}, {height}), Image.Resampling.{resampling})",
+    "pad": "ImageOps.pad(image, ({width}, {height}), Image.Resampling.{resampling})",
+    "stretch": "image.resize(({width}, {height}), Image.Resampling.{resampling})",
+}
+"""How a file of any size is made one of the size that the data were fitted to, as they were."""
 _STORED_OTHERWISE = 'pixels = numpy.load("image.npy")  # of the size and range of its data'
 
 
@@ -61,7 +69,8 @@ class ImageClassification(LabelledTask):
         teachers: Preprocessing | None = None,
     ) -> Preprocessing:
         factor = 1 / data.max_value if data.max_value else 1.0
-        return measure_pixels(data.splits["train"].inputs, rescale_factor=factor, pixels=data.pixel_range)
+        images = data.splits["train"].inputs
+        return measure_pixels(images, rescale_factor=factor, pixels=data.pixel_range, canvas=data.canvas)
 
     def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
         return network, "pixel_values"
@@ -79,7 +88,9 @@ class ImageClassification(LabelledTask):
 
     def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
         white = (report.data.pixel_range or [0.0])[-1]
-        pixels = _STORED.get(white, _STORED_OTHERWISE)
+        pixels = (
+            _STORED.get(white, _STORED_OTHERWISE) if report.data.image_fit is None else _fitted(report, report.data.image_fit)
+        )
         images = "from PIL import Image, ImageOps\n" if white in _STORED else ""
 
         def of_file(code: str) -> str:
@@ -88,3 +99,14 @@ class ImageClassification(LabelledTask):
         if is_own:
             return own_program(of_file(_OWN_IMPORTS), of_file(_OWN_READER), is_one_choice=is_one_choice)
         return library_program(of_file(_LIBRARY_READER), is_one_choice=is_one_choice)
+
+
+def _fitted(report: Report, fit: ImageFit) -> str:
+    height, width = fit.sides or (0, 0)
+    mode = MODE_OF_CHANNELS[(report.data.input_shape or [3])[0]]
+    resampling = str(fit.interpolation).upper()
+    fitted = _FITTED[fit.fit or "crop"].format(height=height, width=width, resampling=resampling)
+    return (
+        f'image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")\n'
+        f"    pixels = numpy.array({fitted})  # as its data were"
+    )

@@ -2,19 +2,23 @@
 
 import io
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+from transformers import AutoImageProcessor, CLIPImageProcessorPil, ViTImageProcessorPil
 
 from service.formats import EncodedImage
 from service.formats.image_file import check_image
 from service.spec.canvas import Fit, Interpolation
 from tests.unit.formats.files import some_images
+from worker.data import measure_pixels
 from worker.data.canvas import Canvas, WholeImages, fit_images
+from worker.data.pixel_range import PixelRange
+from worker.models.processor_config import read_processor_config
 
 SIZES = [(40, 30), (30, 40), (17, 63), (64, 16), (24, 20), (5, 7), (480, 641), (20, 24)]
 RESAMPLING = {
@@ -104,3 +108,15 @@ def test_whole_images_are_taken_by_row_and_travel_to_other_processes() -> None:
     assert chosen.sides.tolist() == [[480, 641], [30, 40]]
     assert torch.equal(chosen.fitted(), whole.fitted()[[6, 1]])
     assert whole[2:].sides.tolist() == [list(size) for size in SIZES[2:]]
+
+
+def test_the_processor_of_a_network_fits_files_of_any_size_as_its_canvas_did(tmp_path: Path) -> None:
+    canvas = Canvas(24, 24, 3, "crop", "bicubic")
+    stored = fit_images(FILES, canvas)
+    preprocessing = measure_pixels(stored, rescale_factor=1 / 255, pixels=PixelRange(0.0, 255.0), canvas=canvas)
+    preprocessing.save(tmp_path, input_shape=(3, 24, 24))
+    processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    np.testing.assert_allclose(processor(PHOTOS, return_tensors="np")["pixel_values"], preprocessing(stored), atol=1e-5)
+    own, size = read_processor_config(tmp_path, num_channels=3)
+    assert size == (24, 24)
+    torch.testing.assert_close(own(stored), preprocessing(stored))
