@@ -48,6 +48,8 @@ class NewDataset:
     target_column: str = ""
     """One column, or several with commas between; empty: the default columns of the task. Two commas go before the column of the
     rows' weights, if there is one: no target's name is empty."""
+    skip_broken: bool = False
+    """Whether rows whose file of an image or of sound cannot be read are left out of what is stored."""
 
     @property
     def columns(self) -> "_Columns":
@@ -73,12 +75,15 @@ def ingest(
         InvalidFile: it cannot be trained on.
     """
     known = database.run(lambda session: _same(session, new))
-    if known is not None:
+    # Where rows were left out and none may be, the file is read once more, and refused with them.
+    if known is not None and (new.skip_broken or not _lacks_rows(known)):
         return known, False
     shards = new.path.with_name(_SHARDS)
-    info = inspect_dataset(new.path, filename=new.filename, task=new.task, **new.columns, shards=shards)
+    info = inspect_dataset(
+        new.path, filename=new.filename, task=new.task, **new.columns, skip_broken=new.skip_broken, shards=shards
+    )
     samples = first_samples(
-        new.path, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES, columns=info.columns
+        shards, filename=new.filename, task=new.task, **new.columns, num_rows=NUM_SAMPLES, columns=info.columns
     )
     summary = new.path.with_name(_SAMPLES)
     summary.write_bytes(_SAMPLE_LIST.dump_json(samples))
@@ -179,6 +184,10 @@ def _same(session: Session, new: NewDataset) -> Dataset | None:
             Dataset.target_column == new.target_column,
         )
     )
+
+
+def _lacks_rows(dataset: Dataset) -> bool:
+    return any(warning["code"] == "rows_skipped" for warning in dataset.info["warnings"])
 
 
 def _prefix(dataset_id: str) -> str:

@@ -42,6 +42,10 @@ def upload(
         str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label if the task has one.")
     ] = None,
     weight_column: Annotated[str | None, typer.Option(help="The column of the rows' weights, for dataset.weight.")] = None,
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="Leave rows out whose image or sound cannot be read, rather than refuse the file."),
+    ] = False,
     model: Annotated[
         bool,
         typer.Option(
@@ -71,6 +75,7 @@ def upload(
                 input_column=input_column,
                 target_column=target_column,
                 weight_column=weight_column,
+                skip_broken=skip_broken,
             )
             source = f"dataset:{stored.model_dump()['id']}"
     if as_json:

@@ -212,13 +212,16 @@ class Client:
         input_column: str | None = None,
         target_column: str | Sequence[str] | None = None,
         weight_column: str | None = None,
+        skip_broken: bool = False,
     ) -> Dataset:
         """Uploads a dataset file, streamed from disk. The same bytes for the same task and columns are stored once.
 
-        ``target_column`` is a name, or several for a multi-task dataset.
+        ``target_column`` is a name, or several for a multi-task dataset. ``skip_broken`` leaves rows out whose image or sound
+        cannot be read; the answer's warnings tell them.
         """
         targets = target_column if target_column is None or isinstance(target_column, str) else ",".join(target_column)
         columns = {"input_column": input_column, "target_column": targets, "weight_column": weight_column}
+        columns |= {"skip_broken": "true"} if skip_broken else {}
         form = {"name": name, "task": task} | {field: column for field, column in columns.items() if column is not None}
         answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Dataset.model_validate(answer.json())

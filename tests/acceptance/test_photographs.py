@@ -18,12 +18,18 @@ def as_zip(path: Path, folder: Path) -> Path:
 
 
 def test_a_student_and_a_teacher_of_other_sizes_learn_from_photographs_of_any(client: Client, tmp_path: Path) -> None:
-    archive = photograph_archive(tmp_path / "photographs.zip", count=24)
-    dataset = client.upload_dataset(archive, name="photographs", task="image-classification")
+    broken = ("flower/broken.jpg", b"\xff\xd8\xff\xe0 cut off")
+    archive = photograph_archive(tmp_path / "photographs.zip", count=24, more=[broken])
+    with pytest.raises(ApiError, match=r"'flower/broken\.jpg' is"):
+        client.upload_dataset(archive, name="photographs", task="image-classification")
+    dataset = client.upload_dataset(archive, name="photographs", task="image-classification", skip_broken=True)
+    assert dataset.splits == {"train": 48}
+    with pytest.raises(ApiError, match=r"'flower/broken\.jpg' is"):
+        client.upload_dataset(archive, name="photographs", task="image-classification")
     column = client.dataset(dataset.id).model_dump()["columns"]["image"]
     assert column["shape"] is None
     assert column["sizes"]["channels"] == 3
-    assert {"first_frame", "sixteen_bit", "mixed_modes"} <= {warning["code"] for warning in dataset.warnings}
+    assert {"first_frame", "sixteen_bit", "mixed_modes", "rows_skipped"} <= {warning["code"] for warning in dataset.warnings}
 
     labels = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: index for index, name in enumerate(CLASSES)}}
     model = client.upload_model(as_zip(tmp_path / "vit.zip", uploaded(tmp_path / "vit", **labels)), name="vit")

@@ -35,6 +35,7 @@ class DataFile:
     input_column: str
     target_columns: tuple[str, ...] = ()
     weight_column: str | None = None
+    skip_broken: bool = False
 
     def key(self, content: str) -> str:
         """The key of its shards; ``content`` is equal for equal contents alone."""
@@ -46,8 +47,9 @@ def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> Dat
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
     dataset = spec.dataset
     if is_transfer:
-        return DataFile(filename, spec.task, dataset.input)
-    return DataFile(filename, spec.task, dataset.input, tuple(dataset.targets), dataset.weight if dataset.targets else None)
+        return DataFile(filename, spec.task, dataset.input, skip_broken=dataset.skip_broken)
+    weight = dataset.weight if dataset.targets else None
+    return DataFile(filename, spec.task, dataset.input, tuple(dataset.targets), weight, dataset.skip_broken)
 
 
 def convert(file: DataFile, path: Path, folder: Path, *, on_poll: Callable[[], None] = lambda: None) -> None:

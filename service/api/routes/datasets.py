@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictR
 
 _FILE = (
     "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split; without labels the "
-    "files alone, `1.png` or `train/1.png`) of PNG or JPEG; for text Parquet, JSON Lines or CSV, for words with tags Parquet or "
-    "JSON Lines; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of rows, a column `split` may say "
-    "which split each is in."
+    "files alone, `1.png` or `train/1.png`) of PNG, JPEG, WebP, GIF, BMP or TIFF; for text Parquet, JSON Lines or CSV, "
+    "for words with tags Parquet or JSON Lines; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of "
+    "rows, a column `split` may say which split each is in."
 )
 _INPUT = f"What the networks read. By default {default_inputs()}, by the task."
 _TARGET = (
@@ -37,6 +37,7 @@ _TARGET = (
     f"By default {default_targets()}; a `causal-lm` may have one of texts, the answers."
 )
 _WEIGHT = "The weights of the rows, numbers of 0 and more, for the spec's `dataset.weight`. None by default."
+_SKIP = "Whether rows whose file of an image or of sound cannot be read are left out and told, rather than refused."
 _FORM = UploadForm(
     file_description=_FILE,
     fields={
@@ -51,6 +52,7 @@ _FORM = UploadForm(
         "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
         "weight_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _WEIGHT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
+        "skip_broken": {"enum": ["true", "false"], "default": "false", "description": _SKIP},
     },
     required=("name", "task"),
     example={"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
@@ -138,6 +140,7 @@ def _new_dataset(upload: Upload) -> NewDataset:
         task=cast(TaskName, upload.fields["task"]),
         input_column=upload.fields.get("input_column", ""),
         target_column=",".join(targets) + (f"{WEIGHT_MARK}{weight}" if weight else ""),
+        skip_broken=upload.fields.get("skip_broken") == "true",
     )
 
 
