@@ -18,7 +18,7 @@ from service.errors import Conflict, NotFound
 from service.formats import Sample, first_samples, inspect_dataset
 from service.ids import new_id
 from service.lifecycle import FINAL
-from service.spec.tasks import TaskName
+from service.spec.tasks import TASKS, TaskName
 from service.store import Store
 from service.tables import Dataset, Job, User
 from service.unlisted_files import list_files, unlisted
@@ -44,7 +44,7 @@ class NewDataset:
     name: str
     task: TaskName
     input_column: str = ""
-    """Empty: the default column of the task."""
+    """Empty: the default column of the task. Of a task that reads pairs of texts it may be two, with a comma between."""
     target_column: str = ""
     """One column, or several with commas between; empty: the default columns of the task. Two commas go before the column of the
     rows' weights, if there is one: no target's name is empty."""
@@ -55,11 +55,16 @@ class NewDataset:
     def columns(self) -> "_Columns":
         named, _, weight = self.target_column.partition(WEIGHT_MARK)
         targets = named.split(",") if named else None
-        return {"input_column": self.input_column or None, "target_columns": targets, "weight_column": weight or None}
+        inputs = self.input_column.split(",") if TASKS[self.task].takes_pairs else [self.input_column]
+        return {
+            "input_column": (inputs if len(inputs) > 1 else inputs[0]) or None,
+            "target_columns": targets,
+            "weight_column": weight or None,
+        }
 
 
 class _Columns(TypedDict):
-    input_column: str | None
+    input_column: str | list[str] | None
     target_columns: list[str] | None
     weight_column: str | None
 

@@ -37,7 +37,9 @@ def upload(
     task: Annotated[
         str | None, typer.Option(help="Its task; by default image-classification, or for a model that of its config.")
     ] = None,
-    input_column: Annotated[str | None, typer.Option(help="The input column; by default image, text or audio.")] = None,
+    input_column: Annotated[
+        str | None, typer.Option(help="The input column; by default image, text or audio. For pairs of texts two, as a,b.")
+    ] = None,
     target_column: Annotated[
         str | None, typer.Option(help="The column to predict, or several as a,b,c; by default label if the task has one.")
     ] = None,

@@ -209,20 +209,23 @@ class Client:
         *,
         name: str,
         task: str,
-        input_column: str | None = None,
+        input_column: str | Sequence[str] | None = None,
         target_column: str | Sequence[str] | None = None,
         weight_column: str | None = None,
         skip_broken: bool = False,
     ) -> Dataset:
         """Uploads a dataset file, streamed from disk. The same bytes for the same task and columns are stored once.
 
-        ``target_column`` is a name, or several for a multi-task dataset. ``skip_broken`` leaves rows out whose image or sound
-        cannot be read; the answer's warnings tell them.
+        ``target_column`` is a name, or several for a multi-task dataset; ``input_column`` a name, or the two of pairs of texts.
+        ``skip_broken`` leaves rows out whose image or sound cannot be read; the answer's warnings tell them.
         """
-        targets = target_column if target_column is None or isinstance(target_column, str) else ",".join(target_column)
-        columns = {"input_column": input_column, "target_column": targets, "weight_column": weight_column}
-        columns |= {"skip_broken": "true"} if skip_broken else {}
-        form = {"name": name, "task": task} | {field: column for field, column in columns.items() if column is not None}
+        columns = {"input_column": input_column, "target_column": target_column, "weight_column": weight_column}
+        form = {"name": name, "task": task} | {
+            field: column if isinstance(column, str) else ",".join(column)
+            for field, column in columns.items()
+            if column is not None
+        }
+        form |= {"skip_broken": "true"} if skip_broken else {}
         answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Dataset.model_validate(answer.json())
 

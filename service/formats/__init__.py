@@ -7,6 +7,7 @@ and the remedy.
 
 from service.formats.chunk import RawInputs, Waveform
 from service.formats.encoded import EncodedImage
+from service.formats.pair import TextPair
 from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
 from service.formats.source import inspect_source
@@ -21,6 +22,7 @@ __all__ = [
     "Sample",
     "SplitArrays",
     "TargetArray",
+    "TextPair",
     "Waveform",
     "first_samples",
     "inspect_dataset",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.encoded import EncodedAudio, EncodedImage
+from service.formats.pair import TextPair
 from service.spec.data import Column
 from service.spec.tasks import TASKS, InputColumnKind, InputKind, TargetKind, TaskName
 from service.spec.warning_message import WarningMessage
@@ -37,10 +38,19 @@ class Waveform:
     """Samples per second."""
 
 
-RawInputs = NDArray[np.generic] | Sequence[EncodedImage] | Sequence[str] | Sequence[Waveform] | Sequence[list[str]]
-"""Images (N, C, H, W), uint8 or float32, or N files of images of several sizes; N texts, of which each may be a chat; N
-waveforms; or the words of N rows."""
-ChunkInputs = NDArray[np.generic] | Sequence[str] | Sequence[EncodedImage] | Sequence[EncodedAudio] | Sequence[list[str]]
+RawInputs = (
+    NDArray[np.generic] | Sequence[EncodedImage] | Sequence[str] | Sequence[TextPair] | Sequence[Waveform] | Sequence[list[str]]
+)
+"""Images (N, C, H, W), uint8 or float32, or N files of images of several sizes; N texts, of which each may be a chat, or N pairs
+of texts; N waveforms; or the words of N rows."""
+ChunkInputs = (
+    NDArray[np.generic]
+    | Sequence[str]
+    | Sequence[TextPair]
+    | Sequence[EncodedImage]
+    | Sequence[EncodedAudio]
+    | Sequence[list[str]]
+)
 """The same, with images and sound that are files still encoded."""
 ReadInputs = ChunkInputs | Sequence[EncodedImage | None] | Sequence[EncodedAudio | None]
 """The same, with None for files that cannot be read and are left out."""
@@ -84,7 +94,8 @@ class ColumnSelection:
     """The columns to read from a file, and the task that determines their kinds."""
 
     task: TaskName
-    input_column: str
+    inputs: tuple[str, ...]
+    """The input column; two where a row is a pair of texts."""
     target_columns: tuple[str, ...]
     max_unpacked_bytes: int
     """The most bytes that the file may unpack to."""
@@ -98,7 +109,12 @@ class ColumnSelection:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.input_column, *self.target_columns)
+        return (*self.inputs, *self.target_columns)
+
+    @property
+    def input_column(self) -> str:
+        """The input column, or the first of a pair."""
+        return self.inputs[0]
 
     @property
     def input_kind(self) -> InputKind:
@@ -186,6 +202,10 @@ def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
     return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
 
 
+USUAL_PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"))
+"""The columns of pairs of texts under the names that are usual elsewhere."""
+
+
 def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str = "") -> tuple[str, ...]:
     """Checks that a file of rows has the selected columns, each once, and returns the targets that it may and does lack.
 
@@ -200,8 +220,8 @@ def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidFile(f"two columns are called {twice!r:.100}; rename one; {there}")
-    if selection.input_column not in names:
-        raise InvalidFile(f"the file has no input column {selection.input_column!r}; {there}{_how_to_name(names, selection)}")
+    if absent := [name for name in selection.inputs if name not in names]:
+        raise InvalidFile(f"the file has no input column {absent[0]!r}; {there}{_how_to_name(names, selection)}")
     lacking = tuple(name for name in selection.target_columns if name not in names)
     refuse_lacking(selection, lacking, names, there=there)
     for name in names:
@@ -233,6 +253,9 @@ def refuse_lacking(selection: ColumnSelection, lacking: Sequence[str], names: It
 
 def _how_to_name(names: Sequence[str], selection: ColumnSelection) -> str:
     """The columns of language models' data under the names that are usual elsewhere; the columns of texts and their spans."""
+    if TASKS[selection.task].takes_pairs:
+        usual = next((pair for pair in USUAL_PAIRS if set(pair) <= set(names)), None)
+        return f"; upload it with input_column={','.join(usual)}" if usual else ""
     if "text" in names and selection.reads_words and "text" in TASKS[selection.task].columns:
         return "; upload it with input_column=text and, of its spans, target_column=spans"
     if "prompt" in names and "completion" in names:

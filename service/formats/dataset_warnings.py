@@ -91,7 +91,7 @@ def column_warnings(columns: Mapping[str, Column], selection: ColumnSelection) -
     ]
     if not unused:
         return []
-    message = f"column {listed(unused)} takes no part: the input is {selection.input_column!r}, "
+    message = f"column {listed(unused)} takes no part: the input is {' and '.join(map(repr, selection.inputs))}, "
     if targets := [name for name in selection.target_columns if name != selection.weight_column]:
         message += f"the targets are {listed(targets)}; to predict another, upload the file with target_column=NAME"
     else:

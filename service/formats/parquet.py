@@ -33,6 +33,7 @@ from service.formats.chunk import (
 from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
 from service.formats.messages_column import MESSAGES_FIELD, MessagesColumn, chats_of
+from service.formats.pair import paired
 from service.formats.text_column import TextColumn
 from service.formats.tokens_column import TokensColumn, check_list_type, feature_names, named_tags
 from service.spec.data import Column
@@ -100,7 +101,7 @@ class ParquetTable:
             named = {column: self._class_names(column) for column in selection.target_columns}
             self.class_names = {column: names for column, names in named.items() if names is not None}
             self.splits = self._count_splits()
-            self._inputs = self._input_column()
+            self._inputs = {name: self._open_input(name) for name in selection.inputs}
         except BaseException:
             self._file.close()
             raise
@@ -114,8 +115,8 @@ class ParquetTable:
     def columns(self) -> dict[str, Column]:
         found: dict[str, Column] = {}
         for field in self._schema:
-            if field.name == self._selection.input_column:
-                found[field.name] = self._inputs.describe()
+            if field.name in self._inputs:
+                found[field.name] = self._inputs[field.name].describe()
             else:
                 found[field.name] = Column(kind=self.targets.get(field.name, "other"), dtype=str(field.type)[:200])
         return found
@@ -123,17 +124,17 @@ class ParquetTable:
     def chunks(self) -> Iterator[Chunk]:
         names = [*self._selection.columns, *([SPLIT_COLUMN] if self._splits_named else [])]
         names += [TOOLS_COLUMN] if self._has_tools else []
-        for first_row, batch in self._batches(names, rows_at_once=self._inputs.rows_at_once):
+        for first_row, batch in self._batches(names, rows_at_once=self._inputs[self._selection.input_column].rows_at_once):
             splits = None
             if self._splits_named:
                 splits = whole_strings(batch.column(SPLIT_COLUMN), name=SPLIT_COLUMN, first_row=first_row)
             yield from divide(
                 splits,
                 rows=np.arange(first_row, first_row + batch.num_rows, dtype=np.int64),
-                inputs=self._inputs.read(self._input_of(batch), first_row=first_row),
+                inputs=self._read_inputs(batch, first_row=first_row),
                 targets={name: self._target(batch.column(name), name, first_row=first_row) for name in self.targets},
             )
-        self.warnings += self._inputs.warnings()
+        self.warnings += [warning for column in self._inputs.values() for warning in column.warnings()]
 
     def _batches(self, names: Sequence[str], *, rows_at_once: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yields each batch with the number of its first row."""
@@ -154,9 +155,12 @@ class ParquetTable:
             self._input_kind == "messages" and TOOLS_COLUMN in self._schema.names and TOOLS_COLUMN not in self._selection.columns
         )
 
-    def _input_of(self, batch: pa.RecordBatch) -> pa.Array:
-        """The inputs of a batch; with tools, a struct of chats and tools."""
-        inputs = batch.column(self._selection.input_column)
+    def _read_inputs(self, batch: pa.RecordBatch, *, first_row: int) -> ReadInputs:
+        return paired([column.read(self._input_of(batch, name), first_row=first_row) for name, column in self._inputs.items()])
+
+    def _input_of(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        """An input of a batch; with tools, a struct of chats and tools."""
+        inputs = batch.column(name)
         if not self._has_tools:
             return inputs
         return pa.StructArray.from_arrays([inputs, batch.column(TOOLS_COLUMN)], [MESSAGES_FIELD, TOOLS_COLUMN])
@@ -214,10 +218,10 @@ class ParquetTable:
             check_num_splits(len(counts))
         return {check_split_name(name): count for name, count in counts.items()}
 
-    def _input_column(self) -> InputColumn:
-        for _, batch in self._batches([self._selection.input_column], rows_at_once=1):
+    def _open_input(self, name: str) -> InputColumn:
+        for _, batch in self._batches([name], rows_at_once=1):
             return INPUT_COLUMNS[self._input_kind](
-                self._selection.input_column,
+                name,
                 batch.column(0),
                 num_rows=self._num_rows,
                 max_unpacked_bytes=self._selection.max_unpacked_bytes,

@@ -26,6 +26,7 @@ from service.formats.chunk import (
     divide,
 )
 from service.formats.label import BOOLEANS, HOW_TO_NUMBER, class_indices
+from service.formats.pair import paired
 from service.formats.text import check_texts
 from service.formats.words import check_tokens
 from service.spec.data import Column
@@ -119,7 +120,7 @@ class RecordTable:
     def columns(self) -> dict[str, Column]:
         found: dict[str, Column] = {}
         for name, dtype in self._columns.items():
-            if name == self._selection.input_column:
+            if name in self._selection.inputs:
                 found[name] = Column(
                     kind=self._input_kind, dtype="list" if self._input_kind in ("tokens", "messages") else "string"
                 )
@@ -133,7 +134,7 @@ class RecordTable:
         first_row, held, size = 0, list[Record](), 0
         for record in self._records:
             held.append(record)
-            size += len(str(self._value(record, self._selection.input_column)))
+            size += sum(len(str(self._value(record, column))) for column in self._selection.inputs)
             if size > CHUNK_BYTES or len(held) == _MOST_ROWS_AT_ONCE:
                 yield from self._chunks_of(held, first_row=first_row)
                 first_row, held, size = first_row + len(held), [], 0
@@ -178,18 +179,21 @@ class RecordTable:
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
-        inputs = [self._value(record, self._selection.input_column) for record in held]
         check: Callable[..., ChunkInputs] = check_texts
         match self._input_kind:
             case "tokens":
                 check = check_tokens
             case "messages":
                 check = partial(check_chats, tools=[record.values.get(TOOLS_COLUMN) for record in held])
+
+        def read(column: str) -> ChunkInputs:
+            return check([self._value(record, column) for record in held], place=lambda index: _place(column, held[index]))
+
         yield from divide(
             [self._split(record) for record in held] if self._splits_named else None,
             rows=np.arange(first_row, first_row + len(held), dtype=np.int64),
             lines=np.array([record.line for record in held], dtype=np.int64),
-            inputs=check(inputs, place=lambda index: _place(self._selection.input_column, held[index])),
+            inputs=paired([read(column) for column in self._selection.inputs]),
             targets={column: self._target(column, held) for column in self.targets},
         )
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
 from service.formats.decoding import decode
+from service.formats.pair import TextPair
 from service.formats.table import MAX_UNPACKED_BYTES, open_table, read_chunks, select_columns
 from service.spec.data import Column
 from service.spec.tasks import TaskName
@@ -35,6 +36,8 @@ class Sample:
     """The row's weight; null where rows have none."""
     text: str | None = None
     """The text, or its first 500 characters."""
+    texts: list[str] | None = None
+    """Of a pair of texts, the same of each."""
     tokens: list[str] | None = None
     """The words, as given or as made of the text, or the first 100 of them."""
     shape: tuple[int, int, int] | None = None
@@ -56,7 +59,7 @@ def first_samples(
     *,
     filename: str,
     task: TaskName,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     target_columns: Sequence[str] | None = None,
     weight_column: str | None = None,
     num_rows: int,
@@ -98,6 +101,8 @@ def _sample(chunk: Chunk, index: int, table: DataTable, columns: Mapping[str, Co
     match decode(chunk.inputs[index : index + 1])[0]:
         case str() as text:
             return replace(sample, text=text[:MAX_SHOWN_CHARACTERS])
+        case TextPair() as pair:
+            return replace(sample, texts=[text[:MAX_SHOWN_CHARACTERS] for text in pair])
         case list() as words:
             return replace(sample, tokens=[word[:MAX_SHOWN_CHARACTERS] for word in words[:MAX_SHOWN_WORDS]])
         case Waveform() as sound:

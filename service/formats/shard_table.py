@@ -29,14 +29,13 @@ class ShardTable:
             if column not in kept:
                 how = f"upload the file again with target_column={column}"
                 raise InvalidFile(f"column {column!r} was not kept as a target: {how}")
-        if selection.input_column not in self._index.input:
-            how = f"upload the file again with input_column={selection.input_column}"
-            raise InvalidFile(f"column {selection.input_column!r} was not kept as the input: {how}")
-        held, read = self._index.columns[selection.input_column].kind, TASKS[selection.task].input_columns
-        if held not in read:
-            raise InvalidFile(
-                f"column {selection.input_column!r} holds {held}; for {selection.task} it holds {' or '.join(read)}"
-            )
+        for column in selection.inputs:
+            if column not in self._index.input:
+                how = f"upload the file again with input_column={','.join(selection.inputs)}"
+                raise InvalidFile(f"column {column!r} was not kept as the input: {how}")
+            held, read = self._index.columns[column].kind, TASKS[selection.task].input_columns
+            if held not in read:
+                raise InvalidFile(f"column {column!r} holds {held}; for {selection.task} it holds {' or '.join(read)}")
         self._selection = selection = selection.without(self.lacking)
         self.targets = {column: self._index.targets[column] for column in selection.target_columns}
         self.class_names = {column: names for column, names in self._index.class_names.items() if column in self.targets}
@@ -63,7 +62,7 @@ class ShardTable:
                     yield Chunk(
                         split=split,
                         rows=batch.column(ROW).to_numpy(),
-                        inputs=read_inputs(self._selection.input_column, batch),
+                        inputs=read_inputs(self._selection.inputs, batch),
                         targets={column: read_target(column, batch) for column in self.targets},
                         lines=batch.column(LINE).to_numpy() if LINE in batch.schema.names else None,
                     )

@@ -12,14 +12,18 @@ from service.formats.arrow import strings
 from service.formats.chat import Chat
 from service.formats.chunk import ChunkInputs, TargetValues
 from service.formats.encoded import DIGEST_BYTES, EncodedAudio, EncodedImage, pixels_digest, text_digest
+from service.formats.pair import paired
 from service.formats.shard_index import HASH, LENGTH, SIDES, Stored, field_name, stored_as, stored_field
 from service.spec.tasks import TargetKind
 
 Fields = list[tuple[pa.Field, pa.Array]]
 
 
-def input_fields(column: str, inputs: ChunkInputs) -> Fields:
-    """The fields of some inputs, of which there is one at least."""
+def input_fields(columns: Sequence[str], inputs: ChunkInputs) -> Fields:
+    """The fields of some inputs, of which there is one at least; of pairs of texts one for each of the ``columns``."""
+    if len(columns) > 1:
+        return [_named(column, "text", texts) for column, texts in zip(columns, zip(*inputs, strict=True), strict=True)]
+    (column,) = columns
     if isinstance(inputs, np.ndarray):
         rows = np.ascontiguousarray(inputs)
         width = rows[0].nbytes
@@ -43,8 +47,11 @@ def input_fields(column: str, inputs: ChunkInputs) -> Fields:
             return [_as_json(column, inputs)]
 
 
-def read_inputs(column: str, batch: pa.RecordBatch) -> ChunkInputs:
-    """The inputs of some rows."""
+def read_inputs(columns: Sequence[str], batch: pa.RecordBatch) -> ChunkInputs:
+    """The inputs of some rows, of two columns pairs of texts."""
+    if len(columns) > 1:
+        return paired([cast(list[str], strings(batch.column(field_name(column)))) for column in columns])
+    (column,) = columns
     values = batch.column(field_name(column))
     stored = stored_as(batch.schema.field(field_name(column)))
     match stored.kind:

@@ -33,7 +33,7 @@ class ShardWriter:
             fields.append((pa.field(LINE, pa.int64()), pa.array(chunk.lines)))
         digests = sample_digests(read_as.inputs, cast(Sequence[str] | None, answers))
         fields.append((pa.field(HASH, digests.type), digests))
-        fields += input_fields(self._selection.input_column, chunk.inputs)
+        fields += input_fields(self._selection.inputs, chunk.inputs)
         fields += [target_field(name, chunk.targets[name], kind) for name, kind in self._table.targets.items()]
         batch = pa.record_batch([array for _, array in fields], schema=pa.schema([field for field, _ in fields]))
         if chunk.split not in self._splits:
@@ -45,7 +45,7 @@ class ShardWriter:
         table = self._table
         index = ShardIndex(
             task=self._selection.task,
-            input=[self._selection.input_column],
+            input=list(self._selection.inputs),
             targets=table.targets,
             class_names=table.class_names,
             lacking=list(table.lacking),

@@ -32,7 +32,7 @@ def inspect_source(spec: JobSpec, source: str, *, find_file: Callable[[str], Pat
         path,
         filename=path.name,
         task=spec.task,
-        input_column=spec.dataset.input,
+        input_column=spec.dataset.inputs,
         target_columns=[] if transfer else named_targets(spec.dataset, spec.task),
         weight_column=None if transfer else spec.dataset.weight,
         numbers=spec.dataset.numbers,

@@ -88,7 +88,7 @@ def inspect_dataset(
     *,
     filename: str,
     task: TaskName,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     target_columns: Sequence[str] | None = None,
     weight_column: str | None = None,
     numbers: Collection[str] = (),
@@ -144,7 +144,7 @@ def write_shards(
     *,
     filename: str,
     task: TaskName,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     target_columns: Sequence[str] = (),
     weight_column: str | None = None,
     skip_broken: bool = False,
@@ -173,7 +173,7 @@ def read_dataset(
     *,
     filename: str | None = None,
     task: TaskName,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     target_columns: Sequence[str] = (),
     weight_column: str | None = None,
     numbers: Collection[str] = (),
@@ -227,38 +227,47 @@ def _channels_of_one_size(splits: Collection["_SplitBuilder"]) -> int | None:
 def select_columns(
     task: TaskName,
     *,
-    input_column: str | None,
+    input_column: str | Sequence[str] | None,
     target_columns: Sequence[str] | None,
     weight_column: str | None = None,
     max_unpacked_bytes: int,
     skip_broken: bool = False,
 ) -> ColumnSelection:
-    """Selects the columns to read; by default those of the task.
+    """Selects the columns to read; by default those of the task. The input is one column, or the two of a pair of texts.
 
     Raises:
         InvalidFile: these columns cannot be selected together.
     """
-    input_column = input_column or TASKS[task].input_columns[0]
+    inputs = _checked_inputs(task, input_column or TASKS[task].input_columns[0])
     targets = TASKS[task].targets if target_columns is None else tuple(target_columns)
     if twice := [name for name in targets if targets.count(name) > 1]:
         raise InvalidFile(f"target {twice[0]!r} is named twice; name each once")
-    if input_column in targets:
-        raise InvalidFile(f"the input and a target are both column {input_column!r}; name two columns")
+    if both := [name for name in inputs if name in targets]:
+        raise InvalidFile(f"the input and a target are both column {both[0]!r}; name two columns")
     most = TASKS[task].max_targets
     if len(targets) > most:
         raise InvalidFile(f"there are {len(targets)} targets; a {task} dataset has at most {most}")
     if weight_column is not None:
-        targets = (*targets, _checked_weight(task, weight_column, (input_column, *targets)))
+        targets = (*targets, _checked_weight(task, weight_column, (*inputs, *targets)))
     without_target: Literal["refuse", "doubt"] = "doubt" if target_columns is None else "refuse"
     return ColumnSelection(
         task,
-        input_column,
+        inputs,
         targets,
         max_unpacked_bytes,
         weight_column,
         skip_broken=skip_broken,
         without_target=without_target,
     )
+
+
+def _checked_inputs(task: TaskName, columns: str | Sequence[str]) -> tuple[str, ...]:
+    inputs = (columns,) if isinstance(columns, str) else tuple(columns)
+    if len(inputs) > 1 and not TASKS[task].takes_pairs:
+        raise InvalidFile(f"a {task} reads one column, and {' and '.join(map(repr, inputs))} are named as its input; name one")
+    if len(inputs) not in (1, 2) or len(set(inputs)) != len(inputs):
+        raise InvalidFile("the input is one column, or two different ones whose texts are read as a pair")
+    return inputs
 
 
 def _checked_weight(task: TaskName, name: str, others: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ DEFAULT_TRANSFER_FRACTION = 0.5
 
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+ColumnPair = Annotated[list[ColumnName], Field(min_length=2, max_length=2)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -40,8 +41,9 @@ class DatasetSpec(StrictModel):
 
     source: DatasetSource
     """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, or ``file:PATH`` under a root that the operator allows."""
-    input: Annotated[ColumnName, Field(json_schema_extra=_without_default)] = "image"
-    """The column that the networks read; by default ``image``, ``text``, ``audio`` or ``tokens``, by the task."""
+    input: Annotated[ColumnName | ColumnPair, Field(json_schema_extra=_without_default)] = "image"
+    """The column that the networks read; by default ``image``, ``text``, ``audio`` or ``tokens``, by the task. For a
+    ``text-classification`` it may be a list of two, whose texts are read as a pair: ``[premise, hypothesis]``."""
     targets: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS, json_schema_extra=_without_default)] = ["label"]
     """The columns to predict: of labels, or of numbers; several make it a multi-task job. By default ``[label]``, for
     ``token-classification`` ``[tags]``, with ``spans`` beside an input of texts in their place, for ``sentence-embedding`` and
@@ -94,6 +96,18 @@ class DatasetSpec(StrictModel):
         if twice := sorted({name for name in targets if targets.count(name) > 1}):
             raise ValueError(f"each target is named once; {', '.join(map(repr, twice))} is named several times")
         return targets
+
+    @field_validator("input")
+    @classmethod
+    def _inputs_are_different(cls, named: str | list[str]) -> str | list[str]:
+        if not isinstance(named, str) and len(set(named)) < len(named):
+            raise ValueError(f"the two texts of a pair stand in two columns; {named[0]!r} is named twice")
+        return named
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The input column; two where a row is a pair of texts."""
+        return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
     @model_validator(mode="after")
     def _fraction_is_of_transfer(self) -> Self:

@@ -60,7 +60,7 @@ def transfer_split(spec: DatasetSpec, available: list[str]) -> str | None:
 def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -> list[FieldError]:
     faults = []
     for pointer, name, kinds in (
-        ("/dataset/input", spec.input, TASKS[task].input_columns),
+        *((pointer, name, TASKS[task].input_columns) for pointer, name in input_places(spec)),
         *((f"/dataset/targets/{index}", name, TASKS[task].target_kinds) for index, name in enumerate(spec.targets)),
     ):
         of_kind = [column for column, described in dataset.columns.items() if described.kind in kinds]
@@ -70,11 +70,14 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
         if found is None:
             there += f", of all columns {listed(list(dataset.columns))}"
             faults.append(FieldError(pointer=pointer, message=f"the dataset has no column {name!r}; {there}"))
-        elif found.kind == "other" and pointer != "/dataset/input":
+        elif found.kind == "other" and not pointer.startswith("/dataset/input"):
             message = (
                 f"column {name!r} was not uploaded as a target: upload the file again with target_column={','.join(spec.targets)}"
             )
             faults.append(FieldError(pointer=pointer, message=f"{message}; {there}"))
+        elif found.kind == "other" and len(spec.inputs) > 1 and "string" in found.dtype:
+            message = f"column {name!r} was not uploaded as an input: upload it again with input_column={','.join(spec.inputs)}"
+            faults.append(FieldError(pointer=pointer, message=message))
         elif found.kind not in kinds:
             held = " or ".join(map(plural, kinds))
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
@@ -87,6 +90,17 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
     ]
 
 
+def input_places(spec: DatasetSpec) -> list[tuple[str, str]]:
+    """The pointer to each input column, and its name."""
+    if isinstance(spec.input, str):
+        return [("/dataset/input", spec.input)]
+    return [(f"/dataset/input/{index}", name) for index, name in enumerate(spec.input)]
+
+
+def _tasks_of_pairs() -> list[str]:
+    return [name for name, info in TASKS.items() if info.takes_pairs]
+
+
 def _weight_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -> list[FieldError]:
     name = spec.weight
     if name is None:
@@ -94,7 +108,7 @@ def _weight_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
     column, how = dataset.columns.get(name), f"upload the file again with weight_column={name}"
     if not TASKS[task].takes_weights:
         message = f"rows of a {task} have no weights: leave weight out"
-    elif name in (spec.input, *spec.targets):
+    elif name in (*spec.inputs, *spec.targets):
         message = f"column {name!r} is an input or a target too: name another"
     elif column is None:
         message = f"the dataset has no column {name!r}; it has {listed(list(dataset.columns))}"
@@ -108,7 +122,7 @@ def _weight_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
 def image_shape(spec: DatasetSpec, dataset: DatasetInfo) -> tuple[int, int, int] | None:
     """(channels, height, width) of the images as all networks get them; None for another column, and where a given network's
     image processor says it."""
-    found = dataset.columns.get(spec.input)
+    found = dataset.columns.get(spec.inputs[0])
     if found is None or found.kind != "image":
         return None
     if spec.image is not None and (sides := spec.image.sides) is not None:
@@ -121,11 +135,11 @@ def image_shape(spec: DatasetSpec, dataset: DatasetInfo) -> tuple[int, int, int]
 
 
 def _image_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
-    column = dataset.columns.get(spec.input)
+    column = dataset.columns.get(spec.inputs[0])
     if spec.image is None or column is None:
         return []
     if column.kind != "image":
-        return [FieldError(pointer="/dataset/image", message=f"column {spec.input!r} holds no images: leave it out")]
+        return [FieldError(pointer="/dataset/image", message=f"column {spec.inputs[0]!r} holds no images: leave it out")]
     if column.dtype != "uint8":
         message = "it fits files of images, and these are arrays of floats of one size: leave it out"
         return [FieldError(pointer="/dataset/image", message=message)]
@@ -148,9 +162,16 @@ def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
 
 def _number_of_targets_faults(spec: DatasetSpec, *, task: TaskName) -> list[FieldError]:
     info = TASKS[task]
-    if spec.input in spec.targets and set(info.input_columns) & set(info.target_kinds):
-        place = f"/dataset/targets/{spec.targets.index(spec.input)}"
-        return [FieldError(pointer=place, message=f"column {spec.input!r} is the input: name another to be predicted")]
+    if not info.takes_pairs and len(spec.inputs) > 1:
+        named = " and ".join(map(repr, spec.inputs))
+        message = (
+            f"a {task} reads one column, and {named} are named: name one; pairs of texts are for {listed(_tasks_of_pairs())}"
+        )
+        return [FieldError(pointer="/dataset/input", message=message)]
+    both = next((name for name in spec.inputs if name in spec.targets), None)
+    if both is not None and set(info.input_columns) & set(info.target_kinds):
+        place = f"/dataset/targets/{spec.targets.index(both)}"
+        return [FieldError(pointer=place, message=f"column {both!r} is the input: name another to be predicted")]
     if len(spec.targets) > info.max_targets:
         return [FieldError(pointer="/dataset/targets/1", message=f"a {task} has one target at most, {info.only_target}")]
     if info.targets and not spec.targets:
@@ -161,13 +182,14 @@ def _number_of_targets_faults(spec: DatasetSpec, *, task: TaskName) -> list[Fiel
 
 def _chat_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
     """Finds what a spec says of chats whose input holds texts, and the other way round."""
-    kind = dataset.columns[spec.input].kind if spec.input in dataset.columns else None
+    column = spec.inputs[0]
+    kind = dataset.columns[column].kind if column in dataset.columns else None
     faults = []
     if kind == "messages" and spec.packing == "packed":
         message = "chats are not cut into rows one after another, for what counts are the answers: make it padded or isolated"
         faults.append(FieldError(pointer="/dataset/packing", message=message))
     if kind == "text" and spec.chat_template is not None:
-        message = f"column {spec.input!r} holds texts, and a template writes chats: name a column of messages, or leave it out"
+        message = f"column {column!r} holds texts, and a template writes chats: name a column of messages, or leave it out"
         faults.append(FieldError(pointer="/dataset/chat_template", message=message))
     for index, name in enumerate(spec.targets):
         other = dataset.columns[name].kind if name in dataset.columns else None

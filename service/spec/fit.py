@@ -201,7 +201,7 @@ def _reading_faults(spec: JobSpec) -> list[FieldError]:
 
 def _canvas_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     """Images of several sizes without a size that all are fitted to; that of a given network the worker reads."""
-    column = dataset.columns.get(spec.dataset.input)
+    column = dataset.columns.get(spec.dataset.inputs[0])
     sizes = None if column is None else column.sizes
     if sizes is None or (spec.dataset.image is not None and spec.dataset.image.sides is not None):
         return []
@@ -265,7 +265,9 @@ def _input_shape(spec: JobSpec, network: TeacherSpec | StudentSpec, dataset: Dat
             )
         case "audio" if network.architecture is not None:
             features = network.features or usual_features(network.architecture)
-            longest = dataset.columns[spec.dataset.input].longest_seconds if spec.dataset.input in dataset.columns else None
+            longest = (
+                dataset.columns[spec.dataset.inputs[0]].longest_seconds if spec.dataset.inputs[0] in dataset.columns else None
+            )
             seconds = min(spec.dataset.clip_seconds, longest or spec.dataset.clip_seconds)
             if isinstance(features, LogMelFeatures):
                 return 1, max(1, round((seconds - 0.015) / 0.01)), features.mels

@@ -73,6 +73,8 @@ class TaskInfo:
     """How the names in a config's ``architectures`` end which mean this task; empty for the task that lists the model type."""
     augmented: tuple[Modality, ...] | None = None
     """What can be augmented of its inputs; None for what there is of their kind."""
+    takes_pairs: bool = False
+    """Whether a row may be two texts that its networks read together."""
     packs_rows: bool = False
     """Whether its texts are cut into rows of tokens, as ``dataset.packing`` and ``row_tokens`` say."""
     takes_transfer_rows: bool = True
@@ -126,7 +128,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         input_kind="image", network="image classifier", auto_class="AutoModelForImageClassification"
     ),
     "text-classification": TaskInfo(
-        input_kind="text", network="text classifier", auto_class="AutoModelForSequenceClassification"
+        input_kind="text", network="text classifier", auto_class="AutoModelForSequenceClassification", takes_pairs=True
     ),
     "audio-classification": TaskInfo(
         input_kind="audio", network="audio classifier", auto_class="AutoModelForAudioClassification"

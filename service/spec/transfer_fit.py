@@ -37,16 +37,18 @@ def _misfits(spec: JobSpec, dataset: DatasetInfo, transfer: DatasetInfo) -> list
         )
     elif transfer.splits[split] == 0:
         messages.append(f"its split {split!r} has no rows")
-    kinds, column = TASKS[spec.task].input_columns, spec.dataset.input
-    ours, theirs = dataset.columns.get(column), transfer.columns.get(column)
-    if theirs is None or theirs.kind not in kinds:
-        of_kind = [name for name, described in transfer.columns.items() if described.kind in kinds]
-        kind = " and ".join(kinds)
-        messages.append(
-            f"it has no {kind} column {column!r}, which /dataset/input names for both; its {kind} columns are {listed(of_kind)}"
-        )
-    elif ours is not None and ours.kind == "image" and not _are_fitted(spec, ours) and _form(ours) != _form(theirs):
-        messages.append(f"its images are {_form(theirs)}, the dataset's {_form(ours)}: store both in the same form")
+    kinds = TASKS[spec.task].input_columns
+    for column in spec.dataset.inputs:
+        ours, theirs = dataset.columns.get(column), transfer.columns.get(column)
+        if theirs is None or theirs.kind not in kinds:
+            of_kind = [name for name, described in transfer.columns.items() if described.kind in kinds]
+            kind = " and ".join(kinds)
+            messages.append(
+                f"it has no {kind} column {column!r}, which /dataset/input names for both; its {kind} columns are "
+                f"{listed(of_kind)}"
+            )
+        elif ours is not None and ours.kind == "image" and not _are_fitted(spec, ours) and _form(ours) != _form(theirs):
+            messages.append(f"its images are {_form(theirs)}, the dataset's {_form(ours)}: store both in the same form")
     return messages
 
 

@@ -53,6 +53,6 @@ def _check_chats(are_chats: bool, dataset: DatasetSpec) -> None:
         raise UnusableData("chats are not packed, for what counts are the answers: set dataset.packing to padded or isolated")
     if not are_chats and dataset.chat_template is not None:
         raise UnusableData(
-            f"column {dataset.input!r} holds texts, and dataset.chat_template writes chats: name a column of messages, or leave "
-            "the template out"
+            f"column {dataset.inputs[0]!r} holds texts, and dataset.chat_template writes chats: name a column of messages, or "
+            "leave the template out"
         )

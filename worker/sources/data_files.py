@@ -32,7 +32,8 @@ class DataFile:
     filename: str
     """The name that its user gave it, by whose suffix some formats are told."""
     task: TaskName
-    input_column: str
+    input_column: tuple[str, ...]
+    """The input column; two where a row is a pair of texts."""
     target_columns: tuple[str, ...] = ()
     weight_column: str | None = None
     skip_broken: bool = False
@@ -47,9 +48,9 @@ def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> Dat
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
     dataset = spec.dataset
     if is_transfer:
-        return DataFile(filename, spec.task, dataset.input, skip_broken=dataset.skip_broken)
+        return DataFile(filename, spec.task, dataset.inputs, skip_broken=dataset.skip_broken)
     weight = dataset.weight if dataset.targets else None
-    return DataFile(filename, spec.task, dataset.input, tuple(dataset.targets), weight, dataset.skip_broken)
+    return DataFile(filename, spec.task, dataset.inputs, tuple(dataset.targets), weight, dataset.skip_broken)
 
 
 def convert(file: DataFile, path: Path, folder: Path, *, on_poll: Callable[[], None] = lambda: None) -> None:

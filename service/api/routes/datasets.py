@@ -20,7 +20,7 @@ from service.api.uploads import Upload, receive
 from service.datasets import WEIGHT_MARK, NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
 from service.spec.names import ONE_LINE
-from service.spec.tasks import MAX_TARGETS, TaskName, default_inputs, default_targets
+from service.spec.tasks import MAX_TARGETS, TASKS, TaskName, default_inputs, default_targets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -30,7 +30,10 @@ _FILE = (
     "for words with tags Parquet or JSON Lines; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of "
     "rows, a column `split` may say which split each is in."
 )
-_INPUT = f"What the networks read. By default {default_inputs()}, by the task."
+_INPUT = (
+    f"What the networks read. By default {default_inputs()}, by the task. For `text-classification` two columns, with a comma "
+    "between them, are pairs of texts: `premise,hypothesis`."
+)
 _TARGET = (
     "What is predicted: labels (integers from 0, strings or booleans) or numbers (floats). Several columns, with commas between "
     "them, make a multi-task dataset. A row need not have a value; a file without the default column is stored as unlabelled. "
@@ -49,7 +52,7 @@ _FORM = UploadForm(
             "description": "For people.",
         },
         "task": {"enum": list(get_args(TaskName)), "description": "What it is to train."},
-        "input_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _INPUT},
+        "input_column": {"type": "string", "maxLength": 2 * MAX_NAME_CHARACTERS + 1, "description": _INPUT},
         "weight_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _WEIGHT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
         "skip_broken": {"enum": ["true", "false"], "default": "false", "description": _SKIP},
@@ -127,6 +130,10 @@ def _new_dataset(upload: Upload) -> NewDataset:
     faults = _FORM.field_errors(upload.fields)
     targets = [name.strip() for name in upload.fields.get("target_column", "").split(",")]
     weight = upload.fields.get("weight_column", "").strip()
+    inputs = [name.strip() for name in upload.fields.get("input_column", "").split(",")]
+    task = cast(TaskName, upload.fields.get("task"))
+    if inputs != [""] and not faults:
+        faults += _input_faults(inputs, task)
     if targets != [""]:
         faults += _target_faults(targets)
     if faults:
@@ -137,11 +144,25 @@ def _new_dataset(upload: Upload) -> NewDataset:
         sha256=upload.sha256,
         size=upload.size,
         name=upload.fields["name"],
-        task=cast(TaskName, upload.fields["task"]),
-        input_column=upload.fields.get("input_column", ""),
+        task=task,
+        input_column=",".join(inputs) if TASKS[task].takes_pairs else upload.fields.get("input_column", ""),
         target_column=",".join(targets) + (f"{WEIGHT_MARK}{weight}" if weight else ""),
         skip_broken=upload.fields.get("skip_broken") == "true",
     )
+
+
+def _input_faults(inputs: list[str], task: TaskName) -> list[FieldError]:
+    """Finds the faults of an input column, of which a task that reads pairs may have two; elsewhere a comma is part of a name."""
+    messages = []
+    if not TASKS[task].takes_pairs:
+        inputs = [",".join(inputs)]
+    elif len(inputs) > 2 or "" in inputs or len(set(inputs)) < len(inputs):
+        messages.append(
+            "the input is one column, or two different ones, whose texts are read as a pair: write premise,hypothesis"
+        )
+    if any(len(name) > MAX_NAME_CHARACTERS for name in inputs):
+        messages.append(f"the name of a column has at most {MAX_NAME_CHARACTERS} characters")
+    return [FieldError(pointer="/input_column", message=message) for message in messages]
 
 
 def _target_faults(targets: list[str]) -> list[FieldError]:

@@ -29,7 +29,7 @@ from worker.sources.errors import InvalidData
 
 T = TypeVar("T")
 COLUMNS: Any = {"task": "image-classification", "target_columns": ["label"]}
-FILE = DataFile("squares.npz", "image-classification", "image", ("label",))
+FILE = DataFile("squares.npz", "image-classification", ("image",), ("label",))
 
 
 @dataclass

@@ -56,7 +56,7 @@ def read(
     path: Path,
     *,
     task: TaskName = "image-classification",
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
     skip_broken: bool = False,
 ) -> DataArrays:
@@ -115,7 +115,11 @@ def assert_equal(found: object, expected: object) -> None:
 
 
 def refusal(
-    path: Path, *, task: TaskName = "image-classification", input_column: str | None = None, targets: Sequence[str] | None = None
+    path: Path,
+    *,
+    task: TaskName = "image-classification",
+    input_column: str | Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
 ) -> str:
     """The words with which both inspecting and reading the file are refused."""
     with pytest.raises(InvalidFile) as inspected:
