@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.unit.worker.data.test_tokenization import plain_tokenizer, some_texts
 from worker.data import UnusableData
+from worker.data.chat_template import ReadChat
 from worker.data.errors import UnreadableTokenizer, UnusableRow
 from worker.data.language import (
     Framing,
@@ -18,10 +19,13 @@ from worker.data.language import (
     TokenRows,
     answered,
     continued,
+    conversed,
+    num_turns,
     packed,
     padded,
     paired,
     predictions,
+    prompt_lengths,
     prompts_of,
 )
 from worker.data.tokenization import encode, framing, load_tokenizer, token_ids, train_tokenizer
@@ -90,6 +94,61 @@ def test_the_tokens_of_two_tokenizers_go_in_pairs_as_far_as_both_have_them() -> 
     first, second = paired(ours, theirs)
     assert first.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0]]
     assert second.int().tolist() == [[0, 0, 1, 1], [0, 1, 1, 0]]
+
+
+def test_two_tokenizers_tokens_are_paired_turn_by_turn() -> None:
+    ours = torch.tensor([[0, 0, 1, 1, 1, 0, 0, 1, 0], [0, 1, 0, 1, 1, 1, 1, 0, 0]], dtype=torch.bool)
+    theirs = torch.tensor([[0, 1, 0, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1]], dtype=torch.bool)
+    assert num_turns(ours).tolist() == num_turns(theirs).tolist() == [2, 2]
+    first, second = paired(ours, theirs)
+    assert first.int().tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0], [0, 1, 0, 1, 1, 0, 0, 0, 0]]
+    assert second.int().tolist() == [[0, 1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1, 1]]
+
+
+CHATS = [
+    ReadChat([2, 4, 5, 1], [False, False, True, True]),
+    ReadChat([2, 4, 6, 1, 4, 7, 7, 1], [False, False, True, True, False, True, True, True], lost_turns=2),
+    ReadChat([2, 4, 4], [False] * 3),
+]
+
+
+def test_a_chat_is_a_row_with_its_own_loss_and_one_without_an_answer_is_a_prompt() -> None:
+    rows = conversed(CHATS, PLAIN, RowStyle(7), may_be_prompts=True)
+    assert rows_of(rows) == [[2, 4, 5, 1, 0, 0, 0], [2, 4, 6, 1, 4, 7, 7], [2, 4, 4, 0, 0, 0, 0]]
+    assert rows.mask.int().tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [0] * 7]
+    assert (rows.losses.texts, rows.losses.turns) == ((1, 1), (1, 1))
+    ids, real = prompts_of(rows.ids, rows.mask, PLAIN, prompt_tokens=9, longest=9)
+    prompts = [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
+    assert prompts == [[2, 4], [2, 4, 6, 1, 4], [2, 4, 4]], "the last answer is the one that is written anew"
+
+
+def test_a_prompt_ends_before_its_padding_though_it_pads_with_the_end_token() -> None:
+    frame = Framing(start=(), end=1, pad=1)
+    rows = conversed(
+        [ReadChat([4, 1, 5, 6], [False] * 4), ReadChat([4] * 6, [False] * 6)], frame, RowStyle(8), may_be_prompts=True
+    )
+    assert prompt_lengths(rows.ids, rows.mask, frame, prompt_tokens=9).tolist() == [4, 6]
+
+
+def test_chats_that_leave_nothing_to_learn_are_refused_with_their_row() -> None:
+    with pytest.raises(UnusableRow, match="row 2: the chat has no turn of the assistant"):
+        conversed(CHATS, PLAIN, RowStyle(9), may_be_prompts=False)
+    with pytest.raises(UnusableRow, match=r"row 0: what stands before the chat's last answer is 8 tokens, and a row has 4"):
+        conversed([ReadChat([4] * 8 + [1], [False] * 8 + [True])], PLAIN, RowStyle(4), may_be_prompts=False)
+    with pytest.raises(UnusableRow, match=r"row 1: it is 8 tokens, and a row has 7: raise dataset.row_tokens"):
+        conversed(CHATS, PLAIN, RowStyle(7, refuses_longer=True), may_be_prompts=True)
+    with pytest.raises(UnusableRow, match="row 1: it is 4 tokens"):
+        padded([[5], [4, 5, 6]], PLAIN, RowStyle(3, refuses_longer=True))
+    with pytest.raises(UnusableRow, match="row 1: it is 5 tokens"):
+        answered([[5], [4, 5, 6]], [[5], [5]], PLAIN, RowStyle(4, refuses_longer=True))
+
+
+def test_whole_texts_share_rows_as_they_fit_and_count_their_own_positions() -> None:
+    rows = padded([[4] * 5, [5, 5], [6], [7] * 6, [8]], PLAIN, RowStyle(8, isolates=True))
+    assert rows_of(rows) == [[4, 4, 4, 4, 4, 1, 6, 1], [5, 5, 1, 8, 1, 0, 0, 0], [7, 7, 7, 7, 7, 7, 1, 0]]
+    assert rows.positions is not None
+    assert rows.positions.tolist() == [[0, 1, 2, 3, 4, 5, 0, 1], [0, 1, 2, 0, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 0]]
+    assert rows.mask.int().tolist() == [[0, 1, 1, 1, 1, 1, 0, 1], [0, 1, 1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 1, 1, 1, 0]]
 
 
 @pytest.mark.parametrize("length", [1, 2])

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from service.spec.architectures import TransformersNetwork
+from service.spec.language_fit import NOT_ISOLATED
 from service.spec.shapes import TokenShape
 from service.spec.transformers_fit import classifiers, task_of, task_of_config
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.tokenization import train_tokenizer
+from worker.errors import JobFault
 from worker.models import UnfitArchitecture, build_network, save_network
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
@@ -31,8 +33,8 @@ USUAL = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "i
 GROUPED = {"llama", "mistral", "qwen2", "qwen3"}
 
 
-def built(model_type: str, shape: TokenShape) -> LanguageNetwork:
-    config = SMALL.get(model_type, USUAL | ({"num_key_value_heads": 1} if model_type in GROUPED else {}))
+def built(model_type: str, shape: TokenShape, **settings: Any) -> LanguageNetwork:
+    config = SMALL.get(model_type, USUAL | ({"num_key_value_heads": 1} if model_type in GROUPED else {})) | settings
     architecture = TransformersNetwork(name="transformers", model_type=model_type, config=config)
     torch.manual_seed(0)
     network = build_network(architecture, kind=TASKS["causal-lm"].network, input_shape=shape, num_outputs=0)
@@ -51,6 +53,26 @@ def test_the_head_on_the_hidden_states_gives_the_librarys_logits(model_type: str
         padded = ids.clone()
         padded[:, 6:] = 1
         torch.testing.assert_close(network.hidden(padded)[:, :6], network.hidden(ids)[:, :6])
+
+
+@pytest.mark.parametrize("model_type", [each for each in classifiers("causal-lm") if each not in NOT_ISOLATED])
+def test_texts_of_one_row_do_not_attend_to_each_other(model_type: str) -> None:
+    near = {"mistral": {"sliding_window": 3}, "gpt_neo": {"attention_types": [[["local"], 1]], "window_size": 3}}
+    network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0), **near.get(model_type, {}))
+    ids, positions = torch.randint(2, 20, (2, 8)), torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]])
+    with torch.no_grad():
+        together, before = network.hidden(ids, positions), network.hidden(ids)
+        for row, first, last in ((0, 0, 4), (0, 4, 7), (1, 0, 6)):
+            torch.testing.assert_close(together[row, first:last], network.hidden(ids[row : row + 1, first:last])[0])
+    assert not torch.allclose(together[0, 4:7], before[0, 4:7]), "or nothing is shown"
+
+
+@pytest.mark.parametrize("model_type", NOT_ISOLATED)
+def test_a_network_that_tells_no_texts_by_positions_is_refused(model_type: str) -> None:
+    network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0))
+    with pytest.raises(JobFault, match="does not keep the texts of a row from attending to each other") as fault:
+        network.hidden(torch.full((1, 4), 2), torch.tensor([[0, 1, 0, 1]]))
+    assert fault.value.details == {"pointer": "/dataset/packing"}
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])

@@ -13,7 +13,7 @@ from torch.nn import functional
 from service.spec.architectures import TransformersNetwork
 from service.spec.methods import OF_TOKENS, MethodSpec
 from service.spec.shapes import TokenShape
-from worker.data.language import Framing
+from worker.data.language import Framing, RowStyle, answered, language_inputs
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
 from worker.distributed.ranks import SINGLE_PROCESS
@@ -29,7 +29,7 @@ from worker.training.causal_lm import (
     generate_texts,
     language_criterion,
 )
-from worker.training.criterion import StepContext
+from worker.training.criterion import Criterion, StepContext
 
 CPU = torch.device("cpu")
 STEP = StepContext(0, steps_per_epoch=1, last_step=1, precision=Precision(CPU, None), group=SINGLE_PROCESS)
@@ -89,6 +89,32 @@ def loss_of(name: str, **settings: Any) -> float:
 def test_a_seeded_loss_is_what_it_was(name: str) -> None:
     """Recorded: a change of code that is not meant to change a loss leaves these as they are."""
     assert loss_of(name) == pytest.approx(json.loads(SEEDED_FILE.read_text())[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["labels", "forward-kl", "reverse-kl", "jsd"])
+def test_texts_that_share_rows_teach_what_they_teach_in_rows_of_their_own(name: str) -> None:
+    """In float32, in one piece and in three."""
+    draw = torch.Generator().manual_seed(1)
+    texts = [torch.randint(2, VOCABULARY, (length,), generator=draw).tolist() for length in (2, 5, 1, 4, 3, 6, 2)]
+    student, teacher = network(4).float(), LanguageTeacher(network(8, seed=1).float(), FRAMING, LENGTH)
+    found = {}
+    for isolates in (False, True):
+        made = answered(texts, texts[::-1], FRAMING, RowStyle(2 * LENGTH, isolates=isolates))
+        samples = Samples(language_inputs(made.ids, made.positions), made.mask, None, CPU)
+        criterion: Criterion = NextTokenCriterion(student, samples)
+        if name != "labels":
+            criterion = language_criterion(method(name, label_weight=0.5), student, samples, teacher)
+        for pieces in (1, 3):
+            student.zero_grad()
+            losses = []
+            for piece in criterion.pieces(torch.arange(len(samples)).tensor_split(pieces), STEP):
+                losses.append(piece())
+                losses[-1].backward()
+            gradients = [weight.grad.clone() for weight in student.parameters() if weight.grad is not None]
+            found[isolates, pieces] = [torch.stack(losses).sum().detach(), *gradients]
+    assert len(made.ids) < len(texts), "or no row is shared"
+    for other in found.values():
+        torch.testing.assert_close(other, found[False, 1])
 
 
 def test_without_a_teacher_it_is_the_cross_entropy_of_the_tokens_that_count() -> None:
