@@ -261,6 +261,8 @@ class DataCard(_Card):
     """The names of the student's outputs."""
     input_shape: list[int] | None
     """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
+    chats: bool = False
+    """Whether the samples are chats, which the student writes by its chat template."""
     pixel_range: list[float] | None = None
     """Black and white of the images; null where their values do not tell, as of standardised ones, and for other inputs."""
     image_fit: ImageFit | None = None

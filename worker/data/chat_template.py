@@ -41,6 +41,8 @@ class ReadChat:
     ids: list[int]
     counted: list[bool]
     """Which tokens have a loss; none of a chat without an answer, which is a prompt."""
+    is_open: bool = False
+    """Whether it awaits an answer behind its last token."""
     lost_turns: int = 0
     """Messages that were left out, the oldest ones."""
 
@@ -54,6 +56,7 @@ class _Written:
     """Characters of the turns that count, in order."""
     before: tuple[str, ...] = ()
     """Without marks, what is written before each of the turns."""
+    is_open: bool = False
 
 
 class ChatTemplate:
@@ -120,10 +123,11 @@ class ChatTemplate:
         if not answers:
             if given:
                 raise UnusableRow(number, "its answer has no turn of the assistant: write one, or drop the row")
-            return _Written(self._render(template, messages, tools, number=number, asks=True)[0], ())
-        text, marks = self._render(template, messages, tools, number=number, marked=bool(_MARK.search(template)))
+            return _Written(self._render(template, messages, tools, number=number, asks=True)[0], (), is_open=True)
+        is_open, is_marked = not given and answers[-1] + 1 < len(messages), bool(_MARK.search(template))
+        text, marks = self._render(template, messages, tools, number=number, asks=is_open, marked=is_marked)
         if marks is None:
-            return self._by_turns(template, messages, answers, tools, text, number=number)
+            return replace(self._by_turns(template, messages, answers, tools, text, number=number), is_open=is_open)
         start = 0
         if given:
             asked = self._render(template, messages[:given], tools, number=number, asks=True)[0]
@@ -131,7 +135,7 @@ class ChatTemplate:
             start = len(asked)
         spans = tuple((begin, end) for begin, end in marks if begin >= start and end > begin)
         self._check_marks(text, spans, [messages[at] for at in answers], number)
-        return _Written(text, spans)
+        return _Written(text, spans, is_open=is_open)
 
     def _by_turns(
         self, template: str, messages: list[Message], answers: Sequence[int], tools: list[Any] | None, text: str, *, number: int
@@ -248,7 +252,7 @@ class ChatTemplate:
             turn_of_last = inside or turn_of_last
         if chat.spans and not any(ids[place] == self._end for place in turn_of_last):
             self._refuse_endless(ids, turn_of_last)
-        return ReadChat(ids, counted)
+        return ReadChat(ids, counted, chat.is_open)
 
     def _turn(self, ids: list[int], inside: list[int], start: list[int], number: int) -> list[int]:
         """The tokens of a turn behind those of ``start``, up to its end token."""

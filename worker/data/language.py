@@ -38,7 +38,8 @@ class TokenRows:
     ids: Tensor
     """(N, L), int64."""
     mask: Tensor
-    """(N, L), bool: the loss mask. Its first column has no effect, since nothing predicts a row's first token."""
+    """(N, L), bool: the loss mask. Nothing predicts a row's first token, and its first column is of no loss: where the second is
+    false, it says of a chat whether an answer is to follow its last token."""
     losses: Losses = NO_LOSSES
     """What of the texts is in no row."""
     positions: Tensor | None = None
@@ -146,19 +147,21 @@ def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, m
     cut, shortened = [], []
     for number, chat in enumerate(chats):
         _refuse_longer([chat.ids], style, first=number)
-        is_prompt = not any(chat.counted)
+        is_prompt, is_whole = not any(chat.counted), len(chat.ids) <= style.length
         if is_prompt and not may_be_prompts:
             raise UnusableRow(number, "the chat has no turn of the assistant, so that there is nothing to measure: write one")
-        if len(chat.ids) > style.length and (is_prompt or not any(chat.counted[1 : style.length])):
+        if not is_whole and (is_prompt or not any(chat.counted[1 : style.length])):
             raise UnusableRow(
                 number,
                 f"what stands before the chat's last answer is {len(chat.ids) - sum(chat.counted):,} tokens, and a row has "
                 f"{style.length:,}: raise dataset.row_tokens, or shorten the chat",
             )
-        cut += [number] if len(chat.ids) > style.length else []
+        if chat.is_open and any(chat.counted[1:2]):
+            raise UnusableRow(number, "its first answer begins behind a single token: let the template write who is speaking")
+        cut += [] if is_whole else [number]
         shortened += [number] if chat.lost_turns else []
         rows.append(chat.ids[: style.length])
-        counted.append(torch.tensor(chat.counted[: style.length], dtype=torch.bool))
+        counted.append(torch.tensor([chat.is_open and is_whole, *chat.counted[1 : style.length]], dtype=torch.bool))
     return _rows(rows, counted, framing, style, Losses(texts=_counted(cut), turns=_counted(shortened)))
 
 
@@ -192,9 +195,15 @@ def paired(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 def num_turns(mask: Tensor) -> Tensor:
     """Counts the runs of tokens that count in each row (N, L): (N,)."""
-    starts = mask.clone()
-    starts[:, 1:] &= ~mask[:, :-1]
+    counted = mask[:, 1:]
+    starts = counted.clone()
+    starts[:, 1:] &= ~counted[:, :-1]
     return starts.sum(dim=1)
+
+
+def are_open(mask: Tensor) -> Tensor:
+    """Tells which rows (N, L) of chats await an answer at their end: (N,)."""
+    return mask[:, 0] & ~mask[:, 1:2].any(dim=1)
 
 
 def _runs(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,7 +222,7 @@ def prompts_of(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens: in
     """Extracts the prompts of rows (B, L), padded at their beginning, and the mask of their real tokens: (B, P) each.
 
     A row's prompt is all before its last run of tokens with a loss; for a row whose loss begins at once, its first
-    ``prompt_tokens``, or all but the last token of a shorter row; for a row without any loss, a chat's prompt, all of it. One
+    ``prompt_tokens``, or all but the last token of a shorter row; for a chat that awaits an answer, all of it. A prompt
     longer than ``longest`` loses its beginning, except ``framing.start``.
     """
     lengths = prompt_lengths(ids, mask, framing, prompt_tokens=prompt_tokens)
@@ -234,7 +243,7 @@ def prompt_lengths(ids: Tensor, mask: Tensor, framing: Framing, *, prompt_tokens
     without = (mask.sum(dim=1) - 1).clamp(min=1, max=prompt_tokens)
     # The words that ask for an answer end neither with an end token nor with padding.
     asked = torch.where((ids != framing.pad) & (ids != framing.end), places + 1, 0).max(dim=1).values
-    return torch.where(mask.any(dim=1), torch.where(last > 0, last, without), asked)
+    return torch.where(are_open(mask), asked, torch.where(last > 0, last, without))
 
 
 def continued(prompts: Tensor, real: Tensor, written: Tensor, framing: Framing) -> TokenRows:

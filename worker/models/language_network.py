@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from service.spec.language_fit import NOT_ISOLATED
+from worker.data.language import ids_and_positions
+from worker.data.tensors import Inputs
 from worker.errors import JobFault
 from worker.methods.output_head import OutputHead
 
@@ -20,9 +22,9 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Maps rows of tokens (B, L) to the logits (B, V) of the next token, for generation."""
-        return self.head(self.hidden(ids)[:, -1])
+        return self.head(self.hidden(*ids_and_positions(inputs))[:, -1])
 
     def hidden(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
         """Maps rows of tokens (B, L), padded at the end alone, to hidden states (B, L, D); each predicts the next token.

@@ -27,6 +27,7 @@ from service.spec.report import (
 )
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
+from worker.data.texts_alone import holds_chats
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import Interval, labelled_counts
 from worker.export.forms import Exported
@@ -119,6 +120,7 @@ def make_report(
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
+            chats=holds_chats(data.splits["train"].inputs),
             pixel_range=_pixel_range(data),
             image_fit=_image_fit(data),
         ),

@@ -71,6 +71,16 @@ _USAGE = """\
     prompt = tokenizer("Once", return_tensors="pt", add_special_tokens=False)
     print(tokenizer.decode(student.generate(**prompt, max_new_tokens=20)[0]))
     """
+_USAGE_OF_CHATS = """\
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("student")
+    student = AutoModelForCausalLM.from_pretrained("student")
+    messages = [{"role": "user", "content": "Hello"}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    answer = student.generate(**prompt, max_new_tokens=20)[0, prompt["input_ids"].shape[1] :]
+    print(tokenizer.decode(answer, skip_special_tokens=True))
+    """
 
 
 class CausalLM(Task):
@@ -270,7 +280,7 @@ class CausalLM(Task):
             score="token_accuracy",
             agreement=agreement,
             data="The loss and the perplexity are per token of `student/tokenizer.json`.",
-            usage=dedent(_USAGE).rstrip(),
+            usage=dedent(_USAGE_OF_CHATS if report.data.chats else _USAGE).rstrip(),
         )
 
 

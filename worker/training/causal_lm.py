@@ -20,6 +20,7 @@ from service.spec.methods import OnPolicy, SequenceLevel
 from worker.data.language import (
     Framing,
     TokenRows,
+    are_open,
     ids_and_positions,
     paired,
     predictions,
@@ -306,12 +307,12 @@ def _pad_columns(rows: Tensor, width: int, value: int | bool) -> Tensor:
 
 
 def _batch(samples: Samples, indices: Tensor) -> TokenBatch:
-    """Rows (B, L), cut after the last token that counts in any of them; whole, if one has none, as a chat's prompt."""
+    """Rows (B, L), cut after the last token that counts in any of them; whole, if a chat among them awaits an answer."""
     batch = samples.batch(indices)
     (ids, positions), mask = ids_and_positions(batch.inputs), batch.labels
     counted = mask.any(dim=0).nonzero()
     width = int(counted[-1]) + 1 if len(counted) else 1
-    if len(mask) and not mask.any(dim=1).all():
+    if are_open(mask).any():
         width = mask.shape[1]
     return TokenBatch(ids[:, :width], mask[:, :width], None if positions is None else positions[:, :width])
 

@@ -16,7 +16,7 @@ from worker.training.causal_lm import LanguageTeacher
 
 def check_answers(samples: Samples, *, learner: str) -> None:
     """Raises JobFault if a chat has no answer for the ``learner``."""
-    without = (~samples.labels.any(dim=1)).nonzero().flatten()
+    without = (~samples.labels[:, 1:].any(dim=1)).nonzero().flatten()
     if len(without):
         raise JobFault(
             "invalid_data",

@@ -35,7 +35,12 @@ def read(
 
 def by_library(tokenizer: Any, chat: Sequence[dict[str, Any]], template: str, tools: Any = None) -> tuple[list[int], list[bool]]:
     found = tokenizer.apply_chat_template(
-        list(chat), tools=tools, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
+        list(chat),
+        tools=tools,
+        chat_template=template,
+        add_generation_prompt=chat[-1]["role"] != "assistant",
+        return_dict=True,
+        return_assistant_tokens_mask=True,
     )
     return found["input_ids"], [bool(each) for each in found["assistant_masks"]]
 
@@ -48,6 +53,7 @@ def test_marks_and_turns_both_count_what_the_library_marks(tokenizers: dict[str,
     for template in (FAMILIES[family].marked, FAMILIES[family].plain, None):
         made = read(tokenizer, chat, tools=tools, template=template)
         assert (made.ids, made.counted, made.lost_turns) == (ids, counted, 0)
+        assert made.is_open == (name == "an open end")
     said = tokenizer.decode([token for token, counts in zip(ids, counted, strict=True) if counts])
     answers = [each["content"] for each in chat if each["role"] == "assistant" and each["content"]]
     assert said.count(FAMILIES[family].end) == sum(each["role"] == "assistant" for each in chat)
@@ -89,7 +95,7 @@ def test_a_chat_without_an_answer_is_a_prompt(tokenizers: dict[str, Any]) -> Non
     chat = [*exchange(1)[:1]]
     made = read(tokenizers["ChatML"], chat)
     assert made.ids == tokenizers["ChatML"].apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
-    assert not any(made.counted)
+    assert (any(made.counted), made.is_open) == (False, True)
     with pytest.raises(UnusableRow, match="row 0: its answer has no turn of the assistant"):
         read(tokenizers["ChatML"], chat, [turn("user", "b")])
 

@@ -108,14 +108,14 @@ def test_two_tokenizers_tokens_are_paired_turn_by_turn() -> None:
 CHATS = [
     ReadChat([2, 4, 5, 1], [False, False, True, True]),
     ReadChat([2, 4, 6, 1, 4, 7, 7, 1], [False, False, True, True, False, True, True, True], lost_turns=2),
-    ReadChat([2, 4, 4], [False] * 3),
+    ReadChat([2, 4, 4], [False] * 3, is_open=True),
 ]
 
 
 def test_a_chat_is_a_row_with_its_own_loss_and_one_without_an_answer_is_a_prompt() -> None:
     rows = conversed(CHATS, PLAIN, RowStyle(7), may_be_prompts=True)
     assert rows_of(rows) == [[2, 4, 5, 1, 0, 0, 0], [2, 4, 6, 1, 4, 7, 7], [2, 4, 4, 0, 0, 0, 0]]
-    assert rows.mask.int().tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [0] * 7]
+    assert rows.mask.int().tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0]]
     assert (rows.losses.texts, rows.losses.turns) == ((1, 1), (1, 1))
     ids, real = prompts_of(rows.ids, rows.mask, PLAIN, prompt_tokens=9, longest=9)
     prompts = [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
@@ -124,10 +124,13 @@ def test_a_chat_is_a_row_with_its_own_loss_and_one_without_an_answer_is_a_prompt
 
 def test_a_prompt_ends_before_its_padding_though_it_pads_with_the_end_token() -> None:
     frame = Framing(start=(), end=1, pad=1)
-    rows = conversed(
-        [ReadChat([4, 1, 5, 6], [False] * 4), ReadChat([4] * 6, [False] * 6)], frame, RowStyle(8), may_be_prompts=True
-    )
-    assert prompt_lengths(rows.ids, rows.mask, frame, prompt_tokens=9).tolist() == [4, 6]
+    chats = [
+        ReadChat([4, 1, 5, 6], [False] * 4, is_open=True),
+        ReadChat([4, 4, 5, 1, 4, 5], [False, False, True, True, False, False], is_open=True),
+        ReadChat([4, 5, 1, 4, 4, 1], [False, True, True, False, True, True]),
+    ]
+    rows = conversed(chats, frame, RowStyle(8), may_be_prompts=True)
+    assert prompt_lengths(rows.ids, rows.mask, frame, prompt_tokens=9).tolist() == [4, 6, 4]
 
 
 def test_chats_that_leave_nothing_to_learn_are_refused_with_their_row() -> None:
