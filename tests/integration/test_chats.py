@@ -20,7 +20,7 @@ TEMPLATE = (
 )
 """For tokenizers of any special tokens."""
 TOKENIZER = {"train": "bpe", "vocab_size": 330, "max_length": 256}
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "name": "transformers",
     "model_type": "llama",
     "config": {

@@ -57,7 +57,10 @@ def test_the_head_on_the_hidden_states_gives_the_librarys_logits(model_type: str
 
 @pytest.mark.parametrize("model_type", [each for each in classifiers("causal-lm") if each not in NOT_ISOLATED])
 def test_texts_of_one_row_do_not_attend_to_each_other(model_type: str) -> None:
-    near = {"mistral": {"sliding_window": 3}, "gpt_neo": {"attention_types": [[["local"], 1]], "window_size": 3}}
+    near: dict[str, dict[str, Any]] = {
+        "mistral": {"sliding_window": 3},
+        "gpt_neo": {"attention_types": [[["local"], 1]], "window_size": 3},
+    }
     network = built(model_type, TokenShape(20, 8, pad=1, start=0, end=0), **near.get(model_type, {}))
     ids, positions = torch.randint(2, 20, (2, 8)), torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]])
     with torch.no_grad():

@@ -109,7 +109,7 @@ def test_texts_that_share_rows_teach_what_they_teach_in_rows_of_their_own(name: 
             losses = []
             for piece in criterion.pieces(torch.arange(len(samples)).tensor_split(pieces), STEP):
                 losses.append(piece())
-                losses[-1].backward()
+                losses[-1].backward()  # type: ignore[no-untyped-call]
             gradients = [weight.grad.clone() for weight in student.parameters() if weight.grad is not None]
             found[isolates, pieces] = [torch.stack(losses).sum().detach(), *gradients]
     assert len(made.ids) < len(texts), "or no row is shared"
