@@ -71,27 +71,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _Leaves:
-    """The tree's tensors by their places, each with memory of its own, as the file format requires."""
+    """The tree's tensors by their places, each with memory of its own, as the file format requires; one that is tied once."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._addresses: set[int] = set()
+        self._places: dict[int, str] = {}
 
-    def add(self, place: str, tensor: Tensor) -> None:
+    def add(self, place: str, tensor: Tensor) -> str:
+        """Adds a tensor; returns the place where it stands, another one's if it is the very same."""
         tensor = tensor.detach().to("cpu")
-        # Tied weights, and slices of larger tensors, are stored as tensors of their own.
         whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-        if not whole or tensor.data_ptr() in self._addresses:
+        there = self._places.get(tensor.data_ptr())
+        if there is not None and whole and _is_same(tensor, self.tensors[there]):
+            return there
+        if not whole or there is not None:  # slices of larger tensors, and other views, are stored as tensors of their own
             tensor = tensor.clone(memory_format=torch.contiguous_format)
-        self._addresses.add(tensor.data_ptr())
+        self._places[tensor.data_ptr()] = place
         self.tensors[place] = tensor
+        return place
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.numel() > 0 and (one.dtype, one.shape) == (other.dtype, other.shape)
 
 
 def _encode(node: Any, leaves: _Leaves, *, place: str) -> Any:
     match node:
         case Tensor():
-            leaves.add(place, node)
-            return {"$tensor": place}
+            return {"$tensor": leaves.add(place, node)}
         case None | bool() | int() | str():
             return node
         case float():

@@ -15,13 +15,20 @@ Weights = dict[str, Tensor]
 
 
 def kept(network: nn.Module) -> Weights:
-    """Copies what training may have changed, of a network without an adapter everything, to the CPU."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in _changed(network)}
+    """Copies what training may have changed, of a network without an adapter everything, to the CPU; a tied weight once."""
+    copies: dict[_Memory, Tensor] = {}
+    weights: Weights = {}
+    for name, tensor in _changed(network):
+        memory = _memory(tensor)
+        if memory not in copies:
+            copies[memory] = tensor.detach().to("cpu", copy=True)
+        weights[name] = copies[memory]
+    return weights
 
 
 def num_kept_bytes(network: nn.Module) -> int:
     """Bytes of what :func:`kept` copies."""
-    return sum(tensor.nbytes for _, tensor in _changed(network))
+    return sum({_memory(tensor): tensor.nbytes for _, tensor in _changed(network)}.values())
 
 
 def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -35,6 +42,15 @@ def restore(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         wrong = sorted(weights.keys() ^ adapter.names)
         raise RuntimeError(f"these are the weights of another adapter: {', '.join(wrong[:5])} stand in one of the two alone")
     network.load_state_dict(weights, strict=adapter is None)
+
+
+_Memory = tuple[int | str, ...]
+
+
+def _memory(tensor: Tensor) -> _Memory:
+    """Which part of which storage a tensor reads, and how: equal for weights that are tied."""
+    storage = tensor.untyped_storage()._cdata
+    return (storage, tensor.storage_offset(), str(tensor.dtype), *tensor.shape, *tensor.stride())
 
 
 def _changed(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -51,6 +51,16 @@ def test_any_tree_of_values_comes_back_as_it_was(path: Path) -> None:
     assert same(read_checkpoint(path), state)
 
 
+def test_a_tied_weight_is_stored_once_and_a_view_of_it_for_itself(path: Path) -> None:
+    weight = torch.rand(100, 100)
+    state = {"weight": weight, "tied": weight, "flat": weight.view(-1)}
+    write_checkpoint(path, state)
+    again = read_checkpoint(path)
+    assert again["tied"] is again["weight"]
+    assert 2 * weight.nbytes < path.stat().st_size < 3 * weight.nbytes
+    assert same(again, state)
+
+
 def test_a_nan_among_the_values_comes_back_as_one(path: Path) -> None:
     write_checkpoint(path, {"value": math.nan, "tensor": torch.tensor([math.nan, 1.0])})
     state = read_checkpoint(path)

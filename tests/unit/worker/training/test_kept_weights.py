@@ -8,7 +8,7 @@ from service.spec.adapters import Lora
 from service.spec.architectures import SmallCnn
 from worker.models import build_network
 from worker.models.adapters import attach, frozen_norms
-from worker.training.kept_weights import kept, restore
+from worker.training.kept_weights import kept, num_kept_bytes, restore
 
 
 def network(seed: int = 0, *, lora: Lora | None = None) -> nn.Module:
@@ -50,6 +50,27 @@ def test_what_was_kept_stays_while_the_network_trains_on() -> None:
     before = {name: tensor.clone() for name, tensor in weights.items()}
     perturb(trained)
     assert all(tensor.equal(before[name]) for name, tensor in weights.items())
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_tied_weight_is_kept_once(device: str) -> None:
+    trained = Tied().to(device)
+    trained.head.weight = trained.embedding.weight
+    weights = kept(trained) if device == "cpu" else {}
+    assert num_kept_bytes(trained) == 5 * 3 * 4
+    assert len({tensor.data_ptr() for tensor in weights.values()}) == len(weights) // 2
+    if weights:
+        again = Tied()
+        restore(again, weights)
+        assert again.head.weight is again.embedding.weight
+        assert again.head.weight.equal(trained.head.weight)
 
 
 def test_an_adapter_leaves_alone_and_completes_its_base_bit_for_bit() -> None:
