@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ class DataFile:
 def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> DataFile:
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
     dataset = spec.dataset
+    file = DataFile(filename, spec.task, dataset.inputs, skip_broken=dataset.skip_broken)
     if is_transfer:
-        return DataFile(filename, spec.task, dataset.inputs, skip_broken=dataset.skip_broken)
-    weight = dataset.weight if dataset.targets else None
-    return DataFile(filename, spec.task, dataset.inputs, tuple(dataset.targets), weight, dataset.skip_broken)
+        return file
+    return replace(file, target_columns=tuple(dataset.targets), weight_column=dataset.weight if dataset.targets else None)
 
 
 def convert(file: DataFile, path: Path, folder: Path, *, on_poll: Callable[[], None] = lambda: None) -> None:
