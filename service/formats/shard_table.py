@@ -73,7 +73,9 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     if path.suffix == ARROW:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):
-                yield file.get_batch(number)
+                batch = file.get_batch(number)
+                for start in range(0, batch.num_rows, _MOST_ROWS_AT_ONCE):
+                    yield batch.slice(start, _MOST_ROWS_AT_ONCE)
         return
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):

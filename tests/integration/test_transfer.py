@@ -90,6 +90,7 @@ def test_a_job_without_the_service_reads_its_transfer_rows(files: dict[str, Path
     document = spec(dataset={"source": main, "transfer": more}, training={"max_steps": 2})
     standalone.train(parse_spec(document), tmp_path / "out", lambda event: None)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["data"]["rows"]["transfer"] == 200
+    assert not (tmp_path / "out" / "data").exists(), "shards are left"
     with pytest.raises(InvalidSpec) as refused:
         standalone.train(parse_spec(spec(dataset={"source": main, "transfer": f"{more}x"})), tmp_path / "no", lambda event: None)
     assert [fault.pointer for fault in refused.value.faults] == ["/dataset/transfer"]

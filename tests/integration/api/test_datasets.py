@@ -41,6 +41,9 @@ def test_an_uploaded_dataset_is_described_and_can_be_trained_on(member: httpx.Cl
     assert dataset["columns"]["image"]["shape"] == [8, 8, 1]
     assert (dataset["sha256"], dataset["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
     assert dataset["filename"] == "squares.npz"
+    stored = {path.name: path.stat().st_size for path in api.files() if path.is_file()}
+    assert sorted(stored) == ["index.json", "samples.json", "train-00000.parquet"]
+    assert (dataset["original_kept"], dataset["stored_bytes"]) == (False, sum(stored.values()) - stored["samples.json"])
     assert list(api.staging_folder.iterdir()) == []
     job = submit(member, dataset={"source": f"dataset:{dataset['id']}"})
     assert job["status"] == "queued"

@@ -120,6 +120,8 @@ def test_a_split_is_cut_into_shards_and_row_groups_by_size(tmp_path: Path, monke
     assert_same(read_dataset(tmp_path / "shards", **columns), read_dataset(path, **columns))
     statistics = pq.read_metadata(tmp_path / "shards" / split.shards[1]).row_group(0).column(0).statistics
     assert statistics.min == 1024
+    map_shards(tmp_path / "shards")
+    assert_same(read_dataset(tmp_path / "shards", **columns), read_dataset(path, **columns))
 
 
 def test_rows_have_the_digest_of_their_sample(tmp_path: Path) -> None:
