@@ -10,6 +10,7 @@ from service.spec import parse_spec
 from tests.integration.test_methods import STOP_AT, student, train
 from tests.photographs import CLASSES, photograph_archive
 from tests.unit.worker.models.test_folder import uploaded
+from worker.data.canvas import Canvas
 from worker.job.job_data import load_job_data
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped, Warned
 
@@ -68,11 +69,12 @@ def test_student_and_teacher_read_their_own_sizes_of_windows_and_a_resumed_job_i
 
 
 def test_without_a_size_it_is_that_of_the_teachers_processor(tmp_path: Path, archive: Path, teacher: Path) -> None:
-    spec = parse_spec(document(archive, image={"interpolation": "bicubic"}))
-    data = load_job_data(spec, {f"file:{archive}": archive, GIVEN: teacher})
+    files = {f"file:{archive}": archive, GIVEN: teacher}
+    data = load_job_data(parse_spec(document(archive)), files)
     assert data.splits["train"].inputs.shape[1:] == (3, 8, 8)
-    assert data.canvas is not None
-    assert (data.canvas.fit, data.canvas.interpolation) == ("stretch", "bicubic")
+    assert data.canvas == Canvas(8, 8, 3, "stretch", "bilinear")
+    asked = load_job_data(parse_spec(document(archive, image={"fit": "pad", "interpolation": "bicubic"})), files)
+    assert asked.canvas == Canvas(8, 8, 3, "pad", "bicubic")
     (message,) = (warning.message for warning in data.warnings if warning.code == "images_fitted")
     assert "to 8x8 pixels, the size that the image processor of the teacher reads; their proportions change" in message
 

@@ -1,21 +1,26 @@
 """The canvas of a job's images: what the spec says of it, else what the image processors of its given networks do."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoImageProcessor
 
 from service.formats import DataArrays, EncodedImage, RawInputs
 from service.formats.image_extent import common_channels
+from service.formats.image_file import decode_as
 from service.spec.canvas import Fit, ImageFit, Interpolation, no_canvas_message
 from service.spec.warning_message import WarningMessage
-from worker.data.canvas import RESAMPLING, Canvas, fit_images
+from worker.data.canvas import RESAMPLING, Canvas, fit_image, fit_images
 from worker.data.errors import NoCanvas, UnusableData
 from worker.data.processor_file import PROCESSOR_FILE
 
+_MOST_TRIED = 8
+_SLIGHT = 1e-4
 _BY_NUMBER = {int(number): name for name, number in RESAMPLING.items()}
 """By Pillow's numbers, which processors' files have."""
 
@@ -28,18 +33,20 @@ class ProcessorGeometry:
     width: int
     fit: Fit
     interpolation: Interpolation
+    folder: Path
+    """Of the network."""
 
 
 def read_geometry(folder: Path) -> ProcessorGeometry | None:
     """Reads the geometry of the image processor in a network's folder; None if there is none that resizes to one size."""
     try:
         document = json.loads((folder / PROCESSOR_FILE).read_text(encoding="utf-8"))
-        return _geometry(document)
+        return _geometry(document, folder)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # whoever loads the network says what is wrong with the file
 
 
-def _geometry(document: Mapping[str, Any]) -> ProcessorGeometry | None:
+def _geometry(document: Mapping[str, Any], folder: Path) -> ProcessorGeometry | None:
     size = document.get("size") or document.get("crop_size")
     size = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
     interpolation = _BY_NUMBER.get(document.get("resample", 2), "bilinear")
@@ -47,9 +54,9 @@ def _geometry(document: Mapping[str, Any]) -> ProcessorGeometry | None:
         # Those of ConvNeXT resize to more than they cut out, by a share of their own, and stretch to a large size.
         share = document.get("crop_pct") if edge < 384 else None
         side = int(edge / share) if share else int(edge)
-        return ProcessorGeometry(side, side, "crop", interpolation)
+        return ProcessorGeometry(side, side, "crop", interpolation, folder)
     if size.get("height") and size.get("width"):
-        return ProcessorGeometry(int(size["height"]), int(size["width"]), "stretch", interpolation)
+        return ProcessorGeometry(int(size["height"]), int(size["width"]), "stretch", interpolation, folder)
     return None
 
 
@@ -58,11 +65,48 @@ def choose_canvas(
 ) -> tuple[Canvas, str]:
     """Chooses the canvas of ``images``, and says whose size it is; ``given`` are the geometries of given networks by role.
 
+    One that a network's processor says is tried on some of the images: what the processor makes of the canvas has to be what it
+    makes of the whole image.
+
     Raises:
-        NoCanvas: neither the spec nor a network says the size.
+        NoCanvas: neither the spec nor a network says the size, or that network's processor does more than fit to one.
     """
-    seen = {(image.height, image.width, image.channels) for image in images}
-    return choose_canvas_of({size[:2] for size in seen}, {size[2] for size in seen}, spec, given)
+    by_size = {(image.height, image.width, image.channels): image for image in images}
+    canvas, whose = choose_canvas_of({size[:2] for size in by_size}, {size[2] for size in by_size}, spec, given)
+    if spec is None or spec == ImageFit():
+        role, geometry = _largest(given)
+        if geometry is not None and not _is_as_whole(geometry.folder, canvas, list(by_size.values())[:_MOST_TRIED]):
+            raise NoCanvas(
+                f"the image processor of the {role} makes something else of images of several sizes than of ones that were "
+                f"fitted to {canvas.height}x{canvas.width} pixels: name the size that all are fitted to, for instance "
+                f"image: {{size: {canvas.height}}}"
+            )
+    return canvas, whose
+
+
+def _largest(given: Mapping[str, ProcessorGeometry]) -> tuple[str, ProcessorGeometry | None]:
+    return max(given.items(), key=lambda item: item[1].height * item[1].width, default=("", None))
+
+
+def _is_as_whole(folder: Path, canvas: Canvas, images: Sequence[EncodedImage]) -> bool:
+    """Whether the processor in a network's folder makes the same of images on the canvas as of the images themselves."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+        for image in images:
+            made = [
+                processor(pixels, input_data_format="channels_first", return_tensors="np")["pixel_values"]
+                for pixels in (_rgb(decode_as(image, canvas.channels)), _rgb(fit_image(image.data, canvas)))
+            ]
+            if made[0].shape != made[1].shape or not np.allclose(made[0], made[1], atol=_SLIGHT):
+                return False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError):
+        return False  # whoever loads the network says what is wrong with it
+    return True
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a processor of colours reads of an image (C, H, W): grey three times, without transparency."""
+    return np.repeat(pixels, 3, axis=0) if len(pixels) == 1 else pixels[:3]
 
 
 def choose_canvas_of(
@@ -70,7 +114,7 @@ def choose_canvas_of(
 ) -> tuple[Canvas, str]:
     """The same of images of these sizes (height, width) and numbers of channels."""
     spec = spec or ImageFit()
-    role, geometry = max(given.items(), key=lambda item: item[1].height * item[1].width, default=("", None))
+    role, geometry = _largest(given)
     sides, whose = spec.sides, "dataset.image.size"
     if sides is None:
         if geometry is None:
@@ -96,7 +140,7 @@ def files_among(inputs: RawInputs) -> list[EncodedImage]:
     return [] if isinstance(inputs, np.ndarray) else [image for image in inputs if isinstance(image, EncodedImage)]
 
 
-def on_canvas(inputs: RawInputs, canvas: Canvas, *, source: str) -> np.ndarray[Any, Any]:
+def on_canvas(inputs: RawInputs, canvas: Canvas, *, source: str) -> NDArray[Any]:
     """Fits files of images to the canvas: (N, C, H, W).
 
     Raises:
@@ -111,7 +155,7 @@ def on_canvas(inputs: RawInputs, canvas: Canvas, *, source: str) -> np.ndarray[A
     channels = common_channels({image.channels for image in images}) if images else canvas.channels
     if canvas.channels not in (3, channels):
         raise UnusableData(f"{source} has images of {channels} channels, the dataset of {canvas.channels}: store both alike")
-    made: np.ndarray[Any, Any] = fit_images(images, canvas).numpy()
+    made: NDArray[Any] = fit_images(images, canvas).numpy()
     return made
 
 
