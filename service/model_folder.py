@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import InvalidFile
 from service.gguf_header import SUFFIX, find_gguf, read_gguf_header
 from service.spec.architectures import Architecture
-from service.spec.problem_type import MULTI_LABEL, WHY_NOT_MULTI_LABEL
 from service.spec.repeated_keys import repeated_in_json
 from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 from service.spec.transformers_fit import classifier_tasks, classifiers, config_fields, task_of_config
@@ -193,8 +192,6 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
         )
     if not TASKS[task].targets:
         return FolderInfo(task=task, classes=[], input_shape=[])
-    if config.get("problem_type") == MULTI_LABEL:
-        raise InvalidFile(f"{_CONFIG}: {WHY_NOT_MULTI_LABEL}")
     by_index = config.get("id2label")
     if isinstance(by_index, dict) and by_index:
         classes = _names([by_index.get(str(index)) for index in range(len(by_index))], f"{_CONFIG} id2label")
@@ -281,6 +278,10 @@ def _output_names(found: Any) -> list[str]:
         return _names(found, _LABELS)
     named: list[str] = []
     for target, classes in found.items():
+        if isinstance(classes, dict) and classes.keys() == {"any_of"}:
+            classes = classes["any_of"]
+            if len(found) == 1:
+                return _names(classes, f"{_LABELS} {target!r:.80}")
         of_target = [None] if classes is None else _names(classes, f"{_LABELS} {target!r:.80}")
         named += [target if name is None else f"{target}: {name}" for name in of_target]
     return _names(named, _LABELS)

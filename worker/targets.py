@@ -2,19 +2,24 @@
 
 Invariant: the outputs (B, W) of every network of a job have the targets' columns side by side in the targets' order, a column a
 class, or one for a number; a linear output layer of W columns is a head for each target on one body. Labels are (B,) class
-indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. Numbers,
-in labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. Where the parts of a sample have labels
-of their own, as words have, labels are (B, K) or (B, K, M), with a class below −1 or −∞ behind a sample's last part. B batch, K
-parts, M targets, W outputs.
+indices for one target of classes, with −1 where a sample has none, else (B, M), one column a target, with NaN there. A target
+whose classes do not exclude each other, or whose labels are probabilities, has a column a class instead: 0 and 1, or shares.
+Numbers, in labels and in outputs, are standardised: ``(number − mean) / scale`` of their target. Where the parts of a sample have
+labels of their own, as words have, labels are (B, K) or (B, K, M), with a class below −1 or −∞ behind a sample's last part. B
+batch, K parts, M targets, W outputs.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+LabelKind = Literal["class", "labels", "probabilities"]
+"""The one class of a sample; any of the classes, each a yes or no by itself; or how probable each class is, 1 together."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Target:
     """Of a number, the value that counts as 0; of the training split's labels, see :func:`standard_of`."""
     scale: float = 1.0
     """Of a number, the difference that counts as 1: the standard deviation of the training split's labels."""
+    label_kind: LabelKind = field(default="class", repr=False)
+    """Of classes, what a label is."""
     class_weights: tuple[float, ...] | None = field(default=None, repr=False)
     """Of classes in a training, the weight of each one's labels in the label loss; None for 1."""
     label_smoothing: float = field(default=0.0, repr=False)
@@ -38,9 +45,44 @@ class Target:
         """Number of columns of the outputs that belong to it."""
         return 1 if self.classes is None else len(self.classes)
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether its classes do not exclude each other: each output is a class's own, through a sigmoid."""
+        return self.label_kind == "labels"
+
+    @property
+    def label_width(self) -> int:
+        """Number of columns of the labels that belong to it."""
+        return 1 if self.label_kind == "class" else self.width
+
     def is_known(self, labels: Tensor) -> Tensor:
-        """Tells which of its labels, as :meth:`Targets.labels_of` selects them, are there: bool, of the labels' shape."""
+        """Tells which of its labels, as :meth:`Targets.labels_of` selects them, are there: bool, one for each sample or part."""
+        if self.label_kind != "class":
+            return labels.isfinite().all(dim=-1)
         return labels.isfinite() if self.classes is None else labels >= 0
+
+    def chosen(self, outputs: Tensor) -> Tensor:
+        """What outputs (…, its width) of classes decide: the class (…), or bool (…, C) of classes that do not exclude each other,
+        each from a probability of 0.5 on."""
+        return outputs > 0 if self.is_multi_label else outputs.argmax(dim=-1)
+
+    def decided(self, labels: Tensor) -> Tensor:
+        """Its labels of classes as :meth:`chosen` gives them, of probabilities the most probable class; −1 where it has none."""
+        match self.label_kind:
+            case "class":
+                return labels
+            case "labels":
+                return labels > 0
+            case "probabilities":
+                return labels.nan_to_num(nan=0.0).argmax(dim=-1).where(self.is_known(labels), -1)
+
+    def count(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """How many of its labels are of each class (C,), shares of probabilities, each times its weight."""
+        known = self.is_known(labels)
+        labels, weights = labels[known].cpu(), None if weights is None else weights[known].cpu().double()
+        if self.label_kind == "class":
+            return torch.bincount(labels, weights, minlength=self.width)
+        return (labels.double() if weights is None else labels.double() * weights[:, None]).sum(dim=0)
 
 
 @dataclass(frozen=True)
@@ -68,18 +110,23 @@ class Targets:
 
     @property
     def is_classification(self) -> bool:
-        """Whether there is one target, of classes, as in most of the literature."""
+        """Whether there is one target, of classes of which a sample has one, as in most of the literature."""
+        return self.has_classes_alone and not self.each[0].is_multi_label
+
+    @property
+    def has_classes_alone(self) -> bool:
+        """Whether there is one target, of classes, which then need not be named after it."""
         return len(self.each) == 1 and self.each[0].classes is not None
 
     @property
     def count_alike(self) -> bool:
         """Whether all labels count the same in the label loss: its mean is one over predictions, however they are divided."""
-        return len(self.each) <= 1 and all(target.class_weights is None for target in self.each)
+        return len(self.each) <= 1 and all(each.class_weights is None or each.label_kind != "class" for each in self.each)
 
     @property
     def classes(self) -> list[str]:
         """The name of each column of the outputs."""
-        if self.is_classification:
+        if self.has_classes_alone:
             return list(self.each[0].classes or ())
         return [name for target in self.each for name in column_names(target)]
 
@@ -87,6 +134,12 @@ class Targets:
     def _slices(self) -> tuple[slice, ...]:
         ends = [sum(target.width for target in self.each[: index + 1]) for index in range(len(self.each))]
         return tuple(slice(end - target.width, end) for end, target in zip(ends, self.each, strict=True))
+
+    @cached_property
+    def label_slices(self) -> tuple[slice, ...]:
+        """Where each target has its columns in float labels."""
+        ends = [sum(target.label_width for target in self.each[: index + 1]) for index in range(len(self.each))]
+        return tuple(slice(end - target.label_width, end) for end, target in zip(ends, self.each, strict=True))
 
     def split(self, outputs: Tensor) -> list[Tensor]:
         """Splits outputs (…, W) into one view for each target, (…, its width)."""
@@ -109,11 +162,17 @@ class Targets:
         return ((outputs.to(torch.float64) - mean) / scale).to(outputs.dtype)
 
     def labels_of(self, labels: Tensor, index: int) -> Tensor:
-        """Selects one target's labels, (B,) or of parts (B, K): class indices, −1 where there is none, or numbers, NaN there."""
+        """Selects one target's labels, (B,) or of parts (B, K): class indices, −1 where there is none, or numbers, NaN there.
+
+        Of a target with a column a class they are (B, C), NaN there.
+        """
         if not labels.is_floating_point():
             return labels
-        column = labels[..., index]
-        return column if self.each[index].classes is None else column.nan_to_num(nan=-1.0, neginf=-2.0).to(torch.int64)
+        target, place = self.each[index], self.label_slices[index]
+        if target.label_kind != "class":
+            return labels[..., place]
+        column = labels[..., place.start]
+        return column if target.classes is None else column.nan_to_num(nan=-1.0, neginf=-2.0).to(torch.int64)
 
     def known(self, labels: Tensor) -> list[Tensor]:
         """Tells which samples have a label, themselves or for a part, for each target: (N,) bool."""
@@ -145,7 +204,7 @@ def label_loss(
 
     It counts the samples that have a label, and is 0, without a gradient, if none has one.
     """
-    if targets.is_classification and mixture is None and weights is None:
+    if not labels.is_floating_point() and mixture is None and weights is None:
         (target,) = targets
         loss = functional.cross_entropy(
             outputs,
@@ -163,9 +222,11 @@ def target_losses(
 ) -> Tensor:
     """Computes each target's mean loss (M,) over the samples that have a label for it, 0 if none has.
 
-    Cross-entropy for classes; for a number the squared error, which is in units of the number's variance, so that the scale of
-    its column does not affect its weight. In a mixture each of the two labels counts by its share. Where classes have weights,
-    the mean is weighted by those of the labels, as is torch's cross-entropy. ``weights`` (B,) multiply the samples' errors.
+    Cross-entropy for classes, with probabilities too; for classes that do not exclude each other the mean of their binary
+    cross-entropies, with labels (1 − smoothing) · y + smoothing / 2, where a class's weight is that of its ones; for a number the
+    squared error, which is in units of the number's variance, so that the scale of its column does not affect its weight. In a
+    mixture each of the two labels counts by its share. Where classes have weights, the mean is weighted by those of the labels,
+    as is torch's cross-entropy. ``weights`` (B,) multiply the samples' errors.
     """
     losses = []
     for index, (target, part) in enumerate(zip(targets, targets.split(outputs), strict=True)):
@@ -189,7 +250,17 @@ def _own_errors(target: Target, outputs: Tensor, wanted: Tensor) -> tuple[Tensor
     known = target.is_known(wanted)
     if target.classes is None:
         return (outputs[:, 0] - wanted.nan_to_num(nan=0.0)).square() * known, known
-    weights, wanted = _class_weights(target, outputs), wanted.clamp(min=0)
+    weights = _class_weights(target, outputs)
+    if target.label_kind != "class":
+        wanted = wanted.nan_to_num(nan=0.0).to(outputs.dtype)
+        if target.is_multi_label:
+            wanted = wanted * (1 - target.label_smoothing) + target.label_smoothing / 2
+            errors = functional.binary_cross_entropy_with_logits(outputs, wanted, pos_weight=weights, reduction="none")
+            return errors.mean(dim=-1) * known, known
+        smoothing = target.label_smoothing
+        errors = functional.cross_entropy(outputs, wanted, weight=weights, reduction="none", label_smoothing=smoothing)
+        return errors * known, known
+    wanted = wanted.clamp(min=0)
     errors = functional.cross_entropy(outputs, wanted, weight=weights, reduction="none", label_smoothing=target.label_smoothing)
     return errors * known, known if weights is None else weights[wanted] * known
 

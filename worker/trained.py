@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from service.model_facts import read_licence
 from service.spec.architectures import Architecture
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
-from service.spec.problem_type import NUMBERS, ONE_LABEL
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
 from service.spec.report import BiasCard, DtypeCard, StartCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
@@ -187,21 +187,26 @@ def _map_outputs(theirs: Targets, ours: Targets, *, teaches: Sequence[str] | Non
 
 
 def _check_kinds(theirs: Targets, ours: Targets, order: Sequence[int], *, source: str) -> None:
-    """Raises JobFault if a number is to be learned from the output of a class, or a class from that of a number."""
-    their_kinds, our_kinds = _are_numbers(theirs), _are_numbers(ours)
-    for output, is_number in zip(order, our_kinds, strict=True):
-        if output >= 0 and their_kinds[output] != is_number:
-            name, kinds = theirs.classes[output], ("a class", "a number")
+    """Raises JobFault if one kind of output is to be learned from another: a number, one class of several, a class by itself."""
+    their_kinds, our_kinds = _problem_types(theirs), _problem_types(ours)
+    for output, kind in zip(order, our_kinds, strict=True):
+        if output >= 0 and their_kinds[output] != kind:
+            name, has = theirs.classes[output], _OUTPUTS[their_kinds[output]]
             raise JobFault(
                 "invalid_spec",
-                f"The teacher {source} has {kinds[not is_number]} at its output {name!r}, the dataset {kinds[is_number]}.",
+                f"The teacher {source} has {has} at its output {name!r}, the dataset {_OUTPUTS[kind]}.",
                 hint="Choose a teacher of the dataset's own kind. If it is of that kind, and its folder does not say so, write "
-                f'"problem_type": "{NUMBERS if is_number else ONE_LABEL}" into its config.json and give it anew.',
+                f'"problem_type": "{kind}" into its config.json and give it anew.',
             )
 
 
-def _are_numbers(targets: Targets) -> list[bool]:
-    return [target.classes is None for target in targets for _ in range(target.width)]
+_OUTPUTS = {NUMBERS: "a number", ONE_LABEL: "a class", MULTI_LABEL: "a class by itself, a yes or no through a sigmoid,"}
+
+
+def _problem_types(targets: Targets) -> list[str]:
+    """The library's word for what each output is."""
+    kinds = [NUMBERS if each.classes is None else MULTI_LABEL if each.is_multi_label else ONE_LABEL for each in targets]
+    return [kind for kind, target in zip(kinds, targets, strict=True) for _ in range(target.width)]
 
 
 def _classes(targets: Targets) -> dict[str, Sequence[str] | None]:

@@ -138,6 +138,7 @@ REPORT: dict[str, Any] = {
         "rows": {"train": 1259, "validation": 179, "test": 359},
         "labelled_rows": {"train": {"label": 1259}, "validation": {"label": 179}, "test": {"label": 359}},
         "targets": {"label": _TEN},
+        "label_kinds": {},
         "classes": _TEN,
         "input_shape": [1, 8, 8],
         "pixel_range": [0.0, 16.0],

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
 from service.formats.label import HOW_TO_NUMBER, HOW_TO_REGRESS
+from service.formats.list_label import ListTally
 from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
 from service.formats.tags import HOW_TO_CONVERT_BARE, TagTally
 from service.formats.target import Settled, TargetTally
@@ -58,6 +59,8 @@ def reading_warnings(
         found += _name_warnings(name, target, unit="word" if isinstance(tally, TagTally) else "row")
         if isinstance(tally, TagTally) and tally.are_bare:
             found.append(_bare_tags(name))
+        if isinstance(tally, ListTally) and tally.is_one_hot:
+            found.append(_one_hot(name))
         if target.classes and isinstance(tally, NumberTally):
             found.append(_labels_from_floats(name, target.classes))
         if target.classes is not None and tally.first_minus_one:
@@ -157,6 +160,14 @@ def _labels_from_floats(name: str, classes: Sequence[str]) -> WarningMessage:
         f"they are read as the classes {listed(classes)}; if they are numbers, name {name!r} in the spec's dataset.numbers"
     )
     return WarningMessage(code="labels_from_floats", message=message)
+
+
+def _one_hot(name: str) -> WarningMessage:
+    message = (
+        f"column {name!r} holds lists of 0 and 1 with exactly one 1 in every row: they are read as one class a row, its place; "
+        "if a row could have several classes, write their names as lists"
+    )
+    return WarningMessage(code="labels_from_one_hot", message=message)
 
 
 def _minus_ones(tally: TargetTally) -> WarningMessage:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from service.errors import InvalidFile
 from service.formats.chunk import ColumnSelection
-from service.formats.label import HOW_TO_WRITE_ONE_HOT
 from service.formats.lines import read_lines
 from service.formats.record import BlankLines, Record, RecordTable, Scalar
 
@@ -61,10 +60,12 @@ class JsonlRecords:
                 return None
             case int() | float() | str() | None:
                 return value
-            case list() if value and all(isinstance(each, int | float) for each in value):
-                raise ValueError(f"a target is one value a row, not {json.dumps(value)[:80]}; {HOW_TO_WRITE_ONE_HOT}")
+            case list() if all(isinstance(each, int | float | str) for each in value):
+                return value
             case _:
-                raise ValueError(f"a target is a number, a string, true or false, not {json.dumps(value)[:80]}")
+                raise ValueError(
+                    f"a target is a number, a string, true or false, or a list of these, not {json.dumps(value)[:80]}"
+                )
 
 
 def _how_to_write(line: str) -> str:

@@ -55,7 +55,6 @@ def class_indices(
 
 
 HOW_TO_NUMBER = "number the classes from 0, for instance with numpy.unique(label, return_inverse=True)[1]"
-HOW_TO_WRITE_ONE_HOT = "of one-hot labels or probabilities write the index of the largest, int(numpy.argmax(values))"
 HOW_TO_REGRESS = "numbers that are no classes are written as floats (3.0), and the spec's dataset.numbers names them"
 
 

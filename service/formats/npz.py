@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -146,6 +146,8 @@ class NpzTable:
                         raise InvalidFile(f"{array.place} holds more bytes than its shape {array.shape} says; {_HOW_TO_SAVE}")
 
     def _target_values(self, values: NDArray[np.generic], *, array: _Array, first_row: int) -> TargetValues:
+        if values.ndim == 2:
+            return cast(list[Any], values.tolist())
         if values.dtype.kind == "f":
             return values.astype(np.float64)
         if values.dtype.kind == "U":
@@ -281,11 +283,13 @@ def _check_target(target: _Array, image: _Array) -> None:
             f"{target.place} is of {target.dtype}; labels are integers or strings: save it with .astype('int64') or "
             f".astype('str'); {HOW_TO_REGRESS}"
         )
-    if len(target.shape) != 1:
+    if len(target.shape) != 1 and (len(target.shape) != 2 or target.shape[1] < 2 or kind == "U"):
         name = target.member.removesuffix(".npy")
-        one_column = math.prod(target.shape[1:]) == 1
-        remedy = f"save {name}.reshape(-1)" if one_column else f"of one-hot labels or probabilities save {name}.argmax(axis=1)"
-        raise InvalidFile(f"{target.place} has shape {target.shape}, not (rows,): a label is one integer; {remedy}")
+        remedy = f"save {name}.reshape(-1)" if math.prod(target.shape[1:]) == 1 else "save one number for each class"
+        raise InvalidFile(
+            f"{target.place} has shape {target.shape}, not (rows,): a label is one integer, or a list of 0 and 1 or of "
+            f"probabilities for the classes, (rows, classes); {remedy}"
+        )
     if image.shape[0] != target.shape[0]:
         raise InvalidFile(
             f"{image.place} has {image.shape[0]} rows and {target.place} {target.shape[0]}; each image takes one label"
@@ -300,10 +304,18 @@ def _target_kind(by_split: dict[str, _Array]) -> TargetKind:
                 f"{other.place} is of {other.dtype} and {first.place} of {first.dtype}: save integers (labels) in every split, "
                 "or floats (numbers)"
             )
+        if other.shape[1:] != first.shape[1:]:
+            raise InvalidFile(
+                f"{other.place} has shape {other.shape} and {first.place} {first.shape}: save one form in every split"
+            )
+    if len(first.shape) == 2:
+        return "labels"
     return "number" if first.dtype.kind == "f" else "label"
 
 
 def _missing(kind: TargetKind, count: int) -> TargetValues:
+    if kind == "labels":
+        return [None] * count
     return np.full(count, np.nan) if kind == "number" else np.full(count, -1, dtype=np.int64)
 
 

@@ -31,7 +31,7 @@ from service.formats.chunk import (
     divide,
 )
 from service.formats.image_column import ImageColumn
-from service.formats.label import BOOLEANS, HOW_TO_WRITE_ONE_HOT, MAX_CLASSES, class_indices
+from service.formats.label import BOOLEANS, MAX_CLASSES, class_indices
 from service.formats.messages_column import MESSAGES_FIELD, MessagesColumn, chats_of
 from service.formats.pair import paired
 from service.formats.text_column import TextColumn
@@ -189,10 +189,10 @@ class ParquetTable:
             return "label"
         if pa.types.is_floating(type_):
             return "number"
-        if is_list(type_):
-            raise InvalidFile(f"{found}; a target is one value a row: {HOW_TO_WRITE_ONE_HOT}")
+        if is_list(type_) and _may_be_listed(type_.value_type):
+            return "labels"
         raise InvalidFile(
-            f"{found}; labels are integers from 0, strings or booleans, numbers are floats: cast it to one of these"
+            f"{found}; labels are integers from 0, strings, booleans or lists, numbers are floats: cast it to one of these"
         )
 
     def _class_names(self, column: str) -> list[str] | None:
@@ -236,6 +236,9 @@ class ParquetTable:
             return rows if names is None else named_tags(rows, names, name=name, first_row=first_row)
         if self.targets[name] == "messages":
             return chats_of(column, place=f"column {name!r}", first_row=first_row)
+        if self.targets[name] == "labels":
+            lists: list[Any] = column.to_pylist()
+            return lists
         if is_string(column.type):
             texts = strings(column)
             return texts if self.targets[name] == "text" else [text if text and not text.isspace() else None for text in texts]
@@ -250,3 +253,9 @@ class ParquetTable:
         numbers: NDArray[np.float64] = values.astype(np.float64)
         numbers[is_missing] = np.nan
         return numbers
+
+
+def _may_be_listed(type_: pa.DataType) -> bool:
+    """Whether lists of this type may hold classes, or their probabilities."""
+    is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_)
+    return bool(is_number or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,11 @@ from service.spec.data import Column
 from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | list[Any]
+"""One value, or a list of several."""
 _MOST_ROWS_AT_ONCE = 1024
 _LEAST_INT64, _MOST_INT64 = -(2**63), 2**63 - 1
-_DTYPES: dict[type[Scalar], str] = {bool: "boolean", int: "int64", float: "float64", str: "string"}
+_DTYPES: dict[type[Scalar], str] = {bool: "boolean", int: "int64", float: "float64", str: "string", list: "list"}
 
 
 class Record(NamedTuple):
@@ -176,6 +177,8 @@ class RecordTable:
             return check_answer_kind(column, "messages" if self._columns[column] == "list" else "text", self._input_kind)
         if self._selection.reads_words:
             return self._selection.word_targets(self._input_kind)
+        if self._types[column] is list:
+            return "labels"
         return "number" if self._types[column] is float else "label"
 
     def _chunks_of(self, held: Sequence[Record], *, first_row: int) -> Iterator[Chunk]:
@@ -206,6 +209,8 @@ class RecordTable:
         if self._selection.reads_words:
             return [record.values.get(column) for record in held]
         values = [self._scalar(record, column) for record in held]
+        if self._types[column] is list:
+            return values
         if self._types[column] is str:
             # As written: a class may be called 7 beside one called seven.
             return [None if value is None else str(held[row].values[column]) for row, value in enumerate(values)]
@@ -259,7 +264,7 @@ class _Seen:
         return str
 
 
-_TYPE_WORDS: dict[type[Scalar], str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+_TYPE_WORDS: dict[type[Scalar], str] = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
 
 
 def _is_missing(value: Scalar | None) -> bool:
@@ -270,7 +275,7 @@ def _as_float(value: Scalar | None) -> float:
     if value is None:
         return math.nan
     try:
-        return float(value)
+        return float(cast(float, value))
     except OverflowError:
         return math.inf
 

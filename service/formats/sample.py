@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
@@ -17,7 +18,7 @@ from service.spec.tasks import TaskName
 
 MAX_SHOWN_CHARACTERS = 500
 MAX_SHOWN_WORDS = 100
-ShownTarget = str | float | list[str | None] | None
+ShownTarget = str | float | list[str | None] | list[float] | None
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Sample:
     row: int
     """The number of the row in the file, from 0."""
     targets: dict[str, ShownTarget] = field(default_factory=dict)
-    """By column: the name of the class, the number, the start of the answer, or the tags of the shown words; null if missing."""
+    """By column: the name of the class, the number, the start of the answer, the tags of the shown words, or a list of
+    classes or probabilities; null if missing."""
     label: str | None = None
     """The class name of the first target; null if that is not a label."""
     weight: float | None = None
@@ -123,11 +125,23 @@ def _shown_target(chunk: Chunk, index: int, column: str, table: DataTable, class
             return classes[int(value)] if classes else float(value)
         case "tags" | "spans":
             return None if value is None else [tag or None for tag in value[:MAX_SHOWN_WORDS]]
+        case "labels":
+            return _shown_list(value, classes)
         case "label" if not isinstance(value, str | None):
             names = table.class_names.get(column)
             return None if value < 0 else names[value] if names else str(value)
         case _:
             return None if value is None else str(value)[:MAX_SHOWN_CHARACTERS]
+
+
+def _shown_list(value: list[Any] | None, classes: Sequence[str] | None) -> list[str | None] | list[float] | None:
+    """The names of a row's classes where they are numbered, or its list as it stands."""
+    if value is None or not classes or not all(isinstance(each, int) and 0 <= each < len(classes) for each in value):
+        return value
+    has_places = len(value) == len(classes) and set(value) <= {0, 1}
+    chosen: list[int] = np.flatnonzero(value).tolist() if has_places else value
+    names: list[str | None] = [classes[at] for at in chosen]
+    return names
 
 
 def _with_spread(sample: Sample, values: NDArray[Any]) -> Sample:

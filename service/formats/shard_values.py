@@ -79,7 +79,7 @@ def read_inputs(columns: Sequence[str], batch: pa.RecordBatch) -> ChunkInputs:
 
 def target_field(column: str, values: TargetValues, kind: TargetKind) -> tuple[pa.Field, pa.Array]:
     """The field of a target of some rows."""
-    if kind in ("tags", "spans"):
+    if kind in ("tags", "spans", "labels"):
         return _as_json(column, cast(Sequence[Any], values))
     if not isinstance(values, np.ndarray):
         return _named(column, "chat" if kind == "messages" else "name", values)

@@ -23,6 +23,7 @@ from service.formats.folder import FolderTable
 from service.formats.image_extent import common_channels
 from service.formats.jsonl import open_jsonl
 from service.formats.label import LabelTally
+from service.formats.list_label import ListTally
 from service.formats.members import is_tar
 from service.formats.npz import NpzTable
 from service.formats.number import NumberTally, as_indices
@@ -79,6 +80,8 @@ class DataArrays:
     splits: dict[str, SplitArrays]
     classes: dict[str, list[str] | None]
     """The class names by target: none for one that no row has a value of; None for numbers and texts."""
+    label_kinds: dict[str, Literal["labels", "probabilities"]] = field(default_factory=dict)
+    """What the labels are, by target, of those that are no plain classes: arrays with a column a class."""
     warnings: list[WarningMessage] = field(default_factory=list)
     """What of the file is left out, and what was read otherwise than one might think; splits and labels are the reader's."""
 
@@ -212,6 +215,7 @@ def read_dataset(
     return DataArrays(
         splits={name: filled[name].finish(name, settled, channels=channels) for name in table.splits},
         classes={column: found.classes for column, found in settled.items()},
+        label_kinds={column: kind for column, found in settled.items() if (kind := _label_kind(found)) is not None},
         warnings=told,
     )
 
@@ -358,6 +362,8 @@ def _tallies(table: DataTable, selection: ColumnSelection, numbers: Collection[s
                 tallies[column] = NumberTally(column, is_only=is_only, is_quantity=column in numbers)
             case "text" | "messages":
                 tallies[column] = AnswerTally(column)
+            case "labels" | "probabilities":
+                tallies[column] = ListTally(column, names=table.class_names.get(column))
             case "tags" | "spans":
                 tallies[column] = TagTally(column, names=table.class_names.get(column))
     return tallies
@@ -418,6 +424,10 @@ def _completed(chunk: Chunk, table: DataTable, selection: ColumnSelection) -> Ch
     return replace(chunk, targets={**chunk.targets, **missing}) if missing else chunk
 
 
+def _label_kind(found: Settled) -> Literal["labels", "probabilities"] | None:
+    return found.kind if found.kind == "labels" or found.kind == "probabilities" else None
+
+
 def _absent(of_input: Column, selection: ColumnSelection) -> Column:
     """The description of a target that the file lacks, beside an input of that description."""
     kind = selection.word_targets(cast(InputColumnKind, of_input.kind)) if selection.reads_words else "label"
@@ -432,7 +442,7 @@ def _described(column: Column, found: Settled) -> Column:
             "class_counts": found.counts,
             "num_missing": sum(found.missing_counts.values()),
             "missing_counts": found.missing_counts,
-            "kind": "label" if column.kind == "number" and found.classes is not None else column.kind,
+            "kind": found.kind or ("label" if column.kind == "number" and found.classes is not None else column.kind),
         }
     )
 
@@ -475,7 +485,9 @@ class _SplitBuilder:
             self.inputs = decode_images(cast(Sequence[EncodedImage], self.inputs), channels)
         self.targets = {column: values[: self.num_filled] for column, values in self.targets.items()}
         for column, found in settled.items():
-            if isinstance(found_words := self.targets[column], list):
+            if found.array is not None:
+                self.targets[column] = found.array(self.targets[column])
+            elif isinstance(found_words := self.targets[column], list):
                 if found.index_of_code is not None:
                     rows = cast(list[NDArray[np.int64]], found_words)
                     self.targets[column] = [found.index_of_code[codes] for codes in rows]

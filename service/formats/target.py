@@ -2,15 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk
+from service.spec.tasks import TargetKind
 
-TargetArray = NDArray[np.int64] | NDArray[np.float64] | list[str] | list[NDArray[np.int64]]
-"""(N,). Class indices, -1 if missing; numbers, NaN if missing; answers; or the class indices of a row's words, -1 if missing."""
+TargetArray = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.float32] | list[str] | list[NDArray[np.int64]]
+"""(N,). Class indices, -1 if missing; numbers, NaN if missing; answers; the class indices of a row's words, -1 if missing; or of
+lists of labels (N, C), 0 and 1 or probabilities, NaN if missing."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Settled:
     """The class names of a label; none if no row has a value, whatever the type of the column."""
     counts: dict[str, list[int]] | None = None
     """Samples of each class, by split."""
+    kind: TargetKind | None = None
+    """What the values are, where the column's type does not say it."""
+    array: Callable[[Any], TargetArray] | None = None
+    """Makes the values of a split of what :meth:`TargetTally.add` returned; None where they are that already, but for codes."""
     index_of_code: NDArray[np.int64] | None = None
     """Maps the codes that :meth:`TargetTally.add` returns for a label to class indices; the last entry maps -1 to -1."""
 

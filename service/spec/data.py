@@ -160,6 +160,7 @@ def reading_warnings(dataset: "DatasetInfo", targets: Collection[str]) -> list[W
 
 _OF_READING = {
     "labels_from_floats",
+    "labels_from_one_hot",
     "minus_one_is_missing",
     "numbers_in_classification",
     "numbers_in_strings",
@@ -189,10 +190,25 @@ class ImageSizes(StrictModel):
 class Column(StrictModel):
     """One column of a dataset."""
 
-    kind: Literal["image", "text", "audio", "tokens", "messages", "label", "number", "tags", "spans", "weight", "other"]
+    kind: Literal[
+        "image",
+        "text",
+        "audio",
+        "tokens",
+        "messages",
+        "label",
+        "number",
+        "labels",
+        "probabilities",
+        "tags",
+        "spans",
+        "weight",
+        "other",
+    ]
     """What it can be used as: an input (``image``, ``text``, ``audio``; ``tokens``, words in a list; ``messages``, the turns of a
-    chat), a target (``label``, ``number``; ``tags`` of the words, ``spans`` of a text; ``text`` and ``messages`` are the answer
-    for a ``causal-lm``), the ``weight`` of the rows, or none of these."""
+    chat), a target (``label``, ``number``; ``labels``, any of the classes, or ``probabilities`` of them, in lists; ``tags`` of
+    the words, ``spans`` of a text; ``text`` and ``messages`` are the answer for a ``causal-lm``), the ``weight`` of the rows, or
+    none of these."""
     dtype: str
     """The type of its values."""
     shape: list[int] | None = None
@@ -206,16 +222,16 @@ class Column(StrictModel):
     num_classes: int | None = None
     """Of a label that is a target, and of tags."""
     classes: list[str] | None = None
-    """Of a label that is a target, and of tags: the class names, in the order of their indices."""
+    """Of a label that is a target, of lists of labels, and of tags: the class names, in the order of their indices."""
     class_counts: dict[str, list[int]] | None = None
-    """Of a label that is a target: samples of each class, by split; of tags: words of each."""
+    """Of a label that is a target: samples of each class, by split; of probabilities their sums; of tags: words of each."""
     num_missing: int = 0
     """Of a target: rows without a value."""
     missing_counts: dict[str, int] = {}
     """Of a target: the same by split, of the splits that have such rows."""
 
 
-WITH_CLASSES = ("label", "tags", "spans")
+WITH_CLASSES = ("label", "labels", "probabilities", "tags", "spans")
 """Kinds of columns whose values are classes."""
 
 

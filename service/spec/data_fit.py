@@ -64,7 +64,7 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
         *((f"/dataset/targets/{index}", name, TASKS[task].target_kinds) for index, name in enumerate(spec.targets)),
     ):
         of_kind = [column for column, described in dataset.columns.items() if described.kind in kinds]
-        kind = " and ".join(kinds)
+        kind = " and ".join(kinds) if len(kinds) < 3 else "target"
         there = f"its {kind} columns are {listed(of_kind)}"
         found = dataset.columns.get(name)
         if found is None:
@@ -79,7 +79,7 @@ def _column_faults(spec: DatasetSpec, dataset: DatasetInfo, *, task: TaskName) -
             message = f"column {name!r} was not uploaded as an input: upload it again with input_column={','.join(spec.inputs)}"
             faults.append(FieldError(pointer=pointer, message=message))
         elif found.kind not in kinds:
-            held = " or ".join(map(plural, kinds))
+            held = " or ".join(dict.fromkeys(map(plural, kinds)))
             faults.append(FieldError(pointer=pointer, message=f"column {name!r} holds no {held} ({found.dtype}); {there}"))
     return [
         *faults,

@@ -84,13 +84,13 @@ def _unseen_in_train(dataset: DatasetInfo, name: str, splits: Splits) -> tuple[s
     seen = [each for each, count in zip(classes, of_train, strict=True) if count]
     if len(seen) < 2:
         return f"has one class, {listed(seen)}; a classification needs at least two", "add rows of another class"
-    if column.kind != "label":  # a type of entities may be too rare to be in every part
+    if column.kind not in ("label", "labels"):  # a type of entities may be too rare to be in every part
         return None
     others = [counts[part] for part in (splits.validation, splits.test) if part in counts]
     scored = [sum(of_class) for of_class in zip(*others, strict=True)] or [0] * len(classes)
     if unseen := [each for each, there, count in zip(classes, of_train, scored, strict=True) if count and not there]:
         return f"has no row of {listed(unseen)}, which other splits have", "add some, or leave those rows out"
-    if classes == [str(at) for at in range(len(classes))] and len(seen) < len(classes):
+    if column.kind == "label" and classes == [str(at) for at in range(len(classes))] and len(seen) < len(classes):
         gap = listed([each for each in classes if each not in seen])
         return (
             f"has class indices up to {classes[-1]} and no row of {gap}",

@@ -80,12 +80,30 @@ def _target_faults(spec: JobSpec, dataset: DatasetInfo) -> Iterator[FieldError]:
     """Finds methods that are made for one target of classes in a job with another target, several or none."""
     targets = spec.dataset.targets
     if len(targets) == 1 and target_classes(dataset, targets[0]) is not None:
+        yield from _list_faults(spec, dataset.columns[targets[0]].kind)
         return
     for pointer, term in zip(term_pointers(spec), terms_of(spec.method), strict=True):
         if term.needs_classes:
             what = "several targets" if len(targets) > 1 else "a number" if targets else "no target"
             message = (
                 f"{term.name} is for one target of classes, and this job has {what}: take another method, such as multi-task"
+            )
+            yield FieldError(pointer=f"{pointer}/name", message=message)
+
+
+def _list_faults(spec: JobSpec, kind: str) -> Iterator[FieldError]:
+    """Finds methods that read one class of each row, or a softmax over all, where rows have lists of labels or probabilities."""
+    for pointer, term in zip(term_pointers(spec), terms_of(spec.method), strict=True):
+        if kind == "labels" and term.needs_classes:
+            message = (
+                f"{term.name} compares classes of which a row has one, and these rows have any number of them, each a yes or no: "
+                "take soft-targets, multi-task, distillation-network or deep-mutual, or a method of inner layers, such as fitnet"
+            )
+            yield FieldError(pointer=f"{pointer}/name", message=message)
+        elif kind == "probabilities" and compared_method(term).reads_one_class:
+            message = (
+                f"{term.name} reads the class of each row, and these rows have probabilities of all: take another method, such "
+                "as soft-targets or dist, or write the most probable class of each row"
             )
             yield FieldError(pointer=f"{pointer}/name", message=message)
 

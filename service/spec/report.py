@@ -257,6 +257,8 @@ class DataCard(_Card):
     """Samples with a label, by split and target: what the split's figures are of."""
     targets: dict[str, list[str] | None]
     """The classes of each target; null for a number."""
+    label_kinds: dict[str, Literal["labels", "probabilities"]] = {}
+    """Of targets whose rows have lists: any of the classes, each predicted from a probability of 0.5 on, or probabilities."""
     classes: list[str]
     """The names of the student's outputs."""
     input_shape: list[int] | None

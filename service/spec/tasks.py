@@ -18,9 +18,9 @@ TaskName = Literal[
 InputKind = Literal["image", "text", "audio"]
 InputColumnKind = Literal["image", "text", "audio", "tokens", "messages"]
 """What a column of inputs holds; ``tokens`` are the words of a text as a list, ``messages`` turns of a chat."""
-TargetKind = Literal["label", "number", "text", "messages", "tags", "spans"]
-"""What a column of targets holds: ``tags``, one for each of the tokens; ``spans`` of a text's characters; ``text``, an answer,
-and ``messages``, one that is part of a chat."""
+TargetKind = Literal["label", "number", "labels", "probabilities", "text", "messages", "tags", "spans"]
+"""What a column of targets holds: ``labels``, any of the classes, and ``probabilities`` of them, in lists; ``tags``, one for each
+of the tokens; ``spans`` of a text's characters; ``text``, an answer, and ``messages``, one that is part of a chat."""
 Modality = Literal["image", "waveform", "log-mel", "text"]
 """What an augmentation is applied to."""
 MethodKind = Literal["outputs", "layers", "next-tokens", "embeddings"]
@@ -55,7 +55,7 @@ class TaskInfo:
     of the input column by default. With ``tokens`` among them every text is read as words, and its targets are for each word."""
     targets: tuple[str, ...] = ("label",)
     """The columns to predict by default; empty where the student learns without any: then what it predicts is the input's own."""
-    target_kinds: tuple[TargetKind, ...] = ("label", "number")
+    target_kinds: tuple[TargetKind, ...] = ("label", "number", "labels", "probabilities")
     """The kinds of columns that can be predicted; of words, the kind that stands beside each of ``columns``, in that order."""
     only_target: str = ""
     """Of a task with one target at most: what that is, for the message that refuses several."""

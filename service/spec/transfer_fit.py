@@ -67,7 +67,9 @@ def _bias_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
     if not spec.evaluation.correct_bias:
         return []
     kinds = {column.kind for name in spec.dataset.targets if (column := dataset.columns.get(name)) is not None}
-    if TASKS[spec.task].targets and (not kinds or kinds & set(WITH_CLASSES)):
+    if TASKS[spec.task].targets and (not kinds or kinds & set(WITH_CLASSES) - {"labels"}):
         return []
-    message = "it sets how often the student chooses each class, and this job has no classes: leave it out"
+    message = (
+        "it sets how often the student chooses each class, and this job has no classes that exclude each other: leave it out"
+    )
     return [FieldError(pointer="/evaluation/correct_bias", message=message)]

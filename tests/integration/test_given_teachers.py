@@ -182,7 +182,10 @@ def of_type(folder: Path, problem_type: str | None) -> None:
 @pytest.mark.parametrize(
     ("problem_type", "words"),
     [
-        ("multi_label_classification", "each output is a yes or no by itself, through a sigmoid"),
+        (
+            "multi_label_classification",
+            "has a class by itself, a yes or no through a sigmoid, at its output 'anger', the dataset a class",
+        ),
         ("regression", "has a number at its output 'anger', the dataset a class"),
     ],
 )

@@ -63,11 +63,11 @@ def test_a_body_without_a_head_has_no_classes(tmp_path: Path) -> None:
         inspected(tmp_path, config__json=config | {"architectures": ["ViTForImageClassification"]})
 
 
-def test_a_network_of_several_labels_a_sample_is_refused_unless_its_config_says_that_it_has_one(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFile, match=r"through a sigmoid.*write \"problem_type\": \"single_label_classification\""):
-        inspected(tmp_path, config__json=CONFIG | {"problem_type": "multi_label_classification"})
-    info = inspected(tmp_path, config__json=CONFIG | {"problem_type": "single_label_classification"})
-    assert info.classes == ["cat", "dog"]
+def test_a_network_of_several_labels_a_sample_has_their_names(tmp_path: Path) -> None:
+    several = CONFIG | {"problem_type": "multi_label_classification"}
+    assert inspected(tmp_path, config__json=several).classes == ["cat", "dog"]
+    info = inspected(tmp_path, config__json=several | {"id2label": {}}, labels__json={"traits": {"any_of": ["big", "even"]}})
+    assert info.classes == ["big", "even"]
 
 
 def test_weights_may_be_in_several_files(tmp_path: Path) -> None:

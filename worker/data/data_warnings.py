@@ -67,7 +67,7 @@ def label_warnings(split: Split, targets: Targets) -> Iterator[WarningMessage]:
 def _unseen_classes(split: Split, target: Target, labels: Tensor) -> Iterator[WarningMessage]:
     if target.classes is None:
         return
-    counts = torch.bincount(labels, minlength=len(target.classes))
+    counts = target.count(labels)
     unseen = [name for name, count in zip(target.classes, counts.tolist(), strict=False) if not count]
     if unseen:
         message = (

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from worker.data.canvas_choice import ProcessorGeometry, canvas_warning, choose_
 from worker.data.digits import MAX_PIXEL
 from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
-from worker.data.held_out import hold_out
+from worker.data.held_out import hold_out, hold_out_labels, most_probable
 from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.prepared import PreparedSamples
 from worker.data.preprocessing import RawInputs, take
@@ -345,12 +345,15 @@ def _choose(dataset: DatasetSpec, arrays: DataArrays, *, without_labels: Collect
             raise UnusableData(f"the dataset has no split {name!r} to be the {part} split; it has {there}")
     train = arrays.splits[names.train]
     needed = 1 + sum(name is None for name in own.values())
-    rows = hold_out(
-        _strata(dataset, arrays, train, needed=needed, without_labels=without_labels),
-        validation_fraction=None if names.validation is not None else dataset.validation_fraction,
-        test_fraction=None if names.test is not None else dataset.test_fraction,
-        seed=dataset.split_seed,
-    )
+    parts: Any = {
+        "validation_fraction": None if names.validation is not None else dataset.validation_fraction,
+        "test_fraction": None if names.test is not None else dataset.test_fraction,
+        "seed": dataset.split_seed,
+    }
+    if (labels := _several_labels(dataset, arrays, train)) is not None:
+        rows = hold_out_labels(labels, **parts)
+    else:
+        rows = hold_out(_strata(dataset, arrays, train, needed=needed, without_labels=without_labels), **parts)
     if len(rows) == 1:
         rows = {}
     chosen: dict[SplitName, SplitArrays] = {}
@@ -362,18 +365,28 @@ def _choose(dataset: DatasetSpec, arrays: DataArrays, *, without_labels: Collect
     return chosen
 
 
+def _several_labels(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDArray[np.bool_] | None:
+    """The labels (N, C) of the first target that has classes, if a row may have any of them; none where they are missing."""
+    for name in dataset.targets:
+        if arrays.classes[name] is not None:
+            return np.asarray(train.targets[name]) > 0 if arrays.label_kinds.get(name) == "labels" else None
+    return None
+
+
 def _strata(
     dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays, *, needed: int, without_labels: Collection[str]
 ) -> NDArray[np.int64]:
     """Strata (N,) of the held-out shares: the classes of the first target that has classes, else a single stratum.
 
-    Of a target that can be learned without labels, classes of fewer than ``needed`` rows are one stratum with the unlabelled.
+    Of probabilities the class is the most probable one. Of them, and of a target that can be learned without labels, classes
+    of fewer than ``needed`` rows are one stratum with the unlabelled.
     """
     for name in dataset.targets:
         values = train.targets[name]
         if arrays.classes[name] is not None and isinstance(values, np.ndarray):
-            strata = values.astype(np.int64)
-            if name in without_labels:
+            is_soft = arrays.label_kinds.get(name) == "probabilities"
+            strata = most_probable(values) if is_soft else values.astype(np.int64)
+            if name in without_labels or is_soft:
                 rare = np.flatnonzero(np.bincount(strata[strata >= 0]) < needed)
                 strata = np.where(np.isin(strata, rare), -1, strata)
             counts = np.bincount(strata[strata >= 0])

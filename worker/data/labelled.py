@@ -62,7 +62,7 @@ def _targets(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> Ta
         if classes is None:
             found.append(_number(name, torch.from_numpy(np.asarray(train.targets[name]))))
         else:
-            found.append(Target(name, tuple(classes)))
+            found.append(Target(name, tuple(classes), label_kind=arrays.label_kinds.get(name, "class")))
     return Targets(tuple(found))
 
 
@@ -83,12 +83,15 @@ def _number(name: str, values: Tensor) -> Target:
 
 
 def _labels(split: SplitArrays, targets: Targets) -> Tensor:
-    if targets.is_classification:
+    if targets.is_classification and targets.each[0].label_kind == "class":
         (target,) = targets
         return torch.from_numpy(np.asarray(split.targets[target.name]))
     columns = []
     for target in targets:
         values = torch.from_numpy(np.asarray(split.targets[target.name])).to(torch.float64)
+        if target.label_kind != "class":
+            columns.append(values.to(torch.float32))
+            continue
         values = (values - target.mean) / target.scale if target.classes is None else values.where(values >= 0, torch.nan)
-        columns.append(values.to(torch.float32))
-    return torch.stack(columns, dim=1) if columns else torch.empty(len(split.inputs), 0)
+        columns.append(values.to(torch.float32).unsqueeze(1))
+    return torch.cat(columns, dim=1) if columns else torch.empty(len(split.inputs), 0)

@@ -105,8 +105,10 @@ def score_by_teacher(
     scores = []
     for target, ours, theirs in zip(targets, targets.split(outputs), targets.split(teacher_outputs), strict=True):
         if only is None or target.name in only:
-            labels = theirs[:, 0] if target.classes is None else theirs.argmax(dim=-1)
-            scores.append(_score(target, ours, labels)[0])
+            if target.classes is None:
+                scores.append(_score(target, ours, theirs[:, 0])[0])
+            else:
+                scores.append(_class_score(target, ours, target.chosen(theirs), theirs.isfinite().all(dim=-1))[0])
     share = torch.stack(scores).mean()
     losses = teacher_losses(targets, outputs, teacher_outputs, divergence="kl", temperature=1.0)
     return EvaluationResult(score=share.item(), loss=losses.sum().item())
@@ -122,9 +124,7 @@ def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     R² of constant labels is 1 if all predictions are equal to them, else 0.
     """
     if target.classes is not None:
-        known = target.is_known(labels)
-        hits = ((outputs.argmax(dim=-1) == labels) & known).sum().double()
-        return hits / known.sum().clamp(min=1), known.any()
+        return _class_score(target, outputs, target.decided(labels), target.is_known(labels))
     known = target.is_known(labels)
     count = known.sum().clamp(min=1)
     labels = labels.nan_to_num(nan=0.0).to(torch.float64)
@@ -134,8 +134,24 @@ def _score(target: Target, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     return explained, known.any()
 
 
+def _class_score(target: Target, outputs: Tensor, wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The accuracy, or of classes by themselves the F1 of all yeses, beside what :meth:`Target.chosen` should give (N, …)."""
+    if target.is_multi_label:
+        right, given = f1_parts(target.chosen(outputs), wanted)
+        return (right * known).sum() / (given * known).sum().clamp(min=1), known.any()
+    hits = ((target.chosen(outputs) == wanted) & known).sum().double()
+    return hits / known.sum().clamp(min=1), known.any()
+
+
+def f1_parts(chosen: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts by row of yeses (N, C) twice the right ones, and all given and all wanted: the sums' ratio is the micro F1."""
+    both = (chosen & wanted).sum(dim=-1).double()
+    return 2 * both, chosen.sum(dim=-1).double() + wanted.sum(dim=-1).double()
+
+
 def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> float:
-    """The agreement of two networks' outputs (N, W), at most 1: the fraction of samples with the same predicted class.
+    """The agreement of two networks' outputs (N, W), at most 1: the fraction of samples with the same predicted
+    class, or set of classes.
 
     For a number it is their correlation, 0 if either is constant but for rounding; for several targets the mean over those in
     ``only``.
@@ -145,7 +161,8 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collecti
         if only is not None and target.name not in only:
             continue
         if target.classes is not None:
-            agreements.append((one.argmax(dim=-1) == other.argmax(dim=-1)).double().mean())
+            same = target.chosen(one) == target.chosen(other)
+            agreements.append((same.all(dim=-1) if target.is_multi_label else same).double().mean())
         else:
             numbers = torch.stack([one[:, 0], other[:, 0]]).double()
             varies = (numbers.amax(dim=1) - numbers.amin(dim=1) > ROUNDING * numbers.abs().amax(dim=1)).all()

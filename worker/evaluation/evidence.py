@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.evaluation.evaluate import f1_parts
 from worker.targets import Targets
 
 _NEAR_CHANCE = 0.2
@@ -104,6 +105,22 @@ class ClassComparison(GuessComparison):
 
 
 @dataclass(frozen=True)
+class LabelsComparison(GuessComparison):
+    """The F1 of all yeses beside that of the best set of classes for every row."""
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"an F1 of {self.score:.1%} on {self.rows:,} rows (95% interval {low:.1%} to {high:.1%}), "
+            f"where always the same classes have {self.constant:.1%}"
+        )
+
+    @property
+    def reported_as(self) -> str:
+        return "f1"
+
+
+@dataclass(frozen=True)
 class NumberComparison(GuessComparison):
     """R² beside that of always the mean."""
 
@@ -134,7 +151,12 @@ def compare_with_guess(
         wanted = targets.labels_of(labels, index)
         known = target.is_known(wanted)
         part, wanted = part[known], wanted[known]
+        if target.classes is not None:
+            wanted = target.decided(wanted)
         if len(wanted) == 0 or bool((wanted == wanted[0]).all()):
+            continue
+        if target.is_multi_label:
+            found.append(_labels(target.name, target.chosen(part), wanted))
             continue
         found.append(_classes(target.name, part, wanted) if target.classes is not None else _number(target.name, part, wanted))
     return found
@@ -176,8 +198,12 @@ def paired_interval(first: Tensor, second: Tensor, labels: Tensor, targets: Targ
         one, other, wanted = (each[known].cpu().to(torch.float64) for each in (one, other, wanted))
         if len(wanted) == 0:
             continue
+        if target.is_multi_label:
+            intervals.append(mean_interval(_f1_by_row(one > 0, wanted > 0) - _f1_by_row(other > 0, wanted > 0)))
+            continue
         if target.classes is not None:
-            intervals.append(_of_matched_shares(one.argmax(dim=1) == wanted, other.argmax(dim=1) == wanted))
+            classes = target.decided(wanted)
+            intervals.append(_of_matched_shares(one.argmax(dim=1) == classes, other.argmax(dim=1) == classes))
             continue
         spread = (wanted - wanted.mean()).square().mean().item()
         if spread > 0:
@@ -231,6 +257,25 @@ def _classes(name: str, outputs: Tensor, labels: Tensor) -> GuessComparison:
         rows=count,
         knows_small_classes=recalls.mean().item() - _NORMAL_95 * spread > 1 / len(sizes) + 1e-9,
     )
+
+
+def _labels(name: str, chosen: Tensor, wanted: Tensor) -> GuessComparison:
+    by_row = _f1_by_row(chosen, wanted)
+    low, high = mean_interval(by_row)
+    # Of sets of classes for all rows the best is one of the most frequent classes.
+    sizes = wanted.sum(dim=0).double().sort(descending=True).values
+    guessed = torch.arange(1, len(sizes) + 1) * len(wanted)
+    constant = (2 * sizes.cumsum(dim=0) / (guessed + sizes.sum())).max().item()
+    return LabelsComparison(name, by_row.mean().item(), (max(0.0, low), min(1.0, high)), constant, len(wanted))
+
+
+def _f1_by_row(chosen: Tensor, wanted: Tensor) -> Tensor:
+    """Values (N,) whose mean is the micro F1, and whose spread is its own in first order (the delta method of a ratio)."""
+    right, given = f1_parts(chosen, wanted)
+    if not bool(given.any()):
+        return torch.zeros_like(right)
+    score = right.sum() / given.sum()
+    return score + (right - score * given) / given.mean()
 
 
 def _number(name: str, outputs: Tensor, labels: Tensor) -> GuessComparison:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.methods.embedding import pair_similarities
-from worker.targets import Targets
+from worker.methods.response import bernoulli_divergence
+from worker.targets import Targets, label_loss
 
 ROUNDING = 1e-6
 """Outputs in float32 that differ by no more than this share of the largest are the same."""
@@ -41,8 +42,15 @@ def target_metrics(
         if target.classes is None:
             if bool(target.is_known(target_labels).any()):
                 metrics[target.name] = regression_metrics(part[:, 0], target_labels, scale=target.scale)
-        elif bool(target.is_known(target_labels).any()):
-            metrics[target.name] = classification_metrics(part, target_labels)
+        elif bool((known := target.is_known(target_labels)).any()):
+            if target.is_multi_label:
+                metrics[target.name] = multi_label_metrics(part[known.to(part.device)], target_labels[known])
+                continue
+            metrics[target.name] = classification_metrics(part, target.decided(target_labels))
+            if target.label_kind == "probabilities":
+                metrics[target.name]["loss"] = label_loss(
+                    Targets((target,)), part.to(torch.float64), target_labels.to(part.device)
+                ).item()
     return metrics
 
 
@@ -56,6 +64,8 @@ def target_agreement(
     return {
         target.name: regression_metrics(ours[:, 0], theirs[:, 0], scale=target.scale)
         if target.classes is None
+        else multi_label_agreement(theirs, ours)
+        if target.is_multi_label
         else agreement_metrics(theirs, ours)
         for target, theirs, ours in zip(targets, targets.split(teacher), targets.split(student), strict=True)
         if only is None or target.name in only
@@ -97,6 +107,41 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         # The libraries' functions are 30 times slower: they make one-hot tables (N, C) or sort all classes.
         metrics["top_5_accuracy"] = (logits.topk(5).indices == labels[:, None]).any(dim=1).double().mean().item()
     return metrics
+
+
+def multi_label_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Metrics of logits (N, C) against labels (N, C) of 0 and 1, of classes that do not exclude each other.
+
+    A class is predicted from a probability of 0.5 on. ``mean_average_precision`` is the mean over the classes that occur, of
+    all thresholds; ``micro_f1`` counts all yeses alike, ``macro_f1`` is the mean over the classes that occur among labels or
+    predictions; ``exact_match`` is the share of samples with all classes right; ``loss`` the mean binary cross-entropy, in nats.
+    """
+    from sklearn.metrics import average_precision_score, f1_score
+
+    logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.float64)
+    wanted, chosen = labels > 0, logits > 0
+    occurs, told = wanted.any(dim=0), (wanted | chosen).any(dim=0)
+    precisions = [float(average_precision_score(wanted[:, at].numpy(), logits[:, at].numpy())) for at in occurs.nonzero()[:, 0]]
+    by_class = (
+        f1_score(wanted[:, told].numpy(), chosen[:, told].numpy(), average=None, zero_division=0.0) if told.any() else [0.0]
+    )
+    return {
+        "mean_average_precision": float(np.mean(precisions)) if precisions else 0.0,
+        "micro_f1": float(f1_score(wanted.numpy(), chosen.numpy(), average="micro", zero_division=0.0)),
+        "macro_f1": float(np.mean(by_class)),
+        "exact_match": (wanted == chosen).all(dim=1).double().mean().item(),
+        "loss": functional.binary_cross_entropy_with_logits(logits, labels).item(),
+    }
+
+
+def multi_label_agreement(teacher_logits: Tensor, student_logits: Tensor) -> dict[str, float]:
+    """As :func:`agreement_metrics`, of classes by themselves: equal sets of classes, and the mean over samples and classes of
+    KL(teacher ‖ student) of each yes or no."""
+    teacher, student = teacher_logits.to("cpu", torch.float64), student_logits.to("cpu", torch.float64)
+    return {
+        "agreement": ((teacher > 0) == (student > 0)).all(dim=1).double().mean().item(),
+        "kl_divergence": bernoulli_divergence(student, teacher, divergence="kl", temperature=1.0).mean().item(),
+    }
 
 
 def regression_metrics(outputs: Tensor, values: Tensor, *, scale: float = 1.0) -> dict[str, float]:

@@ -78,7 +78,7 @@ def _shifts(targets: Targets, outputs: Tensor, theirs: Tensor) -> Tensor:
     """(W,), in float64; 0 for what stays as it is."""
     shifts = []
     for target, ours, other in zip(targets, targets.split(outputs), targets.split(theirs), strict=True):
-        if target.classes is None or not bool(other.isfinite().all()):
+        if target.classes is None or target.is_multi_label or not bool(other.isfinite().all()):
             shifts.append(torch.zeros(target.width, dtype=torch.float64))
         else:
             wanted = other.to(torch.float64).softmax(dim=1).mean(dim=0)
@@ -90,7 +90,7 @@ def _largest_difference(targets: Targets, outputs: Tensor, theirs: Tensor) -> fl
     """The largest difference of the two networks' mean probabilities of a class."""
     largest = 0.0
     for target, ours, other in zip(targets, targets.split(outputs), targets.split(theirs), strict=True):
-        if target.classes is not None and bool(other.isfinite().all()):
+        if target.classes is not None and not target.is_multi_label and bool(other.isfinite().all()):
             means = [each.to(torch.float64).softmax(dim=1).mean(dim=0) for each in (ours, other)]
             largest = max(largest, float((means[0] - means[1]).abs().max()))
     return largest

@@ -1,8 +1,10 @@
 """What a job can measure with the labels that its data have: the control, the choice of weights, the scores."""
 
 from service.spec import JobSpec
+from service.spec.methods import terms_of
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
+from worker.errors import JobFault
 from worker.tasks import TASKS
 
 
@@ -11,6 +13,18 @@ def without_control(spec: JobSpec, data: Data) -> JobSpec:
     if not spec.evaluation.control or not _unlabelled(data):
         return spec
     return spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"control": False})})
+
+
+def refuse_unfit_method(spec: JobSpec, data: Data) -> None:
+    """Raises JobFault if the method is for classes of which a row has one, where a teacher alone tells that it has any number."""
+    unfit = [term.name for term in terms_of(spec.method) if term.needs_classes]
+    if unfit and any(target.is_multi_label for target in data.targets):
+        raise JobFault(
+            "invalid_spec",
+            f"{', '.join(unfit)} compares classes of which a row has one; by its teacher a row has any number of them.",
+            hint="Take soft-targets, multi-task or distillation-network, or a method of inner layers, such as fitnet.",
+            details={"pointer": "/method"},
+        )
 
 
 def label_warnings(spec: JobSpec, data: Data) -> list[WarningMessage]:

@@ -28,6 +28,7 @@ from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
 from worker.job.given_formats import load_frozen
 from worker.job.job_data import local_input
+from worker.job.labels import refuse_unfit_method
 from worker.job.plan import JobPlan, plan_of
 from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
 from worker.job.starts import GivenStart, RandomStart, begin_with_teacher_layers
@@ -167,6 +168,7 @@ class Networks:
                 f"No row has a value of {', '.join(map(repr, unknown))}, and no teacher tells what classes there are.",
                 hint="Give a teacher of this target, or label some rows.",
             )
+        refuse_unfit_method(self.spec, self.data)
         return self.data
 
     def settle_rows(self) -> Data:

@@ -30,7 +30,7 @@ def standardise_by_teacher(networks: Networks) -> None:
     lacking = [
         index
         for index, target in enumerate(data.targets)
-        if target.classes is None and bool(train.labels[..., index].isnan().any())
+        if target.classes is None and bool(data.targets.labels_of(train.labels, index).isnan().any())
     ]
     given = [role for role in networks.teachers if not networks.is_trained(role)]
     if not lacking or not given:
@@ -42,7 +42,7 @@ def standardise_by_teacher(networks: Networks) -> None:
     for index in lacking:
         values = [parts[index][:, 0] for parts in taught if bool(parts[index].isfinite().all())]
         if values:
-            targets[index] = _measured(targets[index], torch.cat([*values, some.labels[..., index].flatten()]))
+            targets[index] = _measured(targets[index], torch.cat([*values, data.targets.labels_of(some.labels, index).flatten()]))
     settled = Targets(tuple(targets))
     networks.standardise(_restandardised(data, settled))
 
@@ -56,11 +56,13 @@ def _measured(target: Target, values: Tensor) -> Target:
 def _restandardised(data: Data, targets: Targets) -> Data:
     splits = {}
     for name, split in data.splits.items():
-        columns = [
+        places = zip(targets.label_slices, targets, data.targets, strict=True)
+        columns = [(split.labels[..., place], target, before) for place, target, before in places]
+        renewed = [
             ((_in_own_unit(column, before) - target.mean) / target.scale).to(column.dtype) if target != before else column
-            for column, target, before in zip(split.labels.unbind(dim=-1), targets, data.targets, strict=True)
+            for column, target, before in columns
         ]
-        splits[name] = replace(split, labels=torch.stack(columns, dim=-1))
+        splits[name] = replace(split, labels=torch.cat(renewed, dim=-1))
     return replace(data, splits=splits, targets=targets)
 
 

@@ -9,6 +9,7 @@ from service.spec.methods.tasks import Divergence
 from worker.methods.batch import DistillationBatch, Loss, batch_label_loss
 from worker.methods.context import LossContext
 from worker.methods.layer_pairs import TEACHER_HEAD
+from worker.methods.response import bernoulli_divergence
 from worker.targets import Target, Targets, target_losses
 
 
@@ -40,6 +41,8 @@ def _by_sample(target: Target, student: Tensor, teacher: Tensor, *, divergence: 
     """(B,)."""
     if target.classes is None:
         return (student - teacher).square().mean(dim=-1)
+    if target.is_multi_label:
+        return bernoulli_divergence(student, teacher, divergence=divergence, temperature=temperature)
     if divergence == "mse":
         return (student - teacher).square().mean(dim=-1)
     ours = functional.log_softmax(student / temperature, dim=-1)

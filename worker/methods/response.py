@@ -42,6 +42,21 @@ def _mean_divergence(student: Tensor, teacher: Tensor, weights: Tensor | None) -
     return row_mean(functional.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1), weights)
 
 
+def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, *, divergence: str, temperature: float) -> Tensor:
+    """``τ² · mean over classes of KL(p_t ‖ p_s)``, each p = σ(z/τ) of a class by itself, by row: (…, C) to (…).
+
+    ``cross-entropy`` adds the teacher's entropies, ``mse`` is that of the logits, without τ.
+    """
+    if divergence == "mse":
+        return (student_logits - teacher_logits).square().mean(dim=-1)
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+    losses = -(teacher.sigmoid() * functional.logsigmoid(student) + (-teacher).sigmoid() * functional.logsigmoid(-student))
+    if divergence == "kl":
+        losses = losses + teacher.sigmoid() * functional.logsigmoid(teacher)
+        losses = losses + (-teacher).sigmoid() * functional.logsigmoid(-teacher)
+    return losses.mean(dim=-1) * temperature**2
+
+
 def soft_cross_entropy(
     student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, weights: Tensor | None = None
 ) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from service.spec.methods import Softened
 from worker.methods.batch import DistillationBatch, Loss, batch_label_loss, row_mean
 from worker.methods.context import LossContext
-from worker.methods.response import kl_divergence, soft_cross_entropy
+from worker.methods.response import bernoulli_divergence, kl_divergence, soft_cross_entropy
 from worker.targets import Target, Targets
 
 
@@ -40,6 +40,9 @@ def _divergence(method: Softened, target: Target, student: Tensor, teacher: Tens
     """
     if target.classes is None:
         return _squared_error(student, teacher, weights)
+    if target.is_multi_label:
+        by_row = bernoulli_divergence(student, teacher, divergence=method.divergence, temperature=method.temperature)
+        return row_mean(by_row, weights)
     match method.divergence:
         case "kl":
             return kl_divergence(student, teacher, temperature=method.temperature, weights=weights)

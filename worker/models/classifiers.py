@@ -1,17 +1,15 @@
 """Classifiers of ``transformers``, of images, texts and sound, and their folders. Their outputs may also be numbers."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from service.spec.problem_type import MULTI_LABEL, NUMBERS, WHY_NOT_MULTI_LABEL
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
 from service.spec.shapes import InputShape
 from service.spec.transformers_fit import config_fields
 from worker.data.preprocessing import Preprocessing
 from worker.data.waveform import RawWaveform
-from worker.models.errors import UnreadableNetwork
 from worker.models.feature_extractor_config import is_feature_extractor, read_sound_preprocessing
 from worker.models.labels_file import LABELS_FILE, read_labels, targets_of_config
 from worker.models.network_kind import LoadedNetwork, NetworkKind, token_fields
@@ -25,10 +23,6 @@ from worker.targets import Targets
 class Classifiers(NetworkKind):
     """Networks with one output for each class of a target, or for its number."""
 
-    def check_config(self, config: Mapping[str, Any]) -> None:
-        if config.get("problem_type") == MULTI_LABEL:
-            raise UnreadableNetwork(f"config.json: {WHY_NOT_MULTI_LABEL}")
-
     def _targets(self, folder: Path, config: Any) -> Targets:
         has_labels = (folder / LABELS_FILE).is_file()
         return read_labels(folder, num_outputs=config.num_labels) if has_labels else targets_of_config(config)
@@ -40,6 +34,9 @@ class Classifiers(NetworkKind):
         if all(target.classes is None for target in targets):
             # Without it, the library's pipelines put a single number through a sigmoid, and several through a softmax.
             config.problem_type = NUMBERS
+        elif targets.has_classes_alone:
+            # Those pipelines put several classes through a softmax, unless the config says that each is a yes or no.
+            config.problem_type = MULTI_LABEL if targets.each[0].is_multi_label else ONE_LABEL if config.problem_type else None
         with no_progress_bars():
             network.model.save_pretrained(folder)
 

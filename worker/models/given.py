@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
-from service.spec.problem_type import MULTI_LABEL
 from service.spec.tasks import TASKS
 from service.spec.transformers_fit import classifiers, task_of_config
 from worker.models.build import build_network
@@ -171,16 +170,19 @@ def _config(document: dict[str, Any], kind: NetworkKind) -> Any:
 
 
 def _own_head(folder: Path, document: dict[str, Any], config: Any, kind: NetworkKind) -> Targets | None:
-    """What the outputs of the folder's own head mean; None if it is another task's, or each of its outputs is a label."""
-    if not TASKS[kind.task].targets or task_of_config(document) != kind.task or document.get("problem_type") == MULTI_LABEL:
+    """What the outputs of the folder's own head mean; None if it is another task's."""
+    if not TASKS[kind.task].targets or task_of_config(document) != kind.task:
         return None
     has_labels = (folder / LABELS_FILE).is_file()
     return read_labels(folder, num_outputs=config.num_labels) if has_labels else targets_of_config(config)
 
 
 def _find_outputs(ours: Targets, theirs: Targets) -> OutputMap | None:
-    """The job's outputs among the network's, by name; None if it lacks one, or one is a number, whose unit is another."""
+    """The job's outputs among the network's, by name; None if it lacks one, or one is a number, whose unit is another, or a
+    class that excludes others where the job's does not, or the other way round."""
     if any(target.classes is None for target in (*ours, *theirs)):
+        return None
+    if {target.is_multi_label for target in ours} != {target.is_multi_label for target in theirs}:
         return None
     try:
         return map_outputs({target.name: target.classes for target in ours}, theirs.classes)

@@ -4,20 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from service.spec.problem_type import NUMBERS
+from service.spec.problem_type import MULTI_LABEL, NUMBERS
 from worker.models.errors import UnreadableNetwork
 from worker.targets import Target, Targets
 
 LABELS_FILE = "labels.json"
+_ANY_OF = "any_of"
 
 
 def write_labels(folder: Path, targets: Targets) -> None:
-    """Writes a list of class names for a classification; else an object of each target's class names, null for a number."""
+    """Writes a list of class names for a classification; else an object of each target's class names, null for a number.
+
+    Of classes that do not exclude each other they stand as ``{"any_of": [names]}``.
+    """
     if targets.is_classification:
         write_json(folder / LABELS_FILE, targets.classes)
     elif len(targets):
-        names = {target.name: None if target.classes is None else list(target.classes) for target in targets}
-        write_json(folder / LABELS_FILE, names)
+        write_json(folder / LABELS_FILE, {target.name: _written(target) for target in targets})
 
 
 def read_labels(folder: Path, *, num_outputs: int | None = None) -> Targets:
@@ -26,8 +29,7 @@ def read_labels(folder: Path, *, num_outputs: int | None = None) -> Targets:
         case list() as names if all(isinstance(name, str) for name in names):
             targets = Targets.of_classes(names)
         case dict() as by_target if all(_are_names(names) for names in by_target.values()):
-            found = [Target(name, None if names is None else tuple(names)) for name, names in by_target.items()]
-            targets = Targets(tuple(found))
+            targets = Targets(tuple(_read(name, names) for name, names in by_target.items()))
         case _:
             targets = Targets(())
     if num_outputs is not None and targets.width != num_outputs:
@@ -36,14 +38,32 @@ def read_labels(folder: Path, *, num_outputs: int | None = None) -> Targets:
 
 
 def targets_of_config(config: Any) -> Targets:
-    """What the outputs mean to the library: one is a number, and so is each of several if ``problem_type`` says so."""
+    """What the outputs mean to the library: one is a number, and so is each of several if ``problem_type`` says so.
+
+    Or it says that each is a class's own, which is a yes or no.
+    """
     named = [str(config.id2label[index]) for index in range(config.num_labels)]
+    if config.problem_type == MULTI_LABEL:
+        return Targets((Target("labels", tuple(named), label_kind="labels"),))
     if config.problem_type == NUMBERS or len(named) == 1:
         return Targets(tuple(Target(name, None) for name in named))
     return Targets.of_classes(named)
 
 
+def _written(target: Target) -> Any:
+    names = None if target.classes is None else list(target.classes)
+    return {_ANY_OF: names} if target.is_multi_label else names
+
+
+def _read(name: str, names: Any) -> Target:
+    if isinstance(names, dict):
+        return Target(name, tuple(names[_ANY_OF]), label_kind="labels")
+    return Target(name, None if names is None else tuple(names))
+
+
 def _are_names(names: Any) -> bool:
+    if isinstance(names, dict):
+        return names.keys() == {_ANY_OF} and names[_ANY_OF] is not None and _are_names(names[_ANY_OF])
     return names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
 
 

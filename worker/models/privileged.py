@@ -85,9 +85,10 @@ def fold_weights(
 
 
 def _centring(targets: Targets) -> Tensor:
-    """(W, W) matrix that centres a target's logits over its classes, for they are equal up to a constant; regressions stay."""
+    """(W, W) matrix that centres a target's logits over its classes, for they are equal up to a constant; numbers, and classes by
+    themselves, stay."""
     centring = torch.eye(targets.width)
     for target, block in zip(targets, targets.split(centring), strict=True):
-        if target.classes is not None:
+        if target.classes is not None and not target.is_multi_label:
             block -= block.mean(dim=1, keepdim=True)
     return centring

@@ -12,7 +12,7 @@ from worker.data import Data, Preprocessing
 from worker.data.sound import SoundPreprocessing, measure_sound
 from worker.models import LoadedNetwork
 from worker.models.classifiers import AudioClassifiers
-from worker.tasks.card_text import library_program, own_program
+from worker.tasks.card_text import library_program, outputs_read, own_program
 from worker.tasks.fit_clips import fit_waveforms
 from worker.tasks.labelled import LabelledTask
 
@@ -63,9 +63,9 @@ class AudioClassification(LabelledTask):
     def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
         return network, "input_values"
 
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+    def usage(self, report: Report, *, is_own: bool) -> str:
         if is_own:
-            return own_program(_OWN_IMPORTS, dedent(_OWN_READER), is_one_choice=is_one_choice)
+            return own_program(_OWN_IMPORTS, dedent(_OWN_READER), read=outputs_read(report))
         reads_waveforms = report.data.input_shape is not None and len(report.data.input_shape) == 1
         inputs = _WAVEFORM if reads_waveforms else _SPECTROGRAM
-        return library_program(dedent(_LIBRARY_READER) + dedent(inputs), is_one_choice=is_one_choice)
+        return library_program(dedent(_LIBRARY_READER) + dedent(inputs), read=outputs_read(report))

@@ -13,7 +13,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, measure_pixels
 from worker.models import LoadedNetwork
 from worker.models.classifiers import ImageClassifiers
-from worker.tasks.card_text import library_program, own_program
+from worker.tasks.card_text import library_program, outputs_read, own_program
 from worker.tasks.fit_images import fit_images, white_warnings
 from worker.tasks.labelled import LabelledTask
 
@@ -86,7 +86,7 @@ class ImageClassification(LabelledTask):
             "standard deviation are in `student/preprocessor_config.json`."
         )
 
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+    def usage(self, report: Report, *, is_own: bool) -> str:
         white = (report.data.pixel_range or [0.0])[-1]
         pixels = (
             _STORED.get(white, _STORED_OTHERWISE) if report.data.image_fit is None else _fitted(report, report.data.image_fit)
@@ -97,8 +97,8 @@ class ImageClassification(LabelledTask):
             return dedent(code).replace("{images}", images).replace("{pixels}", pixels)
 
         if is_own:
-            return own_program(of_file(_OWN_IMPORTS), of_file(_OWN_READER), is_one_choice=is_one_choice)
-        return library_program(of_file(_LIBRARY_READER), is_one_choice=is_one_choice)
+            return own_program(of_file(_OWN_IMPORTS), of_file(_OWN_READER), read=outputs_read(report))
+        return library_program(of_file(_LIBRARY_READER), read=outputs_read(report))
 
 
 def _fitted(report: Report, fit: ImageFit) -> str:

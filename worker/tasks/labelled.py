@@ -29,7 +29,7 @@ from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.evaluation.precision import Precision
 from worker.methods.layer_mapping import LayerMapping
 from worker.targets import Targets, has_labels
-from worker.tasks.card_text import one_line
+from worker.tasks.card_text import one_line, outputs_read
 from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
 from worker.training.criterion import BatchCriterion, BuildCriterion, extra_inputs, label_criterion
 
@@ -126,7 +126,7 @@ class LabelledTask(Task):
         return "accuracy" if targets.is_classification else "score"
 
     def score_is_share(self, targets: Targets) -> bool:
-        return all(target.classes is not None for target in targets)
+        return all(target.classes is not None and not target.is_multi_label for target in targets)
 
     def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
         rows = self.label_rows(labels)
@@ -158,26 +158,40 @@ class LabelledTask(Task):
 
     def words(self, report: Report, *, is_own: bool) -> CardWords:
         kinds = list(report.data.targets.values())
+        is_labels = outputs_read(report) == "labels"
         is_share = report.student.test_accuracy is not None
         return CardWords(
-            score="accuracy" if is_share else "r2" if kinds == [None] else "score",
+            score="accuracy" if is_share else "r2" if kinds == [None] else "f1" if is_labels else "score",
             agreement=_agreement_words(report),
             data=self.data_words(report),
-            usage=self.usage(report, is_own=is_own, is_one_choice=len(kinds) == 1 and kinds[0] is not None),
+            usage=self.usage(report, is_own=is_own),
         )
 
     def data_words(self, report: Report) -> str:
         """Says what is predicted, and in which units."""
         predicted = ", ".join(
-            f"{one_line(name)} ({'a number' if classes is None else f'{len(classes)} classes'})"
+            f"{one_line(name)} ({_predicted(classes, report.data.label_kinds.get(name))})"
             for name, classes in report.data.targets.items()
         )
         words = f"Predicted: {predicted}; the names are in `student/labels.json`."
+        if "labels" in report.data.label_kinds.values():
+            words += " A class of which a sample may have any number is predicted from a probability of 0.5 on, by a sigmoid."
         return words + (" Numbers are in the units of the data." if None in report.data.targets.values() else "")
 
     @abstractmethod
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
-        """Writes the program that uses a student; ``is_one_choice`` if its one target has classes."""
+    def usage(self, report: Report, *, is_own: bool) -> str:
+        """Writes the program that uses a student."""
+
+
+def _predicted(classes: list[str] | None, kind: str | None) -> str:
+    if classes is None:
+        return "a number"
+    match kind:
+        case "labels":
+            return f"any of {len(classes)} classes"
+        case "probabilities":
+            return f"{len(classes)} classes, learnt from their probabilities"
+    return f"{len(classes)} classes"
 
 
 def _agreement_words(report: Report) -> str:

@@ -139,8 +139,8 @@ class SentenceEmbedding(LabelledTask):
             score="score",
             agreement=f"How alike it holds two texts correlates with how alike its teacher does: {correlation:.4f}.",
             data="The score is the correlation of all pairs' cosine similarities with the teacher's.",
-            usage=self.usage(report, is_own=is_own, is_one_choice=False),
+            usage=self.usage(report, is_own=is_own),
         )
 
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+    def usage(self, report: Report, *, is_own: bool) -> str:
         return dedent(_USAGE).rstrip()

@@ -10,7 +10,7 @@ from service.spec.report import Report
 from worker.data import Data, Preprocessing
 from worker.models import LoadedNetwork
 from worker.models.classifiers import TextClassifiers
-from worker.tasks.card_text import library_program
+from worker.tasks.card_text import library_program, outputs_read
 from worker.tasks.labelled import LabelledTask
 from worker.tasks.texts import choose_text_preprocessing, fit_texts, texts_onnx_form
 
@@ -46,5 +46,5 @@ class TextClassification(LabelledTask):
     def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
         return texts_onnx_form(network, preprocessing)
 
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
-        return library_program(dedent(_READER), is_one_choice=is_one_choice)
+    def usage(self, report: Report, *, is_own: bool) -> str:
+        return library_program(dedent(_READER), read=outputs_read(report))

@@ -203,10 +203,10 @@ class TokenClassification(LabelledTask):
             score="f1" if are_iob2(classes or []) else "accuracy",
             agreement=f"It agrees with its teacher on {report.agreement or 0.0:.2%} of the test split's words.",
             data=self.data_words(report),
-            usage=self.usage(report, is_own=is_own, is_one_choice=True),
+            usage=self.usage(report, is_own=is_own),
         )
 
-    def usage(self, report: Report, *, is_own: bool, is_one_choice: bool) -> str:
+    def usage(self, report: Report, *, is_own: bool) -> str:
         return dedent(_USAGE).rstrip()
 
 

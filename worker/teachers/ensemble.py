@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worker.data import Split
 from worker.data.samples import Batch
@@ -17,8 +18,9 @@ from worker.training.criterion import TeacherOutputs
 def combine_outputs(outputs: Sequence[Tensor], targets: Targets, *, weights: Sequence[float] | None = None) -> Tensor:
     """Combines the outputs (N, W) of several networks into one (N, W), in float32.
 
-    For classes this is the logarithm of the weighted mean of the probabilities, for a number the weighted mean. A network without
-    outputs for a target (NaN) is left out of that target's mean; if none has outputs, the target stays NaN.
+    For classes this is the logarithm of the weighted mean of the probabilities, or its logit where they do not exclude each
+    other; for a number the weighted mean. A network without outputs for a target (NaN) is left out of that target's mean; if none
+    has outputs, the target stays NaN.
     """
     weights = weights if weights is not None else [1.0] * len(outputs)
     by_target = zip(*(targets.split(each.to(torch.float64)) for each in outputs), strict=True)
@@ -33,6 +35,9 @@ def _combine(target: Target, outputs: Tensor, weights: Sequence[float]) -> Tenso
     share = weight / weight.sum(dim=0)  # NaN where no network has outputs
     if target.classes is None:
         return (share * outputs.nan_to_num(nan=0.0)).sum(dim=0)
+    if target.is_multi_label:
+        yes, no = ((share.log() + functional.logsigmoid(sign * outputs.nan_to_num(nan=0.0))).logsumexp(dim=0) for sign in (1, -1))
+        return yes - no  # the logit of the mean probability
     return (share.log() + outputs.nan_to_num(nan=0.0).log_softmax(dim=-1)).logsumexp(dim=0)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from service.spec.training import TrainingSpec
@@ -51,11 +50,12 @@ def _class_weights(
         case None:
             return None
         case "balanced":
-            known = target.is_known(labels)
-            of_labels = None if weights is None else weights[known].cpu().double()
-            return _balanced(torch.bincount(labels[known].cpu(), of_labels, minlength=len(classes)))
+            counts = target.count(labels, weights)
+            return (
+                _balanced_ones(counts, _total(target.is_known(labels), weights)) if target.is_multi_label else _balanced(counts)
+            )
         case by_name:
-            names = classes if targets.is_classification else column_names(target)
+            names = classes if targets.has_classes_alone else column_names(target)
             return tuple(by_name.get(name, 1.0) for name in names)
 
 
@@ -63,3 +63,12 @@ def _balanced(counts: Tensor) -> tuple[float, ...]:
     """Weights by which each class that has labels counts as much as any other, and a label 1 on average (scikit-learn's)."""
     present = int((counts > 0).sum())
     return tuple(float(counts.sum()) / (present * count) if count else 1.0 for count in counts.tolist())
+
+
+def _balanced_ones(counts: Tensor, total: float) -> tuple[float, ...]:
+    """Weights by which a class's ones count as much as its zeros; 1 for one that has either alone."""
+    return tuple((total - count) / count if 0 < count < total else 1.0 for count in counts.tolist())
+
+
+def _total(known: Tensor, weights: Tensor | None) -> float:
+    return float(known.sum() if weights is None else weights[known].double().sum())

@@ -105,7 +105,10 @@ def test_a_file_of_many_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytest
         (with_row(label="a\0"), "(line 2): class 'a\\x00' holds a NUL"),
         (with_row(label="x" * 1001), "(line 2): the name of a class has 1,001 characters"),
         (with_row(label=True), "column 'label' is a string on line 1 and a boolean on line 2; write all as strings"),
-        (with_row(label=["de"]), "column 'label', line 2: a target is a number, a string, true or false, not [\"de\"]"),
+        (
+            with_row(label=[["de"]]),
+            "column 'label', line 2: a target is a number, a string, true or false, or a list of these, not",
+        ),
         (with_row(label=1), "column 'label' is a string on line 1 and a number on line 2"),
         ([{"text": "x", "label": -2}], "column 'label', line 1: label -2"),
         ([{"text": "x", "label": 2**63}], "column 'label', line 1: the label is beyond 64 bits"),

@@ -126,7 +126,7 @@ with_null[5][1][1] = None
         ({"image": [[["a"]]] * 6, "label": LABELS}, "pixels are numbers"),
         ({"image": ["a.png"] * 6, "label": LABELS}, "images are the bytes of an image file"),
         ({"image": [encoded(some_images(1, 5))] * 6, "label": LABELS}, "at least 2x2"),
-        ({"image": PNGS, "label": [[0], [1]] * 3}, "of one-hot labels or probabilities write the index"),
+        ({"image": PNGS, "label": [[[0]], [[1]]] * 3}, "integers from 0, strings, booleans or lists"),
         ({"image": PNGS, "label": [0, 1, -2, 0, 1, 2]}, "row 2: label -2"),
         ({"image": PNGS, "label": pa.array([2**63 + 1] * 6, pa.uint64())}, "beyond 64 bits"),
         ({"image": PNGS, "label": LABELS, "split": ["train"] * 5 + [None]}, "row 5: there is no value"),

@@ -157,17 +157,6 @@ def test_prompts_and_completions_are_to_be_named(tmp_path: Path) -> None:
     assert info.columns["completion"].kind == "text"
 
 
-@pytest.mark.parametrize("label", [[0, 1, 0], [0.2, 0.7, 0.1]])
-def test_labels_that_are_lists_are_to_be_written_as_indices(tmp_path: Path, label: list[float]) -> None:
-    rows = [{"text": f"row {row}", "label": np.roll(label, row).tolist()} for row in range(4)]
-    paths = [write_jsonl(tmp_path / "a.jsonl", rows), write_parquet(tmp_path / "a.parquet", pa.Table.from_pylist(rows))]
-    for path in paths:
-        words = refusal(path, task=TEXT)
-        assert "of one-hot labels or probabilities write the index of the largest, int(numpy.argmax(values))" in words
-    mended = [row | {"label": int(np.argmax(row["label"]))} for row in rows]
-    assert inspect(write_jsonl(tmp_path / "a.jsonl", mended), task=TEXT).classes == ["0", "1", "2"]
-
-
 def test_a_damaged_file_of_a_known_kind_is_still_told_as_damaged(tmp_path: Path) -> None:
     assert "broken or cut off" in refusal(stored(tmp_path, "a.npz", b"PK\x03\x04" + bytes(100)))
     buffer = io.BytesIO()

@@ -238,3 +238,28 @@ def test_rows_have_weights_in_losses_that_are_means_over_them() -> None:
     for method in ({"name": "rkd"}, {"name": "logit-standardization", "loss": "dist"}):
         found = faults(data, dataset=dataset, method=method)
         assert "its loss is no mean in which a row has a weight: leave weight out" in found["/dataset/weight"]
+
+
+def listed(kind: Any) -> DatasetInfo:
+    data = images()
+    return data.model_copy(update={"columns": data.columns | {"label": data.columns["label"].model_copy(update={"kind": kind})}})
+
+
+def test_methods_of_one_class_a_row_are_refused_where_rows_have_lists() -> None:
+    for name in ("dkd", "dist", "logit-standardization", "ofa", "teacher-free", "crd", "distilbert"):
+        found = faults(listed("labels"), method={"name": name})
+        assert "these rows have any number of them, each a yes or no" in found["/method/name"]
+    for name in ("dkd", "ofa", "teacher-free", "crd"):
+        assert "these rows have probabilities of all" in faults(listed("probabilities"), method={"name": name})["/method/name"]
+    fitting = [
+        ("labels", "soft-targets"),
+        ("labels", "rkd"),
+        ("labels", "fitnet"),
+        ("probabilities", "dist"),
+        ("labels", "multi-task"),
+    ]
+    for kind, name in fitting:
+        assert not faults(listed(kind), method={"name": name}), name
+    bias = {"correct_bias": True}
+    assert "no classes that exclude each other" in faults(listed("labels"), evaluation=bias)["/evaluation/correct_bias"]
+    assert not faults(listed("probabilities"), evaluation=bias)

@@ -64,7 +64,7 @@ def test_a_spec_for_texts_fits(changes: dict[str, Any]) -> None:
         (
             {"dataset": {"source": "builtin:languages", "targets": ["tongue"]}},
             "/dataset/targets/0",
-            "no column 'tongue'; its label and number columns are 'label', 'kind'",
+            "no column 'tongue'; its target columns are 'label', 'kind'",
         ),
         ({"dataset": {"source": "builtin:languages", "targets": []}}, "/dataset/targets", "predicts something"),
         ({"student": {"architecture": {"name": "small-cnn", "width": 8}}}, "/student/architecture/name", "these are texts"),
