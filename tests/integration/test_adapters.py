@@ -303,4 +303,5 @@ def test_a_base_that_is_too_large_to_be_tried_counts_once(base: Path, tmp_path: 
     assert isinstance(checked, Checked), checked
     parts, whole = checked.estimate["memory_parts_gib"]["student"], checked.estimate["parameters"]["student"] * 4 / 2**30
     assert parts["teachers"] == pytest.approx(whole)
-    assert parts["weights"] == pytest.approx(whole) if adapter is None else parts["weights"] < whole / 3
+    # What the student changes, and its best weights beside them.
+    assert parts["weights"] == pytest.approx(2 * whole) if adapter is None else parts["weights"] < 2 * whole / 3
