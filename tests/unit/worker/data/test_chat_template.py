@@ -1,6 +1,7 @@
 """What of a chat has a loss: as the library's own mask tells it, by marks and turn by turn, or nothing at all."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.worker.data import chat_templates as written
 from tests.unit.worker.data.chat_templates import CHATML, FAMILIES, PLAIN_CHATS, TOOL_CHATS, Family, exchange, turn
 from worker.data.chat_template import ChatTemplate, ReadChat
 from worker.data.errors import UnusableRow
+from worker.data.tokenization import load_tokenizer
 from worker.errors import JobFault
 
 CASES = [
@@ -174,3 +176,14 @@ def merging_newlines() -> Any:
     tokenizer = family.tokenizer()
     tokenizer.add_tokens(["\n\n"])
     return tokenizer
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [*PLAIN_CHATS])
+def test_a_real_chat_models_own_template_counts_its_answers_with_their_ends(smollm2: Path, name: str) -> None:
+    tokenizer, chat = load_tokenizer(smollm2), PLAIN_CHATS[name]
+    made = read(tokenizer, chat)
+    is_open = chat[-1]["role"] != "assistant"
+    assert made.ids == tokenizer.apply_chat_template(chat, add_generation_prompt=is_open)["input_ids"]
+    said = tokenizer.decode([token for token, counts in zip(made.ids, made.counted, strict=True) if counts])
+    assert said == "".join(f"{each['content']}<|im_end|>" for each in chat if each["role"] == "assistant")
