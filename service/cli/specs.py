@@ -24,10 +24,11 @@ def read_spec(source: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CommandFailed(f"{source} holds no job spec: a spec is an object, not {type(document).__name__}")
     dataset = document.get("dataset")
-    template = dataset.get("chat_template") if isinstance(dataset, dict) else None
-    if isinstance(template, str) and template.startswith("@") and "{" not in template:
-        folder = Path() if source == "-" else Path(source).parent
-        document |= {"dataset": dataset | {"chat_template": _text(folder / template[1:])}}
+    if isinstance(dataset, dict):
+        template = dataset.get("chat_template")
+        if isinstance(template, str) and template.startswith("@") and "{" not in template:
+            folder = Path() if source == "-" else Path(source).parent
+            document |= {"dataset": dataset | {"chat_template": _text(folder / template[1:])}}
     return document
 
 

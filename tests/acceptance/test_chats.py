@@ -18,7 +18,7 @@ TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "name": "transformers",
     "model_type": "llama",
     "config": {

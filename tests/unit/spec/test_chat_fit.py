@@ -21,14 +21,14 @@ CHATS = DatasetInfo(task="causal-lm", splits={"train": 100}, columns=COLUMNS, cl
 
 def faults(method: str = "forward-kl", **dataset: Any) -> dict[str, str]:
     arguments = {"max_new_tokens": 4} if method in ("sequence", "on-policy") else {}
+    network = NETWORK | dataset.pop("network", {})
     document = {
         "task": "causal-lm",
         "dataset": {"source": "dataset:ds_1"} | dataset,
-        "teacher": {"architecture": NETWORK | dataset.pop("network", {}), "tokenizer": TOKENIZER},
+        "teacher": {"architecture": network, "tokenizer": TOKENIZER},
         "student": {"architecture": NETWORK},
         "method": {"name": method} | arguments,
     }
-    document["dataset"].pop("network", None)
     return {fault.pointer: fault.message for fault in check_fit(parse_spec(document), CHATS, teachers={})}
 
 
