@@ -116,9 +116,15 @@ class RowsAtOnce:
 
 
 def rows_at_once(spec: TrainingSpec, num_samples: int, *, num_ranks: int) -> RowsAtOnce:
-    """The samples of a training on one device, of so many in all; ``micro_batch: auto`` has room for a whole batch."""
+    """The samples of a training on one device, of so many in all; ``micro_batch: auto`` makes do with one."""
     whole = max(1, min(spec.batch_size, num_samples))
-    at_once = spec.micro_batch if isinstance(spec.micro_batch, int) else whole
+    match spec.micro_batch:
+        case "auto":
+            at_once = num_ranks
+        case None:
+            at_once = whole
+        case size:
+            at_once = size
     return RowsAtOnce(math.ceil(min(at_once, whole) / num_ranks), whole)
 
 
