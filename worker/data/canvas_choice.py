@@ -1,7 +1,7 @@
 """The canvas of a job's images: what the spec says of it, else what the image processors of its given networks do."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from worker.data.canvas import RESAMPLING, Canvas, fit_image, fit_images
 from worker.data.errors import NoCanvas, UnusableData
 from worker.data.processor_file import PROCESSOR_FILE
 
-_MOST_TRIED = 8
+_OF_SPEC = "dataset.image.size"
+_MOST_EXAMPLES = 8
 _SLIGHT = 1e-4
 _BY_NUMBER = {int(number): name for name, number in RESAMPLING.items()}
 """By Pillow's numbers, which processors' files have."""
@@ -61,27 +62,37 @@ def _geometry(document: Mapping[str, Any], folder: Path) -> ProcessorGeometry | 
 
 
 def choose_canvas(
-    images: Iterable[EncodedImage], spec: ImageFit | None, given: Mapping[str, ProcessorGeometry]
+    sizes: set[tuple[int, int]],
+    channels: set[int],
+    spec: ImageFit | None,
+    given: Mapping[str, ProcessorGeometry],
+    *,
+    examples: Callable[[], Sequence[EncodedImage]],
 ) -> tuple[Canvas, str]:
-    """Chooses the canvas of ``images``, and says whose size it is; ``given`` are the geometries of given networks by role.
+    """Chooses the canvas of images of these sizes (height, width) and numbers of channels, and says whose size it is.
 
-    One that a network's processor says is tried on some of the images: what the processor makes of the canvas has to be what it
-    makes of the whole image.
+    ``given`` are the geometries of given networks by role. A canvas that a network's processor says is tried on ``examples``, a
+    few of the images: what the processor makes of the canvas has to be what it makes of the whole image.
 
     Raises:
         NoCanvas: neither the spec nor a network says the size, or that network's processor does more than fit to one.
     """
-    by_size = {(image.height, image.width, image.channels): image for image in images}
-    canvas, whose = choose_canvas_of({size[:2] for size in by_size}, {size[2] for size in by_size}, spec, given)
-    if spec is None or spec == ImageFit():
-        role, geometry = _largest(given)
-        if geometry is not None and not _is_as_whole(geometry.folder, canvas, list(by_size.values())[:_MOST_TRIED]):
-            raise NoCanvas(
-                f"the image processor of the {role} makes something else of images of several sizes than of ones that were "
-                f"fitted to {canvas.height}x{canvas.width} pixels: name the size that all are fitted to, for instance "
-                f"image: {{size: {canvas.height}}}"
-            )
-    return canvas, whose
+    asked = spec or ImageFit()
+    role, geometry = _largest(given)
+    if (sides := asked.sides) is not None:
+        return Canvas(*sides, common_channels(channels), asked.fit or "crop", asked.interpolation or "bilinear"), _OF_SPEC
+    if geometry is None:
+        least, greatest = ([pick(side) for side in zip(*sizes, strict=True)] for pick in (min, max))
+        raise NoCanvas(no_canvas_message(least, greatest))
+    fit, interpolation = asked.fit or geometry.fit, asked.interpolation or geometry.interpolation
+    canvas = Canvas(geometry.height, geometry.width, common_channels(channels), fit, interpolation)
+    if asked == ImageFit() and not _is_as_whole(geometry.folder, canvas, examples()):
+        raise NoCanvas(
+            f"the image processor of the {role} makes something else of images of several sizes than of ones that were fitted to "
+            f"{canvas.height}x{canvas.width} pixels: name the size that all are fitted to, for instance "
+            f"image: {{size: {canvas.height}}}"
+        )
+    return canvas, f"the size that the image processor of the {role} reads"
 
 
 def _largest(given: Mapping[str, ProcessorGeometry]) -> tuple[str, ProcessorGeometry | None]:
@@ -109,30 +120,15 @@ def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(pixels, 3, axis=0) if len(pixels) == 1 else pixels[:3]
 
 
-def choose_canvas_of(
-    sizes: set[tuple[int, int]], channels: set[int], spec: ImageFit | None, given: Mapping[str, ProcessorGeometry]
-) -> tuple[Canvas, str]:
-    """The same of images of these sizes (height, width) and numbers of channels."""
-    spec = spec or ImageFit()
-    role, geometry = _largest(given)
-    sides, whose = spec.sides, "dataset.image.size"
-    if sides is None:
-        if geometry is None:
-            raise NoCanvas(no_canvas_message([min(side) for side in zip(*sizes, strict=True)], _greatest(sizes)))
-        sides, whose = (geometry.height, geometry.width), f"the size that the image processor of the {role} reads"
-    is_theirs = geometry is not None and spec.sides is None
-    fit = spec.fit or (geometry.fit if geometry is not None and is_theirs else "crop")
-    interpolation = spec.interpolation or (geometry.interpolation if geometry is not None and is_theirs else "bilinear")
-    return Canvas(*sides, common_channels(channels), fit, interpolation), whose
-
-
-def _greatest(sizes: set[tuple[int, int]]) -> list[int]:
-    return [max(side) for side in zip(*sizes, strict=True)]
-
-
 def files_of(arrays: DataArrays) -> list[EncodedImage]:
     """The images of all splits that are still files, of which a reader leaves all or none."""
     return [image for split in arrays.splits.values() for image in files_among(split.inputs)]
+
+
+def examples_of(images: Iterable[EncodedImage]) -> list[EncodedImage]:
+    """A few images of different sizes."""
+    by_size = {(image.height, image.width): image for image in images}
+    return list(by_size.values())[:_MOST_EXAMPLES]
 
 
 def files_among(inputs: RawInputs) -> list[EncodedImage]:

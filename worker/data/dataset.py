@@ -23,7 +23,15 @@ from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.canvas import Canvas, WholeImages
-from worker.data.canvas_choice import ProcessorGeometry, canvas_warning, choose_canvas, files_among, files_of, on_canvas
+from worker.data.canvas_choice import (
+    ProcessorGeometry,
+    canvas_warning,
+    choose_canvas,
+    examples_of,
+    files_among,
+    files_of,
+    on_canvas,
+)
 from worker.data.digits import MAX_PIXEL
 from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
@@ -204,7 +212,8 @@ def load_data(
     chosen = _choose(dataset, arrays, without_labels=without_labels)
     canvas, warnings = None, list(arrays.warnings)
     if images := files_of(arrays):
-        canvas, whose = choose_canvas(images, dataset.image, given or {})
+        sizes, channels = {(image.height, image.width) for image in images}, {image.channels for image in images}
+        canvas, whose = choose_canvas(sizes, channels, dataset.image, given or {}, examples=lambda: examples_of(images))
         warnings.append(canvas_warning(canvas, whose, images))
         files, chosen = chosen, {part: _fitted(split, canvas, dataset.source) for part, split in chosen.items()}
     elif dataset.image is not None:

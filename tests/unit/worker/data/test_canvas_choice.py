@@ -14,7 +14,7 @@ from service.formats.image_file import check_image
 from service.spec.canvas import ImageFit
 from tests.unit.formats.files import some_images
 from worker.data.canvas import Canvas
-from worker.data.canvas_choice import choose_canvas, on_canvas, read_geometry
+from worker.data.canvas_choice import choose_canvas, examples_of, on_canvas, read_geometry
 from worker.data.errors import NoCanvas, UnusableData
 
 
@@ -25,6 +25,11 @@ def file_of(*shape: int) -> EncodedImage:
 
 
 FILES = [file_of(40, 33, 3), file_of(33, 41, 3), file_of(20, 90, 3), file_of(64, 17, 3), file_of(9, 12, 3)]
+
+
+def chosen(spec: ImageFit | None, networks: Any) -> tuple[Canvas, str]:
+    sizes = {(file.height, file.width) for file in FILES}
+    return choose_canvas(sizes, {3}, spec, networks, examples=lambda: examples_of(FILES))
 
 
 def given(folder: Path, processor: Any) -> Any:
@@ -44,7 +49,7 @@ def given(folder: Path, processor: Any) -> Any:
     ],
 )
 def test_a_processor_that_fits_to_one_size_is_the_canvas(tmp_path: Path, processor: Any, canvas: Canvas) -> None:
-    found, whose = choose_canvas(FILES, None, given(tmp_path, processor))
+    found, whose = chosen(None, given(tmp_path, processor))
     assert found == canvas
     assert whose == "the size that the image processor of the teacher reads"
 
@@ -60,21 +65,21 @@ def test_a_processor_that_fits_to_one_size_is_the_canvas(tmp_path: Path, process
 )
 def test_a_processor_that_does_otherwise_with_whole_images_is_refused(tmp_path: Path, processor: Any) -> None:
     with pytest.raises(NoCanvas, match=r"the image processor of the teacher makes something else .* name the size"):
-        choose_canvas(FILES, None, given(tmp_path, processor))
-    found, whose = choose_canvas(FILES, ImageFit(size=[10, 12]), given(tmp_path, processor))
+        chosen(None, given(tmp_path, processor))
+    found, whose = chosen(ImageFit(size=[10, 12]), given(tmp_path, processor))
     assert (found, whose) == (Canvas(10, 12, 3), "dataset.image.size")
 
 
 def test_of_several_networks_the_largest_size_counts(tmp_path: Path) -> None:
     small = given(tmp_path / "small", ViTImageProcessorPil(size={"height": 8, "width": 8}))["teacher"]
     large = given(tmp_path / "large", ViTImageProcessorPil(size={"height": 16, "width": 16}))["teacher"]
-    found, whose = choose_canvas(FILES, None, {"teacher": small, "student": large})
+    found, whose = chosen(None, {"teacher": small, "student": large})
     assert (found.height, whose) == (16, "the size that the image processor of the student reads")
 
 
 def test_without_a_network_the_size_is_asked_for() -> None:
     with pytest.raises(NoCanvas, match=r"heights from 9 to 64 and widths from 12 to 90, .* image: \{size: 9\}"):
-        choose_canvas(FILES, None, {})
+        chosen(None, {})
 
 
 def test_what_is_no_file_or_of_other_pixels_is_refused() -> None:
