@@ -64,7 +64,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
     "pad": {"off": {"do_pad": False}, "on": {"do_pad": True, "pad_size": SQUARE}},
 }
 """What each value of a switch sets in the processor."""
-RAW = ["uint8", "floats 0 to 1", "floats 0 to 255", "grey", "RGBA", "turned JPEG"]
+RAW = ["uint8", "floats 0 to 1", "floats 0 to 255", "grey", "RGBA", "turned JPEG", "files of several sizes"]
 SIZES = {"larger": (80, 72), "smaller": (40, 48), "its own": (SIDE, SIDE)}
 LABELS = ["in order", "reversed"]
 
@@ -123,7 +123,11 @@ def _draw(kind: str, height: int, width: int) -> list[Image.Image]:
     random = np.random.default_rng(0)
     colours = random.integers(60, 190, size=(NUM_IMAGES, 1, 1, len(mode)))
     draws = (colours + random.integers(-40, 40, size=(NUM_IMAGES, 6, 6, len(mode)))).astype(np.uint8)
-    return [Image.fromarray(each.squeeze(), mode).resize((width, height), Image.Resampling.BICUBIC) for each in draws]
+    more = [(0, 0), (7, 40), (33, 2)] if kind == "files of several sizes" else [(0, 0)] * NUM_IMAGES
+    return [
+        Image.fromarray(each.squeeze(), mode).resize((width + wider, height + higher), Image.Resampling.BICUBIC)
+        for each, (higher, wider) in zip(draws, more, strict=True)
+    ]
 
 
 def _write(kind: str, images: list[Image.Image], folder: Path) -> Path:

@@ -10,6 +10,8 @@ from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from tests.truth.subject import Outcome
 from worker.data import load_data
+from worker.data.canvas_choice import read_geometry
+from worker.data.errors import NoCanvas
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.tasks import TASKS
@@ -24,7 +26,8 @@ ROUNDING = 1e-5
 def service_outputs(task: TaskName, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
     """The teacher's outputs (N,) on the test split, by class name."""
     read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].info.input_kind, **dataset)  # type: ignore[arg-type]
-    data = load_data(read, data_file, task=TASKS[task])
+    geometry = read_geometry(folder)
+    data = load_data(read, data_file, task=TASKS[task], given={} if geometry is None else {"teacher": geometry})
     teacher = load_teacher(folder, source="model:one", data=data)
     outputs = teacher.outputs(data.splits["test"])
     return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))
@@ -41,7 +44,7 @@ def compared(
     """
     try:
         ours = service()
-    except (JobFault, UnreadableNetwork, UnfitArchitecture) as error:
+    except (JobFault, NoCanvas, UnreadableNetwork, UnfitArchitecture) as error:
         return Outcome(f"{getattr(error, 'message', error)} {getattr(error, 'hint', '')}")
     try:
         theirs = library()
