@@ -143,6 +143,7 @@ REPORT: dict[str, Any] = {
         "input_shape": [1, 8, 8],
         "pixel_range": [0.0, 16.0],
         "image_fit": None,
+        "chats": False,
     },
     "teacher": _network(
         width=64, parameters=208586, num_bytes=837264, accuracy=0.98, interval=(0.9596, 0.9902), loss=0.034, latency=(0.41, 3.2)

@@ -119,13 +119,21 @@ def _weight_faults(spec: JobSpec) -> Iterator[FieldError]:
 
 
 def _row_weight_faults(spec: JobSpec) -> Iterator[FieldError]:
-    unfit = [term.name for term in terms_of(spec.method) if not compared_method(term).weighs_rows]
-    if spec.dataset.weight is not None and unfit:
-        message = (
-            f"{', '.join(unfit)} compares inner layers, or samples with each other, and its loss is no mean in which a row has a "
-            "weight: leave weight out, or take a method of outputs, such as soft-targets"
-        )
-        yield FieldError(pointer="/dataset/weight", message=message)
+    if spec.dataset.weight is not None and (unfit := unweighted_methods(spec)):
+        yield FieldError(pointer="/dataset/weight", message=why_unweighted(unfit))
+
+
+def unweighted_methods(spec: JobSpec) -> list[str]:
+    """The methods of the spec whose losses are no means over rows, in which each could have a weight."""
+    return [term.name for term in terms_of(spec.method) if not compared_method(term).weighs_rows]
+
+
+def why_unweighted(methods: list[str]) -> str:
+    """Why these methods are refused beside weights of rows, and what to do."""
+    return (
+        f"{', '.join(methods)} compares inner layers, or samples with each other, and its loss is no mean in which a row has a "
+        "weight: leave weight out, or take a method of outputs, such as soft-targets"
+    )
 
 
 def _teaching_faults(spec: JobSpec) -> Iterator[FieldError]:

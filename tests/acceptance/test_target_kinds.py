@@ -47,7 +47,7 @@ def test_every_kind_of_target_of_one_file_is_uploaded_and_trained_on(client: Cli
     of_kind = {
         "label": submitted(["label"]),
         "traits": submitted(["traits"], training=TRAINING | {"class_weights": "balanced", "label_smoothing": 0.05}),
-        "votes": submitted(["votes"], method={"name": "dist"}),
+        "votes": submitted(["votes"], method={"name": "logit-standardization"}),
         "all": submitted(["label", "traits", "votes"], method={"name": "multi-task"}),
     }
     for job_id in of_kind.values():

@@ -148,7 +148,7 @@ def test_how_probable_each_class_is_is_learnt_as_it_is(digits: dict[str, Path], 
     "document",
     [
         spec(["traits"], weight="trust", transfer="file:more", training=MIXED),
-        spec(["votes"], weight="trust", training=MIXED, method={"name": "dist"}),
+        spec(["votes"], weight="trust", training=MIXED, method={"name": "logit-standardization"}),
         spec(["label", "traits", "votes"], weight="trust", training=MIXED, method={"name": "multi-task"}),
     ],
     ids=["labels", "probabilities", "all kinds"],
@@ -184,3 +184,9 @@ def test_a_network_of_yeses_teaches_rows_without_labels_and_none_of_one_class(di
         failed = train(document, tmp_path / words[:8].replace("'", ""), inputs)
         assert isinstance(failed, Failed)
         assert words in failed.message
+
+
+def test_weights_that_a_method_would_not_heed_are_refused_by_the_worker_too(digits: dict[str, Path], tmp_path: Path) -> None:
+    failed = train(spec(["label"], weight="trust", method={"name": "rkd"}), tmp_path, digits)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.details) == ("invalid_spec", {"pointer": "/dataset/weight"})

@@ -1,6 +1,7 @@
 """What a job can measure with the labels that its data have: the control, the choice of weights, the scores."""
 
 from service.spec import JobSpec
+from service.spec.method_fit import unweighted_methods, why_unweighted
 from service.spec.methods import terms_of
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
@@ -16,7 +17,9 @@ def without_control(spec: JobSpec, data: Data) -> JobSpec:
 
 
 def refuse_unfit_method(spec: JobSpec, data: Data) -> None:
-    """Raises JobFault if the method is for classes of which a row has one, where a teacher alone tells that it has any number."""
+    """Raises JobFault if the method does not fit the labels, as only a teacher tells them, or the rows' weights."""
+    if data.splits["train"].weights is not None and (found := unweighted_methods(spec)):
+        raise JobFault("invalid_spec", f"{why_unweighted(found)}.", details={"pointer": "/dataset/weight"})
     unfit = [term.name for term in terms_of(spec.method) if term.needs_classes]
     if unfit and any(target.is_multi_label for target in data.targets):
         raise JobFault(
