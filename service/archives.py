@@ -25,6 +25,7 @@ LEAST_ALLOWANCE_BYTES = 64 * 2**20
 MAX_RATIO = 20
 """Weights, images and audio hardly compress: an archive that unpacks to more than this times its size is a bomb."""
 _MAX_NAME_CHARACTERS = 500
+_OF_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _ENTRIES_PER_FILE = 10
 """The most entries for each file, because folders and hidden files come in addition."""
 _OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -47,7 +48,7 @@ class Limits:
 def unpack(archive: Path, folder: Path, *, filename: str, limits: Limits) -> tuple[Path, list[Path]]:
     """Unpacks into ``folder``. Returns the folder that contains the files, which may be deep in it, and their paths.
 
-    Hidden files and the files that macOS adds are skipped.
+    Hidden files and the files that macOS and Windows add are skipped.
 
     Raises:
         InvalidFile: it is not an archive, is damaged, or contains links, unsafe paths or too much.
@@ -157,6 +158,11 @@ class Metered:
             raise InvalidFile(f"{self._what} unpacks to far more than its own size; that is refused")
 
 
+def is_of_system(path: PurePosixPath) -> bool:
+    """Whether a file is hidden, or one that macOS or Windows adds to folders of their own accord."""
+    return path.name.lower() in _OF_SYSTEM or any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 def safe_path(name: str, filename: str) -> Path | None:
     """The path of a file within the folder that ``filename`` holds; None for a hidden one. Raises InvalidFile."""
     parts = PurePosixPath(name).parts
@@ -164,7 +170,7 @@ def safe_path(name: str, filename: str) -> Path | None:
         raise InvalidFile(f"{filename!r} holds {name!r:.200}, a path that leads out of it")
     if len(name) > _MAX_NAME_CHARACTERS:
         raise InvalidFile(f"{filename!r} holds {name!r:.200}…, a path of {len(name)} characters")
-    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+    if is_of_system(PurePosixPath(name)):
         return None
     if not parts or not all(_PART.fullmatch(part) for part in parts):
         raise InvalidFile(f"{filename!r} holds {name!r:.200}: file names may have letters, digits and . _ + @ - alone")

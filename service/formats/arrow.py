@@ -10,14 +10,44 @@ from numpy.typing import NDArray
 from service.errors import InvalidFile
 
 
-def is_string(type_: pa.DataType) -> bool:
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """The type of the same values without dictionaries, views and extensions."""
     if pa.types.is_dictionary(type_):
-        return is_string(type_.value_type)
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+        return plain_type(type_.value_type)
+    if isinstance(type_, pa.BaseExtensionType):
+        return plain_type(type_.storage_type)
+    if pa.types.is_string_view(type_):
+        return pa.large_string()
+    if pa.types.is_binary_view(type_):
+        return pa.large_binary()
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in type_])
+    for is_list_type, list_of in _LISTS:
+        if is_list_type(type_):
+            return list_of(type_.value_field.with_type(plain_type(type_.value_type)))
+    return type_
+
+
+_LISTS = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_list_view, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_large_list_view, pa.large_list),
+)
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """The same values in their plain type."""
+    type_ = plain_type(column.type)
+    return column if type_ == column.type else column.cast(type_)
+
+
+def is_string(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def is_binary(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
 
 
 def is_list(type_: pa.DataType) -> bool:
@@ -58,9 +88,7 @@ def file_bytes(column: pa.Array) -> Iterator[bytes | None]:
 
 
 def strings(column: pa.Array) -> list[str | None]:
-    """The values of a column of strings, plain or dictionary-encoded, None for null."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    """The values of a column of strings, None for null."""
     found: list[str | None] = column.to_pylist()
     return found
 

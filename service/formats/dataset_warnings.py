@@ -19,7 +19,9 @@ from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 
 _WORDS_FOR_NOTHING = {"nan", "null", "none", "n/a", "na", "<na>", "nat", "-1"}
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_INDEX = re.compile(r"__index_level_[0-9]+__|Unnamed: 0|")
+"""Columns that pandas writes of its index."""
 _LEAST_ROWS_TO_DOUBT = 10
 
 
@@ -91,6 +93,7 @@ def column_warnings(columns: Mapping[str, Column], selection: ColumnSelection) -
         for name, column in columns.items()
         # A column of strings of this name says the splits, also where its first row has none.
         if column.kind == "other" and not (name == SPLIT_COLUMN and ("string" in column.dtype or column.dtype == "null"))
+        if not _INDEX.fullmatch(name) and not any(selected.startswith(f"{name}.") for selected in selection.columns)
     ]
     if not unused:
         return []
@@ -220,7 +223,7 @@ def _name_warnings(name: str, target: Settled, *, unit: str) -> list[WarningMess
     if len(rows) > 1 and all(map(_NUMBER.fullmatch, rows)) and not all(map(str.isdecimal, rows)):
         message = (
             f"column {name!r} holds numbers in strings ({listed(list(rows)[:3])}), which are read as names of classes; to learn "
-            "them as numbers, write them without quotes"
+            "them as numbers, write them without quotes, with a decimal point"
         )
         found.append(WarningMessage(code="numbers_in_strings", message=message))
     if 2 * len(rows) > sum(totals) >= _LEAST_ROWS_TO_DOUBT:

@@ -20,10 +20,11 @@ from service.formats.chunk import (
     ColumnSelection,
     refuse_lacking,
 )
+from service.formats.dataset_warnings import listed
 from service.formats.encoded import EncodedAudio, EncodedImage
 from service.formats.layout import Layout, read_layout
 from service.formats.media import MediaFiles
-from service.formats.members import open_members
+from service.formats.members import Members, open_members
 from service.spec.data import Column
 from service.spec.tasks import TargetKind
 from service.spec.warning_message import WarningMessage
@@ -53,6 +54,7 @@ class FolderTable:
                 names = ", ".join(repr(name)[:100] for name in self._members.skipped.first)
                 message = f"{skipped:,} hidden files of the archive are left out: {names}{', …' if skipped > 10 else ''}"
                 self.warnings.append(WarningMessage(code="files_skipped", message=message))
+            self.warnings += _folder_warnings(self._members)
             self._files = layout.files
             is_labelled = any(file.label is not None for file in self._files)
             self.lacking = tuple(name for name in selection.target_columns if name != LABEL_COLUMN or not is_labelled)
@@ -98,6 +100,21 @@ class FolderTable:
     def _read(self, path: PurePosixPath) -> EncodedImage | EncodedAudio | None:
         data, place = self._members.read(path), repr(str(path))
         return self._media.image(data, place=place) if self._kind == "image" else self._media.clip(data, place=place)
+
+
+def _folder_warnings(members: Members) -> Iterator[WarningMessage]:
+    if empty := members.empty_folders:
+        message = (
+            f"{len(empty):,} folders of the archive hold no file, and are no classes: {listed([str(each) for each in empty])}"
+        )
+        yield WarningMessage(code="folder_without_files", message=message)
+    first = next((str(path) for path in members.paths if not str(path).isascii()), None)
+    if first is not None and not members.are_names_certain:
+        message = (
+            f"the zip does not say how its names are encoded, and they are read as code page 437, {first[:200]!r}; if that is "
+            "not what it is called, pack it with UTF-8 names"
+        )
+        yield WarningMessage(code="names_uncertain", message=message)
 
 
 def _without_classes(layout: Layout) -> str:

@@ -1,23 +1,24 @@
-"""JSON Lines: one object on each line. Blank lines are skipped."""
+"""JSON Lines: one object on each line, or one array of objects. Blank lines are skipped."""
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from service.errors import InvalidFile
 from service.formats.chunk import ColumnSelection
+from service.formats.json_array import is_array, read_array
 from service.formats.lines import read_lines
+from service.formats.nested import nested_columns, with_nested
 from service.formats.record import BlankLines, Record, RecordTable, Scalar
 
 _TYPES = {bool: "boolean", int: "int64", float: "float64", str: "string", list: "list", dict: "object"}
-_HOW_TO_SPLIT = "of one array of rows, for row in json.load(file): print(json.dumps(row)) writes them so"
-_HOW_TO_WRITE = "write each row as one JSON object on a line of its own"
+_HOW_TO_WRITE = "write each row as one JSON object on a line of its own, or all rows as one array"
 
 
 def open_jsonl(path: Path, selection: ColumnSelection) -> RecordTable:
     """See :class:`service.formats.chunk.Reader`."""
-    return RecordTable(JsonlRecords(path), selection)
+    return RecordTable(JsonlRecords(path, nested_columns(selection)), selection)
 
 
 class JsonlRecords:
@@ -26,28 +27,39 @@ class JsonlRecords:
     is_typed = True
     hint = ""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, nested: Collection[str]) -> None:
+        self._path, self._nested, self._is_array = path, nested, is_array(path)
         self.blank = BlankLines()
         first = next(iter(self), None)
         self.columns = {} if first is None else self.types(first)
 
     def __iter__(self) -> Iterator[Record]:
         self.blank = BlankLines()
+        for number, values in self._array() if self._is_array else self._lines():
+            if not isinstance(values, dict):
+                raise InvalidFile(f"line {number} is no JSON object but {json.dumps(values)!r:.80}; {_HOW_TO_WRITE}")
+            yield Record(number, with_nested(values, self._nested))
+
+    def _array(self) -> Iterator[tuple[int, object]]:
+        number = 1
+        try:
+            for number, value in read_array(self._path, _unique):
+                yield number, value
+        except _RepeatedKey as error:
+            raise InvalidFile(f"the row behind line {number} has the key {error.key!r:.100} twice; keep one of them") from error
+
+    def _lines(self) -> Iterator[tuple[int, object]]:
         for number, line in read_lines(self._path):
             if not line.strip():
                 self.blank.add(number)
                 continue
             self.blank.end_at_row()
             try:
-                values = json.loads(line, object_pairs_hook=_unique)
+                yield number, json.loads(line, object_pairs_hook=_unique)
             except _RepeatedKey as error:
                 raise InvalidFile(f"line {number} has the key {error.key!r:.100} twice; keep one of them") from error
             except (ValueError, RecursionError) as error:
-                raise InvalidFile(f"line {number} is no JSON: {str(error)[:200]}; {_how_to_write(line)}") from error
-            if not isinstance(values, dict):
-                raise InvalidFile(f"line {number} is no JSON object but {line.strip()!r:.80}; {_how_to_write(line)}")
-            yield Record(number, values)
+                raise InvalidFile(f"line {number} is no JSON: {str(error)[:200]}; {_HOW_TO_WRITE}") from error
 
     def types(self, record: Record) -> dict[str, str]:
         return {name: _TYPES.get(type(value), "null") for name, value in record.values.items()}
@@ -66,10 +78,6 @@ class JsonlRecords:
                 raise ValueError(
                     f"a target is a number, a string, true or false, or a list of these, not {json.dumps(value)[:80]}"
                 )
-
-
-def _how_to_write(line: str) -> str:
-    return f"{_HOW_TO_WRITE}; {_HOW_TO_SPLIT}" if line.lstrip("\ufeff").lstrip().startswith("[") else _HOW_TO_WRITE
 
 
 class _RepeatedKey(Exception):

@@ -1,11 +1,12 @@
 """Labels of one column over all splits, converted to class indices.
 
 A column of integers holds class indices, and the classes are called by their numbers, up to the highest that occurs in any
-split. A column of strings holds class names, which are sorted to get indices. A column of integers may come with names (Hugging
-Face's ClassLabel); booleans are the classes ``false`` and ``true``. A missing label has the index -1; a column without any label
-has no classes.
+split. A column of strings holds class names, in NFC, which are sorted to get indices. A column of integers may come with names
+(Hugging Face's ClassLabel); booleans are the classes ``false`` and ``true``. A missing label has the index -1; a column without
+any label has no classes.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -68,6 +69,9 @@ class LabelTally(TargetTally):
     """Whether there is no other target."""
     _counts: dict[str, dict[int, int]] = field(default_factory=dict)
     _strings: dict[str, int] = field(default_factory=dict)
+    """The code of each class."""
+    _spelled: dict[str, int] = field(default_factory=dict)
+    """The code of each name as it stands in the file: one name may be spelled in several forms of Unicode."""
 
     def __post_init__(self) -> None:
         for name in self.names or ():
@@ -121,9 +125,10 @@ class LabelTally(TargetTally):
             if label is None:
                 yield -1
                 continue
-            if (code := self._strings.get(label)) is None:
+            if (code := self._spelled.get(label)) is None:
                 check_class_name(label, place=chunk.place(self.column, index))
-                code = self._strings[label] = len(self._strings)
+                name = unicodedata.normalize("NFC", label)
+                code = self._spelled[label] = self._strings.setdefault(name, len(self._strings))
             yield code
 
     def _refuse_unnamed(self, codes: NDArray[np.int64], chunk: Chunk) -> None:

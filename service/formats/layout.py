@@ -5,6 +5,7 @@ The layouts are ``cat/1.png`` (class folders), ``train/cat/1.png`` (below split 
 nothing, and a lone folder is no class, as it tells nothing apart.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ class File:
     path: PurePosixPath
     split: str
     label: str | None
-    """The name of its class folder; None if it lies in none."""
+    """The name of its class folder in NFC, as macOS writes names in NFD; None if it lies in none."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _in_split_folders(parts_of: Mapping[PurePosixPath, tuple[str, ...]]) -> list
     for path, parts in parts_of.items():
         depth, _ = depths[parts[0]].most_common(1)[0]
         _check_depth(path, len(parts), depth, allowed=(2, 3))
-        files.append(File(path, check_split_name(parts[0]), parts[1] if depth == 3 else None))
+        files.append(File(path, check_split_name(parts[0]), _class_name(parts[1]) if depth == 3 else None))
     check_num_splits(len(depths))
     return files
 
@@ -85,13 +86,17 @@ def _in_class_folders(parts_of: Mapping[PurePosixPath, tuple[str, ...]]) -> list
     _check_depth(at, depth, depth, allowed=(2, 3))
     for path, parts in parts_of.items():
         _check_depth(path, len(parts), depth, allowed=(2, 3))
-    files = [File(path, "train" if depth == 2 else parts[0], parts[-2]) for path, parts in parts_of.items()]
+    files = [File(path, "train" if depth == 2 else parts[0], _class_name(parts[-2])) for path, parts in parts_of.items()]
     splits = {check_split_name(file.split): None for file in files}
     check_num_splits(len(splits))
     if split_roles(splits).train is None:
         shown = ", ".join(map(repr, list(splits)[:10]))
         raise InvalidFile(f"the files are two folders deep below {shown}, which would be splits, and none is 'train'; {_LAYOUT}")
     return files
+
+
+def _class_name(folder: str) -> str:
+    return unicodedata.normalize("NFC", folder)
 
 
 def _check_depth(path: PurePosixPath, found: int, usual: int, *, allowed: tuple[int, ...]) -> None:

@@ -1,21 +1,21 @@
 """Reads the files inside a zip or tar one by one.
 
 Invariant: nothing is unpacked under its own name, no link is followed, and the sizes that an archive declares are not trusted.
-Hidden files and the files that macOS adds are skipped.
+Hidden files and the files that macOS and Windows add are skipped. A zip whose paths have backslashes alone is one of Windows.
 """
 
 import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Protocol
 
-from service.archives import DAMAGE, LEAST_ALLOWANCE_BYTES, MAX_RATIO, Metered, is_damage, opener_by, opener_of
+from service.archives import DAMAGE, LEAST_ALLOWANCE_BYTES, MAX_RATIO, Metered, is_damage, is_of_system, opener_by, opener_of
 from service.errors import InvalidFile
 
 MAX_FILES = 1_000_000
@@ -23,6 +23,8 @@ MAX_FILE_BYTES = 2**30
 _MAX_NAME_CHARACTERS = 1000
 _MOST_NAMES = 10
 _READ_BYTES = 2**20
+_ENCRYPTED, _IS_UTF_8 = 0x1, 0x800
+"""Flags of a zip's member."""
 _HOW_TO_PACK = "pack plain files alone"
 
 
@@ -33,6 +35,10 @@ class Members(Protocol):
     """Sorted by their parts."""
     skipped: "Skipped"
     """The files that are left out."""
+    empty_folders: list[PurePosixPath]
+    """The folders that hold no file, also not in a folder of theirs; sorted."""
+    are_names_certain: bool
+    """Whether the archive says the encoding of its names, or they show it."""
 
     def read(self, path: PurePosixPath) -> bytes:
         """Reads the content of one file.
@@ -83,18 +89,42 @@ def is_tar(start: bytes) -> bool:
     return start[257:262] == b"ustar" or opener_by(start) is not None
 
 
+def holds_tar(path: Path) -> bool:
+    """Whether a file that is compressed holds a tar, or is damaged, which the tar's reader reports."""
+    with path.open("rb") as raw:
+        opener = opener_of(raw)
+        assert opener is not None
+        try:
+            with opener(raw) as source:
+                block = source.read(tarfile.BLOCKSIZE)
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return not block.strip(b"\0")  # a tar of nothing
+        except (*DAMAGE, OSError):
+            return True
+    return True
+
+
 class _Zip:
     def __init__(self, opened: zipfile.ZipFile, max_unpacked_bytes: int) -> None:
         self._opened = opened
         self._members: dict[PurePosixPath, zipfile.ZipInfo] = {}
         self.skipped = Skipped()
-        for member in opened.infolist():
-            if member.is_dir():
+        self.are_names_certain = True
+        members = opened.infolist()
+        separator = "/" if any("/" in member.filename for member in members) else "\\"
+        folders = set[PurePosixPath]()
+        for member in members:
+            name = self._decoded(member).replace(separator, "/")
+            path = _visible_path(name)
+            if name.endswith("/"):
+                folders |= {path} if path is not None else set()
                 continue
-            path = _visible_path(member.filename)
             if path is None:
-                self.skipped.add(member.filename)
+                self.skipped.add(name)
                 continue
+            if member.flag_bits & _ENCRYPTED:
+                raise InvalidFile(f"{name[:200]!r} in the zip is encrypted; pack it without a password")
             if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG}:
                 raise _no_plain_file(member.filename)
             # zipfile unpacks the other kinds without a bound.
@@ -106,6 +136,17 @@ class _Zip:
             self._members[path] = member
         _check_sum(sum(member.file_size for member in self._members.values()), max_unpacked_bytes)
         self.paths = _sorted(self._members)
+        self.empty_folders = _empty(folders, self.paths)
+
+    def _decoded(self, member: zipfile.ZipInfo) -> str:
+        """The name of a member: macOS writes UTF-8 without the mark that says so."""
+        if member.flag_bits & _IS_UTF_8 or member.filename.isascii():
+            return member.filename
+        try:
+            return member.filename.encode("cp437").decode()
+        except UnicodeError:
+            self.are_names_certain = False
+            return member.filename
 
     def read(self, path: PurePosixPath) -> bytes:
         try:
@@ -121,15 +162,18 @@ class _Tar:
         self._plain = plain
         self._places: dict[PurePosixPath, tuple[int, int]] = {}
         self.skipped = Skipped()
+        self.are_names_certain = True
+        folders = set[PurePosixPath]()
         total = 0
         size = plain.seek(0, os.SEEK_END)
         plain.seek(0)
         with tarfile.open(fileobj=Metered(plain, size + LEAST_ALLOWANCE_BYTES, "the archive"), mode="r:") as opened:  # type: ignore[call-overload]
             while (member := opened.next()) is not None:
                 opened.members = []  # tarfile keeps every one, a thousand bytes each
-                if member.isdir():
-                    continue
                 path = _visible_path(member.name)
+                if member.isdir():
+                    folders |= {path} if path is not None else set()
+                    continue
                 if path is None:
                     self.skipped.add(member.name)
                     continue
@@ -144,6 +188,7 @@ class _Tar:
                 raise InvalidFile("the tar is damaged or cut off: what follows its last file is no end; pack it again")
         _check_sum(total, max_unpacked_bytes)
         self.paths = _sorted(self._places)
+        self.empty_folders = _empty(folders, self.paths)
 
     def read(self, path: PurePosixPath) -> bytes:
         start, size = self._places[path]
@@ -182,7 +227,12 @@ def _visible_path(name: str) -> PurePosixPath | None:
         )
     if len(name) > _MAX_NAME_CHARACTERS:
         raise InvalidFile(f"the archive holds {name[:200]!r}…, a path of {len(name):,} characters; shorten it")
-    return None if any(part.startswith(".") or part == "__MACOSX" for part in path.parts) else path
+    return None if is_of_system(path) else path
+
+
+def _empty(folders: Collection[PurePosixPath], paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    full = {parent for path in paths for parent in path.parents}
+    return _sorted(folder for folder in folders if folder not in full)
 
 
 def _check_new(path: PurePosixPath, known: Mapping[PurePosixPath, object], size: int) -> None:

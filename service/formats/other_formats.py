@@ -1,11 +1,12 @@
 """Files in formats that are not read but often sent: each is recognised by its first bytes, and told with the way to send it."""
 
-import tarfile
+import codecs
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from service.archives import DAMAGE, opener_of
+from service.archives import DAMAGE, is_of_system
 from service.errors import InvalidFile
+from service.formats.members import holds_tar
 
 _AS_CSV = "open it and save the sheet as CSV (UTF-8, separated by commas)"
 _AS_ZIP = "unpack it and pack the folder as a zip"
@@ -41,9 +42,17 @@ _COMPRESSED = [
     (b"BZh", "bzip2", "bunzip2"),
     (b"\xfd7zXZ\x00", "xz", "unxz"),
 ]
-_DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".npz", ".xlsx"}
+COMPRESSED = {".gz", ".bz2", ".xz"}
+"""Suffixes of files that are compressed, behind the one of what they hold."""
+_DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".npz", ".xlsx", *COMPRESSED}
+_MARKS = [
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+]
+_LEAST_LETTERS = 16
 _PICKLES = {b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"}
-_TAR_BLOCK = tarfile.BLOCKSIZE
 
 
 def refuse_other_format(path: Path, start: bytes, filename: str) -> None:
@@ -54,26 +63,26 @@ def refuse_other_format(path: Path, start: bytes, filename: str) -> None:
     if start[:2] in _PICKLES:
         raise InvalidFile(f"{filename!r} is a pickle, which is never loaded; write its arrays with numpy.savez_compressed")
     for magic, name, command in _COMPRESSED:
-        if start.startswith(magic) and not _holds_tar(path):
+        if start.startswith(magic) and not holds_tar(path):
             raise InvalidFile(f"{filename!r} is one file compressed with {name}; unpack it first: {command} {filename}")
+    if encoding := _wide_encoding(start):
+        command = f"iconv -f {encoding} -t UTF-8 {filename} > utf8-{filename}"
+        raise InvalidFile(f"{filename!r} is text in {encoding}; save it as UTF-8 (in Excel: CSV UTF-8), or {command}")
     if start.startswith(b"PK"):
         _refuse_other_zip(path, filename)
 
 
-def _holds_tar(path: Path) -> bool:
-    """Whether a compressed file holds a tar, or is damaged, which the tar's reader reports."""
-    with path.open("rb") as raw:
-        opener = opener_of(raw)
-        assert opener is not None
-        try:
-            with opener(raw) as source:
-                block = source.read(_TAR_BLOCK)
-            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError:
-            return not block.strip(b"\0")  # a tar of nothing
-        except (*DAMAGE, OSError):
-            return True
-    return True
+def _wide_encoding(start: bytes) -> str | None:
+    """The encoding of a text whose characters are two or four bytes each, by its byte-order mark, or by where its NULs are."""
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding
+    letters = start[:_LEAST_LETTERS]
+    if len(letters) == _LEAST_LETTERS and letters.isascii():
+        for first, encoding in ((0, "UTF-16BE"), (1, "UTF-16LE")):
+            if not any(letters[first::2]) and all(letters[1 - first :: 2]):
+                return encoding
+    return None
 
 
 def _refuse_other_zip(path: Path, filename: str) -> None:
@@ -87,7 +96,7 @@ def _refuse_other_zip(path: Path, filename: str) -> None:
         raise InvalidFile(f"{filename!r} is an Excel workbook, which is not read; {_AS_CSV}")
     if kind == b"application/vnd.oasis.opendocument.spreadsheet":
         raise InvalidFile(f"{filename!r} is an OpenDocument sheet, which is not read; {_AS_CSV}")
-    files = [name for name in names if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    files = [name for name in names if not name.endswith(("/", "\\")) and not is_of_system(PurePosixPath(name))]
     if files and all(PurePosixPath(name).suffix.lower() in _DATA_SUFFIXES for name in files):
         shown = ", ".join(repr(name)[:100] for name in files[:5])
         raise InvalidFile(f"{filename!r} is a zip of {shown}; unpack it and send one file of rows, as it is")

@@ -1,7 +1,8 @@
 """Parquet: an input column, target columns, and an optional ``split`` column, read batch by batch.
 
 A target of integers, strings or booleans is a label, one of floats a number; for a ``causal-lm`` it is text, beside an input of
-words or of texts that are read as words a list. Invariant: only a few rows are in memory at once.
+words or of texts that are read as words a list. ``a.b`` names a field of a struct.
+Invariant: only a few rows are in memory at once.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.arrow import check_batch, is_list, is_string, strings, where_null, whole_strings
+from service.formats.arrow import check_batch, is_list, is_string, plain, plain_type, strings, where_null, whole_strings
 from service.formats.audio_column import AudioColumn
 from service.formats.chat import TOOLS_COLUMN, check_answer_kind
 from service.formats.chunk import (
@@ -33,6 +34,7 @@ from service.formats.chunk import (
 from service.formats.image_column import ImageColumn
 from service.formats.label import BOOLEANS, MAX_CLASSES, class_indices
 from service.formats.messages_column import MESSAGES_FIELD, MessagesColumn, chats_of
+from service.formats.nested import column_of, nested_columns, nested_type
 from service.formats.pair import paired
 from service.formats.text_column import TextColumn
 from service.formats.tokens_column import TokensColumn, check_list_type, feature_names, named_tags
@@ -85,7 +87,7 @@ class ParquetTable:
         self.warnings: list[WarningMessage] = []
         try:
             self._file = pq.ParquetFile(path)
-            self._schema: pa.Schema = self._file.schema_arrow
+            self._schema = _schema(self._file.schema_arrow, selection)
             self._num_rows: int = self._file.metadata.num_rows
         except _BROKEN as error:
             raise InvalidFile(f"the Parquet file is broken or cut off: {str(error)[:200]}") from error
@@ -142,7 +144,8 @@ class ParquetTable:
         try:
             for batch in self._file.iter_batches(batch_size=rows_at_once, columns=list(names), use_threads=False):
                 check_batch(batch, first_row=first_row)
-                yield first_row, batch
+                columns = [plain(column_of(batch, name)) for name in names]
+                yield first_row, pa.RecordBatch.from_arrays(columns, names=list(names))
                 first_row += batch.num_rows
         except _BROKEN as error:
             raise InvalidFile(f"the Parquet file is broken: {str(error)[:200]}") from error
@@ -259,3 +262,12 @@ def _may_be_listed(type_: pa.DataType) -> bool:
     """Whether lists of this type may hold classes, or their probabilities."""
     is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_)
     return bool(is_number or is_string(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_))
+
+
+def _schema(stored: pa.Schema, selection: ColumnSelection) -> pa.Schema:
+    """The columns in their plain types, and the selected fields of others."""
+    found = pa.schema([field.with_type(plain_type(field.type)) for field in stored], metadata=stored.metadata)
+    for name in nested_columns(selection):
+        if (type_ := nested_type(found, name)) is not None:
+            found = found.append(pa.field(name, type_))
+    return found

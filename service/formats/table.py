@@ -27,7 +27,7 @@ from service.formats.list_label import ListTally
 from service.formats.members import is_tar
 from service.formats.npz import NpzTable
 from service.formats.number import NumberTally, as_indices
-from service.formats.other_formats import refuse_other_format
+from service.formats.other_formats import COMPRESSED, refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.shard_table import ShardTable
@@ -35,6 +35,7 @@ from service.formats.shard_writer import ShardWriter
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
+from service.formats.text_file import compressed_text
 from service.formats.weight import WeightTally
 from service.formats.words import as_words
 from service.spec.data import Column, DatasetInfo
@@ -292,11 +293,13 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
         return ShardTable(path, selection)
     with path.open("rb") as file:
         start = file.read(4096)
-    refuse_other_format(path, start, filename)
+    text = compressed_text(path)
+    if text is None:
+        refuse_other_format(path, start, filename)
     readers = READERS[selection.input_kind]
     if selection.reads_words:
         readers = {name: reader for name, reader in readers.items() if name != "CSV"}
-    found = _format(path, start, filename, selection.input_kind)
+    found = _format(path, text or start, filename, selection.input_kind)
     if start and found in readers:
         return readers[found](path, selection)
     if not start:
@@ -322,7 +325,7 @@ def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format 
     if kind != "text":
         return None
     is_json = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
-    suffix = PurePath(filename).suffix.lower()
+    suffix = next((each for each in reversed(PurePath(filename.lower()).suffixes) if each not in COMPRESSED), "")
     if suffix in {".jsonl", ".ndjson", ".json"}:
         return "JSONL"
     if suffix == ".csv" and is_json:

@@ -7,6 +7,7 @@ elsewhere, or those that the file names, in its own order.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,11 @@ class TagTally(TargetTally):
             if isinstance(tag, dict):
                 raise InvalidFile(f"{what} is no tag; {HOW_TO_MARK_SPANS}")
             raise InvalidFile(f"{what} is no tag; tags are strings")
-        return [tag if tag and not tag.isspace() else None for tag in tags]
+        return [self._name(tag) if tag and not tag.isspace() else None for tag in tags]
+
+    def _name(self, tag: str) -> str:
+        """The name in NFC, unless the file itself names the tags: one name may be spelled in several forms of Unicode."""
+        return tag if self.names is not None else unicodedata.normalize("NFC", tag)
 
     def _codes_of(self, tags: Sequence[str | None], chunk: Chunk, index: int) -> Iterator[int]:
         for tag in tags:

@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictR
 
 _FILE = (
     "For images npz, Parquet, or a zip or tar of class folders (`cat/1.png`, or `train/cat/1.png` by split; without labels the "
-    "files alone, `1.png` or `train/1.png`) of PNG, JPEG, WebP, GIF, BMP or TIFF; for text Parquet, JSON Lines or CSV, "
-    "for words with tags Parquet or JSON Lines; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. In a file of "
-    "rows, a column `split` may say which split each is in."
+    "files alone, `1.png` or `train/1.png`) of PNG, JPEG, WebP, GIF, BMP or TIFF; for text Parquet, JSON Lines, an array of "
+    "JSON or CSV, for words with tags Parquet or JSON Lines; for sound Parquet, or a zip or tar of class folders of WAV or FLAC. "
+    "In a file of rows, a column `split` may say which split each is in."
 )
 _INPUT = (
     f"What the networks read. By default {default_inputs()}, by the task. For `text-classification` two columns, with a comma "

@@ -75,7 +75,7 @@ def test_an_empty_field_is_a_missing_value_among_several_targets(tmp_path: Path)
         (["text,label", "a,0", '"b,1', "c,0"], "the row that begins on line 3 is no CSV: unexpected end of data"),
         (["text,label", "a,0", "b\rc,1"], "the row that begins on line 3 is no CSV"),
         (["text,text,label", "a,b,0"], "line 1 names column 'text' twice"),
-        (["text;label", "a;0"], "its columns are 'text;label'; fields are separated by commas"),
+        (["texte;label", "a;0"], "its columns are 'texte;label'; fields are separated by commas, semicolons or tabs"),
         (["a,b"], "no input column 'text'; its columns are 'a', 'b'"),
         (["text,label"], "the file has no rows"),
         (["text,label", "a,0", ",1"], "column 'text', line 3: the text is empty"),
@@ -94,7 +94,7 @@ def test_what_cannot_be_trained_on_is_refused_with_its_place(tmp_path: Path, lin
     [
         (b"", "is empty; for text-classification send Parquet (pyarrow.parquet.write_table) or JSONL"),
         (b"text,label\na,0\n\xff,1\n", "line 3 is no UTF-8"),
-        (b"\xff\xfet\0", "line 1 is no UTF-8"),
+        (b"\xfet,l", "line 1 is no UTF-8"),
         (b'{"text": "a", "label": 0}\n', "is called a CSV and begins like JSON"),
         (b"PK\3\4", "is an npz file, which holds no texts"),
     ],

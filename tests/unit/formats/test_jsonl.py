@@ -86,7 +86,7 @@ def test_a_file_of_many_chunks_is_read_whole(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["[1]", *ROWS], "line 1 is no JSON object but '[1]'"),
+        (["[1]", *ROWS], "line 1 is no JSON object but '1'"),
         ([*ROWS, "{"], "line 4 is no JSON: "),
         ([*ROWS, "", '{"text": "x", "label": "de",}'], "line 5 is no JSON: "),
         ([*ROWS, "[" * 100_000], "line 4 is no JSON: "),

@@ -221,7 +221,7 @@ def test_names_that_differ_by_case_or_spaces_alone_are_told(tmp_path: Path, writ
 
 
 def test_names_that_look_the_same_are_told(tmp_path: Path) -> None:
-    info = inspect(jsonl(tmp_path, {"label": ["caf\u00e9", "cafe\u0301", "bar", "bar"]}), task=TEXT)
+    info = inspect(jsonl(tmp_path, {"label": ["caf\u00e9", "CAFE\u0301", "bar", "bar"]}), task=TEXT)
     assert len(info.classes) == 3
     assert "similar_class_names" in warned(info)
 

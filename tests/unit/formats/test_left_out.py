@@ -42,7 +42,7 @@ def test_of_many_hidden_files_the_first_are_named(tmp_path: Path) -> None:
     assert warned(inspect(path))["files_skipped"].endswith("'a/.109', …")
 
 
-@pytest.mark.parametrize("name", ["README.txt", "labels.csv", "Thumbs.db"])
+@pytest.mark.parametrize("name", ["README.txt", "labels.csv", "Thumbs.txt"])
 @pytest.mark.parametrize("folder", ["", "cat/"])
 def test_a_file_that_is_no_sample_is_refused_by_its_path(tmp_path: Path, name: str, folder: str) -> None:
     path = tmp_path / "a.zip"
