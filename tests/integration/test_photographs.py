@@ -9,6 +9,8 @@ import pytest
 from service.spec import parse_spec
 from tests.integration.test_methods import STOP_AT, student, train
 from tests.photographs import CLASSES, photograph_archive
+from tests.unit.formats.files import encoded, some_images
+from tests.unit.test_archives import zipped
 from tests.unit.worker.models.test_folder import uploaded
 from worker.data.canvas import Canvas
 from worker.job.job_data import load_job_data
@@ -100,3 +102,15 @@ def test_a_broken_photograph_is_refused_or_left_out_and_counted(tmp_path: Path, 
     assert [event.message for event in events if isinstance(event, Warned) and event.code == "rows_skipped"]
     report = json.loads((tmp_path / "skipped" / RESULT_FOLDER / "report.json").read_text())
     assert any("1 rows are left out" in json.dumps(each) for each in report["warnings"])
+
+
+def test_transfer_rows_of_one_size_are_fitted_as_the_photographs_are(tmp_path: Path, archive: Path, teacher: Path) -> None:
+    more = tmp_path / "more.zip"
+    more.write_bytes(zipped([(f"{number}.png", encoded(some_images(9, 12, 3, seed=number))) for number in range(5)]))
+    spec = parse_spec(document(archive, transfer=f"file:{more}"))
+    data = load_job_data(spec, {f"file:{archive}": archive, f"file:{more}": more, GIVEN: teacher})
+    train = data.splits["train"]
+    assert train.whole is not None
+    assert len(train.whole) == len(train.inputs) == len(train)
+    assert train.transferred.inputs.shape == (5, 3, 8, 8)
+    assert train.whole[-1].shape == (9, 12, 3)

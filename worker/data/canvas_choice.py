@@ -81,6 +81,9 @@ def choose_canvas(
     role, geometry = _largest(given)
     if (sides := asked.sides) is not None:
         return Canvas(*sides, common_channels(channels), asked.fit or "crop", asked.interpolation or "bilinear"), _OF_SPEC
+    if geometry is None and len(sizes) == 1:
+        (own,) = sizes
+        return Canvas(*own, common_channels(channels), asked.fit or "crop", asked.interpolation or "bilinear"), "their own size"
     if geometry is None:
         least, greatest = ([pick(side) for side in zip(*sizes, strict=True)] for pick in (min, max))
         raise NoCanvas(no_canvas_message(least, greatest))

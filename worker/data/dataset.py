@@ -208,7 +208,8 @@ def load_data(
         NoCanvas: images are of several sizes, and nothing says which they are to have.
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
-    arrays, max_value = _load(dataset.source, path, dataset, task.name, target_columns=dataset.targets)
+    as_files = dataset.image is not None
+    arrays, max_value = _load(dataset.source, path, dataset, task.name, target_columns=dataset.targets, as_files=as_files)
     chosen = _choose(dataset, arrays, without_labels=without_labels)
     canvas, warnings = None, list(arrays.warnings)
     if images := files_of(arrays):
@@ -243,9 +244,9 @@ def _fitted(split: SplitArrays, canvas: Canvas, source: str) -> SplitArrays:
 
 
 def _load(
-    source: str, path: Path | None, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str]
+    source: str, path: Path | None, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str], as_files: bool
 ) -> tuple[DataArrays, float]:
-    """A source's arrays, and the greatest possible value of its 8-bit pixels."""
+    """A source's arrays, and the greatest value possible of its 8-bit pixels. ``as_files``: images stay files."""
     kind, name = split_source(source)
     if kind == "builtin":
         if name not in BUILTIN_LOADERS:
@@ -253,14 +254,14 @@ def _load(
         return BUILTIN_LOADERS[name](), float(MAX_PIXEL)
     if path is None:
         raise UnusableData(f"{source} has no local file")
-    return _load_file(path, source, dataset, task, target_columns=target_columns), 255.0
+    return _load_file(path, source, dataset, task, target_columns=target_columns, as_files=as_files), 255.0
 
 
 def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task: TaskSamples) -> Data:
     """Appends the transfer rows, if the spec has any, to the training split, without labels."""
     if dataset.transfer is None or dataset.transfer_fraction is None:
         return data
-    arrays, theirs = _load(dataset.transfer, path, dataset, data.task, target_columns=())
+    arrays, theirs = _load(dataset.transfer, path, dataset, data.task, target_columns=(), as_files=data.canvas is not None)
     name = transfer_split(dataset, list(arrays.splits))
     if name is None:
         there = ", ".join(map(repr, arrays.splits))
@@ -326,7 +327,9 @@ def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float
     return [WarningMessage(code="white_by_evidence", message=message)]
 
 
-def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str]) -> DataArrays:
+def _load_file(
+    path: Path, source: str, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str], as_files: bool
+) -> DataArrays:
     try:
         return read_dataset(
             path,
@@ -336,7 +339,7 @@ def _load_file(path: Path, source: str, dataset: DatasetSpec, task: TaskName, *,
             target_columns=list(target_columns),
             weight_column=dataset.weight if target_columns else None,
             numbers=dataset.numbers,
-            as_files=dataset.image is not None,
+            as_files=as_files,
             skip_broken=dataset.skip_broken,
         )
     except InvalidFile as error:

@@ -82,6 +82,11 @@ def test_without_a_network_the_size_is_asked_for() -> None:
         chosen(None, {})
 
 
+def test_images_of_one_size_keep_it_where_nothing_says_another() -> None:
+    found, _ = choose_canvas({(9, 12)}, {1}, ImageFit(fit="pad"), {}, examples=list)
+    assert found == Canvas(9, 12, 1, "pad")
+
+
 def test_what_is_no_file_or_of_other_pixels_is_refused() -> None:
     with pytest.raises(UnusableData, match="arrays of one size"):
         on_canvas(np.zeros((2, 3, 8, 8), np.uint8), Canvas(8, 8, 3), source="file:a")
