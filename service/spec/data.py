@@ -1,7 +1,7 @@
 """The dataset part of a spec, and the description of a dataset: splits, columns, classes."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +17,7 @@ DEFAULT_TRANSFER_FRACTION = 0.5
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 ColumnPair = Annotated[list[ColumnName], Field(min_length=2, max_length=2)]
+NameOfClass = Annotated[str, Field(min_length=1, max_length=1000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -51,6 +52,9 @@ class DatasetSpec(StrictModel):
     numbers: Annotated[list[ColumnName], Field(max_length=MAX_TARGETS)] = []
     """Those of the targets that are numbers though all of their floats are whole, 0 to 31, and repeat, as class indices do. The
     stored spec names all that are numbers."""
+    class_names: dict[ColumnName, Annotated[list[NameOfClass], Field(min_length=2, max_length=10_000)]] = {}
+    """By target, the names of classes that the file has by number alone, in the order of their indices: of integers, and of lists
+    of indices, of 0 and 1, or of probabilities."""
     weight: ColumnName | None = None
     """The column of the rows' weights, numbers of 0 and more: a row of weight 2 counts as two in every loss that trains, its
     label's and its teacher's. They are divided by their mean over the training split. Figures are not weighted."""
@@ -89,6 +93,14 @@ class DatasetSpec(StrictModel):
     1,024 at most."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the held-out shares: the same seed gives the same splits for every job on this dataset."""
+
+    @field_validator("class_names")
+    @classmethod
+    def _names_are_different(cls, class_names: dict[str, list[str]]) -> dict[str, list[str]]:
+        for column, names in class_names.items():
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"each class has a name of its own; {twice[0]!r} of {column!r} stands there several times")
+        return class_names
 
     @field_validator("targets")
     @classmethod
@@ -151,6 +163,25 @@ def as_declared(dataset: "DatasetInfo", numbers: Collection[str]) -> "DatasetInf
     )
     warnings = [each for each in dataset.warnings if not (each.code == "labels_from_floats" and _is_of(each, found))]
     return dataset.model_copy(update=changed | {"warnings": warnings})
+
+
+def why_not_named(classes: Sequence[str] | None, names: Sequence[str]) -> str | None:
+    """Why classes cannot be called so, which a file has; None if they can: as many, and called by their numbers so far."""
+    if classes is None:
+        return "it holds no classes"
+    if list(classes) != [str(index) for index in range(len(classes))]:
+        return f"its classes have names: {', '.join(map(repr, classes[:10]))}"
+    return None if len(classes) == len(names) else f"it has {len(classes)} classes, and these are {len(names)} names"
+
+
+def with_class_names(dataset: "DatasetInfo", class_names: Mapping[str, Sequence[str]]) -> "DatasetInfo":
+    """The description with these names in place of numbers, where they fit."""
+    found = {
+        name: dataset.columns[name].model_copy(update={"classes": list(names)})
+        for name, names in class_names.items()
+        if name in dataset.columns and why_not_named(dataset.columns[name].classes, names) is None
+    }
+    return dataset.model_copy(update={"columns": dataset.columns | found})
 
 
 def reading_warnings(dataset: "DatasetInfo", targets: Collection[str]) -> list[WarningMessage]:

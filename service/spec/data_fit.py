@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from service.errors import FieldError
-from service.spec.data import WITH_CLASSES, DatasetInfo, DatasetSpec, Splits
+from service.spec.data import WITH_CLASSES, DatasetInfo, DatasetSpec, Splits, why_not_named
 from service.spec.split_names import split_roles
 from service.spec.tasks import TASKS, TaskName
 
@@ -144,6 +144,23 @@ def _image_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
         message = "it fits files of images, and these are arrays of floats of one size: leave it out"
         return [FieldError(pointer="/dataset/image", message=message)]
     return []
+
+
+def class_name_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
+    """Finds names of classes that are no target's, or do not fit its classes in ``dataset``, as its file has them."""
+    faults = []
+    for name, names in spec.class_names.items():
+        if name not in spec.targets:
+            why: str | None = f"{name!r} is no target: dataset.targets names {listed(spec.targets)}"
+        elif name not in dataset.columns or not dataset.columns[name].classes:
+            continue  # told elsewhere, or a teacher's classes
+        else:
+            told = why_not_named(dataset.columns[name].classes, names)
+            why = told and f"column {name!r} cannot be named so: {told}"
+        if why:
+            escaped = name.replace("~", "~0").replace("/", "~1")
+            faults.append(FieldError(pointer=f"/dataset/class_names/{escaped}", message=why))
+    return faults
 
 
 def _number_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:

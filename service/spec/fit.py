@@ -23,8 +23,8 @@ from service.spec.architectures import (
 from service.spec.augment_fit import augmentation_faults, sound_faults, text_faults, window_faults
 from service.spec.canvas import no_canvas_message
 from service.spec.class_names import UnknownOutputs, map_outputs
-from service.spec.data import DatasetInfo
-from service.spec.data_fit import data_faults, image_shape, output_names, target_classes
+from service.spec.data import DatasetInfo, with_class_names
+from service.spec.data_fit import class_name_faults, data_faults, image_shape, output_names, target_classes
 from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
@@ -70,8 +70,9 @@ def check_fit(
     ``teachers`` holds those of ``job:ID``, ``model:ID`` and ``file:FOLDER``, and a student's, by source; ``transfer`` is the
     dataset of the transfer rows.
     """
+    faults = class_name_faults(spec.dataset, dataset)
+    dataset = with_class_names(dataset, spec.dataset.class_names)
     dataset = _with_teachers_classes(spec, dataset, teachers)
-    faults = []
     if spec.task != dataset.task and not _are_texts_alone(spec, dataset):
         faults.append(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")

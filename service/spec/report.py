@@ -155,7 +155,8 @@ class NetworkCard(_Card):
     """Of the last weights; null for a network that this job did not train."""
     metrics: dict[str, dict[str, float]]
     """Of the best weights on the test split, by target. Of classes: accuracy, top_5_accuracy, macro_f1, calibration_error, loss;
-    of a number: mse and mae in the data's unit, pearson, spearman, r2."""
+    of any of several classes: mean_average_precision, micro_f1, macro_f1, exact_match, loss; of a number: mse and mae in
+    the data's unit, pearson, spearman, r2."""
     latency_ms: Latency
     """Of this network."""
     training: TrainingCard | None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
-from service.spec.data import DatasetSpec
+from service.spec.data import DatasetSpec, why_not_named
 from service.spec.data_fit import chosen_splits, listed, transfer_split
 from service.spec.source import split_source
 from service.spec.tasks import TaskName
@@ -219,6 +219,7 @@ def load_data(
         files, chosen = chosen, {part: _fitted(split, canvas, dataset.source) for part, split in chosen.items()}
     elif dataset.image is not None:
         on_canvas(chosen["train"].inputs, Canvas(1, 1, 3), source=dataset.source)  # refuses what are no files
+    arrays = _named(arrays, dataset)
     splits, targets = task.samples(dataset, arrays, chosen)
     if canvas is not None and takes_windows:
         splits["train"] = replace(splits["train"], whole=WholeImages(files_among(files["train"].inputs), canvas))
@@ -255,6 +256,17 @@ def _load(
     if path is None:
         raise UnusableData(f"{source} has no local file")
     return _load_file(path, source, dataset, task, target_columns=target_columns, as_files=as_files), 255.0
+
+
+def _named(arrays: DataArrays, dataset: DatasetSpec) -> DataArrays:
+    """The arrays with the spec's names of classes. Raises UnusableData if they do not fit."""
+    for name, names in dataset.class_names.items():
+        if arrays.classes.get(name) != [] and (why := why_not_named(arrays.classes.get(name), names)):
+            raise UnusableData(f"dataset.class_names of {name!r}: {why}")
+    named: dict[str, list[str] | None] = {
+        name: list(names) for name, names in dataset.class_names.items() if arrays.classes[name]
+    }
+    return replace(arrays, classes=arrays.classes | named)
 
 
 def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task: TaskSamples) -> Data:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import InvalidSpec
 from service.spec import parse_spec
 from service.spec.data import Column, DatasetInfo
 from service.spec.fit import TeacherInfo, check_fit
@@ -263,3 +264,24 @@ def test_methods_of_one_class_a_row_are_refused_where_rows_have_lists() -> None:
     bias = {"correct_bias": True}
     assert "no classes that exclude each other" in faults(listed("labels"), evaluation=bias)["/evaluation/correct_bias"]
     assert not faults(listed("probabilities"), evaluation=bias)
+
+
+NUMBERED = images(["0", "1", "2"])
+
+
+def test_classes_that_are_numbers_may_be_named_by_the_spec() -> None:
+    dataset: Any = {"source": "dataset:ds_1", "class_names": {"label": NAMES}}
+    assert not faults(NUMBERED, dataset=dataset)
+    assert "was trained on other classes" in faults(NUMBERED)["/teacher/source"], "a teacher is of named classes"
+    weights = {"class_weights": {"emu": 2}}
+    assert not faults(NUMBERED, dataset=dataset, training=weights)
+
+    for data, names, why in (
+        (images(), {"label": NAMES}, "its classes have names: 'cat'"),
+        (NUMBERED, {"label": NAMES[:2]}, "it has 3 classes, and these are 2 names"),
+        (NUMBERED, {"labels": NAMES}, "'labels' is no target"),
+    ):
+        found = faults(data, dataset=dataset | {"class_names": names})
+        assert why in found[f"/dataset/class_names/{next(iter(names))}"]
+    with pytest.raises(InvalidSpec, match="each class has a name of its own; 'cat'"):
+        faults(NUMBERED, dataset=dataset | {"class_names": {"label": ["cat", "cat", "emu"]}})
