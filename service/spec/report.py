@@ -266,6 +266,8 @@ class DataCard(_Card):
     """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
     chats: bool = False
     """Whether the samples are chats, which the student writes by its chat template."""
+    pairs: bool = False
+    """Whether the samples are pairs of texts, which the student reads together."""
     pixel_range: list[float] | None = None
     """Black and white of the images; null where their values do not tell, as of standardised ones, and for other inputs."""
     image_fit: ImageFit | None = None

@@ -17,6 +17,8 @@ class TokenShape:
     """The id that a text begins with."""
     end: int | None = None
     """The id that a text ends with."""
+    has_types: bool = False
+    """Whether tokens have a type, 0 in the first text of a pair and 1 in the second."""
 
 
 InputShape = tuple[int, ...] | TokenShape

@@ -80,11 +80,12 @@ def texts_of(kind: str) -> list[str]:
 def make_tokenizer(settings: Settings) -> Any:
     """A tokenizer with those switches, for which id 0 is a word."""
     tokenizer = _MAKE[settings["tokenizer"]](settings)
-    added = {"start and end": f"{START} $A {END}", "end": f"$A {END}", "none": "$A"}[settings["special tokens"]]
+    added = {"start and end": [START, "$A", END], "end": ["$A", END], "none": ["$A"]}[settings["special tokens"]]
+    second = ["$B:1", *(f"{part}:1" for part in added if part == END)]
     if settings["token types"] == "given, not 0":
-        added = " ".join(f"{part}:1" for part in added.split())
+        added = [f"{part}:1" for part in added]
     ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
-    tokenizer.post_processor = processors.TemplateProcessing(single=added, special_tokens=ids)
+    tokenizer.post_processor = processors.TemplateProcessing(single=added, pair=added + second, special_tokens=ids)
     given = [] if settings["token types"] == "not given" else ["token_type_ids"]
     limit = {"model_max_length": POSITIONS - 8} if settings["cut at"] == "the tokenizer's limit" else {}
     return PreTrainedTokenizerFast(

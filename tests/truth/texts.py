@@ -4,15 +4,16 @@ A text alone has no padding, so nothing depends on what stands beside it in a ba
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from service.formats import TextPair
 from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
 from tests.truth.subject import Outcome, Settings, Subject
@@ -27,7 +28,7 @@ from worker.trained import load_teacher
 
 REFUSALS = (UnusableData, UnreadableTokenizer, UnreadableNetwork, UnfitArchitecture, JobFault)
 CPU = torch.device("cpu")
-CLASSIFIER_SWITCHES = TEXT_SWITCHES | {"order of the names": ["the dataset's", "another"]}
+CLASSIFIER_SWITCHES = TEXT_SWITCHES | {"order of the names": ["the dataset's", "another"], "input": ["texts", "pairs"]}
 TOLERANCE = 1e-4
 
 
@@ -47,11 +48,19 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
-    texts = texts_of(settings["texts"])
+    texts: Sequence[str | TextPair] = texts_of(settings["texts"])
+    columns = ["premise", "hypothesis"] if settings["input"] == "pairs" else ["text"]
+    if len(columns) > 1:
+        texts = [
+            TextPair(text, cast(str, texts[(5 * index + 3) % len(texts)]))
+            for index, text in enumerate(texts_of(settings["texts"]))
+        ]
     path = folder / f"rows.{settings['file']}"
-    write_rows(path, [{"text": text, "label": CLASSES[index % 3]} for index, text in enumerate(texts)] * 3)
+    rows = [dict(zip(columns, [text] if isinstance(text, str) else text, strict=True)) for text in texts]
+    write_rows(path, [{**row, "label": CLASSES[index % 3]} for index, row in enumerate(rows)] * 3)
+    named = columns if len(columns) > 1 else columns[0]
     try:
-        data = load_data(DatasetSpec(source=f"file:{path}", input="text"), path, task=TASKS["text-classification"])
+        data = load_data(DatasetSpec(source=f"file:{path}", input=named), path, task=TASKS["text-classification"])
         teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:
@@ -64,7 +73,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
     return Outcome()
 
 
-def compare(data: Data, computed: Mapping[SplitName, Tensor], expected: Mapping[str, Tensor]) -> None:
+def compare(data: Data, computed: Mapping[SplitName, Tensor], expected: Mapping[Any, Tensor]) -> None:
     """Raises AssertionError where an output of a split differs from the text's own."""
     assert {text for split in data.splits.values() for text in split.inputs} == set(expected), "the texts that were read"
     for part, split in data.splits.items():
@@ -74,9 +83,10 @@ def compare(data: Data, computed: Mapping[SplitName, Tensor], expected: Mapping[
         torch.testing.assert_close(computed[part], own, rtol=0, atol=tolerance)
 
 
-def alone(model: Any, tokenizer: Any, text: str) -> Any:
-    """What the library computes of one text, cut where the tokenizer says, else at the positions that the network has."""
-    return call(model, tokenizer(text, return_tensors="pt", **cut(model, tokenizer)))
+def alone(model: Any, tokenizer: Any, text: str | TextPair) -> Any:
+    """What the library computes of one text or pair, cut where the tokenizer says, else at the positions of the network."""
+    parts = [text] if isinstance(text, str) else list(text)
+    return call(model, tokenizer(*parts, return_tensors="pt", **cut(model, tokenizer)))
 
 
 def call(model: Any, inputs: Mapping[str, Tensor]) -> Any:

@@ -17,7 +17,9 @@ class Losses:
     """What of a split's texts a network does not read: each a count, and the number of the first sample."""
 
     texts: tuple[int, int] = (0, 0)
-    """Texts, and answers, that are cut."""
+    """Texts, answers, and of pairs the first texts, that are cut."""
+    second_texts: tuple[int, int] = (0, 0)
+    """Of pairs, the second texts that are cut."""
     prompts: tuple[int, int] = (0, 0)
     """Prompts that lose their beginning."""
     turns: tuple[int, int] = (0, 0)

@@ -3,10 +3,16 @@
 import hashlib
 import json
 from collections.abc import Hashable, Sequence
+from typing import Any, TypeGuard
 
-from service.formats import Waveform
+from service.formats import TextPair, Waveform
 
 RawSample = str | Sequence[str] | Waveform
+
+
+def are_pairs(inputs: Any) -> TypeGuard[Sequence[TextPair]]:
+    """Whether stored samples are pairs of texts; their first tells it."""
+    return isinstance(inputs, Sequence) and bool(len(inputs)) and isinstance(inputs[0], TextPair)
 
 
 def num_characters(sample: RawSample) -> int:

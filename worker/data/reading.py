@@ -39,17 +39,19 @@ def prepare_once(split: Split, preprocessing: Any, make: Callable[[Split], Prepa
 
 
 def describe_unread_texts(
-    losses: Losses, split: Split, *, readers: str, max_length: int, cut_at: str, remedy: str
+    losses: Losses, split: Split, *, readers: str, max_length: int, cut_at: str, remedy: str, texts: str = "texts"
 ) -> Iterator[WarningMessage]:
     """Tells what of a split's texts a network of rows of ``max_length`` tokens does not read.
 
     Args:
         cut_at: where texts lose their tokens, "at their end" say.
         remedy: what to change for longer rows.
+        texts: what ``losses.texts`` are of.
     """
     limit = f"{max_length:,} tokens"
     for code, what, (count, first), how in (
-        ("texts_cut", "answers" if split.answers else "texts", losses.texts, cut_at),
+        ("texts_cut", "answers" if split.answers else texts, losses.texts, cut_at),
+        ("texts_cut", "second texts", losses.second_texts, cut_at),
         ("prompts_cut", "prompts", losses.prompts, "at their beginning"),
         ("turns_cut", "chats", losses.turns, "by their oldest turns"),
     ):

@@ -1,21 +1,35 @@
-"""Preprocessing of texts: token ids, each batch as long as its longest text. N texts, B batch, L tokens."""
+"""Preprocessing of texts, or pairs of texts: token ids, each batch as long as its longest. N texts, B batch, L tokens."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from service.formats import TextPair
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Split
-from worker.data.prepared import Losses, Prepared, ReadSplit
-from worker.data.preprocessing import Preprocessing
+from worker.data.prepared import NO_LOSSES, Losses, Prepared, ReadSplit
+from worker.data.preprocessing import Preprocessing, first, take
+from worker.data.raw_inputs import are_pairs
 from worker.data.reading import describe_unread_texts, prepare_once
-from worker.data.tokenization import NO_TOKEN, encode, save_tokenizer, start_and_end, tokenizer_settings, train_tokenizer
+from worker.data.tokenization import (
+    NO_TOKEN,
+    count_pair_tokens,
+    encode,
+    encode_pairs,
+    gives_token_types,
+    save_tokenizer,
+    start_and_end,
+    tokenizer_settings,
+    train_tokenizer,
+)
 
 _COUNTED_TEXTS = 2_000
 """Of the texts that fill a whole row, so many are tokenised again to see which of them were cut."""
@@ -46,22 +60,32 @@ class TextPreprocessing(Preprocessing):
 
     def _made(self, split: Split) -> Prepared:
         ids = self.prepare(split.inputs)
-        return Prepared(ids, Losses(texts=self._cut_texts(split, ids)))
+        return Prepared(ids, self._losses(split, ids))
 
-    def _cut_texts(self, split: Split, ids: Tensor) -> tuple[int, int]:
+    def _losses(self, split: Split, ids: Tensor) -> Losses:
         """How many texts are longer than the network reads, and the first of them; of very many an estimate."""
         if not self.has_limit or ids.shape[1] < self.max_length:
-            return 0, 0
-        full = (ids[:, -1] != NO_TOKEN).nonzero().flatten().tolist()
-        some = [self.prompt + split.inputs[row] for row in full[:_COUNTED_TEXTS]]
-        whole = self.tokenizer(some, return_attention_mask=False, verbose=False)["input_ids"] if some else []
-        cut = [row for row, tokens in zip(full, whole, strict=False) if len(tokens) > self.max_length]
-        return (round(len(full) * len(cut) / len(some)), cut[0]) if cut else (0, 0)
+            return NO_LOSSES
+        full = (ids[:, -1] != NO_TOKEN).nonzero().flatten().numpy()
+        some = take(split.inputs, full[:_COUNTED_TEXTS])
+        if not are_pairs(some):
+            texts = [self.prompt + text for text in some]
+            whole = self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
+            return Losses(texts=_counted(full, [len(tokens) > self.max_length for tokens in whole]))
+        whole, read = (count_pair_tokens(self.tokenizer, some, max_length=length) for length in (None, self.max_length))
+        first_texts, second_texts = (whole > read).T.tolist()
+        return Losses(texts=_counted(full, first_texts), second_texts=_counted(full, second_texts))
 
     def describe_losses(self, losses: Losses, split: Split, *, readers: str) -> Iterator[WarningMessage]:
         cut_at = "at their beginning" if self.tokenizer.truncation_side == "left" else "at their end"
         yield from describe_unread_texts(
-            losses, split, readers=readers, max_length=self.max_length, cut_at=cut_at, remedy="raise max_length"
+            losses,
+            split,
+            readers=readers,
+            max_length=self.max_length,
+            cut_at=cut_at,
+            remedy="raise max_length",
+            texts="first texts" if are_pairs(first(split.inputs, 1)) else "texts",
         )
 
     @property
@@ -72,10 +96,13 @@ class TextPreprocessing(Preprocessing):
     def own_tokenizer(self) -> Any:
         return self.tokenizer
 
-    def prepare(self, inputs: Sequence[str]) -> Tensor:
-        """Token ids (N, L), filled up with ``NO_TOKEN`` at their end."""
-        texts = [self.prompt + text for text in inputs] if self.prompt else inputs
-        return encode(self.tokenizer, texts, max_length=self.max_length if self.has_limit else None)
+    def prepare(self, inputs: Sequence[str] | Sequence[TextPair]) -> Tensor:
+        """Token ids (N, L), of pairs with their types, filled up with ``NO_TOKEN`` at their end."""
+        max_length = self.max_length if self.has_limit else None
+        if are_pairs(inputs):
+            return encode_pairs(self.tokenizer, inputs, max_length=max_length)
+        texts = cast(Sequence[str], inputs)
+        return encode(self.tokenizer, [self.prompt + text for text in texts] if self.prompt else texts, max_length=max_length)
 
     def __call__(self, stored: Tensor) -> Tensor:
         """Removes the columns of a batch (B, L) that hold padding alone."""
@@ -85,7 +112,7 @@ class TextPreprocessing(Preprocessing):
     def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
         save_tokenizer(self.tokenizer, folder, max_length=self.max_length, has_token_types=has_token_types)
 
-    def input_shape(self, inputs: Sequence[str]) -> TokenShape:
+    def input_shape(self, inputs: Sequence[str] | Sequence[TextPair]) -> TokenShape:
         """Describes the tokenizer to a network: vocabulary, length and special tokens."""
         start, end = start_and_end(self.tokenizer)
         return TokenShape(
@@ -94,9 +121,18 @@ class TextPreprocessing(Preprocessing):
             pad=self.tokenizer.pad_token_id,
             start=start,
             end=end,
+            has_types=are_pairs(first(inputs, 1)) and gives_token_types(self.tokenizer),
         )
 
 
-def train_text_preprocessing(texts: Sequence[str], spec: TokenizerSpec) -> TextPreprocessing:
-    """Trains the tokenizer on these texts. Raises UnusableData."""
-    return TextPreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size), spec.max_length)
+def train_text_preprocessing(inputs: Sequence[str] | Sequence[TextPair], spec: TokenizerSpec) -> TextPreprocessing:
+    """Trains the tokenizer on these texts, for pairs on both texts of each. Raises UnusableData."""
+    pairs = are_pairs(inputs)
+    texts = [text for pair in inputs for text in pair] if pairs else cast(Sequence[str], inputs)
+    return TextPreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size, reads_pairs=pairs), spec.max_length)
+
+
+def _counted(rows: NDArray[np.int64], is_cut: Sequence[bool]) -> tuple[int, int]:
+    """How many of the rows are cut, by what is known of the first of them, and the first."""
+    cut = [int(row) for row, each in zip(rows, is_cut, strict=False) if each]
+    return (round(len(rows) * len(cut) / len(is_cut)), cut[0]) if cut else (0, 0)

@@ -3,22 +3,25 @@
 A tokenizer is the library's own, so that a student's folder loads with ``AutoTokenizer.from_pretrained``. Invariants: the same
 texts give the same tokenizer, byte for byte; every tokenizer made or loaded here has a pad token and cuts texts at their
 end or beginning, as it says itself; no code of a folder is run. For the ids of :func:`encode`, ``ids != NO_TOKEN`` is the
-attention mask.
+attention mask. A row of tokens is one tensor also for a pair of texts: each token's type stands beside its id in the same number,
+see :func:`with_types`, and a token of type 0 is its id.
 """
 
 import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from service.formats import TextPair
 from worker.data.errors import UnreadableTokenizer, UnusableData, UnusableRow
 from worker.data.language import Framing
+from worker.data.raw_inputs import are_pairs
 
 TokenizerKind = Literal["bpe", "wordpiece"]
 
@@ -33,23 +36,34 @@ network may look for padding by another id than its tokenizer pads with."""
 
 # A network's other arguments, such as BERT's token types, are the same for every text here and have defaults.
 _MODEL_INPUTS = ["input_ids", "attention_mask"]
+_TYPES_FIELD = "token_type_ids"
+MAX_VOCABULARY = 2**24
+"""Ids are below it, so that a token's type has room above them."""
 _BATCH_TEXTS = 1024
 
 
-def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int, *, splits_special_tokens: bool = True) -> Any:
+def train_tokenizer(
+    texts: Sequence[str],
+    kind: TokenizerKind,
+    vocab_size: int,
+    *,
+    splits_special_tokens: bool = True,
+    reads_pairs: bool = False,
+) -> Any:
     """Trains a ``PreTrainedTokenizerFast`` on texts; few texts may give a smaller vocabulary than ``vocab_size``.
 
     ``bpe`` is GPT-2's: byte-level, so that every text can be encoded, and ``<|endoftext|>`` to begin and end texts, which
     :func:`encode` does not add. ``wordpiece`` is BERT's: ``[CLS] … [SEP]``, lower-case, with accents; a word with a character
     that is in no training text becomes ``[UNK]``. With ``splits_special_tokens`` the name of a special token in a text is encoded
-    as text; the folder says so, and the library reads it.
+    as text; the folder says so, and the library reads it. With ``reads_pairs`` it makes one row of two texts: wordpiece's as
+    BERT's, ``[CLS] … [SEP] … [SEP]`` with token types, bpe's with ``<|endoftext|>`` between them.
 
     Raises:
         UnusableData: every text is empty, or ``vocab_size`` is too small for the single characters.
     """
     if not any(text.strip() for text in texts):
         raise UnusableData("there is no text to train a tokenizer on: every text of the training split is empty")
-    tokenizer = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size)
+    tokenizer = _train_bpe(texts, vocab_size, reads_pairs=reads_pairs) if kind == "bpe" else _train_wordpiece(texts, vocab_size)
     needed = tokenizer.get_vocab_size()
     if needed > vocab_size:
         raise UnusableData(
@@ -67,7 +81,10 @@ def train_tokenizer(texts: Sequence[str], kind: TokenizerKind, vocab_size: int, 
             "mask_token": MASK,
         }
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=_MODEL_INPUTS, split_special_tokens=splits_special_tokens, **special
+        tokenizer_object=tokenizer,
+        model_input_names=[*_MODEL_INPUTS, *([_TYPES_FIELD] if reads_pairs and kind == "wordpiece" else [])],
+        split_special_tokens=splits_special_tokens,
+        **special,
     )
 
 
@@ -96,11 +113,64 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int | None) -> T
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NO_TOKEN)
 
 
-def longest(tokenizer: Any, texts: Sequence[str]) -> int:
-    """Tokens of the longest text, special tokens included; 0 without texts. Raises UnusableRow."""
+def encode_pairs(tokenizer: Any, pairs: Sequence[TextPair], *, max_length: int | None) -> Tensor:
+    """Encodes pairs of texts as :func:`encode` does texts, with the types of tokens where the tokenizer gives them.
+
+    The tokenizer itself decides what stands around and between the two. Where a pair has more than ``max_length`` tokens, the
+    longer text loses one after the other.
+
+    Raises:
+        UnusableRow: one of the texts holds no token, or the tokenizer has none for a character of it.
+        UnusableData: ``max_length`` leaves no room for a token of each.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    if max_length is not None and max_length < special + 2:
+        raise UnusableData(f"max_length {max_length} has no place for two texts beside {special} special tokens: raise it")
+    rows: list[Tensor] = []
+    for start in range(0, len(pairs), _BATCH_TEXTS):
+        for encoded in _encode_pairs(tokenizer, pairs[start : start + _BATCH_TEXTS], first=start, max_length=max_length):
+            pair = pairs[len(rows)]
+            if absent := [text for index, text in enumerate(pair) if index not in encoded.sequence_ids]:
+                raise UnusableRow(len(rows), f"the text {absent[0][:40]!r} holds no token: fill it, or remove the row")
+            ids = torch.tensor(encoded.ids, dtype=torch.int64)
+            rows.append(with_types(ids, torch.tensor(encoded.type_ids)) if gives_token_types(tokenizer) else ids)
+    if not rows:
+        return torch.empty(0, 0, dtype=torch.int64)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NO_TOKEN)
+
+
+def count_pair_tokens(tokenizer: Any, pairs: Sequence[TextPair], *, max_length: int | None) -> Tensor:
+    """Tokens of each of the two texts of pairs, without special tokens: (N, 2)."""
+    encoded = _encode_pairs(tokenizer, pairs, first=0, max_length=max_length) if pairs else []
+    counts = [[each.sequence_ids.count(index) for index in range(2)] for each in encoded]
+    return torch.tensor(counts, dtype=torch.int64).reshape(-1, 2)
+
+
+def gives_token_types(tokenizer: Any) -> bool:
+    """Whether the library calls a network with the types of this tokenizer's tokens."""
+    return _TYPES_FIELD in tokenizer.model_input_names
+
+
+def with_types(ids: Tensor, types: Tensor) -> Tensor:
+    """Puts types, of the shape of the ids, beside them; a place after a row's end has none."""
+    return ids + types * (ids != NO_TOKEN) * MAX_VOCABULARY
+
+
+def split_types(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The ids, and the types, of tokens; after a row's end ``NO_TOKEN`` and 0."""
+    types = tokens.clamp(min=0).div(MAX_VOCABULARY, rounding_mode="floor")
+    return tokens - types * MAX_VOCABULARY, types
+
+
+def longest(tokenizer: Any, texts: Sequence[str] | Sequence[TextPair]) -> int:
+    """Tokens of the longest text or pair, special tokens included; 0 without texts. Raises UnusableRow."""
     lengths = [0]
     for start in range(0, len(texts), _BATCH_TEXTS):
-        lengths += map(len, _ids(tokenizer, texts[start : start + _BATCH_TEXTS], first=start))
+        some = texts[start : start + _BATCH_TEXTS]
+        if are_pairs(some):
+            lengths += [len(each.ids) for each in _encode_pairs(tokenizer, some, first=start, max_length=None)]
+        else:
+            lengths += map(len, _ids(tokenizer, cast(Sequence[str], some), first=start))
     return max(lengths)
 
 
@@ -123,6 +193,23 @@ def _ids(tokenizer: Any, texts: Sequence[str], *, first: int, **settings: Any) -
         problem = f"the tokenizer cannot read the text {texts[0][:40]!r} ({str(error)[:200]}): give it an unk_token"
         raise UnusableRow(first, f"{problem}, or remove the row") from error
     return ids
+
+
+def _encode_pairs(tokenizer: Any, pairs: Sequence[TextPair], *, first: int, max_length: int | None) -> list[Encoding]:
+    """The encodings of some pairs, of which the first is row ``first``."""
+    first_texts, second_texts = map(list, zip(*pairs, strict=True))
+    cut = "longest_first" if max_length is not None else False
+    try:
+        encoded = tokenizer(first_texts, second_texts, truncation=cut, max_length=max_length, verbose=False)
+    except Exception as error:  # the library raises plain Exception for a character that a tokenizer has no token for
+        if len(pairs) > 1:
+            numbered = enumerate(pairs, start=first)
+            return [_encode_pairs(tokenizer, [pair], first=row, max_length=max_length)[0] for row, pair in numbered]
+        shown = " and ".join(repr(text[:40]) for text in pairs[0])
+        problem = f"the tokenizer cannot read the texts {shown} ({str(error)[:200]}): give it an unk_token"
+        raise UnusableRow(first, f"{problem}, or remove the row") from error
+    found: list[Encoding] = encoded.encodings
+    return found
 
 
 def start_and_end(tokenizer: Any) -> tuple[int | None, int | None]:
@@ -180,7 +267,7 @@ def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int, has_token_t
     """
     tokenizer = copy.copy(tokenizer)
     tokenizer.model_max_length = max_length
-    tokenizer.model_input_names = [*_MODEL_INPUTS, *(["token_type_ids"] if has_token_types else [])]
+    tokenizer.model_input_names = [*_MODEL_INPUTS, *([_TYPES_FIELD] if has_token_types else [])]
     # The truncation and padding of the last encoding would be written as well.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -207,7 +294,7 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _train_bpe(texts: Sequence[str], vocab_size: int, *, reads_pairs: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -218,7 +305,11 @@ def _train_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    plain = processors.ByteLevel(trim_offsets=False)
+    between = processors.TemplateProcessing(
+        single="$A", pair=f"$A {END_OF_TEXT} $B", special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))]
+    )
+    tokenizer.post_processor = processors.Sequence([plain, between]) if reads_pairs else plain
     return tokenizer
 
 

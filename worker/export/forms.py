@@ -46,12 +46,12 @@ def write_onnx(network: nn.Module, path: Path, *, samples: Samples, data: Data) 
         UnexportableNetwork: the exporter does not support the network.
     """
     inputs = only_tensor(samples.inputs_from(0, 2))
-    exported, input_name = TASKS[data.task].onnx_form(network, samples.preprocessing)
+    exported, input_names = TASKS[data.task].onnx_form(network, samples.preprocessing, data)
     export_onnx(
         exported,
         path,
         example=inputs,
-        input_name=input_name,
+        input_names=input_names,
         output_name="logits",
         dynamic_length=inputs.dim() == 2,  # token ids and waveforms
     )

@@ -6,7 +6,7 @@ bits: a processor without 8-bit dot products adds pairs of products in 16 bits, 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from worker.export.onnx import file_inputs
 
 _CALIBRATION_BATCH = 32
 
@@ -37,7 +39,7 @@ def quantize_int8(path: Path, target: Path, *, calibration: Tensor) -> None:
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         if any(node.op_type == "Conv" for node in graph.node):
-            samples = _Calibration(graph.input[0].name, calibration)
+            samples = _Calibration([given.name for given in graph.input], calibration)
             quantize_static(
                 prepared,
                 convolved,
@@ -53,8 +55,9 @@ def quantize_int8(path: Path, target: Path, *, calibration: Tensor) -> None:
 class _Calibration:
     """Calibration data reader of the quantizer."""
 
-    def __init__(self, input_name: str, samples: Tensor) -> None:
-        self._batches = iter({input_name: batch.numpy()} for batch in torch.split(samples.cpu(), _CALIBRATION_BATCH))
+    def __init__(self, names: Sequence[str], samples: Tensor) -> None:
+        batches = (file_inputs(batch, names) for batch in torch.split(samples.cpu(), _CALIBRATION_BATCH))
+        self._batches = iter({name: tensor.numpy() for name, tensor in batch.items()} for batch in batches)
 
     def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
         return next(self._batches, None)

@@ -8,7 +8,7 @@ import copy
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.data.tokenization import split_types
 from worker.quiet import quiet
 
 _MOST_BYTES = 1536 * 2**20
@@ -41,8 +42,14 @@ class OnnxNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps inputs (B, …) to outputs (B, W), on the inputs' device."""
         names = [given.name for given in self._session.get_inputs()]
-        (outputs,) = self._session.run(None, dict(zip(names, [inputs.cpu().numpy()], strict=True)))
+        given = {name: tensor.numpy() for name, tensor in file_inputs(inputs.cpu(), names).items()}
+        (outputs,) = self._session.run(None, given)
         return torch.from_numpy(outputs).to(inputs.device)
+
+
+def file_inputs(inputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """The inputs of a file by their names: one, or the ids and the types of tokens."""
+    return dict(zip(names, [inputs] if len(names) == 1 else split_types(inputs), strict=True))
 
 
 def export_onnx(
@@ -50,14 +57,15 @@ def export_onnx(
     path: Path,
     *,
     example: Tensor,
-    input_name: str,
+    input_names: Sequence[str],
     output_name: str,
     dynamic_length: bool = False,
 ) -> None:
     """Writes a network, from one tensor (B, …) to one (B, W), as a single file that reads batches of any size.
 
     Args:
-        example: some samples (B, …) as the network reads them.
+        example: some samples (B, …), for which the network is called with :func:`file_inputs`.
+        input_names: one, or two for the ids of tokens and their types.
         dynamic_length: the second dimension, of token ids or waveforms (B, L), may be of any length too.
 
     Raises:
@@ -76,14 +84,15 @@ def export_onnx(
         example = example.repeat_interleave(2, dim=1)
     dimensions = {0: "batch", 1: "length"} if dynamic_length else {0: "batch"}
     with torch.no_grad(), _quiet_exporter():
-        subject(example)  # tensors that a network caches in its first forward pass must not be created while tracing
+        examples = tuple(file_inputs(example, input_names).values())
+        subject(*examples)  # tensors that a network caches in its first forward pass must not be created while tracing
         try:
             program: Any = torch.onnx.export(
                 subject,
-                (example,),
-                input_names=[input_name],
+                examples,
+                input_names=list(input_names),
                 output_names=[output_name],
-                dynamic_shapes=(dimensions,),
+                dynamic_shapes=(dimensions,) * len(examples),
                 dynamo=True,
                 verbose=False,
             )

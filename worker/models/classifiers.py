@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
-from service.spec.shapes import InputShape
+from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import config_fields
 from worker.data.preprocessing import Preprocessing
 from worker.data.waveform import RawWaveform
@@ -14,7 +14,7 @@ from worker.models.feature_extractor_config import is_feature_extractor, read_so
 from worker.models.labels_file import LABELS_FILE, read_labels, targets_of_config
 from worker.models.network_kind import LoadedNetwork, NetworkKind, token_fields
 from worker.models.processor_config import read_image_preprocessing, read_own_processor_config
-from worker.models.text_files import has_token_types, read_classifier_preprocessing
+from worker.models.text_files import can_read_token_types, has_token_types, read_classifier_preprocessing
 from worker.models.transformers_network import TransformersNetwork
 from worker.models.without_progress import no_progress_bars
 from worker.targets import Targets
@@ -77,7 +77,8 @@ class TextClassifiers(Classifiers):
         return {"num_labels": num_outputs, **token_fields(input_shape)}
 
     def wrap_built(self, model: Any, *, input_shape: InputShape) -> nn.Module:
-        return TransformersNetwork(model, input_name="input_ids", pad=model.config.pad_token_id)
+        has_types = isinstance(input_shape, TokenShape) and input_shape.has_types and can_read_token_types(model.config)
+        return TransformersNetwork(model, input_name="input_ids", pad=model.config.pad_token_id, has_token_types=has_types)
 
     def wrap_loaded(self, model: Any, folder: Path, *, targets: Targets | None = None) -> LoadedNetwork:
         reads = read_classifier_preprocessing(folder, model.config)

@@ -12,7 +12,7 @@ from tokenizers import normalizers
 from service.spec.transformers_fit import COUNTS_FROM_PADDING, POSITIONS, first_position, has_position_embeddings
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.data.text import TextPreprocessing
-from worker.data.tokenization import load_tokenizer
+from worker.data.tokenization import gives_token_types, load_tokenizer
 from worker.data.words import WordPreprocessing
 from worker.models.encoder_files import EncoderFiles
 from worker.models.errors import UnreadableNetwork
@@ -88,8 +88,13 @@ def _limit(config: Any, *, own: int) -> tuple[int, bool]:
 
 
 def has_token_types(tokenizer: Any, model_type: str) -> bool:
-    """Whether the library calls such a network with the token types that its tokenizer gives, and they change its outputs."""
-    return model_type in _EMBEDS_TOKEN_TYPES and "token_type_ids" in tokenizer.model_input_names
+    """Whether the library calls such a network with the token types that its tokenizer gives, and they may change its outputs."""
+    return model_type in _READS_TOKEN_TYPES and gives_token_types(tokenizer)
+
+
+def can_read_token_types(config: Any) -> bool:
+    """Whether a network of that ``config``, built here, has an embedding for the types of both texts of a pair."""
+    return config.model_type in _READS_TOKEN_TYPES - _EMBEDS_TOKEN_TYPES and getattr(config, "type_vocab_size", 0) > 1
 
 
 def _put_in_lower_case(tokenizer: Any) -> None:

@@ -27,6 +27,8 @@ from service.spec.report import (
 )
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
+from worker.data.preprocessing import first
+from worker.data.raw_inputs import are_pairs
 from worker.data.texts_alone import holds_chats
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import Interval, labelled_counts
@@ -122,6 +124,7 @@ def make_report(
             classes=data.targets.classes,
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
             chats=holds_chats(data.splits["train"].inputs),
+            pairs=are_pairs(first(data.splits["train"].inputs, 1)),
             pixel_range=_pixel_range(data),
             image_fit=_image_fit(data),
         ),

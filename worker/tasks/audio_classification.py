@@ -60,8 +60,8 @@ class AudioClassification(LabelledTask):
         clips = data.splits["train"].inputs
         return measure_sound(clips, features or usual_features(architecture), most_seconds=data.clip_seconds)
 
-    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
-        return network, "input_values"
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None, data: Data) -> tuple[nn.Module, tuple[str, ...]]:
+        return network, ("input_values",)
 
     def usage(self, report: Report, *, is_own: bool) -> str:
         if is_own:

@@ -72,8 +72,8 @@ class ImageClassification(LabelledTask):
         images = data.splits["train"].inputs
         return measure_pixels(images, rescale_factor=factor, pixels=data.pixel_range, canvas=data.canvas)
 
-    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
-        return network, "pixel_values"
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None, data: Data) -> tuple[nn.Module, tuple[str, ...]]:
+        return network, ("pixel_values",)
 
     def data_words(self, report: Report) -> str:
         words = super().data_words(report)

@@ -130,8 +130,8 @@ class SentenceEmbedding(LabelledTask):
     ) -> list[GuessComparison]:
         return []
 
-    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
-        return texts_onnx_form(network, preprocessing)
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None, data: Data) -> tuple[nn.Module, tuple[str, ...]]:
+        return texts_onnx_form(network, preprocessing, data)
 
     def words(self, report: Report, *, is_own: bool) -> CardWords:
         correlation = report.agreement or 0.0

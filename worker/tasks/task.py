@@ -322,8 +322,11 @@ class Task(ABC):
 
     # Forms of a student, and words on it.
 
-    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None) -> tuple[nn.Module, str]:
-        """Returns the network as an ONNX file has it, and the name of its input. Raises TypeError if there is no such file."""
+    def onnx_form(self, network: nn.Module, preprocessing: Preprocessing | None, data: Data) -> tuple[nn.Module, tuple[str, ...]]:
+        """Returns the network as an ONNX file has it, and the names of its inputs: of one, or of tokens and their types.
+
+        Raises TypeError if there is no such file.
+        """
         raise TypeError(f"{type(network).__name__} has no ONNX form")
 
     @abstractmethod

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from service.spec.augment import TokenDropout
 from worker.data.augment.operation import Draw, Stored, Vocabulary
+from worker.data.tokenization import split_types, with_types
 
 
 def token_dropout(spec: TokenDropout, tokens: Tensor, draw: Draw, stored: Stored) -> Tensor:
@@ -17,7 +18,8 @@ def token_dropout(spec: TokenDropout, tokens: Tensor, draw: Draw, stored: Stored
     dropped = droppable & (draws < spec.probability)
     dropped &= draws < draws.amax(dim=1, keepdim=True)
     if spec.mode == "mask":
-        return tokens.masked_fill(dropped, vocabulary.mask)
+        _, types = split_types(tokens)
+        return with_types(torch.full_like(tokens, vocabulary.mask), types).where(dropped, tokens)
     # A stable sort by whether a token was deleted moves the remaining tokens, in order, before the padding.
     order = dropped.to(torch.int8).argsort(dim=1, stable=True)
     return tokens.masked_fill(dropped, vocabulary.pad).gather(1, order)
@@ -25,6 +27,7 @@ def token_dropout(spec: TokenDropout, tokens: Tensor, draw: Draw, stored: Stored
 
 def _droppable(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
     droppable = tokens != vocabulary.pad
+    ids, _ = split_types(tokens)
     for special in vocabulary.special:
-        droppable &= tokens != special
+        droppable &= ids != special
     return droppable

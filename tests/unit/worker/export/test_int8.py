@@ -40,7 +40,7 @@ def test_a_quantised_file_is_smaller_and_answers_nearly_the_same(
     torch.manual_seed(0)
     network = build()
     path, target = tmp_path / "student.onnx", tmp_path / "student.int8.onnx"
-    export_onnx(network, path, example=inputs[:2], input_name="x", output_name="logits", dynamic_length=inputs.dim() == 2)
+    export_onnx(network, path, example=inputs[:2], input_names=["x"], output_name="logits", dynamic_length=inputs.dim() == 2)
     root = logging.getLogger()
     handlers, filters = list(root.handlers), list(root.filters)
 

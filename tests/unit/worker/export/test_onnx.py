@@ -145,7 +145,7 @@ def small_cnn() -> nn.Module:
 @pytest.fixture(scope="module")
 def exported(small_cnn: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "student.onnx"
-    export_onnx(small_cnn, path, example=images(2), input_name="pixel_values", output_name="logits")
+    export_onnx(small_cnn, path, example=images(2), input_names=["pixel_values"], output_name="logits")
     return path
 
 
@@ -153,7 +153,7 @@ def exported(small_cnn: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_an_image_network_gives_the_same_logits_from_its_file(architecture: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = image_network(architecture)()
-    export_onnx(network, tmp_path / "a.onnx", example=images(1), input_name="pixel_values", output_name="logits")
+    export_onnx(network, tmp_path / "a.onnx", example=images(1), input_names=["pixel_values"], output_name="logits")
     assert check_onnx(tmp_path / "a.onnx", network, images(7)) < ROUNDING
 
 
@@ -164,7 +164,7 @@ def test_a_network_of_sequences_gives_the_same_logits_at_any_length(
     torch.manual_seed(0)
     network = build()
     path = tmp_path / "a.onnx"
-    export_onnx(network, path, example=batches[0][:2], input_name=input_name, output_name="logits", dynamic_length=True)
+    export_onnx(network, path, example=batches[0][:2], input_names=[input_name], output_name="logits", dynamic_length=True)
     assert [check_onnx(path, network, batch) < ROUNDING for batch in batches] == [True] * len(batches)
 
 
@@ -178,7 +178,7 @@ def test_the_file_names_its_input_and_output_and_the_dimension_that_is_free(expo
 def test_the_file_is_alone_tells_nothing_of_its_machine_and_is_the_same_again(
     small_cnn: nn.Module, exported: Path, tmp_path: Path
 ) -> None:
-    export_onnx(small_cnn, tmp_path / "b.onnx", example=images(2), input_name="pixel_values", output_name="logits")
+    export_onnx(small_cnn, tmp_path / "b.onnx", example=images(2), input_names=["pixel_values"], output_name="logits")
     content = exported.read_bytes()
     assert list(exported.parent.iterdir()) == [exported]
     assert b".py" not in content
@@ -195,7 +195,7 @@ def test_exporting_and_checking_change_and_print_nothing(
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     generator, threads = torch.random.get_rng_state(), set(threading.enumerate())
 
-    export_onnx(network, tmp_path / "a.onnx", example=images(2), input_name="x", output_name="y")
+    export_onnx(network, tmp_path / "a.onnx", example=images(2), input_names=["x"], output_name="y")
     check_onnx(tmp_path / "a.onnx", network, images(3))
 
     assert network.training
@@ -210,7 +210,7 @@ def test_exporting_and_checking_change_and_print_nothing(
 
 def test_what_a_network_keeps_of_its_first_forward_is_in_the_file(tmp_path: Path) -> None:
     network = Remembering()
-    export_onnx(network, tmp_path / "a.onnx", example=torch.rand(2, 4), input_name="x", output_name="y")
+    export_onnx(network, tmp_path / "a.onnx", example=torch.rand(2, 4), input_names=["x"], output_name="y")
     assert check_onnx(tmp_path / "a.onnx", network, torch.rand(3, 4)) < ROUNDING
     assert network.kept == {}
 
@@ -244,5 +244,7 @@ def test_a_network_that_cannot_be_exported_is_refused_with_the_exporters_reason(
     network: nn.Module, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UnexportableNetwork, match=words):
-        export_onnx(network, tmp_path / "a.onnx", example=torch.rand(2, 6), input_name="x", output_name="y", dynamic_length=True)
+        export_onnx(
+            network, tmp_path / "a.onnx", example=torch.rand(2, 6), input_names=["x"], output_name="y", dynamic_length=True
+        )
     assert list(tmp_path.iterdir()) == []
