@@ -113,10 +113,14 @@ def test_a_student_writes_answers_by_the_template_that_it_keeps(
     assert student(tmp_path / "stopped") == student(tmp_path / "whole")
 
 
-def test_a_network_that_read_texts_alone_learns_chats_by_its_teachers_template(file: Path, tmp_path: Path) -> None:
+def test_a_network_that_read_texts_alone_learns_chats_by_its_teachers_template(tmp_path: Path) -> None:
     teacher, base = network(tmp_path / "teacher"), network(tmp_path / "base", None)
-    events = run_job(given(file), tmp_path / "job", given=base, teacher=teacher)
+    path = tmp_path / "chats.jsonl"
+    marked = [[turn | {"content": f"{turn['content']} <|eot|>"} for turn in chat] for chat in chats()[:1]]
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats() + marked), encoding="utf-8")
+    events = run_job(given(path), tmp_path / "job", given=base, teacher=teacher)
     assert isinstance(events[-1], Finished), events[-1]
+    assert "a message holds the name of a special token" in warnings(events)["markup_in_chats"]
     saved = AutoTokenizer.from_pretrained(tmp_path / "job" / RESULT_FOLDER / "student")
     assert saved.chat_template == CHATML.plain
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.spec.data import DatasetSpec
@@ -17,7 +18,7 @@ from worker.models.language_network import LanguageNetwork
 from worker.tasks import TASKS
 from worker.trained import load_teacher
 
-LANGUAGE_SWITCHES = TEXT_SWITCHES | {"rows": ["packed", "padded"], "output head": ["its own", "the embedding's"]}
+LANGUAGE_SWITCHES = TEXT_SWITCHES | {"rows": ["packed", "padded", "isolated"], "output head": ["its own", "the embedding's"]}
 _ROW = 10
 
 
@@ -46,10 +47,14 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     assert isinstance(teacher.preprocessing, LanguagePreprocessing)
     tokenizer, model = AutoTokenizer.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved).eval()
     for split in data.splits.values():
-        ids = teacher.preprocessing.rows(split).ids
+        rows = teacher.preprocessing.rows(split)
+        ids = rows.ids
         expected_ids = _rows(tokenizer, split, length=min(_ROW, most_positions(model) or _ROW))
         with torch.no_grad():
-            logits = teacher.network.head(teacher.network.hidden(ids))
+            logits = teacher.network.head(teacher.network.hidden(ids, rows.positions))
+        if rows.positions is not None:
+            ids, logits = _texts_of(ids, logits, rows.positions)
+            expected_ids = sorted(expected_ids)
         assert len(ids) == len(expected_ids), "the number of rows"
         for row, outputs, own in zip(ids, logits, expected_ids, strict=True):
             assert row[: len(own)].tolist() == own, "the tokens"
@@ -59,11 +64,24 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     return Outcome()
 
 
+def _texts_of(ids: Tensor, logits: Tensor, positions: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The texts that share rows, each with its logits, sorted by its tokens; padding is a text of one token at position 0."""
+    starts = [(row, place) for row, place in (positions == 0).nonzero().tolist()]
+    ends = [
+        place if row == own else positions.shape[1] for (own, _), (row, place) in zip(starts, [*starts[1:], (-1, 0)], strict=True)
+    ]
+    found = [
+        (ids[row, first:end], logits[row, first:end]) for (row, first), end in zip(starts, ends, strict=True) if end - first > 1
+    ]
+    found.sort(key=lambda text: text[0].tolist())
+    return [text for text, _ in found], [outputs for _, outputs in found]
+
+
 def _rows(tokenizer: Any, split: Split, *, length: int) -> list[list[int]]:
     """The tokens that the library's tokenizer makes of the texts, each with its end, in rows of ``length``."""
     texts = [tokenizer(text)["input_ids"] for text in split.inputs]
     texts = [ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id] for ids in texts]
-    if not split.is_packed:
+    if not split.is_packed or split.is_isolated:
         return [ids[:length] for ids in texts]
     stream = [token for ids in texts for token in ids]
     return [stream[start : start + length] for start in range(0, len(stream) - length + 1, length)]

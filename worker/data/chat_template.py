@@ -43,6 +43,8 @@ class ReadChat:
     """Which tokens have a loss; none of a chat without an answer, which is a prompt."""
     is_open: bool = False
     """Whether it awaits an answer behind its last token."""
+    says_markup: bool = False
+    """Whether a message itself holds the name of a special token, which is read as that token."""
     lost_turns: int = 0
     """Messages that were left out, the oldest ones."""
 
@@ -57,6 +59,7 @@ class _Written:
     before: tuple[str, ...] = ()
     """Without marks, what is written before each of the turns."""
     is_open: bool = False
+    says_markup: bool = False
 
 
 class ChatTemplate:
@@ -65,6 +68,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, template: str | None, *, end: int) -> None:
         self._tokenizer, self._template, self._end = tokenizer, template, end
         self._variables = tokenizer.special_tokens_map
+        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._markup = re.compile("|".join(map(re.escape, special)) or "(?!)")
 
     def read(self, chats: Sequence[str], answers: Sequence[str] | None, *, length: int, cuts: bool) -> Iterator[ReadChat]:
         """Reads each chat, with its answer if it has one of its own, which alone counts then.
@@ -116,6 +121,11 @@ class ChatTemplate:
     # As text.
 
     def _write(self, messages: list[Message], given: int, tools: list[Any] | None, *, number: int) -> _Written:
+        written = self._as_text(messages, given, tools, number=number)
+        says_markup = any(self._markup.search(str(message.get("content") or "")) for message in messages)
+        return replace(written, says_markup=says_markup)
+
+    def _as_text(self, messages: list[Message], given: int, tools: list[Any] | None, *, number: int) -> _Written:
         template = self._template or self._tokenizer.get_chat_template(None, tools)
         if _RANDOM.search(template):
             raise _changing("what is drawn at random")
@@ -252,7 +262,7 @@ class ChatTemplate:
             turn_of_last = inside or turn_of_last
         if chat.spans and not any(ids[place] == self._end for place in turn_of_last):
             self._refuse_endless(ids, turn_of_last)
-        return ReadChat(ids, counted, chat.is_open)
+        return ReadChat(ids, counted, chat.is_open, chat.says_markup)
 
     def _turn(self, ids: list[int], inside: list[int], start: list[int], number: int) -> list[int]:
         """The tokens of a turn behind those of ``start``, up to its end token."""

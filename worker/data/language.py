@@ -144,7 +144,7 @@ def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, m
     _refuse_short(style.length, framing)
     rows: list[Ids] = []
     counted: list[Tensor] = []
-    cut, shortened = [], []
+    cut, shortened, marked = [], [], []
     for number, chat in enumerate(chats):
         _refuse_longer([chat.ids], style, first=number)
         is_prompt, is_whole = not any(chat.counted), len(chat.ids) <= style.length
@@ -160,9 +160,10 @@ def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, m
             raise UnusableRow(number, "its first answer begins behind a single token: let the template write who is speaking")
         cut += [] if is_whole else [number]
         shortened += [number] if chat.lost_turns else []
+        marked += [number] if chat.says_markup else []
         rows.append(chat.ids[: style.length])
         counted.append(torch.tensor([chat.is_open and is_whole, *chat.counted[1 : style.length]], dtype=torch.bool))
-    return _rows(rows, counted, framing, style, Losses(texts=_counted(cut), turns=_counted(shortened)))
+    return _rows(rows, counted, framing, style, Losses(texts=_counted(cut), turns=_counted(shortened), markup=_counted(marked)))
 
 
 def language_inputs(ids: Tensor, positions: Tensor | None) -> Inputs:

@@ -24,6 +24,8 @@ class Losses:
     """Prompts that lose their beginning."""
     turns: tuple[int, int] = (0, 0)
     """Chats that lose their oldest turns."""
+    markup: tuple[int, int] = (0, 0)
+    """Chats in which a message holds the name of a special token."""
     tokens: tuple[int, int] = (0, 0)
     """Tokens of an incomplete last row, and all tokens."""
 

@@ -61,6 +61,14 @@ def describe_unread_texts(
                 f"first: {split.place(first)}. To read more, {remedy}, as far as the network allows"
             )
             yield WarningMessage(code=code, message=message)
+    count, first = losses.markup
+    if count:
+        message = (
+            f"in {count:,} of {len(split):,} chats of the {split.name} a message holds the name of a special token, which the "
+            f"{readers} reads as that token: an end token in an answer teaches to stop there; the first: {split.place(first)}. "
+            "Take such names out where they are not meant"
+        )
+        yield WarningMessage(code="markup_in_chats", message=message)
     dropped, total = losses.tokens
     if dropped:
         message = (

@@ -55,7 +55,7 @@ def test_marks_and_turns_both_count_what_the_library_marks(tokenizers: dict[str,
     for template in (FAMILIES[family].marked, FAMILIES[family].plain, None):
         made = read(tokenizer, chat, tools=tools, template=template)
         assert (made.ids, made.counted, made.lost_turns) == (ids, counted, 0)
-        assert made.is_open == (name == "an open end")
+        assert (made.is_open, made.says_markup) == (name == "an open end", name == "markup in a turn")
     said = tokenizer.decode([token for token, counts in zip(ids, counted, strict=True) if counts])
     answers = [each["content"] for each in chat if each["role"] == "assistant" and each["content"]]
     assert said.count(FAMILIES[family].end) == sum(each["role"] == "assistant" for each in chat)

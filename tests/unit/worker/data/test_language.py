@@ -108,7 +108,7 @@ def test_two_tokenizers_tokens_are_paired_turn_by_turn() -> None:
 CHATS = [
     ReadChat([2, 4, 5, 1], [False, False, True, True]),
     ReadChat([2, 4, 6, 1, 4, 7, 7, 1], [False, False, True, True, False, True, True, True], lost_turns=2),
-    ReadChat([2, 4, 4], [False] * 3, is_open=True),
+    ReadChat([2, 4, 4], [False] * 3, is_open=True, says_markup=True),
 ]
 
 
@@ -116,7 +116,7 @@ def test_a_chat_is_a_row_with_its_own_loss_and_one_without_an_answer_is_a_prompt
     rows = conversed(CHATS, PLAIN, RowStyle(7), may_be_prompts=True)
     assert rows_of(rows) == [[2, 4, 5, 1, 0, 0, 0], [2, 4, 6, 1, 4, 7, 7], [2, 4, 4, 0, 0, 0, 0]]
     assert rows.mask.int().tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0]]
-    assert (rows.losses.texts, rows.losses.turns) == ((1, 1), (1, 1))
+    assert (rows.losses.texts, rows.losses.turns, rows.losses.markup) == ((1, 1), (1, 1), (1, 2))
     ids, real = prompts_of(rows.ids, rows.mask, PLAIN, prompt_tokens=9, longest=9)
     prompts = [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
     assert prompts == [[2, 4], [2, 4, 6, 1, 4], [2, 4, 4]], "the last answer is the one that is written anew"
