@@ -1,5 +1,6 @@
 """Causal language models: the logits of every token of a row, compared with the library's on the tokens of its tokenizer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,13 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     tokenizer, model = AutoTokenizer.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved).eval()
     for split in data.splits.values():
         rows = teacher.preprocessing.rows(split)
-        ids = rows.ids
+        ids: Sequence[Tensor] | Tensor = rows.ids
         expected_ids = _rows(tokenizer, split, length=min(_ROW, most_positions(model) or _ROW))
         with torch.no_grad():
-            logits = teacher.network.head(teacher.network.hidden(ids, rows.positions))
+            computed = teacher.network.head(teacher.network.hidden(rows.ids, rows.positions))
+        logits: Sequence[Tensor] | Tensor = computed
         if rows.positions is not None:
-            ids, logits = _texts_of(ids, logits, rows.positions)
+            ids, logits = _texts_of(rows.ids, computed, rows.positions)
             expected_ids = sorted(expected_ids)
         assert len(ids) == len(expected_ids), "the number of rows"
         for row, outputs, own in zip(ids, logits, expected_ids, strict=True):
@@ -80,7 +82,9 @@ def _texts_of(ids: Tensor, logits: Tensor, positions: Tensor) -> tuple[list[Tens
 def _rows(tokenizer: Any, split: Split, *, length: int) -> list[list[int]]:
     """The tokens that the library's tokenizer makes of the texts, each with its end, in rows of ``length``."""
     texts = [tokenizer(text)["input_ids"] for text in split.inputs]
-    texts = [ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id] for ids in texts]
+    end = [tokenizer.eos_token_id]
+    adds_end = tokenizer("a beta")["input_ids"][-1:] == end  # a text may also end with the name of that token
+    texts = [ids if adds_end else ids + end for ids in texts]
     if not split.is_packed or split.is_isolated:
         return [ids[:length] for ids in texts]
     stream = [token for ids in texts for token in ids]
