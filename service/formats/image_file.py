@@ -82,8 +82,14 @@ def check_image(data: bytes, *, place: str) -> tuple[EncodedImage, ImageFacts]:
 
 def decode_as(image: EncodedImage, channels: int) -> NDArray[np.uint8]:
     """Decodes a file that was checked to (C, H, W) with so many channels: 1 for grey, 3 for RGB, 4 with transparency."""
-    opened, _ = read_image(image.data, place="the image")
-    return channels_first(np.asarray(opened.convert(MODE_OF_CHANNELS[channels])))
+    return channels_first(np.asarray(read_image_as(image.data, channels)))
+
+
+def read_image_as(data: bytes, channels: int) -> Image.Image:
+    """The same as an image of Pillow's."""
+    image, _ = read_image(data, place="the image")
+    mode = MODE_OF_CHANNELS[channels]
+    return image if image.mode == mode else image.convert(mode)
 
 
 def channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -110,4 +116,5 @@ def _eight_bit(image: Image.Image, *, has_more_frames: bool, place: str) -> tupl
     mode = _MODES.get(image.mode)
     if mode is None:
         raise InvalidFile(f"{place} has pixels of kind {image.mode}; convert it to 8-bit grey, RGB or RGBA, or 16-bit grey")
-    return image.convert(mode), ImageFacts(has_more_frames)
+    # Pillow copies an image also where its mode stays.
+    return image if image.mode == mode else image.convert(mode), ImageFacts(has_more_frames)

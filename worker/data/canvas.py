@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from service.formats import EncodedImage
-from service.formats.image_file import MODE_OF_CHANNELS, channels_first, read_image
+from service.formats.image_file import channels_first, read_image_as
 from service.spec.canvas import Fit, Interpolation
 
 RESAMPLING: dict[Interpolation, Image.Resampling] = {
@@ -53,8 +53,7 @@ def fit_images(images: Sequence[EncodedImage], canvas: Canvas, windows: Tensor |
 
 def fit_image(data: bytes, canvas: Canvas, window: Sequence[int] | None = None) -> NDArray[np.uint8]:
     """Decodes one image and fits it, or a window of it, to the canvas: (C, H, W)."""
-    image, _ = read_image(data, place="the image")
-    image = image.convert(MODE_OF_CHANNELS[canvas.channels])
+    image = read_image_as(data, canvas.channels)
     if window is not None:
         top, left, height, width = window
         image = image.crop((left, top, left + width, top + height))
