@@ -1,7 +1,7 @@
 """Image files of any common kind as 8-bit pixels: grey, RGB, or RGBA where the file has transparency of its own.
 
 The pixels are those that a viewer shows: turned as EXIF says, palettes and CMYK as RGB, of several frames or pages the first.
-Invariant: 16-bit grey is divided by 257, whatever its brightest pixel is, so that equal values of two files stay equal;
+Invariant: 16 bits are read with 8, whatever the brightest pixel is, so that equal values of two files stay equal;
 ``ImageFacts.brightest`` tells how bright a file was, as a set of dark ones (12-bit values, say) would be black to a network.
 """
 
@@ -43,7 +43,7 @@ class ImageFacts:
     has_more_frames: bool = False
     """Whether it has frames or pages after the first, which are not read."""
     brightest: int | None = None
-    """Of 16-bit grey, the greatest value; None for 8 bits."""
+    """Of 16 bits, the greatest value, of colours by their upper 8 bits; None for 8 bits."""
 
 
 def read_image(data: Any, *, place: str) -> tuple[Image.Image, ImageFacts]:
@@ -61,7 +61,9 @@ def read_image(data: Any, *, place: str) -> tuple[Image.Image, ImageFacts]:
                     raise InvalidFile(f"{place} is {image.height}x{image.width} pixels; make the images smaller")
                 # A phone's JPEG may hold a second picture, which no viewer shows.
                 has_more_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-                return _eight_bit(_upright(image), has_more_frames=has_more_frames, place=place)
+                # Of colours with 16 bits Pillow keeps the upper 8, and only the way it unpacks them tells.
+                is_deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+                return _eight_bit(_upright(image), has_more_frames=has_more_frames, is_deep=is_deep, place=place)
     except UnidentifiedImageError as error:
         raise InvalidFile(f"{place} is not {FORMATS_READ}; convert it or take it out") from error
     except _BROKEN as error:
@@ -108,7 +110,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if is_turned else image
 
 
-def _eight_bit(image: Image.Image, *, has_more_frames: bool, place: str) -> tuple[Image.Image, ImageFacts]:
+def _eight_bit(image: Image.Image, *, has_more_frames: bool, is_deep: bool, place: str) -> tuple[Image.Image, ImageFacts]:
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image, dtype=np.uint32)
         facts = ImageFacts(has_more_frames, brightest=int(values.max()))
@@ -117,4 +119,6 @@ def _eight_bit(image: Image.Image, *, has_more_frames: bool, place: str) -> tupl
     if mode is None:
         raise InvalidFile(f"{place} has pixels of kind {image.mode}; convert it to 8-bit grey, RGB or RGBA, or 16-bit grey")
     # Pillow copies an image also where its mode stays.
-    return image if image.mode == mode else image.convert(mode), ImageFacts(has_more_frames)
+    made = image if image.mode == mode else image.convert(mode)
+    brightest = 257 * int(np.asarray(made)[..., :3].max()) if is_deep and mode != "L" else None
+    return made, ImageFacts(has_more_frames, brightest)

@@ -1,6 +1,8 @@
 """Files of every format and kind of pixels are read as viewers show them, beside Pillow's own reading of them."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,27 @@ def test_16_bit_grey_keeps_its_upper_bits_and_tells_how_bright_it_is(kind: str) 
     image, facts = read_image(saved(Image.fromarray(values), kind), place="x")
     np.testing.assert_array_equal(np.asarray(image), np.rint(values / 257).astype(np.uint8))
     assert facts.brightest == 65_535
+
+
+def deep_png(values: Any) -> bytes:
+    """A PNG of 16-bit colours (H, W, 3), which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def test_16_bit_colours_keep_their_upper_bits_and_tell_how_bright_they_are() -> None:
+    values = np.arange(4 * 5 * 3, dtype=np.uint16).reshape(4, 5, 3) * 60
+    image, facts = read_image(deep_png(values), place="x")
+    np.testing.assert_array_equal(np.asarray(image), values >> 8)
+    assert facts.brightest == 257 * (3_540 >> 8)
+    _, of_eight = read_image(saved(RGB, "PNG"), place="x")
+    assert of_eight.brightest is None
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
