@@ -1,6 +1,7 @@
 """Weighted rows, lists of labels and probabilities on handwritten digits, from a spec to a student; a stop changes nothing."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
 
 from service.spec import parse_spec
+from service.spec.methods import METHODS, OF_TOKENS
 from tests.integration.test_chain import StopIn, report
 from tests.integration.test_methods import Recorder, student
 from tests.unit.formats.files import encoded
@@ -187,6 +189,31 @@ def test_a_network_of_yeses_teaches_rows_without_labels_and_none_of_one_class(di
         failed = train(document, tmp_path / words[:8].replace("'", ""), inputs)
         assert isinstance(failed, Failed)
         assert words in failed.message
+
+
+OF_BATCHES = {"distilbert", "embedding", *OF_TOKENS}
+FITTING = [
+    (target, name)
+    for target, unfit in (("traits", "needs_classes"), ("votes", "reads_one_class"))
+    for name, page in METHODS.items()
+    if name not in OF_BATCHES and not getattr(page, unfit)
+]
+SIZES: dict[str, Any] = {"teacher-assistant": {"assistants": [{"name": "small-cnn", "width": 8}]}}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("target", "name"), FITTING)
+def test_every_method_that_fits_lists_teaches_them(target: str, name: str, digits: dict[str, Path], tmp_path: Path) -> None:
+    weight = "trust" if METHODS[name].weighs_rows else None
+    training = {"epochs": 6, "batch_size": 50}
+    changes: dict[str, Any] = {"teacher": {"architecture": {"name": "small-cnn", "width": 12}}} if name == "deep-mutual" else {}
+    method = {"name": name} | SIZES.get(name, {})
+    document = spec([target], weight=weight, training=training, method=method, **changes)
+    last = train(document, tmp_path, digits)
+    assert isinstance(last, Finished), last
+    told = report(tmp_path)
+    assert told["student"]["test_score"] > (0.5 if target == "traits" else 0.2)
+    assert math.isfinite(told["agreement"])
 
 
 def test_weights_that_a_method_would_not_heed_are_refused_by_the_worker_too(digits: dict[str, Path], tmp_path: Path) -> None:
