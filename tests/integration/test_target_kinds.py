@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
+from transformers import pipeline
 
 from service.spec import parse_spec
 from service.spec.methods import METHODS, OF_TOKENS
 from tests.integration.test_chain import StopIn, report
+from tests.integration.test_given_teachers import SMALL
 from tests.integration.test_methods import Recorder, student
-from tests.unit.formats.files import encoded
+from tests.integration.test_texts import WORDPIECE, network
+from tests.unit.formats.files import encoded, write_jsonl
 from worker.job.attempt import run
 from worker.protocol import RESULT_FOLDER, Assignment, Event, Failed, Finished, Stopped
 from worker.tasks import load_network
@@ -133,6 +136,38 @@ def printed(card: str, folder: Path) -> str:
     with contextlib.chdir(folder), contextlib.redirect_stdout(out):
         exec(program, {})
     return out.getvalue().strip()
+
+
+def test_a_network_of_the_library_says_that_its_classes_are_yes_or_no(tmp_path: Path) -> None:
+    words = {"red": "colour", "blue": "colour", "cat": "animal", "dog": "animal"}
+    random = np.random.default_rng(0)
+    rows = []
+    for row in range(160):
+        chosen = sorted(random.choice(list(words), size=row % 3, replace=False).tolist())
+        rows.append({"text": " ".join(["the", *chosen]) + f" {row}", "label": sorted({words[word] for word in chosen})})
+    path = write_jsonl(tmp_path / "texts.jsonl", rows)
+    document = parse_spec(
+        {
+            "task": "text-classification",
+            "dataset": {"source": "file:texts"},
+            "teacher": {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE, "training": {"max_steps": 40}},
+            "student": {"architecture": network("bert", SMALL)},
+            "training": {"max_steps": 60, "batch_size": 32},
+        }
+    ).model_dump(mode="json")
+    assert isinstance(train(document, tmp_path / "job", {"file:texts": path}), Finished)
+    folder = tmp_path / "job" / RESULT_FOLDER
+    config = json.loads((folder / "student" / "config.json").read_text())
+    assert (config["problem_type"], config["id2label"]) == ("multi_label_classification", {"0": "animal", "1": "colour"})
+
+    classify = pipeline("text-classification", model=str(folder / "student"), top_k=None)
+    told = {each["label"]: each["score"] for each in classify("the cat dog red blue 7")[0]}
+    assert sum(told.values()) != pytest.approx(1.0, abs=1e-3), "not a softmax"
+    loaded = load_network(folder / "student")
+    reads = loaded.preprocessing
+    with torch.no_grad():
+        ours = loaded.network(reads(reads.prepare(["the cat dog red blue 7"])))[0].sigmoid()
+    assert [told["animal"], told["colour"]] == pytest.approx(ours.tolist(), abs=1e-5)
 
 
 def test_how_probable_each_class_is_is_learnt_as_it_is(digits: dict[str, Path], tmp_path: Path) -> None:
