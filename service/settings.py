@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_MOST_LOADERS = 8
+
 
 class _CudaSettings(BaseSettings):
     """CUDA's own, of which an empty one is not one that is not set."""
@@ -50,6 +52,10 @@ class Settings(BaseSettings):
     share; ``data-cache`` in ``scratch`` by default. Where neither is set they are kept until the worker ends."""
     data_cache_bytes: int = Field(default=200 * 2**30, gt=0)
     """Most bytes of datasets that are kept there; the least recently used are removed first, and none that a job uses."""
+
+    loaders: int | None = Field(default=None, ge=0, le=64)
+    """Processes of each rank of a job that make batches of images and sound on disk; by default as many as the rank has CPU
+    threads, but one, 8 at most; with 0 the trainer makes them itself."""
 
     cuda_visible_devices: str | None = Field(
         default_factory=lambda: _CudaSettings().visible_devices, validation_alias="CUDA_VISIBLE_DEVICES"
@@ -120,6 +126,10 @@ class Settings(BaseSettings):
     def direct_database_url(self) -> str:
         """The address of the server itself."""
         return self.database_direct_url or self.database_url
+
+    def loaders_of(self, num_threads: int) -> int:
+        """The number of loader processes of a rank that has so many CPU threads."""
+        return max(0, min(_MOST_LOADERS, num_threads - 1)) if self.loaders is None else self.loaders
 
     @property
     def teacher_cache_folder(self) -> Path | None:

@@ -58,6 +58,9 @@ class Assignment:
     """The folder of the teacher cache, which outlives the job; None for no cache."""
     num_threads: int | None = None
     """CPU threads of tensor operations, over all ranks; None for torch's default."""
+    num_loaders: int | None = None
+    """Processes that make batches of images and sound on disk, for each rank; None for as many as there are cores but one, 0 for
+    none."""
     check_only: bool = False
     """Whether to run the preflight check alone, one step of each training on the CPU, which ends with :class:`Checked`."""
     planned: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -140,6 +140,7 @@ REPORT: dict[str, Any] = {
         "targets": {"label": _TEN},
         "label_kinds": {},
         "classes": _TEN,
+        "read": "into memory at once: builtin datasets are in memory",
         "input_shape": [1, 8, 8],
         "pixel_range": [0.0, 16.0],
         "image_fit": None,
@@ -228,28 +229,6 @@ _SAMPLE = {
     "minimum": 0.0,
     "mean": 117.4,
     "maximum": 255.0,
-}
-_FACTS = {
-    "lengths": {
-        "image": {
-            "unit": "pixels",
-            "edges": [0, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096],
-            "counts": {"train": [0, 0, 1200, *[0] * 11], "test": [0, 0, 300, *[0] * 11]},
-            "least": 32.0,
-            "mean": 32.0,
-            "most": 32.0,
-        }
-    },
-    "decoded_bytes": {"train": 3686400, "test": 921600},
-    "repeated_rows": {"train": 3, "test": 0},
-    "shared_rows": [
-        {
-            "split": "test",
-            "also_in": "train",
-            "rows": 1,
-            "first": [{"here": {"row": 17, "line": None}, "there": {"row": 203, "line": None}}],
-        }
-    ],
 }
 _WEIGHTS = {"size": 44700000, "sha256": _SHA256, "media_type": "application/octet-stream"}
 MODEL: dict[str, Any] = {
@@ -423,7 +402,7 @@ EXAMPLES: dict[str, Any] = {
         }
     ),
     "CancelRequest": {"keep": "best"},
-    "DatasetDetail": DATASET | {"samples": [_SAMPLE], "facts": _FACTS},
+    "DatasetDetail": DATASET | {"samples": [_SAMPLE]},
     "DatasetPage": _page(DATASET),
     "DatasetView": DATASET,
     "DrainRequest": {"jobs": "finish"},

@@ -106,6 +106,8 @@ class ColumnSelection:
     without_target: Literal["refuse", "doubt", "miss"] = "refuse"
     """What becomes of a file that lacks a target: it is refused; it is refused if a column has almost that name, and else read
     with the target missing in every row; or it is read so at once."""
+    leaves_inputs: bool = False
+    """Whether the inputs, and answers, of shards stay where they are: chunks have none, and targets alone are read."""
 
     @property
     def columns(self) -> tuple[str, ...]:

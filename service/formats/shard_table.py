@@ -62,21 +62,14 @@ class ShardTable:
                     yield Chunk(
                         split=split,
                         rows=batch.column(ROW).to_numpy(),
-                        inputs=read_inputs(self._selection.inputs, batch),
+                        inputs=[] if self._selection.leaves_inputs else read_inputs(self._selection.inputs, batch),
                         targets={column: read_target(column, batch) for column in self.targets},
                         lines=batch.column(LINE).to_numpy() if LINE in batch.schema.names else None,
                     )
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of one shard, some at a time. Raises InvalidFile if it is damaged."""
-    try:
-        yield from _read(path)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise InvalidFile(f"shard {path.name} is damaged or gone: {str(error)[:200]}") from error
-
-
-def _read(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of one shard, some at a time."""
     if path.suffix == ARROW:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):
@@ -84,7 +77,7 @@ def _read(path: Path) -> Iterator[pa.RecordBatch]:
                 for start in range(0, batch.num_rows, _MOST_ROWS_AT_ONCE):
                     yield batch.slice(start, _MOST_ROWS_AT_ONCE)
         return
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             metadata = file.metadata.row_group(group)
             rows_at_once = max(1, metadata.num_rows * ROW_GROUP_BYTES // max(metadata.total_byte_size, 1))

@@ -19,7 +19,6 @@ from service.formats.csv import open_csv
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
 from service.formats.decoding import decode, decode_images
 from service.formats.encoded import EncodedImage
-from service.formats.facts import FactsTally, leak_warnings
 from service.formats.folder import FolderTable
 from service.formats.image_extent import common_channels
 from service.formats.jsonl import open_jsonl
@@ -32,7 +31,6 @@ from service.formats.other_formats import COMPRESSED, refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.shard_table import ShardTable
-from service.formats.shard_values import decoded_bytes, sample_digests
 from service.formats.shard_writer import ShardWriter
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
@@ -121,18 +119,14 @@ def inspect_dataset(
         max_unpacked_bytes=max_unpacked_bytes,
         skip_broken=skip_broken,
     )
-    with (
-        open_table(path, filename, selection) as table,
-        closing(FactsTally(selection.inputs, folder=shards and shards.parent)) as facts,
-    ):
+    with open_table(path, filename, selection) as table:
         tallies = _tallies(table, selection, numbers)
-        _read_through(table, selection, tallies, shards=shards, facts=facts)
-        counted = facts.settle()
+        _read_through(table, selection, tallies, shards=shards)
         settled = {column: tally.settle() for column, tally in tallies.items()}
         _refuse_classes(settled, tallies, numbers)
         columns = table.columns()
     told = table.warnings + target_warnings(tallies, settled, table.lacking, columns, task=task)
-    told += split_warnings(table.splits) + leak_warnings(counted, table.splits) + column_warnings(columns, selection)
+    told += split_warnings(table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
         columns[column] = _described(columns.get(column) or _absent(columns[selection.input_column], selection), found)
     if weight_column is not None:
@@ -145,7 +139,6 @@ def inspect_dataset(
         classes=(first and first.classes) or [],
         class_counts=(first and first.counts) or {},
         warnings=told,
-        facts=counted,
     )
 
 
@@ -176,7 +169,7 @@ def write_shards(
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename, selection) as table:
-        _read_through(table, selection, _tallies(table, selection, ()), shards=folder, facts=None)
+        _read_through(table, selection, _tallies(table, selection, ()), shards=folder)
 
 
 def read_dataset(
@@ -190,12 +183,14 @@ def read_dataset(
     numbers: Collection[str] = (),
     as_files: bool = False,
     skip_broken: bool = False,
+    leaves_inputs: bool = False,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> DataArrays:
     """Reads all samples of a file; each array of images or targets is allocated once.
 
     A target that the file lacks is missing in every row; ``numbers`` and ``skip_broken`` as there. Files of images of several
-    sizes stay files, and those of one size too if ``as_files``.
+    sizes stay files, and those of one size too if ``as_files``. ``leaves_inputs`` reads the targets of shards alone: there are no
+    inputs then, and answers are empty.
 
     Raises:
         InvalidFile: as :func:`inspect_dataset`.
@@ -208,7 +203,7 @@ def read_dataset(
         max_unpacked_bytes=max_unpacked_bytes,
         skip_broken=skip_broken,
     )
-    selection = replace(selection, without_target="miss")
+    selection = replace(selection, without_target="miss", leaves_inputs=leaves_inputs)
     with open_table(path, filename or path.name, selection) as table:
         tallies = _tallies(table, selection, numbers)
         filled: dict[str, _SplitBuilder] = {}
@@ -389,25 +384,17 @@ def _refuse_classes(settled: dict[str, Settled], tallies: dict[str, TargetTally]
 
 
 def _read_through(
-    table: DataTable,
-    selection: ColumnSelection,
-    tallies: Mapping[str, TargetTally],
-    *,
-    shards: Path | None,
-    facts: FactsTally | None,
+    table: DataTable, selection: ColumnSelection, tallies: Mapping[str, TargetTally], *, shards: Path | None
 ) -> None:
-    """Reads all rows, counts what they hold and writes them into the folder ``shards``, if there is one."""
+    """Reads all rows, counts their targets and writes them into the folder ``shards``, if there is one."""
     with ExitStack() as stack:
         writer = None if shards is None else stack.enter_context(closing(ShardWriter(shards, table, selection)))
         for stored in _kept_rows(table):
             chunk = _completed(stored, table, selection)
             for tally in tallies.values():
                 tally.add(chunk)
-            digests, num_bytes = sample_digests(chunk, table.targets), decoded_bytes(chunk.inputs)
-            if facts is not None:
-                facts.add(stored, digests, num_bytes=num_bytes)
             if writer is not None:
-                writer.add(stored, digests, num_bytes=num_bytes)
+                writer.add(stored, read_as=chunk)
         if writer is not None:
             writer.finish()
 
@@ -487,12 +474,14 @@ class _SplitBuilder:
         start, stop = self.num_filled, self.num_filled + len(chunk.rows)
         if isinstance(self.inputs, np.ndarray):
             self.inputs[start:stop] = cast(NDArray[np.generic], chunk.inputs)
-        elif isinstance(chunk.inputs[0], EncodedImage):
+        elif len(chunk.inputs) and isinstance(chunk.inputs[0], EncodedImage):
             self.inputs.extend(chunk.inputs)
         else:
             self.inputs.extend(decode(chunk.inputs))
         for column, tally in tallies.items():
-            cast(Any, self.targets[column])[start:stop] = tally.add(chunk)
+            values = tally.add(chunk)
+            if len(chunk.inputs) or not isinstance(tally, AnswerTally):
+                cast(Any, self.targets[column])[start:stop] = values
         self.rows.append(chunk.rows)
         self.lines += [] if chunk.lines is None else [chunk.lines]
         self.num_filled = stop

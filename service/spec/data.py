@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from service.spec.canvas import ImageFit
-from service.spec.dataset_facts import DatasetFacts
 from service.spec.source import DatasetSource, split_source
 from service.spec.strict import StrictModel
 from service.spec.tasks import MAX_TARGETS, TASKS, TaskName
@@ -92,6 +91,10 @@ class DatasetSpec(StrictModel):
     row_tokens: Annotated[int, Field(ge=4, le=32_768)] | None = None
     """Most tokens of a row for a ``causal-lm``; by default the tokenizer's own ``max_length``, of one that comes with a teacher
     1,024 at most."""
+    read: Literal["auto", "memory", "shards"] = "auto"
+    """Whether the samples are read into memory at once, or from shards on the host's disk as they are needed; ``auto``: into
+    memory as far as they fit into a quarter of what is free there, 4 GiB at most. The student is the same either way. What was
+    done, and why, is in the report, ``data.read``."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the held-out shares: the same seed gives the same splits for every job on this dataset."""
 
@@ -282,5 +285,3 @@ class DatasetInfo(StrictModel):
     """Samples of each class of the first target, by split."""
     warnings: list[WarningMessage] = []
     """What of the file takes no part by default, and what was read otherwise than one might think."""
-    facts: DatasetFacts | None = None
-    """What was counted of its rows; null for one that is built in, or that was uploaded before this was counted."""

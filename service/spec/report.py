@@ -262,6 +262,8 @@ class DataCard(_Card):
     """Of targets whose rows have lists: any of the classes, each predicted from a probability of 0.5 on, or probabilities."""
     classes: list[str]
     """The names of the student's outputs."""
+    read: str = "into memory at once"
+    """Whether the samples were read into memory, or from shards as they were needed, and why."""
     input_shape: list[int] | None
     """Of a sample as the student reads it: channels, height, width of an image; null for texts, whose length varies."""
     chats: bool = False

@@ -93,6 +93,8 @@ WORKER_LAYERS: Layers = {
         "quiet",
         "spec_file",
         "free_memory",
+        "forked",
+        "host_memory",
     },
     "what host and trainer say to each other": {"protocol"},
 }

@@ -52,6 +52,7 @@ WORDS = {
     "none": SecretStr(""),
     "`network-cache` in the scratch folder": None,
     "`data-cache` in the scratch folder": None,
+    "by CPU threads": None,
 }
 """Defaults of settings as they are written for people."""
 

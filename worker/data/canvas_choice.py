@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoImageProcessor
 
 from service.formats import DataArrays, EncodedImage, RawInputs
 from service.formats.image_extent import common_channels
@@ -18,6 +17,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data.canvas import RESAMPLING, Canvas, fit_image, fit_images
 from worker.data.errors import NoCanvas, UnusableData
 from worker.data.processor_file import PROCESSOR_FILE
+from worker.data.stored import StoredInputs
 
 _OF_SPEC = "dataset.image.size"
 _MOST_EXAMPLES = 8
@@ -104,6 +104,8 @@ def _largest(given: Mapping[str, ProcessorGeometry]) -> tuple[str, ProcessorGeom
 
 def _is_as_whole(folder: Path, canvas: Canvas, images: Sequence[EncodedImage]) -> bool:
     """Whether the processor in a network's folder makes the same of images on the canvas as of the images themselves."""
+    from transformers import AutoImageProcessor  # its module imports seconds of others
+
     try:
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
         for image in images:
@@ -124,18 +126,23 @@ def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def files_of(arrays: DataArrays) -> list[EncodedImage]:
-    """The images of all splits that are still files, of which a reader leaves all or none."""
-    return [image for split in arrays.splits.values() for image in files_among(split.inputs)]
+    """The images of all splits that are still files, of which a reader leaves all or none; of those on disk one of each size."""
+    found: list[EncodedImage] = []
+    for split in arrays.splits.values():
+        found += split.inputs.of_each_size if isinstance(split.inputs, StoredInputs) else files_among(split.inputs)
+    return found
 
 
 def examples_of(images: Iterable[EncodedImage]) -> list[EncodedImage]:
     """A few images of different sizes."""
-    by_size = {(image.height, image.width): image for image in images}
+    by_size = {(image.height, image.width): image for image in images if image.data}
     return list(by_size.values())[:_MOST_EXAMPLES]
 
 
-def files_among(inputs: RawInputs) -> list[EncodedImage]:
+def files_among(inputs: RawInputs) -> Sequence[EncodedImage]:
     """The inputs, if they are files of images; else none."""
+    if isinstance(inputs, StoredInputs):
+        return inputs.files
     return [] if isinstance(inputs, np.ndarray) else [image for image in inputs if isinstance(image, EncodedImage)]
 
 
@@ -145,17 +152,22 @@ def on_canvas(inputs: RawInputs, canvas: Canvas, *, source: str) -> NDArray[Any]
     Raises:
         UnusableData: they are no files, or have other kinds of pixels than it.
     """
-    images = files_among(inputs)
+    images = [] if isinstance(inputs, StoredInputs) else files_among(inputs)
     if len(images) != len(inputs):
         raise UnusableData(
             f"dataset.image fits files of images (PNG, JPEG, …), and those of {source} are arrays of one size: "
             "resize them there, and leave dataset.image out"
         )
-    channels = common_channels({image.channels for image in images}) if images else canvas.channels
-    if canvas.channels not in (3, channels):
-        raise UnusableData(f"{source} has images of {channels} channels, the dataset of {canvas.channels}: store both alike")
+    check_channels({image.channels for image in images}, canvas, source=source)
     made: NDArray[Any] = fit_images(images, canvas).numpy()
     return made
+
+
+def check_channels(channels: set[int], canvas: Canvas, *, source: str) -> None:
+    """Checks that images of these numbers of channels may stand on the canvas. Raises UnusableData."""
+    common = common_channels(channels) if channels else canvas.channels
+    if canvas.channels not in (3, common):
+        raise UnusableData(f"{source} has images of {common} channels, the dataset of {canvas.channels}: store both alike")
 
 
 def canvas_warning(canvas: Canvas, whose: str, images: Iterable[EncodedImage]) -> WarningMessage:

@@ -11,13 +11,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from service.formats import Waveform
 from service.formats.dataset_warnings import listed
 from service.spec import JobSpec
 from service.spec.effect import spec_warnings, split_warnings
+from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Data, Split, SplitName
 from worker.data.raw_inputs import sample_key
+from worker.data.sound import seconds_of
+from worker.data.stored import StoredInputs
 from worker.targets import Target, Targets
 
 _SCORED: tuple[SplitName, ...] = ("validation", "test")
@@ -121,6 +123,9 @@ def _repeated_rows(data: Data) -> Iterator[WarningMessage]:
 
 def _keys(split: Split) -> Iterator[object]:
     """Equal for equal inputs with equal answers, by which others hardly ever are."""
+    if isinstance(split.inputs, StoredInputs):
+        yield from split.inputs.digests()
+        return
     if isinstance(split.inputs, Tensor):
         rows = split.inputs.contiguous().flatten(1).view(torch.uint8).numpy()
         yield from (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
@@ -132,8 +137,9 @@ def _keys(split: Split) -> Iterator[object]:
 
 def _cut_clips(data: Data) -> Iterator[WarningMessage]:
     for split in data.splits.values():
-        clips = split.inputs if isinstance(split.inputs, list) else []
-        seconds = [len(clip.samples) / clip.rate for clip in clips if isinstance(clip, Waveform)]
+        if TASKS[data.task].input_kind != "audio":
+            continue
+        seconds = seconds_of(split.inputs).tolist()
         cut = [index for index, each in enumerate(seconds) if each > data.clip_seconds]
         if cut:
             message = (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.errors import InvalidFile
-from service.formats import DataArrays, RowPlaces, SplitArrays, read_dataset
+from service.formats import DataArrays, EncodedImage, RowPlaces, SplitArrays, read_dataset
 from service.spec.data import DatasetSpec, why_not_named
 from service.spec.data_fit import chosen_splits, listed, transfer_split
 from service.spec.source import split_source
@@ -26,6 +26,7 @@ from worker.data.canvas import Canvas, WholeImages
 from worker.data.canvas_choice import (
     ProcessorGeometry,
     canvas_warning,
+    check_channels,
     choose_canvas,
     examples_of,
     files_among,
@@ -39,6 +40,8 @@ from worker.data.held_out import hold_out, hold_out_labels, most_probable
 from worker.data.pixel_range import PixelRange, pixel_range
 from worker.data.prepared import PreparedSamples
 from worker.data.preprocessing import RawInputs, take
+from worker.data.read_choice import ReadChoice, choose_reading
+from worker.data.stored import Reading, StoredInputs, stored_splits
 from worker.targets import Targets
 
 SplitName = Literal["train", "validation", "test"]
@@ -46,6 +49,7 @@ SplitName = Literal["train", "validation", "test"]
 _MOST_UNLABELLED = 2
 """Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
 
+_BUILTIN = ReadChoice("memory", "builtin datasets are in memory")
 _OF_LABELS = {"unlabelled", "lone_folder"}
 """Warnings that say nothing of transfer rows, which have no labels in any case."""
 
@@ -58,7 +62,7 @@ class Split:
     """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored, before any network's preprocessing."""
     labels: Tensor
     """(N,) int64 for classification, else (N, M) float32, numbers standardised: see :mod:`worker.targets`."""
-    answers: list[str] | None = None
+    answers: Sequence[str] | None = None
     """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
     is_packed: bool = False
     """Whether several texts share a row for a causal language model, rather than one text per row."""
@@ -161,6 +165,8 @@ class Data:
     """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
     rows_by_split: Mapping[str, int] = field(default_factory=dict)
     """Rows of every split of the dataset, used or not."""
+    read: ReadChoice = _BUILTIN
+    """Where the samples are, and why."""
 
     @cached_property
     def pixel_range(self) -> PixelRange:
@@ -196,23 +202,29 @@ def load_data(
     without_labels: Collection[str] = (),
     given: Mapping[str, ProcessorGeometry] | None = None,
     takes_windows: bool = False,
+    reading: Reading | None = None,
 ) -> Data:
     """Reads the dataset that the spec names; ``path`` is the local file of an uploaded or ``file:`` dataset, None for a builtin.
 
     ``transfer`` is the local file of the spec's transfer rows, which become the last of the training split. ``without_labels``
     names the targets that can be learned without: parts that are held out may lack a rare class of them. ``given`` are the
     geometries of given networks, which choose the canvas of images where the spec does not, and ``takes_windows`` keeps the whole
-    images of the training split too. Uses no global random generator.
+    images of the training split too. ``reading`` says how samples are read that stay on disk; without it all are read into
+    memory. Uses no global random generator.
 
     Raises:
         NoCanvas: images are of several sizes, and nothing says which they are to have.
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
-    as_files = dataset.image is not None
-    arrays, max_value = _load(dataset.source, path, dataset, task.name, target_columns=dataset.targets, as_files=as_files)
+    folders = [path] if dataset.transfer is None else [path, transfer]
+    read = choose_reading("memory" if reading is None else dataset.read, folders, dataset, task=task.name)
+    reading, as_files = reading if read.source == "shards" else None, dataset.image is not None
+    arrays, max_value = _load(
+        dataset.source, path, dataset, task.name, target_columns=dataset.targets, as_files=as_files, reading=reading
+    )
     chosen = _choose(dataset, arrays, without_labels=without_labels)
     canvas, warnings = None, list(arrays.warnings)
-    if images := files_of(arrays):
+    if images := _to_be_fitted(arrays, asked=as_files):
         sizes, channels = {(image.height, image.width) for image in images}, {image.channels for image in images}
         canvas, whose = choose_canvas(sizes, channels, dataset.image, given or {}, examples=lambda: examples_of(images))
         warnings.append(canvas_warning(canvas, whose, images))
@@ -224,7 +236,7 @@ def load_data(
     if canvas is not None and takes_windows:
         splits["train"] = replace(splits["train"], whole=WholeImages(files_among(files["train"].inputs), canvas))
     inputs = splits["train"].inputs
-    is_eight_bit = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
+    is_eight_bit = is_images(inputs) and inputs.dtype == torch.uint8
     data = Data(
         task.name,
         splits,
@@ -236,16 +248,34 @@ def load_data(
         canvas=canvas,
         warnings=tuple(warnings),
         rows_by_split={name: len(split.inputs) for name, split in arrays.splits.items()},
+        read=read,
     )
-    return _with_transfer(data, dataset, transfer, task=task)
+    return _with_transfer(data, dataset, transfer, task=task, reading=reading)
+
+
+def _to_be_fitted(arrays: DataArrays, *, asked: bool) -> list[EncodedImage]:
+    """Images of several sizes, or ``asked`` to be fitted, that are files: of those on disk one of each size."""
+    images = files_of(arrays)
+    are_several = len({(image.height, image.width) for image in images}) > 1
+    return images if asked or are_several else []
 
 
 def _fitted(split: SplitArrays, canvas: Canvas, source: str) -> SplitArrays:
+    if isinstance(split.inputs, StoredInputs) and split.inputs.kind == "image":
+        check_channels({image.channels for image in split.inputs.of_each_size}, canvas, source=source)
+        return replace(split, inputs=replace(split.inputs, canvas=canvas))
     return replace(split, inputs=on_canvas(split.inputs, canvas, source=source))
 
 
 def _load(
-    source: str, path: Path | None, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str], as_files: bool
+    source: str,
+    path: Path | None,
+    dataset: DatasetSpec,
+    task: TaskName,
+    *,
+    target_columns: Sequence[str],
+    as_files: bool,
+    reading: Reading | None,
 ) -> tuple[DataArrays, float]:
     """A source's arrays, and the greatest value possible of its 8-bit pixels. ``as_files``: images stay files."""
     kind, name = split_source(source)
@@ -255,7 +285,13 @@ def _load(
         return BUILTIN_LOADERS[name](), float(MAX_PIXEL)
     if path is None:
         raise UnusableData(f"{source} has no local file")
-    return _load_file(path, source, dataset, task, target_columns=target_columns, as_files=as_files), 255.0
+    arrays = _load_file(
+        path, source, dataset, task, target_columns=target_columns, as_files=as_files, leaves_inputs=reading is not None
+    )
+    if reading is None:
+        return arrays, 255.0
+    stored = stored_splits(path, str(dataset.input), reading)
+    return replace(arrays, splits={name: replace(split, inputs=stored[name]) for name, split in arrays.splits.items()}), 255.0
 
 
 def _named(arrays: DataArrays, dataset: DatasetSpec) -> DataArrays:
@@ -269,22 +305,22 @@ def _named(arrays: DataArrays, dataset: DatasetSpec) -> DataArrays:
     return replace(arrays, classes=arrays.classes | named)
 
 
-def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task: TaskSamples) -> Data:
+def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task: TaskSamples, reading: Reading | None) -> Data:
     """Appends the transfer rows, if the spec has any, to the training split, without labels."""
     if dataset.transfer is None or dataset.transfer_fraction is None:
         return data
-    arrays, theirs = _load(dataset.transfer, path, dataset, data.task, target_columns=(), as_files=data.canvas is not None)
+    as_files = data.canvas is not None
+    arrays, theirs = _load(dataset.transfer, path, dataset, data.task, target_columns=(), as_files=as_files, reading=reading)
     name = transfer_split(dataset, list(arrays.splits))
     if name is None:
         there = ", ".join(map(repr, arrays.splits))
         raise UnusableData(f"{dataset.transfer} has no split 'train' to be the transfer rows; it has {there}")
     train, warnings = data.splits["train"], list(data.warnings)
-    files = files_among(arrays.splits[name].inputs)
-    if files and data.canvas is None:
+    if data.canvas is None and _to_be_fitted(replace(arrays, splits={name: arrays.splits[name]}), asked=False):
         raise UnusableData(f"{dataset.transfer} has images of several sizes, the dataset of one: name it as dataset.image.size")
     fitted = arrays.splits[name] if data.canvas is None else _fitted(arrays.splits[name], data.canvas, dataset.transfer)
     inputs = stored_inputs(fitted.inputs)
-    if isinstance(inputs, Tensor) and isinstance(train.inputs, Tensor):
+    if is_images(inputs) and is_images(train.inputs):
         for what, one, other in (
             ("images of shape", tuple(inputs.shape[1:]), tuple(train.inputs.shape[1:])),
             ("pixels of type", inputs.dtype, train.inputs.dtype),
@@ -292,9 +328,7 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task:
             if one != other:
                 raise UnusableData(f"{dataset.transfer} has {what} {one}, the dataset {other}: store both in the same form")
         warnings += _range_warnings(data, inputs, dataset.transfer, max_value=None if data.max_value is None else theirs)
-        whole: RawInputs = torch.cat([train.inputs, inputs])
-    else:
-        whole = [*train.inputs, *inputs]
+    whole = _joined(train.inputs, inputs)
     labels = task.append_unlabelled(train.labels, inputs)
     rows = TransferRows(len(inputs), dataset.transfer_fraction, lead=not task.learns_without_teacher(train.labels))
     ours = train.places or (RowPlaces("train", np.arange(len(train))),)  # a builtin dataset is of no file
@@ -303,9 +337,19 @@ def _with_transfer(data: Data, dataset: DatasetSpec, path: Path | None, *, task:
     warnings += _transfer_warnings(dataset.transfer, arrays, used=name)
     # A transfer row counts as a row of the dataset does on average.
     weights = None if train.weights is None else torch.cat([train.weights, torch.ones(len(inputs))])
-    images = None if train.whole is None else WholeImages([*train.whole.images, *files], train.whole.canvas)
+    images = (
+        None
+        if train.whole is None
+        else WholeImages(_joined(train.whole.images, files_among(arrays.splits[name].inputs)), train.whole.canvas)
+    )
     with_rows = replace(train, inputs=whole, labels=labels, weights=weights, whole=images, transfer=rows, places=places)
     return replace(data, splits=data.splits | {"train": with_rows}, warnings=tuple(warnings))
+
+
+def _joined(ours: RawInputs, others: RawInputs) -> RawInputs:
+    if isinstance(ours, StoredInputs):
+        return ours.followed_by(others)
+    return torch.cat([ours, others]) if isinstance(ours, Tensor) else [*ours, *others]
 
 
 def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterator[WarningMessage]:
@@ -322,7 +366,7 @@ def _transfer_warnings(source: str, arrays: DataArrays, *, used: str) -> Iterato
             yield WarningMessage(code=warning.code, message=f"dataset.transfer, {source}: {warning.message}")
 
 
-def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float | None) -> list[WarningMessage]:
+def _range_warnings(data: Data, images: RawInputs, source: str, *, max_value: float | None) -> list[WarningMessage]:
     """What the white of images to learn from without labels is held to be. Raises UnusableData if it is not the dataset's."""
     ours, theirs = data.pixel_range, pixel_range({"the transfer rows": images}, max_value=max_value)
     if not theirs.is_as(ours):
@@ -340,7 +384,14 @@ def _range_warnings(data: Data, images: Tensor, source: str, *, max_value: float
 
 
 def _load_file(
-    path: Path, source: str, dataset: DatasetSpec, task: TaskName, *, target_columns: Sequence[str], as_files: bool
+    path: Path,
+    source: str,
+    dataset: DatasetSpec,
+    task: TaskName,
+    *,
+    target_columns: Sequence[str],
+    as_files: bool,
+    leaves_inputs: bool,
 ) -> DataArrays:
     try:
         return read_dataset(
@@ -353,6 +404,7 @@ def _load_file(
             numbers=dataset.numbers,
             as_files=as_files,
             skip_broken=dataset.skip_broken,
+            leaves_inputs=leaves_inputs,
         )
     except InvalidFile as error:
         raise UnusableData(f"{source}: {error.detail}") from error
@@ -426,6 +478,11 @@ def _rows(split: SplitArrays, rows: NDArray[np.int64]) -> SplitArrays:
         targets={name: take(values, rows) for name, values in split.targets.items()},
         places=None if split.places is None else split.places[rows],
     )
+
+
+def is_images(inputs: RawInputs) -> bool:
+    """Whether samples are images, in memory or stored."""
+    return inputs.is_images if isinstance(inputs, StoredInputs) else isinstance(inputs, Tensor)
 
 
 def places_of(split: SplitArrays) -> tuple[RowPlaces, ...]:

@@ -3,19 +3,18 @@
 from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor
-
 from service.spec.shapes import InputShape
 from worker.data.errors import UnfitInputs
 from worker.data.pixel_range import UNIT, PixelRange
 from worker.data.pixels import PixelPreprocessing
+from worker.data.preprocessing import RawInputs, first
 from worker.data.processor_pixels import ProcessorPixels
 
 _LIBRARY_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def fit_own_pixels(
-    preprocessing: PixelPreprocessing, images: Tensor, stored: PixelRange, *, input_shape: InputShape
+    preprocessing: PixelPreprocessing, images: RawInputs, stored: PixelRange, *, input_shape: InputShape
 ) -> PixelPreprocessing:
     """Fits the preprocessing of a network that was trained here on images of ``input_shape`` to images in the range ``stored``.
 
@@ -33,7 +32,7 @@ def fit_own_pixels(
     return preprocessing if scale == 1 else replace(preprocessing, rescale_factor=preprocessing.rescale_factor * scale)
 
 
-def fit_processor_pixels(preprocessing: ProcessorPixels, images: Tensor, stored: PixelRange) -> ProcessorPixels:
+def fit_processor_pixels(preprocessing: ProcessorPixels, images: RawInputs, stored: PixelRange) -> ProcessorPixels:
     """Fits an image processor of the library to images (N, C, H, W) in the range ``stored``.
 
     Raises:
@@ -48,7 +47,7 @@ def fit_processor_pixels(preprocessing: ProcessorPixels, images: Tensor, stored:
     name = type(preprocessing.processor).__name__.removesuffix("Pil")
     try:
         fitted = _in_range(preprocessing, images, stored)
-        made = fitted(images[:1])
+        made = fitted(first(images, 1))
     except _LIBRARY_ERRORS as error:
         reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
         raise UnfitInputs(f"its {name} cannot process the dataset's images: {reason}") from error
@@ -57,7 +56,7 @@ def fit_processor_pixels(preprocessing: ProcessorPixels, images: Tensor, stored:
     return fitted
 
 
-def _in_range(preprocessing: ProcessorPixels, images: Tensor, stored: PixelRange) -> ProcessorPixels:
+def _in_range(preprocessing: ProcessorPixels, images: RawInputs, stored: PixelRange) -> ProcessorPixels:
     reads = preprocessing.reads(images)
     shown = stored if reads is None else reads
     resized_as: Literal["8 bits", "0 to 1", "stored"] = "0 to 1" if shown == UNIT else "stored" if shown.is_measured else "8 bits"

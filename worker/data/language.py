@@ -58,19 +58,30 @@ def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenR
         UnusableRow: a document holds no token.
         UnusableData: all documents together do not fill one row.
     """
-    _refuse_short(length, framing)
+    refuse_short(length, framing)
+    stream = framed(documents, framing)
+    count = count_packed(len(stream), length=length)
+    ids = torch.tensor(stream[: count * length], dtype=torch.int64).view(count, length)
+    dropped = len(stream) - count * length
+    return TokenRows(ids, torch.ones_like(ids, dtype=torch.bool), Losses(tokens=(dropped, len(stream))))
+
+
+def framed(documents: Sequence[Ids], framing: Framing) -> list[int]:
+    """The documents one after another, each with its end token. Raises UnusableRow."""
     stream: list[int] = []
     for number, document in enumerate(documents):
         _refuse_empty(document, "text", number)
         stream += [*framing.start, *document, framing.end]
-    count = len(stream) // length
-    if count == 0:
+    return stream
+
+
+def count_packed(num_tokens: int, *, length: int) -> int:
+    """How many whole rows so many tokens fill. Raises UnusableData if it is none."""
+    if num_tokens < length:
         raise UnusableData(
-            f"all texts together are {len(stream)} tokens, less than one row of {length}: shorten the rows, or add texts"
+            f"all texts together are {num_tokens} tokens, less than one row of {length}: shorten the rows, or add texts"
         )
-    ids = torch.tensor(stream[: count * length], dtype=torch.int64).view(count, length)
-    dropped = len(stream) - count * length
-    return TokenRows(ids, torch.ones_like(ids, dtype=torch.bool), Losses(tokens=(dropped, len(stream))))
+    return num_tokens // length
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def padded(documents: Sequence[Ids], framing: Framing, style: RowStyle) -> Token
         UnusableRow: a document holds no token, or is too long.
     """
     length = style.length
-    _refuse_short(length, framing)
+    refuse_short(length, framing)
     rows = []
     for number, document in enumerate(documents):
         _refuse_empty(document, "text", number)
@@ -115,7 +126,7 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, s
         UnusableRow: a prompt or an answer holds no token, or both are too long.
     """
     length = style.length
-    _refuse_short(length, framing)
+    refuse_short(length, framing)
     rows, starts = [], []
     cut_prompts, cut_answers = [], []
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -141,7 +152,7 @@ def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, m
     Raises:
         UnusableRow: a chat is too long, or without an answer where it ``may_be_prompts`` not.
     """
-    _refuse_short(style.length, framing)
+    refuse_short(style.length, framing)
     rows: list[Ids] = []
     counted: list[Tensor] = []
     cut, shortened, marked = [], [], []
@@ -307,7 +318,7 @@ def _sharing(lengths: Sequence[int], most: int) -> list[list[int]]:
     return rows
 
 
-def _refuse_short(length: int, framing: Framing) -> None:
+def refuse_short(length: int, framing: Framing) -> None:
     least = len(framing.start) + 2
     if length < least:
         raise UnusableData(

@@ -4,9 +4,11 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from service.spec.inputs import TokenizerSpec
@@ -15,9 +17,12 @@ from service.spec.warning_message import WarningMessage
 from worker.data.chat_template import ChatTemplate, chat_texts, refuse_without_template, template_of
 from worker.data.dataset import Data, Split
 from worker.data.language import Framing, RowStyle, TokenRows, answered, conversed, language_inputs, packed, padded
+from worker.data.mapped_language import mapped_packed, mapped_rows
+from worker.data.mapped_rows import MappedRows
 from worker.data.prepared import Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.reading import describe_unread_texts, prepare_once
+from worker.data.stored import StoredInputs
 from worker.data.tensors import Inputs
 from worker.data.texts_alone import holds_chats
 from worker.data.tokenization import (
@@ -88,9 +93,15 @@ class LanguagePreprocessing(Preprocessing):
     def read(self, split: Split) -> ReadSplit:
         """Rows of the split's texts, with their answers if it has any, and the loss mask as labels. Raises UnusableData."""
         made = prepare_once(split, self, self._made)
+        if isinstance(made.mask, MappedRows):
+            return ReadSplit(made.inputs, torch.empty(len(made.mask), 0), made.losses, made.mask)
         return ReadSplit(made.inputs, split.labels if made.mask is None else made.mask, made.losses)
 
     def _made(self, split: Split) -> Prepared:
+        if isinstance(split.inputs, StoredInputs):
+            if split.is_packed and split.answers is None and not holds_chats(split.inputs):
+                return mapped_packed(split, self.tokenizer, self.framing, length=self.max_length)
+            return mapped_rows(split, self.rows, self.framing)
         rows = self.rows(split)
         return Prepared(language_inputs(rows.ids, rows.positions), rows.losses, rows.mask)
 
@@ -139,12 +150,29 @@ class LanguagePreprocessing(Preprocessing):
         )
 
 
+class _Both(Sequence[str]):
+    """Texts and then their answers, read as they are walked over."""
+
+    def __init__(self, texts: Sequence[str], answers: Sequence[str]) -> None:
+        self._parts = texts, answers
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(*self._parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __getitem__(self, index: Any) -> Any:
+        texts, answers = self._parts
+        return texts[index] if index < len(texts) else answers[index - len(texts)]
+
+
 def train_language_preprocessing(data: Data, spec: TokenizerSpec) -> LanguagePreprocessing:
     """Trains the tokenizer on the training split's texts and answers. Raises UnusableData."""
     train = data.splits["train"]
     length = min(spec.max_length, data.row_tokens or spec.max_length)
     if not holds_chats(train.inputs):
-        texts = [*train.inputs, *(train.answers or [])]
+        texts = train.inputs if train.answers is None else _Both(train.inputs, train.answers)
         return LanguagePreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size, splits_special_tokens=False), length)
     if data.chat_template is None:
         refuse_without_template()

@@ -6,7 +6,7 @@ F frames, M mel bands.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -61,8 +61,13 @@ def measure_log_mel(waveforms: Tensor, *, num_mels: int) -> LogMel:
     Raises:
         UnusableData: no clip is as long as one window.
     """
-    num_frames, count, mean, squares = _most_frames(waveforms.shape[1]), 0, 0.0, 0.0
-    for part in _parts(waveforms):
+    return measure_parts(_parts(waveforms), waveforms.shape[1], num_mels=num_mels)
+
+
+def measure_parts(parts: Iterable[Tensor], num_samples: int, *, num_mels: int) -> LogMel:
+    """The same of clips (n, ``num_samples``) that come some at a time."""
+    num_frames, count, mean, squares = _most_frames(num_samples), 0, 0.0, 0.0
+    for part in parts:
         values = _log_mel(part, num_mels)[_is_inside(part).squeeze(2)].to(torch.float64)
         if values.numel() == 0:
             continue
@@ -78,7 +83,12 @@ def measure_log_mel(waveforms: Tensor, *, num_mels: int) -> LogMel:
 
 
 def _parts(waveforms: Tensor) -> Iterator[Tensor]:
-    yield from torch.split(waveforms, max(1, _SAMPLES_AT_ONCE // max(1, waveforms.shape[1])))
+    yield from torch.split(waveforms, clips_at_once(waveforms.shape[1]))
+
+
+def clips_at_once(num_samples: int) -> int:
+    """How many clips of that length go through the computation together."""
+    return max(1, _SAMPLES_AT_ONCE // max(1, num_samples))
 
 
 def _most_frames(num_samples: int) -> int:

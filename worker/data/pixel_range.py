@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.data.errors import UnusableData
+from worker.data.stored import StoredInputs
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ _ALIKE = 4.0
 """Up to this ratio, measured spans of two sets of standardised images may be those of one way to standardise."""
 
 
-def pixel_range(parts: Mapping[str, Tensor], *, max_value: float | None) -> PixelRange:
+def pixel_range(parts: Mapping[str, Tensor | StoredInputs], *, max_value: float | None) -> PixelRange:
     """The range of stored images (N, C, H, W) of all parts of the data; ``max_value`` is the white of 8-bit ones.
 
     Floating-point pixels from 0 to 1, or to 255 with at least one of the brighter half, have these usual ranges.
@@ -82,7 +83,7 @@ def pixel_range(parts: Mapping[str, Tensor], *, max_value: float | None) -> Pixe
     Raises:
         UnusableData: one part is from 0 to 1, another from 0 to 255.
     """
-    extremes = {name: [value.item() for value in torch.aminmax(images)] for name, images in parts.items() if images.numel()}
+    extremes = {name: value_range(images) for name, images in parts.items() if len(images)}
     low = min((least for least, _ in extremes.values()), default=0.0)
     high = max((greatest for _, greatest in extremes.values()), default=0.0)
     if max_value is not None:
@@ -97,3 +98,11 @@ def pixel_range(parts: Mapping[str, Tensor], *, max_value: float | None) -> Pixe
                 )
             return replace(usual, brightest=high)
     return PixelRange(low, high, is_measured=True, brightest=high)
+
+
+def value_range(images: Tensor | StoredInputs) -> tuple[float, float]:
+    """The least and the greatest value of one image or more."""
+    if isinstance(images, StoredInputs):
+        return images.pixel_sums.low, images.pixel_sums.high
+    low, high = torch.aminmax(images)
+    return low.item(), high.item()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from service.spec.shapes import InputShape, TokenShape
 from worker.data.canvas import Canvas
 from worker.data.pixel_range import PixelRange
-from worker.data.preprocessing import Preprocessing
+from worker.data.preprocessing import Preprocessing, RawInputs
 from worker.data.processor_file import write_processor_file
+from worker.data.stored import PixelSums, StoredInputs
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class PixelPreprocessing(Preprocessing):
         factor, offset = _affine(self, stored.device)
         return torch.addcmul(offset, stored.to(torch.float32), factor)
 
-    def input_shape(self, inputs: Tensor) -> InputShape:
+    def input_shape(self, inputs: RawInputs) -> InputShape:
         """(channels, height, width)."""
         return tuple(inputs.shape[1:])
 
@@ -57,12 +59,19 @@ def _affine(preprocessing: PixelPreprocessing, device: torch.device) -> tuple[Te
 
 
 def measure_pixels(
-    images: Tensor, *, rescale_factor: float, pixels: PixelRange | None = None, canvas: Canvas | None = None
+    images: Tensor | StoredInputs,
+    *,
+    rescale_factor: float,
+    pixels: PixelRange | None = None,
+    canvas: Canvas | None = None,
 ) -> PixelPreprocessing:
     """Measures the normalisation that gives each channel of images (N, C, H, W) mean 0 and standard deviation 1.
 
-    A constant channel is only centred. ``pixels`` is the range of the images of all splits, ``canvas`` what they were fitted to.
+    A constant channel is only centred. Of many images that have to be decoded, evenly spaced ones are measured. ``pixels`` is the
+    range of the images of all splits, ``canvas`` what they were fitted to.
     """
+    if isinstance(images, StoredInputs):
+        return _measured(images.pixel_sums, rescale_factor=rescale_factor, pixels=pixels, canvas=canvas)
     channels = images.shape[1]
     count = images.numel() // channels
     total = torch.zeros(channels, dtype=torch.float64)
@@ -73,7 +82,17 @@ def measure_pixels(
     squares = torch.zeros(channels, dtype=torch.float64)
     for chunk in torch.split(images, _CHUNK_IMAGES):
         squares += (chunk.to(torch.float64) - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3))
-    std = (squares / count).sqrt()
+    return _normalisation(mean, (squares / count).sqrt(), rescale_factor=rescale_factor, pixels=pixels, canvas=canvas)
+
+
+def _measured(sums: PixelSums, **settings: Any) -> PixelPreprocessing:
+    mean, squares = (torch.tensor(each, dtype=torch.float64) / sums.count for each in (sums.total, sums.squares))
+    return _normalisation(mean, squares.sqrt(), **settings)
+
+
+def _normalisation(
+    mean: Tensor, std: Tensor, *, rescale_factor: float, pixels: PixelRange | None, canvas: Canvas | None
+) -> PixelPreprocessing:
     std = torch.where(std > 0, std, torch.ones_like(std) / rescale_factor)
     return PixelPreprocessing(
         mean=tuple((mean * rescale_factor).tolist()),

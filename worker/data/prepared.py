@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from worker.data.tensors import Inputs, num_bytes
+from worker.data.mapped_rows import MappedRows
+from worker.data.tensors import SplitInputs, num_bytes
 
 MOST_BYTES = 512 * 2**20
 """Of one split; what is larger is made again for each phase, as the token ids of several networks might not fit into memory."""
@@ -36,26 +37,28 @@ NO_LOSSES = Losses()
 class ReadSplit(NamedTuple):
     """A split as a network reads it."""
 
-    inputs: Inputs
+    inputs: SplitInputs
     """(N, …), prepared; of a causal language model rows (N, L)."""
     labels: Tensor
     """(N,) or (N, M); of a causal language model the rows' loss mask (N, L)."""
     losses: Losses = NO_LOSSES
     """What of the texts the network does not read."""
+    mask: MappedRows | None = None
+    """The loss mask (N, L) of rows on disk, whose labels are (N, 0)."""
 
 
 class Prepared(NamedTuple):
     """What a tokenizer made of a split's texts."""
 
-    inputs: Inputs
+    inputs: SplitInputs
     losses: Losses
-    mask: Tensor | None = None
+    mask: Tensor | MappedRows | None = None
     """The loss mask of a causal language model's rows."""
 
     @property
     def num_bytes(self) -> int:
-        """Size of all tensors."""
-        return num_bytes(self.inputs) + (0 if self.mask is None else self.mask.nbytes)
+        """Size of all tensors in memory."""
+        return num_bytes(self.inputs) + (0 if self.mask is None else num_bytes(self.mask))
 
 
 class _Entry(NamedTuple):

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
 from worker.data.prepared import Losses, ReadSplit
+from worker.data.stored import StoredInputs
 from worker.data.tensors import Inputs
 
 if TYPE_CHECKING:
     from worker.data.dataset import Split
 
 RawInputs = Any
-"""Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms."""
+"""Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms; or :class:`StoredInputs` of any of them."""
 
 
 class Preprocessing(ABC):
@@ -57,13 +58,14 @@ class Preprocessing(ABC):
         return self
 
     def read(self, split: "Split") -> ReadSplit:
-        """Prepares a split's samples, with the labels that the network learns.
+        """Prepares a split's samples, with the labels that the network learns. Images and sound on disk stay there.
 
         Raises:
             UnusableData: a sample, or the split, cannot be read by this network; the message names the split, the row and the
                 line.
         """
-        return ReadSplit(self.prepare(split.inputs), split.labels)
+        is_read_later = isinstance(split.inputs, StoredInputs) and self.own_tokenizer is None
+        return ReadSplit(split.inputs if is_read_later else self.prepare(split.inputs), split.labels)
 
     def describe_losses(self, losses: Losses, split: "Split", *, readers: str) -> Iterator[WarningMessage]:
         """Tells what of a split's samples is not read, and the remedy; ``readers`` names the networks."""
@@ -93,8 +95,8 @@ def same_tokens(one: Preprocessing, other: Preprocessing) -> bool:
 
 
 def first(inputs: RawInputs, count: int) -> RawInputs:
-    """Returns the first ``count`` samples."""
-    return inputs[:count]
+    """Returns the first ``count`` samples, in memory."""
+    return inputs[:count].read() if isinstance(inputs, StoredInputs) else inputs[:count]
 
 
 def take(inputs: RawInputs, rows: NDArray[np.int64]) -> RawInputs:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from service.spec.shapes import InputShape
 from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
-from worker.data.preprocessing import Preprocessing
+from worker.data.preprocessing import Preprocessing, RawInputs, first
 
 _LEAST_WHITE = 100
 """Factors of 1/127.5, 1/255 and 1/256 are for 8-bit pixels."""
@@ -55,14 +55,14 @@ class ProcessorPixels(Preprocessing):
         factor, offset = _on_device(steps.affine, stored.device)
         return torch.addcmul(offset, pixels, factor)
 
-    def input_shape(self, inputs: Tensor) -> InputShape:
+    def input_shape(self, inputs: RawInputs) -> InputShape:
         """(channels, height, width) of what the processor makes of these images."""
-        return tuple(self(inputs[:1]).shape[1:])
+        return tuple(self(first(inputs, 1)).shape[1:])
 
     def save(self, folder: Path, *, input_shape: InputShape, has_token_types: bool = False) -> None:
         self.processor.save_pretrained(folder)
 
-    def reads(self, images: Tensor) -> PixelRange | None:
+    def reads(self, images: RawInputs) -> PixelRange | None:
         """The range of the pixels that the processor is made for, by what it does with these images; None if that does not tell.
 
         A processor that centres pixels shows by its mean how bright white is, and one that rescales them is for 8-bit images.

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from service.spec.warning_message import WarningMessage
-from worker.data.dataset import Split
+from worker.data.dataset import Split, is_images
 from worker.data.errors import UnusableData, UnusableRow
 from worker.data.prepared import Losses, Prepared
+from worker.data.preprocessing import take
 from worker.data.raw_inputs import num_characters
 
 
@@ -36,6 +37,15 @@ def prepare_once(split: Split, preprocessing: Any, make: Callable[[Split], Prepa
             raise UnusableData(f"{split.name}: {error}") from error
         split.read.keep(sources, settings, made)
     return made
+
+
+@contextmanager
+def rows_from(start: int) -> Iterator[None]:
+    """Counts the rows of a piece, which begins at the split's row ``start``, as the split's."""
+    try:
+        yield
+    except UnusableRow as error:
+        raise UnusableRow(start + error.index, error.problem) from error
 
 
 def describe_unread_texts(
@@ -90,9 +100,9 @@ def every_nth_text(split: Split, characters: int) -> Split:
     rows = np.arange(0, len(split), step)
     return replace(
         split,
-        inputs=[split.inputs[row] for row in rows],
+        inputs=take(split.inputs, rows),
         labels=split.labels[torch.from_numpy(rows)],
-        answers=None if split.answers is None else [split.answers[row] for row in rows],
+        answers=None if split.answers is None else take(split.answers, rows),
         places=tuple(split.place_of(int(row)) for row in rows),
         is_packed=False,
         transfer=None,
@@ -100,7 +110,7 @@ def every_nth_text(split: Split, characters: int) -> Split:
 
 
 def _lengths(split: Split) -> NDArray[np.int64]:
-    if isinstance(split.inputs, Tensor):
+    if is_images(split.inputs):
         return np.zeros(len(split), dtype=np.int64)
     answers = split.answers or [""] * len(split)
     lengths = [num_characters(each) + len(answer) for each, answer in zip(split.inputs, answers, strict=True)]

@@ -1,30 +1,38 @@
-"""A split of the data in whole tensors, on the training device if they fit, and the batches that are read from it.
+"""A split of the data and the batches that are read from it: in whole tensors, on the training device if they fit, or on disk.
 
-There are no loader processes: a batch is one gather from memory, and its augmentation a few operations on the device. N samples,
+A batch in memory is one gather, and its augmentation a few operations on the device. Images and sound on disk are decoded and
+augmented by loader processes ahead of the training, as far as it announces its batches; tokens on disk are gathered. N samples,
 B batch, M targets.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cached_property
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from worker.data import Preprocessing, Split
-from worker.data.augment import EpochViews
+from worker.data.augment import EpochViews, View
 from worker.data.epoch import TransferRows
+from worker.data.mapped_rows import MappedRows
+from worker.data.stored import StoredInputs
 from worker.data.tensors import (
     Inputs,
+    SplitInputs,
     concatenate,
     home_of,
+    in_memory,
     num_bytes,
     num_rows,
     num_values,
     only_tensor,
-    select_rows,
+    read_rows,
     slice_rows,
     to_device,
 )
+from worker.data.view_maker import ViewMaker, ViewsAhead
 from worker.targets import MixedLabels
 
 # Up to this size a split is preprocessed once. A larger one stays in its stored form (8-bit images: a quarter of the size), and
@@ -33,6 +41,15 @@ PREPROCESS_ONCE_BYTES = 256 * 2**20
 # Share of a GPU's free memory that data may take; the networks need the rest.
 _DEVICE_MEMORY_SHARE = 0.5
 _CHUNK_SAMPLES = 1024
+
+
+class Ranks(Protocol):
+    """The ranks that share the samples."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Batch:
     labels: Tensor
     """(B,) or (B, M)."""
     stored_view: Tensor | None = None
-    """(B, …), augmented samples before any network's preprocessing; None without augmentation."""
+    """(B, …), the samples before any network's preprocessing, augmented; None if they are in memory and not augmented."""
     mixture: MixedLabels | None = None
     weights: Tensor | None = None
     """(B,), of the samples in a loss; None where all count the same."""
@@ -60,7 +77,7 @@ class Samples:
     For a causal language model the inputs are rows of tokens (N, L) and the labels their loss mask.
     """
 
-    inputs: Inputs
+    inputs: SplitInputs
     labels: Tensor
     preprocessing: Preprocessing | None
     """Applied to each batch of inputs; None if the inputs are preprocessed already."""
@@ -68,6 +85,8 @@ class Samples:
     """Device of the batches."""
     views: EpochViews | None = None
     """Augmentation of a training split, whose inputs are then still in their stored form."""
+    mask: MappedRows | None = None
+    """The loss mask (N, L) of rows of tokens on disk, whose labels are (N, 0)."""
     transfer: TransferRows | None = None
     """Those of the samples, the last ones, that are transfer rows; None if there are none."""
     weights: Tensor | None = None
@@ -77,7 +96,12 @@ class Samples:
     def of(cls, split: Split, preprocessing: Preprocessing, *, device: torch.device, views: EpochViews | None = None) -> Self:
         """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
-        inputs, labels, _ = preprocessing.read(split)
+        inputs, labels, _, mask = preprocessing.read(split)
+        if isinstance(inputs, MappedRows | StoredInputs):
+            return cls(
+                inputs, labels, preprocessing, device, views=views, weights=split.weights, mask=mask, transfer=split.transfer
+            )
+        inputs = in_memory(inputs)
         if device.type == "cuda" and not preprocessing.on_host:
             free_bytes, _ = torch.cuda.mem_get_info(device)
             home = device if num_bytes(inputs) <= free_bytes * _DEVICE_MEMORY_SHARE else home
@@ -102,52 +126,88 @@ class Samples:
 
     def first(self, count: int) -> Self:
         """The first samples, ``count`` at most."""
-        weights = None if self.weights is None else self.weights[:count]
-        return replace(self, inputs=slice_rows(self.inputs, 0, count), labels=self.labels[:count], weights=weights)
+        return replace(
+            self,
+            inputs=slice_rows(self.inputs, 0, count),
+            labels=self.labels[:count],
+            weights=None if self.weights is None else self.weights[:count],
+            mask=self.mask and self.mask.narrow(0, count),
+        )
+
+    def announce(self, batches: Sequence[Tensor], *, epoch: int = 0) -> None:
+        """Says which batches (B,) are asked for next, so that they may be made ahead; costs or saves time alone."""
+        if self._ahead is not None:
+            self._ahead.announce(batches, epoch)
+
+    def announce_all(self, count: int, ranks: Ranks) -> None:
+        """Says that all samples are asked for in their order, ``count`` at once, by each rank its share."""
+        if self._ahead is not None:
+            self.announce(torch.split(torch.arange(len(self)), count)[ranks.rank :: ranks.world_size])
+
+    @property
+    def is_read_ahead(self) -> bool:
+        """Whether announced batches are made before they are asked for."""
+        return self._ahead is not None
 
     def batch(self, indices: Tensor, *, epoch: int = 0) -> Batch:
         """Returns the samples at ``indices`` (B,), augmented as in ``epoch``, counted from 0."""
         indices = indices.to(self.home)
         labels = self._labels_of(indices)
+        if self._ahead is not None:
+            return self._batch_of(self._ahead(indices, epoch), indices, labels, epoch=epoch)
         if self.views is not None:
             return self._augmented(self.views, indices, labels, epoch=epoch)
-        inputs = self._preprocess(select_rows(self.inputs, indices), self.preprocessing)
+        inputs = self._preprocess(read_rows(self.inputs, indices), self.preprocessing)
         return Batch(indices, epoch, inputs, labels, weights=self._weights_of(indices))
 
     def view_for(self, batch: Batch, preprocessing: Preprocessing) -> Inputs:
         """Computes the inputs (B, …) of a network behind another ``preprocessing`` from the same view as an augmented batch."""
-        if self.views is None or batch.stored_view is None:
-            raise RuntimeError("only a batch of an augmented split has a view")
+        if batch.stored_view is None:
+            raise RuntimeError("only a batch of an augmented split, or of one on disk, has a view")
         inputs = only_tensor(self._preprocess(batch.stored_view, preprocessing))
+        if self.views is None:
+            return inputs
         return self.views.read(inputs, batch.indices.to(inputs.device, non_blocking=True), epoch=batch.epoch)
 
     def inputs_from(self, start: int, count: int) -> Inputs:
         """Returns ``count`` preprocessed inputs in the stored order, without augmentation, on the device."""
+        if isinstance(self.inputs, MappedRows | StoredInputs):
+            return self.batch(torch.arange(start, min(start + count, len(self)))).inputs
         return self._preprocess(slice_rows(self.inputs, start, start + count), self.preprocessing)
 
-    def _augmented(self, views: EpochViews, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
-        preprocessing = self.preprocessing
-        if preprocessing is None:
-            raise RuntimeError("an augmented split is preprocessed batch by batch")
-        view_device = self.home if preprocessing.on_host else self.device
+    @cached_property
+    def _ahead(self) -> ViewsAhead | None:
+        """Of samples that have to be decoded."""
+        if not isinstance(self.inputs, StoredInputs) or self.preprocessing is None:
+            return None
+        return ViewsAhead(ViewMaker(self.inputs, self.preprocessing.prepare, self.views))
 
-        stored = only_tensor(self.inputs)
+    def _augmented(self, views: EpochViews, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
+        on_host = self.preprocessing is not None and self.preprocessing.on_host
+        view_device = self.home if on_host else self.device
 
         def fetch(rows: Tensor) -> Tensor:
-            return stored.index_select(0, rows).to(view_device, non_blocking=True)
+            return only_tensor(read_rows(self.inputs, rows)).to(view_device, non_blocking=True)
 
-        view = views.stored(fetch, indices, epoch=epoch)
+        return self._batch_of(views.stored(fetch, indices, epoch=epoch), indices, labels, epoch=epoch)
+
+    def _batch_of(self, view: View, indices: Tensor, labels: Tensor, *, epoch: int) -> Batch:
+        preprocessing = self.preprocessing
+        if preprocessing is None:
+            raise RuntimeError("views are preprocessed batch by batch")
         mixture = None
         if view.partners is not None and view.shares is not None:
             shares = view.shares.to(self.device, non_blocking=True)
             mixture = MixedLabels(self._labels_of(view.partners), shares, self._weights_of(view.partners))
         inputs = only_tensor(self._preprocess(view.inputs, preprocessing))
-        inputs = views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
+        if self.views is not None:
+            inputs = self.views.read(inputs, indices.to(inputs.device, non_blocking=True), epoch=epoch)
         weights = self._weights_of(indices)
         return Batch(indices, epoch, inputs, labels, stored_view=view.inputs, mixture=mixture, weights=weights)
 
     def _labels_of(self, indices: Tensor) -> Tensor:
-        return self.labels.index_select(0, indices).to(self.device, non_blocking=True)
+        labels = self.labels.index_select(0, indices) if self.mask is None else self.mask.select(indices)
+        return labels.to(self.device, non_blocking=True)
 
     def _weights_of(self, indices: Tensor) -> Tensor | None:
         return None if self.weights is None else self.weights.index_select(0, indices).to(self.device, non_blocking=True)

@@ -3,20 +3,22 @@
 N clips, B batch, T samples of time, F frames, M mel bands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from service.formats import Waveform
 from service.spec.inputs import Features, LogMelFeatures
 from service.spec.shapes import InputShape
 from worker.data.feature_extractor_file import write_feature_extractor_file
-from worker.data.log_mel import RATE, LogMel, measure_log_mel
-from worker.data.preprocessing import Preprocessing
+from worker.data.log_mel import RATE, LogMel, clips_at_once, measure_parts
+from worker.data.preprocessing import Preprocessing, RawInputs
+from worker.data.stored import StoredInputs
 from worker.data.waveform import RawWaveform, fit_length, resample
 
 
@@ -55,9 +57,16 @@ class SoundPreprocessing(Preprocessing):
         write_feature_extractor_file(folder, self.features, num_samples=self.num_samples)
 
 
-def longest_seconds(clips: Sequence[Waveform], *, most_seconds: float) -> float:
+def seconds_of(clips: RawInputs) -> NDArray[np.float64]:
+    """The lengths (N,) of clips in seconds."""
+    if isinstance(clips, StoredInputs):
+        return clips.seconds()
+    return np.array([len(clip.samples) / clip.rate for clip in clips], float)
+
+
+def longest_seconds(clips: RawInputs, *, most_seconds: float) -> float:
     """Length of the longest clip in seconds, ``most_seconds`` at most."""
-    return min(most_seconds, max(len(clip.samples) / clip.rate for clip in clips))
+    return min(most_seconds, float(seconds_of(clips).max()))
 
 
 def as_waveforms(clips: Sequence[Waveform], *, rate: int, num_samples: int) -> Tensor:
@@ -68,7 +77,7 @@ def as_waveforms(clips: Sequence[Waveform], *, rate: int, num_samples: int) -> T
     return torch.from_numpy(rows)
 
 
-def measure_sound(clips: Sequence[Waveform], features: Features, *, most_seconds: float) -> SoundPreprocessing:
+def measure_sound(clips: RawInputs, features: Features, *, most_seconds: float) -> SoundPreprocessing:
     """Measures the preprocessing of clips: the length of the longest, ``most_seconds`` at most, and a spectrogram's mean and std.
 
     Raises:
@@ -77,6 +86,17 @@ def measure_sound(clips: Sequence[Waveform], features: Features, *, most_seconds
     seconds = longest_seconds(clips, most_seconds=most_seconds)
     if isinstance(features, LogMelFeatures):
         num_samples = round(seconds * RATE)
-        waveforms = as_waveforms(clips, rate=RATE, num_samples=num_samples)
-        return SoundPreprocessing(measure_log_mel(waveforms, num_mels=features.mels), num_samples)
+        return SoundPreprocessing(measure_parts(_parts(clips, num_samples), num_samples, num_mels=features.mels), num_samples)
     return SoundPreprocessing(RawWaveform(features.sample_rate, features.normalise), round(seconds * features.sample_rate))
+
+
+def _parts(clips: RawInputs, num_samples: int) -> Iterator[Tensor]:
+    """Waveforms (n, T), some clips at a time; of very many on disk evenly spaced ones."""
+    size = clips_at_once(num_samples)
+    pieces = (
+        clips.evenly().pieces(size)
+        if isinstance(clips, StoredInputs)
+        else (clips[start : start + size] for start in range(0, len(clips), size))
+    )
+    for piece in pieces:
+        yield as_waveforms(piece, rate=RATE, num_samples=num_samples)

@@ -9,8 +9,14 @@ from typing import TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
+from worker.data.mapped_rows import MappedRows
+from worker.data.stored import StoredInputs
+
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 _Inputs = TypeVar("_Inputs", bound=Inputs)
+SplitInputs: TypeAlias = Inputs | MappedRows | StoredInputs
+"""What a network reads of a whole split: in memory, or on disk."""
+_SplitInputs = TypeVar("_SplitInputs", bound=SplitInputs)
 
 
 def select_rows(inputs: _Inputs, indices: Tensor) -> _Inputs:
@@ -18,8 +24,17 @@ def select_rows(inputs: _Inputs, indices: Tensor) -> _Inputs:
     return _each(inputs, lambda tensor: tensor.index_select(0, indices))
 
 
-def slice_rows(inputs: _Inputs, start: int, stop: int) -> _Inputs:
+def read_rows(inputs: SplitInputs, indices: Tensor) -> Inputs:
+    """Selects the samples at ``indices`` of a split, in memory or on disk."""
+    return inputs.select(indices) if isinstance(inputs, MappedRows) else select_rows(in_memory(inputs), indices)
+
+
+def slice_rows(inputs: _SplitInputs, start: int, stop: int) -> _SplitInputs:
     """Views the samples from ``start`` to before ``stop``."""
+    if isinstance(inputs, MappedRows):
+        return cast(_SplitInputs, inputs.narrow(start, stop))
+    if isinstance(inputs, StoredInputs):
+        return cast(_SplitInputs, inputs[start:stop])
     return _each(inputs, lambda tensor: tensor[start:stop])
 
 
@@ -42,8 +57,25 @@ def concatenate(pieces: Sequence[_Inputs]) -> _Inputs:
     return cast(_Inputs, {name: torch.cat([piece[name] for piece in named]) for name in named[0]})
 
 
-def num_rows(inputs: Inputs) -> int:
+def in_memory(inputs: SplitInputs) -> Inputs:
+    """The inputs, which are in memory."""
+    if isinstance(inputs, MappedRows | StoredInputs):
+        raise TypeError("samples on disk are read batch by batch")
+    return inputs
+
+
+def row_width(inputs: SplitInputs) -> int | None:
+    """Tokens of the longest row, among the inputs of a network of texts; None where there are none."""
+    if isinstance(inputs, MappedRows):
+        return inputs.width
+    ids = None if isinstance(inputs, StoredInputs) else token_ids_of(inputs)
+    return None if ids is None else ids.shape[1]
+
+
+def num_rows(inputs: SplitInputs) -> int:
     """B."""
+    if isinstance(inputs, MappedRows | StoredInputs):
+        return len(inputs)
     return len(_tensors(inputs)[0])
 
 
@@ -52,18 +84,23 @@ def num_values(inputs: Inputs) -> int:
     return sum(tensor.numel() for tensor in _tensors(inputs))
 
 
-def num_bytes(inputs: Inputs) -> int:
-    """Size of all tensors."""
+def num_bytes(inputs: SplitInputs) -> int:
+    """Size of all tensors in memory."""
+    if isinstance(inputs, MappedRows | StoredInputs):
+        return 0
     return sum(tensor.nbytes for tensor in _tensors(inputs))
 
 
-def home_of(inputs: Inputs) -> torch.device:
-    """The device that the inputs are on."""
+def home_of(inputs: SplitInputs) -> torch.device:
+    """The device that the inputs are on; the CPU's of those on disk."""
+    if isinstance(inputs, MappedRows | StoredInputs):
+        return torch.device("cpu")
     return _tensors(inputs)[0].device
 
 
-def only_tensor(inputs: Inputs) -> Tensor:
-    """The inputs of a network that reads one tensor. Raises TypeError if they are several by name."""
+def only_tensor(inputs: SplitInputs) -> Tensor:
+    """The inputs of a network that reads one tensor. Raises TypeError if they are several by name, or on disk."""
+    inputs = in_memory(inputs)
     if not isinstance(inputs, Tensor):
         raise TypeError(f"one tensor is read here, not several by name: {', '.join(inputs)}")
     return inputs

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,10 +16,12 @@ from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
 from worker.data.dataset import Split
+from worker.data.mapped_rows import MappedRows, RowsWriter
 from worker.data.prepared import NO_LOSSES, Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing, first, take
 from worker.data.raw_inputs import are_pairs
-from worker.data.reading import describe_unread_texts, prepare_once
+from worker.data.reading import describe_unread_texts, prepare_once, rows_from
+from worker.data.stored import StoredInputs
 from worker.data.tokenization import (
     NO_TOKEN,
     count_pair_tokens,
@@ -59,14 +62,23 @@ class TextPreprocessing(Preprocessing):
         return ReadSplit(made.inputs, split.labels, made.losses)
 
     def _made(self, split: Split) -> Prepared:
-        ids = self.prepare(split.inputs)
+        ids = self._mapped(split.inputs) if isinstance(split.inputs, StoredInputs) else self.prepare(split.inputs)
         return Prepared(ids, self._losses(split, ids))
 
-    def _losses(self, split: Split, ids: Tensor) -> Losses:
+    def _mapped(self, texts: StoredInputs) -> MappedRows:
+        writer = RowsWriter(texts.reading.scratch, stored=np.int32, padding=NO_TOKEN, dtype=torch.int64)
+        for start, piece in texts.numbered_pieces():
+            with rows_from(start):
+                ids = self.prepare(piece)
+            writer.add(ids, (ids != NO_TOKEN).sum(dim=1))
+        return writer.finish()
+
+    def _losses(self, split: Split, ids: Tensor | MappedRows) -> Losses:
         """How many texts are longer than the network reads, and the first of them; of very many an estimate."""
         if not self.has_limit or ids.shape[1] < self.max_length:
             return NO_LOSSES
-        full = (ids[:, -1] != NO_TOKEN).nonzero().flatten().numpy()
+        is_full = ids.lengths == ids.width if isinstance(ids, MappedRows) else (ids[:, -1] != NO_TOKEN).numpy()
+        full = np.flatnonzero(is_full)
         some = take(split.inputs, full[:_COUNTED_TEXTS])
         if not are_pairs(some):
             texts = [self.prompt + text for text in some]

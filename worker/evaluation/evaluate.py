@@ -59,6 +59,7 @@ def predict(
         with precision.forward_pass():
             return {"logits": network(inputs, *further).to(torch.float32)}
 
+    samples.announce_all(EVALUATION_BATCH, group)
     pieces, num_done = [], 0
     with in_eval_mode(network):
         for piece in group.all_gather_batches(range(0, len(samples), EVALUATION_BATCH), outputs_from):

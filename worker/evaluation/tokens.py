@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from worker.data.language import ids_and_positions, predictions
 from worker.data.samples import Samples
+from worker.data.tensors import row_width
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision
@@ -31,7 +32,7 @@ def predict_tokens(
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """Computes (M, 3): loss, predicted token and true token of each token that counts, in the rows' order; in ``eval()``."""
-    count = max(1, BATCH_TOKENS // max(1, ids_and_positions(samples.inputs)[0].shape[1]))
+    count = max(1, BATCH_TOKENS // max(1, row_width(samples.inputs) or 1))
 
     def outputs_from(start: int) -> Mapping[str, Tensor]:
         batch = samples.batch(torch.arange(start, min(start + count, len(samples))))

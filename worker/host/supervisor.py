@@ -175,6 +175,7 @@ class Supervisor:
             placement=(HostDevices(self._host, devices),),
             cache=self._settings.teacher_cache_folder,
             num_threads=self._num_threads,
+            num_loaders=self._settings.loaders_of(self._num_threads // len(devices)),
         )
 
     def _fetch_checkpoint(self) -> None:

@@ -31,7 +31,7 @@ from worker.job.assessment import evaluate_and_export
 from worker.job.bias import correct_bias
 from worker.job.early_checks import check_disk, check_early
 from worker.job.error_mapping import as_failure
-from worker.job.job_data import load_job_data
+from worker.job.job_data import load_job_data, reading_of
 from worker.job.labels import label_warnings, without_control
 from worker.job.networks import Networks
 from worker.job.number_units import standardise_by_teacher
@@ -160,7 +160,8 @@ class Attempt:
         if self.assignment.num_threads is not None or self.group.world_size > 1:
             num_threads = self.assignment.num_threads or torch.get_num_threads()
             torch.set_num_threads(max(1, num_threads // self.group.world_size))
-        data = load_job_data(self.spec, self.assignment.inputs)
+        data = load_job_data(self.spec, self.assignment.inputs, reading=reading_of(self.assignment))
+        logger.info("The data are read %s.", data.read)
         if self.group.is_rank0:
             data = with_warnings(data, self.spec, task=self.task)
         self.networks = Networks(

@@ -1,5 +1,6 @@
 """The data of a job, and the local files of what its spec names."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +11,19 @@ from service.spec.source import split_source
 from worker.data import Data, load_data
 from worker.data.canvas_choice import read_geometry
 from worker.data.errors import NoCanvas
+from worker.data.stored import Reading
 from worker.errors import JobFault
+from worker.protocol import Assignment
 from worker.sources.revisions import network_sources
 from worker.tasks import TASKS
 
+_MOST_LOADERS = 8
 
-def load_job_data(spec: JobSpec, inputs: Mapping[str, Path]) -> Data:
-    """Loads the data of a job as they are; ``inputs`` are the local files of the spec's sources.
+
+def load_job_data(spec: JobSpec, inputs: Mapping[str, Path], *, reading: Reading | None = None) -> Data:
+    """Loads the data of a job as they are; ``inputs`` are the local files or folders of the spec's sources.
+
+    ``reading`` says how samples are read that stay on disk; without it all are read into memory.
 
     Raises:
         JobFault: a file is gone, or nothing says the size that images of several are fitted to.
@@ -37,10 +44,18 @@ def load_job_data(spec: JobSpec, inputs: Mapping[str, Path]) -> Data:
             transfer=_data_file(inputs, dataset.transfer),
             without_labels=learned_without_labels(spec),
             given={role: found for role, found in geometries.items() if found is not None},
+            reading=reading,
             takes_windows=any(isinstance(each, RandomResizedCrop) for training in trainings for each in training.augment),
         )
     except NoCanvas as error:
         raise JobFault("invalid_spec", f"{dataset.source}: {error}", details={"pointer": "/dataset/image"}) from error
+
+
+def reading_of(assignment: Assignment) -> Reading:
+    """How a trainer reads samples that stay on disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usual = min(_MOST_LOADERS, max(0, cores // len(assignment.devices) - 1))
+    return Reading(assignment.folder, usual if assignment.num_loaders is None else assignment.num_loaders)
 
 
 def _data_file(inputs: Mapping[str, Path], source: str | None) -> Path | None:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from service.spec import JobSpec
 from service.spec.warning_message import WarningMessage
-from worker.data import Data, RawInputs, first
+from worker.data import Data, RawInputs, Split, first
+from worker.data.stored import StoredInputs
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import STUDENT, Role
@@ -133,7 +134,7 @@ def job_digest(spec: JobSpec, data: Data) -> str:
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
         split = data.splits[name]
-        digest.update(repr((len(split), split.answers)).encode())
+        digest.update(repr((len(split), _answers(split))).encode())
         digest.update(split.labels.numpy().tobytes())
         if split.weights is not None:
             digest.update(split.weights.numpy().tobytes())
@@ -141,6 +142,11 @@ def job_digest(spec: JobSpec, data: Data) -> str:
         if split.transfer is not None:
             digest.update(_first_bytes(split.inputs[len(split) - split.transfer.count :]))
     return digest.hexdigest()
+
+
+def _answers(split: Split) -> object:
+    """A split's answers, or what they are known by where they stay on disk."""
+    return split.answers.digests() if isinstance(split.answers, StoredInputs) else split.answers
 
 
 def _first_bytes(inputs: RawInputs) -> bytes:

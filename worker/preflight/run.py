@@ -18,6 +18,7 @@ from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.data_warnings import with_warnings
 from worker.data.language_preprocessing import USUAL_ROW_TOKENS
+from worker.data.stored import Reading
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
@@ -99,7 +100,9 @@ class PreflightRun:
 
         A target whose classes only a teacher knows that is out of reach, or still to be trained, is tried with two.
         """
-        networks = self._over(load_job_data(self._spec, self._assignment.inputs), self._spec)
+        networks = self._over(
+            load_job_data(self._spec, self._assignment.inputs, reading=Reading(self._assignment.folder)), self._spec
+        )
         networks.data = with_warnings(networks.data, self._spec, task=TASKS[self._spec.task])
         try:
             networks.adopt_classes()

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from service.formats import RowPlaces, Waveform
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
+from worker.data.dataset import is_images
 from worker.data.epoch import TransferRows
 from worker.data.preprocessing import take
 from worker.data.raw_inputs import RawSample, num_characters
 from worker.data.reading import count_characters
+from worker.data.stored import StoredInputs
 from worker.data.tensors import num_rows
 
 STEP_SAMPLES = 2
@@ -87,6 +89,10 @@ def first_texts(split: Split, characters: int) -> Split:
 
 def _lengths(inputs: RawInputs) -> NDArray[np.float64]:
     """Of texts in characters, of clips in seconds; images are all alike."""
+    if is_images(inputs):
+        return np.zeros(len(inputs))
+    if isinstance(inputs, StoredInputs) and inputs.kind == "audio":
+        return inputs.seconds()
     if isinstance(inputs, Sequence):
         return np.array([_length(each) for each in inputs], float)
     return np.zeros(len(inputs))
@@ -113,7 +119,7 @@ def _first_texts(lengths: NDArray[np.float64], characters: int) -> NDArray[np.in
 
 
 def _more(inputs: RawInputs, lengths: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    is_text = isinstance(inputs, Sequence) and bool(len(inputs)) and not isinstance(inputs[0], Waveform)
+    is_text = not is_images(inputs) and isinstance(inputs, Sequence) and bool(len(inputs)) and not isinstance(inputs[0], Waveform)
     more = _first_texts(lengths, _FITTING_CHARACTERS) if is_text else np.arange(min(_FITTING_SAMPLES, len(inputs)))
     return np.union1d(chosen, more)
 

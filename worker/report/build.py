@@ -122,6 +122,7 @@ def make_report(
             targets={target.name: None if target.classes is None else list(target.classes) for target in data.targets},
             label_kinds={target.name: target.label_kind for target in data.targets if target.label_kind != "class"},
             classes=data.targets.classes,
+            read=str(data.read),
             input_shape=list(input_shape) if isinstance(input_shape, tuple) else None,
             chats=holds_chats(data.splits["train"].inputs),
             pairs=are_pairs(first(data.splits["train"].inputs, 1)),

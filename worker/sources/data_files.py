@@ -1,7 +1,7 @@
 """Data files as folders of mapped shards in the cache of this host, made once: trainers and checks read nothing else.
 
 What an entry was made of is in its key: the content, or for a file of this host what the file system tells of it, and the columns
-that were read, and the version of this project, whose readers may differ. So a file that changes is converted anew.
+that were read. So a file that changes is converted anew.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from service.errors import InvalidFile
 from service.formats import write_shards
 from service.formats.mapped_shards import map_shards
 from service.formats.shard_index import ShardIndex
-from service.spec.data import DatasetSpec
+from service.spec import JobSpec
 from service.spec.tasks import TaskName
 from worker.sources.cache import NetworkCache
 from worker.sources.errors import InvalidData
 from worker.sources.own_process import answer, call
 
-_FORM = ShardIndex.model_fields["version"].default
+_VERSION = ShardIndex.model_fields["version"].default
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,14 @@ class DataFile:
 
     def key(self, content: str) -> str:
         """The key of its shards; ``content`` is equal for equal contents alone."""
-        of_it = json.dumps([_FORM, version("stillhouse"), content, asdict(self)])
+        of_it = json.dumps([_VERSION, content, asdict(self)])
         return f"data:{hashlib.sha256(of_it.encode()).hexdigest()}"
 
 
-def data_file(dataset: DatasetSpec, task: TaskName, filename: str, *, is_transfer: bool = False) -> DataFile:
+def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> DataFile:
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
-    file = DataFile(filename, task, dataset.inputs, skip_broken=dataset.skip_broken)
+    dataset = spec.dataset
+    file = DataFile(filename, spec.task, dataset.inputs, skip_broken=dataset.skip_broken)
     if is_transfer:
         return file
     return replace(file, target_columns=tuple(dataset.targets), weight_column=dataset.weight if dataset.targets else None)
@@ -122,18 +122,13 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def write(file: DataFile, path: Path, folder: Path) -> None:
-    """Does in this process what :func:`convert` does."""
-    for left in folder.iterdir():
-        left.unlink()
-    write_shards(path, folder, **asdict(file))
-    map_shards(folder)
-
-
 def _convert(request: dict[str, Any]) -> list[Any]:
     path, folder = Path(request.pop("path")), Path(request.pop("folder"))
     try:
-        write(DataFile(**request), path, folder)
+        for left in folder.iterdir():
+            left.unlink()
+        write_shards(path, folder, **request)
+        map_shards(folder)
     except InvalidFile as error:
         return ["refused", error.detail]
     except OSError as error:

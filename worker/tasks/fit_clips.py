@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from service.formats import Waveform
 from service.spec.transformers_fit import samples_for
 from worker.data import Data
-from worker.data.sound import SoundPreprocessing, longest_seconds
+from worker.data.sound import SoundPreprocessing, seconds_of
 from worker.data.waveform import clip_lengths
 from worker.models.transformers_network import TransformersNetwork
 
@@ -18,15 +19,15 @@ def fit_waveforms(network: nn.Module, preprocessing: SoundPreprocessing, data: D
 
     A network whose outputs depend on the padding behind a clip reads clips of the length that it was trained on, or each alone.
     """
-    clips = [clip for split in data.splits.values() for clip in split.inputs]
-    seconds = longest_seconds(clips, most_seconds=data.clip_seconds)
-    fitted = replace(preprocessing, num_samples=round(seconds * preprocessing.rate))
-    if not isinstance(network, TransformersNetwork) or not _depends_on_padding(network, fitted, clips[0]):
+    seconds = np.concatenate([seconds_of(split.inputs) for split in data.splits.values()])
+    longest = min(data.clip_seconds, float(seconds.max()))
+    fitted = replace(preprocessing, num_samples=round(longest * preprocessing.rate))
+    if not isinstance(network, TransformersNetwork) or not _depends_on_padding(network, fitted, data.splits["train"].inputs[0]):
         return fitted
     if preprocessing.is_of_padded:
         return preprocessing
-    lengths = {min(round(len(clip.samples) / clip.rate * fitted.rate), fitted.num_samples) for clip in clips}
-    network.reads_clips_alone = len(lengths) > 1
+    lengths = np.minimum((seconds * fitted.rate).round(), fitted.num_samples)
+    network.reads_clips_alone = len(np.unique(lengths)) > 1
     return fitted
 
 

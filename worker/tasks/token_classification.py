@@ -21,6 +21,7 @@ from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName, UnusableData
 from worker.data.samples import Samples
+from worker.data.tensors import in_memory
 from worker.data.words import NO_WORD, WordPreprocessing, append_unlabelled_words, train_word_preprocessing, word_samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.evaluation.entities import EntityCounts, are_iob2, count_entities, f1_difference_interval, f1_interval
@@ -215,7 +216,7 @@ def _classes(target: Target) -> tuple[str, ...]:
 
 
 def _first_pieces(samples: Samples) -> Tensor:
-    inputs = samples.inputs
+    inputs = in_memory(samples.inputs)
     if isinstance(inputs, Tensor):
         raise TypeError("the samples of this task are rows of words")
     return inputs["first_pieces"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from worker.data import Preprocessing, RawInputs
 from worker.data.raw_inputs import sample_bytes
+from worker.data.stored import StoredInputs
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.models.loading import plain_tensors
 
@@ -56,12 +57,16 @@ def key_of(cache_key: CacheKey) -> str:
 
 
 def inputs_digest(inputs: RawInputs) -> str:
-    """SHA-256 of samples as they are stored: of every byte, wherever they come from."""
+    """SHA-256 of samples as they are stored: of every byte, or of their digests where they stay on disk."""
     digest = hashlib.sha256()
     if isinstance(inputs, Tensor):
         digest.update(f"{inputs.dtype} {tuple(inputs.shape)}".encode())
         for chunk in torch.split(inputs, 1024):
             digest.update(tensor_bytes(chunk))
+        return digest.hexdigest()
+    if isinstance(inputs, StoredInputs):
+        digest.update(f"on disk {inputs.kind}".encode())
+        digest.update(b"".join(inputs.digests()))
         return digest.hexdigest()
     for each in inputs:
         part = sample_bytes(each)

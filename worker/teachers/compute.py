@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from worker.data import Preprocessing
 from worker.data.samples import Batch, Samples
-from worker.data.tensors import Inputs, token_ids_of
+from worker.data.tensors import Inputs, row_width
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import EVALUATION_BATCH
@@ -54,6 +54,10 @@ SplitOutputs = Mapping[str, Tensor]
 token mask."""
 
 
+def _unchanged(logits: Tensor) -> Tensor:
+    return logits
+
+
 @dataclass(frozen=True)
 class PrecomputedOutputs:
     """Outputs that were computed for the whole split, so that a step has no teacher in it; large features may not be."""
@@ -65,9 +69,11 @@ class PrecomputedOutputs:
     """The shape of each layer's features, without the batch."""
     device: torch.device
     """Device of the batches."""
+    reorder: Callable[[Tensor], Tensor] = _unchanged
+    """Brings the outputs of a batch into the order of the job's, where those of the whole split are not in it."""
 
     def __call__(self, batch: Batch) -> Outputs:
-        logits = _select_rows(self.logits, batch.indices).to(self.device, non_blocking=True)
+        logits = self.reorder(_select_rows(self.logits, batch.indices).to(self.device, non_blocking=True))
         return Outputs(logits, *self.features(batch.indices))
 
     def stored_bytes(self, num_samples: int) -> int:
@@ -136,6 +142,7 @@ def compute_teacher_outputs(
     forward = partial(
         _forward_split, teacher, len(samples), lambda start: samples.inputs_from(start, EVALUATION_BATCH), after_batch, group
     )
+    samples.announce_all(EVALUATION_BATCH, group)
     outputs = None if slot is None else _cached(slot, forward, layers, samples, on_start=on_start, group=group)
     if outputs is not None:
         return _precomputed(outputs, layers, samples)
@@ -263,8 +270,7 @@ def _cached(
 
 def _write(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Samples) -> SplitOutputs | None:
     """Writes the batches that ``produce`` passes on into the cache; None if they cannot be written."""
-    ids, labels = token_ids_of(samples.inputs), samples.labels
-    lengths = 0 if ids is None else ids.shape[1], labels.shape[1] if labels.dim() > 1 else 0
+    lengths = row_width(samples.inputs) or 0, samples.labels.shape[1] if len(samples.labels.shape) > 1 else 0
     try:
         with slot.cache.write(slot.cache_key, num_samples=len(samples)) as writer:
             produce(lambda tensors: writer.add({name: _pad(name, each, *lengths) for name, each in tensors.items()}))
@@ -300,8 +306,8 @@ def _num_bytes(layers: Mapping[str, torch.Size], samples: Samples) -> int:
 
 def _max_values(shape: torch.Size, samples: Samples) -> int:
     """The largest number of values in one sample's features; features of tokens (L, D) may have those of the longest text."""
-    ids = token_ids_of(samples.inputs)
-    return max(shape[0], ids.shape[1]) * shape[1] if len(shape) == 2 and ids is not None else shape.numel()
+    width = row_width(samples.inputs)
+    return max(shape[0], width) * shape[1] if len(shape) == 2 and width is not None else shape.numel()
 
 
 def _select_rows(tensor: Tensor, indices: Tensor) -> Tensor:

@@ -5,18 +5,22 @@ N chats, L tokens of a row. A chat without an answer is a prompt, whose row has 
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from service.spec.methods import OnPolicy, SequenceLevel
 from worker.data.language import ids_and_positions, num_turns, prompt_lengths
-from worker.data.samples import Samples
+from worker.data.samples import Batch, Samples
 from worker.errors import JobFault
 from worker.training.causal_lm import LanguageTeacher
+
+_PIECE_ROWS = 4096
 
 
 def check_answers(samples: Samples, *, learner: str) -> None:
     """Raises JobFault if a chat has no answer for the ``learner``."""
-    without = (~samples.labels[:, 1:].any(dim=1)).nonzero().flatten()
+    has_none = ~samples.labels[:, 1:].any(dim=1) if samples.mask is None else torch.from_numpy(samples.mask.lengths <= 1)
+    without = has_none.nonzero().flatten()
     if len(without):
         raise JobFault(
             "invalid_data",
@@ -38,7 +42,7 @@ def check_chats(method: Any, samples: Samples, teacher: LanguageTeacher) -> None
         check_answers(samples, learner=method.name)
     if isinstance(method, SequenceLevel | OnPolicy):
         _check_room(method, samples, teacher)
-    if teacher.samples is not None:
+    if teacher.samples is not None and samples.mask is None:  # chats are in memory
         _check_turns(samples.labels, teacher.samples.labels)
 
 
@@ -50,8 +54,8 @@ def _writes_all(method: Any) -> bool:
 
 
 def _check_room(method: SequenceLevel | OnPolicy, samples: Samples, teacher: LanguageTeacher) -> None:
-    ids, _ = ids_and_positions(samples.inputs)
-    prompts = prompt_lengths(ids, samples.labels, teacher.framing, prompt_tokens=method.prompt_tokens)
+    pieces = torch.split(torch.arange(len(samples)), _PIECE_ROWS)
+    prompts = torch.cat([_prompt_lengths(samples.batch(rows), method, teacher) for rows in pieces])
     most = teacher.row_tokens - method.max_new_tokens
     if (longest := int(prompts.max())) > most:
         raise JobFault(
@@ -73,3 +77,8 @@ def _check_turns(ours: Tensor, theirs: Tensor) -> None:
             hint="Raise dataset.row_tokens so that no chat is cut, or give dataset.chat_template to both.",
             details={"pointer": "/dataset/row_tokens"},
         )
+
+
+def _prompt_lengths(batch: Batch, method: SequenceLevel | OnPolicy, teacher: LanguageTeacher) -> Tensor:
+    ids, _ = ids_and_positions(batch.inputs)
+    return prompt_lengths(ids, batch.labels, teacher.framing, prompt_tokens=method.prompt_tokens)

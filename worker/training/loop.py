@@ -7,10 +7,10 @@ position. What is minimised is the :class:`Criterion`'s, and what the best weigh
 Several ranks may run it on the same batches: see :mod:`worker.distributed.group`. *Batch* means the whole batch here, and every
 decision is the same on all ranks.
 
-Three things make it fast without changing a value. The data are tensors in memory, there is no loader. Without augmentation,
-where each sample has the same view in every epoch, the teacher's outputs are computed once, before the loop, and a student's step
-has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not finite is still reported
-with its step, and always before a checkpoint or the best weights are written.
+Three things make it fast without changing a value. Data in memory need no loader, and others are made ahead of the steps. Without
+augmentation, where each sample has the same view in every epoch, the teacher's outputs are computed once, before the loop, and a
+student's step has no teacher in it. And no step waits for the device: losses are read in groups. A loss that is not finite is
+still reported with its step, and always before a checkpoint or the best weights are written.
 """
 
 import math
@@ -165,6 +165,14 @@ class Training:
 
         samples, batch_size = self.samples, self.spec.batch_size
         return epoch_batches(len(samples), batch_size=batch_size, order=order, transfer=samples.transfer)
+
+    def announce(self, batches: Sequence[Tensor], epoch: int) -> None:
+        """Says which samples the steps of an epoch read, as this rank reads them and in micro batches."""
+        if not self.samples.is_read_ahead:
+            return
+        size = self.savings.micro_batch
+        parts = (part for batch in batches for part in ([batch] if size is None else torch.split(batch, size)))
+        self.samples.announce([self.group.shard(part) for part in parts], epoch=epoch)
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""
@@ -384,6 +392,7 @@ def train(training: Training, callback: Callback) -> TrainingResult:
     while not training.done:
         epoch, steps_done = divmod(training.step, training.steps_per_epoch)
         batches = training.epoch_batches(epoch)
+        training.announce(batches[steps_done * accumulation :], epoch)
         for first in range(steps_done * accumulation, len(batches), accumulation):
             training.update(batches[first : first + accumulation])
             if training.step % training.steps_per_epoch == 0 or training.step == training.last_step:

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -21,6 +20,7 @@ from service.spec.warning_message import WarningMessage
 from worker.distributed.out_of_memory import is_out_of_memory
 from worker.distributed.sync_batch_norm import batch_norms
 from worker.errors import UnfitTraining
+from worker.host_memory import free_host_bytes
 from worker.models.depth import inner_model
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ _SHARE = 0.8
 """Of the free memory that a step may take; the backward pass needs some beside what was saved for it."""
 _COPIES = 3
 """Gradients and two moments of each trained weight, which the first step makes."""
-_CGROUP = Path("/sys/fs/cgroup")
-_HOST = Path("/proc/meminfo")
 
 
 class MemorySavings:
@@ -164,7 +162,10 @@ def saved_bytes(training: "Training") -> float:
     All that it runs leaves the training as it was.
     """
     samples, group = training.samples, training.group
-    row = int(samples.labels.sum(dim=1).argmax()) if samples.labels.dtype == torch.bool else 0  # of tokens, the longest
+    if samples.mask is not None:
+        row = int(samples.mask.lengths.argmax())
+    else:
+        row = int(samples.labels.sum(dim=1).argmax()) if samples.labels.dtype == torch.bool else 0  # of tokens, the longest
     known = {
         each.untyped_storage()._cdata
         for module in training.modules
@@ -232,21 +233,7 @@ def _free_bytes(device: torch.device) -> float | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    available = _told(_HOST, "MemAvailable:", unit=1024)
-    limit, used = (_told(_CGROUP / name, "", unit=1) for name in ("memory.max", "memory.current"))
-    cached = _told(_CGROUP / "memory.stat", "inactive_file ", unit=1) or 0
-    of_group = None if limit is None or used is None else limit - used + cached
-    return min((float(each) for each in (available, of_group) if each is not None), default=None)
-
-
-def _told(path: Path, name: str, *, unit: int) -> int | None:
-    """The number behind a name in a file of the kernel's; None if it is not there."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    numbers = [line.removeprefix(name).split()[0] for line in lines if line.startswith(name)]
-    return int(numbers[0]) * unit if numbers and numbers[0].isdigit() else None
+    return free_host_bytes()
 
 
 def _counting_norms(network: nn.Module) -> bool:

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from service.spec.augment import AugmentationSpec, TokenDropout
 from worker.data.augment.augmentation import Augmentation
 from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
-from worker.data.dataset import Data
+from worker.data.dataset import Data, is_images
+from worker.data.pixel_range import value_range
 from worker.data.preprocessing import Preprocessing, RawInputs, first
+from worker.data.stored import StoredInputs
 from worker.data.tensors import only_tensor
 from worker.data.tokenization import NO_TOKEN
+
+_MOST_COMPARED = 1000
+"""Samples on disk that two networks' stored forms are compared on."""
 
 
 class UnfitAugmentation(ValueError):
@@ -47,6 +51,8 @@ def check_same_views(views: EpochViews, inputs: RawInputs, *, student: Preproces
     """
     if student is teacher:
         return
+    if isinstance(inputs, StoredInputs):
+        inputs = inputs.evenly(_MOST_COMPARED).read()
     ours, theirs = only_tensor(student.prepare(inputs)), only_tensor(teacher.prepare(inputs))
     if not torch.equal(ours, theirs):
         what = "other tokens" if student.own_tokenizer is not None else "clips of another rate or length"
@@ -71,9 +77,8 @@ def _stored(data: Data, preprocessing: Preprocessing, augment: Sequence[Augmenta
     if data.max_value is not None:
         whole = data.splits["train"].whole
         return Stored(value_range=(0.0, data.max_value), whole=whole, canvas=None if whole is None else whole.canvas)
-    if isinstance(inputs, Tensor) and inputs.numel():  # floating-point images of any range
-        low, high = inputs.aminmax()
-        return Stored(value_range=(low.item(), high.item()))
+    if is_images(inputs) and len(inputs):  # floating-point images of any range
+        return Stored(value_range=value_range(inputs))
     return Stored()
 
 

@@ -29,7 +29,7 @@ def split(texts: list[str], *places: RowPlaces) -> Split:
 
 def test_texts_are_tokenised_once_for_all_networks_of_a_tokenizer(reads: TextPreprocessing) -> None:
     samples = split(TEXTS)
-    first, labels, losses = reads.read(samples)
+    first, labels, losses, _ = reads.read(samples)
     assert losses == Losses()
     assert torch.equal(labels, torch.arange(3))
     assert TextPreprocessing(reads.tokenizer, reads.max_length).read(samples)[0] is first
@@ -39,7 +39,7 @@ def test_another_length_task_or_list_of_texts_is_tokenised_anew(reads: TextPrepr
     samples = split(TEXTS)
     first = reads.read(samples).inputs
     assert only_tensor(TextPreprocessing(reads.tokenizer, 3).read(samples)[0]).shape == (3, 3)
-    ids, mask, _ = LanguagePreprocessing(reads.tokenizer, reads.max_length).read(samples)
+    ids, mask, *_ = LanguagePreprocessing(reads.tokenizer, reads.max_length).read(samples)
     assert only_tensor(ids).shape == mask.shape
     assert mask.dtype == torch.bool
     assert only_tensor(reads.read(Split(TEXTS[:2], torch.arange(2), read=samples.read))[0]).shape == (2, 4)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from worker.data.samples import Samples
+from worker.data.tensors import only_tensor
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.evaluate import agreement, measure_latency, predict, score_outputs
 from worker.targets import Targets
@@ -63,7 +64,7 @@ def test_agreement_is_the_share_of_equal_choices() -> None:
 
 
 def test_latency_is_measured_for_each_network_whatever_the_number_of_images() -> None:
-    images = samples(5).inputs
+    images = only_tensor(samples(5).inputs)
     result = measure_latency({"teacher": (network(), images), "student": (network(), images)}, batch_size=64)
 
     assert result.keys() == {"teacher", "student"}

@@ -229,7 +229,7 @@ def test_what_a_step_keeps_is_measured_against_what_is_free(
     for name, value in {"memory.max": 1_000_000_000 + int(free), "memory.current": 1_000_500_000}.items():
         (tmp_path / name).write_text(f"{value}\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 500000\n")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr("worker.host_memory._CGROUP", tmp_path)
     drawn = torch.get_rng_state()
     memory.choose_savings(each)
     assert each.savings.state() == chosen

@@ -1,0 +1,62 @@
+"""Samples that stay on disk teach the very student that samples in memory teach, bit for bit; what is chosen is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.on_disk import JOBS, SOURCE, job, report_of, shards_of
+from tests.integration.test_methods import Recorder, student
+from worker.job.attempt import run
+from worker.protocol import Assignment, Failed, Finished, Stopped, Warned
+
+
+def train(document: dict[str, Any], shards: Path, folder: Path, *, stop_at: int | None = None, num_loaders: int = 0) -> Recorder:
+    folder.mkdir(exist_ok=True)
+    recorder = Recorder(stop_at=stop_at)
+    inputs = {SOURCE: shards}
+    run(Assignment(job_id="job", spec=document, folder=folder, num_threads=1, inputs=inputs, num_loaders=0), recorder)
+    return recorder
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_the_student_is_the_same_from_memory_and_from_shards(kind: str, tmp_path: Path) -> None:
+    shards = shards_of(kind, tmp_path)
+    in_memory = train(job(kind, read="memory"), shards, tmp_path / "memory")
+    assert isinstance(in_memory.events[-1], Finished), in_memory.events[-1]
+    stopped = train(job(kind, read="shards"), shards, tmp_path / "shards-job", stop_at=3)
+    assert isinstance(stopped.events[-1], Stopped), stopped.events[-1]
+    resumed = train(job(kind, read="shards"), shards, tmp_path / "shards-job")
+    assert isinstance(resumed.events[-1], Finished), resumed.events[-1]
+
+    assert student(tmp_path / "shards-job") == student(tmp_path / "memory")
+    told = {name: report_of(tmp_path / name) for name in ("memory", "shards-job")}
+    assert without_times(told["memory"]["student"]) == without_times(told["shards-job"]["student"])
+    assert told["memory"]["data"]["read"].startswith("into memory at once")
+    assert told["shards-job"]["data"]["read"].startswith("from shards as they are needed")
+    warned = [[each for each in recorder.events if isinstance(each, Warned)] for recorder in (in_memory, stopped)]
+    assert [each for each in warned[1] if each not in warned[0]] == []
+
+
+def without_times(card: dict[str, Any]) -> dict[str, Any]:
+    timed = [name for name in card if "latency" in name]
+    return card | dict.fromkeys([*timed, "training"])
+
+
+def test_what_does_not_fit_into_memory_is_read_from_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = shards_of("arrays", tmp_path)
+    for free_bytes, source in ((10 * 90 * 144, "into memory"), (3 * 90 * 144, "from shards")):
+        monkeypatch.setattr("worker.data.read_choice.free_host_bytes", lambda free_bytes=free_bytes: free_bytes)
+        folder = tmp_path / source
+        recorder = train(job("arrays"), shards, folder)
+        assert isinstance(recorder.events[-1], Finished), recorder.events[-1]
+        assert report_of(folder)["data"]["read"].startswith(source)
+
+
+def test_shards_that_are_asked_for_and_are_none_are_refused(tmp_path: Path) -> None:
+    shards = shards_of("arrays", tmp_path)
+    failed = train(job("arrays", read="shards"), shards.parent / "set.npz", tmp_path / "job").events[-1]
+
+    assert isinstance(failed, Failed)
+    assert failed.code == "invalid_data"
+    assert "dataset.read is shards, and the data are one file" in failed.message

@@ -1,0 +1,91 @@
+"""Rows of different lengths in memory-mapped files, such as the tokens of texts: what a step needs is read, the rest is on disk.
+
+The files have no name and end with their last reader. Invariant: rows that are selected are padded to the longest of all, and so
+are the tensor that all rows in memory would give. N rows, L the longest row.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MappedRows:
+    """N rows of one tensor (N, L)."""
+
+    values: NDArray[np.generic]
+    """All rows, one after the other."""
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    width: int
+    """L, of the rows as they were written."""
+    padding: int
+    dtype: torch.dtype
+    """Of what is selected."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.width
+
+    def narrow(self, start: int, stop: int) -> "MappedRows":
+        """The rows from ``start`` to before ``stop``."""
+        return replace(self, starts=self.starts[start:stop], lengths=self.lengths[start:stop])
+
+    def select(self, indices: Tensor) -> Tensor:
+        """Reads the rows at ``indices`` (B,): (B, L), padded at the end."""
+        chosen = indices.cpu().numpy()
+        rows = np.full((len(chosen), self.width), self.padding, dtype=self.values.dtype)
+        for row, start, length in zip(rows, self.starts[chosen].tolist(), self.lengths[chosen].tolist(), strict=True):
+            row[:length] = self.values[start : start + length]
+        return torch.from_numpy(rows).to(self.dtype)
+
+
+class RowsWriter:
+    """Writes rows, some at a time."""
+
+    def __init__(self, folder: Path, *, stored: type[np.generic], padding: int, dtype: torch.dtype) -> None:
+        """``stored`` is the type of values on disk, ``dtype`` that of the tensors that are read."""
+        self._stored, self._padding, self._dtype = np.dtype(stored), padding, dtype
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed once it is mapped
+        self._lengths: list[NDArray[np.int32]] = []
+
+    def add(self, rows: Tensor, lengths: Tensor) -> None:
+        """Adds rows (n, L'), of which the first ``lengths`` (n,) values count."""
+        counted = torch.arange(rows.shape[1]) < lengths.unsqueeze(1)
+        self._file.write(rows[counted].numpy().astype(self._stored).tobytes())
+        self._lengths.append(lengths.numpy().astype(np.int32))
+
+    def add_stream(self, values: Sequence[int]) -> None:
+        """Adds values without rows, for :meth:`finish_stream`."""
+        self._file.write(np.array(values, dtype=self._stored).tobytes())
+
+    def finish(self) -> MappedRows:
+        """Maps what was written."""
+        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, dtype=np.int32)
+        return self._mapped(lengths)
+
+    def finish_stream(self, length: int) -> MappedRows:
+        """Maps what was written as whole rows of that length."""
+        self._file.flush()
+        count = self._file.tell() // self._stored.itemsize // length
+        return self._mapped(np.full(count, length, dtype=np.int32))
+
+    def _mapped(self, lengths: NDArray[np.int32]) -> MappedRows:
+        self._file.flush()
+        ends = np.cumsum(lengths, dtype=np.int64)
+        count = int(ends[-1]) if len(ends) else 0
+        values: NDArray[np.generic] = (
+            np.memmap(self._file, dtype=self._stored, mode="r", shape=(count,)) if count else np.empty(0, dtype=self._stored)
+        )
+        self._file.close()
+        width = int(lengths.max()) if len(lengths) else 0
+        return MappedRows(values, ends - lengths, lengths, width, self._padding, self._dtype)
