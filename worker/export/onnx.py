@@ -92,7 +92,8 @@ def export_onnx(
                 examples,
                 input_names=list(input_names),
                 output_names=[output_name],
-                dynamic_shapes=(dimensions,) * len(examples),
+                # The others have the same: a name may be given once.
+                dynamic_shapes=(dimensions, *[dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC)] * (len(examples) - 1)),
                 dynamo=True,
                 verbose=False,
             )

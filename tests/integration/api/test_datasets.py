@@ -257,6 +257,29 @@ def test_a_file_that_cannot_be_used_is_refused_and_leaves_nothing(member: httpx.
     assert member.get("/v1/datasets").json()["data"] == []
 
 
+def test_two_input_columns_are_a_pair_of_texts_and_tell_uploads_apart(member: httpx.Client) -> None:
+    rows = [{"premise": f"text {index}", "hypothesis": "another", "label": index % 2} for index in range(6)]
+    pair = upload_texts(member, *rows, task="text-classification", input_column="premise, hypothesis")
+    assert pair.status_code == 201, pair.text
+    assert {name: column["kind"] for name, column in pair.json()["columns"].items() if name != "label"} == {
+        "premise": "text",
+        "hypothesis": "text",
+    }
+    samples = member.get(f"/v1/datasets/{pair.json()['id']}").json()["samples"]
+    assert [(sample["text"], sample["texts"]) for sample in samples[:2]] == [
+        (None, ["text 0", "another"]),
+        (None, ["text 1", "another"]),
+    ]
+    forms = {"premise,hypothesis": 200, "hypothesis,premise": 201, "premise": 201}
+    for columns, status in forms.items():
+        assert upload_texts(member, *rows, task="text-classification", input_column=columns).status_code == status
+    for columns in ("premise,", "premise,premise", "premise,hypothesis,label", f"premise,{'x' * 201}"):
+        refused = upload_texts(member, *rows, task="text-classification", input_column=columns)
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/input_column"]
+    alone = upload_texts(member, *rows, task="sentence-embedding", input_column="premise,hypothesis")
+    assert "no input column 'premise,hypothesis'" in alone.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("form", "pointer"),
     [
