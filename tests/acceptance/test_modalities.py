@@ -185,9 +185,8 @@ def folders() -> dict[str, bytes]:
     return {f"digits/{digit}/{index:03}.png": data for index, (digit, data) in enumerate(digit_files())}
 
 
-@pytest.mark.parametrize("pack", [as_zip, as_tar], ids=["zip", "tar.gz"])
-def test_an_archive_of_class_folders_is_uploaded_and_trained_on(client: Client, tmp_path: Path, pack: Any) -> None:
-    path = pack(tmp_path / ("digits.zip" if pack is as_zip else "digits.tar.gz"), folders())
+def test_an_archive_of_class_folders_is_uploaded_and_trained_on(client: Client, tmp_path: Path) -> None:
+    path = as_tar(tmp_path / "digits.tar.gz", folders())
     dataset = client.upload_dataset(path, name="class folders", task="image-classification")
     assert dataset.classes == [str(digit) for digit in range(10)]
     job = client.submit(
@@ -202,6 +201,40 @@ def test_an_archive_of_class_folders_is_uploaded_and_trained_on(client: Client, 
     job = client.wait(job.id, timeout_seconds=300)
     assert job.status == "succeeded", job.error
     assert sum(client.report(job.id)["data"]["rows"].values()) == len(digit_files())
+
+
+def test_rows_to_learn_that_are_to_be_scored_too_are_told_at_upload_in_the_job_and_in_its_report(
+    client: Client, tmp_path: Path
+) -> None:
+    digits = digit_files()
+    parts = {"train": digits[:90], "test": [*digits[90:], *digits[3:5]]}
+    files = {
+        f"digits\\{part}\\{digit}\\{index:03}.png": data
+        for part, rows in parts.items()
+        for index, (digit, data) in enumerate(rows)
+    }
+    path = as_zip(tmp_path / "windows.zip", files | {"digits\\train\\Thumbs.db": b"of the system"})
+    dataset = client.upload_dataset(path, name="digits of Windows", task="image-classification")
+    told = {each["code"]: each["message"] for each in dataset.warnings}
+    assert told.keys() == {"files_skipped", "rows_in_train"}
+    assert told["rows_in_train"].startswith("2 of 32 rows of split 'test' are in split 'train' too, input for input (")
+    facts = client.dataset(dataset.id).facts
+    assert facts is not None
+    assert [(each.split, each.also_in, each.rows) for each in facts.shared_rows] == [("test", "train", 2)]
+    job = client.submit(
+        {
+            "task": "image-classification",
+            "dataset": {"source": f"dataset:{dataset.id}"},
+            "teacher": {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 5}},
+            "student": {"architecture": {"name": "small-cnn", "width": 2}},
+            "training": {"max_steps": 5},
+        }
+    )
+    job = client.wait(job.id, timeout_seconds=300)
+    assert job.status == "succeeded", job.error
+    for warnings in (job.warnings, client.report(job.id)["warnings"]):
+        (message,) = [each["message"] for each in warnings if each["code"] == "rows_in_train"]
+        assert message.startswith("2 of 32 rows of the test split are in the training data too, such as test split, row ")
 
 
 def test_an_uploaded_encoder_teaches_a_smaller_one_and_that_one_the_next(client: Client, tmp_path: Path) -> None:
