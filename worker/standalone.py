@@ -192,7 +192,7 @@ def _convert_data(spec: JobSpec, files: Mapping[str, Path], cache: NetworkCache,
     """The shards of each file, which ``held`` keeps in the cache until it is closed. Raises TrainingFailed."""
     found = {}
     for source, path in files.items():
-        file = data_file(spec, path.name, is_transfer=source != spec.dataset.source)
+        file = data_file(spec.dataset, spec.task, path.name, is_transfer=source != spec.dataset.source)
         try:
             found[source] = held.enter_context(hold_file(cache, source, path, file))
         except SourceRefused as error:

@@ -29,7 +29,7 @@ def map_shard(path: Path) -> None:
     mapped = path.with_suffix(ARROW)
     partial = mapped.with_name(mapped.name + _PARTIAL)
     try:
-        with pq.ParquetFile(path) as file, pa.ipc.new_file(str(partial), file.schema_arrow) as writer:
+        with pq.ParquetFile(path, pre_buffer=False) as file, pa.ipc.new_file(str(partial), file.schema_arrow) as writer:
             for group in range(file.num_row_groups):
                 writer.write_table(file.read_row_group(group, use_threads=False).combine_chunks())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -42,6 +42,7 @@ from service.spec.data import Column
 from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
+_BUFFER_BYTES = 2**20
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError, IndexError, TypeError)
 
@@ -86,7 +87,8 @@ class ParquetTable:
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
         self.warnings: list[WarningMessage] = []
         try:
-            self._file = pq.ParquetFile(path)
+            # By default Arrow keeps all that it has read of a file, and of a row group at least a whole column.
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             self._schema = _schema(self._file.schema_arrow, selection)
             self._num_rows: int = self._file.metadata.num_rows
         except _BROKEN as error:

@@ -77,7 +77,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
                 for start in range(0, batch.num_rows, _MOST_ROWS_AT_ONCE):
                     yield batch.slice(start, _MOST_ROWS_AT_ONCE)
         return
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for group in range(file.num_row_groups):
             metadata = file.metadata.row_group(group)
             rows_at_once = max(1, metadata.num_rows * ROW_GROUP_BYTES // max(metadata.total_byte_size, 1))

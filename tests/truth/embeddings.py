@@ -9,11 +9,10 @@ from transformers import AutoModel
 
 from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
+from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, POSITIONS, TEXT_SWITCHES, save_network, texts_of, write_rows
 from tests.truth.texts import REFUSALS, compare, most_positions
-from worker.data import load_data
-from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 _SHARED = ["tokenizer", "special tokens", "letters", "pad token", "padding side", "token types", "texts"]
@@ -54,7 +53,7 @@ def _try_encoder(model_type: str, settings: Settings, folder: Path) -> Outcome:
     path = folder / "rows.jsonl"
     write_rows(path, [{"text": text} for text in texts] * 2)
     try:
-        data = load_data(DatasetSpec(source=f"file:{path}", input="text", targets=[]), path, task=TASKS["sentence-embedding"])
+        data = read_as_a_job(DatasetSpec(source=f"file:{path}", input="text", targets=[]), path, "sentence-embedding")
         teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:

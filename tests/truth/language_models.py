@@ -10,13 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
+from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, TEXT_SWITCHES, save_network, texts_of, write_rows
 from tests.truth.texts import REFUSALS, most_positions
-from worker.data import Split, load_data
+from worker.data import Split
 from worker.data.language_preprocessing import LanguagePreprocessing
 from worker.models.language_network import LanguageNetwork
-from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 LANGUAGE_SWITCHES = TEXT_SWITCHES | {"rows": ["packed", "padded", "isolated"], "output head": ["its own", "the embedding's"]}
@@ -38,7 +38,7 @@ def _try_language_model(model_type: str, settings: Settings, folder: Path) -> Ou
     packing: Any = settings["rows"]
     spec = DatasetSpec(source=f"file:{path}", input="text", targets=[], packing=packing, row_tokens=_ROW)
     try:
-        data = load_data(spec, path, task=TASKS["causal-lm"])
+        data = read_as_a_job(spec, path, "causal-lm")
         teacher = load_teacher(saved, source="model:saved", data=data)
         for split in data.splits.values():
             teacher.outputs(split)

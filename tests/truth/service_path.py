@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from service.errors import InvalidFile
 from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from tests.truth.subject import Outcome
-from worker.data import load_data
+from worker.data import Data, UnusableData, load_data
 from worker.data.canvas_choice import read_geometry
 from worker.data.errors import NoCanvas
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
+from worker.sources.data_files import data_file, write
 from worker.tasks import TASKS
 from worker.trained import load_teacher
 
@@ -23,11 +26,22 @@ ROUNDING = 1e-5
 """Of the outputs themselves: what another order of additions in float32 leaves."""
 
 
-def service_outputs(task: TaskName, folder: Path, data_file: Path, **dataset: object) -> dict[str, Tensor]:
+def read_as_a_job(dataset: DatasetSpec, path: Path, task: TaskName, **options: Any) -> Data:
+    """The data of a file, by the shards that a host makes of it."""
+    shards = path.with_name(f"{path.name}.shards")
+    shards.mkdir()
+    try:
+        write(data_file(dataset, task, path.name), path, shards)
+    except InvalidFile as error:
+        raise UnusableData(error.detail) from error
+    return load_data(dataset, shards, task=TASKS[task], **options)
+
+
+def service_outputs(task: TaskName, folder: Path, file: Path, **dataset: object) -> dict[str, Tensor]:
     """The teacher's outputs (N,) on the test split, by class name."""
-    read = DatasetSpec(source=f"file:{data_file}", input=TASKS[task].info.input_kind, **dataset)  # type: ignore[arg-type]
+    read = DatasetSpec(source=f"file:{file}", input=TASKS[task].info.input_kind, **dataset)  # type: ignore[arg-type]
     geometry = read_geometry(folder)
-    data = load_data(read, data_file, task=TASKS[task], given={} if geometry is None else {"teacher": geometry})
+    data = read_as_a_job(read, file, task, given={} if geometry is None else {"teacher": geometry})
     teacher = load_teacher(folder, source="model:one", data=data)
     outputs = teacher.outputs(data.splits["test"])
     return dict(zip(data.targets.classes, outputs.unbind(1), strict=True))

@@ -16,14 +16,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from service.formats import TextPair
 from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
+from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, CLASSES, TEXT_SWITCHES, save_network, texts_of, write_rows
-from worker.data import Data, UnusableData, load_data
+from worker.data import Data, UnusableData
 from worker.data.dataset import SplitName
 from worker.data.errors import UnreadableTokenizer
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
-from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 REFUSALS = (UnusableData, UnreadableTokenizer, UnreadableNetwork, UnfitArchitecture, JobFault)
@@ -60,7 +60,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
     write_rows(path, [{**row, "label": CLASSES[index % 3]} for index, row in enumerate(rows)] * 3)
     named = columns if len(columns) > 1 else columns[0]
     try:
-        data = load_data(DatasetSpec(source=f"file:{path}", input=named), path, task=TASKS["text-classification"])
+        data = read_as_a_job(DatasetSpec(source=f"file:{path}", input=named), path, "text-classification")
         teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:

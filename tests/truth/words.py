@@ -17,11 +17,10 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from service.spec.data import DatasetSpec
 from service.spec.transformers_fit import classifiers
+from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import TEXT_SWITCHES, WORDS, save_network
 from tests.truth.texts import REFUSALS, TOLERANCE, call
-from worker.data import load_data
-from worker.tasks import TASKS
 from worker.trained import load_teacher
 
 TAGS = ["B-ORG", "B-PER", "I-ORG", "I-PER", "O"]
@@ -79,7 +78,7 @@ def _try_network(model_type: str, settings: Settings, folder: Path) -> Outcome:
     _write_rows(path, rows * 3)
     try:
         dataset = DatasetSpec(source=f"file:{path}", input="tokens", targets=["tags"])
-        data = load_data(dataset, path, task=TASKS["token-classification"])
+        data = read_as_a_job(dataset, path, "token-classification")
         teacher = load_teacher(saved, source="model:saved", data=data)
         computed = {part: teacher.outputs(split) for part, split in data.splits.items()}
     except REFUSALS as error:

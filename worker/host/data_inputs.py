@@ -82,11 +82,11 @@ class DataFetcher:
                 raise NotFound(f"dataset {name} was deleted; upload it again and submit the job with its new id")
             if row.files is not None:
                 return self._shards(row.files)
-            file = data_file(self._spec, row.filename, is_transfer=is_transfer)
+            file = data_file(self._spec.dataset, self._spec.task, row.filename, is_transfer=is_transfer)
             return self._hold(file.key(row.sha256), partial(self._convert_upload, source, row, file), num_bytes=row.bytes)
         with on_this_host(source):
             path = allowed_file(name, self._roots)
-        file = data_file(self._spec, path.name, is_transfer=is_transfer)
+        file = data_file(self._spec.dataset, self._spec.task, path.name, is_transfer=is_transfer)
         with self._converting() as on_poll:
             return self._held.enter_context(hold_file(self._cache, source, path, file, on_poll=on_poll))
 

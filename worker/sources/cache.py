@@ -1,6 +1,7 @@
-"""The networks that this host has fetched, kept on disk for later jobs up to a size, the least recently used removed first.
+"""What this host has fetched, networks or data, kept on disk for later jobs up to a size, the least recently used removed first.
 
-    FOLDER/NAME         an entry: the files of one network at one revision, complete, renamed into place and never changed
+    FOLDER/NAME         an entry: the files of one network at one revision, or of one dataset, complete, renamed into place and
+                        never changed
     FOLDER/NAME.part    one that is being fetched; what a fetch left that was broken off goes on there
     FOLDER/NAME.lock    its lock, whose time is that of the last use
 
@@ -96,7 +97,7 @@ class NetworkCache:
             is_counted = size <= self.max_bytes
             if (not is_counted or total > most_bytes) and _remove(lock):
                 total -= size if is_counted else 0
-                logger.info("removed a network of %d bytes from the cache, which may have %d", size, self.max_bytes)
+                logger.info("removed %d bytes from the cache, which may have %d", size, self.max_bytes)
 
 
 def _is_of_full_disk(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from service.errors import InvalidFile
 from service.formats import write_shards
 from service.formats.mapped_shards import map_shards
 from service.formats.shard_index import ShardIndex
-from service.spec import JobSpec
+from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from worker.sources.cache import NetworkCache
 from worker.sources.errors import InvalidData
@@ -44,10 +44,9 @@ class DataFile:
         return f"data:{hashlib.sha256(of_it.encode()).hexdigest()}"
 
 
-def data_file(spec: JobSpec, filename: str, *, is_transfer: bool = False) -> DataFile:
+def data_file(dataset: DatasetSpec, task: TaskName, filename: str, *, is_transfer: bool = False) -> DataFile:
     """What a job reads of its dataset, or of its transfer rows, which have no targets."""
-    dataset = spec.dataset
-    file = DataFile(filename, spec.task, dataset.inputs, skip_broken=dataset.skip_broken)
+    file = DataFile(filename, task, dataset.inputs, skip_broken=dataset.skip_broken)
     if is_transfer:
         return file
     return replace(file, target_columns=tuple(dataset.targets), weight_column=dataset.weight if dataset.targets else None)
@@ -122,13 +121,18 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
+def write(file: DataFile, path: Path, folder: Path) -> None:
+    """Does in this process what :func:`convert` does."""
+    for left in folder.iterdir():
+        left.unlink()
+    write_shards(path, folder, **asdict(file))
+    map_shards(folder)
+
+
 def _convert(request: dict[str, Any]) -> list[Any]:
     path, folder = Path(request.pop("path")), Path(request.pop("folder"))
     try:
-        for left in folder.iterdir():
-            left.unlink()
-        write_shards(path, folder, **request)
-        map_shards(folder)
+        write(DataFile(**request), path, folder)
     except InvalidFile as error:
         return ["refused", error.detail]
     except OSError as error:

@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.errors import InvalidFile
+from service.formats.chunk import CHUNK_BYTES, ColumnSelection
+from service.formats.parquet import ParquetTable
+from service.formats.table import MAX_UNPACKED_BYTES
 from tests.unit.formats.files import encoded, inspect, pixels, read, refusal, some_images, target, write_parquet
 
 GREY = some_images(6, 8, 5)
@@ -172,3 +175,15 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else_ever_happens(tmp_pat
         except InvalidFile:
             refused += 1
     assert refused > len(damaged) / 10
+
+
+@pytest.mark.parametrize("rows_a_group", [100, 1500])
+def test_a_file_is_never_in_memory_as_a_whole(rows_a_group: int, tmp_path: Path) -> None:
+    image = encoded(some_images(96, 96, 3), format="BMP")
+    options: Any = {"use_dictionary": False, "compression": "none", "row_group_size": rows_a_group, "write_batch_size": 10}
+    path = write_parquet(tmp_path / "a", {"image": [image] * 1500}, **options)
+    before, held = pa.total_allocated_bytes(), []
+    with ParquetTable(path, ColumnSelection("image-classification", ("image",), (), MAX_UNPACKED_BYTES)) as table:
+        for _ in table.chunks():
+            held.append(pa.total_allocated_bytes() - before)
+    assert max(held) < 2 * CHUNK_BYTES < path.stat().st_size / 2

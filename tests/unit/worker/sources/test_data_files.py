@@ -10,7 +10,8 @@ from worker.sources.data_files import data_file
 
 
 def key(**dataset: Any) -> str:
-    return data_file(parse_spec(digits(dataset={"source": "file:/data/a.npz"} | dataset)), "a.npz").key("content")
+    spec = parse_spec(digits(dataset={"source": "file:/data/a.npz"} | dataset))
+    return data_file(spec.dataset, spec.task, "a.npz").key("content")
 
 
 @pytest.mark.parametrize(
