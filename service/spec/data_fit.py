@@ -205,6 +205,9 @@ def _chat_faults(spec: DatasetSpec, dataset: DatasetInfo) -> list[FieldError]:
     if kind == "messages" and spec.packing == "packed":
         message = "chats are not cut into rows one after another, for what counts are the answers: make it padded or isolated"
         faults.append(FieldError(pointer="/dataset/packing", message=message))
+    if kind == "text" and spec.overlong == "refuse" and (spec.packing or ("padded" if spec.targets else "packed")) == "packed":
+        message = "packed texts are cut where rows end, however long they are: set packing to padded or isolated"
+        faults.append(FieldError(pointer="/dataset/overlong", message=message))
     if kind == "text" and spec.chat_template is not None:
         message = f"column {column!r} holds texts, and a template writes chats: name a column of messages, or leave it out"
         faults.append(FieldError(pointer="/dataset/chat_template", message=message))

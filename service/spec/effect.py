@@ -67,8 +67,6 @@ def _data_fields(spec: JobSpec) -> Iterator[tuple[str, str]]:
             if not _is_default(dataset, name):
                 yield f"/dataset/{name}", f"it is of a {owner}, and this is {spec.task}"
         return
-    if dataset.packing == "packed" and not _is_default(dataset, "overlong"):
-        yield "/dataset/overlong", "packed texts are cut at the rows' ends, however long they are"
     tokenizers = {place: teacher.tokenizer for place, teacher in spec.teachers.items()} | {"student": spec.student.tokenizer}
     for place, tokenizer in tokenizers.items():
         if tokenizer is not None and dataset.row_tokens is not None and dataset.row_tokens > tokenizer.max_length:

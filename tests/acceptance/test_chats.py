@@ -90,7 +90,7 @@ def test_chats_are_uploaded_and_a_small_llama_learns_to_answer_by_their_template
 def test_a_real_chat_model_teaches_a_small_one_by_its_own_template_and_an_interruption_changes_no_byte(
     client: Client, running_stack: Stack, smollm2: Path, tmp_path: Path, packing: str
 ) -> None:
-    rows = chats(60)
+    rows = chats(24)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "chats.parquet")
     dataset = client.upload_dataset(tmp_path / "chats.parquet", name="chats", task="causal-lm", input_column="messages")
     small = LLAMA | {"config": LLAMA["config"] | {"max_position_embeddings": 2048}}
@@ -99,7 +99,7 @@ def test_a_real_chat_model_teaches_a_small_one_by_its_own_template_and_an_interr
         dataset={"chat_template": None, "row_tokens": 256, "packing": packing},
         teacher={"source": uploaded(client, smollm2, "smollm2")},
         student={"architecture": small},
-        training={"max_steps": 6, "batch_size": 4, "checkpoint_steps": 2},
+        training={"max_steps": 4, "batch_size": 2, "checkpoint_steps": 1},
     )
     whole = ended(client, document)
     report = client.report(whole.id)

@@ -131,7 +131,9 @@ def test_two_templates_of_one_tokenizer_are_refused_and_one_for_both_is_not(file
     assert (code, pointer) == ("invalid_spec", "/dataset/chat_template")
     assert "write chats by two templates" in words
     one = given(file, dataset={"chat_template": CHATML.marked}, training={"max_steps": 1})
-    assert isinstance(run_job(one, tmp_path / "one", given=other, teacher=teacher)[-1], Finished)
+    events = run_job(one, tmp_path / "one", given=other, teacher=teacher)
+    assert isinstance(events[-1], Finished), events[-1]
+    assert "model:teacher comes with a chat template of its own" in warnings(events)["other_chat_template"]
 
 
 @pytest.mark.parametrize(

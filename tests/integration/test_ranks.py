@@ -220,11 +220,11 @@ def of_texts(path: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def of_language(path: Path, method: dict[str, Any]) -> dict[str, Any]:
+def of_language(path: Path, method: dict[str, Any], *, packing: str) -> dict[str, Any]:
     tokenizer = {"train": "bpe", "vocab_size": 300, "max_length": 16}
     return {
         "task": "causal-lm",
-        "dataset": {"source": f"file:{path}", "packing": "padded"},
+        "dataset": {"source": f"file:{path}", "packing": packing},
         "teacher": {
             "architecture": transformers("gpt2", **GPT2 | {"n_embd": 16}),
             "tokenizer": tokenizer,
@@ -299,9 +299,14 @@ def test_two_ranks_have_the_losses_of_one_on_the_tokens_inside_two_networks(text
     assert_same(of_texts(texts, dataset=dataset, method={"name": "distilbert"}), tmp_path)
 
 
-@pytest.mark.parametrize("method", [{"name": "forward-kl"}, {"name": "sequence", "max_new_tokens": 4, "prompt_tokens": 2}])
-def test_two_ranks_have_the_losses_of_one_on_next_tokens(texts: Path, tmp_path: Path, method: dict[str, Any]) -> None:
-    assert_same(of_language(texts, method), tmp_path)
+@pytest.mark.parametrize(
+    ("packing", "method"),
+    [("isolated", {"name": "forward-kl"}), ("padded", {"name": "sequence", "max_new_tokens": 4, "prompt_tokens": 2})],
+)
+def test_two_ranks_have_the_losses_of_one_on_next_tokens(
+    texts: Path, tmp_path: Path, packing: str, method: dict[str, Any]
+) -> None:
+    assert_same(of_language(texts, method, packing=packing), tmp_path)
 
 
 def test_a_group_of_one_rank_has_the_losses_of_none(tmp_path: Path) -> None:

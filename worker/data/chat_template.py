@@ -26,6 +26,7 @@ _CHANGING = "".join(
     for name, what in _CHANGES.items()
 )
 """Takes the place of Jinja's functions that say another thing each time. The line ends are trimmed, as behind every block."""
+_HOW_TO_WRITE_TOOLS = "give dataset.chat_template, one that writes tools, or take them out of the data"
 _RANDOM = re.compile(r"\|\s*random\b")
 _TAIL = 20
 """Last characters of an answer, by which it is found in what a template marks."""
@@ -122,6 +123,7 @@ class ChatTemplate:
 
     def _write(self, messages: list[Message], given: int, tools: list[Any] | None, *, number: int) -> _Written:
         written = self._as_text(messages, given, tools, number=number)
+        _check_tools(written, messages[given:], tools, number)
         says_markup = any(self._markup.search(str(message.get("content") or "")) for message in messages)
         return replace(written, says_markup=says_markup)
 
@@ -137,14 +139,16 @@ class ChatTemplate:
         is_open, is_marked = not given and answers[-1] + 1 < len(messages), bool(_MARK.search(template))
         text, marks = self._render(template, messages, tools, number=number, asks=is_open, marked=is_marked)
         if marks is None:
-            return replace(self._by_turns(template, messages, answers, tools, text, number=number), is_open=is_open)
+            written = self._by_turns(template, messages, answers, tools, text, number=number)
+            self._check_said(text, written.spans, [messages[at] for at in answers], "writes", number)
+            return replace(written, is_open=is_open)
         start = 0
         if given:
             asked = self._render(template, messages[:given], tools, number=number, asks=True)[0]
             self._check_beginning(asked, text, f"the first {given} messages", number)
             start = len(asked)
         spans = tuple((begin, end) for begin, end in marks if begin >= start and end > begin)
-        self._check_marks(text, spans, [messages[at] for at in answers], number)
+        self._check_said(text, spans, [messages[at] for at in answers], "marks", number)
         return _Written(text, spans, is_open=is_open)
 
     def _by_turns(
@@ -209,14 +213,18 @@ class ChatTemplate:
         )
 
     @staticmethod
-    def _check_marks(text: str, spans: Sequence[tuple[int, int]], answers: Sequence[Message], number: int) -> None:
-        """A mark inside a macro or a set block is counted from a wrong place by the library, and covers other words."""
+    def _check_said(text: str, spans: Sequence[tuple[int, int]], answers: Sequence[Message], how: str, number: int) -> None:
+        """Checks that each turn ends with what the assistant said.
+
+        A mark inside a macro or a set block is counted from a wrong place by the library, and covers other words.
+        """
         tails = [tail for message in answers if (tail := str(message.get("content") or "").strip()[-_TAIL:])]
         marked = [text[begin:end] for begin, end in spans]
         stray = [each for each in marked if each.strip() and not any(tail in each for tail in tails)]
         if not marked or (stray and not any("tool_calls" in message for message in answers)):
-            what = f"marks {stray[0][:60]!r}, which no turn of the assistant ends with" if marked else "marks nothing of it"
-            raise UnusableRow(number, f"the chat template {what}: its {{% generation %}} must stand around the assistant's words")
+            what = f"{how} {stray[0][:60]!r}, which no turn of the assistant ends with" if marked else f"{how} nothing of it"
+            remedy = "its {% generation %} must stand around the assistant's words" if how == "marks" else "give another"
+            raise UnusableRow(number, f"the chat template {what}: {remedy}")
 
     # As tokens.
 
@@ -287,6 +295,24 @@ class ChatTemplate:
             "Give dataset.chat_template with {{ eos_token }} behind each answer, or save the tokenizer with the template's own "
             "end as its eos_token.",
         )
+
+
+def _check_tools(written: _Written, messages: Sequence[Message], tools: Sequence[Any] | None, number: int) -> None:
+    """Checks that a template writes the tools and their calls, which many leave out without a word."""
+    offered = _names(tools or ())
+    if offered and not any(name in written.text for name in offered):
+        raise UnusableRow(number, f"the chat template does not write the tools, {offered[0]!r} say: {_HOW_TO_WRITE_TOOLS}")
+    said = "".join(written.text[begin:end] for begin, end in written.spans)
+    calls = [name for message in messages if message["role"] == "assistant" for name in _names(message.get("tool_calls") or ())]
+    for name in calls:
+        if name not in said:
+            raise UnusableRow(number, f"the chat template does not write the call of the tool {name!r}: {_HOW_TO_WRITE_TOOLS}")
+
+
+def _names(tools: Sequence[Any]) -> list[str]:
+    """The names of tools, or of those that are called."""
+    functions = [tool.get("function", tool) for tool in tools]
+    return [each["name"] for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)]
 
 
 def chat_texts(tokenizer: Any, template: str, chats: Sequence[str], answers: Sequence[str] | None) -> list[str]:

@@ -24,7 +24,7 @@ def samples_of_texts(chosen: Mapping[SplitName, SplitArrays], dataset: DatasetSp
     answers = dataset.targets[0] if dataset is not None and dataset.targets else None
     packing = None if dataset is None else dataset.packing or _usual_packing(chosen["train"], answers)
     if dataset is not None:
-        _check_chats(holds_chats(cast(Sequence[RawSample], chosen["train"].inputs)), dataset)
+        _check_chats(holds_chats(cast(Sequence[RawSample], chosen["train"].inputs)), dataset, is_packed=packing == "packed")
     return {
         part: Split(
             split.inputs if isinstance(split.inputs, StoredInputs) else list(split.inputs),
@@ -55,10 +55,12 @@ def _usual_packing(train: SplitArrays, answers: str | None) -> str:
     return "padded" if answers is not None or holds_chats(cast(Sequence[RawSample], train.inputs)) else "packed"
 
 
-def _check_chats(are_chats: bool, dataset: DatasetSpec) -> None:
+def _check_chats(are_chats: bool, dataset: DatasetSpec, *, is_packed: bool) -> None:
     """Checks of a file what :mod:`service.spec.data_fit` checks of an upload."""
-    if are_chats and dataset.packing == "packed":
+    if are_chats and is_packed:
         raise UnusableData("chats are not packed, for what counts are the answers: set dataset.packing to padded or isolated")
+    if is_packed and dataset.overlong == "refuse":
+        raise UnusableData("packed texts are cut where rows end, and overlong refuses none: set packing to padded or isolated")
     if not are_chats and dataset.chat_template is not None:
         raise UnusableData(
             f"column {dataset.inputs[0]!r} holds texts, and dataset.chat_template writes chats: name a column of messages, or "

@@ -19,6 +19,7 @@ from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import SequenceLevel, UniversalLogit
 from service.spec.report import Report
+from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
 from worker.data.chat_template import template_of
 from worker.data.language import ids_and_positions
@@ -154,6 +155,16 @@ class CausalLM(Task):
         if teachers is None:
             raise UnusableData(NO_TOKENIZER)
         return teachers
+
+    def teacher_warnings(self, loaded: LoadedNetwork, data: Data, *, source: str) -> tuple[WarningMessage, ...]:
+        own = template_of(_language(loaded.preprocessing).tokenizer)
+        if not holds_chats(data.splits["train"].inputs) or own in (None, data.chat_template) or data.chat_template is None:
+            return ()
+        message = (
+            f"The teacher {source} comes with a chat template of its own, and dataset.chat_template writes chats otherwise: it "
+            "may answer worse than by its own"
+        )
+        return (WarningMessage(code="other_chat_template", message=message),)
 
     is_chosen_by_loss = True
     """Perplexity follows from the loss, which is a finer measure than the token accuracy."""

@@ -51,6 +51,7 @@ def test_chats_and_texts_that_fit_have_no_fault(dataset: dict[str, Any]) -> None
     [
         ({"input": "messages", "packing": "packed"}, "/dataset/packing", "make it padded or isolated"),
         ({"input": "text", "chat_template": "{{ messages }}"}, "/dataset/chat_template", "a template writes chats"),
+        ({"input": "text", "overlong": "refuse"}, "/dataset/overlong", "set packing to padded or isolated"),
         ({"input": "prompt", "targets": ["answer"]}, "/dataset/targets/0", "take both of one kind"),
         ({"input": "text", "targets": ["completion"]}, "/dataset/targets/0", "take both of one kind"),
         ({"method": "sequence", "input": "text", "packing": "isolated"}, "/dataset/packing", "must be one text"),

@@ -86,6 +86,11 @@ def test_a_completion_alone_counts_as_in_trl(tokenizers: dict[str, Any], family:
     assert made.counted == [len(asked) <= place <= last for place in range(len(whole))]
 
 
+def test_tools_that_a_template_does_not_write_are_refused(tokenizers: dict[str, Any]) -> None:
+    with pytest.raises(UnusableRow, match="does not write the tools, 'add' say"):
+        read(tokenizers["ChatML"], exchange(1), tools=written.TOOLS)
+
+
 def test_a_completion_may_be_learnt_though_earlier_thoughts_are_taken_away(tokenizers: dict[str, Any]) -> None:
     prompt = [turn("user", "a"), turn("assistant", "<think>b</think>c"), turn("user", "d")]
     made = read(tokenizers["ChatML"], prompt, [turn("assistant", "<think>e</think>f")], template=written.THINKS)
@@ -115,6 +120,13 @@ TWO = [turn("user", "a"), turn("assistant", "<think>b</think>c"), turn("user", "
         (None, [turn("user", "a"), turn("assistant", "\nb")], "make one token with what the template writes before it"),
         (FAMILIES["Mistral"].plain, [turn("user", "a"), turn("user", "b"), turn("assistant", "c")], "roles must alternate"),
         ("{{ messages[0].name.first }}", TWO, "fails at its first 4 messages|refuses its first 4 messages"),
+        (None, TOOL_CHATS["a call"], "does not write the call of the tool 'add'"),
+        (CHATML.marked, TOOL_CHATS["a call"], "does not write the call of the tool 'add'"),
+        (
+            CHATML.plain.replace("{{ m.content }}", "{{ m.text }}"),
+            exchange(1),
+            "writes '.*', which no turn of the assistant ends with",
+        ),
         (written.MARKS_IN_A_MACRO, TWO, "which no turn of the assistant ends with"),
         ("{% generation %}{% endgeneration %}{{ messages }}", TWO, "marks nothing of it"),
     ],
