@@ -230,6 +230,28 @@ _SAMPLE = {
     "mean": 117.4,
     "maximum": 255.0,
 }
+_FACTS = {
+    "lengths": {
+        "image": {
+            "unit": "pixels",
+            "edges": [0, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096],
+            "counts": {"train": [0, 0, 1200, *[0] * 11], "test": [0, 0, 300, *[0] * 11]},
+            "least": 32.0,
+            "mean": 32.0,
+            "most": 32.0,
+        }
+    },
+    "decoded_bytes": {"train": 3686400, "test": 921600},
+    "repeated_rows": {"train": 3, "test": 0},
+    "shared_rows": [
+        {
+            "split": "test",
+            "also_in": "train",
+            "rows": 1,
+            "first": [{"here": {"row": 17, "line": None}, "there": {"row": 203, "line": None}}],
+        }
+    ],
+}
 _WEIGHTS = {"size": 44700000, "sha256": _SHA256, "media_type": "application/octet-stream"}
 MODEL: dict[str, Any] = {
     "id": "model_01k5zq3v7m8n9p0q1r2s3t4v5w",
@@ -402,7 +424,7 @@ EXAMPLES: dict[str, Any] = {
         }
     ),
     "CancelRequest": {"keep": "best"},
-    "DatasetDetail": DATASET | {"samples": [_SAMPLE]},
+    "DatasetDetail": DATASET | {"samples": [_SAMPLE], "facts": _FACTS},
     "DatasetPage": _page(DATASET),
     "DatasetView": DATASET,
     "DrainRequest": {"jobs": "finish"},

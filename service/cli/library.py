@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from service.cli.application import AsJson
+from service.cli.dataset_card import print_dataset
 from service.cli.failure import CommandFailed
 from service.cli.report_card import size_text
-from service.cli.tables import cell
+from service.cli.tables import cell, print_json
 from service.cli.terminal import err, out
 from service.client import Client
 from service.spec.tasks import first_task
@@ -89,8 +90,19 @@ def upload(
         err.print("name it so in a spec, as the source", highlight=False)
 
 
-def datasets(*, as_json: AsJson = False) -> None:
-    """List datasets, built-in ones first."""
+def datasets(
+    dataset_id: Annotated[
+        str | None, typer.Argument(metavar="DATASET", help="The id of an upload, to see what it holds.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List datasets, built-in ones first; or show one that was uploaded."""
+    if dataset_id is not None:
+        with Client() as client:
+            dataset = client.dataset(dataset_id.removeprefix("dataset:"))
+        print_json(dataset) if as_json else print_dataset(dataset)
+        return
     with Client() as client:
         builtin, uploaded = client.builtin_datasets(), [item.model_dump(mode="json") for item in client.datasets()]
     if as_json:

@@ -117,8 +117,37 @@ class Artifact(Resource):
     media_type: str | None = None
 
 
+class Lengths(Resource):
+    """How long the inputs of a column are: by split, how many rows begin in each bin of ``edges``."""
+
+    unit: str = ""
+    edges: list[float] = []
+    counts: dict[str, list[int]] = {}
+    least: float = 0.0
+    mean: float = 0.0
+    most: float = 0.0
+
+
+class SharedRows(Resource):
+    """Rows of a split whose inputs another split has too; ``first`` are the places of some in both."""
+
+    split: str
+    also_in: str
+    rows: int
+    first: list[dict[str, dict[str, int | None]]] = []
+
+
+class DatasetFacts(Resource):
+    """What was counted of a dataset: lengths by input column, the rest by split."""
+
+    lengths: dict[str, Lengths] = {}
+    decoded_bytes: dict[str, int] = {}
+    repeated_rows: dict[str, int] = {}
+    shared_rows: list[SharedRows] = []
+
+
 class Dataset(Resource):
-    """An uploaded dataset."""
+    """An uploaded dataset; one that was asked for by its id has samples, and facts if it is not an old one."""
 
     id: str
     name: str = ""
@@ -131,6 +160,8 @@ class Dataset(Resource):
     bytes: int | None = None
     stored_bytes: int | None = None
     original_kept: bool = False
+    samples: list[dict[str, Any]] = []
+    facts: DatasetFacts | None = None
 
 
 class ModelUses(Resource):

@@ -6,6 +6,7 @@ one length with fractions are probabilities, and must sum to 1. An empty list is
 a label. What the numbers mean is decided once all were read, by the same rule for every format.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,7 @@ class ListTally(TargetTally):
     def _code(self, name: str, place: str) -> int:
         if not name or name.isspace():
             raise InvalidFile(f"{place}: a class without a name; leave it out of the list")
+        name = unicodedata.normalize("NFC", name)
         if (code := self._codes.get(name)) is None:
             check_class_name(name, place=place)
             code = self._codes[name] = len(self._codes)

@@ -1,7 +1,7 @@
 """Values of a chunk as Arrow arrays of a shard, and back: each kind of value has one way to stand. N rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.formats.arrow import strings
 from service.formats.chat import Chat
-from service.formats.chunk import ChunkInputs, TargetValues
+from service.formats.chunk import Chunk, ChunkInputs, TargetValues
 from service.formats.encoded import DIGEST_BYTES, EncodedAudio, EncodedImage, pixels_digest, text_digest
 from service.formats.pair import paired
 from service.formats.shard_index import HASH, LENGTH, SIDES, Stored, field_name, stored_as, stored_field
@@ -101,8 +101,10 @@ def read_target(column: str, batch: pa.RecordBatch) -> TargetValues:
             return cast(NDArray[np.int64], values.to_numpy(zero_copy_only=False).copy())
 
 
-def sample_digests(inputs: ChunkInputs, answers: Sequence[str | None] | None) -> pa.Array:
-    """The digests (N,) of samples, their answers included, where they have some."""
+def sample_digests(chunk: Chunk, kinds: Mapping[str, TargetKind]) -> pa.Array:
+    """The digests (N,) of the samples of a chunk, their answers included, where they have some; ``kinds`` are of its targets."""
+    inputs = chunk.inputs
+    answers = next((chunk.targets[name] for name, kind in kinds.items() if kind in ("text", "messages")), None)
     if isinstance(inputs, np.ndarray):
         digests = [pixels_digest(image) for image in inputs]
     else:

@@ -1,15 +1,13 @@
 """Writes chunks into a folder of shards, see :mod:`service.formats.shard_index`; a few MB of each split are in memory at once."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.formats.chunk import Chunk, ColumnSelection, DataTable
 from service.formats.shard_index import HASH, INDEX_FILE, LINE, PARQUET, ROW, ShardIndex, SplitShards
-from service.formats.shard_values import Fields, decoded_bytes, input_fields, sample_digests, target_field
+from service.formats.shard_values import Fields, input_fields, target_field
 
 SHARD_BYTES = 64 * 2**20
 ROW_GROUP_BYTES = 8 * 2**20
@@ -23,22 +21,18 @@ class ShardWriter:
         self._splits: dict[str, _SplitWriter] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, chunk: Chunk, *, read_as: Chunk) -> None:
-        """Writes the rows of a chunk; in ``read_as`` their texts are words, where the task reads words."""
-        answers = next(
-            (read_as.targets[name] for name, kind in self._table.targets.items() if kind in ("text", "messages")), None
-        )
+    def add(self, chunk: Chunk, digests: pa.Array, *, num_bytes: int) -> None:
+        """Writes the rows of a chunk as they stand in the file, with their digests (N,) and their size decoded."""
         fields: Fields = [(pa.field(ROW, pa.int64()), pa.array(chunk.rows))]
         if chunk.lines is not None:
             fields.append((pa.field(LINE, pa.int64()), pa.array(chunk.lines)))
-        digests = sample_digests(read_as.inputs, cast(Sequence[str] | None, answers))
         fields.append((pa.field(HASH, digests.type), digests))
         fields += input_fields(self._selection.inputs, chunk.inputs)
         fields += [target_field(name, chunk.targets[name], kind) for name, kind in self._table.targets.items()]
         batch = pa.record_batch([array for _, array in fields], schema=pa.schema([field for field, _ in fields]))
         if chunk.split not in self._splits:
             self._splits[chunk.split] = _SplitWriter(self._folder, chunk.split)
-        self._splits[chunk.split].add(batch, decoded_bytes=decoded_bytes(read_as.inputs))
+        self._splits[chunk.split].add(batch, decoded_bytes=num_bytes)
 
     def finish(self) -> None:
         """Ends the shards and writes the index, once every row was added."""

@@ -19,6 +19,7 @@ from service.formats.csv import open_csv
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
 from service.formats.decoding import decode, decode_images
 from service.formats.encoded import EncodedImage
+from service.formats.facts import FactsTally, leak_warnings
 from service.formats.folder import FolderTable
 from service.formats.image_extent import common_channels
 from service.formats.jsonl import open_jsonl
@@ -31,6 +32,7 @@ from service.formats.other_formats import COMPRESSED, refuse_other_format
 from service.formats.parquet import ParquetTable
 from service.formats.places import RowPlaces
 from service.formats.shard_table import ShardTable
+from service.formats.shard_values import decoded_bytes, sample_digests
 from service.formats.shard_writer import ShardWriter
 from service.formats.tags import TagTally
 from service.formats.target import Settled, TargetArray, TargetTally
@@ -119,14 +121,18 @@ def inspect_dataset(
         max_unpacked_bytes=max_unpacked_bytes,
         skip_broken=skip_broken,
     )
-    with open_table(path, filename, selection) as table:
+    with (
+        open_table(path, filename, selection) as table,
+        closing(FactsTally(selection.inputs, folder=shards and shards.parent)) as facts,
+    ):
         tallies = _tallies(table, selection, numbers)
-        _read_through(table, selection, tallies, shards=shards)
+        _read_through(table, selection, tallies, shards=shards, facts=facts)
+        counted = facts.settle()
         settled = {column: tally.settle() for column, tally in tallies.items()}
         _refuse_classes(settled, tallies, numbers)
         columns = table.columns()
     told = table.warnings + target_warnings(tallies, settled, table.lacking, columns, task=task)
-    told += split_warnings(table.splits) + column_warnings(columns, selection)
+    told += split_warnings(table.splits) + leak_warnings(counted, table.splits) + column_warnings(columns, selection)
     for column, found in settled.items():
         columns[column] = _described(columns.get(column) or _absent(columns[selection.input_column], selection), found)
     if weight_column is not None:
@@ -139,6 +145,7 @@ def inspect_dataset(
         classes=(first and first.classes) or [],
         class_counts=(first and first.counts) or {},
         warnings=told,
+        facts=counted,
     )
 
 
@@ -169,7 +176,7 @@ def write_shards(
     )
     selection = replace(selection, without_target="miss")
     with open_table(path, filename, selection) as table:
-        _read_through(table, selection, _tallies(table, selection, ()), shards=folder)
+        _read_through(table, selection, _tallies(table, selection, ()), shards=folder, facts=None)
 
 
 def read_dataset(
@@ -384,17 +391,25 @@ def _refuse_classes(settled: dict[str, Settled], tallies: dict[str, TargetTally]
 
 
 def _read_through(
-    table: DataTable, selection: ColumnSelection, tallies: Mapping[str, TargetTally], *, shards: Path | None
+    table: DataTable,
+    selection: ColumnSelection,
+    tallies: Mapping[str, TargetTally],
+    *,
+    shards: Path | None,
+    facts: FactsTally | None,
 ) -> None:
-    """Reads all rows, counts their targets and writes them into the folder ``shards``, if there is one."""
+    """Reads all rows, counts what they hold and writes them into the folder ``shards``, if there is one."""
     with ExitStack() as stack:
         writer = None if shards is None else stack.enter_context(closing(ShardWriter(shards, table, selection)))
         for stored in _kept_rows(table):
             chunk = _completed(stored, table, selection)
             for tally in tallies.values():
                 tally.add(chunk)
+            digests, num_bytes = sample_digests(chunk, table.targets), decoded_bytes(chunk.inputs)
+            if facts is not None:
+                facts.add(stored, digests, num_bytes=num_bytes)
             if writer is not None:
-                writer.add(stored, read_as=chunk)
+                writer.add(stored, digests, num_bytes=num_bytes)
         if writer is not None:
             writer.finish()
 

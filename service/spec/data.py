@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from service.spec.canvas import ImageFit
+from service.spec.dataset_facts import DatasetFacts
 from service.spec.source import DatasetSource, split_source
 from service.spec.strict import StrictModel
 from service.spec.tasks import MAX_TARGETS, TASKS, TaskName
@@ -285,3 +286,5 @@ class DatasetInfo(StrictModel):
     """Samples of each class of the first target, by split."""
     warnings: list[WarningMessage] = []
     """What of the file takes no part by default, and what was read otherwise than one might think."""
+    facts: DatasetFacts | None = None
+    """What was counted of its rows; null for one that is built in, or that was uploaded before this was counted."""

@@ -9,6 +9,7 @@ from service.api.responses.shape import Page, View
 from service.formats import Sample
 from service.models import Listed
 from service.spec.data import Column, DatasetInfo
+from service.spec.dataset_facts import DatasetFacts
 from service.spec.names import OneLine
 from service.spec.source import ModelHandle
 from service.spec.warning_message import WarningMessage
@@ -53,10 +54,12 @@ class DatasetView(View):
 
 
 class DatasetDetail(DatasetView):
-    """An uploaded dataset with a preview."""
+    """An uploaded dataset with a preview and with what was counted of it."""
 
     samples: list[Sample]
     """Its first rows."""
+    facts: DatasetFacts | None
+    """How long its inputs are, and which rows are there several times; null for one from before this was counted."""
 
 
 class DatasetPage(Page[DatasetView]):
@@ -165,8 +168,9 @@ def dataset_view(dataset: Dataset, owner: str) -> DatasetView:
 
 
 def dataset_detail(dataset: Dataset, owner: str, samples: list[Sample]) -> DatasetDetail:
-    """Builds the response for a stored dataset with its first rows."""
-    return DatasetDetail(**dataset_view(dataset, owner).model_dump(), samples=samples)
+    """Builds the response for a stored dataset with its first rows and facts."""
+    facts = DatasetInfo.model_validate(dataset.info).facts
+    return DatasetDetail(**dataset_view(dataset, owner).model_dump(), samples=samples, facts=facts)
 
 
 def model_view(listed: Listed) -> ModelView:

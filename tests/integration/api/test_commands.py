@@ -215,3 +215,15 @@ def test_the_folder_of_a_network_is_uploaded_by_its_files(ada: Terminal, tmp_pat
     not_said = ada.run("upload", str(given))
     assert not_said.exit_code != 0
     assert "--model" in not_said.output + str(not_said.exception)
+
+
+def test_a_dataset_is_shown_with_what_it_holds(ada: Terminal, tmp_path: Path) -> None:
+    rows = [
+        {"text": "word " * (1 + index % 8), "label": "ab"[index % 2], "split": "train" if index < 8 else "test"}
+        for index in range(9)
+    ]
+    (tmp_path / "texts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = ada.text("upload", str(tmp_path / "texts.jsonl"), "--task", "text-classification").strip()
+    shown = [" ".join(line.split()) for line in ada.text("datasets", source).splitlines()]
+    assert {f"source {source}", "text text string", "train 8 0", "a 1 4", "0 to 16 4 " + "█" * 30, "test train 1"} < set(shown)
+    assert ada.json("datasets", source.removeprefix("dataset:"))["facts"]["shared_rows"][0]["rows"] == 1

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.tables import Dataset
@@ -48,8 +49,9 @@ def test_an_uploaded_dataset_is_described_and_can_be_trained_on(member: httpx.Cl
     job = submit(member, dataset={"source": f"dataset:{dataset['id']}"})
     assert job["status"] == "queued"
     seen = member.get(f"/v1/datasets/{dataset['id']}").json()
-    samples = seen.pop("samples")
+    samples, facts = seen.pop("samples"), seen.pop("facts")
     assert seen == dataset
+    assert (facts["decoded_bytes"], facts["shared_rows"], facts["lengths"]["image"]["most"]) == ({"train": 60 * 64}, [], 8)
     assert samples[1]["targets"] == {"label": "1"}
     assert [(sample["row"], sample["label"], sample["shape"]) for sample in samples] == [
         (row, str(row % 3), [8, 8, 1]) for row in range(5)
@@ -91,6 +93,25 @@ def test_a_dataset_of_texts_may_have_several_targets(member: httpx.Client) -> No
     first, second, _ = member.get(f"/v1/datasets/{dataset['id']}").json()["samples"]
     assert (first["text"], first["targets"], first["shape"]) == ("a" * 500, {"label": "warm", "score": None}, None)
     assert second["targets"] == {"label": None, "score": 0.5}
+
+
+def test_rows_in_two_splits_are_told_at_once_and_an_old_description_has_no_such_facts(
+    member: httpx.Client, database: Database
+) -> None:
+    rows = [{"text": f"row {index % 8}", "label": index % 2, "split": "train" if index < 8 else "test"} for index in range(10)]
+    dataset = upload_texts(member, *rows, task="text-classification").json()
+    assert "2 of 2 rows of split 'test' are in split 'train' too" in dataset["warnings"][-1]["message"]
+    assert dataset["warnings"][-1]["code"] == "rows_in_train"
+    (shared,) = member.get(f"/v1/datasets/{dataset['id']}").json()["facts"]["shared_rows"]
+    assert (shared["split"], shared["also_in"], shared["rows"]) == ("test", "train", 2)
+    assert shared["first"][0] == {"here": {"row": 8, "line": 9}, "there": {"row": 0, "line": 1}}
+
+    def forget(session: Session) -> None:
+        stored = session.get_one(Dataset, dataset["id"])
+        stored.info = {name: value for name, value in stored.info.items() if name != "facts"}
+
+    database.run(forget)
+    assert member.get(f"/v1/datasets/{dataset['id']}").json()["facts"] is None
 
 
 def test_the_same_bytes_are_stored_once_for_each_task_and_targets(member: httpx.Client) -> None:
