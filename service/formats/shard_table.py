@@ -69,7 +69,14 @@ class ShardTable:
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of one shard, some at a time."""
+    """The rows of one shard, some at a time. Raises InvalidFile if it is damaged."""
+    try:
+        yield from _read(path)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise InvalidFile(f"shard {path.name} is damaged or gone: {str(error)[:200]}") from error
+
+
+def _read(path: Path) -> Iterator[pa.RecordBatch]:
     if path.suffix == ARROW:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):

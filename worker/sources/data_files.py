@@ -1,7 +1,7 @@
 """Data files as folders of mapped shards in the cache of this host, made once: trainers and checks read nothing else.
 
 What an entry was made of is in its key: the content, or for a file of this host what the file system tells of it, and the columns
-that were read. So a file that changes is converted anew.
+that were read, and the version of this project, whose readers may differ. So a file that changes is converted anew.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from worker.sources.cache import NetworkCache
 from worker.sources.errors import InvalidData
 from worker.sources.own_process import answer, call
 
-_VERSION = ShardIndex.model_fields["version"].default
+_FORM = ShardIndex.model_fields["version"].default
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class DataFile:
 
     def key(self, content: str) -> str:
         """The key of its shards; ``content`` is equal for equal contents alone."""
-        of_it = json.dumps([_VERSION, content, asdict(self)])
+        of_it = json.dumps([_FORM, version("stillhouse"), content, asdict(self)])
         return f"data:{hashlib.sha256(of_it.encode()).hexdigest()}"
 
 

@@ -151,6 +151,14 @@ def test_a_damaged_shard_and_a_folder_without_an_index_are_refused(tmp_path: Pat
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(InvalidFile, match=r"shard train-00000\.parquet is damaged"):
         map_shard(shard)
+    whole = tmp_path / "whole"
+    write_shards(sounds(tmp_path), whole, filename="a", task="audio-classification")
+    map_shards(whole)
+    mapped = shard_path(whole, "train-00000.parquet")
+    mapped.write_bytes(mapped.read_bytes()[:-20])
+    for folder, name in ((shards, shard.name), (whole, mapped.name)):
+        with pytest.raises(InvalidFile, match=f"shard {name} is damaged or gone"):
+            read_dataset(folder, task="audio-classification")
     index = json.loads((shards / INDEX_FILE).read_text())
     (shards / INDEX_FILE).write_text(json.dumps(index | {"version": 2}))
     with pytest.raises(InvalidFile, match=r"index\.json of the dataset's shards is not understood"):
