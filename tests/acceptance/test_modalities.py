@@ -232,8 +232,9 @@ def test_rows_to_learn_that_are_to_be_scored_too_are_told_at_upload_in_the_job_a
     )
     job = client.wait(job.id, timeout_seconds=300)
     assert job.status == "succeeded", job.error
-    for warnings in (job.warnings, client.report(job.id)["warnings"]):
-        (message,) = [each["message"] for each in warnings if each["code"] == "rows_in_train"]
+    warnings = {"job": [each.model_dump() for each in job.warnings], "report": client.report(job.id)["warnings"]}
+    for told_again in warnings.values():
+        (message,) = [each["message"] for each in told_again if each["code"] == "rows_in_train"]
         assert message.startswith("2 of 32 rows of the test split are in the training data too, such as test split, row ")
 
 
