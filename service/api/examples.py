@@ -142,6 +142,7 @@ REPORT: dict[str, Any] = {
         "classes": _TEN,
         "read": "into memory at once: builtin datasets are in memory",
         "input_shape": [1, 8, 8],
+        "chats": False,
         "pixel_range": [0.0, 16.0],
         "image_fit": None,
         "chats": False,
