@@ -145,7 +145,6 @@ REPORT: dict[str, Any] = {
         "chats": False,
         "pixel_range": [0.0, 16.0],
         "image_fit": None,
-        "chats": False,
     },
     "teacher": _network(
         width=64, parameters=208586, num_bytes=837264, accuracy=0.98, interval=(0.9596, 0.9902), loss=0.034, latency=(0.41, 3.2)
