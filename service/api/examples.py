@@ -143,6 +143,7 @@ REPORT: dict[str, Any] = {
         "read": "into memory at once: builtin datasets are in memory",
         "input_shape": [1, 8, 8],
         "chats": False,
+        "pairs": False,
         "pixel_range": [0.0, 16.0],
         "image_fit": None,
     },
