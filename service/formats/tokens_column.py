@@ -83,8 +83,10 @@ def named_tags(rows: list[Any], names: list[str], *, name: str, first_row: int) 
 
 
 def feature_names(metadata: bytes, column: str) -> Any:
-    """What Hugging Face's datasets note as the class names of a column, or of the elements of its lists."""
-    feature = json.loads(metadata)["info"]["features"][column]
+    """What Hugging Face's datasets note as the class names of a column, of the elements of its lists, or of a field ``a.b``."""
+    feature = json.loads(metadata)["info"]["features"]
+    for part in [column] if column in feature else column.split("."):
+        feature = feature[part]
     while isinstance(feature, list) or "feature" in feature:
         feature = feature[0] if isinstance(feature, list) else feature["feature"]
     return feature["names"]

@@ -1,5 +1,6 @@
 """Types of Parquet columns that libraries write of their own accord: the values are read, whatever way they are encoded."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,16 @@ def test_a_dotted_name_is_a_field_of_a_struct(tmp_path: Path) -> None:
         "column 'id' takes no part: the input is 'translation.en', the targets are 'translation.of.kind'; to predict another, "
         "upload the file with target_column=NAME"
     ]
+
+
+def test_the_classes_of_a_field_have_the_names_that_the_file_gives_them(tmp_path: Path) -> None:
+    label = {"names": ["cat", "dog", "eel"], "_type": "ClassLabel"}
+    features = {"info": {"features": {"meta": {"label": label, "id": {"dtype": "int64", "_type": "Value"}}}}}
+    table = pa.table({"text": ["a", "b"], "meta": [{"label": 1, "id": 7}, {"label": 0, "id": 8}]})
+    path = write_parquet(tmp_path / "a.parquet", table.replace_schema_metadata({"huggingface": json.dumps(features)}))
+    info = inspect(path, task=TASK, target_columns=["meta.label"])
+    assert (info.classes, info.class_counts) == (["cat", "dog", "eel"], {"train": [1, 1, 0]})
+    assert [each.code for each in info.warnings] == ["class_without_rows"]
 
 
 def test_a_column_with_a_dot_in_its_own_name_comes_first(tmp_path: Path) -> None:
