@@ -41,19 +41,21 @@ WRITTEN: dict[str, Any] = {
     "method": {"name": "forward-kl"},
 }
 MIXED = [{"name": "flip"}, {"name": "crop", "padding": 2}, {"name": "mixup"}]
+TEXTS: dict[str, Any] = {
+    "task": "text-classification",
+    "teacher": {
+        "architecture": BERT,
+        "tokenizer": {"train": "wordpiece", "vocab_size": 80, "max_length": 10},
+        "training": {"epochs": 1, "batch_size": 16},
+    },
+    "student": {"architecture": BERT},
+}
 JOBS: dict[str, dict[str, Any]] = {
     "pictures": CLASSIFIED | {"task": "image-classification", "training": {"augment": MIXED}},
     "arrays": CLASSIFIED | {"task": "image-classification"},
     "clips": CLASSIFIED | {"task": "audio-classification"},
-    "texts": {
-        "task": "text-classification",
-        "teacher": {
-            "architecture": BERT,
-            "tokenizer": {"train": "wordpiece", "vocab_size": 80, "max_length": 10},
-            "training": {"epochs": 1, "batch_size": 16},
-        },
-        "student": {"architecture": BERT},
-    },
+    "texts": TEXTS,
+    "pairs": TEXTS | {"dataset": {"input": ["text", "answer"]}},
     "packed": WRITTEN | {"dataset": {"packing": "packed"}},
     "padded": WRITTEN | {"dataset": {"packing": "padded"}},
     "answered": WRITTEN | {"dataset": {"targets": ["answer"]}},
@@ -69,9 +71,10 @@ def job(kind: str, **dataset: Any) -> dict[str, Any]:
 
 def shards_of(kind: str, folder: Path, *, count: int = 90) -> Path:
     """The mapped shards of data of that kind."""
-    task, targets = JOBS[kind]["task"], job(kind)["dataset"]["targets"]
+    task, dataset = JOBS[kind]["task"], job(kind)["dataset"]
     file = _file(kind, folder, count)
-    write_shards(file, folder / "shards", filename=file.name, task=task, target_columns=targets)
+    columns = {"input_column": dataset["input"], "target_columns": dataset["targets"]}
+    write_shards(file, folder / "shards", filename=file.name, task=task, **columns)
     map_shards(folder / "shards")
     return folder / "shards"
 
@@ -88,7 +91,8 @@ def _file(kind: str, folder: Path, count: int) -> Path:
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, random.integers(3, 12))) for _ in labels]
     rows: list[Mapping[str, Any]] = [
-        {"text": text, "label": f"c{label}", "answer": text.split()[0]} for text, label in zip(texts, labels, strict=True)
+        {"text": text, "label": f"c{label}", "answer": " ".join(text.split()[:2])}
+        for text, label in zip(texts, labels, strict=True)
     ]
     return write_jsonl(folder / "set.jsonl", rows)
 

@@ -290,7 +290,7 @@ def _load(
     )
     if reading is None:
         return arrays, 255.0
-    stored = stored_splits(path, str(dataset.input), reading)
+    stored = stored_splits(path, dataset.inputs, reading)
     return replace(arrays, splits={name: replace(split, inputs=stored[name]) for name, split in arrays.splits.items()}), 255.0
 
 

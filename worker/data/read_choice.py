@@ -62,9 +62,7 @@ def _unmapped(folders: Sequence[Path | None], dataset: DatasetSpec, task: TaskNa
             return "builtin datasets are in memory"
         if not (folder / INDEX_FILE).is_file():
             return "the data are one file, no shards"
-        if not isinstance(dataset.input, str):
-            return "pairs are read into memory"
-        if read_index(folder).columns[dataset.input].kind == "messages":
+        if read_index(folder).columns[dataset.inputs[0]].kind == "messages":
             return "chats are read into memory"
         shards = [name for split in read_index(folder).splits.values() for name in split.shards]
         if any(shard_path(folder, name).suffix != ARROW for name in shards):

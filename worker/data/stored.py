@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.formats.decoding import decode
-from service.formats.encoded import EncodedImage
+from service.formats.encoded import EncodedImage, text_digest
 from service.formats.image_extent import common_channels
 from service.formats.shard_index import HASH, LENGTH, SIDES, field_name, read_index, shard_path, stored_as
 from service.formats.shard_values import read_inputs, read_target
@@ -45,13 +45,16 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class StoredInputs(Sequence[Any]):
-    """N samples of one column of shards. A slice, or an array of row numbers, selects rows; a number reads a sample."""
+    """N samples of a column of shards, or of the two of pairs of texts.
+
+    A slice, or an array of row numbers, selects rows; a number reads a sample.
+    """
 
     shards: tuple[Path, ...]
     """Arrow files."""
     ends: NDArray[np.int64]
     """The number of rows up to the end of each shard."""
-    column: str
+    columns: tuple[str, ...]
     rows: NDArray[np.int64]
     """(N,), of all shards' rows."""
     reading: Reading
@@ -59,12 +62,14 @@ class StoredInputs(Sequence[Any]):
     """What files of images are fitted to; None if they are of one size."""
     as_files: bool = False
     """Whether images are read as the files that they are."""
+    are_whole: bool = True
+    """Whether these are all input columns of the shards, of which the digests there are."""
 
     @classmethod
-    def of(cls, shards: Sequence[Path], column: str, reading: Reading) -> "StoredInputs":
+    def of(cls, shards: Sequence[Path], columns: Sequence[str], reading: Reading, *, are_whole: bool = True) -> "StoredInputs":
         """All rows of some shards."""
         ends = np.cumsum([_opened(path).ends[-1] for path in shards], dtype=np.int64)
-        return cls(tuple(shards), ends, column, np.arange(ends[-1] if len(ends) else 0), reading)
+        return cls(tuple(shards), ends, tuple(columns), np.arange(ends[-1] if len(ends) else 0), reading, are_whole=are_whole)
 
     def followed_by(self, other: "StoredInputs") -> "StoredInputs":
         """These samples and then those, of the same column of other shards."""
@@ -74,6 +79,7 @@ class StoredInputs(Sequence[Any]):
             shards=(*self.shards, *other.shards),
             ends=np.concatenate([self.ends, other.ends + before]),
             rows=np.concatenate([self.rows, other.rows + before]),
+            are_whole=self.are_whole and other.are_whole,
         )
 
     def __len__(self) -> int:
@@ -122,7 +128,7 @@ class StoredInputs(Sequence[Any]):
         return _scattered(read, len(rows))
 
     def _values(self, batch: pa.RecordBatch) -> Any:
-        return read_target(self.column, batch) if self.kind == "name" else read_inputs([self.column], batch)
+        return read_target(self.columns[0], batch) if self.kind == "name" else read_inputs(self.columns, batch)
 
     def _pixels(self, part: Any) -> Tensor:
         if self.canvas is not None:
@@ -147,6 +153,8 @@ class StoredInputs(Sequence[Any]):
 
     def digests(self) -> list[bytes]:
         """Of each sample, equal for equal ones alone."""
+        if not self.are_whole:
+            return [text_digest(text) for text in self]
         return self._column(HASH, lambda values: values.to_pylist())
 
     def seconds(self) -> NDArray[np.float64]:
@@ -163,7 +171,7 @@ class StoredInputs(Sequence[Any]):
     @cached_property
     def kind(self) -> str:
         """What the column holds: the kind of a :class:`service.formats.shard_index.Stored`."""
-        return stored_as(_opened(self.shards[0]).schema.field(field_name(self.column))).kind
+        return stored_as(_opened(self.shards[0]).schema.field(field_name(self.columns[0]))).kind
 
     @property
     def is_images(self) -> bool:
@@ -249,11 +257,13 @@ class PixelSums:
         return cls(count, tuple((means * count).tolist()), tuple(spread.tolist()), low, high)
 
 
-def stored_splits(folder: Path, column: str, reading: Reading) -> dict[str, StoredInputs]:
+def stored_splits(folder: Path, columns: Sequence[str], reading: Reading) -> dict[str, StoredInputs]:
     """The samples of each split of a folder of shards that were unpacked."""
+    index = read_index(folder)
+    are_whole = list(columns) == index.input
     found = {
-        name: StoredInputs.of([shard_path(folder, each) for each in split.shards], column, reading)
-        for name, split in read_index(folder).splits.items()
+        name: StoredInputs.of([shard_path(folder, each) for each in split.shards], columns, reading, are_whole=are_whole)
+        for name, split in index.splits.items()
     }
     images = [image for split in found.values() for image in split.of_each_size]
     channels = {image.channels for image in images}

@@ -140,8 +140,18 @@ class TextPreprocessing(Preprocessing):
 def train_text_preprocessing(inputs: Sequence[str] | Sequence[TextPair], spec: TokenizerSpec) -> TextPreprocessing:
     """Trains the tokenizer on these texts, for pairs on both texts of each. Raises UnusableData."""
     pairs = are_pairs(inputs)
-    texts = [text for pair in inputs for text in pair] if pairs else cast(Sequence[str], inputs)
+    texts = _BothTexts(cast(Sequence[TextPair], inputs)) if pairs else cast(Sequence[str], inputs)
     return TextPreprocessing(train_tokenizer(texts, spec.train, spec.vocab_size, reads_pairs=pairs), spec.max_length)
+
+
+@dataclass(frozen=True)
+class _BothTexts:
+    """The texts of pairs, one after the other, as often as they are asked for; the pairs may stay on disk."""
+
+    pairs: Sequence[TextPair]
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for pair in self.pairs for text in pair)
 
 
 def _counted(rows: NDArray[np.int64], is_cut: Sequence[bool]) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def samples_of_texts(chosen: Mapping[SplitName, SplitArrays], dataset: DatasetSp
 
 def _answers(split: SplitArrays, column: str) -> Sequence[str]:
     if isinstance(split.inputs, StoredInputs):
-        return replace(split.inputs, column=column)
+        return replace(split.inputs, columns=(column,))
     return [str(each) if type(each) is not Chat else each for each in split.targets[column]]
 
 

@@ -9,7 +9,7 @@ see :func:`with_types`, and a token of type 0 is its id.
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -43,7 +43,7 @@ _BATCH_TEXTS = 1024
 
 
 def train_tokenizer(
-    texts: Sequence[str],
+    texts: Iterable[str],
     kind: TokenizerKind,
     vocab_size: int,
     *,
@@ -294,7 +294,7 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _train_bpe(texts: Sequence[str], vocab_size: int, *, reads_pairs: bool) -> Tokenizer:
+def _train_bpe(texts: Iterable[str], vocab_size: int, *, reads_pairs: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -313,7 +313,7 @@ def _train_bpe(texts: Sequence[str], vocab_size: int, *, reads_pairs: bool) -> T
     return tokenizer
 
 
-def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _train_wordpiece(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     special = [PAD, UNKNOWN, START, SEPARATOR, MASK]
     trained = _wordpiece({})
     # The library numbers continuing characters in the order of a hash map of the words, which differs from run to run, and breaks

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from service.formats import Waveform, read_dataset, write_shards
+from service.formats.encoded import text_digest
 from service.formats.mapped_shards import map_shards
 from service.spec.inputs import LogMelFeatures
 from service.spec.tasks import TaskName
@@ -22,7 +23,8 @@ from worker.data.sound import measure_sound
 from worker.data.stored import Reading, StoredInputs, stored_splits
 
 ROWS = 30
-FILES: dict[str, tuple[TaskName, str, Callable[[Path], Path]]] = {
+PAIR = ("premise", "hypothesis")
+FILES: dict[str, tuple[TaskName, str | tuple[str, ...], Callable[[Path], Path]]] = {
     "pictures": (
         "image-classification",
         "image",
@@ -57,6 +59,14 @@ FILES: dict[str, tuple[TaskName, str, Callable[[Path], Path]]] = {
         "text",
         lambda path: write_jsonl(path / "d.jsonl", [{"text": f"text {row} é", "label": f"c{row % 3}"} for row in range(ROWS)]),
     ),
+    "pairs": (
+        "text-classification",
+        PAIR,
+        lambda path: write_jsonl(
+            path / "d.jsonl",
+            [{"premise": f"text {row // 2} é", "hypothesis": f"other {row % 2}", "label": row % 3} for row in range(ROWS)],
+        ),
+    ),
 }
 
 
@@ -68,10 +78,11 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("service.formats.chunk.CHUNK_BYTES", 200)
     task, column, write = FILES[request.param]
     file, folder = write(tmp_path), tmp_path / "shards"
-    write_shards(file, folder, filename=file.name, task=task, target_columns=["label"])
+    columns = (column,) if isinstance(column, str) else column
+    write_shards(file, folder, filename=file.name, task=task, input_column=columns, target_columns=["label"])
     map_shards(folder)
-    in_memory = stored_inputs(read_dataset(file, task=task, target_columns=["label"]).splits["train"].inputs)
-    return in_memory, stored_splits(folder, column, Reading(tmp_path))["train"]
+    arrays = read_dataset(file, task=task, input_column=columns, target_columns=["label"])
+    return stored_inputs(arrays.splits["train"].inputs), stored_splits(folder, columns, Reading(tmp_path))["train"]
 
 
 def test_rows_are_those_in_memory_in_any_order(both: tuple[Any, StoredInputs]) -> None:
@@ -99,6 +110,15 @@ def test_their_digests_are_of_their_content(both: tuple[Any, StoredInputs]) -> N
 
     assert len(set(digests)) == ROWS
     assert stored[np.array([3, 3, 8])].digests() == [digests[3], digests[3], digests[8]]
+
+
+def test_one_text_of_a_pair_has_digests_of_its_own(tmp_path: Path) -> None:
+    write = FILES["pairs"][2]
+    write_shards(write(tmp_path), tmp_path / "shards", filename="d.jsonl", task="text-classification", input_column=PAIR)
+    map_shards(tmp_path / "shards")
+    first, second = (stored_splits(tmp_path / "shards", [name], Reading(tmp_path))["train"] for name in PAIR)
+    assert (len(set(first.digests())), len(set(second.digests()))) == (ROWS // 2, 2)
+    assert first.digests()[:2] == [text_digest("text 0 é")] * 2
 
 
 def test_what_is_measured_on_them_is_what_is_measured_in_memory(both: tuple[Any, StoredInputs]) -> None:
