@@ -1,10 +1,12 @@
 """The store away, frozen, full or read-only, no room for an upload: 503 with the reason, nothing half-stored or elsewhere."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from random import Random
 
 import httpx
 import pytest
@@ -20,8 +22,15 @@ from tests.integration.api.conftest import Api, Team, submit
 
 _MORE_THAN_ALL_THREADS = 44
 
-LARGE = b"text,label\n" + b"".join(b"%064d,%d\n" % (number, number % 2) for number in range(25_000))
-"""More than the store's disk holds."""
+TEXTS = [b"%064d" % number for number in range(25_000)]
+NOISE = [Random(number).randbytes(32).hex().encode() for number in range(25_000)]
+
+
+def rows(texts: list[bytes]) -> bytes:
+    """A CSV: that of ``NOISE`` is more than the store's disk holds, that of ``TEXTS`` is so as a CSV alone."""
+    return b"text,label\n" + b"".join(b"%s,%d\n" % (text, number % 2) for number, text in enumerate(texts))
+
+
 SMALL = b"text,label\na,0\nb,1\n"
 
 
@@ -167,5 +176,19 @@ def test_a_disk_that_takes_no_file_is_503_with_the_reason_and_nothing_is_half_st
 def test_an_upload_that_is_larger_than_the_store_leaves_nothing_of_it(
     api: Api, member: httpx.Client, own_disks: dict[str, Disk]
 ) -> None:
-    assert_unavailable(upload(member, LARGE), "No space left on device")
+    assert_unavailable(upload(member, rows(NOISE)), "No space left on device")
     assert files(api) == []
+
+
+def test_an_upload_whose_shards_find_no_room_in_the_scratch_folder_leaves_nothing_of_it(
+    api: Api, member: httpx.Client, own_disks: dict[str, Disk]
+) -> None:
+    content, filler = rows(TEXTS), own_disks["scratch"].folder / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(filler.parent).free - len(content) - 100_000))
+    try:
+        assert_unavailable(upload(member, content), "No space left on device")
+    finally:
+        filler.unlink()
+    assert files(api) == []
+    dataset = upload(member, content).json()["id"]
+    assert member.delete(f"/v1/datasets/{dataset}").status_code == 204
