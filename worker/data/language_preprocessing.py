@@ -98,10 +98,6 @@ class LanguagePreprocessing(Preprocessing):
         return ReadSplit(made.inputs, split.labels if made.mask is None else made.mask, made.losses)
 
     def _made(self, split: Split) -> Prepared:
-        if isinstance(split.inputs, StoredInputs) and (split.is_isolated or split.inputs.kind == "chat"):
-            # Rows that texts share are known once all are read, and a chat may end behind what counts: these stay in memory.
-            answers = split.answers.read() if isinstance(split.answers, StoredInputs) else split.answers
-            split = replace(split, inputs=split.inputs.read(), answers=answers)
         if isinstance(split.inputs, StoredInputs):
             if split.is_packed and split.answers is None and not holds_chats(split.inputs):
                 return mapped_packed(split, self.tokenizer, self.framing, length=self.max_length)
