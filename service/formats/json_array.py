@@ -23,7 +23,7 @@ def read_array(path: Path, object_of: Callable[[list[tuple[str, object]]], objec
     """Yields each element with the line on which it begins, from 1; ``object_of`` makes an object of its pairs.
 
     Raises:
-        InvalidFile: it is no array of JSON, or an element is longer than a line may be.
+        InvalidFile: it is no array of JSON, an element is longer than a line may be, or ``object_of`` raises RepeatedKey.
     """
     with open_text(path) as file:
         held = _Held(file, json.JSONDecoder(object_pairs_hook=object_of))
@@ -38,6 +38,19 @@ def read_array(path: Path, object_of: Callable[[list[tuple[str, object]]], objec
                     break
         if held.next_character():
             raise InvalidFile(f"line {held.line}: something follows the end of the array; write all rows into one array")
+
+
+class RepeatedKey(Exception):
+    """An object of JSON has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def repeated(error: RepeatedKey, *, line: int) -> InvalidFile:
+    """The refusal of the row that begins on that line."""
+    return InvalidFile(f"line {line} has the key {error.key!r:.100} twice; keep one of them")
 
 
 class _Held:
@@ -80,6 +93,8 @@ class _Held:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
+            except RepeatedKey as error:
+                raise repeated(error, line=self.line) from error
             except (ValueError, RecursionError) as error:
                 at = error.pos if isinstance(error, json.JSONDecodeError) else self._at
                 # It may only be cut off; a broken row is one at the end of the file, or of what a row may have.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import InvalidFile
 from service.formats.chunk import ColumnSelection
-from service.formats.json_array import is_array, read_array
+from service.formats.json_array import RepeatedKey, is_array, read_array, repeated
 from service.formats.lines import read_lines
 from service.formats.nested import nested_columns, with_nested
 from service.formats.record import BlankLines, Record, RecordTable, Scalar
@@ -35,18 +35,10 @@ class JsonlRecords:
 
     def __iter__(self) -> Iterator[Record]:
         self.blank = BlankLines()
-        for number, values in self._array() if self._is_array else self._lines():
+        for number, values in read_array(self._path, _unique) if self._is_array else self._lines():
             if not isinstance(values, dict):
                 raise InvalidFile(f"line {number} is no JSON object but {json.dumps(values)!r:.80}; {_HOW_TO_WRITE}")
             yield Record(number, with_nested(values, self._nested))
-
-    def _array(self) -> Iterator[tuple[int, object]]:
-        number = 1
-        try:
-            for number, value in read_array(self._path, _unique):
-                yield number, value
-        except _RepeatedKey as error:
-            raise InvalidFile(f"the row behind line {number} has the key {error.key!r:.100} twice; keep one of them") from error
 
     def _lines(self) -> Iterator[tuple[int, object]]:
         for number, line in read_lines(self._path):
@@ -56,8 +48,8 @@ class JsonlRecords:
             self.blank.end_at_row()
             try:
                 yield number, json.loads(line, object_pairs_hook=_unique)
-            except _RepeatedKey as error:
-                raise InvalidFile(f"line {number} has the key {error.key!r:.100} twice; keep one of them") from error
+            except RepeatedKey as error:
+                raise repeated(error, line=number) from error
             except (ValueError, RecursionError) as error:
                 raise InvalidFile(f"line {number} is no JSON: {str(error)[:200]}; {_HOW_TO_WRITE}") from error
 
@@ -80,16 +72,10 @@ class JsonlRecords:
                 )
 
 
-class _RepeatedKey(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object of JSON, of which Python's decoder keeps the last of equal keys without a word."""
     values = dict(pairs)
     if len(values) < len(pairs):
         seen: set[str] = set()
-        raise _RepeatedKey(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+        raise RepeatedKey(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     return values

@@ -151,7 +151,7 @@ def test_an_array_of_rows_is_read_wherever_it_is_cut_into_pieces(
         ('[\n{"text": "a", "label": 0},', "line 2 is no JSON"),
         ('[\n{"text": "a", "label": 0}', "line 2 is no JSON: the file ends where ',' or ']' was expected"),
         ('[{"text": "a", "label": 0}]\n[]', "line 2: something follows the end of the array"),
-        ('[{"text": "a", "text": "b", "label": 0}]', "line 1 has the key 'text' twice"),
+        ('[{"text": "a", "label": 0},\n\n{"text": "a", "text": "b", "label": 0}]', "line 3 has the key 'text' twice; keep one"),
         ("[\n]", "its columns are none"),
         ('{"data": [\n{"text": "a", "label": 0}]}', "line 1 is no JSON"),
     ],
