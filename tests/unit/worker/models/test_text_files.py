@@ -1,7 +1,7 @@
 """The tokenizer beside a text network: what it pads with, where it cuts, and what is refused with a remedy that works."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from service.formats import TextPair
 from service.spec.architectures import TransformersNetwork
 from service.spec.shapes import TokenShape
 from service.spec.transformers_fit import POSITIONS, classifiers, config_fields, first_position, transformers_faults
 from tests.truth.text_networks import TEXT_SWITCHES, save_network, texts_of
 from tests.truth.texts import alone, most_positions
 from tests.truth.words import token_classification
+from worker.data import Data, Split
+from worker.data.errors import UnfitInputs
 from worker.data.tensors import only_tensor
 from worker.models import UnreadableNetwork, build_network
 from worker.tasks import TASKS, load_network
@@ -151,3 +154,15 @@ def test_added_tokens_without_an_embedding_are_refused_until_the_network_is_resi
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
     assert_as_in_the_library(folder, [*texts_of("short"), "alpha added8"])
+
+
+def test_a_network_without_an_embedding_for_the_types_of_its_tokenizer_is_refused_for_pairs_alone(tmp_path: Path) -> None:
+    loaded = load_network(saved("bert", tmp_path, token_types="given", fields={"type_vocab_size": 1}))
+    task = TASKS["text-classification"]
+
+    def data_of(inputs: Sequence[Any]) -> Data:
+        return Data(task.name, {"train": Split(inputs, torch.zeros(1, dtype=torch.int64))}, loaded.targets)
+
+    task.fit_inputs(loaded, data_of(["alpha beta"]), source="model:given")
+    with pytest.raises(UnfitInputs, match=r"type 1, and its config\.json says type_vocab_size 1.*tokenizer_config\.json"):
+        task.fit_inputs(loaded, data_of([TextPair("alpha", "beta")]), source="model:given")
