@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
 from service.formats.decoding import decode
+from service.formats.opening import MAX_UNPACKED_BYTES, open_table
 from service.formats.pair import TextPair
-from service.formats.table import MAX_UNPACKED_BYTES, open_table, read_chunks, select_columns
+from service.formats.selection import select_columns
+from service.formats.table import read_chunks
 from service.spec.data import Column
 from service.spec.tasks import TaskName
 

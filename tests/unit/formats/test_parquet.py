@@ -11,8 +11,8 @@ import pytest
 
 from service.errors import InvalidFile
 from service.formats.chunk import CHUNK_BYTES, ColumnSelection
+from service.formats.opening import MAX_UNPACKED_BYTES
 from service.formats.parquet import ParquetTable
-from service.formats.table import MAX_UNPACKED_BYTES
 from tests.unit.formats.files import encoded, inspect, pixels, read, refusal, some_images, target, write_parquet
 
 GREY = some_images(6, 8, 5)
