@@ -63,6 +63,9 @@ class Assignment:
     none."""
     check_only: bool = False
     """Whether to run the preflight check alone, one step of each training on the CPU, which ends with :class:`Checked`."""
+    preview: int | None = None
+    """How many samples to show as the networks read them, and nothing else, which ends with :class:`Previewed`; None for a job or
+    a check."""
     planned: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For a check: by source, the normalised spec of an unfinished job whose student is to be a teacher."""
     away: dict[str, str] = field(default_factory=dict)
@@ -149,6 +152,15 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Previewed:
+    """What the networks read of some samples."""
+
+    preview: dict[str, Any]
+    """``service.spec.preview.Preview`` as JSON."""
+    type: Literal["previewed"] = "previewed"
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The trainer stopped as requested. The student that ``keep`` names, if any, is in ``RESULT_FOLDER``."""
 
@@ -168,7 +180,7 @@ class Failed:
     type: Literal["failed"] = "failed"
 
 
-FinalEvent = Finished | Checked | Stopped | Failed
+FinalEvent = Finished | Checked | Previewed | Stopped | Failed
 """A trainer's last event; one that ends without has crashed, or was killed."""
 Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | FinalEvent
 
@@ -180,6 +192,7 @@ _EVENTS: dict[str, type[Event]] = {
     "warned": Warned,
     "finished": Finished,
     "checked": Checked,
+    "previewed": Previewed,
     "stopped": Stopped,
     "failed": Failed,
 }

@@ -1,8 +1,8 @@
-"""Trains a spec without the service: ``stillhouse train SPEC --out DIR``.
+"""Trains a spec without the service, ``stillhouse train``, or shows what its networks read, ``stillhouse preview``.
 
-The folder holds all state: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the same
-folder resumes from it. Invariants: a folder with another spec's unfinished run is left as it is; a spec that cannot be trained
-here is refused before torch is imported, which takes seconds.
+A training's folder holds all state: a run that was stopped, or killed, leaves its checkpoint there, and the same spec with the
+same folder resumes from it. Invariants: a folder with another spec's unfinished run is left as it is; a spec that cannot be
+trained here is refused before torch is imported, which takes seconds.
 """
 
 import hashlib
@@ -13,8 +13,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from service.formats import inspect_source
 from service.spec import JobSpec, load_spec
 from service.spec.data import DatasetInfo
 from service.spec.fit import check_fit
+from service.spec.preview import Preview
 from service.spec.source import is_given, split_source
 from worker.job.logs import log_to
 from worker.protocol import (
@@ -34,6 +37,7 @@ from worker.protocol import (
     Failed,
     Finished,
     HostDevices,
+    Previewed,
     Stopped,
     StopRequest,
 )
@@ -97,20 +101,8 @@ def train(
     _require_libraries()
     terminal = _Terminal(on_event)
     with ExitStack() as held:
-        data = data or NetworkCache(out / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
-        shards = _convert_data(spec, inputs, data, held)
-        found = _fetch_networks(
-            spec, out, networks or NetworkCache(out / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES), held
-        )
-        assignment = Assignment(
-            job_id="alone",
-            spec=spec.model_dump(mode="json"),
-            folder=out,
-            inputs=shards | {source: folder for source, (folder, _) in found.items()},
-            revisions={source: revision for source, (_, revision) in found.items()},
-            placement=(HostDevices(devices=devices),),
-            cache=cache,
-        )
+        assignment = _assignment(spec, out, inputs, networks=networks, data=data, held=held)
+        assignment = replace(assignment, placement=(HostDevices(devices=devices),), cache=cache)
         _prepare()
         with log_to(logging.FileHandler(out / LOG_FILE, encoding="utf-8")), _stop_on_interrupt(terminal):
             _run(assignment, terminal)
@@ -124,6 +116,61 @@ def train(
             raise TrainingFailed(failed)
         case other:
             raise RuntimeError(f"the trainer's last event was {other}")
+
+
+def preview(
+    spec: JobSpec,
+    num_samples: int,
+    on_event: Callable[[Event], None],
+    *,
+    networks: NetworkCache | None = None,
+    data: NetworkCache | None = None,
+) -> Preview:
+    """Reads some samples of the training split as each network of the job would, on the CPU, and leaves nothing behind.
+
+    Raises:
+        InvalidSpec: the spec names something that only the service has.
+        TrainingFailed: the data, or a network, cannot be read.
+        ModuleNotFoundError: the libraries of a trainer are not installed.
+    """
+    inputs = _local_inputs(spec)
+    _check_spec(spec, inputs)
+    _require_libraries()
+    terminal = _Terminal(on_event)
+    with TemporaryDirectory(prefix="stillhouse-preview-") as name, ExitStack() as held:
+        assignment = _assignment(spec, Path(name), inputs, networks=networks, data=data, held=held)
+        _prepare()
+        _run(replace(assignment, preview=num_samples), terminal)
+    match terminal.last:
+        case Previewed(preview=found):
+            return Preview.model_validate(found)
+        case Failed() as failed:
+            raise TrainingFailed(failed)
+        case other:
+            raise RuntimeError(f"the last event of a preview was {other}")
+
+
+def _assignment(
+    spec: JobSpec,
+    folder: Path,
+    files: Mapping[str, Path],
+    *,
+    networks: NetworkCache | None,
+    data: NetworkCache | None,
+    held: ExitStack,
+) -> Assignment:
+    """What a trainer is given of a spec, on one CPU; ``held`` keeps its inputs until it is closed. Raises TrainingFailed."""
+    data = data or NetworkCache(folder / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
+    shards = _convert_data(spec, files, data, held)
+    networks = networks or NetworkCache(folder / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
+    found = _fetch_networks(spec, folder, networks, held)
+    return Assignment(
+        job_id="alone",
+        spec=spec.model_dump(mode="json"),
+        folder=folder,
+        inputs=shards | {source: path for source, (path, _) in found.items()},
+        revisions={source: revision for source, (_, revision) in found.items()},
+    )
 
 
 class _Terminal:

@@ -1,4 +1,4 @@
-"""``stillhouse train``: trains a spec on this machine, without a service."""
+"""``stillhouse train`` and ``stillhouse preview``: a spec on this machine, without a service."""
 
 import json
 import shlex
@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.application import SpecFile
+from service.cli.application import AsJson, SpecFile
 from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra
+from service.cli.preview_card import show_preview
 from service.cli.progress import ProgressView, show_event
 from service.cli.report_card import report_card
 from service.cli.specs import read_spec
 from service.cli.student import how_to_load
+from service.cli.tables import print_json
 from service.cli.terminal import err, out
 from service.settings import Settings
 from service.spec import parse_spec
+from service.spec.preview import MOST_SAMPLES, USUAL_SAMPLES
 
 if TYPE_CHECKING:
+    from worker.protocol import Failed
     from worker.sources.cache import NetworkCache
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(rich_help_panel="On this machine")(train)
+    app.command(rich_help_panel="On this machine")(preview)
 
 
 def train(
@@ -59,10 +64,7 @@ def train(
         except standalone.FolderInUse as error:
             raise CommandFailed(str(error)) from error
         except standalone.TrainingFailed as error:
-            failed = error.failed
-            hint = f"\n  {failed.hint}" if failed.hint else ""
-            place = f" at {pointer}" if (pointer := failed.details.get("pointer")) else ""
-            raise CommandFailed(f"{failed.code}{place}: {failed.message}{hint}", exit_code=JOB_FAILED) from error
+            raise _failed(error.failed) from error
     if last.type == "stopped":
         kept = f" --teacher-cache {shlex.quote(str(teacher_cache))}" if teacher_cache else ""
         again = f"stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}{kept}"
@@ -70,6 +72,47 @@ def train(
         raise typer.Exit(INTERRUPTED)
     out.print(report_card(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
     print_student(folder / "student")
+
+
+def preview(
+    spec: SpecFile,
+    *,
+    samples: Annotated[
+        int, typer.Option("--samples", "-n", min=1, max=MOST_SAMPLES, help="How many, of the training split.")
+    ] = USUAL_SAMPLES,
+    as_json: AsJson = False,
+) -> None:
+    """Show some samples as each network of a spec reads them, on this machine: tokens and which count, images, sound.
+
+    Nothing is trained, and nothing is left behind.
+    """
+    job = parse_spec(read_spec(spec))
+    with ProgressView(err) as view:
+        view.status("loading torch and transformers")
+        try:
+            from worker import standalone  # needs libraries that the other commands do without
+
+            found = standalone.preview(
+                job,
+                samples,
+                on_event=lambda event: show_event(view, event),
+                networks=_network_cache(),
+                data=_data_cache(),
+            )
+        except ModuleNotFoundError as error:
+            raise missing_extra(error, "worker") from error
+        except standalone.TrainingFailed as error:
+            raise _failed(error.failed) from error
+    if as_json:
+        print_json(found)
+    else:
+        show_preview(found)
+
+
+def _failed(failed: "Failed") -> CommandFailed:
+    hint = f"\n  {failed.hint}" if failed.hint else ""
+    place = f" at {pointer}" if (pointer := failed.details.get("pointer")) else ""
+    return CommandFailed(f"{failed.code}{place}: {failed.message}{hint}", exit_code=JOB_FAILED)
 
 
 def _network_cache() -> "NetworkCache | None":

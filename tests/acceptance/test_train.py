@@ -44,6 +44,36 @@ def test_it_leaves_the_student_and_its_report_and_shows_both(
     exec(told.out.split("Load it with:\n")[1], {})
 
 
+def test_a_preview_marks_the_tokens_that_a_language_model_learns_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = [{"role": "user", "content": "one and one"}, {"role": "assistant", "content": "two"}]
+    rows = [{"messages": chat, "split": "test" if row > 7 else "train"} for row in range(12)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    llama = {"name": "transformers", "model_type": "llama", "config": config}
+    job = {
+        "task": "causal-lm",
+        "dataset": {
+            "source": f"file:{tmp_path / 'chats.jsonl'}",
+            "input": "messages",
+            "chat_template": "{% for m in messages %}@{{ m.role }}\n{{ m.content }}{{ eos_token }}{% endfor %}"
+            "{% if add_generation_prompt %}@assistant\n{% endif %}",
+        },
+        "teacher": {"architecture": llama, "tokenizer": {"train": "bpe", "vocab_size": 300}, "training": {"max_steps": 1}},
+        "student": {"architecture": llama},
+        "method": {"name": "forward-kl"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    monkeypatch.setattr(sys, "argv", ["stillhouse", "preview", str(tmp_path / "job.yaml"), "-n", "1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    for shown in told.out.split("\nstudent"):
+        assert "one| and| one|<|endoftext|>|@|assistant|⏎|[two]|[<|endoftext|>]| 12 tokens, 2 count" in shown
+
+
 def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_from_there(
     tmp_path: Path, spec: Spec, environment: dict[str, str]
 ) -> None:

@@ -82,6 +82,11 @@ class Preprocessing(ABC):
         return None
 
     @property
+    def rate(self) -> int | None:
+        """Samples of sound per second; None if it reads none."""
+        return None
+
+    @property
     def reads_spectrograms(self) -> bool:
         """Whether the network's inputs are spectrograms (B, 1, F, M)."""
         return False

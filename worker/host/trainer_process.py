@@ -233,12 +233,14 @@ def _main(pipe: Connection, part: _Part) -> None:
     _redirect_output(assignment)
     from worker.job.attempt import RankLost, run_rank
     from worker.job.logs import log_to
-    from worker.preflight import check
+    from worker.preflight import check, preview
 
     exit_code = 0
     with log_to(logging.StreamHandler(sys.stderr), rank=index):
         try:
-            if assignment.check_only:
+            if assignment.preview is not None:
+                preview(assignment, PipeReporter(pipe))
+            elif assignment.check_only:
                 check(assignment, PipeReporter(pipe))
             else:
                 run_rank(assignment, PipeReporter(pipe), index=index, rendezvous=rendezvous)

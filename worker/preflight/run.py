@@ -17,7 +17,6 @@ from service.spec.source import is_given
 from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.data_warnings import with_warnings
-from worker.data.language_preprocessing import USUAL_ROW_TOKENS
 from worker.data.stored import Reading
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
@@ -39,7 +38,7 @@ from worker.preflight.findings import Findings
 from worker.preflight.given_teachers import load_given
 from worker.preflight.miniature import QuietReporter, miniature_spec
 from worker.preflight.outcome import located_at
-from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
+from worker.preflight.sampling import STEP_SAMPLES, first_texts, row_tokens_of, sample_data
 from worker.preflight.shapes import build_too_large, measure_shapes
 from worker.protocol import Assignment, PhaseStarted, Reporter
 from worker.tasks import TASKS
@@ -69,7 +68,7 @@ class PreflightRun:
             torch.set_num_threads(self._assignment.num_threads)
         with located_at("/dataset/source"):
             whole = self._load_whole()
-            sampled = sample_data(whole, row_tokens=_row_tokens(self._spec))
+            sampled = sample_data(whole, row_tokens=row_tokens_of(self._spec))
         self._spec = without_control(self._spec, whole)
         self._networks = self._over(
             sampled.step_data, miniature_spec(self._spec), fitted_on=sampled.fitting_data, most_samples=STEP_SAMPLES
@@ -246,9 +245,3 @@ class PreflightRun:
         """Raises JobFault for a network that several devices cannot train."""
         if num_ranks(self._spec) > 1:
             check_no_layer_drop(network)
-
-
-def _row_tokens(spec: JobSpec) -> int:
-    tokenizers = [*(each.tokenizer for each in spec.teachers.values()), spec.student.tokenizer]
-    longest = [each.max_length for each in tokenizers if each is not None]
-    return spec.dataset.row_tokens or max(longest, default=USUAL_ROW_TOKENS)

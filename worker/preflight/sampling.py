@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from service.formats import RowPlaces, Waveform
+from service.spec import JobSpec
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.dataset import is_images
 from worker.data.epoch import TransferRows
+from worker.data.language_preprocessing import USUAL_ROW_TOKENS
 from worker.data.preprocessing import take
 from worker.data.raw_inputs import RawSample, num_characters
 from worker.data.reading import count_characters
@@ -48,6 +50,13 @@ class SampledData:
         return self.transfer is None and len(self.fitting_data.splits["train"]) == self.counts["train"]
 
 
+def row_tokens_of(spec: JobSpec) -> int:
+    """The length of a packed row of a job's networks, at most."""
+    tokenizers = [*(each.tokenizer for each in spec.teachers.values()), spec.student.tokenizer]
+    longest = [each.max_length for each in tokenizers if each is not None]
+    return spec.dataset.row_tokens or max(longest, default=USUAL_ROW_TOKENS)
+
+
 def sample_data(data: Data, *, row_tokens: int) -> SampledData:
     """``row_tokens`` is the length of a packed row, where texts are packed."""
     step_data, fitting_data = {}, {}
@@ -57,8 +66,8 @@ def sample_data(data: Data, *, row_tokens: int) -> SampledData:
         chosen = (
             _first_texts(lengths, row_tokens * STEP_SAMPLES * _CHARACTERS_OF_A_TOKEN) if split.is_packed else _two(split, lengths)
         )
-        step_data[name] = _of(split, chosen)
-        fitting_data[name] = _of(split, _more(split.inputs, lengths, chosen))
+        step_data[name] = rows_of(split, chosen)
+        fitting_data[name] = rows_of(split, _more(split.inputs, lengths, chosen))
     return SampledData(
         fitting_data=replace(data, splits=fitting_data),
         step_data=replace(data, splits=step_data),
@@ -84,7 +93,12 @@ def first_texts(split: Split, characters: int) -> Split:
     rows = _first_texts(lengths[:own], characters)
     if split.transfer is not None and split.transfer.count:
         rows = np.concatenate([rows, own + _first_texts(lengths[own:], characters)])
-    return split if len(rows) == len(split) else _of(split, rows)
+    return split if len(rows) == len(split) else rows_of(split, rows)
+
+
+def texts_of_rows(split: Split, count: int, *, row_tokens: int) -> Split:
+    """The first texts of a split of packed ones, which fill so many rows, if all of them do."""
+    return first_texts(split, row_tokens * count * _CHARACTERS_OF_A_TOKEN)
 
 
 def _lengths(inputs: RawInputs) -> NDArray[np.float64]:
@@ -124,7 +138,9 @@ def _more(inputs: RawInputs, lengths: NDArray[np.float64], chosen: NDArray[np.in
     return np.union1d(chosen, more)
 
 
-def _of(split: Split, rows: NDArray[np.int64]) -> Split:
+def rows_of(split: Split, rows: NDArray[np.int64]) -> Split:
+    """The samples at ``rows``, with their places."""
+
     def these(values: Any) -> Any:
         return take(values, rows)
 
@@ -134,6 +150,7 @@ def _of(split: Split, rows: NDArray[np.int64]) -> Split:
         inputs=these(split.inputs),
         labels=split.labels[torch.from_numpy(rows)],
         answers=None if split.answers is None else these(split.answers),
+        weights=None if split.weights is None else split.weights[torch.from_numpy(rows)],
         whole=None if split.whole is None else split.whole.take(torch.from_numpy(rows)),
         transfer=transfer,
         places=tuple(_places_of(split, rows)),
