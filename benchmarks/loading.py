@@ -69,7 +69,7 @@ def on_disk(files: list[bytes], folder: Path, num_loaders: int) -> StoredInputs:
     )
     write_shards(path, folder / "shards", filename=path.name, task="image-classification", target_columns=["label"])
     map_shards(folder / "shards")
-    stored = stored_splits(folder / "shards", "image", Reading(folder, num_loaders))["train"]
+    stored = stored_splits(folder / "shards", ("image",), Reading(folder, num_loaders))["train"]
     return replace(stored, canvas=Canvas(SIDE, SIDE, 3))
 
 

@@ -66,10 +66,10 @@ class StoredInputs(Sequence[Any]):
     """Whether these are all input columns of the shards, of which the digests there are."""
 
     @classmethod
-    def of(cls, shards: Sequence[Path], columns: Sequence[str], reading: Reading, *, are_whole: bool = True) -> "StoredInputs":
+    def of(cls, shards: Sequence[Path], columns: tuple[str, ...], reading: Reading, *, are_whole: bool = True) -> "StoredInputs":
         """All rows of some shards."""
         ends = np.cumsum([_opened(path).ends[-1] for path in shards], dtype=np.int64)
-        return cls(tuple(shards), ends, tuple(columns), np.arange(ends[-1] if len(ends) else 0), reading, are_whole=are_whole)
+        return cls(tuple(shards), ends, columns, np.arange(ends[-1] if len(ends) else 0), reading, are_whole=are_whole)
 
     def followed_by(self, other: "StoredInputs") -> "StoredInputs":
         """These samples and then those, of the same column of other shards."""
@@ -257,7 +257,7 @@ class PixelSums:
         return cls(count, tuple((means * count).tolist()), tuple(spread.tolist()), low, high)
 
 
-def stored_splits(folder: Path, columns: Sequence[str], reading: Reading) -> dict[str, StoredInputs]:
+def stored_splits(folder: Path, columns: tuple[str, ...], reading: Reading) -> dict[str, StoredInputs]:
     """The samples of each split of a folder of shards that were unpacked."""
     index = read_index(folder)
     are_whole = list(columns) == index.input

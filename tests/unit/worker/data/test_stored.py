@@ -116,7 +116,7 @@ def test_one_text_of_a_pair_has_digests_of_its_own(tmp_path: Path) -> None:
     write = FILES["pairs"][2]
     write_shards(write(tmp_path), tmp_path / "shards", filename="d.jsonl", task="text-classification", input_column=PAIR)
     map_shards(tmp_path / "shards")
-    first, second = (stored_splits(tmp_path / "shards", [name], Reading(tmp_path))["train"] for name in PAIR)
+    first, second = (stored_splits(tmp_path / "shards", (name,), Reading(tmp_path))["train"] for name in PAIR)
     assert (len(set(first.digests())), len(set(second.digests()))) == (ROWS // 2, 2)
     assert first.digests()[:2] == [text_digest("text 0 é")] * 2
 
