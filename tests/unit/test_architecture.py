@@ -99,7 +99,7 @@ WORKER_LAYERS: Layers = {
     "what host and trainer say to each other": {"protocol"},
 }
 HOST_SIDE = {"host", "__main__"}
-BETWEEN_SIDES = {"protocol", "sources"}
+BETWEEN_SIDES = {"protocol", "sources", "host_memory"}
 """Without torch and without the database: what both sides know."""
 SHARED_WITH_TRAINERS = {"spec", "formats", "weights", "gguf_header", "model_facts", "errors", "error_numbers"}
 """What a trainer may know of the service: the spec, the readers of data files, headers of weights and cards, the errors."""

@@ -4,14 +4,12 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from service.scheduling import Device
+from worker.host_memory import memory_limit_bytes
 
 MAX_CPU_SLOTS = 1024
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class DeviceLedger:
@@ -111,12 +109,10 @@ def visible_gpus(gpus: list[Gpu], visible: str | None) -> list[Device]:
     return [Device(f"cuda:{number}", memory_gib=gpu.memory_gib) for number, gpu in enumerate(seen)]
 
 
-def host_memory_gib(container_limit: Path = _CONTAINER_LIMIT) -> float | None:
+def host_memory_gib() -> float | None:
     """Memory that the CPU slots of this host share: the host's, or its container's limit; None if it is unknown."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
-    with suppress(OSError, ValueError):  # "max" is no limit
-        memory = min(memory, int(container_limit.read_text()))
-    return memory / 2**30
+    return min(memory, memory_limit_bytes() or memory) / 2**30

@@ -1,10 +1,9 @@
 """What a worker may use, from what the driver and CUDA's own variable say."""
 
-from pathlib import Path
-
 import pytest
 
 from service.scheduling import Device
+from worker.host import devices
 from worker.host.devices import host_memory_gib, parse_devices, read_gpus, visible_gpus
 
 ANSWER = "0, GPU-aaaa1, 24576\n1, GPU-bbbb2, 81559\n2, GPU-cccc3, [N/A]\n"
@@ -41,11 +40,10 @@ def test_a_device_that_is_not_there_is_refused_with_what_may_be_written(text: st
         parse_devices(text, visible="")
 
 
-def test_cpu_slots_share_the_hosts_memory_or_what_its_container_may_use(tmp_path: Path) -> None:
-    limit = tmp_path / "memory.max"
-    whole = host_memory_gib(limit)
+def test_cpu_slots_share_the_hosts_memory_or_what_its_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "memory_limit_bytes", lambda: None)
+    whole = host_memory_gib()
     assert whole is not None
-    limit.write_text("max\n")
-    assert host_memory_gib(limit) == whole > 0.5
-    limit.write_text(f"{2**29}\n")
-    assert host_memory_gib(limit) == 0.5
+    assert whole > 0.5
+    monkeypatch.setattr(devices, "memory_limit_bytes", lambda: 2**29)
+    assert host_memory_gib() == 0.5

@@ -1,5 +1,6 @@
 """A training in less memory: the same weights in the end, whatever was saved, and whenever memory ran out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import seed_everything
 from worker.errors import UnfitTraining
+from worker.host_memory import free_host_bytes
 from worker.methods.layer_mapping import map_layers
 from worker.models import build_network
 from worker.models.transformers_network import TransformersNetwork
@@ -229,7 +231,9 @@ def test_what_a_step_keeps_is_measured_against_what_is_free(
     for name, value in {"memory.max": 1_000_000_000 + int(free), "memory.current": 1_000_500_000}.items():
         (tmp_path / name).write_text(f"{value}\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 500000\n")
-    monkeypatch.setattr("worker.host_memory._CGROUP", tmp_path)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/\n")
+    monkeypatch.setattr(memory, "free_host_bytes", partial(free_host_bytes, tmp_path, tmp_path))
     drawn = torch.get_rng_state()
     memory.choose_savings(each)
     assert each.savings.state() == chosen
