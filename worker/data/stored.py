@@ -79,6 +79,7 @@ class StoredInputs(Sequence[Any]):
             shards=(*self.shards, *other.shards),
             ends=np.concatenate([self.ends, other.ends + before]),
             rows=np.concatenate([self.rows, other.rows + before]),
+            canvas=self.canvas or other.canvas,  # one where only some of those are grey
             are_whole=self.are_whole and other.are_whole,
         )
 
@@ -131,7 +132,7 @@ class StoredInputs(Sequence[Any]):
         return read_target(self.columns[0], batch) if self.kind == "name" else read_inputs(self.columns, batch)
 
     def _pixels(self, part: Any) -> Tensor:
-        if self.canvas is not None:
+        if self.canvas is not None and not isinstance(part, np.ndarray):
             return fit_images(part, self.canvas)
         return torch.from_numpy(np.ascontiguousarray(decode(part)))
 

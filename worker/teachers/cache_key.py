@@ -65,7 +65,7 @@ def inputs_digest(inputs: RawInputs) -> str:
             digest.update(tensor_bytes(chunk))
         return digest.hexdigest()
     if isinstance(inputs, StoredInputs):
-        digest.update(f"on disk {inputs.kind}".encode())
+        digest.update(f"on disk {inputs.kind} {inputs.canvas}".encode())
         digest.update(b"".join(inputs.digests()))
         return digest.hexdigest()
     for each in inputs:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from service.spec.inputs import LogMelFeatures
 from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file
+from worker.data.canvas import Canvas
 from worker.data.dataset import stored_inputs
 from worker.data.pixels import measure_pixels
 from worker.data.sound import measure_sound
 from worker.data.stored import Reading, StoredInputs, stored_splits
+from worker.teachers.cache_key import inputs_digest
 
 ROWS = 30
 PAIR = ("premise", "hypothesis")
@@ -110,6 +113,49 @@ def test_their_digests_are_of_their_content(both: tuple[Any, StoredInputs]) -> N
 
     assert len(set(digests)) == ROWS
     assert stored[np.array([3, 3, 8])].digests() == [digests[3], digests[3], digests[8]]
+
+
+@pytest.mark.parametrize("others", ["some are grey", "arrays"])
+def test_samples_after_others_are_read_in_any_batch(others: str, tmp_path: Path) -> None:
+    colours = some_images(8, 5, 7, 3)
+    grey = [image[..., 0] for image in colours]
+    parts = {"first": list(colours), "second": [*colours[:4], *grey[4:]]}
+    stored = {name: _on_disk(images, tmp_path / name) for name, images in parts.items()}
+    if others == "arrays":
+        (tmp_path / "arrays").mkdir()
+        file = write_npz(tmp_path / "arrays" / "d.npz", image=colours, label=np.arange(8))
+        stored["first"] = _mapped(file, tmp_path / "arrays")
+    joined = stored["first"].followed_by(stored["second"])
+    other_way = stored["second"].followed_by(stored["first"])
+    whole = torch.cat([stored["first"].read(), stored["second"].read()])
+    for rows in (np.array([14, 15]), np.array([15, 2]), np.arange(16)):
+        assert torch.equal(joined.read(rows), whole[rows])
+        assert torch.equal(other_way.read((rows + 8) % 16), whole[rows])
+
+
+def _on_disk(images: list[Any], folder: Path) -> StoredInputs:
+    folder.mkdir()
+    files = [{"bytes": encoded(image), "path": None} for image in images]
+    return _mapped(write_parquet(folder / "d.parquet", {"image": files, "label": list(range(len(images)))}), folder)
+
+
+def _mapped(file: Path, folder: Path) -> StoredInputs:
+    write_shards(file, folder / "shards", filename=file.name, task="image-classification", target_columns=["label"])
+    map_shards(folder / "shards")
+    return stored_splits(folder / "shards", ("image",), Reading(folder))["train"]
+
+
+def test_what_images_on_disk_are_fitted_to_is_in_the_key_of_a_teachers_outputs(tmp_path: Path) -> None:
+    images = _on_disk(list(some_images(8, 5, 7, 3)), tmp_path / "images")
+    sizes = (
+        None,
+        Canvas(4, 6, 3),
+        Canvas(6, 4, 3),
+        Canvas(4, 6, 3, "stretch"),
+        Canvas(4, 6, 3, "crop", "nearest"),
+        Canvas(4, 6, 1),
+    )
+    assert len({inputs_digest(replace(images, canvas=canvas)) for canvas in sizes}) == len(sizes)
 
 
 def test_one_text_of_a_pair_has_digests_of_its_own(tmp_path: Path) -> None:
