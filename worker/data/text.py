@@ -102,7 +102,7 @@ class TextPreprocessing(Preprocessing):
 
     @property
     def parameters(self) -> str:
-        return json.dumps([tokenizer_settings(self.tokenizer, prompt=self.prompt), self.max_length])
+        return json.dumps([tokenizer_settings(self.tokenizer, prompt=self.prompt), self.max_length, self.has_limit])
 
     @property
     def own_tokenizer(self) -> Any:

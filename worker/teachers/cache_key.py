@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from worker.data import Preprocessing, RawInputs
 from worker.data.raw_inputs import sample_bytes
 from worker.data.stored import StoredInputs
+from worker.data.tokenization import gives_token_types
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.models.loading import plain_tensors
 
@@ -76,8 +77,10 @@ def inputs_digest(inputs: RawInputs) -> str:
 
 
 def preprocessing_digest(preprocessing: Preprocessing) -> str:
-    """SHA-256 of all parameters of a preprocessing."""
-    return hashlib.sha256(f"{type(preprocessing).__name__}\n{preprocessing.parameters}".encode()).hexdigest()
+    """SHA-256 of all parameters of a preprocessing, and of whether its tokenizer tells the two texts of a pair apart."""
+    tokenizer = preprocessing.own_tokenizer
+    has_types = tokenizer is not None and gives_token_types(tokenizer)
+    return hashlib.sha256(f"{type(preprocessing).__name__}\n{preprocessing.parameters}\n{has_types}".encode()).hexdigest()
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -115,9 +115,14 @@ def test_every_preprocessing_is_told_apart_by_what_it_knows() -> None:
     assert preprocessing_digest(texts) == preprocessing_digest(same)
     generator = np.random.default_rng(0)
     clips = [Waveform(generator.standard_normal(4000).astype(np.float32), 16_000)]
+    with_types = train_text_preprocessing(TEXTS, spec)
+    with_types.tokenizer.model_input_names = [*texts.tokenizer.model_input_names, "token_type_ids"]
+    assert with_types.parameters == texts.parameters, "the tokens are the same, for networks that are compared"
     others: list[Preprocessing] = [
         PIXELS,
         texts,
+        with_types,
+        replace(texts, has_limit=False),
         TextPreprocessing(texts.tokenizer, 8),
         train_text_preprocessing(TEXTS[:2], spec),
         measure_sound(clips, LogMelFeatures(mels=16), most_seconds=1),
