@@ -196,13 +196,15 @@ def group_of_one(spec: dict[str, Any], folder: Path, *, device: str) -> list[Eve
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """Texts of one to four words, each with a class and, for two of three, a number."""
+    """Texts of one to four words, each with a class, what it is of two things, its weight and, for two of three, a number."""
     words = {"colour": ["red", "green", "blue"], "animal": ["cat", "dog", "horse", "mouse"], "tree": ["oak", "elm", "pine"]}
     lines = []
     for index in range(120):
         kind, number = list(words)[index % 3], 1 + index % 4
         text = " ".join(words[kind][(index // 3 + place) % len(words[kind])] for place in range(number))
-        lines.append(json.dumps({"text": text, "label": kind, "words": None if index % 3 == 2 else float(number)}))
+        row = {"text": text, "label": kind, "words": None if index % 3 == 2 else float(number)}
+        traits = [name for name, has in (("alive", kind != "colour"), ("short", number < 3)) if has]
+        lines.append(json.dumps(row | {"traits": traits, "trust": (0.0, 0.5, 1.0, 3.0)[index // 3 % 4]}))
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
@@ -292,6 +294,17 @@ def test_two_ranks_have_the_losses_of_one_on_sound(spoken_digits: Path, tmp_path
 
 def test_two_ranks_have_the_losses_of_one_on_several_targets_of_texts(texts: Path, tmp_path: Path) -> None:
     assert_same(of_texts(texts), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "of_labels"), [("label", {"label_smoothing": 0.1}), ("traits", {"class_weights": "balanced"})]
+)
+def test_two_ranks_have_the_losses_of_one_on_rows_with_weights(
+    texts: Path, tmp_path: Path, target: str, of_labels: dict[str, Any]
+) -> None:
+    dataset = {"source": f"file:{texts}", "targets": [target], "weight": "trust"}
+    training = {"max_steps": 6, "batch_size": 17, "optimizer": SGD} | of_labels
+    assert_same(of_texts(texts, dataset=dataset, method={"name": "soft-targets"}, training=training), tmp_path)
 
 
 def test_two_ranks_have_the_losses_of_one_on_the_tokens_inside_two_networks(texts: Path, tmp_path: Path) -> None:
