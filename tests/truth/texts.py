@@ -20,8 +20,8 @@ from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, CLASSES, TEXT_SWITCHES, save_network, texts_of, write_rows
 from worker.data import Data, UnusableData
-from worker.data.dataset import SplitName
 from worker.data.errors import UnreadableTokenizer
+from worker.data.split import SplitName
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.trained import load_teacher

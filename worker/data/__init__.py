@@ -1,9 +1,10 @@
 """The data that a job trains on, one module per modality. Nothing is read, drawn or measured at import."""
 
-from worker.data.dataset import Data, Split, SplitName, load_data
+from worker.data.dataset import Data, load_data
 from worker.data.errors import UnusableData
 from worker.data.pixels import PixelPreprocessing, measure_pixels
 from worker.data.preprocessing import Preprocessing, RawInputs, first
+from worker.data.split import Split, SplitName
 
 __all__ = [
     "Data",

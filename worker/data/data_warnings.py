@@ -16,9 +16,10 @@ from service.spec import JobSpec
 from service.spec.effect import spec_warnings, split_warnings
 from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
-from worker.data.dataset import Data, Split, SplitName
+from worker.data.dataset import Data
 from worker.data.raw_inputs import sample_key
 from worker.data.sound import seconds_of
+from worker.data.split import Split, SplitName
 from worker.data.stored import StoredInputs
 from worker.targets import Target, Targets
 

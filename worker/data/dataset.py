@@ -7,17 +7,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from service.errors import InvalidFile
 from service.formats import DataArrays, EncodedImage, RowPlaces, SplitArrays, read_dataset
 from service.spec.data import DatasetSpec, why_not_named
-from service.spec.data_fit import chosen_splits, listed, transfer_split
+from service.spec.data_fit import listed, transfer_split
 from service.spec.source import split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
@@ -33,115 +32,20 @@ from worker.data.canvas_choice import (
     files_of,
     on_canvas,
 )
+from worker.data.chosen_parts import choose_parts
 from worker.data.digits import MAX_PIXEL
 from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
-from worker.data.held_out import hold_out, hold_out_labels, most_probable
 from worker.data.pixel_range import PixelRange, pixel_range
-from worker.data.prepared import PreparedSamples
-from worker.data.preprocessing import RawInputs, take
+from worker.data.preprocessing import RawInputs
 from worker.data.read_choice import ReadChoice, choose_reading
+from worker.data.split import Split, SplitName, is_images, places_of, stored_inputs
 from worker.data.stored import Reading, StoredInputs, stored_splits
 from worker.targets import Targets
-
-SplitName = Literal["train", "validation", "test"]
-
-_MOST_UNLABELLED = 2
-"""Up to this many samples without a label are too few for a stratum of their own: it needs one in each of three parts."""
 
 _BUILTIN = ReadChoice("memory", "builtin datasets are in memory")
 _OF_LABELS = {"unlabelled", "lone_folder"}
 """Warnings that say nothing of transfer rows, which have no labels in any case."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """N samples in a fixed order."""
-
-    inputs: RawInputs
-    """Images (N, C, H, W), uint8 or float32, or N texts, or N waveforms, as stored, before any network's preprocessing."""
-    labels: Tensor
-    """(N,) int64 for classification, else (N, M) float32, numbers standardised: see :mod:`worker.targets`."""
-    answers: Sequence[str] | None = None
-    """N texts that a causal language model learns to write after the inputs; None where it learns on the inputs alone."""
-    is_packed: bool = False
-    """Whether several texts share a row for a causal language model, rather than one text per row."""
-    is_isolated: bool = False
-    """Of texts that share rows: whether they are whole and do not attend to each other."""
-    overlong: Literal["cut", "refuse"] = "cut"
-    """What becomes of a text that is longer than a row of its own."""
-    transfer: TransferRows | None = None
-    """Of a training split: those of its samples, the last ones, that are transfer rows; None if there are none."""
-    weights: Tensor | None = None
-    """(N,) float32, of the samples of a training split in its losses, 1 on average; None where all count the same."""
-    whole: WholeImages | None = None
-    """Of a training split whose images are fitted to a canvas, and of which windows are taken: the images themselves."""
-    part: SplitName | None = None
-    """The split that it is of the job's data."""
-    places: tuple[RowPlaces, ...] = ()
-    """Where its samples stand in their files, one after the other; empty if they come from no file."""
-    read: PreparedSamples = field(default_factory=PreparedSamples, compare=False, repr=False)
-    """What networks read of it, kept so that nothing is tokenised twice."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def own(self) -> "Split":
-        """The split without its transfer rows, for a network that learns from labels alone; the same object at each call."""
-        if self.transfer is None:
-            return self
-        count = len(self) - self.transfer.count
-        weights = None if self.weights is None else self.weights[:count]
-        whole = None if self.whole is None else self.whole[:count]
-        return replace(self, inputs=self.inputs[:count], labels=self.labels[:count], weights=weights, whole=whole, transfer=None)
-
-    @cached_property
-    def transferred(self) -> "Split":
-        """The transfer rows alone, none or more; the same object at each call."""
-        count = len(self) - (0 if self.transfer is None else self.transfer.count)
-        inputs, labels = self.inputs[count:], self.labels[count:]
-        return replace(self, inputs=inputs, labels=labels, weights=None, whole=None, transfer=None, places=())
-
-    def at(self, rows: Tensor) -> "Split":
-        """Selects the samples at ``rows`` (B,); their places in files are not told."""
-        chosen = rows.numpy()
-        answers = None if self.answers is None else take(self.answers, chosen)
-        weights = None if self.weights is None else self.weights[rows]
-        return replace(
-            self,
-            inputs=take(self.inputs, chosen),
-            labels=self.labels[rows],
-            answers=answers,
-            weights=weights,
-            whole=None if self.whole is None else self.whole.take(rows),
-            transfer=None,
-            places=(),
-            read=PreparedSamples(),
-        )
-
-    def place_of(self, index: int) -> RowPlaces:
-        """The place of one sample in its file."""
-        row = index
-        for places in self.places:
-            if row < len(places):
-                return places[np.array([row])]
-            row -= len(places)
-        return RowPlaces(self.part or "", np.array([index]))
-
-    def place(self, index: int) -> str:
-        """Names the place of one sample, for messages: ``test split, row 3 (line 5)``."""
-        for places in self.places:
-            if index < len(places):
-                held_out = "" if places.source or places.split == self.part else f" (of the file's split {places.split!r})"
-                return f"{self.name}{held_out}, {places.describe(index)}"
-            index -= len(places)
-        return f"{self.name}, row {index}"
-
-    @property
-    def name(self) -> str:
-        """Its name for messages."""
-        return "the split" if self.part is None else f"{self.part} split"
 
 
 @dataclass(frozen=True)
@@ -222,7 +126,7 @@ def load_data(
     arrays, max_value = _load(
         dataset.source, path, dataset, task.name, target_columns=dataset.targets, as_files=as_files, reading=reading
     )
-    chosen = _choose(dataset, arrays, without_labels=without_labels)
+    chosen = choose_parts(dataset, arrays, without_labels=without_labels)
     canvas, warnings = None, list(arrays.warnings)
     if images := _to_be_fitted(arrays, asked=as_files):
         sizes, channels = {(image.height, image.width) for image in images}, {image.channels for image in images}
@@ -410,86 +314,3 @@ def _load_file(
         raise UnusableData(f"{source}: {error.detail}") from error
     except OSError as error:
         raise UnusableData(f"{source} cannot be read: {error}") from error
-
-
-def _choose(dataset: DatasetSpec, arrays: DataArrays, *, without_labels: Collection[str]) -> dict[SplitName, SplitArrays]:
-    names = chosen_splits(dataset, list(arrays.splits))
-    own: dict[SplitName, str | None] = {"train": names.train, "validation": names.validation, "test": names.test}
-    for part, name in own.items():
-        if name is not None and name not in arrays.splits:
-            there = ", ".join(map(repr, arrays.splits))
-            raise UnusableData(f"the dataset has no split {name!r} to be the {part} split; it has {there}")
-    train = arrays.splits[names.train]
-    needed = 1 + sum(name is None for name in own.values())
-    parts: Any = {
-        "validation_fraction": None if names.validation is not None else dataset.validation_fraction,
-        "test_fraction": None if names.test is not None else dataset.test_fraction,
-        "seed": dataset.split_seed,
-    }
-    if (labels := _several_labels(dataset, arrays, train)) is not None:
-        rows = hold_out_labels(labels, **parts)
-    else:
-        rows = hold_out(_strata(dataset, arrays, train, needed=needed, without_labels=without_labels), **parts)
-    if len(rows) == 1:
-        rows = {}
-    chosen: dict[SplitName, SplitArrays] = {}
-    for part, name in own.items():
-        if part in rows:
-            chosen[part] = _rows(train, rows[part])
-        elif name is not None:
-            chosen[part] = arrays.splits[name]
-    return chosen
-
-
-def _several_labels(dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays) -> NDArray[np.bool_] | None:
-    """The labels (N, C) of the first target that has classes, if a row may have any of them; none where they are missing."""
-    for name in dataset.targets:
-        if arrays.classes[name] is not None:
-            return np.asarray(train.targets[name]) > 0 if arrays.label_kinds.get(name) == "labels" else None
-    return None
-
-
-def _strata(
-    dataset: DatasetSpec, arrays: DataArrays, train: SplitArrays, *, needed: int, without_labels: Collection[str]
-) -> NDArray[np.int64]:
-    """Strata (N,) of the held-out shares: the classes of the first target that has classes, else a single stratum.
-
-    Of probabilities the class is the most probable one. Of them, and of a target that can be learned without labels, classes
-    of fewer than ``needed`` rows are one stratum with the unlabelled.
-    """
-    for name in dataset.targets:
-        values = train.targets[name]
-        if arrays.classes[name] is not None and isinstance(values, np.ndarray):
-            is_soft = arrays.label_kinds.get(name) == "probabilities"
-            strata = most_probable(values) if is_soft else values.astype(np.int64)
-            if name in without_labels or is_soft:
-                rare = np.flatnonzero(np.bincount(strata[strata >= 0]) < needed)
-                strata = np.where(np.isin(strata, rare), -1, strata)
-            counts = np.bincount(strata[strata >= 0])
-            if len(counts) and len(strata) - counts.sum() <= _MOST_UNLABELLED:
-                strata = np.where(strata >= 0, strata, counts.argmax())
-            return strata
-    return np.zeros(len(train.inputs), dtype=np.int64)
-
-
-def _rows(split: SplitArrays, rows: NDArray[np.int64]) -> SplitArrays:
-    return SplitArrays(
-        inputs=take(split.inputs, rows),
-        targets={name: take(values, rows) for name, values in split.targets.items()},
-        places=None if split.places is None else split.places[rows],
-    )
-
-
-def is_images(inputs: RawInputs) -> bool:
-    """Whether samples are images, in memory or stored."""
-    return inputs.is_images if isinstance(inputs, StoredInputs) else isinstance(inputs, Tensor)
-
-
-def places_of(split: SplitArrays) -> tuple[RowPlaces, ...]:
-    """Where a split's samples stand in its file; empty if it has none."""
-    return () if split.places is None else (split.places,)
-
-
-def stored_inputs(inputs: RawInputs) -> RawInputs:
-    """Samples of a reader: arrays as tensors, anything else as it is."""
-    return torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs

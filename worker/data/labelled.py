@@ -8,8 +8,8 @@ from torch import Tensor
 
 from service.formats import DataArrays, SplitArrays
 from service.spec.data import DatasetSpec
-from worker.data.dataset import Split, SplitName, places_of, stored_inputs
 from worker.data.errors import UnusableData
+from worker.data.split import Split, SplitName, places_of, stored_inputs
 from worker.targets import Target, Targets, standard_of
 
 _MOST_DEVIATIONS = 1e5

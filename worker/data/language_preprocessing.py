@@ -15,13 +15,14 @@ from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
 from worker.data.chat_template import ChatTemplate, chat_texts, refuse_without_template, template_of
-from worker.data.dataset import Data, Split
+from worker.data.dataset import Data
 from worker.data.language import Framing, RowStyle, TokenRows, answered, conversed, language_inputs, packed, padded
 from worker.data.mapped_language import mapped_packed, mapped_rows
 from worker.data.mapped_rows import MappedRows
 from worker.data.prepared import Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.reading import describe_unread_texts, prepare_once
+from worker.data.split import Split
 from worker.data.stored import StoredInputs
 from worker.data.tensors import Inputs
 from worker.data.texts_alone import holds_chats

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from worker.data.dataset import Split
 from worker.data.language import Framing, TokenRows, count_packed, framed, refuse_short
 from worker.data.mapped_rows import RowsWriter
 from worker.data.prepared import Losses, Prepared
 from worker.data.reading import rows_from
+from worker.data.split import Split
 from worker.data.stored import StoredInputs
 from worker.data.tokenization import token_ids
 

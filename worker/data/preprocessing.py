@@ -20,7 +20,7 @@ from worker.data.stored import StoredInputs
 from worker.data.tensors import Inputs
 
 if TYPE_CHECKING:
-    from worker.data.dataset import Split
+    from worker.data.split import Split
 
 RawInputs = Any
 """Stored samples: images (N, C, H, W), a list of N texts, or a list of N waveforms; or :class:`StoredInputs` of any of them."""

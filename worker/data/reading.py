@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from service.spec.warning_message import WarningMessage
-from worker.data.dataset import Split, is_images
 from worker.data.errors import UnusableData, UnusableRow
 from worker.data.prepared import Losses, Prepared
 from worker.data.preprocessing import take
 from worker.data.raw_inputs import num_characters
+from worker.data.split import Split, is_images
 
 
 def prepare_once(split: Split, preprocessing: Any, make: Callable[[Split], Prepared]) -> Prepared:

@@ -15,12 +15,12 @@ from service.formats import TextPair
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.warning_message import WarningMessage
-from worker.data.dataset import Split
 from worker.data.mapped_rows import MappedRows, RowsWriter
 from worker.data.prepared import NO_LOSSES, Losses, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing, first, take
 from worker.data.raw_inputs import are_pairs
 from worker.data.reading import describe_unread_texts, prepare_once, rows_from
+from worker.data.split import Split
 from worker.data.stored import StoredInputs
 from worker.data.tokenization import (
     NO_TOKEN,

@@ -9,9 +9,9 @@ import torch
 from service.formats import SplitArrays
 from service.formats.chat import Chat
 from service.spec.data import DatasetSpec
-from worker.data.dataset import Split, SplitName, places_of
 from worker.data.errors import UnusableData
 from worker.data.raw_inputs import RawSample
+from worker.data.split import Split, SplitName, places_of
 from worker.data.stored import StoredInputs
 
 

@@ -20,11 +20,11 @@ from service.formats import DataArrays, SplitArrays
 from service.spec.data import DatasetSpec
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
-from worker.data.dataset import Split, SplitName, places_of
 from worker.data.errors import UnusableData, UnusableRow
 from worker.data.prepared import NO_LOSSES, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.reading import prepare_once
+from worker.data.split import Split, SplitName, places_of
 from worker.data.text import TextPreprocessing
 from worker.data.tokenization import NO_TOKEN, train_tokenizer
 from worker.targets import Targets

@@ -19,9 +19,9 @@ from service.spec.tasks import TaskName
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file
 from worker.data.canvas import Canvas
-from worker.data.dataset import stored_inputs
 from worker.data.pixels import measure_pixels
 from worker.data.sound import measure_sound
+from worker.data.split import stored_inputs
 from worker.data.stored import Reading, StoredInputs, stored_splits
 from worker.teachers.cache_key import inputs_digest
 

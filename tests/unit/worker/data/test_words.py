@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from service.spec.inputs import TokenizerSpec
-from worker.data.dataset import Split
 from worker.data.errors import UnusableData
+from worker.data.split import Split
 from worker.data.tokenization import NO_TOKEN, load_tokenizer
 from worker.data.words import (
     NO_WORD,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.data.dataset import Split
 from worker.data.samples import Samples
+from worker.data.split import Split
 from worker.data.words import NO_WORD
 from worker.targets import Targets
 from worker.tasks.token_classification import TokenClassification
