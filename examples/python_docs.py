@@ -1,20 +1,23 @@
 """A dataset of short English texts: what Python's own library says of its functions, by the part of the library that they are in.
 
     python examples/python_docs.py docs.csv
+    python examples/python_docs.py chats.jsonl
 
-The columns are ``text``, ``label`` and ``split``. It is read from the sources of the Python that runs this, imports none of them,
-and is the same at each run. There are few texts of each class, as in most tasks that people label by hand: a network that has
-read English before is worth much here, and one that begins with nothing learns little.
+A CSV has the columns ``text``, ``label`` and ``split``. A file of JSON Lines has conversations about the texts, in
+``messages``. It is read from the sources of the Python that runs this, imports none of them, and is the same at each run. There
+are few texts of each class, as in most tasks that people label by hand: a network that has read English before is worth much
+here, and one that begins with nothing learns little.
 """
 
 import ast
 import csv
 import hashlib
+import json
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CLASSES = {
     "concurrency": ("asyncio", "multiprocessing", "concurrent", "threading.py", "queue.py", "selectors.py"),
@@ -49,10 +52,24 @@ def texts() -> list[Text]:
     return rows
 
 
+def chats() -> list[dict[str, Any]]:
+    """Of each text a conversation: what it is about, and how it goes on after its first words."""
+    rows = []
+    for text, label, split in texts():
+        words = text.split()
+        turns = [f"What is this of? {text}", label, f"How does it go on? {' '.join(words[:3])}", " ".join(words[3:])]
+        rows.append({"messages": [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]})
+        rows[-1]["split"] = split
+    return rows
+
+
 def write(path: Path) -> None:
-    """Writes the rows as CSV."""
+    """Writes chats as JSON Lines, by the file's suffix, else the texts as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([Text._fields, *texts()])
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in chats())
+        else:
+            csv.writer(file).writerows([Text._fields, *texts()])
 
 
 def _sources(place: Path) -> list[Path]:

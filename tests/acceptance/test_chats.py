@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from examples.python_docs import texts
+from examples.python_docs import chats
 from service.client import ApiError, Client
 from service.embedded.stack import Stack
 from tests.acceptance.test_real_models import ended, ended_though_killed, uploaded, weights
@@ -33,17 +33,6 @@ LLAMA: dict[str, Any] = {
 TOKENIZER = {"train": "bpe", "vocab_size": 600, "max_length": 192}
 
 
-def chats(count: int) -> list[dict[str, Any]]:
-    """What Python says of its library: what it is about, and how it goes on."""
-    rows, known = [], texts()
-    for text, label, split in known[:: len(known) // count]:
-        words = text.split()
-        turns = [f"What is this of? {text}", label, f"How does it go on? {' '.join(words[:3])}", " ".join(words[3:])]
-        messages = [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]
-        rows.append({"messages": messages, "split": split})
-    return rows
-
-
 def spec(source: str, **changes: Any) -> dict[str, Any]:
     own = {"source": source, "input": "messages", "packing": "isolated", "chat_template": TEMPLATE}
     training = {"max_steps": 6, "batch_size": 8, "checkpoint_steps": 2}
@@ -60,7 +49,7 @@ def spec(source: str, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def source(client: Client, tmp_path: Path) -> str:
     path = tmp_path / "chats.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in chats(240)), encoding="utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in chats()[::3]), encoding="utf-8")
     dataset = client.upload_dataset(path, name="chats", task="causal-lm", input_column="messages")
     return f"dataset:{dataset.id}"
 
