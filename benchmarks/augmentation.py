@@ -11,9 +11,8 @@ Two loops: over PIL images, as most data sets' transforms do it, and over tensor
 
 import argparse
 import random
-import statistics
-import time
 
+from benchmarks.in_turns import median_seconds
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
@@ -92,14 +91,7 @@ def main() -> None:
         "loop over PIL images": contest.loop_over_pictures,
         "loop over tensors": contest.loop_over_tensors,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_index in range(arguments.rounds + 1):
-        for name, run in contestants.items():
-            started = time.perf_counter()
-            run()
-            if round_index > 0:  # the first warms up
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = median_seconds(contestants, rounds=arguments.rounds)
     first = next(iter(medians))
     for name, median in medians.items():
         ratio = "" if name == first else f"   the job takes {medians[first] / median:.2f} of it"

@@ -9,11 +9,10 @@ a job's windows come from (seed, epoch, sample) is in its time. Beside them a jo
 import argparse
 import io
 import random
-import statistics
-import time
 from collections.abc import Callable
 from importlib.resources import files
 
+from benchmarks.in_turns import median_seconds
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
@@ -96,14 +95,7 @@ def main() -> None:
         "torch's DataLoader, Pillow": lambda: list(loader),
         "the job, with RandAugment": lambda: [augmented(batch) for batch in batches],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_index in range(arguments.rounds + 1):
-        for name, run in contestants.items():
-            started = time.perf_counter()
-            run()
-            if round_index > 0:  # the first warms up
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = median_seconds(contestants, rounds=arguments.rounds)
     first = next(iter(medians))
     for name, median in medians.items():
         ratio = "" if name == first else f"   the job takes {medians[first] / median:.2f} of it"

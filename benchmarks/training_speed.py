@@ -10,10 +10,9 @@ Three plain loops: with a DataLoader; with tensors in memory; and with tensors a
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator
 
+from benchmarks.in_turns import median_seconds
 from worker.host.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as trainers run; before torch is imported
@@ -172,14 +171,7 @@ def main() -> None:
         "plain loop with tensors": contest.plain_with_tensors,
         "plain loop, teacher asked once": contest.plain_teacher_asked_once,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_index in range(arguments.rounds + 1):
-        for name, run in contestants.items():
-            started = time.perf_counter()
-            run()
-            if round_index > 0:  # the first warms up
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = median_seconds(contestants, rounds=arguments.rounds)
     for name, median in medians.items():
         ratio = "" if name == "the job" else f"   the job takes {medians['the job'] / median:.2f} of it"
         print(f"{name:32} {median:7.3f} s{ratio}")
