@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from service.errors import InvalidFile
 from service.formats.arrow import is_list
 from service.formats.chat import HOW_TO_WRITE_CHAT, TOOLS_COLUMN, Chat, check_chats
+from service.formats.text import CharacterLimit
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
 
@@ -21,8 +22,7 @@ class MessagesColumn:
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
-        self._max_unpacked_bytes = max_unpacked_bytes
-        self._unpacked_bytes = 0
+        self._limit = CharacterLimit(max_unpacked_bytes, "chats")
         if not is_list(first.type) or not pa.types.is_struct(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings, and {HOW_TO_WRITE_CHAT}")
 
@@ -34,10 +34,7 @@ class MessagesColumn:
 
     def read(self, column: pa.Array, *, first_row: int) -> list[Chat]:
         chats = chats_of(column, place=f"column {self._name!r}", first_row=first_row)
-        # Dictionary encoding or compression can make a small file of large chats.
-        self._unpacked_bytes = sum(map(len, chats)) + (self._unpacked_bytes if first_row else 0)
-        if self._unpacked_bytes > self._max_unpacked_bytes:
-            raise InvalidFile(f"unpacked, the chats have more than {self._max_unpacked_bytes:,} bytes; send fewer rows")
+        self._limit.add(sum(map(len, chats)), first_row=first_row)
         return chats
 
 

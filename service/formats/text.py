@@ -1,6 +1,7 @@
 """Checks of texts, and the answers of a ``causal-lm`` dataset."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import cast
 
 from service.errors import InvalidFile
@@ -15,6 +16,22 @@ HOW_TO_WRITE_CHATS = (
 HOW_TO_WRITE_LISTS = "write one text a row, for instance with ' '.join(…)"
 MAX_TEXT_CHARACTERS = 1_000_000
 """The length of a long book."""
+
+
+@dataclass
+class CharacterLimit:
+    """The characters of a Parquet column so far: dictionary encoding or compression can make a small file of large texts."""
+
+    most: int
+    what: str
+    """What they are of, in the plural."""
+    count: int = 0
+
+    def add(self, number: int, *, first_row: int) -> None:
+        """Adds those of some rows; row 0 begins anew. Raises InvalidFile if there are too many."""
+        self.count = number + (self.count if first_row else 0)
+        if self.count > self.most:
+            raise InvalidFile(f"unpacked, the {self.what} have more than {self.most:,} bytes; send fewer rows")
 
 
 def check_texts(values: Iterable[object], *, place: Callable[[int], str]) -> list[str]:

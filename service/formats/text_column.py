@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from service.errors import InvalidFile
 from service.formats.arrow import is_list, is_string, strings
-from service.formats.text import HOW_TO_WRITE_CHATS, check_texts
+from service.formats.text import HOW_TO_WRITE_CHATS, CharacterLimit, check_texts
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
 
@@ -18,8 +18,7 @@ class TextColumn:
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
-        self._max_unpacked_bytes = max_unpacked_bytes
-        self._unpacked_bytes = 0
+        self._limit = CharacterLimit(max_unpacked_bytes, "texts")
         if is_list(first.type) and pa.types.is_struct(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings: {HOW_TO_WRITE_CHATS}")
         if not is_string(first.type):
@@ -33,8 +32,5 @@ class TextColumn:
 
     def read(self, column: pa.Array, *, first_row: int) -> list[str]:
         texts = check_texts(strings(column), place=lambda index: f"column {self._name!r}, row {first_row + index}")
-        # Dictionary encoding or compression can make a small file of large texts.
-        self._unpacked_bytes = sum(map(len, texts)) + (self._unpacked_bytes if first_row else 0)
-        if self._unpacked_bytes > self._max_unpacked_bytes:
-            raise InvalidFile(f"unpacked, the texts have more than {self._max_unpacked_bytes:,} bytes; send fewer rows")
+        self._limit.add(sum(map(len, texts)), first_row=first_row)
         return texts

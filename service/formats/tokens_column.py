@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from service.errors import InvalidFile
 from service.formats.arrow import is_list, is_string
+from service.formats.text import CharacterLimit
 from service.formats.words import HOW_TO_MARK_SPANS, HOW_TO_TAG, HOW_TO_WRITE_SPANS, check_tokens
 from service.spec.data import Column
 from service.spec.tasks import TargetKind
@@ -21,8 +22,7 @@ class TokensColumn:
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
         self._dtype = str(first.type)[:200]
-        self._max_unpacked_bytes = max_unpacked_bytes
-        self._unpacked_bytes = 0
+        self._limit = CharacterLimit(max_unpacked_bytes, "words")
         if not is_list(first.type) or not is_string(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; words are lists of strings, a list a row")
 
@@ -34,10 +34,7 @@ class TokensColumn:
 
     def read(self, column: pa.Array, *, first_row: int) -> list[list[str]]:
         rows = check_tokens(column.to_pylist(), place=lambda index: f"column {self._name!r}, row {first_row + index}")
-        # Dictionary encoding or compression can make a small file of large texts.
-        self._unpacked_bytes = sum(len(word) for words in rows for word in words) + (self._unpacked_bytes if first_row else 0)
-        if self._unpacked_bytes > self._max_unpacked_bytes:
-            raise InvalidFile(f"unpacked, the words have more than {self._max_unpacked_bytes:,} bytes; send fewer rows")
+        self._limit.add(sum(len(word) for words in rows for word in words), first_row=first_row)
         return rows
 
 
