@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from service.formats import EncodedImage
-from service.formats.image_file import check_image
+from service.formats.media.image_file import check_image
 from service.spec.image_augment import Flip, RandAugment, RandomResizedCrop
 from worker.data.augment import Augmentation, Stored
-from worker.data.canvas import Canvas, WholeImages
+from worker.data.images.canvas import Canvas, WholeImages
 
 SIDE = 224
 CROP = RandomResizedCrop(name="random-resized-crop", scale=[0.35, 1.0])

@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.image_loading import SIDE, photographs
 from service.formats import write_shards
-from service.formats.mapped_shards import map_shards
-from worker.data.canvas import Canvas
-from worker.data.pixels import PixelPreprocessing
+from service.formats.shards.mapped import map_shards
+from worker.data.disk.stored import Reading, StoredInputs, stored_splits
+from worker.data.images.canvas import Canvas
+from worker.data.images.pixels import PixelPreprocessing
 from worker.data.samples import Samples
-from worker.data.stored import Reading, StoredInputs, stored_splits
 from worker.distributed.rng import epoch_order
 
 CPU = torch.device("cpu")

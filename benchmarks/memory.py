@@ -110,7 +110,7 @@ def _make(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    from worker.data.tokenization import save_tokenizer, train_tokenizer
+    from worker.data.text.tokenization import save_tokenizer, train_tokenizer
 
     texts = [line for path in sorted(Path("docs").glob("*.md")) for line in path.read_text(encoding="utf-8").splitlines() if line]
     (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:300]), encoding="utf-8")

@@ -41,6 +41,6 @@ import_module("transformers.quantizers.auto")
 del sys.modules["torchao"]
 for module in MODULES:
     import_module(module)
-import_module("worker.data.digits").read_digits()
+import_module("worker.data.builtin.digits").read_digits()
 gc.freeze()
 gc.enable()

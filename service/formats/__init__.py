@@ -7,13 +7,13 @@ and the remedy.
 
 from service.formats.arrays import DataArrays, SplitArrays
 from service.formats.chunk import RawInputs, Waveform
-from service.formats.encoded import EncodedImage
+from service.formats.media.encoded import EncodedImage
 from service.formats.pair import TextPair
 from service.formats.places import RowPlaces
 from service.formats.sample import Sample, first_samples
 from service.formats.source import inspect_source
 from service.formats.table import inspect_dataset, read_dataset, write_shards
-from service.formats.target import TargetArray
+from service.formats.targets.target import TargetArray
 
 __all__ = [
     "DataArrays",

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, RawInputs
-from service.formats.decoding import decode, decode_images
-from service.formats.encoded import EncodedImage
-from service.formats.image_extent import common_channels
-from service.formats.number import as_indices
+from service.formats.media.decoding import decode, decode_images
+from service.formats.media.encoded import EncodedImage
+from service.formats.media.image_extent import common_channels
 from service.formats.places import RowPlaces
-from service.formats.target import Settled, TargetArray, TargetTally
+from service.formats.targets.number import as_indices
+from service.formats.targets.target import Settled, TargetArray, TargetTally
 from service.formats.text import AnswerTally
 from service.spec.warning_message import WarningMessage
 

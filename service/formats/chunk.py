@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
-from service.formats.encoded import EncodedAudio, EncodedImage
+from service.formats.media.encoded import EncodedAudio, EncodedImage
 from service.formats.pair import TextPair
 from service.spec.data import Column
 from service.spec.tasks import TASKS, InputColumnKind, InputKind, TargetKind, TaskName

@@ -8,11 +8,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from service.formats.chunk import SPLIT_COLUMN, ColumnSelection
-from service.formats.label import HOW_TO_NUMBER, HOW_TO_REGRESS
-from service.formats.list_label import ListTally
-from service.formats.number import HIGHEST_FLOAT_CLASS, NumberTally
-from service.formats.tags import HOW_TO_CONVERT_BARE, TagTally
-from service.formats.target import Settled, TargetTally
+from service.formats.targets.label import HOW_TO_NUMBER, HOW_TO_REGRESS
+from service.formats.targets.list_label import ListTally
+from service.formats.targets.number import HIGHEST_FLOAT_CLASS, NumberTally
+from service.formats.targets.tags import HOW_TO_CONVERT_BARE, TagTally
+from service.formats.targets.target import Settled, TargetTally
 from service.spec.data import Column
 from service.spec.split_names import split_roles
 from service.spec.tasks import TaskName

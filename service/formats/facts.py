@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from service.formats.chat import Chat
 from service.formats.chunk import Chunk, ChunkInputs
-from service.formats.encoded import EncodedAudio, EncodedImage
+from service.formats.media.encoded import EncodedAudio, EncodedImage
 from service.formats.pair import TextPair
 from service.formats.repeated_rows import RepeatedRows
 from service.spec.dataset_facts import DatasetFacts, Lengths, RowPlace, SharedRows

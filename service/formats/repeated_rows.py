@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk
-from service.formats.encoded import DIGEST_BYTES
+from service.formats.media.encoded import DIGEST_BYTES
 from service.spec.dataset_facts import RowPlace, SharedRow, SharedRows
 from service.spec.split_names import split_roles
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.formats.chunk import Chunk, DataTable, Waveform
-from service.formats.decoding import decode
-from service.formats.opening import MAX_UNPACKED_BYTES, open_table
+from service.formats.media.decoding import decode
 from service.formats.pair import TextPair
+from service.formats.readers.opening import MAX_UNPACKED_BYTES, open_table
 from service.formats.selection import select_columns
 from service.formats.table import read_chunks
 from service.spec.data import Column

@@ -15,17 +15,17 @@ from service.formats.chat import refuse_chats_as_text
 from service.formats.chunk import Chunk, ColumnSelection, DataTable
 from service.formats.dataset_warnings import column_warnings, reading_warnings, split_warnings, target_warnings
 from service.formats.facts import FactsTally, leak_warnings
-from service.formats.label import LabelTally
-from service.formats.list_label import ListTally
-from service.formats.number import NumberTally
-from service.formats.opening import MAX_UNPACKED_BYTES, open_table
+from service.formats.readers.opening import MAX_UNPACKED_BYTES, open_table
 from service.formats.selection import select_columns
-from service.formats.shard_values import decoded_bytes, sample_digests
-from service.formats.shard_writer import ShardWriter
-from service.formats.tags import TagTally
-from service.formats.target import Settled, TargetTally
+from service.formats.shards.values import decoded_bytes, sample_digests
+from service.formats.shards.writer import ShardWriter
+from service.formats.targets.label import LabelTally
+from service.formats.targets.list_label import ListTally
+from service.formats.targets.number import NumberTally
+from service.formats.targets.tags import TagTally
+from service.formats.targets.target import Settled, TargetTally
+from service.formats.targets.weight import WeightTally
 from service.formats.text import AnswerTally
-from service.formats.weight import WeightTally
 from service.formats.words import as_words
 from service.spec.data import Column, DatasetInfo
 from service.spec.tasks import InputColumnKind, TaskName
@@ -103,7 +103,7 @@ def write_shards(
     skip_broken: bool = False,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> None:
-    """Writes the rows of a file into a folder of shards, which reads as the file does; see :mod:`service.formats.shard_index`.
+    """Writes the rows of a file into a folder of shards, which reads as the file does; see :mod:`service.formats.shards.index`.
 
     Raises:
         InvalidFile: a row, or the file, cannot be read. What its targets are as a whole is told once they are read.

@@ -7,7 +7,7 @@ from typing import cast
 from service.errors import InvalidFile
 from service.formats.chat import Chat
 from service.formats.chunk import Chunk, is_unicode
-from service.formats.target import Settled, TargetTally
+from service.formats.targets.target import Settled, TargetTally
 
 HOW_TO_WRITE_CHATS = (
     "chats are for a causal-lm; for other tasks write each as one text, for instance "

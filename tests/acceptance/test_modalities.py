@@ -23,8 +23,8 @@ from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from worker.data import load_data
-from worker.data.languages import load_languages
-from worker.data.tokenization import save_tokenizer, train_tokenizer
+from worker.data.builtin.languages import load_languages
+from worker.data.text.tokenization import save_tokenizer, train_tokenizer
 from worker.tasks import TASKS
 
 METHODS = ["soft-targets", "distillation-network", "multi-task"]

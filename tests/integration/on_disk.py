@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.formats import write_shards
-from service.formats.mapped_shards import map_shards
+from service.formats.shards.mapped import map_shards
 from service.spec import parse_spec
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file

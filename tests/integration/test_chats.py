@@ -11,7 +11,7 @@ from tests.integration.test_chain import report
 from tests.integration.test_given_students import run_job
 from tests.integration.test_given_teachers import warnings
 from tests.integration.test_methods import student
-from tests.unit.worker.data.chat_templates import CHATML, DATED, FAMILIES
+from tests.unit.worker.data.text.chat_templates import CHATML, DATED, FAMILIES
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped
 
 TEMPLATE = (

@@ -46,7 +46,7 @@ def without_times(card: dict[str, Any]) -> dict[str, Any]:
 def test_what_does_not_fit_into_memory_is_read_from_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = shards_of("arrays", tmp_path)
     for free_bytes, source in ((10 * 90 * 144, "into memory"), (3 * 90 * 144, "from shards")):
-        monkeypatch.setattr("worker.data.read_choice.free_host_bytes", lambda free_bytes=free_bytes: free_bytes)
+        monkeypatch.setattr("worker.data.disk.read_choice.free_host_bytes", lambda free_bytes=free_bytes: free_bytes)
         folder = tmp_path / source
         recorder = train(job("arrays"), shards, folder)
         assert isinstance(recorder.events[-1], Finished), recorder.events[-1]

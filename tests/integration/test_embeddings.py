@@ -12,8 +12,8 @@ from service.spec import parse_spec
 from service.spec.report import Report
 from tests.integration.test_methods import STOP_AT, Recorder
 from tests.interpreter import Interpreter
-from worker.data.languages import load_languages
-from worker.data.tokenization import save_tokenizer, train_tokenizer
+from worker.data.builtin.languages import load_languages
+from worker.data.text.tokenization import save_tokenizer, train_tokenizer
 from worker.evaluation.metrics import embedding_metrics
 from worker.job.attempt import run
 from worker.models.encoder_files import POOLING_FILE

@@ -16,7 +16,7 @@ from tests.integration.test_methods import student
 from tests.integration.test_texts import WORDPIECE, network
 from tests.unit.worker.models.test_gguf_folder import network as tiny_network
 from tests.unit.worker.models.test_gguf_folder import write as write_gguf
-from worker.data.text import train_text_preprocessing
+from worker.data.text.texts import train_text_preprocessing
 from worker.job.attempt import run
 from worker.preflight import check
 from worker.protocol import RESULT_FOLDER, Assignment, Checked, Failed, Finished, Stopped

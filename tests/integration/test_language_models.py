@@ -13,7 +13,7 @@ from service.spec.architectures import TransformersNetwork
 from service.spec.inputs import TokenizerSpec
 from service.spec.methods import OF_TOKENS
 from tests.integration.test_methods import Recorder, student, train
-from worker.data.text import train_text_preprocessing
+from worker.data.text.texts import train_text_preprocessing
 from worker.models import build_network, save_network
 from worker.protocol import RESULT_FOLDER, Failed, Finished, PhaseStarted, Stopped
 from worker.targets import Targets

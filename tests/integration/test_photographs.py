@@ -12,7 +12,7 @@ from tests.photographs import CLASSES, photograph_archive
 from tests.unit.formats.files import encoded, some_images
 from tests.unit.test_archives import zipped
 from tests.unit.worker.models.test_folder import uploaded
-from worker.data.canvas import Canvas
+from worker.data.images.canvas import Canvas
 from worker.job.job_data import load_job_data
 from worker.protocol import RESULT_FOLDER, Failed, Finished, Stopped, Warned
 

@@ -15,7 +15,7 @@ from service.spec import parse_spec
 from tests.integration.test_methods import train
 from tests.interpreter import Interpreter
 from tests.truth.text_networks import CLASSES, TEXT_SWITCHES, WORDS, save_network, texts_of, write_rows
-from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text.language_preprocessing import LanguagePreprocessing
 from worker.evaluation.entities import count_entities
 from worker.models.language_network import LanguageNetwork
 from worker.protocol import RESULT_FOLDER, Finished

@@ -15,7 +15,7 @@ from tests.truth.subject import Outcome, Settings, Subject
 from tests.truth.text_networks import ALONE, TEXT_SWITCHES, save_network, texts_of, write_rows
 from tests.truth.texts import REFUSALS, most_positions
 from worker.data import Split
-from worker.data.language_preprocessing import LanguagePreprocessing
+from worker.data.text.language_preprocessing import LanguagePreprocessing
 from worker.models.language_network import LanguageNetwork
 from worker.trained import load_teacher
 

@@ -12,8 +12,8 @@ from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from tests.truth.subject import Outcome
 from worker.data import Data, UnusableData, load_data
-from worker.data.canvas_choice import read_geometry
 from worker.data.errors import NoCanvas
+from worker.data.images.canvas_choice import read_geometry
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, UnreadableNetwork
 from worker.sources.data_files import data_file, write

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel
 
 from tests.truth.text_networks import TEXT_SWITCHES, save_network, texts_of
-from worker.data.text import TextPreprocessing
+from worker.data.text.texts import TextPreprocessing
 from worker.models import save_network as save_again
 from worker.models.embedding_network import EmbeddingNetwork
 from worker.targets import Targets

@@ -13,7 +13,7 @@ import torch
 import service.client
 import stillhouse
 from service.spec.architectures import SmallCnn
-from worker.data.pixels import PixelPreprocessing
+from worker.data.images.pixels import PixelPreprocessing
 from worker.models import build_network, save_network
 from worker.targets import Targets
 

@@ -2,7 +2,7 @@
 
 from worker.data.dataset import Data, load_data
 from worker.data.errors import UnusableData
-from worker.data.pixels import PixelPreprocessing, measure_pixels
+from worker.data.images.pixels import PixelPreprocessing, measure_pixels
 from worker.data.preprocessing import Preprocessing, RawInputs, first
 from worker.data.split import Split, SplitName
 

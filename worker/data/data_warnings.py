@@ -16,11 +16,11 @@ from service.spec import JobSpec
 from service.spec.effect import spec_warnings, split_warnings
 from service.spec.tasks import TASKS
 from service.spec.warning_message import WarningMessage
+from worker.data.audio.clips import seconds_of
 from worker.data.dataset import Data
+from worker.data.disk.stored import StoredInputs
 from worker.data.raw_inputs import sample_key
-from worker.data.sound import seconds_of
 from worker.data.split import Split, SplitName
-from worker.data.stored import StoredInputs
 from worker.targets import Target, Targets
 
 _SCORED: tuple[SplitName, ...] = ("validation", "test")

@@ -21,8 +21,14 @@ from service.spec.source import split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
-from worker.data.canvas import Canvas, WholeImages
-from worker.data.canvas_choice import (
+from worker.data.builtin.digits import MAX_PIXEL
+from worker.data.chosen_parts import choose_parts
+from worker.data.disk.read_choice import ReadChoice, choose_reading
+from worker.data.disk.stored import Reading, StoredInputs, stored_splits
+from worker.data.epoch import TransferRows
+from worker.data.errors import UnusableData
+from worker.data.images.canvas import Canvas, WholeImages
+from worker.data.images.canvas_choice import (
     ProcessorGeometry,
     canvas_warning,
     check_channels,
@@ -32,15 +38,9 @@ from worker.data.canvas_choice import (
     files_of,
     on_canvas,
 )
-from worker.data.chosen_parts import choose_parts
-from worker.data.digits import MAX_PIXEL
-from worker.data.epoch import TransferRows
-from worker.data.errors import UnusableData
-from worker.data.pixel_range import PixelRange, pixel_range
+from worker.data.images.pixel_range import PixelRange, pixel_range
 from worker.data.preprocessing import RawInputs
-from worker.data.read_choice import ReadChoice, choose_reading
 from worker.data.split import Split, SplitName, is_images, places_of, stored_inputs
-from worker.data.stored import Reading, StoredInputs, stored_splits
 from worker.targets import Targets
 
 _BUILTIN = ReadChoice("memory", "builtin datasets are in memory")

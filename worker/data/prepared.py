@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from worker.data.mapped_rows import MappedRows
+from worker.data.disk.mapped_rows import MappedRows
 from worker.data.tensors import SplitInputs, num_bytes
 
 MOST_BYTES = 512 * 2**20

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
+from worker.data.disk.stored import StoredInputs
 from worker.data.prepared import Losses, ReadSplit
-from worker.data.stored import StoredInputs
 from worker.data.tensors import Inputs
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from worker.data import Preprocessing, Split
 from worker.data.augment import EpochViews, View
+from worker.data.disk.mapped_rows import MappedRows
+from worker.data.disk.stored import StoredInputs
+from worker.data.disk.view_maker import ViewMaker, ViewsAhead
 from worker.data.epoch import TransferRows
-from worker.data.mapped_rows import MappedRows
-from worker.data.stored import StoredInputs
 from worker.data.tensors import (
     Inputs,
     SplitInputs,
@@ -32,7 +33,6 @@ from worker.data.tensors import (
     slice_rows,
     to_device,
 )
-from worker.data.view_maker import ViewMaker, ViewsAhead
 from worker.targets import MixedLabels
 
 # Up to this size a split is preprocessed once. A larger one stays in its stored form (8-bit images: a quarter of the size), and

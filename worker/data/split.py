@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from service.formats import RowPlaces, SplitArrays
-from worker.data.canvas import WholeImages
+from worker.data.disk.stored import StoredInputs
 from worker.data.epoch import TransferRows
+from worker.data.images.canvas import WholeImages
 from worker.data.prepared import PreparedSamples
 from worker.data.preprocessing import RawInputs, take
-from worker.data.stored import StoredInputs
 
 SplitName = Literal["train", "validation", "test"]
 

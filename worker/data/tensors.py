@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
-from worker.data.mapped_rows import MappedRows
-from worker.data.stored import StoredInputs
+from worker.data.disk.mapped_rows import MappedRows
+from worker.data.disk.stored import StoredInputs
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 _Inputs = TypeVar("_Inputs", bound=Inputs)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.data.language import ids_and_positions, predictions
 from worker.data.samples import Samples
 from worker.data.tensors import row_width
+from worker.data.text.language import ids_and_positions, predictions
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.precision import Precision

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.data.tokenization import split_types
+from worker.data.text.tokenization import split_types
 from worker.quiet import quiet
 
 _MOST_BYTES = 1536 * 2**20

@@ -13,8 +13,8 @@ from typing import Any
 
 from service.errors import InvalidFile, NotFound
 from service.file_roots import allowed_file
-from service.formats.mapped_shards import map_shard
-from service.formats.shard_index import ARROW, INDEX_FILE, PARQUET
+from service.formats.shards.index import ARROW, INDEX_FILE, PARQUET
+from service.formats.shards.mapped import map_shard
 from service.part_errors import HostDiskFull
 from service.spec import JobSpec
 from service.spec.source import split_source

@@ -9,9 +9,9 @@ from service.spec.image_augment import RandomResizedCrop
 from service.spec.label_fit import learned_without_labels
 from service.spec.source import split_source
 from worker.data import Data, load_data
-from worker.data.canvas_choice import read_geometry
+from worker.data.disk.stored import Reading
 from worker.data.errors import NoCanvas
-from worker.data.stored import Reading
+from worker.data.images.canvas_choice import read_geometry
 from worker.errors import JobFault
 from worker.protocol import Assignment
 from worker.sources.revisions import network_sources

@@ -8,7 +8,7 @@ from service.spec.methods import DeepMutual
 from service.spec.warning_message import WarningMessage
 from worker.data import Preprocessing, Split, UnusableData
 from worker.data.prepared import NO_LOSSES
-from worker.data.reading import count_characters, every_nth_text
+from worker.data.text.reading import count_characters, every_nth_text
 from worker.job.networks import Networks
 from worker.job.roles import STUDENT, Role
 from worker.protocol import Event, Reporter, StopRequest
@@ -27,7 +27,7 @@ def read_all(
 ) -> list[WarningMessage]:
     """Reads the splits by each network that reads data: teachers, the chain, the student, whose control reads the same.
 
-    Texts are tokenised here and kept; see :func:`worker.data.reading.prepare_once`. ``roles`` are some of the networks. Of a
+    Texts are tokenised here and kept; see :func:`worker.data.text.reading.prepare_once`. ``roles`` are some of the networks. Of a
     large split a network that is trained after a teacher reads a sample, and the whole in ``background`` if that is given.
     Returns what of the texts the networks do not read.
 

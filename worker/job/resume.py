@@ -18,7 +18,7 @@ from torch import Tensor
 from service.spec import JobSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, RawInputs, Split, first
-from worker.data.stored import StoredInputs
+from worker.data.disk.stored import StoredInputs
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
 from worker.job.roles import STUDENT, Role

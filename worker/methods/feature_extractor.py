@@ -11,7 +11,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from worker.data.tensors import Inputs, token_ids_of
-from worker.data.tokenization import NO_TOKEN
+from worker.data.text.tokenization import NO_TOKEN
 from worker.methods.batch import Outputs
 
 _MOST_LISTED = 60

@@ -8,8 +8,8 @@ from torch import nn
 from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.transformers_fit import config_fields
+from worker.data.audio.waveform import RawWaveform
 from worker.data.preprocessing import Preprocessing
-from worker.data.waveform import RawWaveform
 from worker.models.feature_extractor_config import is_feature_extractor, read_sound_preprocessing
 from worker.models.labels_file import LABELS_FILE, read_labels, targets_of_config
 from worker.models.network_kind import LoadedNetwork, NetworkKind, token_fields

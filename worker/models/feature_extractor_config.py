@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from worker.data.feature_extractor_file import FEATURE_EXTRACTOR_FILE, LENGTH_FIELD
-from worker.data.log_mel import RATE, WINDOW, LogMel
-from worker.data.sound import SoundPreprocessing
-from worker.data.waveform import RawWaveform
+from worker.data.audio.clips import SoundPreprocessing
+from worker.data.audio.feature_extractor_file import FEATURE_EXTRACTOR_FILE, LENGTH_FIELD
+from worker.data.audio.log_mel import RATE, WINDOW, LogMel
+from worker.data.audio.waveform import RawWaveform
 from worker.models.errors import UnreadableNetwork
 
 _USUAL_SECONDS = 10

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
-from worker.data.language import Framing, TokenRows, continued
+from worker.data.text.language import Framing, TokenRows, continued
 from worker.eval_mode import in_eval_mode
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from service.spec.language_fit import NOT_ISOLATED
-from worker.data.language import ids_and_positions
 from worker.data.tensors import Inputs
+from worker.data.text.language import ids_and_positions
 from worker.errors import JobFault
 from worker.methods.output_head import OutputHead
 

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor
 
-from worker.data.pixel_range import EIGHT_BIT, UNIT, PixelRange
-from worker.data.pixels import PixelPreprocessing
-from worker.data.processor_file import BRIGHTEST_FIELD, PROCESSOR_FILE, RANGE_FIELD
-from worker.data.processor_pixels import ProcessorPixels
+from worker.data.images.pixel_range import EIGHT_BIT, UNIT, PixelRange
+from worker.data.images.pixels import PixelPreprocessing
+from worker.data.images.processor_file import BRIGHTEST_FIELD, PROCESSOR_FILE, RANGE_FIELD
+from worker.data.images.processor_pixels import ProcessorPixels
 from worker.models.errors import UnreadableNetwork
 
 _ANY_SIZE = (64, 64)
 
 
 def read_own_processor_config(folder: Path, *, num_channels: int) -> PixelPreprocessing:
-    """Reads a file of :func:`worker.data.processor_file.write_processor_file`. Raises UnreadableNetwork."""
+    """Reads a file of :func:`worker.data.images.processor_file.write_processor_file`. Raises UnreadableNetwork."""
     path = folder / PROCESSOR_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def _image_size(config: Any, output_size: tuple[int, int] | None) -> tuple[int, 
 
 
 def _is_same(own: PixelPreprocessing, made: ProcessorPixels, size: tuple[int, int]) -> bool:
-    """Whether a file of :func:`worker.data.processor_file.write_processor_file` still says what it said when it was written."""
+    """Whether a file of :func:`worker.data.images.processor_file.write_processor_file` says what it said when it was written."""
     images = torch.arange(made.num_channels * math.prod(size), dtype=torch.float32).remainder(256)
     images = images.view(1, made.num_channels, *size)
     ours, theirs = own(images), replace(made, resized_as="stored")(images)

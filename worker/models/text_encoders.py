@@ -7,7 +7,7 @@ from torch import nn
 
 from service.spec.shapes import InputShape
 from worker.data.preprocessing import Preprocessing
-from worker.data.text import TextPreprocessing
+from worker.data.text.texts import TextPreprocessing
 from worker.models.embedding_network import EmbeddingNetwork
 from worker.models.encoder_files import read_encoder_files, write_encoder_files
 from worker.models.network_kind import LoadedNetwork, NetworkKind, token_fields

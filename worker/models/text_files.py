@@ -10,10 +10,10 @@ from typing import Any, cast
 from tokenizers import normalizers
 
 from service.spec.transformers_fit import COUNTS_FROM_PADDING, POSITIONS, first_position, has_position_embeddings
-from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.text import TextPreprocessing
-from worker.data.tokenization import gives_token_types, load_tokenizer
-from worker.data.words import WordPreprocessing
+from worker.data.text.language_preprocessing import LanguagePreprocessing
+from worker.data.text.texts import TextPreprocessing
+from worker.data.text.tokenization import gives_token_types, load_tokenizer
+from worker.data.text.words import WordPreprocessing
 from worker.models.encoder_files import EncoderFiles
 from worker.models.errors import UnreadableNetwork
 

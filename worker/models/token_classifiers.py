@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.shapes import InputShape
-from worker.data.words import at_first_pieces
+from worker.data.text.words import at_first_pieces
 from worker.models.classifiers import TextClassifiers
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.network_kind import LoadedNetwork, blank

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from worker.data.tokenization import NO_TOKEN, split_types
+from worker.data.text.tokenization import NO_TOKEN, split_types
 
 
 def token_inputs(model: Any, tokens: Tensor, *, pad: int, has_token_types: bool = False) -> dict[str, Tensor]:
@@ -16,7 +16,7 @@ def token_inputs(model: Any, tokens: Tensor, *, pad: int, has_token_types: bool 
 
     Args:
         model: the network, one of the library's.
-        tokens: the rows, see :func:`worker.data.tokenization.with_types`.
+        tokens: the rows, see :func:`worker.data.text.tokenization.with_types`.
         pad: the id to stand after a text's end: that by which the network itself looks for padding.
         has_token_types: whether the network reads the types, which are all 0 for a single text. GPT-2 adds an embedding for
             them, so that it matters also there.

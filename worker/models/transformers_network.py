@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from service.spec.transformers_fit import samples_for
-from worker.data.waveform import clip_lengths
+from worker.data.audio.waveform import clip_lengths
 from worker.models.hidden_layers import find_hidden_layers
 from worker.models.token_inputs import token_inputs
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from service.spec import JobSpec, parse_spec
 from service.spec.preview import Preview, PreviewedSample, Read, ReadImage, ReadLabel, ReadSound, ReadText, ReadToken
 from worker.data import Data, Preprocessing, Split
+from worker.data.audio.waveform import clip_lengths
 from worker.data.augment import EpochViews, View
-from worker.data.language import ids_and_positions
+from worker.data.disk.stored import Reading, StoredInputs
 from worker.data.preprocessing import same_tokens, take
-from worker.data.stored import Reading, StoredInputs
 from worker.data.tensors import Inputs, in_memory, num_rows, only_tensor, read_rows, token_ids_of
-from worker.data.tokenization import NO_TOKEN, framing, split_types
-from worker.data.waveform import clip_lengths
+from worker.data.text.language import ids_and_positions
+from worker.data.text.tokenization import NO_TOKEN, framing, split_types
 from worker.errors import StopAsked
 from worker.job.job_data import load_job_data
 from worker.job.labels import without_control

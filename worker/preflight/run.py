@@ -17,7 +17,7 @@ from service.spec.source import is_given
 from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.data_warnings import with_warnings
-from worker.data.stored import Reading
+from worker.data.disk.stored import Reading
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from service.formats import RowPlaces, Waveform
 from service.spec import JobSpec
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
+from worker.data.disk.stored import StoredInputs
 from worker.data.epoch import TransferRows
-from worker.data.language_preprocessing import USUAL_ROW_TOKENS
 from worker.data.preprocessing import take
 from worker.data.raw_inputs import RawSample, num_characters
-from worker.data.reading import count_characters
 from worker.data.split import is_images
-from worker.data.stored import StoredInputs
 from worker.data.tensors import num_rows
+from worker.data.text.language_preprocessing import USUAL_ROW_TOKENS
+from worker.data.text.reading import count_characters
 
 STEP_SAMPLES = 2
 """Batch size of a step: batch norm cannot train on one sample."""

@@ -29,7 +29,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.preprocessing import first
 from worker.data.raw_inputs import are_pairs
-from worker.data.texts_alone import holds_chats
+from worker.data.text.texts_alone import holds_chats
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import Interval, labelled_counts
 from worker.export.forms import Exported

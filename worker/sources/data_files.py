@@ -15,8 +15,8 @@ from typing import Any
 
 from service.errors import InvalidFile
 from service.formats import write_shards
-from service.formats.mapped_shards import map_shards
-from service.formats.shard_index import ShardIndex
+from service.formats.shards.index import ShardIndex
+from service.formats.shards.mapped import map_shards
 from service.spec.data import DatasetSpec
 from service.spec.tasks import TaskName
 from worker.sources.cache import NetworkCache

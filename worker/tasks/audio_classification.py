@@ -9,7 +9,7 @@ from service.spec.fit import usual_features
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
 from worker.data import Data, Preprocessing
-from worker.data.sound import SoundPreprocessing, measure_sound
+from worker.data.audio.clips import SoundPreprocessing, measure_sound
 from worker.models import LoadedNetwork
 from worker.models.classifiers import AudioClassifiers
 from worker.tasks.card_text import library_program, outputs_read, own_program

@@ -21,19 +21,19 @@ from service.spec.methods import SequenceLevel, UniversalLogit
 from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
-from worker.data.chat_template import template_of
-from worker.data.language import ids_and_positions
-from worker.data.language_preprocessing import (
+from worker.data.samples import Samples
+from worker.data.tensors import Inputs
+from worker.data.text.chat_template import template_of
+from worker.data.text.language import ids_and_positions
+from worker.data.text.language_preprocessing import (
     USUAL_ROW_TOKENS,
     LanguagePreprocessing,
     chat_settings,
     same_chats,
     train_language_preprocessing,
 )
-from worker.data.samples import Samples
-from worker.data.tensors import Inputs
-from worker.data.texts_alone import holds_chats, samples_of_texts
-from worker.data.tokenization import same_tokenizer
+from worker.data.text.texts_alone import holds_chats, samples_of_texts
+from worker.data.text.tokenization import same_tokenizer
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.eval_mode import in_eval_mode

@@ -9,8 +9,8 @@ from torch import nn
 from service.formats import Waveform
 from service.spec.transformers_fit import samples_for
 from worker.data import Data
-from worker.data.sound import SoundPreprocessing, seconds_of
-from worker.data.waveform import clip_lengths
+from worker.data.audio.clips import SoundPreprocessing, seconds_of
+from worker.data.audio.waveform import clip_lengths
 from worker.models.transformers_network import TransformersNetwork
 
 

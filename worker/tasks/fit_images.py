@@ -4,8 +4,8 @@ import torch
 
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, PixelPreprocessing, Preprocessing, first
-from worker.data.fit_pixels import fit_own_pixels, fit_processor_pixels, shape_text
-from worker.data.processor_pixels import ProcessorPixels
+from worker.data.images.fit_pixels import fit_own_pixels, fit_processor_pixels, shape_text
+from worker.data.images.processor_pixels import ProcessorPixels
 from worker.data.tensors import only_tensor
 from worker.errors import JobFault
 from worker.models import LoadedNetwork

@@ -4,7 +4,7 @@ from textwrap import dedent
 
 from torch import nn
 
-from service.formats.image_file import MODE_OF_CHANNELS
+from service.formats.media.image_file import MODE_OF_CHANNELS
 from service.spec.architectures import Architecture
 from service.spec.canvas import ImageFit
 from service.spec.inputs import Features, TokenizerSpec

@@ -20,7 +20,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName
 from worker.data.data_warnings import few_texts_warnings
 from worker.data.samples import Samples
-from worker.data.texts_alone import samples_of_texts
+from worker.data.text.texts_alone import samples_of_texts
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.metrics import embedding_metrics

@@ -10,8 +10,8 @@ from worker.data.errors import UnfitInputs
 from worker.data.preprocessing import first
 from worker.data.raw_inputs import are_pairs
 from worker.data.tensors import only_tensor
-from worker.data.text import TextPreprocessing, train_text_preprocessing
-from worker.data.tokenization import NO_TOKEN, longest, split_types, with_types
+from worker.data.text.texts import TextPreprocessing, train_text_preprocessing
+from worker.data.text.tokenization import NO_TOKEN, longest, split_types, with_types
 from worker.models.network_kind import LoadedNetwork
 from worker.models.transformers_network import TransformersNetwork
 

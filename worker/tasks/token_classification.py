@@ -22,7 +22,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName, UnusableData
 from worker.data.samples import Samples
 from worker.data.tensors import in_memory
-from worker.data.words import NO_WORD, WordPreprocessing, append_unlabelled_words, train_word_preprocessing, word_samples
+from worker.data.text.words import NO_WORD, WordPreprocessing, append_unlabelled_words, train_word_preprocessing, word_samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.evaluation.entities import EntityCounts, are_iob2, count_entities, f1_difference_interval, f1_interval
 from worker.evaluation.evaluate import EvaluationResult, predict

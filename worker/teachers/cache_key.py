@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from worker.data import Preprocessing, RawInputs
+from worker.data.disk.stored import StoredInputs
 from worker.data.raw_inputs import sample_bytes
-from worker.data.stored import StoredInputs
-from worker.data.tokenization import gives_token_types
+from worker.data.text.tokenization import gives_token_types
 from worker.evaluation.evaluate import EVALUATION_BATCH
 from worker.models.loading import plain_tensors
 

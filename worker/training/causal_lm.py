@@ -17,7 +17,8 @@ from torch import Tensor
 
 from service.spec.language_fit import LEAST_PROMPT
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data.language import (
+from worker.data.samples import Samples
+from worker.data.text.language import (
     Framing,
     TokenRows,
     are_open,
@@ -26,7 +27,6 @@ from worker.data.language import (
     predictions,
     prompts_of,
 )
-from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from service.spec.methods import OnPolicy, SequenceLevel
-from worker.data.language import ids_and_positions, num_turns, prompt_lengths
 from worker.data.samples import Batch, Samples
+from worker.data.text.language import ids_and_positions, num_turns, prompt_lengths
 from worker.errors import JobFault
 from worker.training.causal_lm import LanguageTeacher
 

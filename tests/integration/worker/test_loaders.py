@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from service.formats import write_shards
-from service.formats.mapped_shards import map_shards
+from service.formats.shards.mapped import map_shards
 from tests.integration.on_disk import SOURCE, job, shards_of
 from tests.integration.test_methods import Recorder, student
 from tests.unit.formats.files import write_npz

@@ -8,7 +8,7 @@ from service.spec.architectures import ARCHITECTURES, Architecture
 from service.spec.builtin import BUILTIN_DATASETS
 from service.spec.tasks import TASKS
 from worker.data.builtin import BUILTIN_LOADERS
-from worker.data.digits import load_digits
+from worker.data.builtin.digits import load_digits
 from worker.models.build import BUILDERS
 
 

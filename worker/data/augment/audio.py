@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from service.spec.augment import Gain, Noise, SpecAugment, TimeShift
+from worker.data.audio.waveform import PADDING
 from worker.data.augment.operation import Draw, Stored, between, normal, up_to
-from worker.data.waveform import PADDING
 
 
 def gain(spec: Gain, waveforms: Tensor, draw: Draw, stored: Stored) -> Tensor:

@@ -10,12 +10,12 @@ from worker.data.augment.augmentation import Augmentation
 from worker.data.augment.epoch_views import EpochViews
 from worker.data.augment.operation import Stored, Vocabulary
 from worker.data.dataset import Data
-from worker.data.pixel_range import value_range
+from worker.data.disk.stored import StoredInputs
+from worker.data.images.pixel_range import value_range
 from worker.data.preprocessing import Preprocessing, RawInputs, first
 from worker.data.split import is_images
-from worker.data.stored import StoredInputs
 from worker.data.tensors import only_tensor
-from worker.data.tokenization import NO_TOKEN
+from worker.data.text.tokenization import NO_TOKEN
 
 _MOST_COMPARED = 1000
 """Samples on disk that two networks' stored forms are compared on."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.data.canvas import Canvas, WholeImages
+from worker.data.images.canvas import Canvas, WholeImages
 
 Draw = Callable[[int], Tensor]
 """From a count to that many draws in [0, 1) for each sample, (B, count) float32; called once by each operation."""

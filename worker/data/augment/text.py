@@ -5,7 +5,7 @@ from torch import Tensor
 
 from service.spec.augment import TokenDropout
 from worker.data.augment.operation import Draw, Stored, Vocabulary
-from worker.data.tokenization import split_types, with_types
+from worker.data.text.tokenization import split_types, with_types
 
 
 def token_dropout(spec: TokenDropout, tokens: Tensor, draw: Draw, stored: Stored) -> Tensor:

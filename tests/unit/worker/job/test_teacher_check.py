@@ -4,8 +4,8 @@ import torch
 
 from service.spec.architectures import TransformersNetwork
 from worker.data import Data, Split
-from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.tokenization import train_tokenizer
+from worker.data.text.language_preprocessing import LanguagePreprocessing
+from worker.data.text.tokenization import train_tokenizer
 from worker.job.teacher_check import compare_some
 from worker.models import build_network
 from worker.targets import Targets

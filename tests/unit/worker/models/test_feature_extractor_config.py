@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-from worker.data.feature_extractor_file import write_feature_extractor_file
-from worker.data.log_mel import RATE, LogMel, measure_log_mel
-from worker.data.waveform import RawWaveform, fit_length
+from worker.data.audio.feature_extractor_file import write_feature_extractor_file
+from worker.data.audio.log_mel import RATE, LogMel, measure_log_mel
+from worker.data.audio.waveform import RawWaveform, fit_length
 from worker.models import UnreadableNetwork
 from worker.models.feature_extractor_config import read_feature_extractor_config
 

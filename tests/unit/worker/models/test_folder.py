@@ -17,7 +17,7 @@ from tests.interpreter import Interpreter
 from tests.unit.worker.models.kinds import kind_of
 from tests.unit.worker.models.test_build import cifar, tiny
 from worker.data import PixelPreprocessing
-from worker.data.pixel_range import PixelRange
+from worker.data.images.pixel_range import PixelRange
 from worker.models import UnreadableNetwork, build_network, save_network
 from worker.targets import Targets
 from worker.tasks import load_network

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from worker.data.language import Framing, RowStyle, TokenRows, answered, prompts_of
+from worker.data.text.language import Framing, RowStyle, TokenRows, answered, prompts_of
 from worker.models.generation import Decoding, write
 
 FRAME = Framing(start=(), end=1, pad=0)

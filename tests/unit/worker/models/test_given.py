@@ -14,7 +14,7 @@ from service.spec.architectures import SmallCnn
 from service.spec.inputs import TokenizerSpec
 from service.spec.tasks import TaskName
 from tests.unit.worker.models.test_folder import EIGHT_BIT, edit
-from worker.data.text import train_text_preprocessing
+from worker.data.text.texts import train_text_preprocessing
 from worker.models import NetworkKind, UnreadableNetwork, build_network, save_network
 from worker.models.given import describe_given, load_given
 from worker.targets import Target, Targets

@@ -10,8 +10,8 @@ from service.spec.architectures import TransformersNetwork
 from service.spec.language_fit import NOT_ISOLATED
 from service.spec.shapes import TokenShape
 from service.spec.transformers_fit import classifiers, task_of, task_of_config
-from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.tokenization import train_tokenizer
+from worker.data.text.language_preprocessing import LanguagePreprocessing
+from worker.data.text.tokenization import train_tokenizer
 from worker.errors import JobFault
 from worker.models import UnfitArchitecture, build_network, save_network
 from worker.models.language_network import LanguageNetwork

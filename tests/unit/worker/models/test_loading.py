@@ -12,8 +12,8 @@ from torch import nn
 from service.spec.architectures import TransformersNetwork
 from service.spec.shapes import TokenShape
 from tests.unit.worker.models.test_language_network import built
-from worker.data.language_preprocessing import LanguagePreprocessing
-from worker.data.tokenization import train_tokenizer
+from worker.data.text.language_preprocessing import LanguagePreprocessing
+from worker.data.text.tokenization import train_tokenizer
 from worker.models import UnfitArchitecture, build_network, save_network
 from worker.models.loading import (
     FLOAT32,

@@ -10,7 +10,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSe
 from service.spec.architectures import TransformersNetwork
 from service.spec.transformers_fit import classifiers
 from tests.unit.worker.models.kinds import kind_of
-from worker.data.waveform import PADDING
+from worker.data.audio.waveform import PADDING
 from worker.models import UnfitArchitecture, build_network
 from worker.tasks import load_network
 

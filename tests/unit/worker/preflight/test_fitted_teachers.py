@@ -13,7 +13,7 @@ from service.spec.architectures import SmallCnn
 from tests.unit.worker.preflight.jobs import CNN, checked, normalised, refused
 from tests.unit.worker.tasks.test_fit_clips import foreign
 from worker.data import measure_pixels
-from worker.data.pixel_range import EIGHT_BIT
+from worker.data.images.pixel_range import EIGHT_BIT
 from worker.models import build_network, save_network
 from worker.protocol import Checked
 from worker.targets import Targets

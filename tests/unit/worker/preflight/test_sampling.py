@@ -7,7 +7,7 @@ import torch
 from service.formats import RowPlaces
 from worker.data import Data, Split
 from worker.data.epoch import TransferRows
-from worker.data.reading import count_characters
+from worker.data.text.reading import count_characters
 from worker.preflight.sampling import STEP_SAMPLES, first_texts, sample_data
 from worker.targets import Targets
 

@@ -12,8 +12,8 @@ from service.formats import Waveform
 from service.spec.methods import SimilarityPreserving
 from tests.unit.worker.models.test_waveform_networks import build
 from worker.data import Data, Split
-from worker.data.sound import SoundPreprocessing
-from worker.data.waveform import RawWaveform
+from worker.data.audio.clips import SoundPreprocessing
+from worker.data.audio.waveform import RawWaveform
 from worker.methods.layer_mapping import map_layers
 from worker.methods.layer_pairs import UnfitLayers
 from worker.models import save_network

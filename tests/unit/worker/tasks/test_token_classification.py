@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from worker.data.samples import Samples
 from worker.data.split import Split
-from worker.data.words import NO_WORD
+from worker.data.text.words import NO_WORD
 from worker.targets import Targets
 from worker.tasks.token_classification import TokenClassification
 

@@ -14,8 +14,8 @@ from service.spec.architectures import SmallCnn, TransformersNetwork
 from service.spec.inputs import LogMelFeatures, TokenizerSpec, WaveformFeatures
 from tests.unit.worker.models.kinds import kind_of
 from worker.data import PixelPreprocessing, Preprocessing
-from worker.data.sound import measure_sound
-from worker.data.text import TextPreprocessing, train_text_preprocessing
+from worker.data.audio.clips import measure_sound
+from worker.data.text.texts import TextPreprocessing, train_text_preprocessing
 from worker.models import build_network, save_network
 from worker.targets import Targets
 from worker.tasks import load_network

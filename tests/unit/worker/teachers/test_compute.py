@@ -18,8 +18,8 @@ from worker.data.augment.choose import epoch_views
 from worker.data.preprocessing import Preprocessing
 from worker.data.samples import Samples
 from worker.data.tensors import Inputs, only_tensor
-from worker.data.text import train_text_preprocessing
-from worker.data.tokenization import NO_TOKEN
+from worker.data.text.texts import train_text_preprocessing
+from worker.data.text.tokenization import NO_TOKEN
 from worker.methods import FeatureExtractor
 from worker.models import build_network
 from worker.targets import Targets

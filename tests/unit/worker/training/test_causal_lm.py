@@ -13,9 +13,9 @@ from torch.nn import functional
 from service.spec.architectures import TransformersNetwork
 from service.spec.methods import OF_TOKENS, MethodSpec
 from service.spec.shapes import TokenShape
-from worker.data.language import Framing, RowStyle, answered, language_inputs
 from worker.data.samples import Samples
 from worker.data.tensors import only_tensor
+from worker.data.text.language import Framing, RowStyle, answered, language_inputs
 from worker.distributed.ranks import SINGLE_PROCESS
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision

@@ -5,9 +5,9 @@ import torch
 
 from service.spec.augment import Gain, Noise, SpecAugment, TimeShift
 from tests.unit.worker.data.augment.draws import chosen, drawn
+from worker.data.audio.waveform import clip_lengths
 from worker.data.augment import Stored
 from worker.data.augment.audio import gain, noise, specaugment, time_shift
-from worker.data.waveform import clip_lengths
 
 STORED = Stored()
 

@@ -13,11 +13,11 @@ from service.spec.augment import Augment, AugmentationSpec
 from service.spec.inputs import LogMelFeatures, TokenizerSpec, WaveformFeatures
 from service.spec.tasks import TaskName
 from worker.data import Data, PixelPreprocessing, Preprocessing, Split
+from worker.data.audio.clips import measure_sound
 from worker.data.augment import EpochViews
 from worker.data.augment.choose import UnfitAugmentation, check_same_views, epoch_views
-from worker.data.sound import measure_sound
-from worker.data.text import train_text_preprocessing
-from worker.data.tokenization import NO_TOKEN
+from worker.data.text.texts import train_text_preprocessing
+from worker.data.text.tokenization import NO_TOKEN
 from worker.targets import Targets
 
 AUGMENT: TypeAdapter[list[AugmentationSpec]] = TypeAdapter(Augment)

@@ -1,0 +1,1 @@
+"""The columns of Parquet files, one module per kind of value."""
